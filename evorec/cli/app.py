@@ -1,0 +1,65 @@
+"""The application that commands register with, and the words they share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from evorec.errors import Interrupted
+
+app = typer.Typer(
+    name="evorec",
+    epilog="Start with: evorec search --problem feed",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SEARCH, SHIP, DEFINE = "Search", "Ship", "Define"
+"""Headings of the commands in ``--help``."""
+
+Config = Annotated[Path | None, typer.Argument(help="TOML file with the configuration.", show_default=False)]
+ProblemName = Annotated[
+    str | None, typer.Option("--problem", "-p", metavar="NAME", help="Problem definition; see `evorec problems`.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.steps=200; repeatable."),
+]
+Run = Annotated[Path, typer.Argument(help="Run directory, as `evorec search` names it.", show_default=False)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"evorec {metadata.version('evorec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Evolve recommender configurations into a Pareto archive of deployable models."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 usage or config; `evorec.errors` has the others."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app(args=None if argv is None else list(argv), prog_name="evorec")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("interrupted.")

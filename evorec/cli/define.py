@@ -1,0 +1,181 @@
+"""Commands about configurations, before anything is run: problems, validate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
+from evorec.cli.output import Format, Output, command
+from evorec.cli.problems import configure, known_problems, problem_module, scenario
+from evorec.config import RunConfig, keys, load_config
+from evorec.errors import ConfigError
+from evorec.report.tables import Column, Row, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evorec.data.tables import Tables
+    from evorec.space.space import SearchSpace
+
+BASELINES = ("popularity", "item_knn", "ease")
+"""What a constraint may name."""
+
+
+@command(app, rich_help_panel=DEFINE)
+def problems(
+    output: Output,
+    name: Annotated[str | None, typer.Argument(help="Problem to describe.", show_default=False)] = None,
+) -> None:
+    """List the installed problem definitions, or describe one."""
+    if name is not None:
+        _describe(output, name)
+        return
+    lines = {known: scenario(problem_module(known)).partition("\n")[0] for known in known_problems()}
+    rows = tuple(Row(known, (line,)) for known, line in lines.items())
+    output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
+    output.next_step("evorec search --problem NAME")
+
+
+def _describe(output: Output, name: str) -> None:
+    module = problem_module(name)
+    config = load_config(defaults=module.DEFAULTS, source=module.__name__)
+    genes = _gene_table(config, module.__name__)
+    value = {
+        "name": name,
+        "scenario": scenario(module),
+        "genes": genes.as_json(),
+        "config": config.model_dump(mode="json"),
+    }
+    output.result(value, text=scenario(module))
+    if output.form is Format.TABLE:
+        output.result(value, genes)
+    output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
+
+
+@command(app, rich_help_panel=DEFINE, epilog="`evorec validate --keys` lists every key with its default and unit.")
+def validate(
+    output: Output,
+    config: Config = None,
+    problem: ProblemName = None,
+    overrides: Overrides = None,
+    list_keys: Annotated[bool, typer.Option("--keys", help="List every key with default, range and unit.")] = False,
+    data: Annotated[bool, typer.Option(help="Read and split the data too.")] = True,
+) -> None:
+    """Check a configuration and its data without running anything."""
+    if list_keys:
+        named = config is not None or problem is not None
+        _list_keys(output, configure(config, problem, overrides or [])[0] if named else RunConfig())
+        return
+    settings, _ = configure(config, problem, overrides or [])
+    source = str(config or f"--problem {problem}")
+    tables, facts = _read(settings) if data else (None, {})
+    _check_names(settings, tables, source)
+    facts = {
+        "problem": settings.problem,
+        **facts,
+        "evaluations": settings.search.population * settings.search.generations,
+    }
+    rows = tuple(Row(name, (value,)) for name, value in facts.items())
+    output.result(facts, Table(f"{source} is valid", "", (Column(""),), rows))
+    output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
+
+
+def _list_keys(output: Output, config: RunConfig) -> None:
+    listed = keys(config)
+    columns = (Column("default"), Column("must be"), Column("meaning"))
+    rows = tuple(Row(key.name, (key.default, key.expects, key.meaning)) for key in listed)
+    output.result(
+        [asdict(key) for key in listed], Table("Settings, in TOML or as --set KEY=VALUE", "key", columns, rows)
+    )
+
+
+def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
+    """The data set and what a person checks first: its size, part by part, and how often each label is 1."""
+    from evorec.data.readers import read
+    from evorec.data.splits import split
+    from evorec.data.tables import Columns
+
+    tables = read(config.data)
+    parts = split(tables, config.split)
+    log = tables.interactions
+    return tables, {
+        "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
+        "rows": tables.n_rows,
+        "users": log[Columns.USER].n_unique(),
+        "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
+        "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        "label means": {task: log[task].mean() for task in tables.tasks},
+    }
+
+
+def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
+    """Every task, gene, metric and baseline that is named must exist; nothing is computed.
+
+    Raises:
+        ConfigError: lists all that do not.
+    """
+    known = tables.tasks if tables else None
+    tasks = config.tasks.ranked or known
+    wanted = (*config.tasks.ranked, *filter(None, [config.tasks.target]))
+    errors = [
+        f"tasks ({source}): {name!r} is no label column of the data; known: {', '.join(known)}."
+        for name in wanted
+        if known is not None and name not in known
+    ]
+    checks: list[Callable[[], object]] = [
+        partial(_check_objectives, config, tasks),
+        partial(_space, config, tables, source),
+    ]
+    checks += [partial(_check_constraint, text, config, tasks) for text in config.constraints]
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def _check_objectives(config: RunConfig, tasks: tuple[str, ...] | None) -> None:
+    from evorec.objectives import CATALOGUE, build_objectives
+
+    k = config.evaluation.k
+    costs = {
+        name: (1.0, 10.0) for name, info in CATALOGUE.items() if info.ideal is None
+    }  # only their names matter here
+    build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
+
+
+def _check_constraint(text: str, config: RunConfig, tasks: tuple[str, ...] | None) -> None:
+    from evorec.objectives import CATALOGUE, parse_constraint, resolve
+
+    k = config.evaluation.k
+    measured = {resolve(name, k): 1.0 for name in CATALOGUE if name.endswith("@k")}  # of a baseline
+    parse_constraint(text, k=k, baselines=dict.fromkeys(BASELINES, measured), tasks=tasks)
+
+
+def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace:
+    """The search space; without the data, tasks and lengths of time stand for themselves only."""
+    from evorec.models.spec import default_space
+
+    tasks = config.tasks.ranked or (tables.tasks if tables else ("task",))
+    days = _n_days(tables) if tables else 14.0
+    return default_space(tasks, n_layers=config.training.layers, days=days).with_overrides(config.space, source)
+
+
+def _n_days(tables: Tables) -> float:
+    from evorec.data.tables import Columns
+
+    time = tables.interactions[Columns.TIME].to_numpy()
+    return float(time.max() - time.min()) / 86_400
+
+
+def _gene_table(config: RunConfig, source: str) -> Table:
+    space = _space(config, None, source)
+    columns = (Column("kind"), Column("domain"), Column("default"), Column("when"), Column("meaning"))
+    rows = tuple(Row(g.name, (g.kind, g.domain, g.default, g.condition, g.text)) for g in space.describe())
+    return Table("Genes", "gene", columns, rows)

@@ -1,0 +1,150 @@
+"""Commands that search, and that read what was found: search, resume, front, report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
+from evorec.cli.output import Output, command
+from evorec.cli.problems import configure, problem_module
+from evorec.config import RunConfig, load_config
+from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evorec.problem import Problem
+    from evorec.search.executors import Executor
+    from evorec.store import RunDirectory
+
+
+@command(app, rich_help_panel=SEARCH)
+def search(output: Output, config: Config = None, problem: ProblemName = None, overrides: Overrides = None) -> None:
+    """Evolve a population and archive its front.
+
+    A search that was interrupted goes on where it stopped; one that is finished is shown, not repeated.
+    """
+    from evorec.store import RunDirectory, run_path
+
+    settings, module = configure(config, problem, overrides or [])
+    output.note(f"building problem {settings.problem}", level=1)
+    built: Problem = module.build(settings)
+    fingerprint = settings.fingerprint(built.data_sha256)
+    path = run_path(Path(settings.run.output), settings, fingerprint)
+    if (path / "manifest.json").exists():
+        _go_on(output, path, built, settings)
+        return
+    output.note(f"searching in {path}")
+    created = RunDirectory.create(path.parent, config=settings, fingerprint=fingerprint, manifest=_environment(built))
+    with created as run:
+        _evolve(output, run, built, settings)
+    _show_end(output, path)
+
+
+@command(app, rich_help_panel=SEARCH)
+def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
+    """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
+    from evorec.store import RunDirectory
+
+    foreign = [text for text in overrides or [] if not text.strip().startswith("run.")]
+    if foreign:
+        raise ConfigError(f"resume can only set run.*; anything else makes another run, got {', '.join(foreign)}.")
+    with RunDirectory.open(run, read_only=True) as opened:
+        stored = opened.config.model_dump(mode="json")
+    settings = load_config(defaults=stored, overrides=overrides or [])
+    _go_on(output, run, problem_module(settings.problem).build(settings), settings)
+
+
+def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> None:
+    """Open a run that is there; what it was made from must be the same as now."""
+    from evorec.store import RunDirectory
+
+    with RunDirectory.open(path) as run:
+        fingerprint = config.fingerprint(problem.data_sha256)
+        run.check_same(config=config, fingerprint=fingerprint, manifest=_environment(problem))
+        if run.finished:
+            output.note(f"{path} is finished already; nothing was run")
+        else:
+            output.note(f"going on with {path}")
+            _evolve(output, run, problem, config)
+    _show_end(output, path)
+
+
+def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConfig) -> None:
+    from evorec.cli.progress import SearchProgress, StopOnSignal
+    from evorec.search import engine
+
+    with StopOnSignal(output) as stop, SearchProgress(output) as progress:
+        executor, chunk = _executor(config, _environment(problem)), config.run.chunk
+        engine.search(problem, config.search, run=run, executor=executor, chunk=chunk, progress=progress, stop=stop)
+
+
+def _environment(problem: Problem) -> Mapping[str, Any]:
+    """What a result depends on besides configuration and versions, e.g. the device, as far as the problem says so."""
+    environment: Mapping[str, Any] = getattr(problem, "environment", {})
+    return environment
+
+
+def _executor(config: RunConfig, environment: Mapping[str, Any]) -> Executor:
+    """Threads on a CPU; one stack after another on a GPU, which each of them fills."""
+    from evorec.search.executors import SerialExecutor, ThreadExecutor
+
+    n_workers = config.run.workers or len(os.sched_getaffinity(0))
+    on_gpu = str(environment.get("device", "cpu")).startswith("cuda")
+    return SerialExecutor() if on_gpu or n_workers == 1 else ThreadExecutor(n_workers)
+
+
+def _show_end(output: Output, path: Path) -> None:
+    """What a search has found, and what to type next."""
+    from evorec.report.record import read_record
+    from evorec.report.tables import front_table, verdict
+
+    record = read_record(path)
+    table = front_table(record)
+    text = verdict(record)
+    output.result({"run": str(path), "verdict": text, "front": table.as_json()}, table, text=text)
+    if record.members:
+        output.next_step(f"evorec report {path}", f"evorec finalize {path}")
+    else:
+        output.next_step(f"evorec report {path}")
+
+
+@command(app, rich_help_panel=SEARCH)
+def front(
+    output: Output,
+    run: Run,
+    sort: Annotated[str | None, typer.Option(metavar="METRIC", help="Column to sort by, best first.")] = None,
+) -> None:
+    """Show the front of a run, with the baselines in it."""
+    from evorec.report.record import read_record
+    from evorec.report.tables import front_table, verdict
+
+    record = read_record(run)
+    table = front_table(record, sort)
+    text = verdict(record)
+    output.result({"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}, table, text=text)
+    if record.members:
+        output.next_step(f"evorec export {run} {table.rows[0].name}")
+
+
+@command(app, rich_help_panel=SEARCH)
+def report(
+    output: Output,
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default report.html in the run directory.", show_default=False)
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from evorec.report.html import page
+    from evorec.report.record import read_record
+    from evorec.store import write_atomic
+
+    target = out or run / "report.html"
+    text = page(read_record(run))
+    write_atomic(target, text.encode())
+    output.result({"report": str(target)}, text=str(target))

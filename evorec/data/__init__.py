@@ -1,0 +1,1 @@
+"""Interaction tables: reading, simulating, splitting and encoding them."""

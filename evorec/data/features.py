@@ -1,0 +1,184 @@
+"""Features as rows of an embedding table, and the fixed content vectors of items.
+
+Vocabularies and bins are fitted on the entities of the training rows only. Content vectors are made from the item table
+alone, before any training, and no candidate trains them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from evorec.data.tables import Columns, Feature, Tables
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+PADDING: Final = -1
+UNKNOWN: Final = 0
+MAX_BINS: Final = 16
+"""Quantile bins of a numeric feature; more would split 25,000 users into bins too small to learn."""
+SMALLEST_NORM: Final = 1e-6
+"""A float32 vector shorter than this has no direction left beyond rounding."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One feature of all entities, in codes of its own.
+
+    Args:
+        name: of the feature.
+        codes: int64 ``(N, c)``: `PADDING`, `UNKNOWN` or ``1..size - 1``.
+        weights: float32 ``(N, c)``; each row sums to 1, padding is 0.
+        size: number of codes that need an embedding row, the unknown one included.
+    """
+
+    name: str
+    codes: Int64
+    weights: Float32
+    size: int
+
+    @classmethod
+    def single(cls, name: str, codes: Int64, size: int) -> Block:
+        """A feature with one value per entity; ``codes``: int64 ``(N,)``."""
+        return cls(name, codes[:, None].astype(np.int64), np.ones((len(codes), 1), dtype=np.float32), size)
+
+    def with_unknown_entity(self) -> Block:
+        """The same feature with one more entity at the end, about which nothing is known."""
+        codes = np.full((1, self.codes.shape[1]), PADDING, dtype=np.int64)
+        codes[0, 0] = UNKNOWN
+        weights = (codes != PADDING).astype(np.float32)
+        return Block(self.name, np.vstack([self.codes, codes]), np.vstack([self.weights, weights]), self.size)
+
+    def is_constant(self, fitted: Mask) -> bool:
+        """Whether all fitted entities have the same codes, so that nothing can be learned from the feature."""
+        codes = self.codes[fitted]
+        return bool((codes == codes[:1]).all())
+
+
+def id_block(name: str, fitted: Mask) -> Block:
+    """The entity's own id: fitted entities get a code each, all others the unknown one; ``fitted``: bool ``(N,)``."""
+    return Block.single(name, np.where(fitted, np.cumsum(fitted), UNKNOWN), 1 + int(fitted.sum()))
+
+
+def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: int) -> Block:
+    """Codes of one feature.
+
+    Args:
+        feature: name and kind.
+        values: one per entity ``(N,)``; null is unknown.
+        fitted: bool ``(N,)``, the entities that vocabulary and bins may see.
+        min_count: a value that fewer fitted entities have is treated as unknown, as is one that none has.
+    """
+    if feature.kind == "numeric":
+        return _binned(feature.name, values, fitted)
+    if feature.kind == "multi_hot":
+        return _multi_hot(feature.name, values, fitted, min_count)
+    codes, size = _vocabulary_codes(values, fitted, min_count)
+    return Block.single(feature.name, codes, size)
+
+
+def content_vectors(tables: Tables, item_ids: npt.NDArray[Any]) -> Float32:
+    """Fixed unit vectors of items: one part per content column, each of unit length, laid side by side.
+
+    A categorical column becomes a one-hot part, a multi-hot one a part with equal values, a list of floats is its own.
+
+    Args:
+        tables: with `Tables.content`.
+        item_ids: external ids ``(I,)``.
+    Returns:
+        float32 ``(I + 1, D)``, unit rows. The last row is the mean of the items that have content, made a unit vector;
+        items without content hold it too. D = 0 when the tables declare no content.
+    """
+    if tables.items is None or not tables.content:
+        return np.zeros((len(item_ids) + 1, 0), dtype=np.float32)
+    ids = pl.DataFrame({Columns.ITEM: item_ids})
+    rows = ids.join(
+        tables.items.select(Columns.ITEM, *tables.content), on=Columns.ITEM, how="left", maintain_order="left"
+    )
+    parts = [_unit(_dense(rows[name]))[0] for name in tables.content]
+    vectors, has_content = _unit(np.concatenate(parts, axis=1))
+    mean, usable = _unit(vectors[has_content].mean(axis=0, keepdims=True))
+    if not usable[0]:  # contents that cancel out: no direction is typical, so take the one that favours none
+        mean = np.full_like(mean, 1 / np.sqrt(mean.shape[1]))
+    vectors[~has_content] = mean
+    return np.concatenate([vectors, mean]).astype(np.float32)
+
+
+def _vocabulary_codes(values: pl.Series, fitted: Mask, min_count: int) -> tuple[Int64, int]:
+    """Codes int64 ``(N,)`` and their number; values are numbered in ascending order."""
+    if isinstance(values.dtype, pl.Float32 | pl.Float64):
+        values = values.fill_nan(None)
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)  # physical order of categories depends on the file, text does not
+    frame = values.alias("value").to_frame()
+    seen = frame.filter(pl.Series(fitted)).drop_nulls()
+    known = seen.group_by("value").len().filter(pl.col("len") >= min_count).select(pl.col("value").sort())
+    known = known.with_row_index("code", offset=1)
+    codes = frame.join(known, on="value", how="left", maintain_order="left")["code"]
+    return codes.fill_null(UNKNOWN).cast(pl.Int64).to_numpy(), 1 + known.height
+
+
+def _binned(name: str, values: pl.Series, fitted: Mask) -> Block:
+    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    present = np.isfinite(numbers)
+    sample = numbers[fitted & present]
+    shares = np.linspace(0, 1, MAX_BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(sample, shares)) if len(sample) else np.empty(0)
+    codes = np.where(present, 1 + np.searchsorted(edges, numbers, side="right"), UNKNOWN)
+    return Block.single(name, codes, 2 + len(edges))
+
+
+def _multi_hot(name: str, values: pl.Series, fitted: Mask, min_count: int) -> Block:
+    entity, flat = _exploded(values)
+    flat_codes, size = _vocabulary_codes(flat, fitted[entity], min_count)
+    known = flat_codes != UNKNOWN
+    entity, flat_codes = entity[known], flat_codes[known]
+    lengths = np.bincount(entity, minlength=len(values))
+    width = max(1, int(lengths.max(initial=0)))
+    codes = np.full((len(values), width), PADDING, dtype=np.int64)
+    column = np.arange(len(entity)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    codes[entity, column] = flat_codes
+    codes[lengths == 0, 0] = UNKNOWN
+    weights = np.where(codes == PADDING, 0, 1 / np.maximum(lengths, 1)[:, None])
+    return Block(name, codes, weights.astype(np.float32), size)
+
+
+def _exploded(values: pl.Series) -> tuple[Int64, pl.Series]:
+    """Entity of each list element ``(nnz,)`` and the elements; a value repeated in one list counts once."""
+    frame = values.list.unique(maintain_order=True).alias("value").to_frame().with_row_index("entity")
+    flat = frame.explode("value").drop_nulls()
+    return flat["entity"].cast(pl.Int64).to_numpy(), flat["value"]
+
+
+def _dense(values: pl.Series) -> npt.NDArray[np.float64]:
+    """One content column as a matrix ``(N, d)``; zero rows where there is no content."""
+    everything = np.ones(len(values), dtype=np.bool_)
+    inner = getattr(values.dtype, "inner", None)
+    if inner is not None and inner.is_float():
+        vectors = values.cast(pl.List(pl.Float64))
+        matrix = np.zeros((len(values), int(vectors.list.len().drop_nulls()[0])))
+        matrix[vectors.is_not_null().to_numpy()] = np.stack(vectors.drop_nulls().to_list())
+        return matrix
+    if inner is not None:
+        entity, flat = _exploded(values)
+        codes, size = _vocabulary_codes(flat, everything[entity], 1)
+    else:
+        entity = np.arange(len(values))
+        codes, size = _vocabulary_codes(values, everything, 1)
+    matrix = np.zeros((len(values), size))
+    matrix[entity, codes] = 1
+    return matrix[:, 1:]  # code 0 stands for no value
+
+
+def _unit(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Rows ``(N, d)`` made unit vectors, and which of them had a direction ``(N,)``; the others are zero."""
+    norms = np.linalg.norm(rows, axis=1)
+    usable = norms > SMALLEST_NORM
+    return np.where(usable[:, None], rows / np.maximum(norms, SMALLEST_NORM)[:, None], 0.0), usable

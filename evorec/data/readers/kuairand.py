@@ -1,0 +1,122 @@
+"""KuaiRand (Gao et al., CIKM 2022, https://kuairand.com): impressions of a short-video app, as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from evorec.data.readers.delimited import Schema, read_csv, require_values
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.errors import DataError
+
+LABELS: Final = {
+    "click": "is_click",
+    "long_view": "long_view",
+    "like": "is_like",
+    "profile_enter": "is_profile_enter",
+    "follow": "is_follow",
+    "comment": "is_comment",
+    "forward": "is_forward",
+    "hate": "is_hate",
+}
+"""Task -> column of the log."""
+
+LOG: Final[Schema] = dict.fromkeys(
+    ("user_id", "video_id", "date", "hourmin", "time_ms", "tab", *LABELS.values()), pl.Int64
+)
+USER_NUMBERS: Final = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
+"""Binned by their quantiles, which replace the coarser published ranges."""
+USER_CATEGORIES: Final = (
+    "user_active_degree",
+    "is_lowactive_period",
+    "is_live_streamer",
+    "is_video_author",
+    *(f"onehot_feat{number}" for number in range(18)),
+)
+VIDEO_CATEGORIES: Final = ("author_id", "video_type", "upload_type", "music_id", "music_type")
+
+
+def read(folder: Path) -> Tables:
+    """KuaiRand-Pure, -1K or -27K, or a part of one.
+
+    Tasks are click, long_view, like, profile_enter, follow, comment, forward and hate; the context is the tab and the
+    hour. `Columns.DAY` is the published ``date``: it differs from the Beijing day (UTC+8) of ``time_ms`` for the rows
+    of the last minutes before midnight, about 1 in 100. The daily statistics files are not read: they count the days
+    that are to be predicted.
+
+    Args:
+        folder: with ``log_*.csv`` (all of them, in order of name), ``user_features*.csv`` and
+            ``video_features_basic*.csv``.
+    Raises:
+        DataError: names the file, the line and the column.
+    """
+    logs = sorted(folder.glob("log_*.csv"))
+    if not logs:
+        raise DataError(f"{folder} has no log_*.csv; expected the folder with the published KuaiRand files.")
+    return Tables(
+        name="kuairand",
+        interactions=pl.concat([_read_log(path) for path in logs]),
+        tasks=tuple(LABELS),
+        users=_read_users(_only(folder, "user_features*.csv")),
+        items=_read_videos(_only(folder, "video_features_basic*.csv")),
+        context=(Feature("tab", "categorical"), Feature("hour", "categorical")),
+        user_features=(
+            *(Feature(name, "categorical") for name in USER_CATEGORIES),
+            *(Feature(name, "numeric") for name in USER_NUMBERS),
+        ),
+        item_features=(
+            *(Feature(name, "categorical") for name in VIDEO_CATEGORIES),
+            Feature("tag", "multi_hot"),
+            Feature("video_duration", "numeric"),
+        ),
+        content=("tag",),
+    )
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise DataError(f"{folder} must have one {pattern}, got {[path.name for path in found]}.")
+    return found[0]
+
+
+def _read_log(path: Path) -> pl.DataFrame:
+    frame = read_csv(path, LOG)
+    require_values(path, frame, list(LOG), first_line=2)
+    day = frame["date"].cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    if day.null_count():
+        row = int(day.is_null().arg_true()[0])
+        raise DataError(f"{path}, line {row + 2}, column date must be YYYYMMDD, got {frame['date'][row]}.")
+    return frame.select(
+        pl.col("user_id").alias(Columns.USER),
+        pl.col("video_id").alias(Columns.ITEM),
+        (pl.col("time_ms") // 1000).alias(Columns.TIME),
+        day.alias(Columns.DAY),
+        "tab",
+        (pl.col("hourmin") // 100).alias("hour"),
+        *(pl.col(column).alias(task) for task, column in LABELS.items()),
+    )
+
+
+def _read_users(path: Path) -> pl.DataFrame:
+    schema: Schema = {
+        "user_id": pl.Int64,
+        **dict.fromkeys(USER_CATEGORIES, pl.String),
+        **dict.fromkeys(USER_NUMBERS, pl.Float64),
+    }
+    frame = read_csv(path, schema)
+    require_values(path, frame, ["user_id"], first_line=2)
+    return frame.rename({"user_id": Columns.USER})
+
+
+def _read_videos(path: Path) -> pl.DataFrame:
+    schema: Schema = {
+        "video_id": pl.Int64,
+        **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), pl.String),
+        "video_duration": pl.Float64,
+    }
+    frame = read_csv(path, schema)
+    require_values(path, frame, ["video_id"], first_line=2)
+    return frame.rename({"video_id": Columns.ITEM}).with_columns(pl.col("tag").str.split(","))

@@ -1,0 +1,267 @@
+"""The frozen tables that every reader and the simulator give: interactions, users, items.
+
+A column has one name everywhere (`Columns`). `Tables` is checked once, when it is made; nothing downstream
+checks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal, final
+
+import numpy as np
+import polars as pl
+
+from evorec.errors import DataError
+
+FeatureKind = Literal["categorical", "numeric", "multi_hot"]
+"""categorical = one value of any type; numeric = a number, binned; multi_hot = a list of values."""
+
+LATEST_SECOND: Final = 10**11
+"""Year 5138; a larger timestamp is in milliseconds or finer."""
+
+
+@final
+class Columns:
+    """Names of the columns that mean the same in every table."""
+
+    USER: Final = "user_id"
+    """Int64 or String, never null."""
+    ITEM: Final = "item_id"
+    """Int64 or String, never null."""
+    TIME: Final = "timestamp"
+    """Int64, seconds since 1970-01-01 UTC."""
+    DAY: Final = "day"
+    """Date, optional: the log's own calendar day, where it differs from the day of the timestamp."""
+
+
+@final
+@dataclass(frozen=True)
+class Feature:
+    """One column that describes a user, an item or the moment of an impression."""
+
+    name: str
+    kind: FeatureKind
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """One data set, checked.
+
+    Integer ids become Int64 and numeric or Boolean labels Float32; everything else is taken as it is.
+
+    Args:
+        name: of the data set, for reports.
+        interactions: one row per impression, file order kept: `Columns`, every task, every context feature.
+        tasks: label columns; null = the label was not observed.
+        users: one row per user, id and `user_features`.
+        items: one row per item of the catalogue, id and `item_features`.
+        context: features of the moment, columns of `interactions`, known when a list is asked for.
+        user_features: columns of `users`.
+        item_features: columns of `items`.
+        content: what the fixed content vectors are made of: categorical or multi-hot item features, or columns of
+            `items` that hold one list of floats per item, all of one length.
+    Raises:
+        DataError: names the table, the column, what was expected and what was found.
+    """
+
+    name: str
+    interactions: pl.DataFrame
+    tasks: tuple[str, ...]
+    users: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
+    context: tuple[Feature, ...] = ()
+    user_features: tuple[Feature, ...] = ()
+    item_features: tuple[Feature, ...] = ()
+    content: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        log = _checked_log(self.name, self.interactions, self.tasks, self.context)
+        object.__setattr__(self, "interactions", log)
+        for side, id_column, features in (
+            ("users", Columns.USER, self.user_features),
+            ("items", Columns.ITEM, self.item_features),
+        ):
+            frame: pl.DataFrame | None = getattr(self, side)
+            where = f"table {side} of {self.name}"
+            if frame is not None:
+                object.__setattr__(
+                    self, side, _checked_entities(where, frame, id_column, features, log.schema[id_column])
+                )
+            elif features:
+                raise DataError(f"{where} is missing, but features {[f.name for f in features]} are declared for it.")
+        _check_content(f"table items of {self.name}", self.items, self.item_features, self.content)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of interactions."""
+        return self.interactions.height
+
+    def with_interactions(self, interactions: pl.DataFrame) -> Tables:
+        """The same data set with other interactions, checked again."""
+        return replace(self, interactions=interactions)
+
+    def sha256(self) -> str:
+        """Hash of the content: names, types and every value in order; not of any path or file format.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        declared = (self.name, self.tasks, self.context, self.user_features, self.item_features, self.content)
+        digest.update(repr(declared).encode())
+        for side, frame in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
+            digest.update(f"\n{side}".encode())
+            for column in frame.get_columns() if frame is not None else ():
+                digest.update(f"\n{column.name}".encode())
+                for part in _column_bytes(column):
+                    digest.update(part)
+        return digest.hexdigest()
+
+
+def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context: tuple[Feature, ...]) -> pl.DataFrame:
+    where = f"table interactions of {name}"
+    if not tasks or len(set(tasks)) != len(tasks):
+        raise DataError(f"{where}: expected one or more different tasks, got {list(tasks)}.")
+    _check_columns(where, frame, (Columns.USER, Columns.ITEM, Columns.TIME, *tasks))
+    if frame.is_empty():
+        raise DataError(f"{where} is empty; expected at least one row.")
+    frame = _with_id(where, _with_id(where, frame, Columns.USER), Columns.ITEM)
+    _check_time(where, frame)
+    _check_features(where, frame, context)
+    labels = []
+    for task in tasks:
+        dtype = frame.schema[task]
+        if not (dtype.is_numeric() or dtype == pl.Boolean):
+            raise DataError(f"{where}: task {task} must be numeric or Boolean, got {dtype}.")
+        label = frame[task].cast(pl.Float32)
+        bad = (~label.is_finite()).fill_null(False).arg_true()
+        if len(bad):
+            raise DataError(
+                f"{where}: task {task} must be finite, got {label[bad[0]]} in row {bad[0]}; a missing label is null."
+            )
+        labels.append(label)
+    return frame.with_columns(labels)
+
+
+def _check_time(where: str, frame: pl.DataFrame) -> None:
+    time = frame[Columns.TIME]
+    if time.dtype != pl.Int64:
+        raise DataError(f"{where}: column {Columns.TIME} must be Int64, seconds since 1970 in UTC, got {time.dtype}.")
+    _refuse_nulls(where, time)
+    latest = int(time.to_numpy().max())
+    if latest > LATEST_SECOND:
+        raise DataError(
+            f"{where}: column {Columns.TIME} must be in seconds, got {latest}: divide milliseconds by 1000."
+        )
+    if Columns.DAY in frame.columns:
+        if frame.schema[Columns.DAY] != pl.Date:
+            raise DataError(f"{where}: column {Columns.DAY} must be Date, got {frame.schema[Columns.DAY]}.")
+        _refuse_nulls(where, frame[Columns.DAY])
+
+
+def _checked_entities(
+    where: str, frame: pl.DataFrame, id_column: str, features: tuple[Feature, ...], id_type: pl.DataType
+) -> pl.DataFrame:
+    _check_columns(where, frame, (id_column,))
+    if frame.is_empty():
+        raise DataError(f"{where} is empty; expected at least one row, or no table at all.")
+    frame = _with_id(where, frame, id_column)
+    if frame.schema[id_column] != id_type:
+        raise DataError(
+            f"{where}: column {id_column} must be {id_type} as in the interactions, got {frame.schema[id_column]}."
+        )
+    repeated = frame[id_column].is_duplicated().arg_true()
+    if len(repeated):
+        row = repeated[0]
+        raise DataError(f"{where}: column {id_column} must be unique, got {frame[id_column][row]!r} again (row {row}).")
+    _check_features(where, frame, features)
+    return frame
+
+
+def _check_columns(where: str, frame: pl.DataFrame, needed: tuple[str, ...]) -> None:
+    missing = [column for column in needed if column not in frame.columns]
+    if missing:
+        raise DataError(f"{where} lacks columns {missing}; it has {frame.columns}.")
+
+
+def _with_id(where: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    dtype = frame.schema[column]
+    if not (dtype.is_integer() or dtype == pl.String):
+        raise DataError(f"{where}: column {column} must hold integers or strings, got {dtype}.")
+    _refuse_nulls(where, frame[column])
+    if dtype.is_integer() and dtype != pl.Int64:
+        return frame.with_columns(pl.col(column).cast(pl.Int64))
+    return frame
+
+
+def _refuse_nulls(where: str, column: pl.Series) -> None:
+    if column.null_count():
+        row = column.is_null().arg_true()[0]
+        raise DataError(f"{where}: column {column.name} must not be null, got null in row {row}.")
+
+
+def _check_features(where: str, frame: pl.DataFrame, features: tuple[Feature, ...]) -> None:
+    names = tuple(feature.name for feature in features)
+    if len(set(names)) != len(names):
+        raise DataError(f"{where}: a feature is declared twice: {list(names)}.")
+    _check_columns(where, frame, names)
+    for feature in features:
+        dtype = frame.schema[feature.name]
+        listed = isinstance(dtype, pl.List)
+        numeric = dtype.is_numeric() or dtype == pl.Boolean
+        fits = {"categorical": not dtype.is_nested(), "numeric": numeric, "multi_hot": listed}[feature.kind]
+        if not fits:
+            raise DataError(f"{where}: column {feature.name} is declared {feature.kind}, which {dtype} cannot be.")
+
+
+def _check_content(
+    where: str, items: pl.DataFrame | None, features: tuple[Feature, ...], content: tuple[str, ...]
+) -> None:
+    if content and items is None:
+        raise DataError(f"{where} is missing, but content {list(content)} is declared for it.")
+    if items is None:
+        return
+    _check_columns(where, items, content)
+    kinds = {feature.name: feature.kind for feature in features}
+    for name in content:
+        if kinds.get(name) in ("categorical", "multi_hot"):
+            continue
+        dtype = items.schema[name]
+        if not (isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric()):
+            raise DataError(
+                f"{where}: content {name} must be a categorical or multi_hot item feature, or one list of floats "
+                f"per item, got {dtype}."
+            )
+        _check_vectors(where, items[name].cast(pl.List(pl.Float64)))
+
+
+def _check_vectors(where: str, vectors: pl.Series) -> None:
+    lengths = vectors.list.len().drop_nulls().unique().sort().to_list()
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise DataError(f"{where}: content {vectors.name} must have one length above 0, got lengths {lengths[:5]}.")
+    values = vectors.drop_nulls().explode(empty_as_null=True)
+    if values.null_count() or not values.is_finite().all():
+        raise DataError(f"{where}: content {vectors.name} must be finite in every place, or null for the whole item.")
+
+
+def _column_bytes(column: pl.Series) -> Iterator[bytes]:
+    """Type, null mask and values of a column as bytes that depend on nothing else."""
+    dtype = column.dtype
+    yield f":{dtype}:{len(column)}:".encode()
+    yield np.packbits(column.is_null().to_numpy()).tobytes()
+    present = column.drop_nulls()
+    if isinstance(dtype, pl.Array):
+        present, dtype = present.arr.to_list(), pl.List(dtype.inner)
+    if isinstance(dtype, pl.List):
+        yield present.list.len().to_numpy().tobytes()
+        yield from _column_bytes(present.filter(present.list.len() > 0).explode(empty_as_null=True))
+    elif dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean:
+        yield np.ascontiguousarray(present.to_physical().to_numpy()).tobytes()
+    else:
+        text = present.cast(pl.String)
+        yield text.str.len_bytes().to_numpy().tobytes()
+        yield "".join(text).encode()

@@ -1,0 +1,1 @@
+"""Metrics as pure functions on numpy arrays: one value per user where users matter, then the mean."""

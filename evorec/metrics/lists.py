@@ -1,0 +1,72 @@
+"""Every metric of a set of recommendation lists, by its key: the one place that computes them for all models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evorec.metrics import diversity, ranking
+from evorec.metrics.ranking import ItemSets
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class ListMetrics:
+    """Values by metric key, such as ``recall@20``.
+
+    `per_user` holds float64 ``(U,)`` for the metrics that have a value per user; `values` their means, and the
+    metrics of all lists together.
+    """
+
+    values: dict[str, float]
+    per_user: dict[str, Floats]
+
+
+def list_metrics(
+    lists: Ints, relevant: ItemSets, *, item_counts: Ints, item_content: npt.NDArray[np.floating[Any]]
+) -> ListMetrics:
+    """All ranking and diversity metrics of the lists of one model.
+
+    Args:
+        lists: item ids, integer ``(U, K)``, best first, -1 = empty place.
+        relevant: held-out positives of the same users, at least one each.
+        item_counts: training interactions per item, integer ``(I,)``.
+        item_content: fixed content, float ``(I, D)`` unit rows; with D = 0 there is no ``intra_list_distance``.
+    Returns:
+        Keys ``recall ndcg precision hit_rate mrr intra_list_distance novelty catalogue_coverage gini_diversity``,
+        each with ``@K``.
+    Raises:
+        DataError: as the single metrics do.
+    Example:
+        >>> from scipy.sparse import csr_array
+        >>> lists, relevant = np.array([[2, 0]]), csr_array([[1, 1, 0]])
+        >>> found = list_metrics(lists, relevant, item_counts=np.ones(3, int), item_content=np.eye(3))
+        >>> found.values["recall@2"], found.values["intra_list_distance@2"]
+        (0.5, 1.0)
+    """
+    n_items = len(item_counts)
+    hit = ranking.hits(lists, relevant, n_items)
+    positives = ranking.n_relevant(relevant)
+    per_user = {
+        "recall": ranking.recall_at_k(hit, positives),
+        "ndcg": ranking.ndcg_at_k(hit, positives),
+        "precision": ranking.precision_at_k(hit),
+        "hit_rate": ranking.hit_rate_at_k(hit),
+        "mrr": ranking.mrr_at_k(hit),
+        "novelty": diversity.novelty(lists, item_counts),
+    }
+    if item_content.shape[1] > 0:
+        per_user["intra_list_distance"] = diversity.intra_list_distance(lists, item_content)
+    values = {name: float(value.mean()) for name, value in per_user.items()}
+    values["catalogue_coverage"] = diversity.catalogue_coverage(lists, n_items)
+    values["gini_diversity"] = diversity.gini_diversity(lists, n_items)
+    k = lists.shape[1]
+    return ListMetrics(
+        values={f"{name}@{k}": value for name, value in values.items()},
+        per_user={f"{name}@{k}": value for name, value in per_user.items()},
+    )

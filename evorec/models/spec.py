@@ -1,0 +1,111 @@
+"""What a genome decodes to: the typed settings of one multi-task recommender, and the space they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, final
+
+from evorec.errors import ConfigError
+from evorec.space.genes import Boolean, Conditional, Integer, Real, Simplex
+from evorec.space.space import SearchSpace
+
+
+@final
+@dataclass(frozen=True)
+class ModelSpec:
+    """Settings of one member.
+
+    Attributes:
+        task_weights: loss weight of each task, ``(T,)``, sum T.
+        sharing_depth: layers shared by all tasks, 0..L; 0 = towers from the embeddings on, L = shared bottom.
+        embedding_dim: E.
+        width: units per layer W.
+        dropout: rate after the embeddings and after every layer, in [0, 1).
+        learning_rate: AdamW step size of the dense parts.
+        embedding_learning_rate: AdamW step size of the embedding table.
+        embedding_decay: decoupled weight decay λ of the embedding table.
+        dense_decay: decoupled weight decay λ of the dense weights.
+        retrieval_weight: weight of the retrieval loss, outside the task simplex.
+        temperature: the cosine of user and item is divided by it.
+        history_weight: share of the user's past target positives in the retrieval vector; 0 = none.
+        popularity_weight: share of the log-popularity prior in the retrieval score; 1 = calibrated, 0 = none.
+        popularity_smoothing: positives added to every item before the logarithm.
+        popularity_half_life: age in days at which a positive counts half in the prior.
+        rank_blend: ρ, weight of the ranker in the list score; 0 = retrieval order.
+    """
+
+    task_weights: tuple[float, ...]
+    sharing_depth: int
+    embedding_dim: int
+    width: int
+    dropout: float
+    learning_rate: float
+    embedding_learning_rate: float
+    embedding_decay: float
+    dense_decay: float
+    retrieval_weight: float
+    temperature: float
+    history_weight: float
+    popularity_weight: float
+    popularity_smoothing: float
+    popularity_half_life: float
+    rank_blend: float
+
+    @classmethod
+    def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
+        """Spec from decoded genes; the switches `history` and `rerank` turn their weight to 0.
+
+        Raises:
+            ConfigError: a setting is missing or not known.
+        """
+        values = {name: value for name, value in genes.items() if name not in SWITCHES}
+        for switch, weight in SWITCHES.items():
+            if not genes.get(switch, True):
+                values[weight] = 0.0
+        known = {field.name for field in fields(cls)}
+        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
+        if missing or unknown:
+            raise ConfigError(f"a model spec needs exactly {sorted(known)}; missing {missing}, unknown {unknown}")
+        return cls(**{**values, "task_weights": tuple(values["task_weights"])})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Members of equal shape train in one tensor program."""
+        return self.embedding_dim, self.width
+
+
+SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
+"""Boolean genes -> the weight that is 0 when they are off."""
+
+
+def default_space(tasks: tuple[str, ...], *, n_layers: int, days: float) -> SearchSpace:
+    """The search space of the multi-task recommender.
+
+    Args:
+        tasks: names of the ranked tasks.
+        n_layers: L, upper bound of the sharing depth.
+        days: length of the training log in days; the half-life of popularity is searched around it.
+    """
+    return SearchSpace(
+        (
+            Simplex("task_weights", parts=tasks),
+            Integer("sharing_depth", 0, n_layers, default=max(n_layers - 1, 0)),
+            Integer("embedding_dim", 4, 32, scale="log2", default=16),
+            Integer("width", 16, 64, scale="log2", default=32),
+            Real("dropout", 0.0, 0.5, default=0.1),
+            Real("learning_rate", 3e-4, 3e-2, scale="log", default=3e-3),
+            Real("embedding_learning_rate", 3e-4, 3e-2, scale="log", default=3e-3),
+            Real("embedding_decay", 1e-3, 1e1, scale="log", default=1e-2),
+            Real("dense_decay", 1e-3, 1e1, scale="log", default=1e-2),
+            Real("retrieval_weight", 1e-2, 1e1, scale="log", default=1.0),
+            Real("temperature", 5e-2, 1.0, scale="log", default=0.2),
+            Boolean("history", default=True),
+            Conditional(Real("history_weight", 0.1, 10.0, scale="log", default=1.0), parent="history", values=(True,)),
+            Real("popularity_weight", 0.0, 1.5, default=1.0),
+            Real("popularity_smoothing", 0.3, 30.0, scale="log", default=1.0),
+            Real("popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days"),
+            Boolean("rerank", default=False),
+            Conditional(Real("rank_blend", 0.03, 3.0, scale="log", default=0.3), parent="rerank", values=(True,)),
+        )
+    )

@@ -1,0 +1,364 @@
+"""What a search optimises: objectives, constraints, and the catalogue of metrics they are made from.
+
+Metrics are measured in their own unit and direction. `Objective.minimised` is the only place where a sign is flipped,
+and `to_matrices` the only way from measured metrics to the ``F`` and ``G`` of a sorter: finite, whatever failed.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evorec.config import Box
+from evorec.errors import ConfigError, DataError
+
+FloatArray = NDArray[np.float64]
+Direction = Literal["max", "min"]
+Metrics = Mapping[str, float]
+
+FAILED_VIOLATION = 1.0
+"""``G`` of a failed evaluation; a measured violation is always smaller (`Constraint.violation`)."""
+SMALLEST_COST = 1e-300
+"""Costs of zero or less are drawn here before a logarithm is taken."""
+
+
+@final
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric as the catalogue knows it.
+
+    Args:
+        name: base name; ``<task>`` and ``@k`` stand for a task and the list length.
+        direction: ``"max"`` or ``"min"``.
+        unit: for tables; empty for a pure number.
+        ideal: the usual best corner of the hypervolume box; None when it depends on the problem.
+        worst: the usual worst corner; None when it depends on the problem.
+        log10: whether the box is divided on a logarithmic scale.
+        text: one line of help.
+    """
+
+    name: str
+    direction: Direction
+    unit: str
+    ideal: float | None
+    worst: float | None
+    log10: bool
+    text: str
+
+
+def _share(name: str, text: str, worst: float = 0.0) -> MetricInfo:
+    return MetricInfo(name, "max", "", 1.0, worst, False, text)
+
+
+def _cost(name: str, unit: str, text: str) -> MetricInfo:
+    return MetricInfo(name, "min", unit, None, None, True, text)
+
+
+CATALOGUE: Mapping[str, MetricInfo] = {
+    info.name: info
+    for info in (
+        _share("accuracy", "mean AUC over the ranked tasks", worst=0.5),
+        _share("auc/<task>", "AUC of one task on held-out impressions", worst=0.5),
+        _share("gauc/<task>", "AUC inside each user, averaged by impressions", worst=0.5),
+        MetricInfo("logloss/<task>", "min", "nat", 0.0, math.log(2), False, "mean negative log-likelihood of one task"),
+        _share("recall@k", "held-out positives found in the list, over the whole catalogue"),
+        _share("ndcg@k", "recall discounted by rank"),
+        _share("precision@k", "share of the list that is relevant"),
+        _share("hit_rate@k", "share of users with at least one hit"),
+        _share("mrr@k", "reciprocal rank of the first hit"),
+        _share("retrieval_recall@k", "recall of the first stage alone, before the ranker re-orders"),
+        _share("intra_list_distance@k", "mean cosine distance of the content inside each list"),
+        _share("catalogue_coverage@k", "share of the catalogue that is in any list"),
+        _share("gini_diversity@k", "1 - Gini of how often each item is recommended"),
+        MetricInfo("novelty@k", "max", "bit", 20.0, 0.0, False, "mean self-information of the recommended items"),
+        _cost("training_flops", "FLOP", "arithmetic of the training run, counted"),
+        _cost("inference_flops", "FLOP", "arithmetic of one request, counted"),
+        _cost("parameters", "", "trained numbers"),
+        _cost("model_bytes", "B", "size of the weights"),
+        _cost("train_seconds", "s", "wall time of the training run, measured"),
+        _cost("latency_ms", "ms", "wall time of one request, measured"),
+    )
+}
+"""Every metric by base name. A cost has no usual box: its corners come from the search space."""
+
+ALIASES: Mapping[str, str] = {
+    "diversity": "intra_list_distance@k",
+    "diversity@k": "intra_list_distance@k",
+    "cost": "training_flops",
+}
+"""Short names of catalogue entries."""
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the search.
+
+    Args:
+        name: how the objective is called in tables, e.g. ``"cost"``.
+        metric: key of the measured metric, e.g. ``"training_flops"``.
+        direction: ``"max"`` or ``"min"``.
+        unit: for tables.
+        ideal: best corner of the hypervolume box, in the metric's own unit and direction.
+        worst: worst corner; also the value of a failed evaluation.
+        log10: divide the box on a logarithmic scale; needs positive corners.
+    Example:
+        >>> recall = Objective("recall", "recall@20", "max", "", ideal=1.0, worst=0.0)
+        >>> recall.minimised([0.25]), recall.normalised([0.25])
+        (array([-0.25]), array([0.75]))
+    """
+
+    name: str
+    metric: str
+    direction: Direction
+    unit: str
+    ideal: float
+    worst: float
+    log10: bool = False
+
+    def __post_init__(self) -> None:
+        corners = f"ideal {self.ideal:g} and worst {self.worst:g}"
+        if self.direction not in ("max", "min"):
+            raise ConfigError(f"direction of {self.name} must be 'max' or 'min', got {self.direction!r}.")
+        if not (math.isfinite(self.ideal) and math.isfinite(self.worst)):
+            raise ConfigError(f"box.{self.name} must have finite corners, got {corners}.")
+        better = operator.gt if self.direction == "max" else operator.lt
+        if not better(self.ideal, self.worst):
+            word = "above" if self.direction == "max" else "below"
+            raise ConfigError(f"box.{self.name} must have its ideal {word} its worst, got {corners}.")
+        if self.log10 and min(self.ideal, self.worst) <= 0:
+            raise ConfigError(f"box.{self.name} is divided on a log scale and must be above 0, got {corners}.")
+
+    def minimised(self, values: ArrayLike) -> FloatArray:
+        """Values ``(N,)`` with the sign that makes smaller better; the only sign flip in evorec."""
+        numbers = np.asarray(values, dtype=np.float64)
+        return -numbers if self.direction == "max" else numbers
+
+    def normalised(self, values: ArrayLike) -> FloatArray:
+        """Values ``(N,)`` as places in the box: 0 = ideal, 1 = worst, beyond on either side if they are."""
+        numbers = np.asarray(values, dtype=np.float64)
+        ideal, worst = self.ideal, self.worst
+        if self.log10:
+            numbers = np.log10(np.maximum(numbers, SMALLEST_COST))
+            ideal, worst = math.log10(ideal), math.log10(worst)
+        place: FloatArray = (numbers - ideal) / (worst - ideal)
+        return place
+
+
+@final
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a metric that a member of the archive must keep.
+
+    Args:
+        metric: key of the measured metric.
+        op: ``">="`` or ``"<="``.
+        bound: the bound, in the metric's unit.
+        text: the constraint as it was written.
+    Example:
+        >>> Constraint("parameters", "<=", 100.0, "parameters <= 100").violation([50, 100, 200]).tolist()
+        [-0.5, 0.0, 0.5]
+    """
+
+    metric: str
+    op: Literal[">=", "<="]
+    bound: float
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.op not in (">=", "<=") or not math.isfinite(self.bound):
+            raise ConfigError(f"constraint {self.text!r} must be >= or <= a finite number, got {self.op} {self.bound}.")
+
+    def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Which values ``(N,)`` keep the bound; exactly those with a violation of at most 0."""
+        return self.violation(values) <= 0
+
+    def violation(self, values: ArrayLike) -> FloatArray:
+        """How far values ``(N,)`` are beyond the bound; at most 0 when they keep it.
+
+        The excess r is relative to the bound and, when positive, returned as r / (1 + r): below 1, so violations of
+        different metrics add up on one scale and no measured genome looks worse than a failed one.
+        """
+        numbers = np.asarray(values, dtype=np.float64)
+        excess = self.bound - numbers if self.op == ">=" else numbers - self.bound
+        relative = excess / (abs(self.bound) or 1.0)
+        beyond = np.maximum(relative, 0.0)
+        return np.where(relative > 0, beyond / (1.0 + beyond), relative)
+
+
+def metric_info(name: str) -> MetricInfo:
+    """The catalogue entry of an alias, base name or measured key.
+
+    Raises:
+        ConfigError: lists the known metrics.
+    Example:
+        >>> metric_info("recall@20").name, metric_info("auc/click").name, metric_info("cost").name
+        ('recall@k', 'auc/<task>', 'training_flops')
+    """
+    base = re.sub(r"@\d+$", "@k", name)
+    base = re.sub(r"^([^/]+)/.+$", r"\1/<task>", ALIASES.get(base, base))
+    if base not in CATALOGUE or name.endswith("<task>"):
+        raise ConfigError(f"{name!r} is not a metric; known: {', '.join([*CATALOGUE, *ALIASES])}.")
+    return CATALOGUE[base]
+
+
+def resolve(name: str, k: int, *, tasks: Sequence[str] | None = None) -> str:
+    """The key under which a metric is measured.
+
+    Args:
+        name: as a person writes it: an alias, ``recall@k``, ``recall@20`` or ``auc/click``.
+        k: length of the measured lists.
+        tasks: the ranked tasks, to check a metric of one task; None skips the check.
+    Raises:
+        ConfigError: the metric, the task or the list length is not measured.
+    Example:
+        >>> resolve("recall@k", 20), resolve("diversity", 20), resolve("cost", 20)
+        ('recall@20', 'intra_list_distance@20', 'training_flops')
+    """
+    info = metric_info(name)
+    if info.name.endswith("/<task>"):
+        task = name.partition("/")[2]
+        if tasks is not None and task not in tasks:
+            raise ConfigError(f"{name}: {task!r} is not a ranked task; known: {', '.join(tasks)}.")
+        return name
+    length = re.search(r"@(\d+)$", name)
+    if length and int(length[1]) != k:
+        raise ConfigError(f"{name} is not measured: lists have {k} items (evaluation.k); write {info.name}.")
+    return info.name.replace("@k", f"@{k}")
+
+
+def build_objectives(
+    names: Sequence[str],
+    *,
+    k: int,
+    box: Mapping[str, Box],
+    cost_bounds: Mapping[str, tuple[float, float]],
+    tasks: Sequence[str] | None = None,
+) -> tuple[Objective, ...]:
+    """The objectives of a search, each with its corners of the hypervolume box.
+
+    Args:
+        names: metrics as a person writes them.
+        k: length of the recommendation lists.
+        box: corners that replace the usual ones, by any name of the objective.
+        cost_bounds: (ideal, worst) by measured key, for metrics without usual corners.
+        tasks: the ranked tasks; None skips the check of task names.
+    Raises:
+        ConfigError: lists every unknown or repeated metric, missing corner and impossible box.
+    Example:
+        >>> cost, = build_objectives(["cost"], k=20, box={}, cost_bounds={"training_flops": (1e6, 1e9)})
+        >>> cost.metric, cost.normalised([1e6, 1e9]).tolist()
+        ('training_flops', [0.0, 1.0])
+    """
+    out: dict[str, Objective] = {}
+    errors: list[str] = []
+    corners: dict[str, tuple[float, float]] = dict(cost_bounds)
+    for name, written in box.items():
+        try:
+            corners[resolve(name, k, tasks=tasks)] = (written.ideal, written.worst)
+        except ConfigError as error:
+            errors.append(f"box: {error}")
+    for name in names:
+        try:
+            objective = _objective(name, resolve(name, k, tasks=tasks), corners)
+        except ConfigError as error:
+            errors.append(f"objectives: {error}")
+            continue
+        if objective.metric in out:
+            errors.append(f"objectives: {name} and {out[objective.metric].name} are the same metric; keep one.")
+        out[objective.metric] = objective
+    if not errors:  # else a box may only look unused
+        unused = [name for name in box if resolve(name, k) not in out]
+        errors += [f"box: {name} is not an objective; objectives are {', '.join(names)}." for name in unused]
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return tuple(out.values())
+
+
+def _objective(name: str, metric: str, corners: Mapping[str, tuple[float, float]]) -> Objective:
+    info = metric_info(metric)
+    ideal, worst = corners.get(metric, (info.ideal, info.worst))
+    if ideal is None or worst is None:
+        raise ConfigError(f"{name} has no usual bounds; give box.{name} = {{ideal = ..., worst = ...}}.")
+    shown = re.sub(r"@k$", metric[metric.rfind("@") :], name) if "@" in metric else name
+    return Objective(shown, metric, info.direction, info.unit, ideal, worst, info.log10)
+
+
+_CONSTRAINT = re.compile(
+    r"""\s* (?P<metric>[^\s<>=*]+) \s* (?P<op>>=|<=) \s*
+    (?: (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?) (?:\s*\*\s*(?P<baseline>[A-Za-z_]\w*))?
+      | (?P<bare>[A-Za-z_]\w*) ) \s*""",
+    re.VERBOSE,
+)
+
+
+def parse_constraint(
+    text: str, *, k: int, baselines: Mapping[str, Metrics], tasks: Sequence[str] | None = None
+) -> Constraint:
+    """A constraint from ``METRIC >= NUMBER``, ``METRIC <= NUMBER * BASELINE`` or ``METRIC >= BASELINE``.
+
+    Args:
+        text: the constraint as a person writes it.
+        k: length of the recommendation lists.
+        baselines: measured metrics of each baseline.
+        tasks: the ranked tasks; None skips the check of task names.
+    Raises:
+        ConfigError: the text does not parse, or names a metric or baseline that is not known.
+    Example:
+        >>> parse_constraint("recall@k >= 0.5 * popularity", k=20, baselines={"popularity": {"recall@20": 0.1}}).bound
+        0.05
+    """
+    found = _CONSTRAINT.fullmatch(text)
+    if not found:
+        raise ConfigError(f"constraint must read METRIC >= NUMBER or METRIC >= NUMBER * BASELINE, got {text!r}.")
+    metric = resolve(found["metric"], k, tasks=tasks)
+    factor = float(found["number"] or 1.0)
+    baseline = found["baseline"] or found["bare"]
+    op: Literal[">=", "<="] = ">=" if found["op"] == ">=" else "<="
+    if baseline is None:
+        return Constraint(metric, op, factor, text.strip())
+    if baseline not in baselines:
+        known = ", ".join(baselines) or "none"
+        raise ConfigError(f"constraint {text!r} names the baseline {baseline!r}; known: {known}.")
+    if metric not in baselines[baseline]:
+        known = ", ".join(baselines[baseline])
+        raise ConfigError(f"constraint {text!r}: {baseline} has no {metric}; it has {known}.")
+    return Constraint(metric, op, factor * baselines[baseline][metric], text.strip())
+
+
+def to_matrices(
+    rows: Sequence[Metrics | None], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> tuple[FloatArray, FloatArray]:
+    """Measured metrics as the matrices of a minimiser.
+
+    A failed evaluation gets the worst corner of every objective and `FAILED_VIOLATION` of every constraint.
+
+    Args:
+        rows: N metric dictionaries; None = failed.
+        objectives: M objectives.
+        constraints: C constraints; without any, one column says whether the evaluation failed.
+    Returns:
+        ``F (N, M)``, smaller is better, and ``G (N, max(C, 1))``, at most 0 is feasible; float64 and finite.
+    Raises:
+        DataError: a metric is missing or not finite; NaN must be turned into a failure before.
+    """
+    failed = np.array([row is None for row in rows], dtype=bool)
+    F = np.array([o.minimised(_column(rows, o.metric, o.worst)) for o in objectives]).reshape(len(objectives), -1).T
+    columns = [np.where(failed, FAILED_VIOLATION, c.violation(_column(rows, c.metric, c.bound))) for c in constraints]
+    G = np.array(columns or [np.where(failed, FAILED_VIOLATION, 0.0)]).T
+    return F, G
+
+
+def _column(rows: Iterable[Metrics | None], metric: str, failed: float) -> FloatArray:
+    values = [failed if row is None else row.get(metric, math.nan) for row in rows]
+    for index, value in enumerate(values):
+        if not math.isfinite(value):
+            raise DataError(f"{metric} of evaluation {index} must be a finite number, got {value} (nan: missing).")
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,1 @@
+"""What a run directory says, as tables, figures and one HTML page."""

@@ -1,0 +1,168 @@
+"""What a run directory says, read once into frozen data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, final
+
+import numpy as np
+
+from evorec.archive.indicators import hypervolume_share
+from evorec.archive.pareto import non_dominated
+from evorec.config import RunConfig
+from evorec.errors import ConfigError, RunError
+from evorec.ledger import Evaluation
+from evorec.objectives import Constraint, Direction, Objective, metric_info, resolve, to_matrices
+from evorec.store import RunDirectory
+
+FINAL = "final.json"
+"""Name of what `evorec.deploy.finalize` writes into the run directory."""
+
+ALWAYS = ("recall@k", "catalogue_coverage@k")
+"""Metrics shown for every run that measured them, objectives or not: the two that no honest report leaves out."""
+
+
+@final
+@dataclass(frozen=True)
+class Measure:
+    """A measured metric as tables and figures show it; `title` is what its objective is called."""
+
+    key: str
+    direction: Direction
+    unit: str = ""
+    log10: bool = False
+    title: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Member:
+    """A successful evaluation, as a rule a member of the archive."""
+
+    key: str
+    generation: int
+    spec: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Self:
+        """The part of an evaluation that reports need."""
+        return cls(evaluation.key, evaluation.generation, evaluation.spec, evaluation.metrics or {})
+
+
+@final
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, finished or not.
+
+    Attributes:
+        path: the run directory.
+        config: its configuration.
+        state: ``"finished"``, or why there is no end yet.
+        environment: versions, device and the like, as the manifest has them.
+        objectives: what was optimised, M of them.
+        evaluations: every evaluation, in the order of asking.
+        members: the front, in the order of asking.
+        least_infeasible: without members, the evaluations closest to feasible, best first.
+        baselines: validation metrics of every baseline, by name.
+        hypervolume: share of the box after each complete generation.
+        final: what `finalize` wrote; None before.
+    """
+
+    path: Path
+    config: RunConfig
+    state: str
+    environment: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    evaluations: tuple[Evaluation, ...]
+    members: tuple[Member, ...]
+    least_infeasible: tuple[Member, ...] = ()
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    hypervolume: tuple[float, ...] = ()
+    final: Mapping[str, Any] | None = None
+
+    @property
+    def axes(self) -> tuple[Measure, ...]:
+        """The objectives as measures, M of them."""
+        return tuple(Measure(o.metric, o.direction, o.unit, o.log10, o.name) for o in self.objectives)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Columns of the front table: the objectives, then what no honest report leaves out."""
+        known = {measure.key: measure for measure in self.axes}
+        measured = {key for member in (*self.members, *self.least_infeasible) for key in member.metrics}
+        for name in ALWAYS:
+            key = self.resolve(name)
+            if key in measured and key not in known:
+                info = metric_info(name)
+                known[key] = Measure(key, info.direction, info.unit, info.log10, key)
+        return tuple(known.values())
+
+    def resolve(self, name: str) -> str:
+        """The key under which a metric is measured; a problem's own metric keeps its name."""
+        try:
+            return resolve(name, self.config.evaluation.k)
+        except ConfigError:
+            return name
+
+    def best(self, measure: Measure) -> float | None:
+        """Best value of the members, None without members."""
+        values = [member.metrics[measure.key] for member in self.members if measure.key in member.metrics]
+        return (max if measure.direction == "max" else min)(values, default=None)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a run, finished or not, without disturbing a search that is going on.
+
+    Args:
+        path: the run directory.
+    Raises:
+        RunError: it is no run directory, is damaged, or was stopped before its first evaluation.
+    """
+    with RunDirectory.open(path, read_only=True) as run:
+        if not (path / "problem.json").exists():
+            raise RunError(f"run {path} was stopped before its first evaluation; `evorec resume {path}` goes on.")
+        problem, summary = run.read_problem(), run.read_summary()
+        evaluations, archived = run.ledger.evaluations(), run.members()
+        objectives = tuple(Objective(**stored) for stored in problem["objectives"])
+        constraints = [Constraint(**stored) for stored in problem["constraints"]]
+        by_key = {evaluation.key: evaluation for evaluation in evaluations}
+        least = (summary or {}).get("least_infeasible", [])
+        return RunRecord(
+            path=path,
+            config=run.config,
+            state=summary["reason"] if summary else "not finished",
+            environment=run.manifest,
+            objectives=objectives,
+            evaluations=tuple(evaluations),
+            members=tuple(Member.of(evaluation) for evaluation in archived),
+            least_infeasible=tuple(Member.of(by_key[key]) for key in least),
+            baselines=problem["baselines"],
+            hypervolume=tuple(
+                summary["hypervolume_share"] if summary else _hypervolume(evaluations, objectives, constraints)
+            ),
+            final=_final(path),
+        )
+
+
+def _hypervolume(
+    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> list[float]:
+    """Share of the box after each generation that is complete: a later one has begun."""
+    shares: list[float] = []
+    rows: list[Mapping[str, float]] = []
+    for generation in range(1, max((evaluation.generation for evaluation in evaluations), default=1)):
+        rows += [e.metrics for e in evaluations if e.generation == generation and e.metrics is not None]
+        F, G = to_matrices(rows, objectives, constraints)
+        feasible = np.flatnonzero((G <= 0).all(axis=1))
+        rows = [rows[i] for i in feasible[non_dominated(F[feasible])]]
+        shares.append(hypervolume_share(rows, objectives))
+    return shares
+
+
+def _final(path: Path) -> dict[str, Any] | None:
+    file = path / FINAL
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

@@ -1,0 +1,226 @@
+"""Tables of a run as frozen data: the terminal, the HTML page and ``--format json`` all draw the same ones."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evorec.report.record import Measure, RunRecord
+
+MISSING = "–"
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+
+
+@final
+@dataclass(frozen=True)
+class Column:
+    """Heading of a column.
+
+    Attributes:
+        key: name in JSON, and title unless there is another.
+        unit: shown under the title.
+        direction: of a metric: which end is good; None for anything else.
+        title: what people read, when it is not the key.
+    """
+
+    key: str
+    unit: str = ""
+    direction: Literal["max", "min"] | None = None
+    title: str = ""
+
+    def text(self, value: Any) -> str:
+        """A value of this column; metrics of a column line up."""
+        return show(value) if self.direction is None else show_metric(value)
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One row; `kind` is ``"member"``, ``"infeasible"``, ``"baseline"`` or ``""``."""
+
+    name: str
+    values: tuple[Any, ...]
+    kind: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """A titled table; the first column holds the rows' names and is headed by `corner`."""
+
+    title: str
+    corner: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    def best(self, column: int) -> float | None:
+        """Best value of the members in a column, None where neither end is good."""
+        direction = self.columns[column].direction
+        values = [row.values[column] for row in self.rows if row.kind == "member" and row.values[column] is not None]
+        if direction is None or not values:
+            return None
+        return float(max(values) if direction == "max" else min(values))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Rows as plain dictionaries, values unrounded."""
+        names = [column.key for column in self.columns]
+        rows = [dict(zip(names, row.values, strict=True)) for row in self.rows]
+        return [
+            {self.corner: row.name, **({"kind": row.kind} if row.kind else {}), **values}
+            for row, values in zip(self.rows, rows, strict=True)
+        ]
+
+
+def show(value: Any) -> str:
+    """A plain JSON value as a person reads it.
+
+    Example:
+        >>> [show(value) for value in (0.003, 48, True, None, {"click": 1.5, "like": 0.5}, ["a", "b"])]
+        ['0.003', '48', 'yes', '–', 'click 1.5, like 0.5', 'a, b']
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {show(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(show(part) for part in value)
+    return str(value)
+
+
+def show_metric(value: float | None) -> str:
+    """A measured value: four decimals, or three digits and a prefix from 1000 on.
+
+    Example:
+        >>> [show_metric(value) for value in (0.07991, 12_345_678.0, 0.00002, None)]
+        ['0.0799', '12.3 M', '2.00e-05', '–']
+    """
+    if value is None:
+        return MISSING
+    for size, prefix in _PREFIXES:
+        if abs(value) >= 0.9995 * size:
+            return f"{value / size:#.3g}".rstrip(".") + f" {prefix}"
+    return f"{value:.2e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
+
+
+def front_table(record: RunRecord, sort: str | None = None) -> Table:
+    """The front and the baselines on validation data, best first in the column sorted by.
+
+    Args:
+        record: the run.
+        sort: a metric of the table; None = the first objective.
+    Raises:
+        ConfigError: there is no such column.
+    """
+    measures = record.measures
+    chosen = _find(measures, sort, record) if sort else measures[0]
+    sign = -1.0 if chosen.direction == "max" else 1.0
+
+    def place(metrics: Mapping[str, float]) -> float:
+        return sign * metrics[chosen.key] if chosen.key in metrics else float("inf")
+
+    members = sorted(record.members, key=lambda member: (place(member.metrics), member.key))
+    baselines = sorted(record.baselines.items(), key=lambda pair: (place(pair[1]), pair[0]))
+    rows = [Row(member.key, _values(measures, member.metrics), "member") for member in members]
+    if not members:
+        rows += [Row(near.key, _values(measures, near.metrics), "infeasible") for near in record.least_infeasible]
+    rows += [Row(name, _values(measures, metrics), "baseline") for name, metrics in baselines]
+    columns = tuple(Column(measure.key, measure.unit, measure.direction, measure.title) for measure in measures)
+    title = "Front on validation data" if members else "No member: the evaluations closest to the constraints"
+    return Table(title, "member", columns, tuple(rows))
+
+
+def _find(measures: Sequence[Measure], name: str, record: RunRecord) -> Measure:
+    key = record.resolve(name)
+    for measure in measures:
+        if measure.key == key:
+            return measure
+    raise ConfigError(f"cannot sort by {name!r}; the columns are {', '.join(measure.key for measure in measures)}.")
+
+
+def _values(measures: Sequence[Measure], metrics: Mapping[str, float]) -> tuple[float | None, ...]:
+    return tuple(metrics.get(measure.key) for measure in measures)
+
+
+def gene_table(record: RunRecord) -> Table:
+    """What each member of the front decodes to; a gene that is not active is missing."""
+    names = list(dict.fromkeys(name for member in record.members for name in member.spec))
+    rows = tuple(Row(member.key, tuple(member.spec.get(name) for name in names), "member") for member in record.members)
+    return Table("Genes of the front", "member", tuple(Column(name) for name in names), rows)
+
+
+def failure_table(record: RunRecord) -> Table:
+    """Failed evaluations by cause, numbers inside the cause left out so that like causes meet."""
+    causes: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for candidate in record.evaluations:
+        if candidate.failure is not None:
+            cause = _NUMBER.sub("#", candidate.failure.strip().split("\n")[0]) or "unknown"
+            causes[cause] += 1
+            examples.setdefault(cause, candidate.key)
+    rows = tuple(Row(cause, (count, examples[cause])) for cause, count in causes.most_common())
+    return Table("Failed evaluations by cause", "cause", (Column("count"), Column("first genome")), rows)
+
+
+def settings_table(record: RunRecord) -> Table:
+    """Every setting of the run, dotted."""
+    flat = _flatten(record.config.model_dump(mode="json"))
+    rows = tuple(Row(name, (json.dumps(value),)) for name, value in flat.items())
+    return Table("Settings", "key", (Column("value"),), rows)
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def verdict(record: RunRecord) -> str:
+    """Whether, and how many, members beat popularity on recall and coverage, in plain words."""
+    if not record.members:
+        return "No candidate met every constraint, so the archive is empty."
+    recall, coverage = record.resolve("recall@k"), record.resolve("catalogue_coverage@k")
+    popular = record.baselines.get("popularity", {})
+    if recall not in popular or coverage not in popular:
+        return "There is no popularity baseline to compare with."
+    n = len(record.members)
+    n_recall = _n_better(record, recall, popular)
+    n_both = _n_better(record, recall, popular, coverage)
+    against = f"popularity ({recall} {show_metric(popular[recall])}, {coverage} {show_metric(popular[coverage])})"
+    if n_both:
+        text = f"{n_both} of {n} members beat {against} on both"
+    elif n_recall:
+        text = f"{n_recall} of {n} members beat {against} on {recall}, none on both"
+    else:
+        text = f"No member of {n} beats {against} on {recall}"
+    name, strongest = max(record.baselines.items(), key=lambda pair: pair[1].get(recall, float("-inf")))
+    if name != "popularity":
+        n_strong = _n_better(record, recall, strongest)
+        text += f"; {n_strong or 'none'} beat{'' if n_strong > 1 else 's'} the strongest baseline, {name}, on {recall}"
+        text += f" ({show_metric(strongest[recall])})"
+    return f"{text}. These are validation figures, which also chose the members."
+
+
+def _n_better(record: RunRecord, recall: str, than: Mapping[str, float], also: str | None = None) -> int:
+    keys = [recall] if also is None else [recall, also]
+    return sum(all(member.metrics.get(key, float("-inf")) > than[key] for key in keys) for member in record.members)
+
+
+def final_tables(record: RunRecord) -> tuple[Table, ...]:
+    """What the test said about the members chosen; empty before `evorec.deploy.finalize`."""
+    return ()

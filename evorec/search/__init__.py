@@ -1,0 +1,1 @@
+"""The evolutionary search: ask, evaluate group by group, tell, archive."""

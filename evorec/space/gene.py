@@ -1,0 +1,160 @@
+"""What every gene is: named columns on a grid, a value read from them, and a `Fixed` value without columns."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evorec.config import Bounds, GeneOverride
+from evorec.errors import ConfigError
+
+FloatArray = NDArray[np.float64]
+Scalar = bool | int | float | str
+Value = Scalar | tuple[float, ...]
+
+
+class Gene(abc.ABC):
+    """One named decision of the genome, on `n_columns` float64 columns."""
+
+    name: str
+    default: Value
+    text: str
+
+    @property
+    @abc.abstractmethod
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest column values, float64 ``(n_columns,)`` each."""
+
+    @property
+    @abc.abstractmethod
+    def cardinality(self) -> float:
+        """Number of different values; infinite for real genes."""
+
+    @property
+    @abc.abstractmethod
+    def domain(self) -> str:
+        """The possible values in words, for tables and messages."""
+
+    @abc.abstractmethod
+    def snap(self, x: FloatArray) -> FloatArray:
+        """Nearest grid points of ``x (N, n_columns)``, same shape; finite input outside the bounds is clipped."""
+
+    @abc.abstractmethod
+    def decode(self, x: FloatArray) -> Value:
+        """The value at ``x (n_columns,)``; a row off the grid decodes as its nearest grid point."""
+
+    @abc.abstractmethod
+    def encode(self, value: object) -> FloatArray:
+        """The grid point ``(n_columns,)`` nearest to `value`.
+
+        Raises:
+            ConfigError: the value has the wrong type or is out of range.
+        """
+
+    def with_override(self, override: GeneOverride) -> Gene:
+        """This gene fixed to one value or, where its values have an order, with moved bounds.
+
+        Raises:
+            ConfigError: the override does not suit this kind of gene.
+        """
+        return Fixed(self.name, self.decode(self.encode(override)), text=self.text)
+
+    @property
+    def n_columns(self) -> int:
+        """Number of genome columns."""
+        return len(self.bounds[0])
+
+    @abc.abstractmethod
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Snapped random columns, float64 ``(n, n_columns)``, uniform over the values or the encoded range."""
+
+    def refusal(self, expected: str, got: object) -> ConfigError:
+        """The error that says what this gene expected."""
+        return ConfigError(f"{self.name} must be {expected}, got {show(got)}.")
+
+
+@final
+@dataclass(frozen=True)
+class Fixed(Gene):
+    """A value that the search does not vary; it has no column but stands in every spec.
+
+    Example:
+        >>> Fixed("width", 64).decode(np.empty(0))
+        64
+    """
+
+    name: str
+    value: Value
+    text: str = ""
+    default: Value = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", self.value)
+
+    @property
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        return np.empty(0), np.empty(0)
+
+    @property
+    def cardinality(self) -> float:
+        return 1.0
+
+    @property
+    def domain(self) -> str:
+        return show(self.value)
+
+    def snap(self, x: FloatArray) -> FloatArray:
+        return np.empty((len(x), 0))
+
+    def decode(self, x: FloatArray) -> Value:
+        return self.value
+
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        return np.empty((n, 0))
+
+    def encode(self, value: object) -> FloatArray:
+        if _like(self.value, value) != self.value:
+            raise self.refusal(f"the fixed value {self.domain}", value)
+        return np.empty(0)
+
+    def with_override(self, override: GeneOverride) -> Gene:
+        value = _like(self.value, override)
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            raise self.refusal(f"one value of the same kind as {self.domain}, which the problem fixes", override)
+        return replace(self, value=value)
+
+
+def as_number(value: object) -> float | None:
+    """A finite or infinite number as float; None for anything else, booleans and NaN included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return float(value)
+
+
+def as_integer(value: object) -> int | None:
+    """A whole number as int; None for anything else. Bounds arrive as floats, so 16.0 is whole."""
+    number = as_number(value)
+    return int(number) if number is not None and math.isfinite(number) and number == int(number) else None
+
+
+def _like(pattern: Value, value: object) -> Value | None:
+    """`value` as the kind that `pattern` is; None when it is of another kind. JSON brings tuples back as lists."""
+    if isinstance(pattern, tuple):
+        numbers = [as_number(number) for number in value] if isinstance(value, list | tuple) else []
+        known = tuple(number for number in numbers if number is not None and math.isfinite(number))
+        return known if len(known) == len(numbers) == len(pattern) else None
+    if isinstance(pattern, bool | str):
+        return value if type(value) is type(pattern) else None
+    return as_integer(value) if isinstance(pattern, int) else as_number(value)
+
+
+def show(value: object) -> str:
+    """A value as a TOML reader writes it."""
+    if isinstance(value, Bounds):
+        return f"{{low = {value.low:g}, high = {value.high:g}}}"
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)

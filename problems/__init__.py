@@ -1,0 +1,1 @@
+"""Problem definitions: one module each, with a scenario, `DEFAULTS` and `build(config=None)`."""

@@ -1,0 +1,171 @@
+"""Accuracy metrics against scikit-learn, slow loops over pairs, and fractions worked by hand."""
+
+from itertools import combinations
+from math import log
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from evorec.errors import DataError
+from evorec.metrics.accuracy import auc, concordance, gauc, logloss
+
+ROUNDING = 1e-12  # both sides sum at most some thousand float64 terms below 1
+
+
+def slow_concordance(scores, targets):
+    right = pairs = 0.0
+    for i, j in combinations(range(len(scores)), 2):
+        if targets[i] != targets[j]:
+            pairs += 1
+            right += 0.5 + 0.5 * np.sign(scores[i] - scores[j]) * np.sign(targets[i] - targets[j])
+    return right / pairs
+
+
+@pytest.mark.parametrize("levels", [2, 5, 50, None], ids=["2 levels", "5 levels", "50 levels", "no ties"])
+def test_auc_agrees_with_scikit_learn_with_and_without_ties(levels):
+    rng = np.random.default_rng(1)
+    scores = rng.normal(size=3000) if levels is None else rng.integers(levels, size=3000) / 7
+    labels = rng.random(3000) < 0.03
+    assert auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=ROUNDING)
+
+
+def test_auc_of_constant_scores_is_exactly_one_half():
+    assert auc(np.full(7, 0.3), [1, 0, 0, 1, 0, 0, 0]) == 0.5
+
+
+def test_auc_counts_a_tie_as_half():
+    # positives .8 .5, negatives .5 .2: pairs 1, 1, 1/2, 1
+    assert auc([0.8, 0.5, 0.5, 0.2], [1, 0, 1, 0]) == 3.5 / 4
+
+
+def test_auc_depends_neither_on_the_order_of_rows_nor_on_a_monotone_change_of_scores():
+    rng = np.random.default_rng(2)
+    scores, labels = rng.integers(9, size=500) - 4.0, rng.random(500) < 0.4
+    order = rng.permutation(500)
+    assert auc(scores, labels) == auc(scores[order], labels[order]) == auc(np.exp(scores), labels)
+
+
+def test_auc_of_reversed_scores_is_one_minus_auc():
+    rng = np.random.default_rng(3)
+    scores, labels = rng.integers(9, size=500), rng.random(500) < 0.4
+    assert auc(-scores, labels) == pytest.approx(1 - auc(scores, labels), abs=ROUNDING)
+
+
+def test_auc_accepts_infinite_scores():
+    assert auc([np.inf, -np.inf, 0.0], [1, 0, 0]) == 1.0
+
+
+def test_gauc_weighs_users_by_rows_and_counts_those_with_one_class():
+    scores = [0.9, 0.1, 0.5, 0.4, 0.3, 0.9, 0.9]
+    labels = [1, 0, 0, 1, 1, 1, 0]
+    users = [4, 4, 2, 2, 2, 9, 5]
+    # user 4: AUC 1 on 2 rows; user 2: AUC 0 on 3 rows; users 9 and 5 have one class
+    found = gauc(scores, labels, users)
+    assert (found.value, found.n_users, found.n_skipped) == (2 / 5, 2, 2)
+
+
+def test_gauc_agrees_with_scikit_learn_per_user():
+    rng = np.random.default_rng(4)
+    users, scores, labels = rng.integers(80, size=1500), rng.integers(6, size=1500), rng.random(1500) < 0.1
+    values, weights = [], []
+    for user in np.unique(users):
+        own = users == user
+        if 0 < labels[own].sum() < own.sum():
+            values.append(roc_auc_score(labels[own], scores[own]))
+            weights.append(own.sum())
+    found = gauc(scores, labels, users)
+    assert found.value == pytest.approx(np.average(values, weights=weights), abs=ROUNDING)
+    assert (found.n_users, found.n_skipped) == (len(values), 80 - len(values))
+
+
+def test_gauc_of_one_user_is_auc():
+    rng = np.random.default_rng(5)
+    scores, labels = rng.integers(20, size=300), rng.random(300) < 0.4
+    assert gauc(scores, labels, np.full(300, 12)).value == auc(scores, labels)
+
+
+@pytest.mark.parametrize("only", [None, 0, 1], ids=["both classes", "negatives", "positives"])
+def test_logloss_agrees_with_scikit_learn(only):
+    rng = np.random.default_rng(6)
+    probabilities = np.concatenate([rng.random(500), [0.0, 1.0, 0.0, 1.0]])
+    labels = np.concatenate([rng.random(500) < 0.3, [0, 1, 1, 0]]).astype(int)
+    if only is not None:
+        labels[:] = only
+    assert logloss(probabilities, labels) == pytest.approx(log_loss(labels, probabilities, labels=[0, 1]), rel=ROUNDING)
+
+
+def test_logloss_of_one_half_is_log_two():
+    assert logloss([0.5, 0.5, 0.5], [1, 0, 0]) == pytest.approx(log(2), rel=ROUNDING)
+
+
+def test_logloss_punishes_a_sure_error_finitely_in_float32_too():
+    # one row, wrong for sure: -log of the smallest allowed probability, 2**-52
+    assert logloss(np.array([1.0], dtype=np.float32), [0]) == pytest.approx(52 * log(2), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("n", [2, 3, 17, 64, 65, 150])
+@pytest.mark.parametrize("levels", [2, 6, 10_000])
+def test_concordance_agrees_with_a_loop_over_pairs(n, levels):
+    rng = np.random.default_rng([n, levels])
+    scores, targets = rng.integers(levels, size=n) - 3, rng.integers(levels, size=n) / 4
+    targets[:2] = [0, 1]
+    assert concordance(scores, targets) == pytest.approx(slow_concordance(scores, targets), abs=ROUNDING)
+
+
+def test_concordance_of_two_classes_is_auc():
+    rng = np.random.default_rng(7)
+    scores, labels = rng.integers(30, size=2000), rng.random(2000) < 0.2
+    assert concordance(scores, labels) == auc(scores, labels)
+
+
+def test_concordance_of_a_right_and_of_a_reversed_order():
+    targets = np.arange(1000) ** 1.5
+    assert concordance(targets, targets) == 1.0
+    assert concordance(-targets, targets) == 0.0
+
+
+@pytest.mark.parametrize("metric", [auc, concordance])
+def test_one_class_is_refused(metric):
+    with pytest.raises(DataError, match=r"needs (rows of both classes, got 2 positive and 0|two different targets)"):
+        metric([0.1, 0.2], [1, 1])
+
+
+def test_gauc_without_a_user_with_both_classes_is_refused():
+    with pytest.raises(DataError, match="none of 2 users"):
+        gauc([0.1, 0.2], [1, 0], [1, 2])
+
+
+@pytest.mark.parametrize("metric", [auc, logloss, concordance])
+def test_nan_scores_are_refused_with_their_row(metric):
+    with pytest.raises(DataError, match="NaN, got 1 of 3, first in row 1"):
+        metric([0.1, np.nan, 0.2], [1, 0, 1])
+
+
+@pytest.mark.parametrize("metric", [auc, logloss, concordance])
+def test_shapes_that_differ_are_refused(metric):
+    with pytest.raises(DataError, match=r"shape of scores, \(3,\), got \(2,\)"):
+        metric([0.1, 0.3, 0.2], [1, 0])
+
+
+@pytest.mark.parametrize("metric", [auc, logloss, concordance])
+def test_no_rows_are_refused(metric):
+    with pytest.raises(DataError, match="at least one row"):
+        metric([], [])
+
+
+@pytest.mark.parametrize("label", [np.nan, 2.0, -1.0])
+@pytest.mark.parametrize("metric", [auc, logloss])
+def test_labels_other_than_zero_and_one_are_refused(metric, label):
+    with pytest.raises(DataError, match=r"must be 0 or 1, got .* in row 2"):
+        metric([0.1, 0.3, 0.2], [1, 0, label])
+
+
+def test_users_of_another_shape_are_refused():
+    with pytest.raises(DataError, match="users must have the shape"):
+        gauc([0.1, 0.3], [1, 0], [1])
+
+
+def test_logits_are_refused_by_logloss():
+    with pytest.raises(DataError, match="apply a sigmoid first"):
+        logloss([-1.0, 2.0], [0, 1])

@@ -1,0 +1,51 @@
+"""The bundle of list metrics names and averages what the single metrics return."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from evorec.errors import DataError
+from evorec.metrics.lists import list_metrics
+
+LISTS = np.array([[0, 1], [2, -1]])
+RELEVANT = csr_array([[0, 1, 0], [1, 0, 1]])  # hits: user 0 at rank 2, user 1 at rank 1
+COUNTS = np.array([1, 0, 0])  # smoothed shares 2/4, 1/4, 1/4
+
+
+def test_all_metrics_are_named_with_k_and_averaged_over_users():
+    found = list_metrics(LISTS, RELEVANT, item_counts=COUNTS, item_content=np.eye(3, dtype=np.float32))
+    ndcg = (1 / np.log2(3) + 1 / (1 + 1 / np.log2(3))) / 2
+    assert found.values == pytest.approx(
+        {
+            "recall@2": (1 + 1 / 2) / 2,
+            "ndcg@2": ndcg,
+            "precision@2": 1 / 2,
+            "hit_rate@2": 1.0,
+            "mrr@2": (1 / 2 + 1) / 2,
+            "novelty@2": ((1 + 2) / 2 + 2) / 2,
+            "intra_list_distance@2": (1 + 0) / 2,
+            "catalogue_coverage@2": 1.0,
+            "gini_diversity@2": 1.0,
+        }
+    )
+    assert found.per_user["recall@2"].tolist() == [1.0, 0.5]
+    assert set(found.values) - set(found.per_user) == {"catalogue_coverage@2", "gini_diversity@2"}
+
+
+def test_a_content_row_for_the_unknown_item_is_allowed():
+    content = np.eye(4, 3, dtype=np.float32)
+    content[3] = 1 / np.sqrt(3)
+    assert (
+        list_metrics(LISTS, RELEVANT, item_counts=COUNTS, item_content=content).values["intra_list_distance@2"] == 0.5
+    )
+
+
+def test_without_content_there_is_no_distance_and_the_rest_stays():
+    found = list_metrics(LISTS, RELEVANT, item_counts=COUNTS, item_content=np.zeros((4, 0), dtype=np.float32))
+    assert "intra_list_distance@2" not in found.values
+    assert found.values["recall@2"] == 0.75
+
+
+def test_users_without_relevant_items_are_refused():
+    with pytest.raises(DataError, match="no relevant item"):
+        list_metrics(LISTS, csr_array([[0, 1, 0], [0, 0, 0]]), item_counts=COUNTS, item_content=np.eye(3))

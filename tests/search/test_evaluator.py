@@ -1,0 +1,122 @@
+import pytest
+from analytic import Analytic
+
+from evorec.errors import Interrupted
+from evorec.problem import Outcome
+from evorec.search.evaluator import CAUSE_LENGTH, evaluate
+from evorec.search.executors import SerialExecutor, ThreadExecutor
+
+SPEC = {"effort": 0.5, "rate": 0.01, "method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5)}
+
+
+def specs(n, **changes):
+    return [{**SPEC, "effort": i / 100, **changes} for i in range(n)]
+
+
+def outcomes(problem, asked, *, chunk=8, executor=None):
+    """Outcomes in the order of `asked`, each given exactly once."""
+    pairs = [
+        pair
+        for stack in evaluate(problem, asked, seed=0, executor=executor or SerialExecutor(), chunk=chunk)
+        for pair in stack
+    ]
+    assert sorted(position for position, _ in pairs) == list(range(len(asked)))
+    return [outcome for _, outcome in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def cursed(kind, effort=0.03):
+    return Analytic(fault=lambda spec: kind if spec["effort"] == effort else None)
+
+
+def test_specs_of_one_shape_are_stacked_up_to_the_chunk_in_even_parts():
+    problem = Analytic()
+    outcomes(problem, [*specs(5), *specs(9, method="net")], chunk=4)
+    assert [(stack[0]["method"], len(stack)) for stack in problem.stacks] == [
+        ("tree", 3),
+        ("tree", 2),
+        ("net", 3),
+        ("net", 3),
+        ("net", 3),
+    ]
+
+
+@pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(2)])
+def test_outcomes_belong_to_their_specs_whatever_the_shapes(executor):
+    asked = [spec for pair in zip(specs(5), specs(5, method="net"), strict=True) for spec in pair]
+    # By hand: the best spec has penalty 0, method "net" costs 0.4; quality = effort - penalty.
+    expected = [quality for i in range(5) for quality in (i / 100, i / 100 - 0.4)]
+    found = outcomes(Analytic(), asked, chunk=2, executor=executor)
+    assert [outcome.metrics["quality"] for outcome in found] == pytest.approx(expected, abs=1e-12)  # float64 rounding
+
+
+def test_a_stack_that_raises_fails_only_the_guilty_member():
+    found = outcomes(cursed("raise"), specs(8))
+    assert [outcome.metrics is None for outcome in found] == [i == 3 for i in range(8)]
+    assert found[3].failure == "ValueError: the spec is cursed"
+    assert found[3].weights is None
+
+
+def test_a_guilty_member_costs_two_halves_per_level():
+    problem = cursed("raise")
+    outcomes(problem, specs(8))
+    assert [len(stack) for stack in problem.stacks] == [8, 4, 2, 2, 1, 1, 4]
+
+
+def test_a_lone_spec_out_of_memory_is_tried_twice():
+    problem = cursed("memory")
+    found = outcomes(problem, specs(4))
+    assert [outcome.failure for outcome in found] == [None, None, None, "MemoryError: too large"]
+    assert sum(spec["effort"] == 0.03 for spec in problem.evaluated) == 4  # in 4, in 2, alone, alone again
+
+
+def test_memory_that_is_free_again_rescues_the_spec():
+    calls = []
+
+    def once(spec):
+        calls.append(spec)
+        return "memory" if len(calls) == 1 else None
+
+    assert outcomes(Analytic(fault=once), specs(1))[0].failure is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        ("nan", "metric quality is nan"),
+        ("inf", "metric quality is inf"),
+        ("missing", "metric cost is missing"),
+        ("diverge", "the loss is not finite"),
+    ],
+)
+def test_an_unusable_outcome_is_a_failure_with_its_cause(kind, cause):
+    found = outcomes(cursed(kind), specs(5))
+    assert [outcome.failure for outcome in found] == [None, None, None, cause, None]
+    assert found[3].metrics is None
+    assert found[3].weights is None
+
+
+def test_an_interruption_is_not_a_failed_candidate(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "_outcome", lambda spec, seed: (_ for _ in ()).throw(Interrupted("signal")))
+    with pytest.raises(Interrupted, match="signal"):
+        outcomes(problem, specs(2))
+
+
+def test_a_problem_that_forgets_a_spec_is_told_so(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "evaluate", lambda specs, seed: [])
+    assert outcomes(problem, specs(1))[0].failure == "analytic gave 0 outcomes for 1 specs"
+
+
+def test_a_failure_without_a_cause_says_so(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "_outcome", lambda spec, seed: Outcome(metrics=None))
+    assert outcomes(problem, specs(1))[0].failure == "no metrics and no cause were given"
+
+
+def test_a_long_cause_is_one_short_line(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "_outcome", lambda spec, seed: (_ for _ in ()).throw(ValueError("a\n b" * 999)))
+    cause = outcomes(problem, specs(1))[0].failure
+    assert cause.startswith("ValueError: a ba b")
+    assert len(cause) == CAUSE_LENGTH

@@ -1,0 +1,298 @@
+"""Contract of every gene kind, and what is special about each."""
+
+import inspect
+import json
+import math
+
+import numpy as np
+import pytest
+from space.examples import GENES
+
+from evorec.config import Bounds
+from evorec.errors import ConfigError
+from evorec.space.gene import Gene
+from evorec.space.genes import Boolean, Categorical, Fixed, Integer, Real, Simplex
+
+SEED = 20
+N_ROWS = 300
+
+
+def rows_around(gene, seed=SEED):
+    """Random rows inside, on and outside the bounds of a gene, ``(N, n_columns)``."""
+    rng = np.random.default_rng(seed)
+    low, high = gene.bounds
+    span = np.maximum(high - low, 1.0)
+    wide = rng.uniform(low - span, high + span, size=(N_ROWS, gene.n_columns))
+    return np.vstack([low[None], high[None], gene.sample(rng, N_ROWS), wide])
+
+
+every_gene = pytest.mark.parametrize("gene", GENES, ids=lambda gene: gene.name)
+
+
+def test_every_kind_of_gene_has_an_example_here():
+    kinds = {kind for kind in Gene.__subclasses__() if not inspect.isabstract(kind)}
+    assert {type(gene) for gene in GENES} == kinds
+
+
+@every_gene
+def test_encode_of_decode_is_snap_to_the_last_bit(gene):
+    for row, snapped in zip(rows := rows_around(gene), gene.snap(rows), strict=True):
+        np.testing.assert_array_equal(gene.encode(gene.decode(row)), snapped, err_msg=f"{row}, seed {SEED}")
+
+
+@every_gene
+def test_decode_of_encode_is_the_value(gene):
+    for row in rows_around(gene):
+        value = gene.decode(row)
+        again = gene.decode(gene.encode(value))
+        assert (type(again), again) == (type(value), value), f"seed {SEED}"
+
+
+@every_gene
+def test_snap_is_idempotent_inside_the_bounds_and_leaves_its_input_alone(gene):
+    rows = rows_around(gene)
+    before = rows.copy()
+    snapped = gene.snap(rows)
+    np.testing.assert_array_equal(rows, before)
+    np.testing.assert_array_equal(gene.snap(snapped), snapped)
+    assert (snapped >= gene.bounds[0]).all()
+    assert (snapped <= gene.bounds[1]).all()
+    assert not np.signbit(snapped[snapped == 0]).any(), "-0.0 would make a second key for 0.0"
+
+
+@every_gene
+def test_default_is_a_value_of_the_gene(gene):
+    assert gene.decode(gene.encode(gene.default)) == gene.default
+
+
+@every_gene
+def test_values_are_plain_and_survive_json(gene):
+    for row in rows_around(gene)[:50]:
+        value = gene.decode(row)
+        assert type(value) in (bool, int, float, str, tuple)
+        again = json.loads(json.dumps(value))
+        np.testing.assert_array_equal(gene.encode(again), gene.encode(value))
+
+
+@every_gene
+def test_samples_are_snapped_and_reach_the_whole_range(gene):
+    sample = gene.sample(np.random.default_rng(SEED), 2000)
+    np.testing.assert_array_equal(gene.snap(sample), sample)
+    low, high = gene.bounds
+    if gene.cardinality == 1:
+        return
+    # 2,000 draws miss the outer tenth on one side of a uniform range with probability 0.9 ** 2000
+    reach = 0.1 if not isinstance(gene, Simplex) else 0.2  # a Dirichlet of 3 parts is thin near its corners
+    assert (sample.min(axis=0) <= low + reach * (high - low)).all()
+    assert (sample.max(axis=0) >= high - reach * (high - low)).all()
+
+
+@every_gene
+def test_a_sample_of_few_values_is_uniform(gene):
+    if not 1 < gene.cardinality <= 50:
+        return
+    sample = [gene.decode(row) for row in gene.sample(np.random.default_rng(SEED), 6000)]
+    counts = [sum(type(v) is type(w) and v == w for v in sample) for w in {(type(v), v): v for v in sample}.values()]
+    share = 1 / gene.cardinality
+    five_sigma = 5 * math.sqrt(6000 * share * (1 - share))
+    assert len(counts) == gene.cardinality
+    np.testing.assert_allclose(counts, 6000 * share, atol=five_sigma, err_msg=f"seed {SEED}")
+
+
+@every_gene
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf, [], {}, "no such value", -1e300])
+def test_encode_refuses_what_is_not_a_value_and_says_which_gene(gene, bad):
+    with pytest.raises(ConfigError, match=rf"^{gene.name} must be .*, got "):
+        gene.encode(bad)
+
+
+@every_gene
+def test_one_value_fixes_the_gene(gene):
+    fixed = gene.with_override(gene.default)
+    assert isinstance(fixed, Fixed)
+    assert (fixed.name, fixed.n_columns, fixed.decode(np.empty(0))) == (gene.name, 0, gene.default)
+
+
+@every_gene
+def test_cardinality_counts_the_values(gene):
+    values = {(type(v), v) for v in (gene.decode(row) for row in gene.sample(np.random.default_rng(SEED), 3000))}
+    if gene.cardinality <= 50:
+        assert len(values) == gene.cardinality
+    else:
+        assert len(values) > 50
+
+
+# Real
+
+
+def test_real_values_have_readable_decimals():
+    rate, dropout = Real("rate", 1e-4, 1e-1, scale="log", default=1e-3), Real("dropout", 0.0, 0.5, default=0.1)
+    assert rate.decode(np.array([-2.51])) == 0.00309  # 10 ** -2.51 = 0.0030903
+    assert dropout.decode(np.array([0.12345])) == 0.1235  # step 0.0001: the range has 5,000 of them
+    assert rate.decode(rate.encode(0.001)) == 0.001
+
+
+def test_real_bounds_are_reached_even_between_two_rounded_values():
+    gene = Real("odd", 0.001235, 0.98765, scale="log", default=0.1)
+    low, high = gene.bounds
+    assert (gene.decode(low), gene.decode(high)) == (0.001235, 0.98765)
+
+
+def test_real_on_a_log_scale_samples_decades_evenly():
+    gene = Real("rate", 1e-4, 1e-1, scale="log", default=1e-3)
+    values = np.array([gene.decode(row) for row in gene.sample(np.random.default_rng(SEED), 3000)])
+    counts = np.histogram(values, bins=[1e-4, 1e-3, 1e-2, 1.0])[0]
+    five_sigma = 5 * math.sqrt(3000 * (1 / 3) * (2 / 3))
+    np.testing.assert_allclose(counts, 1000, atol=five_sigma, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"low": 1.0, "high": 1.0, "default": 1.0}, "finite bounds with low < high, got"),
+        ({"low": 0.0, "high": math.inf, "default": 1.0}, "finite bounds"),
+        ({"low": 0.0, "high": 1.0, "default": 0.5, "scale": "log"}, "positive and span at least a factor of 2"),
+        ({"low": 1.0, "high": 1.5, "default": 1.2, "scale": "log"}, "positive and span at least a factor of 2"),
+        ({"low": 0.0, "high": 1.0, "default": 2.0}, r"given a default in 0\.\.1, got 2"),
+        ({"low": 0.0, "high": 2.0, "default": 1.0, "limits": (0.0, 1.0)}, r"given bounds within 0\.\.1"),
+    ],
+)
+def test_real_refuses_an_impossible_declaration(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        Real("x", **arguments)
+
+
+def test_real_override_moves_bounds_and_pulls_the_default_inside():
+    gene = Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 1.0)).with_override(Bounds(low=0.2, high=0.9))
+    assert isinstance(gene, Real)
+    assert (gene.low, gene.high, gene.default) == (0.2, 0.9, 0.2)
+
+
+def test_real_override_may_leave_the_bounds_but_not_the_limits():
+    gene = Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 1.0))
+    assert gene.with_override(0.75).default == 0.75
+    assert gene.with_override(0.12345678).default == 0.12345678, "a fixed value keeps all its digits"
+    with pytest.raises(ConfigError, match=r"dropout must be a finite number within 0\.\.1, got 1\.5"):
+        gene.with_override(1.5)
+    with pytest.raises(ConfigError, match=r"dropout must be given bounds within 0\.\.1"):
+        gene.with_override(Bounds(low=0.0, high=1.5))
+    with pytest.raises(ConfigError, match="got true"):
+        gene.with_override(True)
+
+
+def test_a_log_scale_cannot_be_fixed_at_zero():
+    with pytest.raises(ConfigError, match="rate must be above 0 on a log scale, got 0"):
+        Real("rate", 1e-4, 1e-1, scale="log", default=1e-3).with_override(0)
+
+
+# Integer
+
+
+def test_log2_integer_holds_exponents_and_gives_powers_of_two():
+    gene = Integer("width", 16, 128, scale="log2", default=32)
+    assert [gene.decode(np.array([x])) for x in (3.0, 4.4, 5.6, 9.0)] == [16, 16, 64, 128]
+    assert gene.cardinality == 4  # 16, 32, 64, 128
+
+
+@pytest.mark.parametrize("bad", [17, 8, 256, 32.5, True, "32"])
+def test_log2_integer_refuses_other_numbers(bad):
+    with pytest.raises(ConfigError, match=r"width must be a whole number in 16\.\.128 \(powers of two\), got"):
+        Integer("width", 16, 128, scale="log2", default=32).encode(bad)
+
+
+def test_integer_bounds_arrive_as_floats_and_must_be_whole():
+    gene = Integer("layers", 1, 3, default=2)
+    moved = gene.with_override(Bounds(low=3.0, high=6.0))
+    assert isinstance(moved, Integer)
+    assert (moved.low, moved.high, moved.default) == (3, 6, 3)
+    assert type(moved.low) is int
+    with pytest.raises(ConfigError, match=r"layers must be given whole bounds, got \(1.5, 3.0\)"):
+        gene.with_override(Bounds(low=1.5, high=3.0))
+
+
+def test_log2_integer_refuses_bounds_that_are_no_powers_of_two():
+    with pytest.raises(ConfigError, match="powers of two"):
+        Integer("width", 16, 128, scale="log2", default=32).with_override(Bounds(low=16, high=48))
+    with pytest.raises(ConfigError, match="powers of two"):
+        Integer("width", 16, 100, scale="log2", default=32)
+
+
+# Categorical, Boolean, Fixed
+
+
+def test_categories_keep_their_type():
+    gene = Categorical("lookalikes", (1, 1.0, True, "1"), 1)
+    decoded = [gene.decode(np.array([float(i)])) for i in range(4)]
+    assert [(type(value), value) for value in decoded] == [(int, 1), (float, 1.0), (bool, True), (str, "1")]
+    assert [gene.encode(value)[0] for value in decoded] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_categorical_names_its_options_when_it_refuses():
+    with pytest.raises(ConfigError, match="sharing must be one of 'bottom', 'mmoe', got 'ple'"):
+        Categorical("sharing", ("bottom", "mmoe"), "bottom").with_override("ple")
+    with pytest.raises(ConfigError, match="different options"):
+        Categorical("sharing", ("a", "a"), "a")
+
+
+@pytest.mark.parametrize("gene", [Categorical("c", ("a", "b"), "a"), Boolean("c", True), Simplex("c", ("a", "b"))])
+def test_a_gene_without_order_has_no_bounds_to_move(gene):
+    with pytest.raises(ConfigError, match=r"c must be .*, got \{low = 0, high = 1\}"):
+        gene.with_override(Bounds(low=0, high=1))
+
+
+def test_boolean_takes_no_numbers():
+    with pytest.raises(ConfigError, match="content must be true or false, got 1"):
+        Boolean("content", True).with_override(1)
+
+
+@pytest.mark.parametrize(("value", "other"), [(3, 4), (0.5, 2.0), ("a", "b"), (True, False), ((1.0, 1.0), (2.0, 0.0))])
+def test_a_fixed_gene_takes_another_value_of_its_kind_only(value, other):
+    assert Fixed("x", value).with_override(other).default == other
+    with pytest.raises(ConfigError, match="x must be one value of the same kind"):
+        Fixed("x", value).with_override("text" if not isinstance(value, str) else 1)
+    with pytest.raises(ConfigError, match="x must be one value of the same kind"):
+        Fixed("x", value).with_override((1.0, 2.0, 3.0))
+    with pytest.raises(ConfigError, match="x must be the fixed value"):
+        Fixed("x", value).encode(other)
+
+
+# Simplex
+
+
+def largest_remainder(weights, units):
+    """Whole units in proportion to the weights, by a slow loop."""
+    shares = [weight / sum(weights) * units for weight in weights]
+    whole = [math.floor(share) for share in shares]
+    while sum(whole) < units:
+        gaps = [share - count for share, count in zip(shares, whole, strict=True)]
+        whole[gaps.index(max(gaps))] += 1
+    return whole
+
+
+def test_task_weights_sum_exactly_whatever_the_input():
+    rng = np.random.default_rng(SEED)
+    for n_parts in (1, 2, 3, 5, 8):
+        gene = Simplex("w", tuple("abcdefgh"[:n_parts]))
+        weights = gene.snap(rng.normal(size=(500, n_parts)) * 10.0 ** rng.uniform(-300, 300, size=(500, 1)))
+        assert (weights >= 0).all(), f"seed {SEED}"
+        assert (weights.sum(axis=1) == n_parts).all(), f"seed {SEED}"
+
+
+def test_task_weights_are_rounded_by_largest_remainders():
+    rng = np.random.default_rng(SEED)
+    gene = Simplex("w", ("a", "b", "c"))
+    rows = rng.dirichlet(np.ones(3), size=300)
+    expected = np.array([largest_remainder(row.tolist(), 3 * 64) for row in rows]) / 64
+    np.testing.assert_array_equal(gene.snap(rows), expected, err_msg=f"seed {SEED}")
+
+
+def test_no_weight_at_all_means_equal_weights():
+    assert Simplex("w", ("a", "b")).decode(np.array([0.0, -1.0])) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "bad", [(1.0,), (1.0, 2.0, 3.0), (0.0, 0.0), (-1.0, 2.0), (math.nan, 1.0), "ab", 1.0, (True, 1.0)]
+)
+def test_simplex_refuses_what_is_no_list_of_weights(bad):
+    with pytest.raises(ConfigError, match="w must be 2 non-negative weights, not all 0, of a, b, got"):
+        Simplex("w", ("a", "b")).encode(bad)

@@ -1,0 +1,264 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evorec.cli import main
+from evorec.errors import ConfigError, DataError, Interrupted, RunError, RunLockedError, SearchError
+from evorec.ledger import Ledger
+
+TESTS = Path(__file__).parent
+STARTUP_S = 60.0  # a Python process that imports the search, on a busy machine
+HEAVY = ("torch", "pymoo", "scipy.stats", "plotly", "sklearn", "matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package that offers the problem `toy`, and an empty working folder."""
+    site = tmp_path / "site"
+    info = site / "toy-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[evorec.problems]\ntoy = toy_problem:build\nbare = string\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(TESTS), str(TESTS.parent)]))
+    monkeypatch.setenv("COLUMNS", "200")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def run(third_party: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A finished run of the toy."""
+    assert main(["search", "--problem", "toy", "-q"]) == 0
+    capsys.readouterr()
+    (path,) = (third_party / "runs").iterdir()
+    return path
+
+
+def evorec(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "evorec", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def imported_by(statement: str) -> list[str]:
+    code = f"import sys\n{statement}\nprint([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=STARTUP_S, check=True)
+    return list(json.loads(done.stderr.strip().split("\n")[-1].replace("'", '"')))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["validate", "--keys"], ["validate", "-p", "toy"], ["search", "--help"]]
+)
+def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
+    assert imported_by(f"from evorec.cli import main\nassert main({arguments!r}) == 0") == []
+
+
+COMMANDS = ("search", "resume", "front", "report", "finalize", "export", "recommend", "problems", "validate")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--format", "--quiet", "-q", "--verbose", "-v", "--debug"):
+        assert option in text
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_search_prints_the_front_with_the_baselines_and_the_next_command(
+    third_party: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "--problem", "toy"]) == 0
+    out, err = capsys.readouterr()
+    (path,) = (third_party / "runs").iterdir()
+    assert "Front on validation data" in out
+    assert "trivial" in out
+    assert "There is no popularity baseline to compare with." in out
+    assert [line for line in err.splitlines() if line.startswith("generation ")][-1].startswith(
+        "generation 3/3: hypervolume 0."
+    )
+    assert f"next: evorec report runs/{path.name}" in err
+
+
+def test_json_is_the_only_thing_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--problem", "toy", "--format", "json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    baseline = value["front"][-1]
+    assert baseline == {"member": "trivial", "kind": "baseline", "quality": 0.0, "cost": 1.0}
+    assert {row["kind"] for row in value["front"]} == {"member", "baseline"}
+
+
+def test_quiet_is_silent_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--problem", "toy", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_finished_search_is_shown_and_not_repeated(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.json")}
+    assert main(["search", "--problem", "toy"]) == 0
+    assert "finished already; nothing was run" in capsys.readouterr().err
+    assert main(["resume", str(run)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.json")} == before
+
+
+def test_settings_go_command_line_then_file_then_problem(third_party: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (third_party / "my.toml").write_text('problem = "toy"\n[search]\npopulation = 6\nseed = 5\n')
+    assert main(["search", "my.toml", "--set", "search.seed=7", "-q"]) == 0
+    (path,) = (third_party / "runs").iterdir()
+    search = json.loads((path / "config.json").read_text())["search"]
+    assert (search["population"], search["seed"], search["generations"]) == (6, 7, 3)
+    assert len(Ledger(path / "ledger.sqlite", read_only=True).evaluations()) == 18
+
+
+def test_an_interrupted_search_exits_75_and_goes_on_to_the_same_front(third_party: Path) -> None:
+    arguments = ["search", "--problem", "toy", "--set", "data.path=slow0.2"]
+    process = evorec(*arguments)
+    ledger = "runs/*/ledger.sqlite"
+    wait_for(lambda: any(n_rows(path) >= 3 for path in third_party.glob(ledger)))
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=STARTUP_S)
+    assert process.returncode == Interrupted.exit_code, err
+    assert "evorec resume" in err
+    assert "Traceback" not in err
+    (path,) = (third_party / "runs").iterdir()
+    assert not (path / "summary.json").exists()
+    assert main(["resume", str(path), "-q"]) == 0
+
+    assert main(["search", "--problem", "toy", "--set", "run.output=whole", "-q"]) == 0
+    (whole,) = (third_party / "whole").iterdir()
+    assert sorted(p.name for p in (path / "archive").iterdir()) == sorted(p.name for p in (whole / "archive").iterdir())
+
+
+def n_rows(path: Path) -> int:
+    try:
+        ledger = Ledger(path, read_only=True)
+    except RunError:  # it is being made
+        return 0
+    return len(ledger.evaluations())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + STARTUP_S
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def test_resume_refuses_settings_that_make_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", str(run), "--set", "search.seed=1"]) == ConfigError.exit_code
+    assert "resume can only set run.*" in capsys.readouterr().err
+
+
+def test_a_held_run_is_skipped_with_99(run: Path) -> None:
+    from evorec.store import RunDirectory
+
+    with RunDirectory.open(run):
+        assert main(["resume", str(run), "-q"]) == RunLockedError.exit_code
+
+
+def test_a_search_in_which_everything_fails_exits_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--problem", "toy", "--set", "data.path=broken"]) == SearchError.exit_code
+    assert "the loss is not finite" in capsys.readouterr().err
+
+
+def test_refused_data_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["--set", "data.reader=movielens", "--set", "data.path=nowhere"]
+    assert main(["validate", "-p", "toy", *overrides]) == DataError.exit_code
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search"], "give a config file or --problem NAME"),
+        (["search", "none.toml"], "none.toml does not exist"),
+        (["search", "-p", "unknown"], "there is no problem 'unknown'; installed are"),
+        (["search", "-p", "bare"], "has no DEFAULTS and no build"),
+        (
+            ["search", "-p", "toy", "--set", "search.population=1"],
+            "search.population (command line) must be an integer",
+        ),
+        (["front", "."], "is not a run directory"),
+        (["front"], "Missing argument"),
+        (["fronts"], "No such command"),
+        (["search", "--format", "xml"], "xml"),
+    ],
+)
+def test_usage_errors_exit_2_with_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == ConfigError.exit_code
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "none.toml", "--debug"]) == ConfigError.exit_code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_markup_in_a_message_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "[red]none.toml"]) == ConfigError.exit_code
+    assert "[red]none.toml" in capsys.readouterr().err
+
+
+def test_front_sorts_by_any_column(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["front", str(run), "--sort", "cost", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["front"]
+    costs = [row["cost"] for row in rows if row["kind"] == "member"]
+    assert costs == sorted(costs)
+    assert main(["front", str(run), "--sort", "beauty"]) == ConfigError.exit_code
+    assert "the columns are quality, cost" in capsys.readouterr().err
+
+
+def test_report_is_one_file_in_the_run_directory(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    text = (run / "report.html").read_text()
+    assert "trivial" in text
+    assert 'src="' not in text.replace('src="data:', "")
+
+
+def test_problems_lists_names_with_their_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from evorec.cli.problems import problem_module, scenario
+
+    assert scenario(problem_module("toy")).startswith("A toy: the analytic test problem")
+    with pytest.raises(ConfigError, match="has no DEFAULTS"):
+        problem_module("bare")
+
+
+def test_validate_names_every_wrong_task_metric_gene_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["objectives=['beauty']", "constraints=['recall@k >= 0.9 * nobody']", "space.colour=1", "tasks.target=nap"]
+    overrides = [part for text in wrong for part in ("--set", text)]
+    assert main(["validate", "-p", "toy", *overrides]) == ConfigError.exit_code
+    err = capsys.readouterr().err
+    assert all(name in err for name in ("'beauty'", "'nobody'", "colour", "'nap'"))
+
+
+def test_validate_shows_the_size_of_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["--set", "data.simulator.n_interactions=5000", "--set", "objectives=['cost', 'recall@k']"]
+    assert main(["validate", "-p", "toy", "--format", "json", *overrides]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["rows"] == 5000
+    assert sum(facts["rows by part"].values()) == 5000
+
+
+def test_validate_lists_the_keys_of_the_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-p", "toy", "--keys", "--format", "json"]) == 0
+    listed = {key["name"]: key for key in json.loads(capsys.readouterr().out)}
+    assert listed["search.population"]["default"] == "8"

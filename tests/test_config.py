@@ -1,0 +1,168 @@
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evorec.config import Bounds, RunConfig, keys, load_config, merge, parse_config, parse_override
+from evorec.errors import ConfigError
+
+
+def message(overlay: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(overlay, source="my.toml")
+    return str(caught.value)
+
+
+def test_a_config_survives_json() -> None:
+    config = parse_config(
+        {
+            "space": {
+                "width": {"low": 16, "high": 64},
+                "history": True,
+                "depth": 1,
+                "weights": [1.5, 0.5],
+                "mode": "a",
+            },
+            "split": {"validation_from": "2022-05-04", "test_from": "2022-05-06"},
+            "box": {"cost": {"ideal": 1e6, "worst": 1e9}},
+        }
+    )
+    again = parse_config(json.loads(json.dumps(config.model_dump(mode="json"))))
+    assert again == config
+    assert again.space["width"] == Bounds(low=16, high=64)
+
+
+def test_an_override_keeps_the_type_of_its_value() -> None:
+    space = parse_config({"space": {"a": 1, "b": True, "c": 1.0, "d": "1", "e": [1, 2]}}).space
+    assert [type(space[name]) for name in "abcde"] == [int, bool, float, str, tuple]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "space.w (my.toml) must be one value, a list of task weights or {low, high}, got None."),
+        (
+            {"low": 2, "high": 1},
+            "space.w (my.toml): low (2.0) must be below high (1.0); give one value to fix the gene.",
+        ),
+        ({"low": 2}, "space.w.high (my.toml) is missing."),
+        (math.nan, "space.w (my.toml) must be a finite number, got nan."),
+        (["a"], "space.w.0 (my.toml) must be a finite number, got 'a'."),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(value: Any, expected: str) -> None:
+    assert message({"space": {"w": value}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ({"training": {"batch_size": 0}}, "training.batch_size (my.toml) must be an integer in 2..65536, got 0."),
+        ({"training": {"steps": True}}, "training.steps (my.toml) must be an integer in 1..1000000, got True."),
+        ({"training": 5}, "training (my.toml) must be a table of settings, got 5."),
+        (
+            {"evaluation": {"candidates": "x"}},
+            "evaluation.candidates (my.toml) must be an integer or \"all\", got 'x'.",
+        ),
+        (
+            {"split": {"test_share": 0.5}},
+            "split.test_share (my.toml) must be a number between 0 and 0.5, both excluded, got 0.5.",
+        ),
+        ({"run": {"device": "gpu"}}, "run.device (my.toml) must be a text such as auto, cpu, cuda, cuda:1, got 'gpu'."),
+        ({"objectives": []}, "objectives (my.toml) must be a list of texts, at least 1, got []."),
+        ({"box": {"cost": {"ideal": 1.0}}}, "box.cost.worst (my.toml) is missing."),
+        (
+            {"split": {"test_from": "2022-05-06"}},
+            "split (my.toml): validation_from and test_from must be given together.",
+        ),
+        (
+            {"training": {"batchsize": 5}},
+            "training.batchsize (my.toml) is not a known key; did you mean training.batch_size? "
+            "`evorec validate --keys` lists them all.",
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_says_key_file_expected_and_found(overlay: dict[str, Any], expected: str) -> None:
+    assert message(overlay) == expected
+
+
+def test_all_errors_are_listed_at_once() -> None:
+    text = message({"training": {"steps": 0, "batch_size": 0}, "zip": 1, "space": {"a": None, "b": None}})
+    assert len(text.split("\n")) == 5
+
+
+def test_nothing_but_a_config_error_comes_from_random_settings() -> None:
+    rng = random.Random(0)
+    values: list[Any] = [None, True, 0, -1, 10**9, 0.3, math.nan, "", "all", [], [1], ["a"], {}, {"low": 1, "high": 2}]
+    names = [key.name for key in keys()] + ["space.w", "box.cost", "nothing", "training", "data.simulator"]
+    for _ in range(1000):
+        overlay: dict[str, Any] = {}
+        for name in rng.sample(names, k=3):
+            value = rng.choice(values)
+            for part in reversed(name.split(".")):
+                value = {part: value}
+            overlay = merge(overlay, value)
+        try:
+            parse_config(overlay)
+        except ConfigError:
+            continue
+
+
+def test_every_setting_is_listed_with_range_and_meaning() -> None:
+    listed = {key.name: key for key in keys()}
+    assert len(listed) == len(keys())
+    assert all(key.expects and key.meaning for key in listed.values())
+    assert listed["training.batch_size"].expects == "an integer in 2..65536"
+    assert listed["training.batch_size"].default == "1024"
+    assert listed["evaluation.candidates"].expects == 'an integer or "all"'
+    assert listed["split.validation_from"].expects == "a date as 2024-01-31"
+
+
+def test_every_listed_default_can_be_set() -> None:
+    overrides = [f"{key.name}={key.default}" for key in keys() if key.default]
+    assert load_config(overrides=overrides) == RunConfig()
+
+
+def test_the_list_shows_the_values_of_a_given_config() -> None:
+    config = parse_config({"training": {"steps": 7}})
+    assert {key.name: key.default for key in keys(config)}["training.steps"] == "7"
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_problem(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text("[training]\nsteps = 2\nlayers = 2\n")
+    defaults = {"training": {"steps": 1, "layers": 1, "batch_size": 64}}
+    training = load_config(path, defaults=defaults, overrides=["training.steps=3"]).training
+    assert (training.steps, training.layers, training.batch_size) == (3, 2, 64)
+
+
+def test_a_gene_override_is_replaced_whole() -> None:
+    merged = merge({"space": {"w": {"low": 1, "high": 2}, "d": 1}}, {"space": {"w": {"low": 3, "high": 4}}})
+    assert merged == {"space": {"w": {"low": 3, "high": 4}, "d": 1}}
+
+
+@pytest.mark.parametrize("text", ["training.steps", "=3", "a..b=1", ""])
+def test_an_override_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--set expects KEY=VALUE"):
+        parse_override(text)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("steps 3")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not valid TOML"):
+        load_config(path)
+    with pytest.raises(ConfigError, match=r"none\.toml does not exist"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_the_fingerprint_names_results_not_places() -> None:
+    base = RunConfig().fingerprint("aa")
+    assert len(base) == 12
+    for same in ({"run": {"workers": 3}}, {"data": {"path": "/elsewhere"}}, {"finalize": {"seeds": 5}}):
+        assert parse_config(same).fingerprint("aa") == base
+    assert parse_config({"search": {"seed": 1}}).fingerprint("aa") != base
+    assert RunConfig().fingerprint("bb") != base
