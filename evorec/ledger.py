@@ -78,16 +78,16 @@ class Ledger:
     One thread of one process writes; anybody may read meanwhile with ``read_only=True``.
     """
 
-    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open a ledger, or start it when there is none.
 
         Args:
-            path: the file; None keeps the ledger in memory.
-            read_only: never write; the file must exist.
+            path: the file.
+            read_only: change nothing; the file must exist.
         Raises:
             RunError: the file is damaged or of another format.
         """
-        self._name = str(path or "in memory")
+        self._name = str(path)
         with self._sqlite_errors():
             self._db = sqlite3.connect(_address(path, read_only), uri=True)
         try:
@@ -151,10 +151,8 @@ class Ledger:
             raise RunError(f"ledger {self._name}: {error}; what was committed before is untouched") from error
 
 
-def _address(path: Path | None, read_only: bool) -> str:
+def _address(path: Path, read_only: bool) -> str:
     """SQLite URI of a ledger; on read-only media it is opened as immutable, as WAL needs a writable folder."""
-    if path is None:
-        return "file::memory:"
     if not read_only:
         return f"file:{quote(str(path.absolute()))}"
     live = Path(f"{path}-wal").exists() or os.access(path.parent, os.W_OK)

@@ -73,6 +73,7 @@ CATALOGUE: Mapping[str, MetricInfo] = {
         _share("precision@k", "share of the list that is relevant"),
         _share("hit_rate@k", "share of users with at least one hit"),
         _share("mrr@k", "reciprocal rank of the first hit"),
+        _share("candidate_recall", "held-out positives among the candidates that retrieval hands to the ranker"),
         _share("retrieval_recall@k", "recall of the first stage alone, before the ranker re-orders"),
         _share("intra_list_distance@k", "mean cosine distance of the content inside each list"),
         _share("catalogue_coverage@k", "share of the catalogue that is in any list"),
@@ -258,13 +259,8 @@ def build_objectives(
         ('training_flops', [0.0, 1.0])
     """
     out: dict[str, Objective] = {}
-    errors: list[str] = []
-    corners: dict[str, tuple[float, float]] = dict(cost_bounds)
-    for name, written in box.items():
-        try:
-            corners[resolve(name, k, tasks=tasks)] = (written.ideal, written.worst)
-        except ConfigError as error:
-            errors.append(f"box: {error}")
+    written, errors = _read_box(box, k, tasks)
+    corners = {**cost_bounds, **written}
     for name in names:
         try:
             objective = _objective(name, resolve(name, k, tasks=tasks), corners)
@@ -275,11 +271,25 @@ def build_objectives(
             errors.append(f"objectives: {name} and {out[objective.metric].name} are the same metric; keep one.")
         out[objective.metric] = objective
     if not errors:  # else a box may only look unused
-        unused = [name for name in box if resolve(name, k) not in out]
-        errors += [f"box: {name} is not an objective; objectives are {', '.join(names)}." for name in unused]
+        unused = [metric for metric in written if metric not in out]
+        errors += [f"box: {metric} is not an objective; objectives are {', '.join(names)}." for metric in unused]
     if errors:
         raise ConfigError("\n".join(errors))
     return tuple(out.values())
+
+
+def _read_box(
+    box: Mapping[str, Box], k: int, tasks: Sequence[str] | None
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Corners by measured key, and what is wrong with the names."""
+    corners: dict[str, tuple[float, float]] = {}
+    errors: list[str] = []
+    for name, box_of_one in box.items():
+        try:
+            corners[resolve(name, k, tasks=tasks)] = (box_of_one.ideal, box_of_one.worst)
+        except ConfigError as error:
+            errors.append(f"box: {error}")
+    return corners, errors
 
 
 def _objective(name: str, metric: str, corners: Mapping[str, tuple[float, float]]) -> Objective:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 
 from evorec.config import RunConfig
-from evorec.data.encode import Dataset, Fit, encode
+from evorec.data.dataset import Dataset
+from evorec.data.encode import Fit, encode
 from evorec.data.readers import read
 from evorec.data.splits import split
 from evorec.data.tables import Tables
@@ -66,6 +68,13 @@ class Fitted:
         dtype = DTYPES[config.training.precision]
         self.data = DeviceData.of(self.dataset, n_layers=config.training.layers, device=device, dtype=dtype)
         self.users: RankingUsers = ranking_users(self.dataset, config.evaluation, seed=seed, at_most=at_most)
+
+    def with_seed(self, seed: int) -> Fitted:
+        """The same fit with other batches, initial values and dropout; data and users are shared."""
+        other = copy(self)
+        other.seed = seed
+        other.__dict__.pop("plan", None)
+        return other
 
     @cached_property
     def plan(self) -> BatchPlan:
@@ -200,8 +209,8 @@ class RecProblem(Problem):
     def _at_bound(self, name: str) -> tuple[int, int]:
         """Smallest and largest value of an integer gene."""
         gene = self.space.gene(name)
-        low, high = (gene.decode(bound) if gene.n_columns else gene.default for bound in gene.bounds)
-        return int(low), int(high)
+        low, high = (gene.decode(bound) for bound in gene.bounds)
+        return int(str(low)), int(str(high))
 
 
 def build_problem(config: RunConfig, *, tables: Tables | None = None, base: Path | None = None) -> RecProblem:

@@ -103,7 +103,7 @@ class RunDirectory:
 
         Args:
             path: the run directory.
-            read_only: take no lock and write nothing, for readers of a run that may be going on.
+            read_only: take no lock and change nothing, for readers of a run that may be going on.
         Raises:
             RunError: the folder is not a run, is damaged, or has another format.
             RunLockedError: another process holds it.

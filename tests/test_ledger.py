@@ -40,25 +40,25 @@ def test_ledger_returns_what_was_added_after_it_is_opened_again(path):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_ledger_refuses_a_metric_that_is_not_finite(value):
-    ledger = Ledger(None)
+def test_ledger_refuses_a_metric_that_is_not_finite(value, path):
+    ledger = Ledger(path)
     with pytest.raises(ValueError, match="not JSON compliant"):
         ledger.add([replace(GOOD, metrics={"quality": value})])
     assert ledger.evaluations() == []
     ledger.close()
 
 
-def test_ledger_refuses_an_evaluation_that_is_neither_good_nor_failed():
-    ledger = Ledger(None)
+def test_ledger_refuses_an_evaluation_that_is_neither_good_nor_failed(path):
+    ledger = Ledger(path)
     with pytest.raises(RunError, match="CHECK constraint failed"):
         ledger.add([replace(GOOD, metrics=None)])
     ledger.close()
 
 
-def test_ledger_adds_a_group_whole_or_not_at_all():
-    ledger = Ledger(None)
+def test_ledger_adds_a_group_whole_or_not_at_all(path):
+    ledger = Ledger(path)
     ledger.add([GOOD])
-    with pytest.raises(RunError, match="UNIQUE constraint failed: evaluations.key"):
+    with pytest.raises(RunError, match=r"UNIQUE constraint failed: evaluations\.key"):
         ledger.add([FAILED, replace(GOOD, seq=2)])
     assert ledger.evaluations() == [GOOD]
     ledger.close()
@@ -89,3 +89,26 @@ def test_ledger_of_another_format_is_refused(path):
     database.close()
     with pytest.raises(RunError, match="has format 99; this evorec reads format 1"):
         Ledger(path)
+
+
+def test_ledger_on_read_only_media_is_read(path, monkeypatch):
+    ledger = Ledger(path)
+    ledger.add([GOOD])
+    ledger.close()
+    before = sorted(path.parent.iterdir())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    reader = Ledger(path, read_only=True)
+    assert reader.evaluations() == [GOOD]
+    assert sorted(path.parent.iterdir()) == before == [path]
+    reader.close()
+
+
+def test_reader_of_a_closed_ledger_reads_all_of_it(path):
+    ledger = Ledger(path)
+    ledger.add([GOOD])
+    ledger.close()
+    reader = Ledger(path, read_only=True)
+    assert reader.evaluations() == [GOOD]
+    reader.close()
+    Ledger(path).close()  # a writer takes over whatever files the reader left
+    assert sorted(path.parent.iterdir()) == [path]

@@ -150,7 +150,7 @@ def test_objective_mistakes_are_listed_together():
 
 
 def test_a_box_without_its_objective_is_refused():
-    with pytest.raises(ConfigError, match="box: cost is not an objective; objectives are accuracy"):
+    with pytest.raises(ConfigError, match="box: training_flops is not an objective; objectives are accuracy"):
         build_objectives(["accuracy"], k=20, box={"cost": Box(ideal=1, worst=2)}, cost_bounds={})
 
 

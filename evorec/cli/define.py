@@ -34,10 +34,18 @@ def problems(
     if name is not None:
         _describe(output, name)
         return
-    lines = {known: scenario(problem_module(known)).partition("\n")[0] for known in known_problems()}
+    lines = {known: _first_line(known) for known in known_problems()}
     rows = tuple(Row(known, (line,)) for known, line in lines.items())
     output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
     output.next_step("evorec search --problem NAME")
+
+
+def _first_line(name: str) -> str:
+    """What a problem is about; one that cannot be loaded says why and does not hide the others."""
+    try:
+        return scenario(problem_module(name)).partition("\n")[0]
+    except ConfigError as error:
+        return str(error)
 
 
 def _describe(output: Output, name: str) -> None:
@@ -56,21 +64,28 @@ def _describe(output: Output, name: str) -> None:
     output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
 
 
-@command(app, rich_help_panel=DEFINE, epilog="`evorec validate --keys` lists every key with its default and unit.")
+@command(
+    app,
+    rich_help_panel=DEFINE,
+    epilog="Every key with its default, range and unit, as a file to start from: evorec validate --keys > my.toml",
+)
 def validate(
     output: Output,
     config: Config = None,
     problem: ProblemName = None,
     overrides: Overrides = None,
-    list_keys: Annotated[bool, typer.Option("--keys", help="List every key with default, range and unit.")] = False,
+    list_keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key with default, range and unit, as TOML.")
+    ] = False,
     data: Annotated[bool, typer.Option(help="Read and split the data too.")] = True,
 ) -> None:
     """Check a configuration and its data without running anything."""
     if list_keys:
         named = config is not None or problem is not None
-        _list_keys(output, configure(config, problem, overrides or [])[0] if named else RunConfig())
+        listed = configure(config, problem, overrides or []) if named else RunConfig()
+        output.result([asdict(key) for key in keys(listed)], text=template(listed))
         return
-    settings, _ = configure(config, problem, overrides or [])
+    settings = configure(config, problem, overrides or [])
     source = str(config or f"--problem {problem}")
     tables, facts = _read(settings) if data else (None, {})
     _check_names(settings, tables, source)
@@ -84,13 +99,18 @@ def validate(
     output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
 
 
-def _list_keys(output: Output, config: RunConfig) -> None:
-    listed = keys(config)
-    columns = (Column("default"), Column("must be"), Column("meaning"))
-    rows = tuple(Row(key.name, (key.default, key.expects, key.meaning)) for key in listed)
-    output.result(
-        [asdict(key) for key in listed], Table("Settings, in TOML or as --set KEY=VALUE", "key", columns, rows)
-    )
+def template(config: RunConfig) -> str:
+    """Every setting as a TOML file with comments; reading it gives `config` again.
+
+    Genes and boxes, which have no default, and settings without a value are commented out.
+    """
+    sections: dict[str, list[str]] = {}
+    for key in keys(config):
+        section, _, name = key.name.rpartition(".")
+        line = f"{name} = {key.default}" if key.default else f"# {name} ="
+        sections.setdefault(section, []).append(f"# {key.meaning}; {key.expects}\n{line}")
+    top = sections.pop("")
+    return "\n\n".join(["\n".join(top), *(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())])
 
 
 def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
@@ -176,6 +196,8 @@ def _n_days(tables: Tables) -> float:
 
 def _gene_table(config: RunConfig, source: str) -> Table:
     space = _space(config, None, source)
-    columns = (Column("kind"), Column("domain"), Column("default"), Column("when"), Column("meaning"))
-    rows = tuple(Row(g.name, (g.kind, g.domain, g.default, g.condition, g.text)) for g in space.describe())
-    return Table("Genes", "gene", columns, rows)
+    infos = space.describe()
+    columns = {"kind": "kind", "domain": "domain", "default": "default", "when": "condition", "meaning": "text"}
+    filled = {name: part for name, part in columns.items() if any(getattr(info, part) != "" for info in infos)}
+    rows = tuple(Row(info.name, tuple(getattr(info, part) for part in filled.values())) for info in infos)
+    return Table("Genes", "gene", tuple(Column(name) for name in filled), rows)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evorec.config import Overlay, RunConfig, load_config, merge, parse_override, read_toml
 from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evorec.problem import Problem
 
 GROUP = "evorec.problems"
 
@@ -30,11 +33,20 @@ def problem_module(name: str) -> ModuleType:
     known = known_problems()
     if name not in known:
         raise ConfigError(f"there is no problem {name!r}; installed are {', '.join(known) or 'none'}.")
-    module = importlib.import_module(known[name].module)
+    try:
+        module = importlib.import_module(known[name].module)
+    except ImportError as error:
+        raise ConfigError(f"problem {name!r} ({known[name].value}) cannot be loaded: {error}.") from None
     missing = [part for part in ("DEFAULTS", "build") if not hasattr(module, part)]
     if missing:
-        raise ConfigError(f"problem {name!r} ({module.__name__}) has no {' and no '.join(missing)}.")
+        raise ConfigError(f"problem {name!r} ({known[name].value}) has no {' and no '.join(missing)}.")
     return module
+
+
+def build_problem(config: RunConfig) -> Problem:
+    """The problem that a run's configuration names; reads the data."""
+    problem: Problem = problem_module(config.problem).build(config)
+    return problem
 
 
 def scenario(module: ModuleType) -> str:
@@ -42,15 +54,13 @@ def scenario(module: ModuleType) -> str:
     return inspect.cleandoc(module.__doc__ or "")
 
 
-def configure(path: Path | None, problem: str | None, overrides: list[str]) -> tuple[RunConfig, ModuleType]:
-    """The configuration of a command line, and the problem it names.
+def configure(path: Path | None, problem: str | None, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a command line, weakest first: field defaults, the problem's, the file's, `overrides`.
 
     Args:
         path: TOML file; None with `problem`.
         problem: name of a problem; wins over the file's own ``problem`` key.
         overrides: ``KEY=VALUE`` texts, strongest of all.
-    Returns:
-        The configuration, weakest first: field defaults, the problem's, the file's, `overrides`; and the module.
     Raises:
         ConfigError: neither a file nor a problem is given, or anything in them is wrong.
     """
@@ -64,7 +74,7 @@ def configure(path: Path | None, problem: str | None, overrides: list[str]) -> t
     config = load_config(
         path, defaults=_defaults(module, str(named.get("problem", ""))), overrides=[*chosen, *overrides]
     )
-    return (config if path is None else _located(config, path.parent)), module
+    return config if path is None else _located(config, path.parent)
 
 
 def _defaults(module: ModuleType, name: str) -> Mapping[str, Any]:
@@ -78,3 +88,20 @@ def _located(config: RunConfig, folder: Path) -> RunConfig:
         return config
     data = config.data.model_copy(update={"path": str((folder / given).resolve())})
     return config.model_copy(update={"data": data})
+
+
+def reset(stored: RunConfig, overrides: Sequence[str], *, sections: tuple[str, ...]) -> RunConfig:
+    """A run's configuration with some settings anew, of those that do not make it another run.
+
+    Args:
+        stored: what the run was made with.
+        overrides: ``KEY=VALUE`` texts.
+        sections: where they may reach.
+    Raises:
+        ConfigError: one reaches further, or is wrong.
+    """
+    foreign = [text for text in overrides if text.strip().partition(".")[0] not in sections]
+    if foreign:
+        known = " and ".join(f"{section}.*" for section in sections)
+        raise ConfigError(f"only {known} can be set here, anything else makes another run; got {', '.join(foreign)}.")
+    return load_config(defaults=stored.model_dump(mode="json"), overrides=overrides)

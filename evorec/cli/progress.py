@@ -36,6 +36,8 @@ def duration(seconds: float) -> str:
 def time_left(now: Progress, elapsed_s: float) -> str:
     """How long the rest will take at the pace of this start; replayed evaluations cost nothing and do not count."""
     n_done = now.n_evaluated - now.n_replayed
+    if now.n_evaluated >= now.n_planned:
+        return f"done in {duration(elapsed_s)}"
     if n_done == 0:
         return "time left unknown"
     return f"{duration(elapsed_s / n_done * (now.n_planned - now.n_evaluated))} left"
@@ -72,7 +74,7 @@ class SearchProgress:
     def __call__(self, now: Progress) -> None:
         """Show what the engine reports."""
         where = f"generation {now.generation}/{now.n_generations}"
-        facts = f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} members, {now.n_failed} failed"
+        facts = f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {now.n_failed} failed"
         left = time_left(now, time.monotonic() - self._started)
         if self._bar is not None:
             done, total = now.n_evaluated, now.n_planned

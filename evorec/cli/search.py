@@ -10,9 +10,8 @@ import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
 from evorec.cli.output import Output, command
-from evorec.cli.problems import configure, problem_module
-from evorec.config import RunConfig, load_config
-from evorec.errors import ConfigError
+from evorec.cli.problems import build_problem, configure, reset
+from evorec.config import RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +29,9 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
     """
     from evorec.store import RunDirectory, run_path
 
-    settings, module = configure(config, problem, overrides or [])
+    settings = configure(config, problem, overrides or [])
     output.note(f"building problem {settings.problem}", level=1)
-    built: Problem = module.build(settings)
+    built = build_problem(settings)
     fingerprint = settings.fingerprint(built.data_sha256)
     path = run_path(Path(settings.run.output), settings, fingerprint)
     if (path / "manifest.json").exists():
@@ -50,13 +49,9 @@ def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
     """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
     from evorec.store import RunDirectory
 
-    foreign = [text for text in overrides or [] if not text.strip().startswith("run.")]
-    if foreign:
-        raise ConfigError(f"resume can only set run.*; anything else makes another run, got {', '.join(foreign)}.")
     with RunDirectory.open(run, read_only=True) as opened:
-        stored = opened.config.model_dump(mode="json")
-    settings = load_config(defaults=stored, overrides=overrides or [])
-    _go_on(output, run, problem_module(settings.problem).build(settings), settings)
+        settings = reset(opened.config, overrides or [], sections=("run",))
+    _go_on(output, run, build_problem(settings), settings)
 
 
 def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> None:

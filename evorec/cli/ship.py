@@ -9,10 +9,12 @@ import typer
 
 from evorec.cli.app import SHIP, Overrides, Run, app
 from evorec.cli.output import Output, command
-from evorec.config import load_config
+from evorec.cli.problems import build_problem, reset
+from evorec.config import RunConfig
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
+    from evorec.rec_problem import RecProblem
     from evorec.report.record import RunRecord
 
 
@@ -27,21 +29,22 @@ def finalize(output: Output, run: Run, overrides: Overrides = None) -> None:
     from evorec.report.tables import final_tables
     from evorec.store import RunDirectory
 
-    _refuse_foreign(overrides or [], ("finalize.", "run."))
     with RunDirectory.open(run) as opened:
-        stored = opened.config.model_dump(mode="json")
-        config = load_config(defaults=stored, overrides=overrides or [])
-        run_finalize(opened, config=config, progress=output.note)
+        config = reset(opened.config, overrides or [], sections=("finalize", "run"))
+        run_finalize(opened, build_rec_problem(config), config.finalize, progress=output.note)
     record = read_record(run)
     output.result(record.final, *final_tables(record))
     output.next_step(f"evorec report {run}", f"evorec export {run} MEMBER")
 
 
-def _refuse_foreign(overrides: list[str], allowed: tuple[str, ...]) -> None:
-    foreign = [text for text in overrides if not text.strip().startswith(allowed)]
-    if foreign:
-        known = " and ".join(f"{prefix}*" for prefix in allowed)
-        raise ConfigError(f"only {known} can be set anew here, anything else is another run; got {', '.join(foreign)}.")
+def build_rec_problem(config: RunConfig) -> RecProblem:
+    """The problem of a run, which must be one that trains recommenders."""
+    from evorec.rec_problem import RecProblem
+
+    problem = build_problem(config)
+    if not isinstance(problem, RecProblem):
+        raise ConfigError(f"problem {config.problem!r} trains no recommender, so there is nothing to ship.")
+    return problem
 
 
 @command(app, rich_help_panel=SHIP)
@@ -63,7 +66,8 @@ def export(
     key = find_member(read_record(run), member)
     target = out or Path("bundles") / key
     with RunDirectory.open(run, read_only=True) as opened:
-        export_bundle(opened, key, target)
+        output.note(f"reading the data of {opened.config.problem}", level=1)
+        export_bundle(opened, build_rec_problem(opened.config), key, target)
     output.result({"member": key, "bundle": str(target)}, text=str(target))
     output.next_step(f"evorec recommend {target} --user ID")
 
@@ -97,14 +101,17 @@ def recommend(
     output: Output,
     bundle: Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)],
     user: Annotated[list[str], typer.Option(metavar="ID", help="User to recommend to; repeatable.")],
-    k: Annotated[int, typer.Option(min=1, help="Length of each list.")] = 10,
+    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default as measured.")] = None,
 ) -> None:
     """Recommend items to users from a bundle."""
     from evorec.deploy.bundle import load_bundle
     from evorec.report.tables import Column, Row, Table
 
-    lists = load_bundle(bundle).recommend(user, k=k)
-    best = {name: [(item, score) for item, score in one] for name, one in zip(user, lists, strict=True)}
+    recommender = load_bundle(bundle)
+    for name in user:
+        if not recommender.knows(name):
+            output.note(f"user {name} was not in training and gets the list of an unknown user", style="yellow")
+    best = dict(zip(user, recommender.recommend(user, k=k), strict=True))
     tables = [
         Table(f"User {name}", "rank", (Column("item"), Column("score")), tuple(
             Row(str(rank), pair) for rank, pair in enumerate(pairs, start=1)

@@ -6,17 +6,17 @@ alone, before any training, and no candidate trains them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from evorec.data.dataset import Field, Float32, Int64
 from evorec.data.tables import Columns, Feature, Tables
 
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 PADDING: Final = -1
@@ -62,6 +62,21 @@ class Block:
         return bool((codes == codes[:1]).all())
 
 
+@final
+class FieldRows(NamedTuple):
+    """Blocks side by side in the embedding table, one line per entity; of users and items the unknown one last.
+
+    Args:
+        rows: int64 ``(N, F)``, rows of the table; 0 is padding.
+        weights: float32 ``(N, F)``.
+        fields: which columns a feature has.
+    """
+
+    rows: Int64
+    weights: Float32
+    fields: tuple[Field, ...]
+
+
 def id_block(name: str, fitted: Mask) -> Block:
     """The entity's own id: fitted entities get a code each, all others the unknown one; ``fitted``: bool ``(N,)``."""
     return Block.single(name, np.where(fitted, np.cumsum(fitted), UNKNOWN), 1 + int(fitted.sum()))
@@ -82,6 +97,27 @@ def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: i
         return _multi_hot(feature.name, values, fitted, min_count)
     codes, size = _vocabulary_codes(values, fitted, min_count)
     return Block.single(feature.name, codes, size)
+
+
+def lay_out(blocks: Sequence[Block], n_lines: int, first_row: int) -> tuple[FieldRows, int]:
+    """Give each block its rows of the embedding table, from ``first_row`` on; also the next free row.
+
+    Args:
+        blocks: features of the same entities.
+        n_lines: number of those entities, needed when there is no feature.
+        first_row: >= 1, because row 0 is padding.
+    """
+    rows: list[Int64] = [np.zeros((n_lines, 0), dtype=np.int64)]
+    weights: list[Float32] = [np.zeros((n_lines, 0), dtype=np.float32)]
+    fields: list[Field] = []
+    column = 0
+    for block in blocks:
+        rows.append(np.where(block.codes == PADDING, 0, first_row + block.codes))
+        weights.append(block.weights)
+        fields.append(Field(block.name, column, block.codes.shape[1]))
+        column += block.codes.shape[1]
+        first_row += block.size
+    return FieldRows(np.concatenate(rows, axis=1), np.concatenate(weights, axis=1), tuple(fields)), first_row
 
 
 def content_vectors(tables: Tables, item_ids: npt.NDArray[Any]) -> Float32:

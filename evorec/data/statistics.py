@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Final, Literal, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
+from evorec.data.dataset import Field, Float32, Int64, Part
+from evorec.data.features import FieldRows
+from evorec.errors import ConfigError
+
 Float64 = npt.NDArray[np.float64]
 
 PRIOR_ROWS: Final = 10.0
@@ -44,6 +46,23 @@ class History:
 
 
 @final
+class Sides(NamedTuple):
+    """Where the value of a statistics key is found, for a row and for a served user or item.
+
+    Args:
+        by_user: fields of users, the id first, the unknown user last.
+        by_item: fields of items likewise.
+        context_fields: columns of `Part.context`.
+        context_mode: int64 ``(Fc,)``, the context of a served user.
+    """
+
+    by_user: FieldRows
+    by_item: FieldRows
+    context_fields: tuple[Field, ...]
+    context_mode: Int64
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Standardised statistics; per history ``log(1 + rows)`` and the smoothed log-odds of every task.
@@ -61,6 +80,29 @@ class Statistics:
     held_out: Float32
     users: Float32
     items: Float32
+
+
+def history(key: str, sides: Sides, train: Part, held_out: Part) -> History:
+    """Codes of one key, such as ``author_id`` or ``user+tab``; of several values the first one counts.
+
+    Args:
+        key: ``user``, ``item``, a feature, or several joined by ``+``, all of one side.
+        sides: the fields there are.
+        train: training rows.
+        held_out: held-out rows.
+    Raises:
+        ConfigError: the key names something unknown or mixes both sides.
+    """
+    names = [name.strip() for name in key.split("+")]
+    side = _side(key, names, sides)
+    served = np.zeros(len((sides.by_item if side == "item" else sides.by_user).rows), dtype=np.int64)
+    of_train, of_held = np.zeros(train.n_rows, dtype=np.int64), np.zeros(held_out.n_rows, dtype=np.int64)
+    for name in names:
+        values = [_codes(name, sides, part) for part in (train, held_out, None)]
+        span = 1 + max(int(v.max(initial=0)) for v in values)
+        of_train, of_held = of_train * span + values[0], of_held * span + values[1]
+        served = served * span + values[2]
+    return History(key, side, of_train, of_held, served)
 
 
 def statistics(
@@ -81,23 +123,54 @@ def statistics(
     blocks: dict[str, list[tuple[Float64, Float64, Float64]]] = {"user": [], "item": []}
     names: dict[str, list[str]] = {"user": [], "item": []}
     counted = np.column_stack([np.ones(len(days)), np.where(observed, labels, 0.0), observed])
-    for history in histories:
-        before = _features(_totals_before(history.train, days, counted), base)
-        held_out, served = (
-            _features(_totals(history.train, counted, codes), base) for codes in (history.held_out, history.served)
+    for keyed in histories:
+        before = _features(_totals_before(keyed.train, days, counted), base)
+        after, served = (
+            _features(_totals(keyed.train, counted, codes), base) for codes in (keyed.held_out, keyed.served)
         )
-        blocks[history.side].append(_standardised(before, held_out, served))
-        names[history.side] += [f"{history.name}:{column}" for column in ("rows", *tasks)]
-    train, held_out = (
-        np.hstack([np.zeros((n, 0)), *(block[part] for side in ("user", "item") for block in blocks[side])])
-        for part, n in ((0, len(days)), (1, len(histories[0].held_out) if histories else 0))
-    )
-    users, items = (
-        np.hstack([np.zeros((n, 0)), *(block[2] for block in blocks[side])])
-        for side, n in (("user", n_users + 1), ("item", n_items + 1))
-    )
-    train, held_out, users, items = (np.asarray(a, dtype=np.float32) for a in (train, held_out, users, items))
+        blocks[keyed.side].append(_standardised(before, after, served))
+        names[keyed.side] += [f"{keyed.name}:{column}" for column in ("rows", *tasks)]
+    n_held_out = len(histories[0].held_out) if histories else 0
+    train = _beside(len(days), [before for before, _, _ in (*blocks["user"], *blocks["item"])])
+    held_out = _beside(n_held_out, [after for _, after, _ in (*blocks["user"], *blocks["item"])])
+    users = _beside(n_users + 1, [served for _, _, served in blocks["user"]])
+    items = _beside(n_items + 1, [served for _, _, served in blocks["item"]])
     return Statistics((*names["user"], *names["item"]), train, held_out, users, items)
+
+
+def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item"]:
+    """The one side that all fields of a key belong to; a moment is on the user's side."""
+    known = {"user": "user", "item": "item"}
+    known |= {field.name: "item" for field in sides.by_item.fields[1:]}
+    known |= {field.name: "user" for field in (*sides.by_user.fields[1:], *sides.context_fields)}
+    found = {known.get(name, "unknown") for name in names}
+    if len(found) != 1 or "unknown" in found:
+        raise ConfigError(
+            f"data.statistics: {key!r} must be made of user-side fields "
+            f"{sorted(n for n, side in known.items() if side == 'user')} or of item-side fields "
+            f"{sorted(n for n, side in known.items() if side == 'item')}, joined by +."
+        )
+    return "item" if found == {"item"} else "user"
+
+
+def _codes(name: str, sides: Sides, part: Part | None) -> Int64:
+    """Codes of one field for the rows of a part, or served (one per entity)."""
+    for place, field in enumerate(sides.context_fields):
+        if field.name == name:
+            mode = np.full(len(sides.by_user.rows), sides.context_mode[place])
+            return mode if part is None else part.context[:, place]
+    is_user = name == "user" or name in {field.name for field in sides.by_user.fields[1:]}
+    entities = sides.by_user if is_user else sides.by_item
+    column = next((field.first_column for field in entities.fields[1:] if field.name == name), None)
+    codes = np.arange(len(entities.rows)) if column is None else entities.rows[:, column]
+    if part is None:
+        return codes
+    return codes[part.users if is_user else part.items]
+
+
+def _beside(n_lines: int, blocks: Sequence[Float64]) -> Float32:
+    """Blocks ``(n_lines, c)`` side by side, rounded to float32; no column when there is no block."""
+    return np.hstack([np.zeros((n_lines, 0)), *blocks]).astype(np.float32)
 
 
 def _totals_before(codes: Int64, days: Int64, counted: Float64) -> Float64:

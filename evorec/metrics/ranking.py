@@ -22,7 +22,7 @@ NO_ITEM = -1
 
 
 class ItemSets(Protocol):
-    """One set of items per user, rows of a sparse matrix; `evorec.data.encode.Csr` and scipy's arrays are such."""
+    """One set of items per user, rows of a sparse matrix; `evorec.data.dataset.Csr` and scipy's arrays are such."""
 
     @property
     def indptr(self) -> Ints:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_array, vstack
 
-from evorec.data.encode import Csr, Dataset
+from evorec.data.dataset import Csr, Dataset
 from evorec.errors import DataError
 from evorec.metrics.lists import ListMetrics, list_metrics
 from evorec.metrics.ranking import NO_ITEM, top_k

@@ -15,7 +15,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from evorec.seeds import generator
 
@@ -144,8 +143,8 @@ class _SlotLayer(torch.autograd.Function):
     """Keeps one activation per layer instead of four: a unit is positive exactly when it passed ReLU and dropout."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, rate: Tensor, uniform: Tensor | None
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rate: Tensor, uniform: Tensor | None
     ) -> Tensor:
         if uniform is None:
             scaled, shift = weight, bias
@@ -158,7 +157,7 @@ class _SlotLayer(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scaled, out, rate = ctx.saved_tensors
         inner = torch.ops.aten.threshold_backward(grad, out, 0)
         to_weight, to_bias = torch.bmm(x.transpose(1, 2), inner), inner.sum(1, keepdim=True)

@@ -101,12 +101,15 @@ class Population:
         self.heads = head_slots(self.layers[-1], len(specs), shape.n_tasks)
         self.table = table
         self.dense = dict(dense)
-        options = {"dtype": table.dtype, "device": table.device}
-        rates = torch.tensor([spec.dropout for spec in specs], **options)
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=table.dtype, device=table.device)
+
+        rates = column([spec.dropout for spec in specs])
         self._input_rate = rates[:, None, None]
         self._rates = [rates[list(layer.member)][:, None, None] for layer in self.layers]
-        self._history_weight = torch.tensor([spec.history_weight for spec in specs], **options)[:, None, None]
-        self._temperature = torch.tensor([spec.temperature for spec in specs], **options)[:, None, None]
+        self._history_weight = column([spec.history_weight for spec in specs])[:, None, None]
+        self._temperature = column([spec.temperature for spec in specs])[:, None, None]
         columns = [slot * shape.n_tasks + i % shape.n_tasks for i, slot in enumerate(self.heads)]
         self._head_columns = torch.tensor(columns, device=table.device)
 
@@ -170,7 +173,7 @@ class Population:
 
         Args:
             users: ``[P, m, E]``.
-            history: ``[P, m, E]``, mean-like sums of the user's past positives (`evorec.data.encode.Dataset`).
+            history: ``[P, m, E]``, mean-like sums of the user's past positives (`evorec.data.dataset.Dataset`).
         """
         return F.normalize(users + self._history_weight * history, dim=2, eps=NORM_FLOOR)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evorec.data.encode import Csr
+from evorec.data.dataset import Csr
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
 

@@ -79,6 +79,10 @@ SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
 """Boolean genes -> the weight that is 0 when they are off."""
 
 
+POSITIVE = (1e-12, 1e12)
+"""Limits of a gene that must stay above 0, however its bounds are moved."""
+
+
 def default_space(tasks: tuple[str, ...], *, n_layers: int, days: float) -> SearchSpace:
     """The search space of the multi-task recommender.
 
@@ -93,17 +97,17 @@ def default_space(tasks: tuple[str, ...], *, n_layers: int, days: float) -> Sear
             Integer("sharing_depth", 0, n_layers, default=max(n_layers - 1, 0)),
             Integer("embedding_dim", 4, 32, scale="log2", default=16),
             Integer("width", 16, 64, scale="log2", default=32),
-            Real("dropout", 0.0, 0.5, default=0.1),
-            Real("learning_rate", 3e-4, 3e-2, scale="log", default=3e-3),
-            Real("embedding_learning_rate", 3e-4, 3e-2, scale="log", default=3e-3),
-            Real("embedding_decay", 1e-3, 1e1, scale="log", default=1e-2),
-            Real("dense_decay", 1e-3, 1e1, scale="log", default=1e-2),
-            Real("retrieval_weight", 1e-2, 1e1, scale="log", default=1.0),
-            Real("temperature", 5e-2, 1.0, scale="log", default=0.2),
+            Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95)),
+            Real("learning_rate", 3e-4, 3e-2, scale="log", default=3e-3, limits=POSITIVE),
+            Real("embedding_learning_rate", 3e-4, 3e-2, scale="log", default=3e-3, limits=POSITIVE),
+            Real("embedding_decay", 1e-3, 1e1, scale="log", default=1e-2, limits=POSITIVE),
+            Real("dense_decay", 1e-3, 1e1, scale="log", default=1e-2, limits=POSITIVE),
+            Real("retrieval_weight", 1e-2, 1e1, scale="log", default=1.0, limits=POSITIVE),
+            Real("temperature", 5e-2, 1.0, scale="log", default=0.2, limits=POSITIVE),
             Boolean("history", default=True),
             Conditional(Real("history_weight", 0.1, 10.0, scale="log", default=1.0), parent="history", values=(True,)),
             Real("popularity_weight", 0.0, 1.5, default=1.0),
-            Real("popularity_smoothing", 0.3, 30.0, scale="log", default=1.0),
+            Real("popularity_smoothing", 0.3, 30.0, scale="log", default=1.0, limits=POSITIVE),
             Real("popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days"),
             Boolean("rerank", default=False),
             Conditional(Real("rank_blend", 0.03, 3.0, scale="log", default=0.3), parent="rerank", values=(True,)),

@@ -17,6 +17,7 @@ MEMBER, EVALUATED, BASELINE = "#0f766e", "#cbd5e1", "#c2410c"
 """Colours of the archive's members, of everything else evaluated, and of the baselines."""
 
 _SCALE = [[0.0, "#99d5cf"], [0.5, "#14918a"], [1.0, "#0b3b52"]]
+_LABELS = ("bottom center", "top center", "middle left")  # baselines often lie close together
 _LAYOUT: Mapping[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1e293b"},
@@ -151,7 +152,8 @@ def _clouds(record: RunRecord, across: Measure, down: Measure) -> list[dict[str,
                 "y": [metrics[down.key] for _, metrics in known],
                 "text": [key for key, _ in known],
                 "mode": "markers+text" if name == "baselines" else "markers",
-                "textposition": "bottom center",
+                "textposition": [_LABELS[i % len(_LABELS)] for i in range(len(known))],
+                "cliponaxis": False,
                 "textfont": {"size": 11, "color": BASELINE},
                 "hovertemplate": [_hover(key, metrics, record.axes) for key, metrics in known],
                 "marker": marker,

@@ -168,8 +168,11 @@ def _front(record: RunRecord) -> Iterable[str]:
 
 
 def _final(record: RunRecord) -> Iterable[str]:
-    for table in final_tables(record):
-        about = "Test data, opened once for the chosen members, trained again with fresh seeds."
+    abouts = (
+        "Picks made on validation, trained again on train and validation with fresh seeds; the test was opened once.",
+        "Paired over the users of the test, bootstrap intervals; the first seed's model is the one that is shipped.",
+    )
+    for table, about in zip(final_tables(record), abouts, strict=False):
         yield _section(table.title, about, _table(table))
 
 

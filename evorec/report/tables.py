@@ -142,10 +142,10 @@ def front_table(record: RunRecord, sort: str | None = None) -> Table:
 
 
 def _find(measures: Sequence[Measure], name: str, record: RunRecord) -> Measure:
-    key = record.resolve(name)
-    for measure in measures:
-        if measure.key == key:
-            return measure
+    for wanted in (name, record.resolve(name)):
+        for measure in measures:
+            if wanted in (measure.key, measure.title):
+                return measure
     raise ConfigError(f"cannot sort by {name!r}; the columns are {', '.join(measure.key for measure in measures)}.")
 
 
@@ -222,5 +222,48 @@ def _n_better(record: RunRecord, recall: str, than: Mapping[str, float], also: s
 
 
 def final_tables(record: RunRecord) -> tuple[Table, ...]:
-    """What the test said about the members chosen; empty before `evorec.deploy.finalize`."""
-    return ()
+    """What the test said about the picks; empty before `evorec.deploy.finalize`."""
+    if record.final is None:
+        return ()
+    return _test_table(record, record.final), _against_table(record.final)
+
+
+def _test_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
+    measures = record.measures
+    seeds = len(final["seeds"])
+    rows = [
+        Row(entry["pick"], (entry["member"], *(_spread(entry["test"].get(m.key), seeds) for m in measures)), "member")
+        for entry in final["picks"]
+    ]
+    for name, metrics in final["baselines"].items():
+        values = (show_metric(metrics.get(measure.key)) for measure in measures)
+        rows.append(Row(name, ("", *values), "baseline"))
+    columns = (Column("member"), *(Column(m.key, m.unit, title=f"{m.title}{_ARROWS[m.direction]}") for m in measures))
+    return Table(
+        f"Test, mean of {seeds} {'seeds ± standard deviation' if seeds > 1 else 'seed'}", "pick", columns, tuple(rows)
+    )
+
+
+_ARROWS = {"max": " ↑", "min": " ↓"}
+
+
+def _spread(found: Mapping[str, float] | None, n_seeds: int) -> str:
+    if found is None:
+        return MISSING
+    mean = show_metric(found["mean"])
+    return f"{mean} ± {show_metric(found['sd'])}" if n_seeds > 1 and found["sd"] else mean
+
+
+def _against_table(final: Mapping[str, Any]) -> Table:
+    """Differences to the baselines, with intervals; a difference counts when its interval leaves 0 out."""
+    rows = []
+    metrics = set()
+    for entry in final["picks"]:
+        for name, found in entry["against"].items():
+            low, high = found["low"], found["high"]
+            outcome = "better" if low > 0 else "worse" if high < 0 else "not shown to differ"
+            interval = f"{low:+.4f} to {high:+.4f}"
+            rows.append(Row(entry["pick"], (name, f"{found['mean_difference']:+.4f}", interval, outcome)))
+            metrics.add(found["metric"])
+    columns = (Column("baseline"), Column("difference"), Column("95 % interval"), Column("so it is"))
+    return Table(f"Shipped model against the baselines on {', '.join(sorted(metrics))}", "pick", columns, tuple(rows))

@@ -7,7 +7,7 @@ if it does not, the run is refused. Only what was told so far is known to the al
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
@@ -18,7 +18,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
-from evorec.ledger import Evaluation, Ledger
+from evorec.ledger import Evaluation
 from evorec.objectives import CATALOGUE, FloatArray, to_matrices
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.algorithms import AskTell, nsga2
@@ -159,11 +159,11 @@ class _Search:
         self._problem, self._config, self._run = problem, config, run
         self._executor, self._chunk = executor, chunk
         self._progress, self._stop = progress, stop
-        self._ledger = run.ledger if run else Ledger(None)
-        self._recorded = {evaluation.seq: evaluation for evaluation in self._ledger.evaluations()}
+        self._recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()} if run else {}
         self._told: dict[str, Evaluation] = {}
         self._archive = ParetoArchive()
         self._hypervolume: list[float] = []
+        self._n_failed = self._n_replayed = 0
 
     def run(self) -> SearchResult:
         if self._run:
@@ -183,10 +183,8 @@ class _Search:
             algorithm.tell(*self._generation(generation, X))
         result = self._result()
         if self._run:
-            self._store_members()
+            self._store_members(self._run)
             self._run.write_summary(_summary(result))
-        else:
-            self._ledger.close()
         return result
 
     def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -202,10 +200,12 @@ class _Search:
         F, G = self._matrices(evaluations)
         self._archive.add([one.key for one in asked], F, G, sequence=[one.seq for one in asked])
         self._told.update((evaluation.key, evaluation) for evaluation in evaluations)
+        self._n_failed += _n_failed(evaluations)
+        self._n_replayed += n_replayed
         members = [self._told[key].metrics or {} for key in self._archive.members]
         self._hypervolume.append(hypervolume_share(members, self._problem.objectives))
         if self._run and n_replayed < len(asked):
-            self._store_members()
+            self._store_members(self._run)
             self._run.log("generation", generation=generation, hypervolume_share=self._hypervolume[-1])
         self._report(generation, {})
         return F, G
@@ -234,30 +234,28 @@ class _Search:
         with closing(stacks):
             for stack in stacks:
                 evaluations = [asked[position].evaluation(outcome) for position, outcome in stack]
-                self._stage(evaluations, [outcome for _, outcome in stack])
-                self._ledger.add(evaluations)
+                if self._run:
+                    self._stage(self._run, evaluations, [outcome for _, outcome in stack])
+                    self._run.ledger.add(evaluations)
                 done.update((evaluation.seq, evaluation) for evaluation in evaluations)
                 self._report(asked[0].generation, done)
                 self._check_stop(asked[0].generation)
 
-    def _stage(self, evaluations: Sequence[Evaluation], outcomes: Sequence[Outcome]) -> None:
+    def _stage(self, run: RunDirectory, evaluations: Sequence[Evaluation], outcomes: Sequence[Outcome]) -> None:
         """Keep the files of those that may become members: feasible, and not dominated by the archive so far."""
-        if self._run is None:
-            return
         F, G = self._matrices(evaluations)
         for evaluation, outcome, f, g in zip(evaluations, outcomes, F, G, strict=True):
             if (g <= 0).all() and not any((member <= f).all() for member in self._archive.F):
-                self._run.stage(evaluation, outcome.weights)
+                run.stage(evaluation, outcome.weights)
 
-    def _store_members(self) -> None:
+    def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
-        assert self._run is not None
-        for key in self._run.without_files(self._archive.members):
-            self._run.stage(self._told[key], self._retrained(self._told[key]).weights)
-        self._run.set_members(self._archive.members)
+        for key in run.without_files(self._archive.members):
+            run.stage(self._told[key], self._retrained(self._told[key]).weights)
+        run.set_members(self._archive.members)
 
     def _retrained(self, member: Evaluation) -> Outcome:
-        ((((_, outcome),),)) = evaluate(
+        [[(_, outcome)]] = evaluate(
             self._problem, [member.spec], seed=self._config.seed, executor=self._executor, chunk=self._chunk
         )
         old, new = _timeless(member.metrics), _timeless(outcome.metrics)
@@ -279,22 +277,22 @@ class _Search:
             return
         where = ""
         if self._run:
-            self._ledger.record_event(generation, "interrupted", {})
+            self._run.ledger.record_event(generation, "interrupted", {})
             where = f"; `evorec resume {self._run.path}` goes on"
         raise Interrupted(f"interrupted in generation {generation} of {self._config.generations}{where}")
 
     def _report(self, generation: int, in_flight: Mapping[int, Evaluation]) -> None:
         if self._progress is None:
             return
-        evaluations = [*self._told.values(), *in_flight.values()]
+        n_replayed = sum(seq in self._recorded for seq in in_flight)
         self._progress(
             Progress(
                 generation=generation,
                 n_generations=self._config.generations,
-                n_evaluated=len(evaluations),
-                n_replayed=sum(evaluation.seq in self._recorded for evaluation in evaluations),
+                n_evaluated=len(self._told) + len(in_flight),
+                n_replayed=self._n_replayed + n_replayed,
                 n_planned=self._config.generations * self._config.population,
-                n_failed=sum(evaluation.metrics is None for evaluation in evaluations),
+                n_failed=self._n_failed + _n_failed(in_flight.values()),
                 n_members=len(self._archive),
                 hypervolume_share=self._hypervolume[-1] if self._hypervolume else 0.0,
             )
@@ -326,6 +324,10 @@ class _Search:
             exhausted=exhausted,
             reason=f"no new genome was found after generation {found}" if exhausted else f"{planned} generations done",
         )
+
+
+def _n_failed(evaluations: Iterable[Evaluation]) -> int:
+    return sum(evaluation.metrics is None for evaluation in evaluations)
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> dict[str, int]:

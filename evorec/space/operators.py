@@ -27,7 +27,7 @@ SMALLEST_GAP = 1e-9
 POLYNOMIAL_ETA = 20.0
 """Distribution index of polynomial mutation; larger means smaller steps."""
 GENES_CHANGED = 2.0
-"""Expected number of genes that a mutation changes: 2/n beat 1/n on mixed genomes."""
+"""Expected number of genes that a mutation changes, with a rate of 2/n for n active genes."""
 MAX_RATE = 0.5
 """Highest default rate per gene, so a genome with few genes does not always change all of them."""
 INTEGER_STEP = 0.2

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from evorec.config import EvaluationConfig
-from evorec.data.encode import Csr, Dataset, Part
+from evorec.data.dataset import Csr, Dataset, Part
 from evorec.errors import TrainingError
 from evorec.metrics.accuracy import auc, gauc, logloss
 from evorec.metrics.lists import list_metrics
@@ -107,9 +107,7 @@ def member_lists(
     population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
 ) -> Lists:
     """Recommendation lists of every member for the given users."""
-    positives = dataset.train.target > 0
-    ages = (dataset.train.time.max() - dataset.train.time[positives]) / SECONDS_PER_DAY
-    prior = popularity_prior(dataset.train.items[positives], ages, dataset.n_items, population.specs)
+    prior = popularity_prior(*positive_ages(dataset), dataset.n_items, population.specs)
     ids = torch.tensor(users.ids, device=data.device)
     mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
     content = None if data.items.content is None else data.items.content[:-1]
@@ -130,6 +128,13 @@ def member_lists(
         k=config.k,
         candidates=dataset.n_items if config.candidates == "all" else config.candidates,
     )
+
+
+def positive_ages(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Items of the training target positives, and their age in days at the end of training, both ``(N,)``."""
+    part = dataset.train
+    positives = part.target > 0
+    return part.items[positives], (part.time.max() - part.time[positives]) / SECONDS_PER_DAY
 
 
 def measure(

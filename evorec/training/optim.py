@@ -62,9 +62,13 @@ class LazyRowAdam:
         self._last.index_fill_(0, rows, step)
 
     def flush(self, step: int) -> None:
-        """Applies every missed decay up to and including `step`."""
+        """Applies every missed decay up to and including `step`; a row that no batch touched becomes 0.
+
+        An untouched row was never fitted to anything: its initial noise must not tell two cold items apart.
+        """
         missed = step - self._last
         self._table.mul_(self._shrink.index_select(0, missed)[:, :, None])
+        self._table[self._last == 0] = 0.0
         self._last.fill_(step)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evorec.config import TrainConfig
-from evorec.data.encode import Dataset
+from evorec.data.dataset import Dataset
 from evorec.models.population import Bag, InputShape
 from evorec.seeds import generator
 from evorec.training.cost import StepWork
@@ -233,4 +233,4 @@ def history_weights(rows: Ints) -> np.ndarray:
         array([[0.5, 0. , 0.5, 0.5]])
     """
     real = rows > 0
-    return real / np.sqrt(real.sum(1, keepdims=True) + 1)
+    return np.asarray(real / np.sqrt(real.sum(1, keepdims=True) + 1))

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from evorec.config import SimulatorConfig, SplitConfig
-from evorec.data.encode import Csr, Dataset, Fit, Part, encode
+from evorec.data.dataset import Csr, Dataset, Part
+from evorec.data.encode import Fit, encode
 from evorec.data.simulate import simulate
 from evorec.data.splits import Split, split
 from evorec.data.tables import Columns, Feature, Tables

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from evorec.config import SimulatorConfig, SplitConfig
-from evorec.data.encode import Dataset, encode
+from evorec.data.dataset import Dataset
+from evorec.data.encode import encode
 from evorec.data.simulate import RATES, TASKS, simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables

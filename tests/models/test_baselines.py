@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from evorec.config import DataConfig, SimulatorConfig, SplitConfig
-from evorec.data.encode import Csr, encode
+from evorec.data.dataset import Csr
+from evorec.data.encode import encode
 from evorec.data.readers import data_folder, read
 from evorec.data.simulate import simulate
 from evorec.data.splits import split

@@ -1,4 +1,4 @@
-"""A small search in a run directory, begun or resumed; run as a program by `test_resume.py`, which says when to start and kills it."""
+"""A small search in a run directory, begun or resumed; `test_resume.py` runs it as a program and kills it."""
 
 from __future__ import annotations
 

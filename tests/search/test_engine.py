@@ -190,7 +190,7 @@ def test_interruption_keeps_what_was_evaluated_and_the_search_goes_on(run):
 
 def test_stop_before_the_first_evaluation_evaluates_nothing():
     problem = Analytic()
-    with pytest.raises(Interrupted, match="interrupted in generation 1 of 5$"):
+    with pytest.raises(Interrupted, match=r"interrupted in generation 1 of 5$"):
         search(problem, SMALL, stop=lambda: True)
     assert problem.evaluated == []
 

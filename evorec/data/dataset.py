@@ -1,0 +1,201 @@
+"""One encoded data set: what training and metrics read.
+
+All fields of users, items and context share one embedding table. Row 0 is the padding row; each field then has a row
+for "unknown" followed by one row per known value. An entity's vector is ``sum_f weight[f] * table[row[f]]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Impressions of one part, file order.
+
+    Args:
+        users: int64 ``(N,)`` in ``[0, U]``; U = a user without a training row.
+        items: int64 ``(N,)`` in ``[0, I]``; I = an item outside the catalogue.
+        context: int64 ``(N, Fc)``, rows of the embedding table.
+        labels: float32 ``(N, T)``, NaN = not observed.
+        statistics: float32 ``(N, S)``, what was known on earlier days (`evorec.data.statistics`).
+        target: float32 ``(N,)``, NaN = not observed; a positive is > 0.
+        time: int64 ``(N,)``, seconds since 1970 UTC.
+    """
+
+    users: Int64
+    items: Int64
+    context: Int64
+    labels: Float32
+    statistics: Float32
+    target: Float32
+    time: Int64
+
+    @property
+    def n_rows(self) -> int:
+        """Number of impressions N."""
+        return len(self.users)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Csr:
+    """A sparse Boolean matrix: for each row a sorted set of columns.
+
+    Args:
+        indptr: int64 ``(R + 1,)``.
+        indices: int64 ``(nnz,)``, ascending and unique inside a row.
+    Example:
+        >>> Csr.from_pairs(np.array([1, 1, 1]), np.array([7, 2, 7]), n_rows=3).row(1).tolist()
+        [2, 7]
+    """
+
+    indptr: Int64
+    indices: Int64
+
+    @classmethod
+    def from_pairs(cls, rows: Int64, columns: Int64, *, n_rows: int) -> Csr:
+        """Matrix with ones at ``(rows[n], columns[n])``; a repeated pair counts once.
+
+        Args:
+            rows: int64 ``(N,)`` in ``[0, n_rows)``.
+            columns: int64 ``(N,)``, not negative.
+            n_rows: R.
+        """
+        width = int(columns.max()) + 1 if len(columns) else 1
+        pairs = np.unique(rows * width + columns)
+        counts = np.bincount(pairs // width, minlength=n_rows)
+        return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs % width)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows R."""
+        return len(self.indptr) - 1
+
+    def row(self, index: int) -> Int64:
+        """Columns of one row, ascending."""
+        return self.indices[self.indptr[index] : self.indptr[index + 1]]
+
+    def counts(self) -> Int64:
+        """Number of columns of each row, int64 ``(R,)``."""
+        return np.diff(self.indptr)
+
+    def select(self, rows: Int64) -> Csr:
+        """The matrix of the given rows, in the given order; ``rows``: int64 ``(B,)``."""
+        counts = self.counts()[rows]
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        places = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], counts)
+        return Csr(indptr, self.indices[places])
+
+    def contains(self, rows: Int64, columns: Int64) -> npt.NDArray[np.bool_]:
+        """Whether each pair ``(rows[n], columns[n])`` is set; bool ``(N,)``."""
+        width = 1 + max(int(self.indices.max(initial=0)), int(columns.max(initial=0)))
+        own = np.repeat(np.arange(self.n_rows), self.counts()) * width + self.indices
+        return np.isin(rows * width + columns, own)
+
+    def to_scipy(self, n_columns: int) -> csr_array[Any, tuple[int, int]]:
+        """float32 ``(R, n_columns)`` of ones."""
+        from scipy.sparse import csr_array
+
+        ones = np.ones(len(self.indices), dtype=np.float32)
+        return csr_array((ones, self.indices, self.indptr), shape=(self.n_rows, n_columns))
+
+
+class Field(NamedTuple):
+    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`."""
+
+    name: str
+    first_column: int
+    n_columns: int
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One data set, encoded for one fit.
+
+    Args:
+        name: of the data set.
+        tasks: the T ranked label columns, in the order of `Part.labels`.
+        target: label column whose positives are retrieved.
+        n_users: U, users with a training row.
+        n_items: I, the catalogue: the item table's ids and the training rows' ids.
+        user_ids: external ids ``(U,)``, ascending; int64 or str.
+        item_ids: external ids ``(I,)``, ascending; int64 or str.
+        n_rows: R, rows of the embedding table; row 0 is padding and is never trained.
+        user_rows: int64 ``(U + 1, Fu)``; entity U is the unknown user, column 0 the id.
+        user_weights: float32 ``(U + 1, Fu)``; a multi-hot value weighs 1 / number of values, padding 0.
+        item_rows: int64 ``(I + 1, Fi)``; entity I is the unknown item, column 0 the id. All items that were never in
+            training share the "unknown item" id row and keep their feature rows.
+        item_weights: float32 ``(I + 1, Fi)``.
+        user_fields: which columns of `user_rows` a feature has.
+        item_fields: which columns of `item_rows` a feature has.
+        context_fields: names of the Fc context features.
+        context_mode: int64 ``(Fc,)``, the most frequent context of the training rows.
+        history_rows: int64 ``(U + 1, H)``, embedding rows of the items of a user's last H training target positives,
+            padded with row 0; these rows are a table of their own, one per item.
+        item_history_row: int64 ``(I + 1,)``, the row that stands for an item in `history_rows`.
+        user_statistics: float32 ``(U + 1, su)``, at the end of training, in the usual context.
+        item_statistics: float32 ``(I + 1, S - su)``, at the end of training.
+        statistics: names of the S columns of `Part.statistics`, user side first.
+        item_content: float32 ``(I + 1, D)``, fixed unit rows, the last one the mean; D = 0 without content.
+        train: training impressions.
+        held_out: impressions to be predicted.
+        seen: ``(U + 1)`` rows: items of all training rows of a user.
+        history: ``(U + 1)`` rows: training target positives.
+        relevant: ``(U + 1)`` rows: held-out target positives in the catalogue; row U is empty. One that is masked when
+            lists are made stays here and counts as a miss.
+        item_counts: int64 ``(I,)``, training rows per item.
+        target_counts: int64 ``(I,)``, training target positives per item.
+        notes: what was left out, as counts (see `evorec.data.encode.encode`).
+        sha256: hash of the tables, the rows and the choices that made this.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    target: str
+    n_users: int
+    n_items: int
+    user_ids: npt.NDArray[Any]
+    item_ids: npt.NDArray[Any]
+    n_rows: int
+    user_rows: Int64
+    user_weights: Float32
+    item_rows: Int64
+    item_weights: Float32
+    user_fields: tuple[Field, ...]
+    item_fields: tuple[Field, ...]
+    context_fields: tuple[str, ...]
+    context_mode: Int64
+    history_rows: Int64
+    item_history_row: Int64
+    user_statistics: Float32
+    item_statistics: Float32
+    statistics: tuple[str, ...]
+    item_content: Float32
+    train: Part
+    held_out: Part
+    seen: Csr
+    history: Csr
+    relevant: Csr
+    item_counts: Int64
+    target_counts: Int64
+    notes: Mapping[str, int]
+    sha256: str
+
+    @property
+    def n_tasks(self) -> int:
+        """T."""
+        return len(self.tasks)

@@ -1,0 +1,276 @@
+"""A member as a folder that runs elsewhere: weights, ids, manifest and model card.
+
+Nothing in a bundle is unpickled, and every file's SHA-256 stands in the manifest and is checked before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+
+from evorec.data.dataset import Csr, Dataset
+from evorec.deploy.card import model_card
+from evorec.deploy.finalize import FINAL, final_weights
+from evorec.errors import DataError, RunError
+from evorec.models.population import Bag, InputShape, stack_members
+from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted, RecProblem
+from evorec.store import RunDirectory, write_atomic, write_json
+from evorec.training.evaluate import masked_items, positive_ages
+from evorec.training.plan import history_weights
+
+FORMAT: Final = 1
+WEIGHTS: Final = "model.safetensors"
+IDS: Final = "ids.json"
+MANIFEST: Final = "manifest.json"
+CARD: Final = "README.md"
+PARAMETERS: Final = "parameters."
+"""Prefix of the trained arrays in `WEIGHTS`; the others are the encoded data that serving needs."""
+
+Recommendations = list[list[tuple[int | str, float]]]
+"""Per user the items, best first, each with its score."""
+
+
+def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path) -> Path:
+    """Writes the bundle of one member: of its final model where `finalize` trained one, else of the search's.
+
+    Args:
+        run: the run, may be open read-only.
+        problem: the problem it searched.
+        member: key of an archive member.
+        out: folder to make.
+    Returns:
+        `out`.
+    Raises:
+        RunError: `out` exists, the run belongs to another problem, or a file is damaged.
+    """
+    if out.exists():
+        raise RunError(f"{out} exists already; nothing is written over. Choose another folder with --out or delete it")
+    if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
+        raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
+    weights = final_weights(run, member)
+    fitted = problem.fitted
+    if weights is None:
+        weights = run.read_weights(member)
+    else:
+        fitted = Fitted(problem.tables, problem.config, fit="train+validation", seed=fitted.seed, at_most=None)
+    evaluation = next(e for e in run.members() if e.key == member)
+    spec = ModelSpec.from_genes(evaluation.spec)
+    final_report = _final_entry(run, member) if fitted is not problem.fitted else None
+    partial = out.with_name(out.name + ".tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_files(partial, fitted, spec, weights)
+    manifest = _manifest(problem, fitted, member, evaluation.spec, dict(evaluation.metrics or {}), final_report)
+    write_atomic(partial / CARD, model_card(manifest).encode())
+    manifest["files"] = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+    write_json(partial / MANIFEST, manifest)
+    partial.rename(out)
+    return out
+
+
+def load_bundle(path: Path, *, device: str = "cpu") -> Recommender:
+    """A recommender from a bundle.
+
+    Args:
+        path: folder that `export_bundle` wrote.
+        device: ``cpu`` or ``cuda``.
+    Raises:
+        RunError: a file is missing, damaged or of another format.
+    """
+    from safetensors.numpy import load
+
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        data = {name: (path / name).read_bytes() for name in manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not a complete bundle: {error}; `evorec export` writes one") from None
+    if manifest.get("format") != FORMAT:
+        raise RunError(f"bundle {path} has format {manifest.get('format')}; this evorec reads format {FORMAT}")
+    for name, content in data.items():
+        if hashlib.sha256(content).hexdigest() != manifest["files"][name]:
+            raise RunError(f"{path / name} is damaged: its SHA-256 is not the manifest's; export the bundle again")
+    if not {WEIGHTS, IDS} <= set(data):
+        raise RunError(f"bundle {path} lists no {WEIGHTS} or {IDS} in its manifest; export it again")
+    ids = json.loads(data[IDS])
+    return Recommender(manifest, load(data[WEIGHTS]), ids["users"], ids["items"], device=torch.device(device))
+
+
+@final
+class Recommender:
+    """A bundle in memory.
+
+    Args:
+        manifest: the bundle's manifest.
+        arrays: the bundle's arrays.
+        users: external ids ``(U,)``.
+        items: external ids ``(I,)``.
+        device: where scores are computed.
+    """
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        users: Sequence[int | str],
+        items: Sequence[int | str],
+        *,
+        device: torch.device,
+    ) -> None:
+        self.manifest = manifest
+        self._items = list(items)
+        self._user_places = {user: place for place, user in enumerate(users)}
+        self._device = device
+        spec = ModelSpec.from_genes(manifest["spec"])
+        shape = InputShape(**manifest["shape"])
+        parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
+        # two copies: kernels for a single matrix round differently from those the member was trained with
+        self._population = stack_members([spec, spec], shape, [parameters, parameters], device=device)
+        self._arrays = arrays
+        self._prior = np.stack([arrays["item.prior"]] * 2)
+        content = self._tensor("item.content") if shape.n_content else None
+        contexts = self._tensor("context.rows")
+        self._item_side = ItemSide(
+            Bag(self._tensor("item.rows"), self._tensor("item.weights"), content),
+            self._tensor("item.statistics"),
+            Bag(contexts, torch.ones(contexts.shape, dtype=self._population.table.dtype, device=device)),
+        )
+        self._masked = Csr(arrays["masked.indptr"], arrays["masked.indices"])
+
+    def knows(self, user: int | str) -> bool:
+        """Whether the model was trained with this user; another one gets the list of an unknown user."""
+        return self._place(user) < len(self._user_places)
+
+    def recommend(self, users: Sequence[int | str], *, k: int | None = None, seen: bool = False) -> Recommendations:
+        """The best items of each user.
+
+        Args:
+            users: external ids; numbers may be given as text.
+            k: length of a list; by default the one the member was measured with.
+            seen: whether items of the user's past may be listed.
+        Raises:
+            DataError: no user, or ``k < 1``.
+        """
+        k = int(self.manifest["k"]) if k is None else k
+        if k < 1 or not users:
+            raise DataError(f"recommend needs one or more users and k >= 1, got {len(users)} users and k = {k}.")
+        places = np.array([self._place(user) for user in users])
+        masked = Csr.from_pairs(places[:0], places[:0], n_rows=len(places)) if seen else self._masked.select(places)
+        rows = torch.tensor(places, device=self._device)
+        sides = {name: self._tensor(name)[rows] for name in _USER_ARRAYS}
+        lists = recommend(
+            self._population,
+            self._item_side,
+            UserSide(
+                Bag(sides["user.rows"], sides["user.weights"]),
+                Bag(sides["history.rows"], sides["history.weights"]),
+                sides["user.statistics"],
+                masked,
+            ),
+            self._prior,
+            k=k,
+            candidates=max(int(self.manifest["candidates"]), k),
+        )
+        return [
+            [(self._items[item], float(score)) for item, score in zip(*pair, strict=True) if item != NO_ITEM]
+            for pair in zip(lists.final[0], lists.scores[0], strict=True)
+        ]
+
+    def _place(self, user: int | str) -> int:
+        unknown = len(self._user_places)
+        if user in self._user_places:
+            return self._user_places[user]
+        text = str(user)
+        as_number = int(text) if text.lstrip("-").isdigit() else text
+        return self._user_places.get(as_number, self._user_places.get(text, unknown))
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        return torch.tensor(self._arrays[name], device=self._device)
+
+
+_USER_ARRAYS = ("user.rows", "user.weights", "user.statistics", "history.rows", "history.weights")
+
+
+def _write_files(folder: Path, fitted: Fitted, spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> None:
+    from safetensors.numpy import save
+
+    arrays = {PARAMETERS + name: array for name, array in weights.items()} | _serving_arrays(fitted, spec)
+    write_atomic(folder / WEIGHTS, save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+    ids = {"users": fitted.dataset.user_ids.tolist(), "items": fitted.dataset.item_ids.tolist()}
+    write_atomic(folder / IDS, json.dumps(ids).encode())
+
+
+def _serving_arrays(fitted: Fitted, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """What a request needs besides the trained parameters, in the number type of the training."""
+    dataset: Dataset = fitted.dataset
+    real = np.float64 if fitted.config.training.precision == "float64" else np.float32
+    items, ages = positive_ages(dataset)
+    masked = masked_items(dataset, fitted.config.evaluation)
+    return {
+        "item.rows": dataset.item_rows[:-1],
+        "item.weights": dataset.item_weights[:-1].astype(real),
+        "item.content": dataset.item_content[:-1].astype(real),
+        "item.statistics": dataset.item_statistics[:-1].astype(real),
+        "item.prior": popularity_prior(items, ages, dataset.n_items, [spec])[0],
+        "user.rows": dataset.user_rows,
+        "user.weights": dataset.user_weights.astype(real),
+        "user.statistics": dataset.user_statistics.astype(real),
+        "history.rows": dataset.history_rows,
+        "history.weights": history_weights(dataset.history_rows).astype(real),
+        "context.rows": dataset.context_mode[None, :],
+        "masked.indptr": masked.indptr,
+        "masked.indices": masked.indices,
+    }
+
+
+def _manifest(
+    problem: RecProblem,
+    fitted: Fitted,
+    member: str,
+    spec: Mapping[str, Any],
+    validation: Mapping[str, float],
+    final_entry: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    config, shape = problem.config, fitted.data.shape
+    candidates = config.evaluation.candidates
+    return {
+        "format": FORMAT,
+        "problem": problem.name,
+        "member": member,
+        "spec": dict(spec),
+        "tasks": list(config.tasks.ranked),
+        "target": config.tasks.target,
+        "k": config.evaluation.k,
+        "candidates": fitted.dataset.n_items if candidates == "all" else candidates,
+        "shape": {name: getattr(shape, name) for name in shape.__dataclass_fields__},
+        "fit": "train" if final_entry is None else "train+validation",
+        "metrics": {"validation": dict(validation), "test": final_entry and final_entry["test"]},
+        "against": final_entry and final_entry["against"],
+        "data": {
+            "name": fitted.dataset.name,
+            "sha256": fitted.dataset.sha256,
+            "users": fitted.dataset.n_users,
+            "items": fitted.dataset.n_items,
+            "training_rows": fitted.dataset.train.n_rows,
+        },
+        "versions": {name: version(name) for name in ("evorec", "torch", "numpy")},
+    }
+
+
+def _final_entry(run: RunDirectory, member: str) -> Mapping[str, Any]:
+    report = json.loads((run.path / FINAL).read_text(encoding="utf-8"))
+    entries: list[dict[str, Any]] = report["picks"]
+    return next(entry for entry in entries if entry["member"] == member)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

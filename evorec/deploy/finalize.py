@@ -1,0 +1,213 @@
+"""The final training: members chosen on validation, trained again on train + validation, and the test opened once.
+
+Every pick gets the same number of steps as in the search and fresh seeds; the first seed's model is the one that is
+shipped. What the test said is written into the run and never computed a second time for other picks: choosing by it
+would make it a second validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from evorec.archive.decide import KNEE, pick
+from evorec.config import FinalizeConfig
+from evorec.data.dataset import Dataset
+from evorec.errors import RunError, TrainingError
+from evorec.ledger import Evaluation
+from evorec.metrics.compare import paired_bootstrap
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted, RecProblem
+from evorec.seeds import child_seed
+from evorec.store import RunDirectory, write_atomic, write_json
+from evorec.training.evaluate import Measured
+
+FINAL: Final = "final.json"
+"""The report, beside the ledger."""
+FOLDER: Final = "final"
+"""Where the shipped models are, one folder per member."""
+WEIGHTS: Final = "weights.safetensors"
+
+
+def finalize(
+    run: RunDirectory,
+    problem: RecProblem,
+    config: FinalizeConfig,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Chooses members, trains them again and opens the test.
+
+    Args:
+        run: a finished search, open for writing.
+        problem: the problem it searched.
+        config: picks, seeds and bootstrap resamples.
+        progress: told what goes on, one line each.
+    Returns:
+        The report, as ``final.json`` holds it: per pick the member, its validation metrics, its test metrics as mean
+        and standard deviation over seeds, and the paired difference of recall to every baseline; the baselines.
+    Raises:
+        RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
+            other picks.
+    """
+    chosen = choose(run, problem, config)
+    stored = _stored(run, chosen, config)
+    if stored is not None:
+        progress("the test was opened before; showing what it said")
+        return stored
+    members = {evaluation.key: evaluation for evaluation in run.members()}
+    specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys(chosen.values())}
+    seeds = [child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds)]
+    fitted = Fitted(problem.tables, problem.config, fit="train+validation", seed=seeds[0], at_most=None)
+    runs: dict[str, list[Measured]] = {key: [] for key in specs}
+    for number, seed in enumerate(seeds):
+        progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
+        for key, measured, weights in _train_all(fitted.with_seed(seed), specs):
+            runs[key].append(measured)
+            if number == 0:
+                _save_weights(run.path / FOLDER / key, weights)
+    progress("computing the baselines on the same rows")
+    report = _report(fitted, chosen, members, runs, seeds, config)
+    write_json(run.path / FINAL, report)
+    return report
+
+
+def choose(run: RunDirectory, problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
+    """Member of each pick, decided on validation metrics alone."""
+    if not run.finished:
+        raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
+    if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
+        raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
+    members = {evaluation.key: evaluation.metrics or {} for evaluation in run.members()}
+    if not members:
+        raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
+    picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
+    k = problem.config.evaluation.k
+    return {text: pick(text, members, problem.objectives, k) for text in picks}
+
+
+def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | None:
+    """Weights of a finalized member, or ``None`` when it was not finalized.
+
+    Raises:
+        RunError: the file is not what was written.
+    """
+    from safetensors.numpy import load
+
+    folder = run.path / FOLDER / member
+    if not (run.path / FINAL).exists() or not folder.is_dir():
+        return None
+    data = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != (folder / "sha256").read_text().strip():
+        raise RunError(
+            f"{folder / WEIGHTS} is damaged; delete {run.path / FINAL} and `evorec finalize {run.path}` again"
+        )
+    return dict(load(data))
+
+
+def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:
+    path = run.path / FINAL
+    if not path.exists():
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    before = {entry["pick"]: entry["member"] for entry in report["picks"]}
+    if before != dict(chosen) or len(report["seeds"]) != config.seeds:
+        raise RunError(
+            f"the test of {run.path} was opened on {report['opened_at']} for the picks {before} with "
+            f"{len(report['seeds'])} seeds, now asked for {dict(chosen)} with {config.seeds}; choosing again after the "
+            "test would turn it into a second validation. Search again with another test period to choose anew."
+        )
+    return report
+
+
+def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:
+    out = []
+    by_shape = sorted(specs, key=lambda key: (specs[key].shape, key))
+    for _, group in groupby(by_shape, key=lambda key: specs[key].shape):
+        keys = list(group)
+        trained = fitted.train([specs[key] for key in keys])
+        for place, (key, measured) in enumerate(zip(keys, fitted.measure(trained), strict=False)):
+            failed = trained.diverged[place] is not None or isinstance(measured, TrainingError)
+            if failed or isinstance(measured, TrainingError):
+                raise TrainingError(
+                    f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
+                )
+            out.append((key, measured, trained.population.member_arrays(place)))
+    return out
+
+
+def _save_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
+    from safetensors.numpy import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+    write_atomic(folder / WEIGHTS, data)
+    write_atomic(folder / "sha256", hashlib.sha256(data).hexdigest().encode())
+
+
+def _report(
+    fitted: Fitted,
+    chosen: Mapping[str, str],
+    members: Mapping[str, Evaluation],
+    runs: Mapping[str, Sequence[Measured]],
+    seeds: Sequence[int],
+    config: FinalizeConfig,
+) -> dict[str, Any]:
+    recall = f"recall@{fitted.config.evaluation.k}"
+    baselines = fitted.baselines
+    picks = []
+    for text, key in chosen.items():
+        cost = fitted.cost(ModelSpec.from_genes(members[key].spec))
+        per_seed = [measured.metrics | cost for measured in runs[key]]
+        against = {}
+        for name, baseline in baselines.measured.items():
+            interval = paired_bootstrap(
+                runs[key][0].per_user[recall], baseline.per_user[recall], seed=seeds[0], resamples=config.bootstrap
+            )
+            against[name] = {"metric": recall, **_plain(interval)}
+        picks.append(
+            {
+                "pick": text,
+                "member": key,
+                "spec": dict(members[key].spec),
+                "validation": dict(members[key].metrics or {}),
+                "test": {name: _spread([run[name] for run in per_seed]) for name in per_seed[0]},
+                "shipped": per_seed[0],
+                "against": against,
+            }
+        )
+    return {
+        "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fit": "train+validation",
+        "seeds": list(seeds),
+        "rows": _rows(fitted.dataset, len(fitted.users.ids)),
+        "picks": picks,
+        "baselines": {name: measured.values for name, measured in baselines.measured.items()},
+        "skipped_baselines": dict(baselines.skipped),
+    }
+
+
+def _rows(dataset: Dataset, n_users: int) -> dict[str, int]:
+    return {
+        "train": dataset.train.n_rows,
+        "test": dataset.held_out.n_rows,
+        "ranking_users": n_users,
+        "catalogue": dataset.n_items,
+        **dataset.notes,
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation (n - 1; 0 for one seed)."""
+    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+
+
+def _plain(interval: Any) -> dict[str, float]:
+    return {name: getattr(interval, name) for name in ("mean_difference", "low", "high", "p_value", "n_users")}

@@ -1,0 +1,43 @@
+"""Short videos (KuaiRand): clicks, long views, likes and profile visits from real impression logs.
+
+Tasks: click, long_view, like and profile_enter on impressions with user, video and context features; retrieval looks
+for clicked videos over the whole catalogue. A global time cut: the days after the last training day are validation,
+the days after those test. The data are not included: put the published files of KuaiRand-Pure into a folder and name it
+in ``data.path``.
+
+Source: Gao et al., "KuaiRand: an unbiased sequential recommendation dataset with randomly exposed videos", CIKM 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from evorec.config import RunConfig, parse_config
+
+if TYPE_CHECKING:
+    from evorec.rec_problem import RecProblem
+
+DEFAULTS: Mapping[str, Any] = {
+    "problem": "kuairand",
+    "data": {
+        "reader": "kuairand",
+        "path": "kuairand-pure-late",
+        "statistics": ("user", "user+tab", "item", "author_id", "tag"),
+    },
+    "split": {"kind": "time", "utc_offset_h": 8},
+    "tasks": {"ranked": ("click", "long_view", "like", "profile_enter"), "target": "click"},
+    "evaluation": {"users": "warm", "mask": "positives"},
+    "box": {
+        "recall@k": {"ideal": 0.2, "worst": 0.0},
+        "accuracy": {"ideal": 0.8, "worst": 0.5},
+    },
+}
+"""Settings of this problem, below a configuration file and above the field defaults."""
+
+
+def build(config: RunConfig | None = None) -> RecProblem:
+    """The problem on the files under ``data.path``."""
+    from evorec.rec_problem import build_problem
+
+    return build_problem(config or parse_config(DEFAULTS, source="problems.kuairand"))

@@ -1,0 +1,113 @@
+import pytest
+from example_record import EASE, FRONT, POPULARITY, metrics, record
+
+from evorec.errors import ConfigError
+from evorec.report.tables import failure_table, front_table, gene_table, settings_table, show, show_metric, verdict
+
+
+def test_front_is_sorted_by_the_first_objective_and_ends_with_the_baselines() -> None:
+    table = front_table(record())
+    assert [row.name for row in table.rows] == ["bbbb", "aaaa", "cccc", "ease", "popularity"]
+    assert [row.kind for row in table.rows] == ["member"] * 3 + ["baseline"] * 2
+
+
+def test_a_cost_is_sorted_upwards() -> None:
+    assert [row.name for row in front_table(record(), "cost").rows][:3] == ["aaaa", "bbbb", "cccc"]
+
+
+def test_baselines_without_the_metric_come_last_and_show_a_dash() -> None:
+    table = front_table(record(baselines={"early": {}, "popularity": POPULARITY}), "recall@k")
+    assert table.rows[-1].name == "early"
+    assert {show_metric(value) for value in table.rows[-1].values} == {"–"}
+
+
+def test_coverage_is_shown_though_it_is_no_objective() -> None:
+    assert [column.key for column in front_table(record()).columns] == [
+        "accuracy", "recall@20", "training_flops", "catalogue_coverage@20",
+    ]  # fmt: skip
+
+
+def test_the_best_value_is_that_of_a_member_in_the_good_direction() -> None:
+    table = front_table(record())
+    assert [table.best(index) for index in range(4)] == [0.75, 0.16, 2e7, 0.30]  # EASE covers 0.40, and is no member
+
+
+def test_json_keeps_metric_names_and_unrounded_values() -> None:
+    assert front_table(record()).as_json()[1] == {"member": "aaaa", "kind": "member", **FRONT["aaaa"]}
+
+
+def test_an_unknown_sort_column_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'ndcg@k'; the columns are accuracy, recall@20, training_flops"):
+        front_table(record(), "ndcg@k")
+
+
+def test_without_members_the_least_infeasible_are_shown() -> None:
+    full = record()
+    table = front_table(record({}, least_infeasible=full.members[:1]))
+    assert table.title.startswith("No member")
+    assert (table.rows[0].name, table.rows[0].kind) == ("aaaa", "infeasible")
+
+
+def test_verdict_counts_members_above_popularity_on_recall_and_coverage() -> None:
+    # recall: all three > 0.10; coverage > 0.01: aaaa and cccc; recall > 0.15 (EASE): cccc
+    assert verdict(record()) == (
+        "2 of 3 members beat popularity (recall@20 0.1000, catalogue_coverage@20 0.0100) on both; "
+        "1 beats the strongest baseline, ease, on recall@20 (0.1500). "
+        "These are validation figures, which also chose the members."
+    )
+
+
+def test_verdict_says_when_only_recall_is_beaten() -> None:
+    text = verdict(record({"bbbb": FRONT["bbbb"]}, baselines={"popularity": POPULARITY}))
+    assert text.startswith(
+        "1 of 1 members beat popularity (recall@20 0.1000, catalogue_coverage@20 0.0100) on recall@20, none"
+    )
+
+
+def test_verdict_says_when_nothing_is_beaten() -> None:
+    text = verdict(record({"dddd": metrics(0.9, 0.10, 1e7, 0.9)}, baselines={"popularity": POPULARITY, "ease": EASE}))
+    assert text.startswith(
+        "No member of 1 beats popularity (recall@20 0.1000, catalogue_coverage@20 0.0100) on recall@20"
+    )
+    assert "; none beats the strongest baseline, ease" in text
+
+
+def test_verdict_without_members_or_popularity() -> None:
+    assert verdict(record({})) == "No candidate met every constraint, so the archive is empty."
+    assert verdict(record(baselines={})) == "There is no popularity baseline to compare with."
+
+
+def test_failures_of_one_cause_are_counted_together() -> None:
+    table = failure_table(record(failures=("loss is nan at step 12", "no memory", "loss is nan at step 7\ntrace")))
+    assert [(row.name, row.values) for row in table.rows] == [
+        ("loss is nan at step #", (2, "f0")),
+        ("no memory", (1, "f1")),
+    ]
+
+
+def test_genes_of_inactive_members_are_missing() -> None:
+    full = record()
+    first, *others = full.members
+    without = type(first)(first.key, 1, {"width": 16}, first.metrics)
+    table = gene_table(record(members=(*others, without)))
+    assert [column.key for column in table.columns] == ["width", "tower"]
+    assert table.rows[-1].values == (16, None)
+
+
+def test_settings_are_dotted() -> None:
+    rows = {row.name: row.values[0] for row in settings_table(record(settings={"training": {"steps": 7}})).rows}
+    assert rows["training.steps"] == "7"
+    assert rows["data.simulator.n_users"] == "1500"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.07991, "0.0799"), (999.4, "999.4000"), (999.9, "1.00 k"), (1000.0, "1.00 k"), (12_345_678.0, "12.3 M"),
+     (999_600.0, "1.00 M"), (1.5e13, "15.0 T"), (0.0, "0.0000"), (2e-5, "2.00e-05"), (-0.5, "-0.5000")],
+)  # fmt: skip
+def test_metrics_read_as_four_decimals_or_three_digits(value: float, text: str) -> None:
+    assert show_metric(value) == text
+
+
+def test_nested_values_are_flat_text() -> None:
+    assert show({"a": [1, None, True], "b": 0.25}) == "a 1, –, yes, b 0.25"
