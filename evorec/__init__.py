@@ -1,0 +1,116 @@
+"""Evolve multi-task recommender configurations into a Pareto archive of deployable models.
+
+Every public name is imported from here and loaded at its first use: ``import evorec`` alone loads neither torch nor
+pymoo.
+
+Example:
+    >>> import evorec
+    >>> evorec.Integer("width", 16, 128, scale="log2", default=32).cardinality
+    4.0
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from evorec.archive.pareto import ParetoArchive
+    from evorec.config import RunConfig, load_config
+    from evorec.deploy.bundle import export_bundle, load_bundle
+    from evorec.deploy.finalize import finalize
+    from evorec.errors import (
+        ConfigError,
+        DataError,
+        EvorecError,
+        Interrupted,
+        RunError,
+        RunLockedError,
+        SearchError,
+        TrainingError,
+    )
+    from evorec.objectives import Constraint, Objective
+    from evorec.problem import Outcome, Problem
+    from evorec.rec_problem import RecProblem, build_problem
+    from evorec.search.engine import search as run_search
+    from evorec.search.pymoo_problem import as_pymoo
+    from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
+    from evorec.space.space import SearchSpace
+    from evorec.store import RunDirectory
+
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value = version("evorec")
+        elif name in _PLACES:
+            module, _, attribute = _PLACES[name].partition(":")
+            value = getattr(import_module(module), attribute or name)
+        else:
+            raise AttributeError(f"module 'evorec' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+__all__ = [
+    "Boolean",
+    "Categorical",
+    "Conditional",
+    "ConfigError",
+    "Constraint",
+    "DataError",
+    "EvorecError",
+    "Fixed",
+    "Gene",
+    "Integer",
+    "Interrupted",
+    "Objective",
+    "Outcome",
+    "ParetoArchive",
+    "Problem",
+    "Real",
+    "RecProblem",
+    "RunConfig",
+    "RunDirectory",
+    "RunError",
+    "RunLockedError",
+    "SearchError",
+    "SearchSpace",
+    "Simplex",
+    "TrainingError",
+    "__version__",
+    "as_pymoo",
+    "build_problem",
+    "export_bundle",
+    "finalize",
+    "load_bundle",
+    "load_config",
+    "run_search",
+]
+
+_PLACES: Final = {
+    **dict.fromkeys(("RunConfig", "load_config"), "evorec.config"),
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "evorec.errors"),
+    **dict.fromkeys(("Constraint", "Objective"), "evorec.objectives"),
+    **dict.fromkeys(("Outcome", "Problem"), "evorec.problem"),
+    **dict.fromkeys(("RecProblem", "build_problem"), "evorec.rec_problem"),
+    **dict.fromkeys(
+        ("Boolean", "Categorical", "Conditional", "Fixed", "Gene", "Integer", "Real", "Simplex"), "evorec.space.genes"
+    ),
+    **dict.fromkeys(("export_bundle", "load_bundle"), "evorec.deploy.bundle"),
+    "Interrupted": "evorec.errors",
+    "ParetoArchive": "evorec.archive.pareto",
+    "RunDirectory": "evorec.store",
+    "SearchSpace": "evorec.space.space",
+    "as_pymoo": "evorec.search.pymoo_problem",
+    "finalize": "evorec.deploy.finalize",
+    "run_search": "evorec.search.engine:search",  # the name `evorec.search` is the package's
+}
+"""Public name -> module, or module:name."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -259,6 +259,10 @@ class RunConfig(Section):
     finalize: FinalizeConfig = FinalizeConfig()
     run: ExecutionConfig = ExecutionConfig()
 
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that can change a result of the search, as plain JSON."""
+        return self.model_dump(mode="json", exclude={"run": True, "finalize": True, "data": {"path"}})
+
     def fingerprint(self, data_sha256: str) -> str:
         """Name of the run: a hash of all settings that can change a result, and of the data.
 
@@ -269,7 +273,7 @@ class RunConfig(Section):
         Returns:
             12 hexadecimal digits.
         """
-        settings = self.model_dump(mode="json", exclude={"run": True, "finalize": True, "data": {"path"}})
+        settings = self.result_settings()
         text = json.dumps({"config": settings, "data": data_sha256}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Problem(abc.ABC):
         objectives: what is optimised, M of them, each the metric it reads.
         constraints: what a member must satisfy; may be empty.
         data_sha256: hash of the data behind the metrics; part of the run's fingerprint.
+        environment: what results depend on besides configuration and versions, e.g. the device; plain JSON.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Problem(abc.ABC):
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     data_sha256: str
+    environment: Mapping[str, Any] = MappingProxyType({})
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:

@@ -26,11 +26,20 @@ from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
+from evorec.models.population import stack_members
 from evorec.models.spec import SWITCHES, ModelSpec, default_space
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
 from evorec.training.cost import CatalogueWork, member_cost
-from evorec.training.evaluate import Measured, RankingUsers, masked_items, measure, member_lists, ranking_users
+from evorec.training.evaluate import (
+    Measured,
+    RankingUsers,
+    check_measurable,
+    masked_items,
+    measure,
+    member_lists,
+    ranking_users,
+)
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.trainer import Trained, resolve_device, train
 
@@ -107,7 +116,7 @@ class Fitted:
             user_fields=dataset.user_rows.shape[1],
             history_rows=dataset.n_items,
             history_length=dataset.history_rows.shape[1],
-            candidates=dataset.n_items if candidates == "all" else candidates,
+            candidates=dataset.n_items if candidates == "all" else min(candidates, dataset.n_items),
         )
         return member_cost(
             spec,
@@ -118,10 +127,12 @@ class Fitted:
             bytes_per_parameter=BYTES[precision],
         )
 
-    def latency_ms(self, trained: Trained) -> float:
-        """Median time of one request of one user, in milliseconds."""
+    def latency_ms(self, trained: Trained, member: int) -> float:
+        """Median time of one request of one user to one member of a stack, in milliseconds."""
+        spec, arrays = trained.population.specs[member], trained.population.member_arrays(member)
+        alone = stack_members([spec] * 2, self.data.shape, [arrays] * 2, device=self.data.device)
         one = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
-        request = lambda: member_lists(trained.population, self.dataset, self.data, one, self.config.evaluation)  # noqa: E731
+        request = lambda: member_lists(alone, self.dataset, self.data, one, self.config.evaluation)  # noqa: E731
         return latency_ms(request, repeats=LATENCY_REPEATS)
 
 
@@ -142,6 +153,10 @@ class RecProblem(Problem):
         self.tables = tables
         self.name = config.problem
         self.data_sha256 = tables.sha256()
+        self.environment = {
+            "device": resolve_device(config.run.device).type,
+            "precision": config.training.precision,
+        }
         self.fitted = Fitted(tables, config, fit="train", seed=config.search.seed, at_most=config.evaluation.max_users)
         k, tasks = config.evaluation.k, config.tasks.ranked
         time = self.fitted.dataset.train.time
@@ -156,6 +171,7 @@ class RecProblem(Problem):
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
         wanted = {objective.metric for objective in self.objectives} | {c.metric for c in self.constraints}
+        check_measurable(self.fitted.dataset, wanted)
         self._wants_latency = "latency_ms" in wanted
 
     def shape_key(self, spec: Spec) -> Hashable:
@@ -175,7 +191,6 @@ class RecProblem(Problem):
         start = time.perf_counter()
         trained = self.fitted.train(models)
         measured = self.fitted.measure(trained)
-        extra = {"latency_ms": self.fitted.latency_ms(trained)} if self._wants_latency else {}
         seconds = (time.perf_counter() - start) / len(specs)
         outcomes = []
         for member, (model, diverged) in enumerate(zip(models, trained.diverged, strict=True)):
@@ -186,7 +201,9 @@ class RecProblem(Problem):
             elif isinstance(found, TrainingError):
                 outcomes.append(Outcome(None, str(found), seconds=seconds))
             else:
-                metrics = found.metrics | self.fitted.cost(model) | {"train_seconds": seconds} | extra
+                metrics = found.metrics | self.fitted.cost(model) | {"train_seconds": seconds}
+                if self._wants_latency:
+                    metrics["latency_ms"] = self.fitted.latency_ms(trained, member)
                 weights = trained.population.member_arrays(member)
                 outcomes.append(Outcome(metrics, weights=weights, seconds=seconds))
         return outcomes

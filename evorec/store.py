@@ -139,7 +139,7 @@ class RunDirectory:
         Raises:
             RunError: names every difference.
         """
-        differences = _differences(_result_settings(self.config), _result_settings(config))
+        differences = _differences(self.config.result_settings(), config.result_settings())
         if not differences and fingerprint != self.fingerprint:
             differences = ["the data set has changed"]
         differences += _differences(dict(self.manifest), dict(_manifest(fingerprint, manifest)["environment"]))
@@ -290,10 +290,6 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _result_settings(config: RunConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude={"run", "finalize"})
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -271,3 +271,56 @@ def test_a_broken_problem_does_not_hide_the_others(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "A toy: the analytic test problem" in out
     assert "problem 'bare' (string) has no DEFAULTS" in out
+
+
+SMALL = (
+    "search.population=4", "search.generations=1", "training.steps=5", "data.simulator.n_interactions=4000",
+    "data.simulator.n_users=200", "constraints=[]", "finalize.seeds=1", "finalize.picks=['knee']", "run.workers=1",
+)  # fmt: skip
+
+
+def test_from_search_to_recommendations(third_party: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [part for text in SMALL for part in ("--set", text)]
+    assert main(["search", "-p", "feed", "-q", *settings]) == 0
+    (run,) = (third_party / "runs").iterdir()
+    assert main(["finalize", str(run), "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "Test, mean of 1 seed" in out
+    assert "popularity" in out
+    assert main(["export", str(run), "knee", "--out", "bundle", "-q"]) == 0
+    capsys.readouterr()
+    assert main(["recommend", "bundle", "--user", "1", "--user", "nobody", "-k", "3", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    lists = json.loads(out)
+    assert [len(lists[user]) for user in ("1", "nobody")] == [3, 3]
+    assert [pair["score"] for pair in lists["1"]] == sorted((pair["score"] for pair in lists["1"]), reverse=True)
+    assert "user nobody was not in training" in err
+
+
+def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:
+    from evorec.cli.ship import find_member
+    from evorec.report.record import read_record
+
+    record = read_record(run)
+    key = record.members[0].key
+    assert find_member(record, key[:12]) == key
+    assert find_member(record, "knee") in {member.key for member in record.members}
+    with pytest.raises(ConfigError, match=r"begins .* members"):
+        find_member(record, "")
+    with pytest.raises(ConfigError, match=r"'zzz' is no member .* and no pick"):
+        find_member(record, "zzz")
+
+
+def test_only_recommenders_are_shipped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["finalize", str(run)]) == ConfigError.exit_code
+    assert "trains no recommender" in capsys.readouterr().err
+
+
+def test_a_bug_is_one_line_without_debug(third_party: Path) -> None:
+    (third_party / "toy_problem.py").write_text("DEFAULTS = {}\ndef build(config):\n    return 1 / 0\n")
+    code = "import sys\nsys.path.insert(0, '')\nfrom evorec.cli import main\nsys.exit(main())"
+    for extra, shown in (("", "internal error: ZeroDivisionError"), ("--debug", "Traceback")):
+        command = [sys.executable, "-c", code, "search", "-p", "toy", *filter(None, [extra])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=STARTUP_S, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(shown)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from analytic import Analytic
+
 from evorec.config import RunConfig
 
 DEFAULTS: dict[str, Any] = {

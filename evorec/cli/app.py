@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Annotated
 
 import typer
@@ -52,14 +53,28 @@ def _options(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 usage or config; `evorec.errors` has the others."""
-    signal.signal(signal.SIGINT, _interrupt)
+    """Run one command.
+
+    Args:
+        argv: its words; None = those of this process, whose Ctrl-C and unforeseen errors are then handled too.
+    Returns:
+        The exit code: 0 done, 2 usage or config; `evorec.errors` has the others.
+    """
+    if argv is None:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app(args=None if argv is None else list(argv), prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        if argv is None and "--debug" not in sys.argv:
+            sys.excepthook = _say_bug  # only now: typer sets its own
     return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted("interrupted.")
+
+
+def _say_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(f"internal error: {kind.__name__}: {error}\nThis is a bug; --debug shows where.", file=sys.stderr)

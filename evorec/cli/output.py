@@ -42,8 +42,8 @@ class Output:
     def __init__(self, form: Format = Format.TABLE, verbosity: int = 0) -> None:
         self.form = form
         self.verbosity = verbosity
-        self.result_console = Console(soft_wrap=True, highlight=False)
-        self.console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.result_console = Console(soft_wrap=True, highlight=False, emoji=False)
+        self.console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
     def note(self, text: str, *, style: str = "", level: int = 0) -> None:
         """A line for people, on standard error; shown from verbosity `level` on."""

@@ -38,7 +38,7 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
         _go_on(output, path, built, settings)
         return
     output.note(f"searching in {path}")
-    created = RunDirectory.create(path.parent, config=settings, fingerprint=fingerprint, manifest=_environment(built))
+    created = RunDirectory.create(path.parent, config=settings, fingerprint=fingerprint, manifest=built.environment)
     with created as run:
         _evolve(output, run, built, settings)
     _show_end(output, path)
@@ -60,7 +60,7 @@ def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> N
 
     with RunDirectory.open(path) as run:
         fingerprint = config.fingerprint(problem.data_sha256)
-        run.check_same(config=config, fingerprint=fingerprint, manifest=_environment(problem))
+        run.check_same(config=config, fingerprint=fingerprint, manifest=problem.environment)
         if run.finished:
             output.note(f"{path} is finished already; nothing was run")
         else:
@@ -74,14 +74,8 @@ def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConf
     from evorec.search import engine
 
     with StopOnSignal(output) as stop, SearchProgress(output) as progress:
-        executor, chunk = _executor(config, _environment(problem)), config.run.chunk
+        executor, chunk = _executor(config, problem.environment), config.run.chunk
         engine.search(problem, config.search, run=run, executor=executor, chunk=chunk, progress=progress, stop=stop)
-
-
-def _environment(problem: Problem) -> Mapping[str, Any]:
-    """What a result depends on besides configuration and versions, e.g. the device, as far as the problem says so."""
-    environment: Mapping[str, Any] = getattr(problem, "environment", {})
-    return environment
 
 
 def _executor(config: RunConfig, environment: Mapping[str, Any]) -> Executor:
@@ -96,9 +90,11 @@ def _executor(config: RunConfig, environment: Mapping[str, Any]) -> Executor:
 def _show_end(output: Output, path: Path) -> None:
     """What a search has found, and what to type next."""
     from evorec.report.record import read_record
-    from evorec.report.tables import front_table, verdict
+    from evorec.report.tables import failure_table, front_table, verdict
 
     record = read_record(path)
+    for row in failure_table(record).rows:
+        output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
     table = front_table(record)
     text = verdict(record)
     output.result({"run": str(path), "verdict": text, "front": table.as_json()}, table, text=text)

@@ -162,7 +162,7 @@ class _Encoder:
             statistics=known.names,
             item_content=content_vectors(self.tables, items.ids),
             train=replace(train, statistics=known.train),
-            held_out=replace(held_out, statistics=known.held_out),
+            held_out=replace(held_out, statistics=known.held_out) if known.names else held_out,
             seen=seen,
             history=Csr.from_pairs(train.users[liked], train.items[liked], n_rows=users.n + 1),
             relevant=relevant,

@@ -159,7 +159,8 @@ class _SlotLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scaled, out, rate = ctx.saved_tensors
-        inner = torch.ops.aten.threshold_backward(grad, out, 0)
+        # the layer above is done with `out`: its memory takes the gradient
+        inner = torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=out)
         to_weight, to_bias = torch.bmm(x.transpose(1, 2), inner), inner.sum(1, keepdim=True)
         if rate is not None:
             to_weight, to_bias = to_weight / (1 - rate), to_bias / (1 - rate)

@@ -135,6 +135,8 @@ class Population:
             ``[P, m, E]``.
         """
         n, members, dim = table.shape
+        if bag.rows.shape[1] == 0:  # data without context features: embedding_bag refuses bags without a column
+            return table.new_zeros(members, len(bag.rows), dim)
         flat = F.embedding_bag(bag.rows, table.reshape(n, members * dim), per_sample_weights=bag.weights, mode="sum")
         out = flat.view(-1, members, dim).transpose(0, 1)
         if bag.content is None:
@@ -228,12 +230,33 @@ def stack_members(
     Raises:
         ConfigError: an array is missing or has another shape than the spec says.
     """
+    for member, (spec, arrays) in enumerate(zip(specs, members, strict=True)):
+        _check_shapes(member, arrays, member_shapes(spec, shape))
     table = np.stack([arrays["table"] for arrays in members], 1)
     names = [name for name in members[0] if name != "table"]
     dense = {name: torch.from_numpy(np.concatenate([arrays[name] for arrays in members])).to(device) for name in names}
-    population = Population(specs, shape, torch.from_numpy(table).to(device), dense)
-    for name, owners in population.owners().items():
-        if name not in dense or dense[name].shape[0] != len(owners):
-            found = "nothing" if name not in dense else f"{dense[name].shape[0]} slots"
-            raise ConfigError(f"stored array {name}: expected {len(owners)} slots, found {found}")
-    return population
+    return Population(specs, shape, torch.from_numpy(table).to(device), dense)
+
+
+def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ...]]:
+    """Array name -> shape of one member's own parameters (`Population.member_arrays`)."""
+    dim, width = spec.shape
+    out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, dim)}
+    slots = 1
+    for level, n_in in enumerate(shape.layer_inputs(dim, width)):
+        slots = 1 if level < spec.sharing_depth else shape.n_tasks
+        out |= {f"layer{level}.weight": (slots, n_in, width), f"layer{level}.bias": (slots, 1, width)}
+    out |= {"head.weight": (slots, width, shape.n_tasks), "head.bias": (slots, 1, shape.n_tasks)}
+    if shape.n_content:
+        out["content.weight"] = (1, shape.n_content, dim)
+    return out
+
+
+def _check_shapes(member: int, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
+    found = {name: array.shape for name, array in arrays.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"stored array {name} of member {member}: expected shape {expected.get(name, 'nothing')}, "
+                f"found {found.get(name, 'nothing')}; the weights belong to another spec or data set"
+            )

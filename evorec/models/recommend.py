@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.data.dataset import Csr
@@ -67,9 +68,9 @@ class Lists:
     """Item ids, best first, `NO_ITEM` where no item is left.
 
     Attributes:
-        final: int64 ``(P, U, K)``.
+        final: int64 ``(P, U, K)``; K is what was asked for, also when the catalogue is smaller.
         retrieved: int64 ``(P, U, C)``, in retrieval order.
-        scores: float ``(P, U, K)`` of `final`.
+        scores: float ``(P, U, K)`` of `final`, ``-inf`` where no item is left.
     """
 
     final: npt.NDArray[np.int64]
@@ -123,7 +124,6 @@ def recommend(
     """
     n_items = items.statistics.shape[0]
     candidates = min(candidates, n_items)
-    k = min(k, n_items)
     with torch.no_grad():
         item_vectors = population.entity_vectors(population.table, items.bag)
         keys = population.retrieval_items(item_vectors).transpose(1, 2)
@@ -144,7 +144,12 @@ def recommend(
             finals.append(torch.where(top.isneginf(), NO_ITEM, ids.gather(2, place)))
             retrieved.append(torch.where(scores.gather(2, ids).isneginf(), NO_ITEM, ids))
             values.append(top)
-    return Lists(*(torch.cat(parts, 1).cpu().numpy() for parts in (finals, retrieved, values)))
+    spare = (0, max(0, k - candidates))  # empty places of lists that are longer than the catalogue
+    return Lists(
+        final=F.pad(torch.cat(finals, 1), spare, value=NO_ITEM).cpu().numpy(),
+        retrieved=torch.cat(retrieved, 1).cpu().numpy(),
+        scores=F.pad(torch.cat(values, 1), spare, value=float("-inf")).cpu().numpy(),
+    )
 
 
 def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

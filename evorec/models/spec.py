@@ -91,25 +91,45 @@ def default_space(tasks: tuple[str, ...], *, n_layers: int, days: float) -> Sear
         n_layers: L, upper bound of the sharing depth.
         days: length of the training log in days; the half-life of popularity is searched around it.
     """
+    half_life = Real(
+        "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
+        text="age at which a positive counts half in the popularity prior",
+    )  # fmt: skip
     return SearchSpace(
         (
-            Simplex("task_weights", parts=tasks),
-            Integer("sharing_depth", 0, n_layers, default=max(n_layers - 1, 0)),
-            Integer("embedding_dim", 4, 32, scale="log2", default=16),
-            Integer("width", 16, 64, scale="log2", default=32),
-            Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95)),
-            Real("learning_rate", 3e-4, 3e-2, scale="log", default=3e-3, limits=POSITIVE),
-            Real("embedding_learning_rate", 3e-4, 3e-2, scale="log", default=3e-3, limits=POSITIVE),
-            Real("embedding_decay", 1e-3, 1e1, scale="log", default=1e-2, limits=POSITIVE),
-            Real("dense_decay", 1e-3, 1e1, scale="log", default=1e-2, limits=POSITIVE),
-            Real("retrieval_weight", 1e-2, 1e1, scale="log", default=1.0, limits=POSITIVE),
-            Real("temperature", 5e-2, 1.0, scale="log", default=0.2, limits=POSITIVE),
-            Boolean("history", default=True),
-            Conditional(Real("history_weight", 0.1, 10.0, scale="log", default=1.0), parent="history", values=(True,)),
-            Real("popularity_weight", 0.0, 1.5, default=1.0),
-            Real("popularity_smoothing", 0.3, 30.0, scale="log", default=1.0, limits=POSITIVE),
-            Real("popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days"),
-            Boolean("rerank", default=False),
-            Conditional(Real("rank_blend", 0.03, 3.0, scale="log", default=0.3), parent="rerank", values=(True,)),
+            Simplex("task_weights", parts=tasks, text="loss weight of each task"),
+            Integer(
+                "sharing_depth", 0, n_layers, default=max(n_layers - 1, 0), limits=(0, n_layers),
+                text="layers shared by all tasks; 0 = towers from the embeddings on",
+            ),
+            Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
+            Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
+            Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+            _log("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
+            _log("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
+            _log("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
+            _log("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
+            _log("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
+            _log("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
+            Boolean("history", default=True, text="past positives enter the user's retrieval vector"),
+            Conditional(
+                _log("history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector"),
+                parent="history", values=(True,),
+            ),
+            Real(
+                "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
+                text="share of log popularity in the retrieval score; less is more diverse",
+            ),
+            _log("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
+            half_life,
+            Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
+            Conditional(
+                _log("rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score"),
+                parent="rerank", values=(True,),
+            ),
         )
-    )
+    )  # fmt: skip
+
+
+def _log(name: str, low: float, high: float, default: float, text: str) -> Real:
+    return Real(name, low, high, scale="log", default=default, limits=POSITIVE, text=text)

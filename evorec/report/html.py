@@ -25,6 +25,8 @@ from evorec.report.tables import (
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+NOWRAP = 40  # characters that a cell keeps on one line
+
 _CSS = """
 :root { --ink: #1e293b; --soft: #64748b; --line: #e2e8f0; --accent: #0f766e; --base: #c2410c; }
 * { box-sizing: border-box; }
@@ -44,7 +46,7 @@ th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); text-align: ri
 th { color: var(--soft); font-weight: 600; cursor: pointer; vertical-align: bottom; }
 th small { display: block; font-weight: 400; }
 th:first-child, td:first-child, th.text, td.text { text-align: left; }
-td.text { white-space: normal; }
+td.long { white-space: normal; text-align: left; }
 td:first-child { font-family: ui-monospace, monospace; } td.best { font-weight: 700; color: var(--accent); }
 tr.baseline td { color: var(--base); background: #fff7ed; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 20px; margin: 8px 0 0; }
@@ -255,6 +257,7 @@ def _row(row: Row, columns: Sequence[Column], best: Sequence[float | None]) -> s
             if number or value is None
             else "text"
         )
+        kind += " long" if len(column.text(value)) > NOWRAP else ""
         raw = repr(float(value)) if number else "" if value is None else show(value)
         cells.append(f'<td class="{kind}" data-value="{html.escape(raw)}">{html.escape(column.text(value))}</td>')
     return f'<tr class="{row.kind}">{"".join(cells)}</tr>'

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evorec.report.record import Measure, RunRecord
 
 MISSING = "–"
+SHORT = 8  # digits of a key where the whole one does not fit; commands take it as it is
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -154,9 +155,11 @@ def _values(measures: Sequence[Measure], metrics: Mapping[str, float]) -> tuple[
 
 
 def gene_table(record: RunRecord) -> Table:
-    """What each member of the front decodes to; a gene that is not active is missing."""
+    """What each member decodes to, in the order of the front table; a gene that is not active is missing."""
     names = list(dict.fromkeys(name for member in record.members for name in member.spec))
-    rows = tuple(Row(member.key, tuple(member.spec.get(name) for name in names), "member") for member in record.members)
+    specs = {member.key: member.spec for member in record.members}
+    keys = [row.name for row in front_table(record).rows if row.kind == "member"]
+    rows = tuple(Row(key, tuple(specs[key].get(name) for name in names), "member") for key in keys)
     return Table("Genes of the front", "member", tuple(Column(name) for name in names), rows)
 
 
@@ -232,7 +235,11 @@ def _test_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     measures = record.measures
     seeds = len(final["seeds"])
     rows = [
-        Row(entry["pick"], (entry["member"], *(_spread(entry["test"].get(m.key), seeds) for m in measures)), "member")
+        Row(
+            entry["pick"],
+            (entry["member"][:SHORT], *(_spread(entry["test"].get(m.key), seeds) for m in measures)),
+            "member",
+        )
         for entry in final["picks"]
     ]
     for name, metrics in final["baselines"].items():

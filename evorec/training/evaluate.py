@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
 from evorec.config import EvaluationConfig
 from evorec.data.dataset import Csr, Dataset, Part
-from evorec.errors import TrainingError
+from evorec.errors import DataError, TrainingError
 from evorec.metrics.accuracy import auc, gauc, logloss
 from evorec.metrics.lists import list_metrics
 from evorec.metrics.ranking import hits, n_relevant, recall_at_k
@@ -63,16 +64,39 @@ def ranking_users(dataset: Dataset, config: EvaluationConfig, *, seed: int, at_m
         seed: seed of the sample; the same for all candidates of a run.
         at_most: size of the sample; ``None`` = all.
     Raises:
-        TrainingError: nobody has a held-out positive.
+        DataError: nobody has a held-out positive.
     """
     counts = dataset.relevant.counts()[: dataset.n_users]
     eligible = counts > 0
     if config.users == "warm":
         eligible &= dataset.history.counts()[: dataset.n_users] > 0
     ids = np.flatnonzero(eligible)
+    if len(ids) == 0:
+        raise DataError(
+            f"ranking metrics of {dataset.name} need a known user with a positive of {dataset.target} in the held-out "
+            f'rows, got none of {dataset.n_users} (evaluation.users = "{config.users}"); choose a longer held-out part.'
+        )
     if at_most is not None and len(ids) > at_most:
         ids = np.sort(generator(seed, "ranking users").choice(ids, at_most, replace=False))
     return RankingUsers(ids, masked_items(dataset, config).select(ids), dataset.relevant.select(ids))
+
+
+def check_measurable(dataset: Dataset, wanted: Collection[str]) -> None:
+    """Refuses metrics that this data set cannot give to any model.
+
+    Args:
+        wanted: metric keys of objectives and constraints.
+    Raises:
+        DataError: a distance of lists without item content, or a `gauc` without a user who has both classes.
+    """
+    for metric in sorted(wanted):
+        if metric.startswith("intra_list_distance") and dataset.item_content.shape[1] == 0:
+            raise DataError(
+                f"{metric} needs content of the items, {dataset.name} has none; choose catalogue_coverage@k."
+            )
+        base, _, task = metric.partition("/")
+        if base == "gauc" and not _has_user_with_both_classes(dataset.held_out, dataset.tasks.index(task)):
+            raise DataError(f"{metric} needs a user with both classes in the held-out rows; choose auc/{task}.")
 
 
 def masked_items(dataset: Dataset, config: EvaluationConfig) -> Csr:
@@ -178,10 +202,17 @@ def _accuracy(logits: npt.NDArray[np.floating], dataset: Dataset) -> Mapping[str
         labelled = ~np.isnan(part.labels[:, index])
         scores, labels = logits[index][labelled].astype(np.float64), part.labels[labelled, index]
         out[f"auc/{task}"] = auc(scores, labels)
-        out[f"gauc/{task}"] = gauc(scores, labels, part.users[labelled]).value
-        out[f"logloss/{task}"] = logloss(1 / (1 + np.exp(-scores)), labels)
+        if _has_user_with_both_classes(part, index):
+            out[f"gauc/{task}"] = gauc(scores, labels, part.users[labelled]).value
+        out[f"logloss/{task}"] = logloss(expit(scores), labels)
     out["accuracy"] = float(np.mean([out[f"auc/{task}"] for task in dataset.tasks]))
     return out
+
+
+def _has_user_with_both_classes(part: Part, task: int) -> bool:
+    """False e.g. where each user has one held-out row: `gauc` is then not defined."""
+    labels = part.labels[:, task]
+    return len(np.intersect1d(part.users[labels == 1], part.users[labels == 0])) > 0
 
 
 def _stage_one(retrieved: npt.NDArray[np.int64], relevant: Csr, n_items: int, k: int) -> Mapping[str, float]:

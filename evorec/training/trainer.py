@@ -136,6 +136,5 @@ def _losses(
     logits = population.rank_logits(users[:, :b], items[:, :b], contexts, step.statistics, uniforms)
     per_task = task_losses(logits, step.labels, step.labelled, step.n_labelled)
     asking = population.retrieval_users(users[:, b:], population.entity_vectors(values, step.history))
-    scores = torch.bmm(asking, population.retrieval_items(items[:, b:]).transpose(1, 2))
-    retrieval = sampled_softmax_loss(scores, step.same_item)
+    retrieval = sampled_softmax_loss(asking, population.retrieval_items(items[:, b:]), step.same_item)
     return (per_task * weights.task).sum(1) + weights.retrieval * retrieval

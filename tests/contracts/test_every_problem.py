@@ -1,0 +1,106 @@
+"""What holds for every problem definition that this package offers, and for every metric of the catalogue."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from evorec.cli.problems import configure, known_problems, problem_module
+from evorec.config import RunConfig, load_config
+from evorec.data.readers import SIMULATOR, resolve_path
+from evorec.errors import DataError
+from evorec.objectives import ALIASES, CATALOGUE, resolve
+from evorec.problem import Problem
+
+TINY_WORLD = (
+    "data.simulator.n_users=80",
+    "data.simulator.n_items=60",
+    "data.simulator.n_interactions=3000",
+)
+TINY_BUDGET = (
+    "training.steps=2",
+    "training.batch_size=64",
+    "training.retrieval_batch=16",
+    "evaluation.max_users=20",
+    "constraints=[]",
+)
+
+every_problem = pytest.mark.parametrize(
+    "name", [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
+)
+
+
+def configured(name: str, *overrides: str) -> RunConfig:
+    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides])
+
+
+def first_metrics(module: ModuleType, config: RunConfig) -> Mapping[str, float]:
+    """Metrics of the default genome."""
+    problem = module.build(config)
+    assert isinstance(problem, Problem)
+    assert problem.name == config.problem
+    genome = problem.space.snap(problem.space.default()[None])[0]
+    (outcome,) = problem.evaluate([problem.space.decode(genome)], seed=config.search.seed)
+    assert outcome.metrics is not None, outcome.failure
+    missing = {objective.metric for objective in problem.objectives} - set(outcome.metrics)
+    assert not missing
+    return outcome.metrics
+
+
+def test_there_are_problems() -> None:
+    assert {"feed"} <= set(known_problems())
+
+
+@every_problem
+def test_a_problem_has_a_scenario_settings_and_a_builder(name: str) -> None:
+    module = problem_module(name)
+    scenario = inspect.cleandoc(module.__doc__ or "").splitlines()
+    assert scenario[0].endswith((".", "?"))
+    assert len(scenario) > 2, "one line does not tell what the tasks are"
+    assert module.DEFAULTS["problem"] == name, "the run would be resumed as another problem"
+    (config,) = inspect.signature(module.build).parameters.values()
+    assert config.default is None, "build() must work without a configuration"
+    assert load_config(defaults=module.DEFAULTS).problem == name
+
+
+@every_problem
+def test_a_problem_evaluates_its_default_genome(name: str) -> None:
+    config = configured(name)
+    if config.data.reader != SIMULATOR:
+        try:
+            resolve_path(config.data.path or "", Path.cwd())
+        except DataError as missing:
+            pytest.skip(str(missing))
+    metrics = first_metrics(problem_module(name), config)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[RunConfig, Mapping[str, float]]:
+    """Everything that the feed problem measures, measured latency included."""
+    settings = ('objectives=["accuracy", "recall@k", "latency_ms"]', "box.latency_ms={ideal=0.1, worst=1000.0}")
+    config = configured("feed", *settings)
+    return config, first_metrics(problem_module("feed"), config)
+
+
+def keys(name: str, config: RunConfig) -> list[str]:
+    """What a catalogue entry is called in the metrics of one evaluation."""
+    tasks = config.tasks.ranked if "<task>" in name else ("",)
+    return [resolve(name.replace("<task>", task), config.evaluation.k) for task in tasks]
+
+
+@pytest.mark.parametrize("name", [*CATALOGUE, *ALIASES])
+def test_every_metric_of_the_catalogue_is_measured(name: str, measured: tuple[RunConfig, Mapping[str, float]]) -> None:
+    config, metrics = measured
+    for key in keys(name, config):
+        assert np.isfinite(metrics[key])
+
+
+def test_every_measured_value_is_in_the_catalogue(measured: tuple[RunConfig, Mapping[str, float]]) -> None:
+    config, metrics = measured
+    assert set(metrics) <= {key for name in CATALOGUE for key in keys(name, config)}

@@ -1,0 +1,136 @@
+"""Imports run one way, and heavy libraries stay where they are needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from contracts.source import ROOT, Import, imports, modules
+
+LAYERS = (
+    ("errors",),
+    ("seeds",),
+    ("config",),
+    ("space", "objectives"),
+    ("data", "metrics", "archive", "ledger"),
+    ("store",),
+    ("models",),
+    ("training",),
+    ("problem",),
+    ("rec_problem",),
+    ("search",),
+    ("deploy", "report"),
+    ("cli",),
+    ("__main__",),
+)
+"""Parts of `evorec` from the ground up. A part may import itself and what is below, never its neighbours."""
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+TORCH = ("models", "training", "rec_problem", "deploy")
+"""Parts that may import torch; `models.spec` and `models.baselines` do without, which `validate` relies on."""
+TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
+PYMOO = ("evorec.search", "evorec.space.operators")
+"""Where pymoo, and later deap, may be imported."""
+LATE = ("plotly", "sklearn", "joblib", "scipy.stats", "safetensors")
+"""Libraries that are imported inside the functions that use them: a command that does not need them must not wait."""
+STARTUP_S = 120.0  # a Python process that imports most of the package, on a busy machine
+
+
+def part(module: str) -> str:
+    return module.split(".")[1]
+
+
+def own_imports(module: str) -> list[Import]:
+    """What a module imports of evorec itself."""
+    return [found for found in imports(modules("evorec")[module]) if found.target.split(".")[0] == "evorec"]
+
+
+def is_inside(target: str, package: str) -> bool:
+    return target == package or target.startswith(f"{package}.")
+
+
+inner_modules = pytest.mark.parametrize("module", [name for name in modules("evorec") if name != "evorec"])
+
+
+@inner_modules
+def test_a_module_imports_only_what_is_below_it(module: str) -> None:
+    assert part(module) in LEVEL, f"{module} has no place in LAYERS"
+    breaches = []
+    for found in own_imports(module):
+        if found.target == "evorec":
+            breaches.append(f"line {found.line}: the public names of evorec are not for its own modules")
+        elif part(found.target) != part(module) and LEVEL[part(found.target)] >= LEVEL[part(module)]:
+            breaches.append(f"line {found.line}: {found.target} is not below {part(module)}")
+    assert not breaches, f"{module}:\n" + "\n".join(breaches)
+
+
+@inner_modules
+def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
+    may_torch = part(module) in TORCH and module not in TORCH_FREE_MODELS
+    may_pymoo = any(is_inside(module, place) for place in PYMOO)
+    breaches = []
+    for found in imports(modules("evorec")[module]):
+        library = found.target.split(".")[0]
+        if library == "torch" and not may_torch and not found.for_types:
+            breaches.append(f"line {found.line}: torch")
+        if library in ("pymoo", "deap") and not may_pymoo:
+            breaches.append(f"line {found.line}: {library}")
+        if library == "problems":
+            breaches.append(f"line {found.line}: problems are found through their entry-point group")
+        if found.at_import and any(is_inside(found.target, late) for late in LATE):
+            breaches.append(f"line {found.line}: {found.target} belongs inside the function that uses it")
+    assert not breaches, f"{module}:\n" + "\n".join(breaches)
+
+
+def test_imports_make_no_cycle() -> None:
+    below = {
+        module: sorted({found.target for found in own_imports(module) if not found.for_types} - {module})
+        for module in modules("evorec")
+        if module != "evorec"
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for target in below.get(module, []):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in below:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("package", ["evorec", "problems"])
+def test_no_module_is_called_utils(package: str) -> None:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert [name for name in modules(package) if name.split(".")[-1] in vague] == []
+
+
+def loaded(names: list[str]) -> set[str]:
+    """Libraries that are loaded, by their top names, after a fresh process has imported the given modules."""
+    code = (
+        f"import importlib, json, sys\nfor name in {names!r}: importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=STARTUP_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_the_package_alone_loads_no_library() -> None:
+    assert loaded(["evorec"]) & {"torch", "pymoo", "deap", "numpy", "scipy", "polars", "pydantic", "plotly"} == set()
+
+
+def test_parts_without_training_load_no_torch() -> None:
+    free = [name for name in modules("evorec") if name == "evorec" or part(name) not in TORCH]
+    assert "torch" not in loaded([*free, *TORCH_FREE_MODELS, *modules("problems")])
+
+
+def test_parts_outside_the_search_load_no_pymoo() -> None:
+    free = [name for name in modules("evorec") if not any(is_inside(name, place) for place in PYMOO)]
+    assert loaded([*free, *modules("problems")]) & {"pymoo", "deap", "plotly", "joblib"} == set()

@@ -1,0 +1,115 @@
+"""House rules that a parser can check."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from contracts.source import ROOT, modules, parsed
+
+LINES_PER_FUNCTION = 60
+LINES_PER_FILE = 520
+"""A little above what the house style asks to think about (40 and 500): here it is wrong without further thought."""
+CATCHES_ALL = "evorec/search/evaluator.py"
+"""The one place where a failed training is caught, whatever its cause."""
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+every_file = pytest.mark.parametrize("path", modules("evorec").values(), ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def definitions(node: ast.AST, owner: str = "") -> Iterator[tuple[str, Definition]]:
+    """Functions, classes and methods by their dotted name; not what stands inside a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Definition):
+            yield owner + child.name, child
+        if isinstance(child, ast.ClassDef):
+            yield from definitions(child, f"{owner}{child.name}.")
+
+
+def with_docstring() -> set[str]:
+    """Every class, function and method of the package that says what it does, by its dotted name in its module."""
+    trees = [parsed(path) for path in modules("evorec").values()]
+    return {name for tree in trees for name, node in definitions(tree) if ast.get_docstring(node)}
+
+
+DOCUMENTED = with_docstring()
+
+
+@every_file
+def test_everything_public_has_a_docstring(path: Path) -> None:
+    tree = parsed(path)
+    bare = [] if ast.get_docstring(tree) else [f"{place(path, 1)} the module"]
+    bases: dict[str, list[str]] = {}
+    for name, node in definitions(tree):
+        owner, _, own_name = name.rpartition(".")
+        if isinstance(node, ast.ClassDef):
+            bases[name] = [ast.unparse(base) for base in node.bases]
+        is_hidden = any(part.startswith("_") for part in name.split("."))
+        says_so_above = any(f"{base}.{own_name}" in DOCUMENTED for base in bases.get(owner, []))
+        if not (is_hidden or ast.get_docstring(node) or says_so_above):
+            bare.append(f"{place(path, node.lineno)} {name}")
+    assert not bare, "\n".join(bare)
+
+
+@every_file
+def test_no_function_and_no_file_is_too_long(path: Path) -> None:
+    functions = {n: node for n, node in definitions(parsed(path)) if not isinstance(node, ast.ClassDef)}
+    lengths = {f"{place(path, f.lineno)} {name}": (f.end_lineno or 0) - f.lineno + 1 for name, f in functions.items()}
+    long = [f"{name}: {lines} lines" for name, lines in lengths.items() if lines > LINES_PER_FUNCTION]
+    if (lines := len(path.read_text(encoding="utf-8").splitlines())) > LINES_PER_FILE:
+        long.append(f"{path.relative_to(ROOT)}: {lines} lines")
+    assert not long, "\n".join(long)
+
+
+@every_file
+def test_only_the_evaluator_catches_every_exception(path: Path) -> None:
+    if str(path.relative_to(ROOT)) == CATCHES_ALL:
+        return
+    wide = [
+        place(path, node.lineno)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ExceptHandler) and catches_all(node) and not raises_again(node)
+    ]
+    assert not wide, "\n".join(wide)
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    caught = set(ast.unparse(handler.type).strip("()").split(", ")) if handler.type else {"BaseException"}
+    return bool(caught & {"Exception", "BaseException"})
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it only cleans up: its last statement is a bare ``raise``."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+@every_file
+def test_only_the_command_line_prints(path: Path) -> None:
+    if "cli" in path.relative_to(ROOT).parts:
+        return
+    printed = [
+        place(path, node.lineno)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
+    ]
+    assert not printed, "\n".join(printed)
+
+
+@every_file
+def test_only_the_command_line_and_data_read_the_environment(path: Path) -> None:
+    if {"cli", "data"} & set(path.relative_to(ROOT).parts):
+        return
+    read = [
+        place(path, node.lineno)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).split(".")[-1] in ("environ", "getenv")
+    ]
+    assert not read, "\n".join(read)
