@@ -26,7 +26,7 @@ from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
-from evorec.models.population import stack_members
+from evorec.models.population import Population, stack_members
 from evorec.models.spec import SWITCHES, ModelSpec, default_space
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
@@ -85,6 +85,13 @@ class Fitted:
         other.__dict__.pop("plan", None)
         return other
 
+    def with_all_users(self) -> Fitted:
+        """The same fit, measured on every user with a held-out positive instead of a sample."""
+        other = copy(self)
+        other.users = ranking_users(self.dataset, self.config.evaluation, seed=self.seed, at_most=None)
+        other.__dict__.pop("baselines", None)
+        return other
+
     @cached_property
     def plan(self) -> BatchPlan:
         """The batch stream of this fit and seed."""
@@ -103,9 +110,14 @@ class Fitted:
         rates = np.array([np.nanmean(labels[:, task]) for task in range(labels.shape[1])])
         return train(specs, self.plan, self.data, seed=self.seed, base_logits=np.log(rates / (1 - rates)).tolist())
 
-    def measure(self, trained: Trained) -> list[Measured | TrainingError]:
-        """Held-out metrics of each member."""
-        return measure(trained.population, self.dataset, self.data, self.config.evaluation, self.users)
+    def measure(self, population: Population) -> list[Measured | TrainingError]:
+        """Held-out metrics of each member of a trained stack."""
+        return measure(population, self.dataset, self.data, self.config.evaluation, self.users)
+
+    def stack(self, specs: Sequence[ModelSpec], members: Sequence[Mapping[str, np.ndarray]]) -> Population:
+        """A stack of stored members of one shape; a lone one is followed by its twin (`Population`)."""
+        twice = 2 if len(specs) == 1 else 1
+        return stack_members([*specs] * twice, self.data.shape, [*members] * twice, device=self.data.device)
 
     def cost(self, spec: ModelSpec) -> dict[str, float]:
         """Counted cost of one member."""
@@ -130,7 +142,7 @@ class Fitted:
     def latency_ms(self, trained: Trained, member: int) -> float:
         """Median time of one request of one user to one member of a stack, in milliseconds."""
         spec, arrays = trained.population.specs[member], trained.population.member_arrays(member)
-        alone = stack_members([spec] * 2, self.data.shape, [arrays] * 2, device=self.data.device)
+        alone = self.stack([spec], [arrays])
         one = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
         request = lambda: member_lists(alone, self.dataset, self.data, one, self.config.evaluation)  # noqa: E731
         return latency_ms(request, repeats=LATENCY_REPEATS)
@@ -190,7 +202,7 @@ class RecProblem(Problem):
         models = [ModelSpec.from_genes(spec) for spec in specs]
         start = time.perf_counter()
         trained = self.fitted.train(models)
-        measured = self.fitted.measure(trained)
+        measured = self.fitted.measure(trained.population)
         seconds = (time.perf_counter() - start) / len(specs)
         outcomes = []
         for member, (model, diverged) in enumerate(zip(models, trained.diverged, strict=True)):

@@ -21,7 +21,9 @@ class PlainModel(nn.Module):
         n_in = 4 * dim + data.user_statistics.shape[1] + data.item_statistics.shape[1]
         sizes = [n_in] + [width] * (layers - 1)
         self.table = nn.Embedding(data.n_rows, dim)
-        self.content = nn.Linear(data.item_content.shape[1], dim, bias=False)
+        self.has_content = data.item_content.shape[1] > 0
+        if self.has_content:
+            self.content = nn.Linear(data.item_content.shape[1], dim, bias=False)
         depth = spec.sharing_depth
         self.shared = nn.ModuleList(nn.Linear(size, width) for size in sizes[:depth])
         self.towers = nn.ModuleList(
@@ -40,7 +42,7 @@ class PlainModel(nn.Module):
         """Each parameter beside the array of the stack that should equal it."""
         depth = self.spec.sharing_depth
         out = [(self.table.weight, arrays["table"])]
-        if self.data.item_content.shape[1]:
+        if self.has_content:
             out.append((self.content.weight, arrays["content.weight"][0].T))
         for level, layer in enumerate(self.shared):
             out += [
@@ -76,7 +78,7 @@ class PlainModel(nn.Module):
 
     def items(self, ids):
         out = self.bag(self.data.item_rows[ids], self.data.item_weights[ids].astype(float))
-        if self.data.item_content.shape[1]:
+        if self.has_content:
             out = out + self.content(torch.tensor(self.data.item_content[ids], dtype=torch.float64))
         return out
 

@@ -50,9 +50,7 @@ def device_data(data, *, layers=2, dtype=torch.float32):
 
 def plan_of(data, on_device, *, steps=4, batch=37, positives=29):
     """Odd batch sizes by default: the remainders of vectorised kernels are then in use."""
-    config = TrainConfig(
-        steps=steps, batch_size=batch, retrieval_batch=positives, layers=on_device.shape.n_layers
-    )
+    config = TrainConfig(steps=steps, batch_size=batch, retrieval_batch=positives, layers=on_device.shape.n_layers)
     return BatchPlan(data, config, seed=SEED, data=on_device)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +13,7 @@ from evorec.cli.problems import build_problem, configure, reset
 from evorec.config import RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evorec.problem import Problem
-    from evorec.search.executors import Executor
     from evorec.store import RunDirectory
 
 
@@ -72,19 +68,14 @@ def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> N
 def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConfig) -> None:
     from evorec.cli.progress import SearchProgress, StopOnSignal
     from evorec.search import engine
+    from evorec.search.executors import executor_for
 
     with StopOnSignal(output) as stop, SearchProgress(output) as progress:
-        executor, chunk = _executor(config, problem.environment), config.run.chunk
+        executor, chunk = (
+            executor_for(config.run, device=str(problem.environment.get("device", "cpu"))),
+            config.run.chunk,
+        )
         engine.search(problem, config.search, run=run, executor=executor, chunk=chunk, progress=progress, stop=stop)
-
-
-def _executor(config: RunConfig, environment: Mapping[str, Any]) -> Executor:
-    """Threads on a CPU; one stack after another on a GPU, which each of them fills."""
-    from evorec.search.executors import SerialExecutor, ThreadExecutor
-
-    n_workers = config.run.workers or len(os.sched_getaffinity(0))
-    on_gpu = str(environment.get("device", "cpu")).startswith("cuda")
-    return SerialExecutor() if on_gpu or n_workers == 1 else ThreadExecutor(n_workers)
 
 
 def _show_end(output: Output, path: Path) -> None:

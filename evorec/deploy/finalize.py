@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,9 @@ from evorec.errors import RunError, TrainingError
 from evorec.ledger import Evaluation
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.spec import ModelSpec
+from evorec.objectives import Metrics
 from evorec.rec_problem import Fitted, RecProblem
+from evorec.search.executors import executor_for
 from evorec.seeds import child_seed
 from evorec.store import RunDirectory, write_atomic, write_json
 from evorec.training.evaluate import Measured
@@ -34,6 +37,8 @@ FINAL: Final = "final.json"
 FOLDER: Final = "final"
 """Where the shipped models are, one folder per member."""
 WEIGHTS: Final = "weights.safetensors"
+STACK: Final = 4
+"""Members measured at once."""
 
 
 def finalize(
@@ -57,7 +62,10 @@ def finalize(
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
             other picks.
     """
-    chosen = choose(run, problem, config)
+    _check_same(run, problem)
+    progress("measuring the archive on all validation users")
+    validation = measure_archive(run, problem)
+    chosen = choose(validation, problem, config)
     stored = _stored(run, chosen, config)
     if stored is not None:
         progress("the test was opened before; showing what it said")
@@ -74,23 +82,59 @@ def finalize(
             if number == 0:
                 _save_weights(run.path / FOLDER / key, weights)
     progress("computing the baselines on the same rows")
-    report = _report(fitted, chosen, members, runs, seeds, config)
+    report = _report(fitted, chosen, members, validation, runs, seeds, config)
     write_json(run.path / FINAL, report)
     return report
 
 
-def choose(run: RunDirectory, problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
-    """Member of each pick, decided on validation metrics alone."""
+def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics]:
+    """Validation metrics of every archive member on all users; the search looked at a sample of them.
+
+    Args:
+        run: the run.
+        problem: the problem it searched.
+    Returns:
+        Metrics by member.
+    """
+    members = {evaluation.key: evaluation for evaluation in run.members()}
+    fitted = problem.fitted.with_all_users()
+    specs = {key: ModelSpec.from_genes(evaluation.spec) for key, evaluation in members.items()}
+    stacks = [keys[at : at + STACK] for keys in _by_shape(specs) for at in range(0, len(keys), STACK)]
+
+    def measure(keys: Sequence[str]) -> list[Measured | TrainingError]:
+        weights = [run.read_weights(key) for key in keys]
+        return fitted.measure(fitted.stack([specs[key] for key in keys], weights))
+
+    out: dict[str, Metrics] = {}
+    executor = executor_for(problem.config.run, device=fitted.data.device.type)
+    for place, results in executor.run([partial(measure, keys) for keys in stacks]):
+        for key, found in zip(stacks[place], results, strict=False):
+            if isinstance(found, TrainingError):
+                raise RunError(f"member {key} of {run.path}: {found}")
+            out[key] = {**(members[key].metrics or {}), **found.metrics}
+    return {key: out[key] for key in members}
+
+
+def choose(members: Mapping[str, Metrics], problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
+    """Member of each pick, decided on validation metrics alone; by default each objective's best and the knee."""
+    picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
+    k = problem.config.evaluation.k
+    return {text: pick(text, members, problem.objectives, k) for text in picks}
+
+
+def _check_same(run: RunDirectory, problem: RecProblem) -> None:
     if not run.finished:
         raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
     if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
         raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
-    members = {evaluation.key: evaluation.metrics or {} for evaluation in run.members()}
-    if not members:
+    if not run.members():
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
-    picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
-    k = problem.config.evaluation.k
-    return {text: pick(text, members, problem.objectives, k) for text in picks}
+
+
+def _by_shape(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
+    """Keys of members that can stand in one stack."""
+    ordered = sorted(specs, key=lambda key: (specs[key].shape, key))
+    return [list(group) for _, group in groupby(ordered, key=lambda key: specs[key].shape)]
 
 
 def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | None:
@@ -129,13 +173,10 @@ def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig
 
 def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:
     out = []
-    by_shape = sorted(specs, key=lambda key: (specs[key].shape, key))
-    for _, group in groupby(by_shape, key=lambda key: specs[key].shape):
-        keys = list(group)
+    for keys in _by_shape(specs):
         trained = fitted.train([specs[key] for key in keys])
-        for place, (key, measured) in enumerate(zip(keys, fitted.measure(trained), strict=False)):
-            failed = trained.diverged[place] is not None or isinstance(measured, TrainingError)
-            if failed or isinstance(measured, TrainingError):
+        for place, (key, measured) in enumerate(zip(keys, fitted.measure(trained.population), strict=False)):
+            if trained.diverged[place] is not None or isinstance(measured, TrainingError):
                 raise TrainingError(
                     f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
                 )
@@ -156,6 +197,7 @@ def _report(
     fitted: Fitted,
     chosen: Mapping[str, str],
     members: Mapping[str, Evaluation],
+    validation: Mapping[str, Metrics],
     runs: Mapping[str, Sequence[Measured]],
     seeds: Sequence[int],
     config: FinalizeConfig,
@@ -177,7 +219,7 @@ def _report(
                 "pick": text,
                 "member": key,
                 "spec": dict(members[key].spec),
-                "validation": dict(members[key].metrics or {}),
+                "validation": dict(validation[key]),
                 "test": {name: _spread([run[name] for run in per_seed]) for name in per_seed[0]},
                 "shipped": per_seed[0],
                 "against": against,

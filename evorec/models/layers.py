@@ -143,9 +143,7 @@ class _SlotLayer(torch.autograd.Function):
     """Keeps one activation per layer instead of four: a unit is positive exactly when it passed ReLU and dropout."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rate: Tensor, uniform: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rate: Tensor, uniform: Tensor | None) -> Tensor:
         if uniform is None:
             scaled, shift = weight, bias
         else:  # relu(c * z) = c * relu(z): dropout's scale goes into the small weights

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, final
 
+from evorec.config import ExecutionConfig
 from evorec.errors import ConfigError
 
 T = TypeVar("T")
@@ -64,3 +66,14 @@ class ThreadExecutor(Executor):
 
 def _unless(stopped: threading.Event, index: int, task: Callable[[], T]) -> tuple[int, T] | None:
     return None if stopped.is_set() else (index, task())
+
+
+def executor_for(config: ExecutionConfig, *, device: str) -> Executor:
+    """Threads on a CPU, one per core unless the configuration says otherwise; on a GPU one stack after another.
+
+    Args:
+        config: `ExecutionConfig.workers`.
+        device: type of the device, ``cpu`` or ``cuda``; one stack fills a GPU.
+    """
+    workers = config.workers or len(os.sched_getaffinity(0))
+    return ThreadExecutor(workers) if device == "cpu" and workers > 1 else SerialExecutor()

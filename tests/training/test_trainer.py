@@ -20,7 +20,9 @@ ONE_STEP_FLOAT32 = 1e-5  # Adam turns a gradient near its epsilon into a step of
 
 def start(one, data, on_device):
     """The member's initial parameters, as the trainer sets them."""
-    population = fresh_population([one, one], on_device.shape, seed=SEED, device=on_device.device, dtype=on_device.dtype)
+    population = fresh_population(
+        [one, one], on_device.shape, seed=SEED, device=on_device.device, dtype=on_device.dtype
+    )
     population.dense["head.bias"] += torch.tensor(BASE_LOGITS, dtype=on_device.dtype)
     return PlainModel(one, data, on_device.shape.n_layers).load(population.member_arrays(0))
 
@@ -78,9 +80,7 @@ COMPANIES = [(3,), (1, 0), (2, 5, 6), (6, 5, 4, 3, 2, 1, 0), (3, 1, 4, 0), (4, 2
 @pytest.mark.parametrize(
     ("embedding_dim", "width", "layers"), [(4, 16, 3), (8, 64, 1), (16, 32, 2), (32, 16, 2), (32, 64, 1)]
 )
-def test_a_member_is_bitwise_the_same_alone_permuted_and_in_any_company(
-    embedding_dim, width, layers, content, dropout
-):
+def test_a_member_is_bitwise_the_same_alone_permuted_and_in_any_company(embedding_dim, width, layers, content, dropout):
     data = dataset(content=content)
     on_device = device_data(data, layers=layers)
     plan = plan_of(data, on_device, steps=3)
@@ -185,12 +185,18 @@ def test_the_heads_start_at_the_log_odds_of_the_tasks():
         assert bias[0].tolist() == list(BASE_LOGITS)
 
 
-def test_a_member_of_rate_zero_keeps_its_initial_parameters():
+def test_a_member_of_rate_zero_keeps_its_initial_parameters_but_for_rows_that_no_batch_read():
     data = dataset()
     on_device = device_data(data)
+    plan = plan_of(data, on_device)
     still = spec(learning_rate=0.0, embedding_learning_rate=0.0)
-    stack = trained([spec(), still], plan_of(data, on_device), on_device).population
+    stack = trained([spec(), still], plan, on_device).population
     plain = start(still, data, on_device)
+    read = torch.cat([plan.step(i).rows for i in range(len(plan))]).unique()
+    expected = torch.zeros_like(plain.table.weight)
+    expected[read] = plain.table.weight.detach()[read]
+    plain.table.weight.data = expected
+    assert len(read) < data.n_rows
     for parameter, array in plain.pairs(stack.member_arrays(1)):
         np.testing.assert_array_equal(parameter.detach().numpy(), array)
 
