@@ -11,7 +11,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -242,12 +241,11 @@ class RecProblem(Problem):
         return int(str(low)), int(str(high))
 
 
-def build_problem(config: RunConfig, *, tables: Tables | None = None, base: Path | None = None) -> RecProblem:
+def build_problem(config: RunConfig, *, tables: Tables | None = None) -> RecProblem:
     """The recommender problem that a configuration describes.
 
     Args:
         config: of the run.
         tables: the interactions; ``None`` reads them as ``config.data`` says.
-        base: folder that relative data paths start from, e.g. the config file's.
     """
-    return RecProblem(config, read(config.data, base=base) if tables is None else tables)
+    return RecProblem(config, read(config.data) if tables is None else tables)

@@ -19,6 +19,8 @@ from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import DataError
 
+MAX_SHOWN: Final = 8
+"""Classes that an error message counts."""
 HISTORY_LENGTH: Final = 30
 """Past positives of a user that enter the retrieval vector; the latest ones."""
 SECONDS_PER_DAY: Final = 86_400
@@ -241,6 +243,11 @@ def _check_labels(tables: Tables, tasks: Sequence[str], target: str, parts: Mapp
         )
     for part, frame in parts.items():
         for task in tasks:
+            if not frame[task].drop_nulls().is_in([0.0, 1.0]).all():
+                raise DataError(
+                    f"task {task} of {tables.name} must be 0 or 1 (or missing) to be ranked, got in the {part} rows "
+                    f"{_class_counts(frame[task])}; make a label of it, e.g. rating >= 4."
+                )
             if frame[task].drop_nulls().n_unique() < 2:
                 raise DataError(
                     f"task {task} of {tables.name} must have two or more classes in the {part} rows, got "
@@ -254,7 +261,7 @@ def _check_labels(tables: Tables, tasks: Sequence[str], target: str, parts: Mapp
 
 
 def _class_counts(labels: pl.Series) -> str:
-    counts = labels.value_counts(sort=True).rows()
+    counts = labels.value_counts(sort=True).rows()[:MAX_SHOWN]
     return ", ".join(f"{'missing' if value is None else f'{value:g}'}: {count} rows" for value, count in counts)
 
 

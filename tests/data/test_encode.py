@@ -273,3 +273,10 @@ def test_every_part_has_a_line_of_statistics_per_row(small: Tables, keys: tuple[
     assert data.train.statistics.shape == (8, width)
     assert data.held_out.statistics.shape == (2, width)
     assert data.user_statistics.shape[1] + data.item_statistics.shape[1] == width
+
+
+def test_a_ranked_task_that_is_no_label_is_refused() -> None:
+    tables = simulate(SimulatorConfig(n_users=40, n_items=20, n_interactions=600))
+    rated = tables.with_interactions(tables.interactions.with_columns(click=pl.col("click") * 4.5))
+    with pytest.raises(DataError, match=r"task click .* must be 0 or 1 .*4\.5: \d+ rows.*rating >= 4"):
+        encode(rated, split(rated, SplitConfig()), tasks=["click"], target="click", fit="train")

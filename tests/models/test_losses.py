@@ -14,6 +14,11 @@ def doubles(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def softmax_loss(scores, same_item):
+    """The loss of given scores ``[P, B, B]``: unit items pick the users' components."""
+    return sampled_softmax_loss(scores, torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype), same_item)
+
+
 def test_cross_entropy_of_undecided_logits_is_log_two():
     found = task_losses(doubles([[[0.0, 0.0]]]), doubles([[0, 1]]), doubles([[1, 1]]), doubles([2]))
     assert found.tolist() == [[pytest.approx(log(2), abs=ROUNDING)]]
@@ -80,7 +85,7 @@ def test_softmax_of_two_positives_worked_by_hand():
     scores = doubles([[[log(3), 0.0], [0.0, 0.0]]])
     # rows: 3 / (3 + 1) and 1 / (1 + 1)
     expected = (log(4 / 3) + log(2)) / 2
-    found = sampled_softmax_loss(scores, torch.zeros(2, 2, dtype=torch.bool))
+    found = softmax_loss(scores, torch.zeros(2, 2, dtype=torch.bool))
     assert found.tolist() == [pytest.approx(expected, abs=ROUNDING)]
 
 
@@ -90,17 +95,39 @@ def test_accidental_hits_are_no_negatives():
     same[0, 1] = same[1, 0] = True  # positives 0 and 1 are the same item
     # rows: 1 / (1 + 2), 1 / (1 + 4), 1 / 3
     expected = (log(3) + log(5) + log(3)) / 3
-    assert sampled_softmax_loss(scores, same).tolist() == [pytest.approx(expected, abs=ROUNDING)]
+    assert softmax_loss(scores, same).tolist() == [pytest.approx(expected, abs=ROUNDING)]
 
 
 def test_a_batch_of_one_item_has_nothing_to_tell():
     same = ~torch.eye(4, dtype=torch.bool)
     scores = doubles([[[float(i + j) for i in range(4)] for j in range(4)]])
-    assert sampled_softmax_loss(scores, same).tolist() == [0.0]
+    assert softmax_loss(scores, same).tolist() == [0.0]
 
 
 def test_softmax_is_one_number_per_member():
     scores = doubles([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     right, wrong = log(1 + exp(-1)), log(1 + exp(1))
-    found = sampled_softmax_loss(scores, torch.zeros(2, 2, dtype=torch.bool))
+    found = softmax_loss(scores, torch.zeros(2, 2, dtype=torch.bool))
     torch.testing.assert_close(found, doubles([right, wrong]), rtol=0, atol=ROUNDING)
+
+
+def test_the_gradients_of_the_softmax_are_those_of_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    users, items = (torch.randn(3, 6, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    same = torch.zeros(6, 6, dtype=torch.bool)
+    same[0, 3] = same[3, 0] = True
+    leaves = users.requires_grad_(), items.requires_grad_()
+    loss = sampled_softmax_loss(users, items, same)
+    scores = (users @ items.transpose(1, 2)).masked_fill(same, float("-inf"))
+    expected = torch.stack([torch.nn.functional.cross_entropy(some, torch.arange(6)) for some in scores])
+    torch.testing.assert_close(loss, expected, rtol=0, atol=ROUNDING)
+    weights = doubles([1.0, 0.2, 3.0])
+    found = torch.autograd.grad((loss * weights).sum(), leaves)
+    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=ROUNDING)
+
+
+def test_large_scores_do_not_overflow():
+    found = softmax_loss(torch.tensor([[[1e4, 0.0], [0.0, -1e4]]]), torch.zeros(2, 2, dtype=torch.bool))
+    assert found.tolist() == [5e3]  # (0 + 1e4) / 2

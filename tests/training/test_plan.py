@@ -34,7 +34,7 @@ def global_rows(step, local):
 def test_an_epoch_shows_each_row_at_most_once_and_all_but_a_remainder():
     data, plan = built()
     per_epoch = data.train.n_rows // BATCH
-    assert STEPS > per_epoch
+    assert per_epoch < STEPS
     shown = [user_item_times(data, plan.step(i), BATCH) for i in range(per_epoch)]
     pairs, counts = np.unique(np.concatenate(shown), axis=0, return_counts=True)
     there, limits = np.unique(np.column_stack([data.train.users, data.train.items]), axis=0, return_counts=True)
@@ -77,7 +77,7 @@ def test_every_step_points_at_the_rows_of_its_impressions():
 
 
 def test_the_rows_of_a_step_are_exactly_those_it_reads_once_each():
-    data, plan = built()
+    _, plan = built()
     for index in range(STEPS):
         step = plan.step(index)
         bags = (step.users, step.items, step.contexts, step.history)

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 import torch
 from plain_model import PlainModel, plain_train
-from tiny import BASE_LOGITS, EVALUATION, SEED, dataset, device_data, plan_of, random_specs, spec, trained
-from tiny import with_missing_labels
+from tiny import (
+    BASE_LOGITS,
+    EVALUATION,
+    SEED,
+    dataset,
+    device_data,
+    plan_of,
+    random_specs,
+    spec,
+    trained,
+    with_missing_labels,
+)
 
 from evorec.models.population import fresh_population
 from evorec.training import trainer
@@ -83,7 +93,7 @@ COMPANIES = [(3,), (1, 0), (2, 5, 6), (6, 5, 4, 3, 2, 1, 0), (3, 1, 4, 0), (4, 2
 def test_a_member_is_bitwise_the_same_alone_permuted_and_in_any_company(embedding_dim, width, layers, content, dropout):
     data = dataset(content=content)
     on_device = device_data(data, layers=layers)
-    plan = plan_of(data, on_device, steps=3)
+    plan = plan_of(data, on_device, steps=6)
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
     rng = np.random.default_rng([embedding_dim, width, layers])
     specs = random_specs(rng, 7, embedding_dim=embedding_dim, width=width, layers=layers, dropout=dropout)

@@ -1,0 +1,93 @@
+"""Gradient boosting as the baseline that could win on KuaiRand's task AUC.
+
+One `HistGradientBoostingClassifier` per task on what the evorec models see: the out-of-time statistics, every user,
+video and context field as a number (codes of high cardinality are left out, their statistics stand for them). Depth,
+learning rate and number of trees are chosen on validation (train <= 3 May, validation 4-5 May); the model is then
+fitted again on train + validation and the test (6-8 May) is scored once.
+
+    python experiments/kuairand_boosting.py            # about 3 minutes on 2 cores; needs $EVOREC_DATA
+
+Writes experiments/results/kuairand_boosting.json.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import roc_auc_score
+
+from evorec.config import load_config
+from evorec.data.dataset import Dataset, Part
+from evorec.data.encode import encode
+from evorec.data.readers import read
+from evorec.data.splits import split
+from problems import kuairand
+
+HERE = Path(__file__).parent
+LEAVES, RATES, TREES = (15, 31), (0.05, 0.1), (50, 100, 200)
+MAX_CODES = 200
+"""A field with more values enters through its statistics only."""
+
+
+def features(dataset: Dataset, part: Part) -> np.ndarray:
+    """Statistics and low-cardinality fields of each row, float32 ``(N, F)``."""
+    columns = [part.statistics, part.context.astype(np.float32)]
+    for rows, fields, ids in (
+        (dataset.user_rows, dataset.user_fields, part.users),
+        (dataset.item_rows, dataset.item_fields, part.items),
+    ):
+        for field in fields:
+            codes = rows[:, field.first_column]
+            if len(np.unique(codes)) <= MAX_CODES:
+                columns.append(codes[ids][:, None].astype(np.float32))
+    return np.hstack(columns)
+
+
+def fit(x: np.ndarray, y: np.ndarray, leaves: int, rate: float, trees: int) -> HistGradientBoostingClassifier:
+    """One boosted model with fixed settings."""
+    model = HistGradientBoostingClassifier(
+        max_leaf_nodes=leaves, learning_rate=rate, max_iter=trees, l2_regularization=1.0, random_state=0
+    )
+    return model.fit(x, y)
+
+
+def main() -> None:
+    """Selects on validation, refits, scores the test once."""
+    config = load_config(HERE / "kuairand.toml", defaults=kuairand.DEFAULTS)
+    tables = read(config.data)
+    parts = split(tables, config.split)
+    settings = {"tasks": config.tasks.ranked, "target": config.tasks.target, "statistics": config.data.statistics}
+    search = encode(tables, parts, fit="train", **settings)
+    final = encode(tables, parts, fit="train+validation", **settings)
+    x, held = features(search, search.train), features(search, search.held_out)
+    x_final, x_test = features(final, final.train), features(final, final.held_out)
+    result = {}
+    for place, task in enumerate(config.tasks.ranked):
+        start = time.perf_counter()
+        y, y_held = search.train.labels[:, place], search.held_out.labels[:, place]
+        scored = []
+        for leaves, rate in product(LEAVES, RATES):
+            model = fit(x, y, leaves, rate, max(TREES))
+            staged = list(model.staged_predict_proba(held))
+            scored += [(roc_auc_score(y_held, staged[n - 1][:, 1]), leaves, rate, n) for n in TREES]
+        best, leaves, rate, trees = max(scored)
+        refitted = fit(x_final, final.train.labels[:, place], leaves, rate, trees)
+        test = roc_auc_score(final.held_out.labels[:, place], refitted.predict_proba(x_test)[:, 1])
+        seconds = time.perf_counter() - start
+        chosen = {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": trees}
+        result[task] = {"validation_auc": best, "test_auc": test, "chosen": chosen, "seconds": seconds}
+        print(f"{task:15s} validation {best:.4f}  test {test:.4f}  {chosen}  {seconds:.0f} s", flush=True)
+    mean = float(np.mean([entry["test_auc"] for entry in result.values()]))
+    print(f"mean test AUC {mean:.4f}")
+    out = HERE / "results" / "kuairand_boosting.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"tasks": result, "mean_test_auc": mean}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Two-stage recommendation against a slow loop over users and items, on a plain model of each member."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from plain_model import PlainModel
+from tiny import SEED, dataset, device_data, random_specs, spec
+
+from evorec.config import EvaluationConfig
+from evorec.data.encode import Csr
+from evorec.models import recommend as module
+from evorec.models.population import fresh_population
+from evorec.models.recommend import NO_ITEM, popularity_prior, top_items
+from evorec.training.evaluate import RankingUsers, member_lists, ranking_users
+
+FLOAT64 = 1e-10  # dot products and three layers of float64 on scores of size 10
+DAY_S = 86_400
+CPU = torch.device("cpu")
+
+
+def best_first(scores, ids, k):
+    """The k best of a user's scores; equal ones by id; left out where the score is -inf."""
+    order = sorted(zip((-scores).tolist(), ids.tolist(), strict=True))[:k]
+    found = [item for score, item in order if score < np.inf]
+    return found + [NO_ITEM] * (k - len(found)), [-score for score, item in order if score < np.inf]
+
+
+def slow_lists(plain, data, users, masked, k, n_candidates):
+    """Lists of one member, user by user."""
+    one, part = plain.spec, data.train
+    every = np.arange(data.n_items)
+    counts = np.full(data.n_items, one.popularity_smoothing)
+    for item, target, time in zip(part.items, part.target, part.time, strict=True):
+        if target > 0:
+            counts[item] += 0.5 ** ((part.time.max() - time) / DAY_S / one.popularity_half_life)
+    prior = one.popularity_weight * np.log(counts)
+    item_vectors = plain.items(every)
+    contexts = plain.contexts(np.tile(data.context_mode, (n_candidates, 1)))
+    finals, retrieved, values = [], [], []
+    for user in users:
+        history = [row for row in data.history_rows[user] if row > 0]
+        vector = plain.users([user])
+        cosines = plain.retrieval(vector, plain.histories([np.array(history, dtype=int)]), item_vectors)
+        scores = cosines.detach().numpy()[0] + prior
+        scores[masked[user]] = -np.inf
+        first, _ = best_first(scores, every, n_candidates)
+        candidates = np.array([item for item in first if item != NO_ITEM], dtype=int)
+        blended = scores[candidates].copy()
+        if one.rank_blend and len(candidates):
+            n = len(candidates)
+            statistics = np.hstack([np.tile(data.user_statistics[user], (n, 1)), data.item_statistics[candidates]])
+            logits = plain.logits(vector.expand(n, -1), item_vectors[candidates], contexts[:n], statistics)
+            blended += one.rank_blend * (logits.detach().numpy() @ np.array(one.task_weights))
+        final, score = best_first(blended, candidates, k)
+        finals.append(final)
+        retrieved.append(first)
+        values.append(score + [-np.inf] * (k - len(score)))
+    return np.array(finals), np.array(retrieved), np.array(values)
+
+
+def stack(specs, data, *, layers=2, noise=0.5):
+    on_device = device_data(data, layers=layers, dtype=torch.float64)
+    population = fresh_population(specs, on_device.shape, seed=SEED, device=CPU, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    for tensor in (population.table, *population.dense.values()):
+        tensor += noise * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+    return population, on_device
+
+
+def hidden_items(data):
+    """Seen items; user 1 has everything but two items hidden, user 2 everything."""
+    hidden = {user: data.seen.row(user).tolist() for user in range(data.n_users + 1)}
+    hidden[1] = [item for item in range(data.n_items) if item not in (7, 9)]
+    hidden[2] = list(range(data.n_items))
+    return hidden
+
+
+def ranking(data, users, hidden):
+    pairs = [(place, item) for place, user in enumerate(users) for item in hidden[user]]
+    masked = Csr.from_pairs(*np.array(pairs).T, n_rows=len(users))
+    return RankingUsers(np.array(users), masked, data.relevant.select(np.array(users)))
+
+
+SPECS = [
+    spec(sharing_depth=0, rank_blend=0.0),
+    spec(sharing_depth=1, rank_blend=0.7, history_weight=0.0, task_weights=(0.2, 1.8, 1.0)),
+    spec(sharing_depth=2, rank_blend=2.0, popularity_weight=0.3, popularity_half_life=1.5, temperature=0.5),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"content": False}, {"context": False}, {"statistics": ()}], ids=str)
+@pytest.mark.parametrize("candidates", [12, "all"])
+def test_lists_are_those_of_a_slow_loop(options, candidates, monkeypatch):
+    data = dataset(**options)
+    population, on_device = stack(SPECS, data)
+    users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)
+    monkeypatch.setattr(module, "USERS_AT_ONCE", 3)  # several rounds over so few users
+    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 25)
+    lists = member_lists(
+        population, data, on_device, ranking(data, users, hidden), EvaluationConfig(k=5, candidates=candidates)
+    )
+    n_candidates = data.n_items if candidates == "all" else candidates
+    for member, one in enumerate(SPECS):
+        plain = PlainModel(one, data, 2).load(population.member_arrays(member))
+        final, retrieved, scores = slow_lists(plain, data, users, hidden, 5, n_candidates)
+        np.testing.assert_array_equal(lists.final[member], final)
+        np.testing.assert_array_equal(lists.retrieved[member], retrieved)
+        np.testing.assert_allclose(lists.scores[member], scores, rtol=0, atol=FLOAT64)
+    assert (lists.final[:, 1, 2:] == NO_ITEM).all()
+    assert (lists.final[:, 2] == NO_ITEM).all()
+
+
+def test_a_blend_of_zero_is_the_order_of_retrieval():
+    data = dataset()
+    population, on_device = stack([replace(one, rank_blend=0.0) for one in SPECS], data)
+    users = ranking_users(data, EvaluationConfig(), seed=0, at_most=None)
+    lists = member_lists(population, data, on_device, users, EvaluationConfig(k=5, candidates=20))
+    np.testing.assert_array_equal(lists.final, lists.retrieved[:, :, :5])
+    beside, _ = stack(SPECS, data)  # a neighbour that re-ranks changes nothing for member 0
+    found = member_lists(beside, data, on_device, users, EvaluationConfig(k=5, candidates=20))
+    np.testing.assert_array_equal(found.final[0], lists.final[0])
+    np.testing.assert_array_equal(found.scores[0], lists.scores[0])
+    assert (found.final[2] != lists.final[2]).any()
+
+
+def test_equal_scores_stand_by_item_id():
+    data = dataset()
+    flat = [replace(one, popularity_weight=0.0, rank_blend=0.0) for one in SPECS]
+    population, on_device = stack(flat, data)
+    population.table.zero_()
+    population.dense["content.weight"].zero_()  # every score is 0
+    users, hidden = [0, 5], {0: [0, 2], 5: [1]}
+    lists = member_lists(population, data, on_device, ranking(data, users, hidden), EvaluationConfig(k=4, candidates=9))
+    assert lists.final.tolist() == [[[1, 3, 4, 5], [0, 2, 3, 4]]] * 3
+    assert lists.retrieved[0, 0].tolist() == [1, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("candidates", [200, "all"])
+def test_lists_longer_than_the_catalogue_are_padded(candidates):
+    data = dataset()
+    population, on_device = stack(SPECS, data)
+    k = data.n_items + 10
+    lists = member_lists(
+        population,
+        data,
+        on_device,
+        ranking(data, [3, 5], {3: [], 5: [0]}),
+        EvaluationConfig(k=k, candidates=candidates),
+    )
+    assert lists.final.shape == lists.scores.shape == (3, 2, k)
+    for member in range(3):
+        assert sorted(lists.final[member, 0].tolist()) == [NO_ITEM] * 10 + list(range(data.n_items))
+        assert sorted(lists.final[member, 1].tolist()) == [NO_ITEM] * 11 + list(range(1, data.n_items))
+    assert (lists.final[:, :, -10:] == NO_ITEM).all()
+    assert (lists.scores[:, :, -10:] == -np.inf).all()
+
+
+def test_top_items_agrees_with_a_full_sort_whatever_the_ties():
+    rng = np.random.default_rng(0)
+    for k in (1, 3, 10, 40):
+        scores = rng.integers(0, 6, (3, 25, 40)).astype(float)
+        scores[rng.random(scores.shape) < 0.2] = -np.inf
+        values, ids = top_items(torch.tensor(scores), k)
+        expected = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
+        np.testing.assert_array_equal(ids, expected)
+        np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, -1))
+
+
+def test_the_popularity_prior_worked_by_hand():
+    items, ages = np.array([0, 2, 2]), np.array([7.0, 0.0, 3.5])
+    one = spec(popularity_weight=0.5, popularity_smoothing=2.0, popularity_half_life=3.5)
+    none = spec(popularity_weight=0.0)
+    prior = popularity_prior(items, ages, 4, [one, none])
+    # positives count 1/4; 0; 1 + 1/2; 0
+    expected = [0.5 * np.log([2.25, 2.0, 3.5, 2.0]), [0.0] * 4]
+    np.testing.assert_allclose(prior, expected, rtol=1e-15)
+
+
+def test_lists_of_a_member_do_not_depend_on_its_company():
+    data = dataset()
+    specs = random_specs(np.random.default_rng(3), 5)
+    on_device = device_data(data)
+    users = ranking_users(data, EvaluationConfig(), seed=0, at_most=None)
+    config = EvaluationConfig(k=5, candidates=20)
+
+    def lists(members):
+        chosen = [specs[i] for i in members]
+        population = fresh_population(chosen, on_device.shape, seed=SEED, device=CPU, dtype=torch.float32)
+        return member_lists(population, data, on_device, users, config)
+
+    together = lists(range(5))
+    for company in ([0, 1], [4, 2], [3, 0, 1], [2, 4, 3, 1]):
+        found = lists(company)
+        for slot, member in enumerate(company):
+            np.testing.assert_array_equal(found.final[slot], together.final[member])
+            np.testing.assert_array_equal(found.scores[slot], together.scores[member])

@@ -1,0 +1,196 @@
+"""Held-out metrics against scikit-learn and slow loops on the same logits and lists."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from plain_model import PlainModel
+from sklearn.metrics import log_loss, roc_auc_score
+from tiny import EVALUATION, dataset, device_data, plan_of, spec, trained
+
+from evorec.config import EvaluationConfig
+from evorec.data.encode import Csr
+from evorec.errors import DataError, TrainingError
+from evorec.training import evaluate
+from evorec.training.evaluate import check_measurable, measure, member_lists, ranking_users, task_logits
+
+FLOAT64 = 1e-10  # three layers of float64
+ROUNDING = 1e-12
+SPECS = [spec(sharing_depth=0, rank_blend=0.0), spec(sharing_depth=2, temperature=0.6)]
+
+
+@pytest.fixture(scope="module")
+def world():
+    data = dataset()
+    on_device = device_data(data, dtype=torch.float64)
+    stack = trained(SPECS, plan_of(data, on_device, steps=30), on_device)
+    return data, on_device, stack.population, ranking_users(data, EVALUATION, seed=0, at_most=None)
+
+
+def test_logits_of_held_out_rows_are_those_of_a_plain_model(world, monkeypatch):
+    data, on_device, population, _ = world
+    monkeypatch.setattr(evaluate, "ROWS_AT_ONCE", 50)
+    logits = task_logits(population, data, on_device, data.held_out)
+    part = data.held_out
+    for member, one in enumerate(SPECS):
+        plain = PlainModel(one, data, 2).load(population.member_arrays(member))
+        expected = plain.logits(
+            plain.users(part.users), plain.items(part.items), plain.contexts(part.context), part.statistics
+        )
+        np.testing.assert_allclose(logits[member].T, expected.detach().numpy(), rtol=0, atol=FLOAT64)
+
+
+def test_accuracy_is_that_of_scikit_learn(world):
+    data, on_device, population, users = world
+    logits = task_logits(population, data, on_device, data.held_out)
+    labels = data.held_out.labels
+    for member, measured in enumerate(measure(population, data, on_device, EVALUATION, users)):
+        values = []
+        for index, task in enumerate(data.tasks):
+            scores, truth = logits[member, index], labels[:, index]
+            values.append(roc_auc_score(truth, scores))
+            assert measured.metrics[f"auc/{task}"] == pytest.approx(values[-1], abs=ROUNDING)
+            expected = log_loss(truth, 1 / (1 + np.exp(-scores)))
+            assert measured.metrics[f"logloss/{task}"] == pytest.approx(expected, abs=ROUNDING)
+            per_user = [
+                (rows.sum(), roc_auc_score(truth[rows], scores[rows]))
+                for rows in (data.held_out.users == user for user in np.unique(data.held_out.users))
+                if len(set(truth[rows])) == 2
+            ]
+            counts, aucs = np.array(per_user).T
+            assert measured.metrics[f"gauc/{task}"] == pytest.approx((counts * aucs).sum() / counts.sum(), abs=ROUNDING)
+        assert measured.metrics["accuracy"] == pytest.approx(np.mean(values), abs=ROUNDING)
+
+
+def test_rows_without_a_label_do_not_count(world):
+    data, on_device, population, users = world
+    labels = data.held_out.labels.copy()
+    labels[::3, 1] = np.nan
+    missing = replace(data, held_out=replace(data.held_out, labels=labels))
+    found = measure(population, missing, on_device, EVALUATION, users)[0].metrics
+    logits = task_logits(population, data, on_device, data.held_out)[0, 1]
+    known = ~np.isnan(labels[:, 1])
+    assert found["auc/like"] == pytest.approx(roc_auc_score(labels[known, 1], logits[known]), abs=ROUNDING)
+
+
+def test_recall_of_both_stages_is_that_of_a_slow_loop(world):
+    data, on_device, population, users = world
+    lists = member_lists(population, data, on_device, users, EVALUATION)
+    k = EVALUATION.k
+    for member, measured in enumerate(measure(population, data, on_device, EVALUATION, users)):
+        final, first, candidates = [], [], []
+        for place, user in enumerate(users.ids):
+            wanted = set(data.relevant.row(user).tolist())
+            for out, found in (
+                (final, lists.final[member, place]),
+                (first, lists.retrieved[member, place, :k]),
+                (candidates, lists.retrieved[member, place]),
+            ):
+                out.append(len(wanted & set(found.tolist())) / len(wanted))
+        assert measured.metrics[f"recall@{k}"] == pytest.approx(np.mean(final), abs=ROUNDING)
+        assert measured.metrics[f"retrieval_recall@{k}"] == pytest.approx(np.mean(first), abs=ROUNDING)
+        assert measured.metrics["candidate_recall"] == pytest.approx(np.mean(candidates), abs=ROUNDING)
+        np.testing.assert_allclose(measured.per_user[f"recall@{k}"], final, atol=ROUNDING)
+
+
+def test_keys_name_the_list_length_that_was_asked_for(world):
+    data, on_device, population, users = world
+    config = EvaluationConfig(k=data.n_items + 10, candidates="all")
+    metrics = measure(population, data, on_device, config, users)[0].metrics
+    assert {f"{name}@{config.k}" for name in ("recall", "ndcg", "intra_list_distance", "novelty")} <= metrics.keys()
+
+
+def test_masked_items_are_never_listed(world):
+    data, on_device, population, _ = world
+    for mask, hidden in (("seen", data.seen), ("positives", data.history)):
+        config = EvaluationConfig(k=5, candidates=12, mask=mask)
+        users = ranking_users(data, config, seed=0, at_most=None)
+        lists = member_lists(population, data, on_device, users, config)
+        for place, user in enumerate(users.ids):
+            assert not set(hidden.row(user).tolist()) & set(lists.retrieved[:, place].ravel().tolist())
+
+
+@pytest.mark.parametrize("how", ["table", "head"])
+def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(world, how):
+    data, on_device, population, users = world
+    expected = measure(population, data, on_device, EVALUATION, users)
+    broken = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
+    if how == "table":
+        broken.table[:, 1] = float("nan")
+    else:
+        broken.dense["head.bias"][-1] = float("inf")
+    found = measure(broken, data, on_device, EVALUATION, users)
+    assert found[0].metrics == expected[0].metrics
+    assert isinstance(found[1], TrainingError)
+    assert "not finite" in str(found[1])
+
+
+def test_wild_but_finite_logits_are_measured_without_a_warning(world):
+    data, on_device, _, users = world
+    wild = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
+    wild.dense["head.weight"] *= 1e5
+    metrics = measure(wild, data, on_device, EVALUATION, users)[0].metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_the_sample_of_users_is_fixed_by_the_seed():
+    data = dataset()
+    every = ranking_users(data, EVALUATION, seed=0, at_most=None)
+    assert every.ids.tolist() == [u for u in range(data.n_users) if len(data.relevant.row(u))]
+    one, same, other = (ranking_users(data, EVALUATION, seed=seed, at_most=20) for seed in (1, 1, 2))
+    assert one.ids.tolist() == same.ids.tolist() == sorted(one.ids.tolist())
+    assert one.ids.tolist() != other.ids.tolist()
+    assert len(one.ids) == 20
+    for place, user in enumerate(one.ids):
+        assert one.masked.row(place).tolist() == data.seen.row(user).tolist()
+        assert one.relevant.row(place).tolist() == data.relevant.row(user).tolist()
+
+
+def test_warm_users_have_a_training_positive():
+    data = dataset()
+    history = Csr.from_pairs(np.array([0, 3]), np.array([1, 1]), n_rows=data.n_users + 1)
+    warm = ranking_users(replace(data, history=history), EvaluationConfig(users="warm"), seed=0, at_most=None)
+    assert set(warm.ids.tolist()) <= {0, 3}
+
+
+def nobody():
+    data = dataset()
+    return replace(data, relevant=Csr(np.zeros(data.n_users + 2, dtype=np.int64), np.empty(0, dtype=np.int64)))
+
+
+def test_data_without_a_held_out_positive_are_refused():
+    with pytest.raises(DataError, match=r"need a known user with a positive of click .* got none of"):
+        ranking_users(nobody(), EVALUATION, seed=0, at_most=None)
+
+
+def one_row_per_user():
+    """The data set with only the first held-out row of each user, as in a leave-last-out split."""
+    data = dataset()
+    _, first = np.unique(data.held_out.users, return_index=True)
+    names = ("users", "items", "context", "labels", "statistics", "target", "time")
+    held_out = replace(data.held_out, **{name: getattr(data.held_out, name)[first] for name in names})
+    return replace(data, held_out=held_out)
+
+
+def test_gauc_is_left_out_where_no_user_has_both_classes(world):
+    _, on_device, population, users = world
+    metrics = measure(population, one_row_per_user(), on_device, EVALUATION, users)[0].metrics
+    assert "gauc/click" not in metrics
+    assert "auc/click" in metrics
+
+
+def test_an_objective_that_the_data_cannot_give_is_refused_before_training():
+    check_measurable(dataset(), {"gauc/click", "intra_list_distance@5", "accuracy"})
+    with pytest.raises(DataError, match=r"gauc/click needs a user with both classes .* choose auc/click"):
+        check_measurable(one_row_per_user(), {"gauc/click"})
+    with pytest.raises(DataError, match=r"intra_list_distance@5 needs content of the items"):
+        check_measurable(dataset(content=False), {"intra_list_distance@5"})
+
+
+def test_measuring_leaves_the_model_as_it_is(world):
+    data, on_device, population, users = world
+    before = population.member_arrays(0)
+    measure(population, data, on_device, EVALUATION, users)
+    for name, array in population.member_arrays(0).items():
+        np.testing.assert_array_equal(array, before[name])
