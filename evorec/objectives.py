@@ -248,7 +248,8 @@ def build_objectives(
     Args:
         names: metrics as a person writes them.
         k: length of the recommendation lists.
-        box: corners that replace the usual ones, by any name of the objective.
+        box: corners that replace the usual ones, by any name of the metric; those of a metric that is no objective
+            lie ready for a search that makes it one.
         cost_bounds: (ideal, worst) by measured key, for metrics without usual corners.
         tasks: the ranked tasks; None skips the check of task names.
     Raises:
@@ -270,9 +271,6 @@ def build_objectives(
         if objective.metric in out:
             errors.append(f"objectives: {name} and {out[objective.metric].name} are the same metric; keep one.")
         out[objective.metric] = objective
-    if not errors:  # else a box may only look unused
-        unused = [metric for metric in written if metric not in out]
-        errors += [f"box: {metric} is not an objective; objectives are {', '.join(names)}." for metric in unused]
     if errors:
         raise ConfigError("\n".join(errors))
     return tuple(out.values())

@@ -45,6 +45,7 @@ class Problem(abc.ABC):
         objectives: what is optimised, M of them, each the metric it reads.
         constraints: what a member must satisfy; may be empty.
         data_sha256: hash of the data behind the metrics; part of the run's fingerprint.
+        seed: seed that the problem's own streams were made with; evaluations use it unless told otherwise.
         environment: what results depend on besides configuration and versions, e.g. the device; plain JSON.
     """
 
@@ -53,6 +54,7 @@ class Problem(abc.ABC):
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     data_sha256: str
+    seed: int = 0
     environment: Mapping[str, Any] = MappingProxyType({})
 
     @abc.abstractmethod

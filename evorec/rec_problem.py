@@ -164,6 +164,7 @@ class RecProblem(Problem):
         self.tables = tables
         self.name = config.problem
         self.data_sha256 = tables.sha256()
+        self.seed = config.search.seed
         self.environment = {
             "device": resolve_device(config.run.device).type,
             "precision": config.training.precision,

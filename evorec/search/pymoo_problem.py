@@ -14,7 +14,7 @@ from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 
 
-def as_pymoo(problem: Problem, *, seed: int = 0, executor: Executor | None = None, chunk: int = 8) -> EvorecProblem:
+def as_pymoo(problem: Problem, *, seed: int | None = None, executor: Executor | None = None, chunk: int = 8) -> EvorecProblem:
     """A vectorised pymoo `Problem`: a generation at a time, each genome evaluated once.
 
     ``X`` is snapped before it is evaluated, so algorithms for real numbers work as they are; read a result with
@@ -23,7 +23,7 @@ def as_pymoo(problem: Problem, *, seed: int = 0, executor: Executor | None = Non
 
     Args:
         problem: space, objectives, constraints and evaluation.
-        seed: seed of every evaluation.
+        seed: seed of every evaluation; the problem's own by default.
         executor: where stacks are evaluated; one after another by default.
         chunk: most genomes in one stack.
     Example:
@@ -31,7 +31,8 @@ def as_pymoo(problem: Problem, *, seed: int = 0, executor: Executor | None = Non
         >>> from pymoo.optimize import minimize
         >>> minimize(as_pymoo(problem), NSGA2(pop_size=24), ("n_gen", 8), seed=0)  # doctest: +SKIP
     """
-    return EvorecProblem(problem, seed=seed, executor=executor or SerialExecutor(), chunk=chunk)
+    own = problem.seed if seed is None else seed
+    return EvorecProblem(problem, seed=own, executor=executor or SerialExecutor(), chunk=chunk)
 
 
 @final
