@@ -73,12 +73,18 @@ class DataConfig(Section):
 
     reader: str = Field("simulator", description="file format: simulator, movielens or kuairand")
     path: str | None = Field(
-        None, description="folder or file to read; a relative path is looked up here, then under $EVOREC_DATA"
+        None, description="folder to read; a relative path is looked up here, then under $EVOREC_DATA"
     )
     statistics: tuple[str, ...] = Field(
         ("user", "item"),
         description="histories whose counts and rates on earlier days enter the ranker, e.g. user, item, author_id, "
         "user+tab",
+    )
+    history_length: int = Field(
+        30, ge=1, le=1000, description="latest target positives of a user that enter the retrieval vector"
+    )
+    history_recency: float = Field(
+        0.0, ge=0, le=4, description="the j-th latest positive (from 0) weighs (1 + j) ** -recency; 0 = all alike"
     )
     simulator: SimulatorConfig = SimulatorConfig()
 
@@ -124,6 +130,11 @@ class TrainConfig(Section):
     steps: int = Field(200, ge=1, le=1_000_000, description="optimiser steps")
     batch_size: int = Field(1024, ge=2, le=65_536, description="impressions per step")
     retrieval_batch: int = Field(256, ge=2, le=8192, description="target positives per step, in-batch softmax")
+    next_item: bool = Field(
+        False,
+        description="retrieval learns a positive from the positives before it (for held-out rows that come next), not "
+        "from the user's whole past without it",
+    )
     layers: int = Field(3, ge=1, le=8, description="layers L between the embeddings and the task heads")
     precision: Literal["float32", "float64"] = Field("float32", description="floating point type of the training")
 
@@ -474,5 +485,8 @@ def _describe(problem: Mapping[str, Any], source: str) -> str:
 
 
 def _suggestion(name: str) -> str:
-    close = difflib.get_close_matches(name, [key.name for key in keys()], n=1)
+    known = [key.name for key in keys()]
+    if "." not in name:  # a section, too, may be misspelt
+        known += [key.partition(".")[0] for key in known]
+    close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ";"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, final
 from urllib.parse import quote
 
-from evorec.errors import RunError
+from evorec.errors import Interrupted, RunError
 
 LEDGER_FORMAT = 1  # every other one is refused
 
@@ -125,7 +125,14 @@ class Ledger:
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, in the order of asking."""
         with self._sqlite_errors():
-            return [_from_row(row) for row in self._db.execute("SELECT * FROM evaluations ORDER BY seq")]
+            rows = self._db.execute("SELECT * FROM evaluations ORDER BY seq").fetchall()
+        try:
+            return [_from_row(row) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"ledger {self._name} is damaged (a row is not JSON: {error}); restore it from a copy, or search into "
+                "another folder"
+            ) from None
 
     def record_event(self, generation: int, kind: str, payload: Mapping[str, Any]) -> None:
         """Commit something that a clock, a signal or a machine caused, so that a replay can know it."""
@@ -148,7 +155,17 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise RunError(f"ledger {self._name}: {error}; what was committed before is untouched") from error
+            raise _explained(self._name, error) from error
+
+
+def _explained(name: str, error: sqlite3.Error) -> RunError | Interrupted:
+    """The message of an error of SQLite; a full disk can be cured, and then the run goes on."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return Interrupted(f"ledger {name}: {error}; make room and resume the run, what was committed is kept")
+    if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):
+        hint = " (is the disk full, or the folder not writable?)" if "I/O" in str(error) else ""
+        return RunError(f"ledger {name}: {error}{hint}; what was committed before is untouched")
+    return RunError(f"ledger {name} is damaged ({error}); restore it from a copy, or search into another folder")
 
 
 def _address(path: Path, read_only: bool) -> str:

@@ -326,7 +326,10 @@ def parse_constraint(
     found = _CONSTRAINT.fullmatch(text)
     if not found:
         raise ConfigError(f"constraint must read METRIC >= NUMBER or METRIC >= NUMBER * BASELINE, got {text!r}.")
-    metric = resolve(found["metric"], k, tasks=tasks)
+    try:
+        metric = resolve(found["metric"], k, tasks=tasks)
+    except ConfigError as error:
+        raise ConfigError(f"constraint {text!r}: {error}") from None
     factor = float(found["number"] or 1.0)
     baseline = found["baseline"] or found["bare"]
     op: Literal[">=", "<="] = ">=" if found["op"] == ">=" else "<="

@@ -16,6 +16,7 @@ from typing import final
 import numpy as np
 import torch
 
+from evorec.archive.decide import check_pick
 from evorec.config import RunConfig
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
@@ -69,6 +70,8 @@ class Fitted:
             target=config.tasks.target,
             fit=fit,
             statistics=config.data.statistics,
+            history_length=config.data.history_length,
+            history_recency=config.data.history_recency,
         )
         device = resolve_device(config.run.device)
         if device.type == "cpu":
@@ -178,6 +181,8 @@ class RecProblem(Problem):
         self.objectives = build_objectives(
             config.objectives, k=k, box=config.box, cost_bounds=self._cost_bounds(), tasks=tasks
         )
+        for text in config.finalize.picks:
+            check_pick(text, self.objectives, k)
         known = self.baselines()
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints

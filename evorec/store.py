@@ -60,9 +60,11 @@ class RunDirectory:
             stored = _read_json(path / "manifest.json")
             if stored.get("format") != FORMAT:
                 raise RunError(f"run {path} has format {stored.get('format')}; this evorec reads format {FORMAT}")
+            _require(path / "manifest.json", stored, "fingerprint", "environment")
             self.fingerprint = str(stored["fingerprint"])
             self.manifest: Mapping[str, Any] = stored["environment"]
-            self.config = parse_config(_read_json(path / "config.json"), source=str(path / "config.json"))
+            self.config = read_config(path)
+            _check_ledger(path, read_only=lock is None)
             self.ledger = Ledger(path / "ledger.sqlite", read_only=lock is None)
         except BaseException:
             self._release()
@@ -108,8 +110,7 @@ class RunDirectory:
             RunError: the folder is not a run, is damaged, or has another format.
             RunLockedError: another process holds it.
         """
-        if not (path / "manifest.json").is_file():
-            raise RunError(f"{path} is not a run directory: it has no manifest.json; `evorec search` makes one")
+        _check_run(path)
         return cls(path, lock=None if read_only else _lock(path / "lock"))
 
     def __enter__(self) -> Self:
@@ -133,20 +134,26 @@ class RunDirectory:
         """Whether the search came to its end."""
         return (self.path / "summary.json").exists()
 
-    def check_same(self, *, config: RunConfig, fingerprint: str, manifest: Mapping[str, Any]) -> None:
+    def check_same(self, *, config: RunConfig, fingerprint: str, manifest: Mapping[str, Any] | None) -> None:
         """Refuse to go on with other settings, other data or another machine's software.
 
+        Args:
+            config: of now.
+            fingerprint: of now.
+            manifest: what results depend on besides; None when nothing will be computed.
         Raises:
             RunError: names every difference.
         """
         differences = _differences(self.config.result_settings(), config.result_settings())
         if not differences and fingerprint != self.fingerprint:
-            differences = ["the data set has changed"]
-        differences += _differences(dict(self.manifest), dict(_manifest(fingerprint, manifest)["environment"]))
+            differences = ["the data set has changed since, or config.json was edited"]
+        if manifest is not None:
+            differences += _differences(dict(self.manifest), dict(_manifest(fingerprint, manifest)["environment"]))
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             raise RunError(
-                f"run {self.path} cannot go on, its results would mix:\n{listed}\nStart a new search instead."
+                f"run {self.path} cannot go on, its results would mix:\n{listed}\nSearch into another folder "
+                "(--set run.output=FOLDER), or delete the run and search again."
             )
 
     def pin_problem(self, description: Mapping[str, Any]) -> None:
@@ -168,7 +175,10 @@ class RunDirectory:
 
     def read_problem(self) -> dict[str, Any]:
         """What `pin_problem` wrote: objectives with their box, constraints, metrics of the baselines."""
-        return _read_json(self.path / "problem.json")
+        path = self.path / "problem.json"
+        description = _read_json(path)
+        _require(path, description, "objectives", "constraints", "baselines")
+        return description
 
     def stage(self, evaluation: Evaluation, weights: Mapping[str, np.ndarray] | None) -> None:
         """Put a candidate's files on disk before its evaluation enters the ledger.
@@ -211,8 +221,18 @@ class RunDirectory:
 
     def without_files(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that have no files, neither in the archive nor staged."""
-        present = {folder.name for place in (self._archive, self._staging) for folder in _folders(place)}
+        places = (self._archive, self._staging)
+        present = {folder.name for place in places for folder in _folders(place) if _is_whole(folder)}
         return sorted(set(keys) - present)
+
+    def lost(self) -> list[str]:
+        """Files and folders of a finished run that somebody removed; going on with the run makes them again."""
+        summary = self.read_summary()
+        if summary is None:
+            return []
+        members = [key for key in summary.get("members", ()) if not _is_whole(self._archive / key)]
+        known = ["problem.json"] * (not (self.path / "problem.json").exists())
+        return known + [f"archive/{key}" for key in members]
 
     def members(self) -> list[Evaluation]:
         """The members whose files are in the archive, in the order of asking."""
@@ -228,9 +248,11 @@ class RunDirectory:
         from safetensors.numpy import load
 
         folder = self._archive / key
-        if not folder.is_dir():
+        if not folder.is_dir() and f"archive/{key}" not in self.lost():
             known = ", ".join(present.name for present in _folders(self._archive)) or "none"
             raise RunError(f"run {self.path} has no member {key}; its members are: {known}")
+        if not _is_whole(folder):
+            raise RunError(f"{folder} has lost files; `evorec resume {self.path}` trains the member again")
         sha256 = _read_json(folder / "member.json").get("weights_sha256")
         if sha256 is None:
             return {}
@@ -257,6 +279,16 @@ class RunDirectory:
             file.write(line + "\n")
 
 
+def read_config(path: Path) -> RunConfig:
+    """What a run was made with, also of one that was stopped before it had a ledger.
+
+    Raises:
+        RunError: the folder is not a run, or the file is damaged.
+    """
+    _check_run(path)
+    return parse_config(_read_json(path / "config.json"), source=str(path / "config.json"))
+
+
 def run_path(root: Path, config: RunConfig, fingerprint: str) -> Path:
     """Where the run of a configuration lives: ``root/<problem>-<fingerprint>``."""
     return root / f"{config.problem}-{fingerprint}"
@@ -277,6 +309,22 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         ValueError: a number is NaN or infinite.
     """
     write_atomic(path, _pretty(value))
+
+
+def _check_run(path: Path) -> None:
+    if not (path / "manifest.json").is_file():
+        raise RunError(f"{path} is not a run directory: it has no manifest.json; `evorec search` makes one")
+
+
+def _check_ledger(path: Path, *, read_only: bool) -> None:
+    """Refuse to start an empty ledger where there was a full one."""
+    ledger = path / "ledger.sqlite"
+    if ledger.is_file() and ledger.stat().st_size:
+        return
+    if (path / "problem.json").exists() or (path / "summary.json").exists():
+        raise RunError(f"run {path} has lost its ledger.sqlite; restore it from a copy, or delete the run")
+    if read_only:
+        raise RunError(f"run {path} was stopped before its first evaluation; `evorec resume {path}` goes on")
 
 
 def _manifest(fingerprint: str, environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,6 +391,15 @@ def _folders(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and "." not in entry.name)
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a member's folder has all of its files; what is in them is checked when they are read."""
+    try:
+        sha256 = json.loads((folder / "member.json").read_bytes())["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return sha256 is None or (folder / "weights.safetensors").is_file()
+
+
 def _write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
@@ -373,6 +430,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: expected a JSON object")
     return value
+
+
+def _require(path: Path, value: Mapping[str, Any], *names: str) -> None:
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise RunError(f"{path} is damaged: it has no {' and no '.join(missing)}")
 
 
 def _pretty(value: Mapping[str, Any]) -> bytes:

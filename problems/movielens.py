@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "movielens",
-    "data": {"reader": "movielens", "path": "movielens-latest-small"},
+    "data": {"reader": "movielens", "path": "movielens-latest-small", "history_recency": 0.75},
     "split": {"kind": "leave_last_out"},
     "tasks": {"ranked": ("liked", "loved"), "target": "rated"},
+    "training": {"next_item": True},
     "evaluation": {"k": 10},
     "box": {
         "recall@k": {"ideal": 0.2, "worst": 0.0},

@@ -79,7 +79,7 @@ def test_reader_sees_a_running_search_and_cannot_write(path):
 
 def test_damaged_ledger_is_refused(path):
     path.write_bytes(b"no database" * 1000)
-    with pytest.raises(RunError, match=r"ledger.sqlite: file is not a database"):
+    with pytest.raises(RunError, match=r"ledger.sqlite is damaged .file is not a database"):
         Ledger(path)
 
 

@@ -241,7 +241,7 @@ def test_a_log_too_short_to_split_is_refused():
 
 
 def test_unknown_tasks_and_genes_are_refused_with_the_known_ones():
-    with pytest.raises(DataError, match=r"must name label columns of simulator, \['click', 'like', 'purchase'\]"):
+    with pytest.raises(ConfigError, match=r"must name label columns of simulator, \['click', 'like', 'purchase'\]"):
         build_problem(config(tasks={"ranked": ["click", "sold"], "target": "click"}))
     with pytest.raises(ConfigError, match="widht"):
         build_problem(config(space={"widht": 16}))

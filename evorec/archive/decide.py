@@ -35,18 +35,39 @@ def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objecti
     """
     if not members:
         raise ConfigError(f"pick {text!r} needs a member to choose from, got an empty archive.")
-    found = _SENTENCE.fullmatch(text)
-    if not found:
-        raise ConfigError(f"pick must read METRIC or METRIC where METRIC >= NUMBER, got {text!r}.")
-    conditions = re.split(r"\s+and\s+", found["conditions"]) if found["conditions"] else []
-    left = _qualified(text, members, [parse_constraint(condition, k=k, baselines={}) for condition in conditions])
-    if found["goal"] == KNEE:
+    goal, conditions = _parsed(text, objectives, k)
+    left = _qualified(text, members, conditions)
+    if goal is None:
         return _knee(left, objectives)
-    metric, direction = _goal(found["goal"], objectives, k)
+    metric, direction = goal
     _check_measured(text, members, metric)
     values = {key: metrics[metric] for key, metrics in left.items()}
     best = max(values.values()) if direction == "max" else min(values.values())
     return min(key for key, value in values.items() if value == best)
+
+
+def check_pick(text: str, objectives: Sequence[Objective], k: int) -> None:
+    """Refuse a sentence that `pick` could never follow, before anything is searched.
+
+    Raises:
+        ConfigError: it does not parse, or names a metric that does not exist.
+    """
+    try:
+        _parsed(text, objectives, k)
+    except ConfigError as error:
+        raise ConfigError(f"finalize.picks: {error}") from None
+
+
+def _parsed(
+    text: str, objectives: Sequence[Objective], k: int
+) -> tuple[tuple[str, Direction] | None, list[Constraint]]:
+    """Metric and direction that a sentence asks for, None for the knee, and its conditions."""
+    found = _SENTENCE.fullmatch(text)
+    if not found:
+        raise ConfigError(f"pick must read METRIC or METRIC where METRIC >= NUMBER, got {text!r}.")
+    parts = re.split(r"\s+and\s+", found["conditions"]) if found["conditions"] else []
+    conditions = [parse_constraint(part, k=k, baselines={}) for part in parts]
+    return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k), conditions
 
 
 def _goal(name: str, objectives: Sequence[Objective], k: int) -> tuple[str, Direction]:

@@ -46,7 +46,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Evolve recommender configurations into a Pareto archive of deployable models."""
@@ -61,11 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 usage or config; `evorec.errors` has the others.
     """
     if argv is None:
-        signal.signal(signal.SIGINT, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
     try:
         app(args=None if argv is None else list(argv), prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Interrupted as end:  # outside of any command
+        return end.exit_code
     finally:
         if argv is None and "--debug" not in sys.argv:
             sys.excepthook = _say_bug  # only now: typer sets its own
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("interrupted.")
+    raise Interrupted(f"interrupted by {signal.Signals(number).name}.")
 
 
 def _say_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

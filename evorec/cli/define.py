@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,12 +57,12 @@ def _describe(output: Output, name: str) -> None:
     value = {
         "name": name,
         "scenario": scenario(module),
-        "genes": genes.as_json(),
+        "genes": [asdict(info) for info in _space(config, None, module.__name__).describe()],
         "config": config.model_dump(mode="json"),
     }
-    output.result(value, text=scenario(module))
+    output.result(value, text=output.wrapped(scenario(module)))
     if output.form is Format.TABLE:
-        output.result(value, genes)
+        output.result(value, _settings_table(config), genes)
     output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
 
 
@@ -75,9 +77,9 @@ def validate(
     problem: ProblemName = None,
     overrides: Overrides = None,
     list_keys: Annotated[
-        bool, typer.Option("--keys", help="Print every key with default, range and unit, as TOML.")
+        bool, typer.Option("--keys", metavar="", help="Print every key with default, range and unit, as TOML.")
     ] = False,
-    data: Annotated[bool, typer.Option(help="Read and split the data too.")] = True,
+    data: Annotated[bool, typer.Option(metavar="", help="Read and split the data too.")] = True,
 ) -> None:
     """Check a configuration and its data without running anything."""
     if list_keys:
@@ -151,6 +153,7 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         partial(_space, config, tables, source),
     ]
     checks += [partial(_check_constraint, text, config, tasks) for text in config.constraints]
+    checks += [partial(_check_pick, text, config) for text in config.finalize.picks]
     for check in checks:
         try:
             check()
@@ -168,6 +171,12 @@ def _check_objectives(config: RunConfig, tasks: tuple[str, ...] | None) -> None:
         name: (1.0, 10.0) for name, info in CATALOGUE.items() if info.ideal is None
     }  # only their names matter here
     build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
+
+
+def _check_pick(text: str, config: RunConfig) -> None:
+    from evorec.archive.decide import check_pick
+
+    check_pick(text, (), config.evaluation.k)
 
 
 def _check_constraint(text: str, config: RunConfig, tasks: tuple[str, ...] | None) -> None:
@@ -194,10 +203,32 @@ def _n_days(tables: Tables) -> float:
     return float(time.max() - time.min()) / 86_400
 
 
+def _settings_table(config: RunConfig) -> Table:
+    """What a problem asks for, as long as nothing else is set."""
+    search, measured = config.search, config.evaluation
+    facts = {
+        "data": config.data.reader + (f", {config.data.path}" if config.data.path else ""),
+        "split": config.split.kind,
+        "tasks": config.tasks.ranked,
+        "target": config.tasks.target,
+        "lists": f"k = {measured.k} items out of {measured.candidates} candidates",
+        "objectives": config.objectives,
+        "constraints": config.constraints or "none",
+        "budget": f"{search.population} x {search.generations} trainings of {config.training.steps} steps",
+    }
+    return Table("\nSettings", "", (Column(""),), tuple(Row(name, (fact,)) for name, fact in facts.items()))
+
+
 def _gene_table(config: RunConfig, source: str) -> Table:
-    space = _space(config, None, source)
-    infos = space.describe()
-    columns = {"kind": "kind", "domain": "domain", "default": "default", "when": "condition", "meaning": "text"}
-    filled = {name: part for name, part in columns.items() if any(getattr(info, part) != "" for info in infos)}
-    rows = tuple(Row(info.name, tuple(getattr(info, part) for part in filled.values())) for info in infos)
-    return Table("Genes", "gene", tuple(Column(name) for name in filled), rows)
+    """What evolves; `GeneInfo` is the long form, and only meanings may be too wide for a terminal."""
+    rows = []
+    for info in _space(config, None, source).describe():
+        default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
+        meaning = info.text + (f", when {info.condition}" if info.condition else "")
+        rows.append(Row(info.name, (_short(info.domain), default, meaning)))
+    return Table("\nGenes", "gene", (Column("domain"), Column("default"), Column("meaning")), tuple(rows))
+
+
+def _short(domain: str) -> str:
+    """A domain in a few letters; the tasks of the weights and the word for 2^n stand elsewhere."""
+    return re.sub(r"^weights of .* with ", "", domain).replace("(powers of two)", "(2^n)")

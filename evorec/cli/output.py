@@ -5,10 +5,12 @@ Results go to standard output, everything else to standard error, so that a pipe
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import json
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from enum import StrEnum
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from evorec.errors import EvorecError
+from evorec.errors import ConfigError, EvorecError, Interrupted
 from evorec.report.tables import Table
 
 
@@ -55,6 +57,11 @@ class Output:
         for command in commands:
             self.note(f"next: {command}", style="cyan")
 
+    def wrapped(self, text: str) -> str:
+        """Paragraphs broken at words to fit the terminal, however they were broken before."""
+        width = min(self.result_console.width, 120)
+        return "\n\n".join(textwrap.fill(" ".join(part.split()), width) for part in text.split("\n\n"))
+
     def result(self, value: Any, *tables: Table, text: str = "") -> None:
         """The command's result: `value` as JSON, or `tables` and `text` for people."""
         if self.form is Format.JSON:
@@ -69,13 +76,20 @@ class Output:
 def _rich(table: Table) -> RichTable:
     """The table for a terminal: best member values bold, baselines dimmed, arrows point to the good end."""
     arrows = {"max": " ↑", "min": " ↓", None: ""}
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="bold", box=None)
+    rich = RichTable(
+        title=table.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+    )
     rich.add_column(table.corner, no_wrap=bool(table.columns))
     for column in table.columns:
-        title = (column.title or column.key).replace("_", "_\n") + arrows[column.direction]
+        title = (column.title or column.key).replace("_", "_\n")
+        title = (title.replace("@", "\n@") if "\n" in title else title) + arrows[column.direction]
         unit = f"\n{column.unit}" if column.unit else ""
-        numbers = column.direction is not None
-        rich.add_column(escape(title + unit), justify="right" if numbers else "left", overflow="fold")
+        rich.add_column(
+            escape(title + unit),
+            justify="left" if column.direction is None else "right",
+            overflow="fold",
+            min_width=max(map(len, title.split("\n"))),  # a heading is never broken inside a word
+        )
     best = [table.best(index) for index in range(len(table.columns))]
     for row in table.rows:
         cells = [
@@ -88,11 +102,25 @@ def _rich(table: Table) -> RichTable:
     return rich
 
 
+def _explained(error: OSError) -> EvorecError:
+    """What the operating system refused; a full disk can be cured, and then the same command goes on."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Interrupted(f"{where}{error.strerror}; make room and type the command again, what was done is kept.")
+    return ConfigError(f"{where}{error.strerror}; give another path, or change what is in the way.")
+
+
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "form": (Annotated[Format, typer.Option("--format", help="How the result is written.")], Format.TABLE),
-    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the result and errors.")], False),
-    "verbose": (Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", show_default=False)], 0),
-    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+    "quiet": (
+        Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Nothing but the result and errors.")],
+        False,
+    ),
+    "verbose": (
+        Annotated[int, typer.Option("--verbose", "-v", metavar="", count=True, help="Say more.", show_default=False)],
+        0,
+    ),
+    "debug": (Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")], False),
 }
 
 
@@ -112,8 +140,9 @@ def command(app: typer.Typer, **settings: Any) -> Callable[[Callable[..., None]]
             except (EvorecError, OSError) as error:
                 if debug:
                     traceback.print_exc(file=sys.stderr)
-                output.note(f"error: {error}", style="red", level=-1)
-                raise typer.Exit(error.exit_code if isinstance(error, EvorecError) else 1) from None
+                known = error if isinstance(error, EvorecError) else _explained(error)
+                output.note(f"error: {known}", style="red", level=-1)
+                raise typer.Exit(known.exit_code) from None
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         keyword_only = inspect.Parameter.KEYWORD_ONLY

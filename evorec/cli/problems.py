@@ -69,7 +69,10 @@ def configure(path: Path | None, problem: str | None, overrides: Sequence[str]) 
     named: Overlay = {} if path is None else read_toml(path)
     for text in [*([f'problem="{problem}"'] if problem else []), *overrides]:
         named = merge(named, parse_override(text))
-    module = problem_module(str(named.get("problem", RunConfig.model_fields["problem"].default)))
+    name = named.get("problem", RunConfig.model_fields["problem"].default)
+    if not isinstance(name, str):
+        raise ConfigError(f"problem must be a name, got {name!r}; `evorec problems` lists the names.")
+    module = problem_module(name)
     chosen = [f"problem={problem}"] if problem else []
     config = load_config(
         path, defaults=_defaults(module, str(named.get("problem", ""))), overrides=[*chosen, *overrides]

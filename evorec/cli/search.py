@@ -11,6 +11,7 @@ from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
 from evorec.cli.output import Output, command
 from evorec.cli.problems import build_problem, configure, reset
 from evorec.config import RunConfig
+from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.problem import Problem
@@ -43,10 +44,9 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
 @command(app, rich_help_panel=SEARCH)
 def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
     """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
-    from evorec.store import RunDirectory
+    from evorec.store import read_config
 
-    with RunDirectory.open(run, read_only=True) as opened:
-        settings = reset(opened.config, overrides or [], sections=("run",))
+    settings = reset(read_config(run), overrides or [], sections=("run",))
     _go_on(output, run, build_problem(settings), settings)
 
 
@@ -55,12 +55,14 @@ def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> N
     from evorec.store import RunDirectory
 
     with RunDirectory.open(path) as run:
+        lost = run.lost()
+        shown = run.finished and not lost
         fingerprint = config.fingerprint(problem.data_sha256)
-        run.check_same(config=config, fingerprint=fingerprint, manifest=problem.environment)
-        if run.finished:
+        run.check_same(config=config, fingerprint=fingerprint, manifest=None if shown else problem.environment)
+        if shown:
             output.note(f"{path} is finished already; nothing was run")
         else:
-            output.note(f"going on with {path}")
+            output.note(f"restoring {', '.join(lost)} of {path}" if lost else f"going on with {path}")
             _evolve(output, run, problem, config)
     _show_end(output, path)
 
@@ -88,7 +90,8 @@ def _show_end(output: Output, path: Path) -> None:
         output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
     table = front_table(record)
     text = verdict(record)
-    output.result({"run": str(path), "verdict": text, "front": table.as_json()}, table, text=text)
+    value = {"run": str(path), "verdict": text, "front": table.as_json()}
+    output.result(value, table, text=output.wrapped(text))
     if record.members:
         output.next_step(f"evorec report {path}", f"evorec finalize {path}")
     else:
@@ -108,7 +111,8 @@ def front(
     record = read_record(run)
     table = front_table(record, sort)
     text = verdict(record)
-    output.result({"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}, table, text=text)
+    value = {"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}
+    output.result(value, table, text=output.wrapped(text))
     if record.members:
         output.next_step(f"evorec export {run} {table.rows[0].name}")
 
@@ -127,6 +131,9 @@ def report(
     from evorec.store import write_atomic
 
     target = out or run / "report.html"
+    if target.is_dir():
+        raise ConfigError(f"--out must be a file, and {target} is a folder; e.g. --out {target / 'report.html'}")
     text = page(read_record(run))
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, text.encode())
     output.result({"report": str(target)}, text=str(target))

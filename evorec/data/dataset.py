@@ -146,6 +146,7 @@ class Dataset:
         context_mode: int64 ``(Fc,)``, the most frequent context of the training rows.
         history_rows: int64 ``(U + 1, H)``, embedding rows of the items of a user's last H training target positives,
             padded with row 0; these rows are a table of their own, one per item.
+        history_recency: how fast the weight of a positive falls with its place in `history_rows`.
         item_history_row: int64 ``(I + 1,)``, the row that stands for an item in `history_rows`.
         user_statistics: float32 ``(U + 1, su)``, at the end of training, in the usual context.
         item_statistics: float32 ``(I + 1, S - su)``, at the end of training.
@@ -180,6 +181,7 @@ class Dataset:
     context_fields: tuple[str, ...]
     context_mode: Int64
     history_rows: Int64
+    history_recency: float
     item_history_row: Int64
     user_statistics: Float32
     item_statistics: Float32

@@ -17,12 +17,10 @@ from evorec.data.splits import Split
 from evorec.data.statistics import Sides, Statistics, history
 from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.errors import DataError
+from evorec.errors import ConfigError, DataError
 
 MAX_SHOWN: Final = 8
 """Classes that an error message counts."""
-HISTORY_LENGTH: Final = 30
-"""Past positives of a user that enter the retrieval vector; the latest ones."""
 SECONDS_PER_DAY: Final = 86_400
 
 Fit = Literal["train", "train+validation"]
@@ -30,7 +28,15 @@ Fit = Literal["train", "train+validation"]
 
 
 def encode(
-    tables: Tables, split: Split, *, tasks: Sequence[str], target: str, fit: Fit, statistics: Sequence[str] = ()
+    tables: Tables,
+    split: Split,
+    *,
+    tasks: Sequence[str],
+    target: str,
+    fit: Fit,
+    statistics: Sequence[str] = (),
+    history_length: int = 30,
+    history_recency: float = 0.0,
 ) -> Dataset:
     """Encode one data set for a fit; rows outside the two parts in use are never looked at.
 
@@ -45,6 +51,8 @@ def encode(
         fit: ``train`` holds out validation, ``train+validation`` holds out test.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
+        history_length: H, latest positives of a user that enter the retrieval vector.
+        history_recency: see `evorec.training.plan.history_weights`.
     Returns:
         The data set. Its ``notes`` count ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training row)
         with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out target
@@ -52,7 +60,8 @@ def encode(
         ``n_unknown_item_positives`` (outside the catalogue). ``n_seen_positives`` are in it although the user's
         training has the item, so that a list that leaves out seen items cannot hit them.
     Raises:
-        DataError: an unknown task, a task with a single class, or no target positive, in either part.
+        ConfigError: an unknown task or statistic.
+        DataError: a task with a single class, or no target positive, in either part.
     """
     rows, held_rows = _parts(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
@@ -69,10 +78,21 @@ def encode(
         n_users=encoder.users.n,
         n_items=encoder.items.n,
     )
-    sha256 = _hash(tables, rows, held_rows, f"{list(tasks)} {target} {fit} {list(statistics)}")
+    choices = [list(tasks), target, fit, list(statistics), history_length, history_recency]
+    sha256 = _hash(tables, rows, held_rows, " ".join(str(choice) for choice in choices))
     cold_users = held[Columns.USER].filter(pl.Series(held_out.users == encoder.users.n))
     notes = {"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields}
-    return encoder.dataset(train, held_out, known, context_mode=context_mode, notes=notes, sha256=sha256)
+    last = _last_positives(train, encoder.item_history_row, encoder.users.n, history_length)
+    return encoder.dataset(
+        train,
+        held_out,
+        known,
+        context_mode=context_mode,
+        notes=notes,
+        sha256=sha256,
+        history_rows=last,
+        history_recency=history_recency,
+    )
 
 
 @final
@@ -111,6 +131,11 @@ class _Encoder:
         kept = sum(len(rows.fields) for rows in (self.by_user, self.by_item, self.by_row))
         return declared - (kept - 2)  # the two ids are fields, not features
 
+    @property
+    def item_history_row(self) -> Int64:
+        """The row that stands for an item in a history ``(I + 1,)``; the unknown item has none."""
+        return np.append(self.n_rows + np.arange(self.items.n), 0)
+
     def part(self, frame: pl.DataFrame, *, first_row: int) -> Part:
         """One part, without statistics; its contexts stand in `by_row` from `first_row` on."""
         labels = frame.select(pl.col([*self.tasks, self.target]).fill_null(float("nan")))
@@ -133,10 +158,11 @@ class _Encoder:
         context_mode: Int64,
         notes: Mapping[str, int],
         sha256: str,
+        history_rows: Int64,
+        history_recency: float,
     ) -> Dataset:
         """Both parts with their statistics, and the sets of items that follow from them."""
         users, items = self.users, self.items
-        item_history_row = np.append(self.n_rows + np.arange(items.n), 0)
         liked = train.target > 0
         seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
         relevant, lost = _relevant(held_out, seen, items.counts)
@@ -157,8 +183,9 @@ class _Encoder:
             item_fields=self.by_item.fields,
             context_fields=tuple(field.name for field in self.by_row.fields),
             context_mode=context_mode,
-            history_rows=_last_positives(train, item_history_row, users.n),
-            item_history_row=item_history_row,
+            history_rows=history_rows,
+            history_recency=history_recency,
+            item_history_row=self.item_history_row,
             user_statistics=known.users,
             item_statistics=known.items,
             statistics=known.names,
@@ -237,7 +264,7 @@ def _parts(split: Split, fit: Fit) -> tuple[Int64, Int64]:
 def _check_labels(tables: Tables, tasks: Sequence[str], target: str, parts: Mapping[str, pl.DataFrame]) -> None:
     unknown = [task for task in (*tasks, target) if task not in tables.tasks]
     if unknown or not tasks:
-        raise DataError(
+        raise ConfigError(
             f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; "
             f"got ranked = {list(tasks)}, target = {target!r}."
         )
@@ -284,7 +311,7 @@ def _relevant(held_out: Part, seen: Csr, item_counts: Int64) -> tuple[Csr, dict[
     return relevant, {name: int(rows.sum()) for name, rows in notes.items()}
 
 
-def _last_positives(train: Part, item_history_row: Int64, n_users: int) -> Int64:
+def _last_positives(train: Part, item_history_row: Int64, n_users: int, length: int) -> Int64:
     """Rows of the items of each user's last target positives, latest first, int64 ``(U + 1, H)``."""
     liked = np.flatnonzero(train.target > 0)
     order = liked[np.lexsort((-liked, -train.time[liked], train.users[liked]))]
@@ -293,8 +320,8 @@ def _last_positives(train: Part, item_history_row: Int64, n_users: int) -> Int64
     order = order[np.sort(first)]  # a repeated item counts once, at its last time
     users = train.users[order]
     place = np.arange(len(order)) - np.searchsorted(users, users)
-    kept = place < HISTORY_LENGTH
-    out = np.zeros((n_users + 1, min(int(place.max(initial=0)) + 1, HISTORY_LENGTH)), dtype=np.int64)
+    kept = place < length
+    out = np.zeros((n_users + 1, min(int(place.max(initial=0)) + 1, length)), dtype=np.int64)
     out[users[kept], place[kept]] = item_history_row[train.items[order[kept]]]
     return out
 

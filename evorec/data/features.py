@@ -140,6 +140,8 @@ def content_vectors(tables: Tables, item_ids: npt.NDArray[Any]) -> Float32:
     )
     parts = [_unit(_dense(rows[name]))[0] for name in tables.content]
     vectors, has_content = _unit(np.concatenate(parts, axis=1))
+    if not has_content.any():
+        return np.zeros((len(item_ids) + 1, 0), dtype=np.float32)
     mean, usable = _unit(vectors[has_content].mean(axis=0, keepdims=True))
     if not usable[0]:  # contents that cancel out: no direction is typical, so take the one that favours none
         mean = np.full_like(mean, 1 / np.sqrt(mean.shape[1]))

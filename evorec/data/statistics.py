@@ -148,7 +148,8 @@ def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item
         raise ConfigError(
             f"data.statistics: {key!r} must be made of user-side fields "
             f"{sorted(n for n, side in known.items() if side == 'user')} or of item-side fields "
-            f"{sorted(n for n, side in known.items() if side == 'item')}, joined by +."
+            f"{sorted(n for n, side in known.items() if side == 'item')}, joined by +; a feature that does not vary in "
+            "training, or never repeats, is left out."
         )
     return "item" if found == {"item"} else "user"
 

@@ -132,6 +132,9 @@ def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context
     frame = _with_id(where, _with_id(where, frame, Columns.USER), Columns.ITEM)
     _check_time(where, frame)
     _check_features(where, frame, context)
+    leaking = [feature.name for feature in context if feature.name in tasks]
+    if leaking:
+        raise DataError(f"{where}: context {leaking} is a task: a label is not known when a list is asked for.")
     labels = []
     for task in tasks:
         dtype = frame.schema[task]
@@ -174,7 +177,7 @@ def _checked_entities(
         raise DataError(
             f"{where}: column {id_column} must be {id_type} as in the interactions, got {frame.schema[id_column]}."
         )
-    repeated = frame[id_column].is_duplicated().arg_true()
+    repeated = (~frame[id_column].is_first_distinct()).arg_true()
     if len(repeated):
         row = repeated[0]
         raise DataError(f"{where}: column {id_column} must be unique, got {frame[id_column][row]!r} again (row {row}).")
@@ -183,6 +186,8 @@ def _checked_entities(
 
 
 def _check_columns(where: str, frame: pl.DataFrame, needed: tuple[str, ...]) -> None:
+    if not isinstance(frame, pl.DataFrame):
+        raise DataError(f"{where} must be a polars DataFrame, got {type(frame).__name__}; use pl.DataFrame(...).")
     missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise DataError(f"{where} lacks columns {missing}; it has {frame.columns}.")
@@ -194,7 +199,12 @@ def _with_id(where: str, frame: pl.DataFrame, column: str) -> pl.DataFrame:
         raise DataError(f"{where}: column {column} must hold integers or strings, got {dtype}.")
     _refuse_nulls(where, frame[column])
     if dtype.is_integer() and dtype != pl.Int64:
-        return frame.with_columns(pl.col(column).cast(pl.Int64))
+        try:
+            return frame.with_columns(pl.col(column).cast(pl.Int64))
+        except pl.exceptions.InvalidOperationError:
+            raise DataError(
+                f"{where}: column {column} must fit into Int64, got {frame[column].max()!r}; use strings."
+            ) from None
     return frame
 
 
@@ -213,8 +223,10 @@ def _check_features(where: str, frame: pl.DataFrame, features: tuple[Feature, ..
         dtype = frame.schema[feature.name]
         listed = isinstance(dtype, pl.List)
         numeric = dtype.is_numeric() or dtype == pl.Boolean
-        fits = {"categorical": not dtype.is_nested(), "numeric": numeric, "multi_hot": listed}[feature.kind]
-        if not fits:
+        fits = {"categorical": not dtype.is_nested(), "numeric": numeric, "multi_hot": listed}
+        if feature.kind not in fits:
+            raise DataError(f"{where}: feature {feature.name} must be one of {list(fits)}, got {feature.kind!r}.")
+        if not fits[feature.kind]:
             raise DataError(f"{where}: column {feature.name} is declared {feature.kind}, which {dtype} cannot be.")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -18,7 +19,7 @@ import torch
 
 from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.card import model_card
-from evorec.deploy.finalize import FINAL, final_weights
+from evorec.deploy.finalize import final_weights, read_final
 from evorec.errors import DataError, RunError
 from evorec.models.population import Bag, InputShape, stack_members
 from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
@@ -63,10 +64,10 @@ def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path
         weights = run.read_weights(member)
     else:
         fitted = Fitted(problem.tables, problem.config, fit="train+validation", seed=fitted.seed, at_most=None)
-    evaluation = next(e for e in run.members() if e.key == member)
+    evaluation = next(e for e in run.ledger.evaluations() if e.key == member)  # `member` has weights, so it is there
     spec = ModelSpec.from_genes(evaluation.spec)
     final_report = _final_entry(run, member) if fitted is not problem.fitted else None
-    partial = out.with_name(out.name + ".tmp")
+    partial = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _write_files(partial, fitted, spec, weights)
@@ -78,7 +79,7 @@ def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path
     return out
 
 
-def load_bundle(path: Path, *, device: str = "cpu") -> Recommender:
+def load_bundle(path: str | Path, *, device: str = "cpu") -> Recommender:
     """A recommender from a bundle.
 
     Args:
@@ -87,22 +88,50 @@ def load_bundle(path: Path, *, device: str = "cpu") -> Recommender:
     Raises:
         RunError: a file is missing, damaged or of another format.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    path = Path(path)
+    manifest = _read_manifest(path)
+    data = _read_files(path, manifest)
+    try:
+        ids = json.loads(data[IDS])
+        found = Recommender(manifest, load(data[WEIGHTS]), ids["users"], ids["items"], device=torch.device(device))
+        found.check()
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise RunError(f"bundle {path} contradicts itself ({error!r}); export it again") from None
+    return found
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        data = {name: (path / name).read_bytes() for name in manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is not a complete bundle: {error}; `evorec export` writes one") from None
+    except OSError as error:
+        raise RunError(f"{path} is no bundle: {error.filename}: {error.strerror}; `evorec export` writes one") from None
+    except ValueError as error:
+        raise RunError(f"{path / MANIFEST} is damaged: {error}; export the bundle again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise RunError(f"{path} is no bundle: {MANIFEST} lists no files; `evorec export` writes one")
     if manifest.get("format") != FORMAT:
         raise RunError(f"bundle {path} has format {manifest.get('format')}; this evorec reads format {FORMAT}")
-    for name, content in data.items():
-        if hashlib.sha256(content).hexdigest() != manifest["files"][name]:
-            raise RunError(f"{path / name} is damaged: its SHA-256 is not the manifest's; export the bundle again")
-    if not {WEIGHTS, IDS} <= set(data):
+    if not {WEIGHTS, IDS} <= set(manifest["files"]):
         raise RunError(f"bundle {path} lists no {WEIGHTS} or {IDS} in its manifest; export it again")
-    ids = json.loads(data[IDS])
-    return Recommender(manifest, load(data[WEIGHTS]), ids["users"], ids["items"], device=torch.device(device))
+    return manifest
+
+
+def _read_files(path: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Content of every listed file, checked; a manifest may name files of its own folder alone, and no links."""
+    data = {}
+    for name, sha256 in manifest["files"].items():
+        file = path / name
+        if Path(name).name != name or "\0" in name or file.is_symlink():
+            raise RunError(f"bundle {path} lists {name!r}, which is no plain file of its own folder; do not trust it")
+        if not file.is_file():
+            raise RunError(f"bundle {path} has lost {name}; export it again")
+        data[name] = file.read_bytes()
+        if hashlib.sha256(data[name]).hexdigest() != sha256:
+            raise RunError(f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again")
+    return data
 
 
 @final
@@ -146,6 +175,30 @@ class Recommender:
         )
         self._masked = Csr(arrays["masked.indptr"], arrays["masked.indices"])
 
+    def check(self) -> None:
+        """Whether ids, arrays and manifest fit together.
+
+        Raises:
+            ValueError: names what does not.
+        """
+        n_users, n_items, n_rows = len(self._user_places), len(self._items), self._population.table.shape[0]
+        for name in ("item.rows", "item.weights", "item.content", "item.statistics", "item.prior", *_USER_ARRAYS):
+            expected = n_items if name.startswith("item.") else n_users + 1
+            if len(self._arrays[name]) != expected:
+                raise ValueError(f"{name} has {len(self._arrays[name])} rows for {expected}")
+        for name in ("item.rows", "user.rows", "history.rows", "context.rows"):
+            rows = self._arrays[name]
+            if rows.size and not 0 <= rows.min() <= rows.max() < n_rows:
+                raise ValueError(f"{name} points outside of the {n_rows} embedding rows")
+        masked = self._arrays["masked.indices"]
+        if masked.size and not 0 <= masked.min() <= masked.max() < n_items:
+            raise ValueError(f"masked.indices points outside of the {n_items} items")
+        if len(self._arrays["masked.indptr"]) != n_users + 2:
+            raise ValueError(f"masked.indptr has {len(self._arrays['masked.indptr'])} places for {n_users} users")
+        for name in ("k", "candidates"):
+            if not isinstance(self.manifest[name], int) or self.manifest[name] < 1:
+                raise ValueError(f"{name} is {self.manifest[name]!r}")
+
     def knows(self, user: int | str) -> bool:
         """Whether the model was trained with this user; another one gets the list of an unknown user."""
         return self._place(user) < len(self._user_places)
@@ -163,6 +216,7 @@ class Recommender:
         k = int(self.manifest["k"]) if k is None else k
         if k < 1 or not users:
             raise DataError(f"recommend needs one or more users and k >= 1, got {len(users)} users and k = {k}.")
+        k = min(k, len(self._items))
         places = np.array([self._place(user) for user in users])
         masked = Csr.from_pairs(places[:0], places[:0], n_rows=len(places)) if seen else self._masked.select(places)
         rows = torch.tensor(places, device=self._device)
@@ -190,7 +244,7 @@ class Recommender:
         if user in self._user_places:
             return self._user_places[user]
         text = str(user)
-        as_number = int(text) if text.lstrip("-").isdigit() else text
+        as_number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text
         return self._user_places.get(as_number, self._user_places.get(text, unknown))
 
     def _tensor(self, name: str) -> torch.Tensor:
@@ -225,7 +279,7 @@ def _serving_arrays(fitted: Fitted, spec: ModelSpec) -> dict[str, np.ndarray]:
         "user.weights": dataset.user_weights.astype(real),
         "user.statistics": dataset.user_statistics.astype(real),
         "history.rows": dataset.history_rows,
-        "history.weights": history_weights(dataset.history_rows).astype(real),
+        "history.weights": history_weights(dataset.history_rows, dataset.history_recency).astype(real),
         "context.rows": dataset.context_mode[None, :],
         "masked.indptr": masked.indptr,
         "masked.indices": masked.indices,
@@ -267,8 +321,7 @@ def _manifest(
 
 
 def _final_entry(run: RunDirectory, member: str) -> Mapping[str, Any]:
-    report = json.loads((run.path / FINAL).read_text(encoding="utf-8"))
-    entries: list[dict[str, Any]] = report["picks"]
+    entries: list[dict[str, Any]] = read_final(run)["picks"]
     return next(entry for entry in entries if entry["member"] == member)
 
 

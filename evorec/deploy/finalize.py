@@ -127,6 +127,8 @@ def _check_same(run: RunDirectory, problem: RecProblem) -> None:
         raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
     if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
         raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
+    if lost := run.lost():
+        raise RunError(f"run {run.path} has lost {', '.join(lost)}; `evorec resume {run.path}` restores it")
     if not run.members():
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
 
@@ -148,27 +150,54 @@ def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | Non
     folder = run.path / FOLDER / member
     if not (run.path / FINAL).exists() or not folder.is_dir():
         return None
-    data = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(data).hexdigest() != (folder / "sha256").read_text().strip():
+    try:
+        data = (folder / WEIGHTS).read_bytes()
+        whole = hashlib.sha256(data).hexdigest() == (folder / "sha256").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        whole = False
+    if not whole:
         raise RunError(
-            f"{folder / WEIGHTS} is damaged; delete {run.path / FINAL} and `evorec finalize {run.path}` again"
+            f"{folder / WEIGHTS} is damaged or gone; delete {run.path / FINAL} and `evorec finalize {run.path}` again "
+            "with the same picks"
         )
     return dict(load(data))
+
+
+def read_final(run: RunDirectory) -> dict[str, Any]:
+    """The report that `finalize` wrote.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    path = run.path / FINAL
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        missing = [name for name in ("opened_at", "seeds", "picks", "baselines") if name not in report]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path} cannot be used: {error}; restore it from a copy") from None
+    if missing:
+        raise RunError(f"{path} is damaged: it has no {' and no '.join(missing)}; restore it from a copy")
+    return dict(report)
 
 
 def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:
     path = run.path / FINAL
     if not path.exists():
         return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    report = read_final(run)
     before = {entry["pick"]: entry["member"] for entry in report["picks"]}
     if before != dict(chosen) or len(report["seeds"]) != config.seeds:
         raise RunError(
-            f"the test of {run.path} was opened on {report['opened_at']} for the picks {before} with "
-            f"{len(report['seeds'])} seeds, now asked for {dict(chosen)} with {config.seeds}; choosing again after the "
-            "test would turn it into a second validation. Search again with another test period to choose anew."
+            f"the test of {run.path} was opened on {report['opened_at']} for {_asked(before, len(report['seeds']))}, "
+            f"now asked for {_asked(chosen, config.seeds)}; choosing again after the test would turn it into a second "
+            "validation. Search again with another test period to choose anew."
         )
     return report
+
+
+def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
+    seeds = "1 seed" if n_seeds == 1 else f"{n_seeds} seeds"
+    return f"{', '.join(f'{text} ({member[:8]})' for text, member in picks.items())} with {seeds}"
 
 
 def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:

@@ -90,7 +90,10 @@ def gini_diversity(lists: Ints, n_items: int) -> float:
     """
     counts = np.sort(_exposure(lists, n_items))
     if counts[-1] == 0:
-        raise DataError(f"gini_diversity needs a recommended item, all {len(lists)} lists are empty.")
+        raise DataError(
+            f"gini_diversity needs a recommended item, all {len(lists)} lists are empty: every user has met the whole "
+            'catalogue in training; bring more items, or set evaluation.mask = "positives".'
+        )
     weights = 2 * np.arange(1, n_items + 1) - n_items - 1
     return 1 - int(weights @ counts) / (n_items * int(counts.sum()))
 

@@ -26,7 +26,7 @@ def task_losses(logits: Tensor, labels: Tensor, labelled: Tensor, n_labelled: Te
     return (losses * labelled).sum(2) / n_labelled
 
 
-def sampled_softmax_loss(users: Tensor, items: Tensor, same_item: Tensor) -> Tensor:
+def sampled_softmax_loss(users: Tensor, items: Tensor, no_negative: Tensor) -> Tensor:
     """In-batch softmax over the batch's target positives, corrected for how often an item is drawn.
 
     The retrieval score is ``f(u, i) = <u, i> + log p(i)`` with p the item's share of training positives. In-batch
@@ -36,12 +36,13 @@ def sampled_softmax_loss(users: Tensor, items: Tensor, same_item: Tensor) -> Ten
     Args:
         users: ``[P, B, E]``, row b is the user of positive b.
         items: ``[P, B, E]``, row b is the item of positive b.
-        same_item: bool ``[B, B]``, true off the diagonal where column b' holds row b's item (accidental hits).
+        no_negative: bool ``[B, B]``, true off the diagonal where column b' holds an item that row b's user is known to
+            want, row b's own item included (accidental hits).
     Returns:
         ``[P]``.
     Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
     """
-    out: Tensor = _InBatchSoftmax.apply(users, items, same_item)  # type: ignore[no-untyped-call]
+    out: Tensor = _InBatchSoftmax.apply(users, items, no_negative)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -50,8 +51,8 @@ class _InBatchSoftmax(torch.autograd.Function):
     """One buffer ``[P, B, B]`` from scores to gradient: fresh memory of this size costs more than the arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, same_item: Tensor) -> Tensor:
-        scores = torch.bmm(users, items.transpose(1, 2)).masked_fill_(same_item, float("-inf"))
+    def forward(ctx: Any, users: Tensor, items: Tensor, no_negative: Tensor) -> Tensor:
+        scores = torch.bmm(users, items.transpose(1, 2)).masked_fill_(no_negative, float("-inf"))
         own = torch.diagonal(scores, dim1=1, dim2=2).clone()
         largest = scores.amax(2, keepdim=True)
         scores.sub_(largest).exp_()

@@ -16,6 +16,7 @@ from evorec.config import RunConfig
 from evorec.errors import ConfigError, RunError
 from evorec.ledger import Evaluation
 from evorec.objectives import Constraint, Direction, Objective, metric_info, resolve, to_matrices
+from evorec.report.tables import UNFINISHED
 from evorec.store import RunDirectory
 
 FINAL = "final.json"
@@ -124,28 +125,41 @@ def read_record(path: Path) -> RunRecord:
     """
     with RunDirectory.open(path, read_only=True) as run:
         if not (path / "problem.json").exists():
-            raise RunError(f"run {path} was stopped before its first evaluation; `evorec resume {path}` goes on.")
-        problem, summary = run.read_problem(), run.read_summary()
-        evaluations, archived = run.ledger.evaluations(), run.members()
-        objectives = tuple(Objective(**stored) for stored in problem["objectives"])
-        constraints = [Constraint(**stored) for stored in problem["constraints"]]
-        by_key = {evaluation.key: evaluation for evaluation in evaluations}
-        least = (summary or {}).get("least_infeasible", [])
-        return RunRecord(
-            path=path,
-            config=run.config,
-            state=summary["reason"] if summary else "not finished",
-            environment=run.manifest,
-            objectives=objectives,
-            evaluations=tuple(evaluations),
-            members=tuple(Member.of(evaluation) for evaluation in archived),
-            least_infeasible=tuple(Member.of(by_key[key]) for key in least),
-            baselines=problem["baselines"],
-            hypervolume=tuple(
-                summary["hypervolume_share"] if summary else _hypervolume(evaluations, objectives, constraints)
-            ),
-            final=_final(path),
-        )
+            why = "has lost its problem.json" if run.finished else "was stopped before its first evaluation"
+            raise RunError(f"run {path} {why}; `evorec resume {path}` goes on.")
+        try:
+            return _record(path, run)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"run {path} is damaged: a JSON file of it has another content than was written ({error!r}); restore "
+                "it from a copy, or delete the run"
+            ) from None
+
+
+def _record(path: Path, run: RunDirectory) -> RunRecord:
+    problem, summary = run.read_problem(), run.read_summary()
+    evaluations, archived = run.ledger.evaluations(), run.members()
+    if summary is not None:  # a member whose files were lost is a member all the same
+        archived = [evaluation for evaluation in evaluations if evaluation.key in summary["members"]]
+    objectives = tuple(Objective(**stored) for stored in problem["objectives"])
+    constraints = [Constraint(**stored) for stored in problem["constraints"]]
+    by_key = {evaluation.key: evaluation for evaluation in evaluations}
+    least = (summary or {}).get("least_infeasible", [])
+    return RunRecord(
+        path=path,
+        config=run.config,
+        state=summary["reason"] if summary else UNFINISHED,
+        environment=run.manifest,
+        objectives=objectives,
+        evaluations=tuple(evaluations),
+        members=tuple(Member.of(evaluation) for evaluation in archived),
+        least_infeasible=tuple(Member.of(by_key[key]) for key in least),
+        baselines=problem["baselines"],
+        hypervolume=tuple(
+            summary["hypervolume_share"] if summary else _hypervolume(evaluations, objectives, constraints)
+        ),
+        final=_final(path),
+    )
 
 
 def _hypervolume(
@@ -165,4 +179,9 @@ def _hypervolume(
 
 def _final(path: Path) -> dict[str, Any] | None:
     file = path / FINAL
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    if not file.exists():
+        return None
+    final: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if not {"seeds", "picks", "baselines"} <= set(final):
+        raise ValueError(f"{FINAL} lacks seeds, picks or baselines")
+    return final

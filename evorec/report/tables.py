@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evorec.report.record import Measure, RunRecord
 
 MISSING = "–"
+UNFINISHED = "not finished"
 SHORT = 8  # digits of a key where the whole one does not fit; commands take it as it is
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -138,7 +139,9 @@ def front_table(record: RunRecord, sort: str | None = None) -> Table:
         rows += [Row(near.key, _values(measures, near.metrics), "infeasible") for near in record.least_infeasible]
     rows += [Row(name, _values(measures, metrics), "baseline") for name, metrics in baselines]
     columns = tuple(Column(measure.key, measure.unit, measure.direction, measure.title) for measure in measures)
-    title = "Front on validation data" if members else "No member: the evaluations closest to the constraints"
+    title = "Front on validation data" if members else "No member"
+    if len(rows) > len(record.baselines) and not members:
+        title += ": the evaluations closest to the constraints"
     return Table(title, "member", columns, tuple(rows))
 
 
@@ -195,6 +198,8 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def verdict(record: RunRecord) -> str:
     """Whether, and how many, members beat popularity on recall and coverage, in plain words."""
+    if not record.members and record.state == UNFINISHED and not record.hypervolume:
+        return f"The first generation is not complete yet ({len(record.evaluations)} evaluations so far)."
     if not record.members:
         return "No candidate met every constraint, so the archive is empty."
     recall, coverage = record.resolve("recall@k"), record.resolve("catalogue_coverage@k")

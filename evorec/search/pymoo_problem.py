@@ -14,7 +14,9 @@ from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 
 
-def as_pymoo(problem: Problem, *, seed: int | None = None, executor: Executor | None = None, chunk: int = 8) -> EvorecProblem:
+def as_pymoo(
+    problem: Problem, *, seed: int | None = None, executor: Executor | None = None, chunk: int = 8
+) -> EvorecProblem:
     """A vectorised pymoo `Problem`: a generation at a time, each genome evaluated once.
 
     ``X`` is snapped before it is evaluated, so algorithms for real numbers work as they are; read a result with

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evorec.config import TrainConfig
-from evorec.data.dataset import Dataset
+from evorec.data.dataset import Dataset, Part
 from evorec.models.population import Bag, InputShape
 from evorec.seeds import generator
 from evorec.training.cost import StepWork
@@ -54,6 +54,7 @@ class DeviceData:
         def ints(array: np.ndarray) -> Tensor:
             return torch.tensor(array, dtype=torch.long, device=device)
 
+        weights = history_weights(dataset.history_rows, dataset.history_recency)
         content = real(dataset.item_content) if dataset.item_content.shape[1] else None
         shape = InputShape(
             n_rows=dataset.n_rows,
@@ -65,7 +66,7 @@ class DeviceData:
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
             items=Bag(ints(dataset.item_rows), real(dataset.item_weights), content),
-            history=Bag(ints(dataset.history_rows), real(history_weights(dataset.history_rows))),
+            history=Bag(ints(dataset.history_rows), real(weights)),
             user_statistics=real(dataset.user_statistics),
             item_statistics=real(dataset.item_statistics),
             shape=shape,
@@ -86,12 +87,12 @@ class Step:
     Attributes:
         rows: ``[n]`` unique embedding rows.
         users, items, contexts: bags whose rows point into `rows`; one entry per unique entity.
-        history: ``[Br]`` bags of the positives' users, each without the positive's own item.
+        history: ``[Br]`` bags of the positives' users: the positives before it, or all without the item itself.
         user_of, item_of: ``[B + Br]`` positions in `users` and `items`.
         context_of: ``[B]``.
         statistics: ``[B, n_dense]``.
         labels, labelled: ``[T, B]``; n_labelled: ``[T]``.
-        same_item: bool ``[Br, Br]``.
+        no_negative: bool ``[Br, Br]``, true off the diagonal where column b' holds a training positive of row b's user.
         n_history_rows: how many of `rows` belong to histories alone.
     """
 
@@ -107,13 +108,44 @@ class Step:
     labels: Tensor
     labelled: Tensor
     n_labelled: Tensor
-    same_item: Tensor
+    no_negative: Tensor
     n_history_rows: int
 
     @property
     def batch_size(self) -> int:
         """B, rows of the ranker's batch."""
         return int(self.labels.shape[1])
+
+
+@final
+@dataclass(frozen=True)
+class PositiveOrder:
+    """Target positives in the order of their users and times; equal times stand in file order.
+
+    Attributes:
+        rows: ``(M,)`` row numbers, in that order.
+        place: ``(N,)`` place of a row in `rows`.
+        first: ``(M,)`` place of the same user's first positive.
+    """
+
+    rows: Ints
+    place: Ints
+    first: Ints
+
+    @classmethod
+    def of(cls, part: Part, positives: Ints) -> PositiveOrder:
+        """Of the rows `positives` of a part."""
+        rows = positives[np.lexsort((positives, part.time[positives], part.users[positives]))]
+        place = np.zeros(part.n_rows, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        users = part.users[rows]
+        return cls(rows, place, np.searchsorted(users, users))
+
+    def before(self, positives: Ints, length: int) -> Ints:
+        """Rows of the `length` positives before each of the given ones, latest first, -1 = none; ``(m, length)``."""
+        place = self.place[positives][:, None]
+        at = place - 1 - np.arange(length)
+        return np.where(at >= self.first[place], self.rows[at], -1)
 
 
 @final
@@ -132,7 +164,9 @@ class BatchPlan:
         self._data = data
         self._arrays = (dataset.user_rows, dataset.item_rows)
         self._history, self._history_row = dataset.history_rows, dataset.item_history_row
+        self._recency, self._known = dataset.history_recency, dataset.history
         positives = np.flatnonzero(self._part.target > 0)
+        self._order = PositiveOrder.of(self._part, positives) if config.next_item else None
         self.batch_size = min(config.batch_size, len(self._part.users))
         self.retrieval_batch = min(config.retrieval_batch, len(positives))
         self._batches = list(_batches(np.arange(len(self._part.users)), self.batch_size, config.steps, seed, "batches"))
@@ -174,7 +208,11 @@ class BatchPlan:
         items, item_of = np.unique(part.items[both], return_inverse=True)
         contexts, context_of = np.unique(part.context[batch], axis=0, return_inverse=True)
         user_rows, item_rows = (array[ids] for array, ids in zip(self._arrays, (users, items), strict=True))
-        history = self._history[part.users[positives]]
+        if self._order is None:
+            history = self._history[part.users[positives]]
+        else:
+            before = self._order.before(positives, self._history.shape[1])
+            history = self._history_row[np.where(before < 0, -1, part.items[before])]
         history = np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
         present = np.zeros(data.shape.n_rows, dtype=bool)
         for rows in (user_rows, item_rows, contexts, history):
@@ -182,8 +220,6 @@ class BatchPlan:
         position = np.cumsum(present) - 1
         labels = part.labels[batch].T
         labelled = ~np.isnan(labels)
-        their_items = part.items[positives]
-        same = (their_items[:, None] == their_items) & ~np.eye(len(positives), dtype=bool)
         user_index, item_index = self._ints(users), self._ints(items)
         content = None if data.items.content is None else data.items.content[item_index]
         return Step(
@@ -191,7 +227,7 @@ class BatchPlan:
             users=Bag(self._ints(position[user_rows]), data.users.weights[user_index]),
             items=Bag(self._ints(position[item_rows]), data.items.weights[item_index], content),
             contexts=data.context_bag(self._ints(position[contexts])),
-            history=Bag(self._ints(position[history]), self._reals(history_weights(history))),
+            history=Bag(self._ints(position[history]), self._reals(history_weights(history, self._recency))),
             user_of=self._ints(user_of),
             item_of=self._ints(item_of),
             context_of=self._ints(context_of.reshape(-1)),
@@ -199,9 +235,22 @@ class BatchPlan:
             labels=self._reals(np.nan_to_num(labels, nan=0.0)),
             labelled=self._reals(labelled),
             n_labelled=self._reals(np.maximum(labelled.sum(1), 1)),
-            same_item=torch.from_numpy(same).to(data.device),
+            no_negative=torch.from_numpy(self._positive_pairs(positives)).to(data.device),
             n_history_rows=int(np.count_nonzero(np.unique(history))),
         )
+
+    def _positive_pairs(self, positives: Ints) -> np.ndarray:
+        """Whether column b' holds a training positive of row b's user, off the diagonal; bool ``(Br, Br)``."""
+        items, column = np.unique(self._part.items[positives], return_inverse=True)
+        place = np.full(len(self._history_row), -1)
+        place[items] = np.arange(len(items))
+        own = self._known.select(self._part.users[positives])
+        row, at = np.repeat(np.arange(len(positives)), own.counts()), place[own.indices]
+        pairs = np.zeros((len(positives), len(items)), dtype=bool)
+        pairs[row[at >= 0], at[at >= 0]] = True
+        out = pairs[:, column]
+        np.fill_diagonal(out, False)
+        return out
 
     def _ints(self, array: Ints) -> Tensor:
         return torch.tensor(array, dtype=torch.long, device=self._data.device)
@@ -221,16 +270,17 @@ def _batches(pool: Ints, size: int, steps: int, seed: int, purpose: str) -> Iter
         at += size
 
 
-def history_weights(rows: Ints) -> np.ndarray:
-    """Weights of history bags: ``1 / sqrt(n + 1)`` for each of the n items, 0 for padding (row 0).
+def history_weights(rows: Ints, recency: float = 0.0) -> np.ndarray:
+    """Weights of history bags: ``w_j / sqrt(sum of w + 1)`` with ``w_j = (1 + j) ** -recency``, 0 for padding (row 0).
 
     Between a sum, which lets long histories shout, and a mean, which forgets how sure they are.
 
     Args:
-        rows: int64 ``(m, H)``.
+        rows: int64 ``(m, H)``, latest first: column j is j places back.
+        recency: 0 = all items weigh alike.
     Example:
         >>> history_weights(np.array([[5, 0, 6, 7]]))
         array([[0.5, 0. , 0.5, 0.5]])
     """
-    real = rows > 0
+    real = (rows > 0) * np.arange(1.0, rows.shape[1] + 1) ** -recency
     return np.asarray(real / np.sqrt(real.sum(1, keepdims=True) + 1))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evorec.errors import ConfigError
 from evorec.models.losses import sampled_softmax_loss, task_losses
 from evorec.models.population import Population, fresh_population
 from evorec.models.spec import ModelSpec
@@ -36,7 +37,11 @@ def resolve_device(name: str) -> torch.device:
     """``auto`` is the first CUDA device where there is one, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    n_gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        raise ConfigError(f"run.device is {name}, and torch {torch.__version__} sees {n_gpus} CUDA devices; use auto.")
+    return device
 
 
 def train(
@@ -136,5 +141,5 @@ def _losses(
     logits = population.rank_logits(users[:, :b], items[:, :b], contexts, step.statistics, uniforms)
     per_task = task_losses(logits, step.labels, step.labelled, step.n_labelled)
     asking = population.retrieval_users(users[:, b:], population.entity_vectors(values, step.history))
-    retrieval = sampled_softmax_loss(asking, population.retrieval_items(items[:, b:]), step.same_item)
+    retrieval = sampled_softmax_loss(asking, population.retrieval_items(items[:, b:]), step.no_negative)
     return (per_task * weights.task).sum(1) + weights.retrieval * retrieval

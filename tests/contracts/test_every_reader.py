@@ -8,7 +8,7 @@ import pytest
 
 from evorec.config import DataConfig
 from evorec.data.readers import FILE_READERS, read
-from evorec.errors import DataError
+from evorec.errors import ConfigError, DataError
 
 every_reader = pytest.mark.parametrize("name", FILE_READERS)
 
@@ -21,7 +21,7 @@ def test_a_missing_folder_is_refused_with_what_to_set(name: str) -> None:
 
 @every_reader
 def test_no_path_at_all_is_refused_with_the_key(name: str) -> None:
-    with pytest.raises(DataError, match=rf"data\.path is missing: reader '{name}' needs the folder"):
+    with pytest.raises(ConfigError, match=rf"data\.path is missing: reader '{name}' needs the folder"):
         read(DataConfig(reader=name))
 
 

@@ -54,7 +54,7 @@ def test_a_bad_log_is_refused_with_table_column_and_value(frame: pl.DataFrame, m
         ({"context": (Feature("click", "numeric"),) * 2}, "declared twice"),
         ({"user_features": (Feature("age", "numeric"),)}, "table users of t is missing, but features .'age'. are"),
         ({"content": ("genres",)}, "table items of t is missing, but content"),
-        ({"users": pl.DataFrame({Columns.USER: [1, 1]})}, "user_id must be unique, got 1 again .row 0"),
+        ({"users": pl.DataFrame({Columns.USER: [1, 1]})}, "user_id must be unique, got 1 again .row 1"),
         ({"users": pl.DataFrame({Columns.USER: ["1"]})}, "user_id must be Int64 as in the interactions, got String"),
         ({"items": pl.DataFrame({"video": [1]})}, r"table items of t lacks columns \['item_id'\]; it has \['video'\]"),
         ({"items": pl.DataFrame({Columns.ITEM: [1], "v": [3]}), "content": ("v",)}, "content v must be a categorical"),

@@ -228,7 +228,7 @@ def test_the_hash_follows_tables_rows_and_choices(small: Tables, encoded: Datase
     ],
 )
 def test_unknown_tasks_are_refused(small: Tables, tasks: tuple[str, ...], target: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(ConfigError, match=message):
         encode(small, BY_POSITION, tasks=tasks, target=target, fit="train")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evorec.config import DataConfig, SimulatorConfig
 from evorec.data.readers import DATA_VARIABLE, FILE_READERS, read, resolve_path
-from evorec.errors import DataError
+from evorec.errors import ConfigError, DataError
 
 
 def test_the_simulator_needs_no_path() -> None:
@@ -15,13 +15,13 @@ def test_the_simulator_needs_no_path() -> None:
 
 
 def test_an_unknown_reader_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"must be one of .*'simulator', 'kuairand', 'movielens'.*, got 'netflix'"):
+    with pytest.raises(ConfigError, match=r"must be one of .*'simulator', 'kuairand', 'movielens'.*, got 'netflix'"):
         read(DataConfig(reader="netflix"))
 
 
 @pytest.mark.parametrize("reader", list(FILE_READERS))
 def test_every_file_reader_asks_for_a_path(reader: str) -> None:
-    with pytest.raises(DataError, match=f"data.path is missing: reader '{reader}'"):
+    with pytest.raises(ConfigError, match=f"data.path is missing: reader '{reader}'"):
         read(DataConfig(reader=reader))
 
 

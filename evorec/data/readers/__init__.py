@@ -11,7 +11,7 @@ from evorec.config import DataConfig
 from evorec.data.readers import kuairand, movielens
 from evorec.data.simulate import simulate
 from evorec.data.tables import Tables
-from evorec.errors import DataError
+from evorec.errors import ConfigError, DataError
 
 DATA_VARIABLE: Final = "EVOREC_DATA"
 """Environment variable with the folder of data sets; without it ``../shared/data`` beside the checkout."""
@@ -28,15 +28,19 @@ def read(config: DataConfig, *, base: Path | None = None) -> Tables:
         config: reader and path, or the simulator's settings.
         base: folder of the configuration file.
     Raises:
-        DataError: an unknown reader, a path that is missing, or a file that cannot be used.
+        ConfigError: an unknown reader, or no path.
+        DataError: a path that does not exist, or a file that cannot be used.
     """
     if config.reader == SIMULATOR:
         return simulate(config.simulator)
     if config.reader not in FILE_READERS:
-        raise DataError(f"data.reader must be one of {[SIMULATOR, *FILE_READERS]}, got {config.reader!r}.")
+        raise ConfigError(f"data.reader must be one of {[SIMULATOR, *FILE_READERS]}, got {config.reader!r}.")
     if config.path is None:
-        raise DataError(f"data.path is missing: reader {config.reader!r} needs the folder of the data set.")
-    return FILE_READERS[config.reader](resolve_path(config.path, base))
+        raise ConfigError(f"data.path is missing: reader {config.reader!r} needs the folder of the data set.")
+    folder = resolve_path(config.path, base)
+    if not folder.is_dir():
+        raise DataError(f"data.path must be the folder of the data set, and {folder} is a file; name {folder.parent}.")
+    return FILE_READERS[config.reader](folder)
 
 
 def resolve_path(path: str, base: Path | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +30,12 @@ def read_csv(path: Path, schema: Schema) -> pl.DataFrame:
         DataError: the file is missing or empty, lacks a column, or a value does not have its column's type.
     """
     content = _content(path).removeprefix(b"\xef\xbb\xbf")
-    header = content.split(b"\n", 1)[0].decode(errors="replace").strip()
-    found = next(csv.reader([header]), [])
+    _check_text(path, content)
+    header = content.split(b"\n", 1)[0].decode().strip()
+    found = next(csv.reader([header.replace("\r", " ")]), [])
     missing = [column for column in schema if column not in found]
     if missing:
-        raise DataError(f"{path}, line 1 must name the columns {missing}; it has {found}.")
+        raise DataError(f"{path}, line 1 must name the columns {missing}; it has {header[:200]!r}.")
     return _parsed(path, content, schema, separator=",", quote='"', lines_before=0)
 
 
@@ -62,6 +63,16 @@ def read_rows(path: Path, schema: Schema, *, separator: str, encoding: str) -> p
     return _parsed(path, content, schema, separator=single, quote=None, lines_before=1)
 
 
+def _check_text(path: Path, content: bytes) -> None:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise DataError(
+            f"{path}, line {line} must be UTF-8 text, got the byte 0x{content[error.start]:02x}; convert the file."
+        ) from None
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -79,7 +90,7 @@ def _parsed(
         )
     except ComputeError as error:
         text = content.decode(errors="replace")
-        problem = _first_problem(text, schema, separator, quote, lines_before) or str(error).split("\n", 1)[0]
+        problem = _first_problem(text, schema, separator, quote, lines_before) or f": {str(error).splitlines()[0]}"
         raise DataError(f"{path}{problem}") from None
     if frame.is_empty():
         raise DataError(f"{path} has no rows; expected the columns {list(schema)} and at least one row.")
@@ -105,7 +116,18 @@ def _first_problem(text: str, schema: Schema, separator: str, quote: str | None,
     return None
 
 
-_PARSERS: Final = {pl.Int64: int, pl.Float64: float, pl.String: str}
+def _int64(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+_PARSERS: Final[Mapping[type[pl.DataType], Callable[[str], object]]] = {
+    pl.Int64: _int64,
+    pl.Float64: float,
+    pl.String: str,
+}
 
 
 def require_values(path: Path, frame: pl.DataFrame, columns: Sequence[str], *, first_line: int) -> None:

@@ -11,6 +11,8 @@ from evorec.data.readers.delimited import Schema, read_csv, read_rows, require_v
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import DataError
 
+STARS: Final = (0.5, 5.0)
+"""The lowest and the highest rating of all formats."""
 LIKED_FROM: Final = 4.0
 """Stars; the usual threshold of a positive rating."""
 LOVED_FROM: Final = 5.0
@@ -52,6 +54,7 @@ def read(folder: Path) -> Tables:
 def _latest(folder: Path) -> Tables:
     ratings = read_csv(folder / "ratings.csv", RATING)
     require_values(folder / "ratings.csv", ratings, list(RATING), first_line=2)
+    _check_stars(folder / "ratings.csv", ratings, first_line=2)
     path = folder / "movies.csv"
     movies = read_csv(path, {"movieId": pl.Int64, "title": pl.String, "genres": pl.String})
     require_values(path, movies, ["movieId"], first_line=2)
@@ -59,7 +62,7 @@ def _latest(folder: Path) -> Tables:
 
 
 def _100k(folder: Path) -> Tables:
-    ratings = _rows(folder / "u.data", RATING, "\t")
+    ratings = _check_stars(folder / "u.data", _rows(folder / "u.data", RATING, "\t"), first_line=1)
     head: Schema = dict.fromkeys(("title", "release", "video_release", "url"), pl.String)
     movies = _rows(folder / "u.item", {"movieId": pl.Int64, **head, **dict.fromkeys(GENRES_100K, pl.Int64)}, "|")
     genres = pl.concat_list(pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in GENRES_100K)
@@ -69,7 +72,7 @@ def _100k(folder: Path) -> Tables:
 
 
 def _1m(folder: Path) -> Tables:
-    ratings = _rows(folder / "ratings.dat", RATING, "::")
+    ratings = _check_stars(folder / "ratings.dat", _rows(folder / "ratings.dat", RATING, "::"), first_line=1)
     movies = _rows(folder / "movies.dat", {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}, "::")
     user: Schema = {"userId": pl.Int64, "gender": pl.String, "age": pl.Int64, "occupation": pl.String}
     users = _rows(folder / "users.dat", user, "::") if (folder / "users.dat").is_file() else None
@@ -81,6 +84,18 @@ def _rows(path: Path, schema: Schema, separator: str) -> pl.DataFrame:
     keys = [column for column, dtype in schema.items() if column in RATING]
     require_values(path, frame, keys, first_line=1)
     return frame
+
+
+def _check_stars(path: Path, ratings: pl.DataFrame, *, first_line: int) -> pl.DataFrame:
+    """Refuse what is no number of stars: NaN, above all, would count as loved."""
+    wrong = (~ratings["rating"].is_between(*STARS)).arg_true()
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{path}, line {first_line + row}, column rating must be in {STARS[0]}..{STARS[1]} stars, "
+            f"got {ratings['rating'][row]}."
+        )
+    return ratings
 
 
 def _with_genres(movies: pl.DataFrame) -> pl.DataFrame:

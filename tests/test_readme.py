@@ -1,0 +1,68 @@
+"""The README is run: its Python blocks, its commands and its problem in 40 lines, from search to recommendation."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from evorec.cli import main
+from evorec.cli.app import app
+from evorec.cli.problems import known_problems
+from evorec.config import merge
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+FEED, SHOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TINY_FEED = {
+    "data": {"simulator": {"n_users": 80, "n_items": 60, "n_interactions": 3000}},
+    "training": {"steps": 2, "batch_size": 64, "retrieval_batch": 16},
+}
+FEW = ("training.steps=20", "search.population=4", "constraints=[]", "finalize.seeds=1", "finalize.picks=['knee']")
+
+
+def test_the_problem_in_40_lines_has_40_lines() -> None:
+    assert "Add a problem in 40 lines" in README
+    assert len([line for line in SHOP.splitlines() if line.strip()]) <= 40
+
+
+def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "shop-1.0.dist-info"
+    info.mkdir()
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[evorec.problems]\nshop = shop:build\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["problems", "shop"]) == 0
+    assert "will a visitor click an offer" in capsys.readouterr().out
+    assert main(["search", "--problem", "shop", "-q", *(part for text in FEW for part in ("--set", text))]) == 0
+    (run,) = map(str, (tmp_path / "runs").iterdir())
+    for command in (["front", run], ["finalize", run], ["report", run], ["export", run, "knee", "--out", "bundle"]):
+        assert main([*command, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["recommend", "bundle", "--user", "7", "-k", "3", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["7"]) == 3
+    sys.modules.pop("shop", None)
+
+
+def test_the_pymoo_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from problems import feed
+
+    monkeypatch.setattr(feed, "DEFAULTS", merge(feed.DEFAULTS, TINY_FEED))
+    whole, smaller = 'NSGA2(pop_size=24), ("n_gen", 8)', 'NSGA2(pop_size=6), ("n_gen", 2)'
+    assert whole in FEED
+    found: dict[str, object] = {}
+    exec(FEED.replace(whole, smaller), found)  # as a reader pastes it, but for the size
+    assert found["result"].pop.get("F").shape == (6, 4)  # type: ignore[attr-defined]
+
+
+def test_every_command_and_problem_in_the_readme_exists() -> None:
+    commands = {info.callback.__name__ for info in app.registered_commands if info.callback}
+    names = {info.name or "" for info in app.registered_commands} | commands
+    blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
+    used = set(re.findall(r"\$ evorec (\w+)", blocks)) | set(re.findall(r"`evorec (\w+)", README))
+    assert used <= {name.removeprefix("_") for name in names}
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) <= set(known_problems())
