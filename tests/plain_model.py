@@ -156,8 +156,10 @@ def loss_of(model, batch, positives, seed, step):
     users, items = part.users[positives], part.items[positives]
     lists = history_lists(data, users, items)
     scores = model.retrieval(model.users(users), model.histories(lists), model.items(items))
-    same = torch.tensor(items[:, None] == items[None, :]) & ~torch.eye(len(items), dtype=torch.bool)
-    scores = scores.masked_fill(same, -np.inf)
+    liked = part.target > 0
+    wanted = set(zip(part.users[liked].tolist(), part.items[liked].tolist(), strict=True))
+    known = [[a != b and (users[a], items[b]) in wanted for b in range(len(items))] for a in range(len(items))]
+    scores = scores.masked_fill(torch.tensor(known), -np.inf)
     loss = loss + spec.retrieval_weight * nn.functional.cross_entropy(scores, torch.arange(len(items)))
     read = [data.user_rows[part.users[batch]], data.user_rows[users], data.item_rows[part.items[batch]]]
     read += [data.item_rows[items], part.context[batch], *lists]

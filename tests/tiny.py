@@ -48,9 +48,15 @@ def device_data(data, *, layers=2, dtype=torch.float32):
     return DeviceData.of(data, n_layers=layers, device=torch.device("cpu"), dtype=dtype)
 
 
-def plan_of(data, on_device, *, steps=4, batch=37, positives=29):
+def plan_of(data, on_device, *, steps=4, batch=37, positives=29, next_item=False):
     """Odd batch sizes by default: the remainders of vectorised kernels are then in use."""
-    config = TrainConfig(steps=steps, batch_size=batch, retrieval_batch=positives, layers=on_device.shape.n_layers)
+    config = TrainConfig(
+        steps=steps,
+        batch_size=batch,
+        retrieval_batch=positives,
+        layers=on_device.shape.n_layers,
+        next_item=next_item,
+    )
     return BatchPlan(data, config, seed=SEED, data=on_device)
 
 

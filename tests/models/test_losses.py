@@ -14,9 +14,9 @@ def doubles(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def softmax_loss(scores, same_item):
+def softmax_loss(scores, no_negative):
     """The loss of given scores ``[P, B, B]``: unit items pick the users' components."""
-    return sampled_softmax_loss(scores, torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype), same_item)
+    return sampled_softmax_loss(scores, torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype), no_negative)
 
 
 def test_cross_entropy_of_undecided_logits_is_log_two():

@@ -11,6 +11,7 @@ from tiny import SEED, dataset, device_data, plan_of, with_missing_labels
 from evorec.config import TrainConfig
 from evorec.training.plan import BatchPlan, history_weights
 
+ROUNDING = 1e-6  # float32 weights
 BATCH, POSITIVES, STEPS = 37, 29, 70  # more than one epoch of rows and of positives
 
 
@@ -126,12 +127,43 @@ def test_a_task_without_a_label_in_the_batch_divides_by_one():
     assert plan.step(0).n_labelled.tolist() == [BATCH, BATCH, 1]
 
 
-def test_accidental_hits_are_the_other_columns_of_the_same_item():
+def test_what_a_user_is_known_to_want_is_no_negative():
     data, plan = built(steps=3)
+    part, liked = data.train, data.train.target > 0
+    wanted = set(zip(part.users[liked].tolist(), part.items[liked].tolist(), strict=True))
+    found = 0
     for index, positives in enumerate(batches(data)[1][:3]):
-        items = data.train.items[positives]
-        expected = [[a != b and items[a] == items[b] for b in range(POSITIVES)] for a in range(POSITIVES)]
-        assert plan.step(index).same_item.tolist() == expected
+        users, items = part.users[positives], part.items[positives]
+        expected = [[a != b and (users[a], items[b]) in wanted for b in range(POSITIVES)] for a in range(POSITIVES)]
+        assert plan.step(index).no_negative.tolist() == expected
+        found += np.sum(expected)
+    assert found > 0
+
+
+def test_a_next_item_is_learned_from_the_positives_before_it():
+    data, plan = built(next_item=True)
+    part, length = data.train, data.history_rows.shape[1]
+    several = 0
+    for index, positives in enumerate(batches(data)[1][:20]):
+        step = plan.step(index)
+        histories = global_rows(step, step.history.rows)
+        for history, weights, row in zip(histories, step.history.weights.numpy(), positives, strict=True):
+            same_user = np.flatnonzero((part.target > 0) & (part.users == part.users[row]))
+            order = sorted(same_user.tolist(), key=lambda r: (part.time[r], r))
+            before = order[: order.index(row)][::-1][:length]
+            own = data.item_history_row[part.items[row]]
+            rows = [data.item_history_row[part.items[r]] for r in before]
+            expected = [0 if r == own else r for r in rows] + [0] * (length - len(rows))
+            assert history.tolist() == expected
+            np.testing.assert_array_equal(weights > 0, np.array(expected) > 0)
+            several += len(before) > 1
+    assert several > 0
+
+
+def test_a_recent_item_weighs_more():
+    found = history_weights(np.array([[5, 0, 6, 7]]), recency=1.0)
+    total = (1 + 1 / 3 + 1 / 4 + 1) ** 0.5  # the padding's 1/2 does not count
+    np.testing.assert_allclose(found, [[1 / total, 0.0, (1 / 3) / total, (1 / 4) / total]], rtol=ROUNDING)
 
 
 def assert_same(one, other):
@@ -188,7 +220,7 @@ def test_two_threads_build_the_same_steps():
 def test_a_batch_is_never_larger_than_the_data():
     data, plan = built(steps=2, batch=10_000, positives=8000)
     assert plan.step(1).batch_size == plan.work().batch == data.train.n_rows
-    assert plan.step(1).same_item.shape[0] == plan.work().positives == int((data.train.target > 0).sum())
+    assert plan.step(1).no_negative.shape[0] == plan.work().positives == int((data.train.target > 0).sum())
 
 
 def test_the_work_of_a_step_is_the_average_of_its_sizes():
