@@ -41,12 +41,14 @@ def test_a_genome_is_evaluated_once_in_a_whole_run():
     assert len(keys) == len(set(keys))
 
 
-def test_a_failed_candidate_is_finite_and_infeasible():
+def test_a_failed_candidate_is_finite_and_infeasible_and_its_cause_is_logged(caplog):
     problem = Analytic(fault=lambda spec: "nan" if spec["effort"] > 0.5 else None)
     X = np.vstack([problem.space.encode({"effort": effort, **BEST}) for effort in (0.25, 0.75)])
     F, G = as_pymoo(problem).evaluate(X, return_values_of=["F", "G"])
     assert np.isfinite(F).all()
     assert (G <= 0).all(axis=1).tolist() == [True, False]
+    (record,) = caplog.records
+    assert "failed: metric" in record.getMessage()
 
 
 @pytest.mark.parametrize(
