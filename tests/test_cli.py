@@ -305,6 +305,9 @@ def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:
     key = record.members[0].key
     assert find_member(record, key[:12]) == key
     assert find_member(record, "knee") in {member.key for member in record.members}
+    other = max(member.key for member in record.members)
+    finalized = replace(record, final={"picks": [{"pick": "knee", "member": other}]})
+    assert find_member(finalized, "knee") == other
     with pytest.raises(ConfigError, match=r"begins .* members"):
         find_member(record, "")
     with pytest.raises(ConfigError, match=r"'zzz' is no member .* and no pick"):

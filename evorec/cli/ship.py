@@ -75,6 +75,8 @@ def export(
 def find_member(record: RunRecord, text: str) -> str:
     """The member that a person means.
 
+    A pick that was finalized means the member it chose then, on all validation users; the search saw a sample.
+
     Args:
         record: the run.
         text: a key, the unambiguous start of one, or a pick (`evorec.archive.decide.pick`).
@@ -89,6 +91,9 @@ def find_member(record: RunRecord, text: str) -> str:
         return begun[0]
     if begun:
         raise ConfigError(f"{text!r} begins {len(begun)} members: {', '.join(begun)}; write more of it.")
+    finalized = {entry["pick"]: str(entry["member"]) for entry in (record.final or {}).get("picks", ())}
+    if text in finalized:
+        return finalized[text]
     try:
         return pick(text, members, record.objectives, record.config.evaluation.k)
     except ConfigError as error:

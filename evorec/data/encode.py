@@ -70,19 +70,14 @@ def encode(
     train, held_out = encoder.part(log, first_row=0), encoder.part(held, first_row=log.height)
     context_mode = _most_frequent(train.context)
     sides = Sides(encoder.by_user, encoder.by_item, encoder.by_row.fields, context_mode)
-    known = fit_statistics(
-        [history(key, sides, train, held_out) for key in statistics],
-        _days(log),
-        train.labels,
-        tasks,
-        n_users=encoder.users.n,
-        n_items=encoder.items.n,
-    )
+    histories = [history(key, sides, train, held_out) for key in statistics]
+    n_users, n_items = encoder.users.n, encoder.items.n
+    known = fit_statistics(histories, _days(log), train.labels, tasks, n_users=n_users, n_items=n_items)
     choices = [list(tasks), target, fit, list(statistics), history_length, history_recency]
     sha256 = _hash(tables, rows, held_rows, " ".join(str(choice) for choice in choices))
-    cold_users = held[Columns.USER].filter(pl.Series(held_out.users == encoder.users.n))
+    cold_users = held[Columns.USER].filter(pl.Series(held_out.users == n_users))
     notes = {"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields}
-    last = _last_positives(train, encoder.item_history_row, encoder.users.n, history_length)
+    last = _last_positives(train, encoder.item_history_row, n_users, history_length)
     return encoder.dataset(
         train,
         held_out,

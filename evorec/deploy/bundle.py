@@ -71,7 +71,8 @@ def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _write_files(partial, fitted, spec, weights)
-    manifest = _manifest(problem, fitted, member, evaluation.spec, dict(evaluation.metrics or {}), final_report)
+    validation = final_report["validation"] if final_report else evaluation.metrics or {}  # of all users, of a sample
+    manifest = _manifest(problem, fitted, member, evaluation.spec, validation, final_report)
     write_atomic(partial / CARD, model_card(manifest).encode())
     manifest["files"] = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
     write_json(partial / MANIFEST, manifest)
@@ -214,7 +215,7 @@ class Recommender:
             DataError: no user, or ``k < 1``.
         """
         k = int(self.manifest["k"]) if k is None else k
-        if k < 1 or not users:
+        if k < 1 or len(users) == 0:
             raise DataError(f"recommend needs one or more users and k >= 1, got {len(users)} users and k = {k}.")
         k = min(k, len(self._items))
         places = np.array([self._place(user) for user in users])

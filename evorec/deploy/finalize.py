@@ -142,14 +142,16 @@ def _by_shape(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
 def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | None:
     """Weights of a finalized member, or ``None`` when it was not finalized.
 
+    The report decides: a folder without an entry in it was left by a finalize that was stopped before the test.
+
     Raises:
         RunError: the file is not what was written.
     """
     from safetensors.numpy import load
 
-    folder = run.path / FOLDER / member
-    if not (run.path / FINAL).exists() or not folder.is_dir():
+    if not (run.path / FINAL).exists() or member not in {entry["member"] for entry in read_final(run)["picks"]}:
         return None
+    folder = run.path / FOLDER / member
     try:
         data = (folder / WEIGHTS).read_bytes()
         whole = hashlib.sha256(data).hexdigest() == (folder / "sha256").read_text(encoding="utf-8").strip()

@@ -1,0 +1,367 @@
+"""The final training: chosen on validation, trained again, tested once."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from feed_run import alone, config, final_fit, positives, recalls, recommended, searched, task_aucs
+
+from evorec.config import FinalizeConfig
+from evorec.data.encode import encode
+from evorec.data.simulate import simulate
+from evorec.data.splits import split
+from evorec.data.tables import Columns, Tables
+from evorec.deploy.finalize import choose, finalize, measure_archive
+from evorec.errors import ConfigError, RunError
+from evorec.metrics.compare import paired_bootstrap
+from evorec.models.population import Population
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted, RecProblem
+from evorec.store import RunDirectory
+from evorec.training.trainer import Trained, train
+
+ROUNDING = 1e-12  # a mean over users or seeds, added up in another order
+RECALL = "recall@5"
+OPENED = "opened_at"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One call of the trainer."""
+
+    specs: tuple[ModelSpec, ...]
+    seed: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Finalized:
+    """A finished search, its report, and what was trained for it."""
+
+    problem: RecProblem
+    path: Path
+    report: dict[str, Any]
+    trainings: tuple[Training, ...]
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        return {entry["pick"]: entry["member"] for entry in self.report["picks"]}
+
+
+def refuse(*_: Any, **__: Any) -> Any:
+    raise AssertionError("this must not be called")
+
+
+@pytest.fixture(scope="module")
+def searched_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecProblem, Path]:
+    return searched(tmp_path_factory.mktemp("runs"), config())
+
+
+@pytest.fixture(scope="module")
+def finalized(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.TempPathFactory) -> Finalized:
+    problem, source = searched_run
+    path = tmp_path_factory.mktemp("finalized") / "run"
+    shutil.copytree(source, path)
+    trainings = []
+
+    def watched(specs: Any, plan: Any, data: Any, *, seed: int, base_logits: Any) -> Trained:
+        trainings.append(Training(tuple(specs), seed, len(plan)))
+        return train(specs, plan, data, seed=seed, base_logits=base_logits)
+
+    with pytest.MonkeyPatch.context() as patched, RunDirectory.open(path) as run:
+        patched.setattr("evorec.rec_problem.train", watched)
+        report = finalize(run, problem, problem.config.finalize)
+    return Finalized(problem, path, report, tuple(trainings))
+
+
+def stored(problem: RecProblem, run: RunDirectory) -> dict[str, Population]:
+    """The members of the archive as they lie on disk."""
+    return {
+        member.key: problem.fitted.stack([ModelSpec.from_genes(member.spec)], [run.read_weights(member.key)])
+        for member in run.members()
+    }
+
+
+@pytest.fixture(scope="module")
+def by_hand(finalized: Finalized) -> dict[str, dict[str, float]]:
+    """Validation recall and AUC of every member on all users and rows, by a slow loop and scikit-learn."""
+    problem = finalized.problem
+    everybody = problem.fitted.with_all_users()
+    relevant = positives(problem, "validation")
+    assert len(relevant) > len(problem.fitted.users.ids) == 10, "the search looked at a sample"
+    found = {}
+    with RunDirectory.open(finalized.path, read_only=True) as run:
+        for key, population in stored(problem, run).items():
+            aucs = task_aucs(problem, everybody, population, "validation")
+            recall = float(np.mean(recalls(recommended(everybody, population), relevant)))
+            found[key] = {RECALL: recall, "accuracy": float(np.mean(list(aucs.values())))}
+    return found
+
+
+def test_the_archive_is_measured_on_all_validation_users(
+    finalized: Finalized, by_hand: dict[str, dict[str, float]]
+) -> None:
+    with RunDirectory.open(finalized.path, read_only=True) as run:
+        sampled = {member.key: dict(member.metrics or {}) for member in run.members()}
+        measured = measure_archive(run, finalized.problem)
+    assert measured.keys() == by_hand.keys()
+    for key, expected in by_hand.items():
+        assert {name: measured[key][name] for name in expected} == pytest.approx(expected, abs=ROUNDING)
+        assert measured[key]["training_flops"] == sampled[key]["training_flops"]
+    assert any(measured[key][RECALL] != sampled[key][RECALL] for key in by_hand)
+
+
+@pytest.mark.parametrize("name", [RECALL, "accuracy"])
+def test_a_pick_is_the_best_of_all_validation_users(
+    finalized: Finalized, by_hand: dict[str, dict[str, float]], name: str
+) -> None:
+    best = max(figures[name] for figures in by_hand.values())
+    assert by_hand[finalized.chosen[name]][name] == pytest.approx(best, abs=ROUNDING)
+    for entry in finalized.report["picks"]:
+        assert entry["validation"][name] == pytest.approx(by_hand[entry["member"]][name], abs=ROUNDING)
+
+
+def test_without_picks_every_objective_has_its_best_and_there_is_the_knee(finalized: Finalized) -> None:
+    assert list(finalized.chosen) == ["accuracy", RECALL, "diversity", "cost", "knee"]
+    with RunDirectory.open(finalized.path, read_only=True) as run:
+        flops = {member.key: (member.metrics or {})["training_flops"] for member in run.members()}
+    assert flops[finalized.chosen["cost"]] == min(flops.values())
+
+
+def test_what_the_search_measured_on_its_sample_decides_nothing(
+    finalized: Finalized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunDirectory.open(finalized.path, read_only=True) as run:
+        honest = run.members()
+        turned = [
+            replace(member, metrics={**(member.metrics or {}), RECALL: -by, "accuracy": -by})
+            for by, member in enumerate(sorted(honest, key=lambda one: one.key in finalized.chosen.values()))
+        ]
+        monkeypatch.setattr(RunDirectory, "members", lambda _: turned)
+        measured = measure_archive(run, finalized.problem)
+    chosen = choose(measured, finalized.problem, finalized.problem.config.finalize)
+    assert chosen == finalized.chosen
+
+
+def test_every_pick_gets_the_steps_of_the_search_once_per_seed(finalized: Finalized) -> None:
+    settings = finalized.problem.config
+    assert {training.steps for training in finalized.trainings} == {settings.training.steps}
+    specs = {ModelSpec.from_genes(entry["spec"]) for entry in finalized.report["picks"]}
+    for seed in finalized.report["seeds"]:
+        trained = [spec for training in finalized.trainings if training.seed == seed for spec in training.specs]
+        assert len(trained) == len(specs)
+        assert set(trained) == specs
+
+
+def test_the_seeds_are_fresh_and_as_many_as_asked_for(finalized: Finalized) -> None:
+    seeds = finalized.report["seeds"]
+    assert len(set(seeds)) == len(seeds) == finalized.problem.config.finalize.seeds == 2
+    assert finalized.problem.config.search.seed not in seeds
+    assert {training.seed for training in finalized.trainings} == set(seeds)
+
+
+@pytest.fixture(scope="module")
+def tested(finalized: Finalized) -> dict[str, list[tuple[dict[str, float], list[float]]]]:
+    """Test AUC by task and recall by user, for every member and seed: trained alone, measured by slow loops."""
+    relevant = positives(finalized.problem, "test")
+    found: dict[str, list[tuple[dict[str, float], list[float]]]] = {}
+    for seed in finalized.report["seeds"]:
+        fitted = final_fit(finalized.problem, seed)
+        for entry in finalized.report["picks"]:
+            if len(found.setdefault(entry["member"], [])) == finalized.report["seeds"].index(seed):
+                population = alone(fitted, entry["spec"])
+                aucs = task_aucs(finalized.problem, fitted, population, "test")
+                found[entry["member"]].append((aucs, recalls(recommended(fitted, population), relevant)))
+    return found
+
+
+def test_the_test_figures_are_those_of_an_independent_training(
+    finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
+) -> None:
+    for entry in finalized.report["picks"]:
+        per_seed: list[dict[str, float]] = [
+            {f"auc/{task}": auc for task, auc in aucs.items()}
+            | {"accuracy": float(np.mean(list(aucs.values()))), RECALL: float(np.mean(per_user))}
+            for aucs, per_user in tested[entry["member"]]
+        ]
+        for name in per_seed[0]:
+            one, two = (figures[name] for figures in per_seed)
+            assert entry["shipped"][name] == pytest.approx(one, abs=ROUNDING)
+            assert entry["test"][name]["mean"] == pytest.approx((one + two) / 2, abs=ROUNDING)
+            # of two values the standard deviation (n - 1) is |a - b| / sqrt 2
+            assert entry["test"][name]["sd"] == pytest.approx(abs(one - two) / 2**0.5, abs=ROUNDING)
+
+
+def test_the_rows_of_the_report_are_those_of_the_split(finalized: Finalized) -> None:
+    parts = split(finalized.problem.tables, finalized.problem.config.split)
+    rows = finalized.report["rows"]
+    assert rows["train"] == len(parts.train) + len(parts.validation)
+    assert rows["test"] == len(parts.test)
+    assert rows["ranking_users"] == len(positives(finalized.problem, "test"))
+
+
+def slow_popularity(problem: RecProblem) -> dict[Any, list[tuple[Any, float]]]:
+    """Items by the number of users who clicked them in train + validation, without those that the user has met."""
+    parts = split(problem.tables, problem.config.split)
+    log = problem.tables.interactions[np.concatenate([parts.train, parts.validation])]
+    clicked: dict[Any, set[Any]] = {}
+    met: dict[Any, set[Any]] = {}
+    for user, item, click in log.select(Columns.USER, Columns.ITEM, "click").iter_rows():
+        met.setdefault(user, set()).add(item)
+        if click:
+            clicked.setdefault(item, set()).add(user)
+    assert problem.tables.items is not None
+    order = sorted(problem.tables.items[Columns.ITEM], key=lambda item: (-len(clicked.get(item, ())), item))
+    return {user: [(item, 0.0) for item in order if item not in met[user]] for user in met}
+
+
+def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
+    finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
+) -> None:
+    problem, report = finalized.problem, finalized.report
+    fitted = final_fit(problem, report["seeds"][0])
+    baselines = {name: found.per_user[RECALL] for name, found in fitted.baselines.measured.items()}
+    popular = recalls(slow_popularity(problem), positives(problem, "test"))
+    np.testing.assert_allclose(baselines["popularity"], popular, rtol=0, atol=ROUNDING)
+    assert report["baselines"].keys() == baselines.keys() == {"popularity", "item_knn", "ease"}
+    for entry in report["picks"]:
+        _, shipped = tested[entry["member"]][0]
+        for name, against in entry["against"].items():
+            interval = paired_bootstrap(
+                np.array(shipped), baselines[name], seed=report["seeds"][0], resamples=problem.config.finalize.bootstrap
+            )
+            assert against["metric"] == RECALL
+            assert {**against, "metric": 0} == pytest.approx({**vars(interval), "metric": 0}, abs=ROUNDING)
+            assert report["baselines"][name][RECALL] == pytest.approx(baselines[name].mean(), abs=ROUNDING)
+
+
+def test_a_second_call_shows_the_stored_report_and_trains_nothing(
+    finalized: Finalized, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fitted, "train", refuse)
+    monkeypatch.setattr("evorec.deploy.finalize.Fitted", refuse)  # nor is the test encoded
+    before = (finalized.path / "final.json").read_bytes()
+    said: list[str] = []
+    with RunDirectory.open(finalized.path) as run:
+        again = finalize(run, finalized.problem, finalized.problem.config.finalize, progress=said.append)
+    assert again == json.loads(before)
+    assert (finalized.path / "final.json").read_bytes() == before
+    assert said[-1] == "the test was opened before; showing what it said"
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"picks": ("knee",)}, r"knee \(.{8}\) with 2 seeds"),
+        ({"seeds": 3}, r"accuracy \(.{8}\), .*knee \(.{8}\) with 3 seeds"),
+        ({"seeds": 1}, r"accuracy \(.{8}\), .*knee \(.{8}\) with 1 seed;"),
+    ],
+)
+def test_other_picks_after_the_test_are_refused(
+    finalized: Finalized, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], asked: str
+) -> None:
+    monkeypatch.setattr(Fitted, "train", refuse)
+    before = (finalized.path / "final.json").read_bytes()
+    words = rf"the test of .* was opened on 20.* for accuracy .* with 2 seeds, now asked for {asked}.*second validation"
+    with RunDirectory.open(finalized.path) as run, pytest.raises(RunError, match=words):
+        finalize(run, finalized.problem, FinalizeConfig(**{"seeds": 2, "bootstrap": 200, **change}))
+    assert (finalized.path / "final.json").read_bytes() == before
+
+
+def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, source = searched_run
+    shutil.copytree(source, tmp_path / "run")
+    monkeypatch.setattr("evorec.deploy.finalize.Fitted", refuse)
+    with (
+        RunDirectory.open(tmp_path / "run") as run,
+        pytest.raises(ConfigError, match=r"none of \d+ members qualifies; their recall@5 is"),
+    ):
+        finalize(run, problem, FinalizeConfig(picks=("accuracy where recall@k >= 2",)))
+    assert not (tmp_path / "run" / "final.json").exists()
+
+
+def test_picks_of_one_member_are_trained_once_and_a_report_is_the_same_again(
+    finalized: Finalized, searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, source = searched_run
+    trainings: list[int] = []
+
+    def watched(self: Fitted, specs: Any) -> Trained:
+        trainings.append(len(specs))
+        return train_of(self, specs)
+
+    train_of = Fitted.train
+    monkeypatch.setattr(Fitted, "train", watched)
+    reports = []
+    picks = FinalizeConfig(seeds=1, bootstrap=200, picks=(RECALL, "recall@k", f"{RECALL} where accuracy >= 0"))
+    for name in ("one", "two"):
+        shutil.copytree(source, tmp_path / name)
+        with RunDirectory.open(tmp_path / name) as run:
+            reports.append(finalize(run, problem, picks))
+    assert trainings == [1, 1]
+    assert {entry["member"] for entry in reports[0]["picks"]} == {finalized.chosen[RECALL]}
+    assert [entry["test"][RECALL]["sd"] for entry in reports[0]["picks"]] == [0.0, 0.0, 0.0]
+    one, two = ({name: value for name, value in report.items() if name != OPENED} for report in reports)
+    assert one == two
+    first = next(entry for entry in finalized.report["picks"] if entry["member"] == finalized.chosen[RECALL])
+    assert reports[0]["picks"][0]["shipped"] == first["shipped"], "in other company and among fewer seeds"
+
+
+def poisoned(tables: Tables) -> Tables:
+    """The same log with test rows of strangers, unknown items, other hours and every label turned; later in time."""
+    rows = split(tables, config().split).test
+    is_test = pl.Series(np.isin(np.arange(tables.n_rows), rows))
+    lies = {
+        Columns.USER: pl.col(Columns.USER) + 10_000,
+        Columns.ITEM: pl.col(Columns.ITEM) + 10_000,
+        Columns.TIME: pl.col(Columns.TIME) + 1_000_000,
+        "hour": (pl.col("hour") + 31).cast(tables.interactions.schema["hour"]),
+        **{task: 1 - pl.col(task) for task in tables.tasks},
+    }
+    changed = [pl.when(is_test).then(lie).otherwise(pl.col(name)).alias(name) for name, lie in lies.items()]
+    return tables.with_interactions(tables.interactions.with_columns(changed))
+
+
+def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record, "metrics": {n: v for n, v in record["metrics"].items() if n != "train_seconds"}}
+
+
+def left_behind(path: Path, problem: RecProblem) -> dict[str, Any]:
+    """All that a search found and that `choose` would decide, without times."""
+    with RunDirectory.open(path, read_only=True) as run:
+        rows = [timeless(vars(evaluation)) | {"seconds": 0.0} for evaluation in run.ledger.evaluations()]
+        validation = {key: timeless({"metrics": found}) for key, found in measure_archive(run, problem).items()}
+    members = {f.parent.name: timeless(json.loads(f.read_text())) for f in path.glob("archive/*/member.json")}
+    weights = {f.parent.name: f.read_bytes() for f in path.glob("archive/*/weights.safetensors")}
+    known = {name: (path / name).read_bytes() for name in ("problem.json", "summary.json")}
+    return {"rows": rows, "validation": validation, "members": members, "weights": weights, **known}
+
+
+def test_the_search_and_the_choice_never_look_at_the_test(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, path = searched_run
+    fits = []
+
+    def watched(*arguments: Any, fit: Any, **options: Any) -> Any:
+        fits.append(fit)
+        return encode(*arguments, fit=fit, **options)
+
+    monkeypatch.setattr("evorec.rec_problem.encode", watched)
+    tables = poisoned(simulate(problem.config.data.simulator))
+    other, other_path = searched(tmp_path, problem.config, tables=tables)
+    assert left_behind(other_path, other) == left_behind(path, problem)
+    assert fits == ["train"]
+    assert other_path.name != path.name, "they are other data all the same"
+    honest, lies = (one.tables.interactions for one in (problem, other))
+    parts, same = (split(one.tables, problem.config.split) for one in (problem, other))
+    np.testing.assert_array_equal(same.test, parts.test)
+    assert (lies[parts.test] != honest[parts.test]).to_numpy().all()
