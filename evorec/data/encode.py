@@ -51,8 +51,7 @@ def encode(
         fit: ``train`` holds out validation, ``train+validation`` holds out test.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
-        history_length: H, latest positives of a user that enter the retrieval vector.
-        history_recency: see `evorec.training.plan.history_weights`.
+        history_length: H, latest positives of a user in the retrieval vector; history_recency: how their weights fall.
     Returns:
         The data set. Its ``notes`` count ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training row)
         with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out target
@@ -73,8 +72,7 @@ def encode(
     histories = [history(key, sides, train, held_out) for key in statistics]
     n_users, n_items = encoder.users.n, encoder.items.n
     known = fit_statistics(histories, _days(log), train.labels, tasks, n_users=n_users, n_items=n_items)
-    choices = [list(tasks), target, fit, list(statistics), history_length, history_recency]
-    sha256 = _hash(tables, rows, held_rows, " ".join(str(choice) for choice in choices))
+    choices = (tuple(tasks), target, fit, tuple(statistics), history_length, history_recency)
     cold_users = held[Columns.USER].filter(pl.Series(held_out.users == n_users))
     notes = {"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields}
     last = _last_positives(train, encoder.item_history_row, n_users, history_length)
@@ -84,7 +82,7 @@ def encode(
         known,
         context_mode=context_mode,
         notes=notes,
-        sha256=sha256,
+        sha256=_hash(tables, rows, held_rows, str(choices)),
         history_rows=last,
         history_recency=history_recency,
     )
