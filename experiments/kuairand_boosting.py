@@ -51,7 +51,7 @@ def features(dataset: Dataset, part: Part) -> np.ndarray:
 def fit(x: np.ndarray, y: np.ndarray, leaves: int, rate: float, trees: int) -> HistGradientBoostingClassifier:
     """One boosted model with fixed settings."""
     model = HistGradientBoostingClassifier(
-        max_leaf_nodes=leaves, learning_rate=rate, max_iter=trees, l2_regularization=1.0, random_state=0
+        max_leaf_nodes=leaves, learning_rate=rate, max_iter=trees, l2_regularization=1.0, early_stopping=False
     )
     return model.fit(x, y)
 

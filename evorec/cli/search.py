@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from evorec.problem import Problem
     from evorec.store import RunDirectory
 
+MEMBERS_SHOWN = 16
+"""At the end of a search; with the baselines and the verdict this fits a screen."""
+
 
 @command(app, rich_help_panel=SEARCH)
 def search(output: Output, config: Config = None, problem: ProblemName = None, overrides: Overrides = None) -> None:
@@ -83,7 +86,7 @@ def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConf
 def _show_end(output: Output, path: Path) -> None:
     """What a search has found, and what to type next."""
     from evorec.report.record import read_record
-    from evorec.report.tables import failure_table, front_table, verdict
+    from evorec.report.tables import failure_table, front_table, shortened, verdict
 
     record = read_record(path)
     for row in failure_table(record).rows:
@@ -91,7 +94,10 @@ def _show_end(output: Output, path: Path) -> None:
     table = front_table(record)
     text = verdict(record)
     value = {"run": str(path), "verdict": text, "front": table.as_json()}
-    output.result(value, table, text=output.wrapped(text))
+    short = shortened(table, MEMBERS_SHOWN)
+    output.result(value, short, text=output.wrapped(text))
+    if short is not table:
+        output.note(f"all members: evorec front {path}")
     if record.members:
         output.next_step(f"evorec report {path}", f"evorec finalize {path}")
     else:

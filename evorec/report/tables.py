@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from evorec.errors import ConfigError
@@ -143,6 +143,35 @@ def front_table(record: RunRecord, sort: str | None = None) -> Table:
     if len(rows) > len(record.baselines) and not members:
         title += ": the evaluations closest to the constraints"
     return Table(title, "member", columns, tuple(rows))
+
+
+def shortened(table: Table, n_members: int) -> Table:
+    """A table of the front with at most about `n_members` members: each column's best and an even spread of the rest.
+
+    Args:
+        table: from `front_table`.
+        n_members: how many to show; each column's best member is shown whatever their number.
+    """
+    members = [place for place, row in enumerate(table.rows) if row.kind == "member"]
+    if len(members) <= n_members:
+        return table
+    kept = {_best_row(table, members, place) for place in range(len(table.columns))}
+    rest = [place for place in members if place not in kept]
+    n_rest = max(n_members - len(kept), 0)
+    kept |= {rest[index * len(rest) // n_rest] for index in range(n_rest)}
+    rows = tuple(row for place, row in enumerate(table.rows) if row.kind != "member" or place in kept)
+    n_kept = sum(row.kind == "member" for row in rows)
+    return replace(table, title=f"{table.title}: {n_kept} of {len(members)} members", rows=rows)
+
+
+def _best_row(table: Table, members: Sequence[int], column: int) -> int:
+    sign = -1.0 if table.columns[column].direction == "max" else 1.0
+
+    def place(row: int) -> float:
+        value = table.rows[row].values[column]
+        return sign * value if isinstance(value, int | float) else float("inf")
+
+    return min(members, key=place)
 
 
 def _find(measures: Sequence[Measure], name: str, record: RunRecord) -> Measure:

@@ -8,6 +8,7 @@ from evorec.report.tables import (
     front_table,
     gene_table,
     settings_table,
+    shortened,
     show,
     show_metric,
     verdict,
@@ -18,6 +19,20 @@ def test_front_is_sorted_by_the_first_objective_and_ends_with_the_baselines() ->
     table = front_table(record())
     assert [row.name for row in table.rows] == ["bbbb", "aaaa", "cccc", "ease", "popularity"]
     assert [row.kind for row in table.rows] == ["member"] * 3 + ["baseline"] * 2
+
+
+def test_a_long_front_is_shortened_to_the_best_of_each_column_and_a_spread() -> None:
+    front = {f"m{i:02}": metrics(i / 100, 0.5 - i / 100, 1e6 * (1 + i % 7), (i * 37 % 50) / 50) for i in range(50)}
+    table = front_table(record(front=front))
+    short = shortened(table, 12)
+    members = [row.name for row in short.rows if row.kind == "member"]
+    assert short.title == "Front on validation data: 12 of 50 members"
+    assert len(members) == 12
+    assert {"m49", "m00"} <= set(members)  # best accuracy and best recall
+    assert [row.name for row in short.rows] == [
+        row.name for row in table.rows if row.name in members or row.kind != "member"
+    ]
+    assert shortened(table, 50) is table
 
 
 def test_a_cost_is_sorted_upwards() -> None:
