@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_a_problem_evaluates_its_default_genome(name: str) -> None:
     config = configured(name)
     if config.data.reader != SIMULATOR:
         try:
-            resolve_path(config.data.path or "", Path.cwd())
+            resolve_path(config.data.path or "")
         except DataError as missing:
             pytest.skip(str(missing))
     metrics = first_metrics(problem_module(name), config)

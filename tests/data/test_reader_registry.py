@@ -31,15 +31,15 @@ def test_every_file_reader_refuses_an_empty_folder(reader: str, tmp_path: Path) 
         read(DataConfig(reader=reader, path=str(tmp_path)))
 
 
-def test_the_config_folder_comes_before_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("configs", "data", "elsewhere"):
+def test_the_working_folder_comes_before_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "here"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "data" / "set").mkdir()
-    assert resolve_path("set", tmp_path / "configs") == tmp_path / "data" / "set"
-    (tmp_path / "configs" / "set").mkdir()
-    assert resolve_path("set", tmp_path / "configs") == tmp_path / "configs" / "set"
+    assert resolve_path("set") == tmp_path / "data" / "set"
+    (tmp_path / "here" / "set").mkdir()
+    assert resolve_path("set") == tmp_path / "here" / "set"
     assert resolve_path(str(tmp_path / "data")) == tmp_path / "data"
 
 
@@ -47,6 +47,6 @@ def test_a_missing_path_is_refused_with_every_place_tried(tmp_path: Path, monkey
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as refused:
-        resolve_path("set", tmp_path / "configs")
-    for place in (tmp_path / "configs" / "set", tmp_path / "set", tmp_path / "data" / "set"):
+        resolve_path("set")
+    for place in (tmp_path / "set", tmp_path / "data" / "set"):
         assert str(place) in str(refused.value)

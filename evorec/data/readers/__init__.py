@@ -21,12 +21,11 @@ FILE_READERS: Final[Mapping[str, Callable[[Path], Tables]]] = {"kuairand": kuair
 SIMULATOR: Final = "simulator"
 
 
-def read(config: DataConfig, *, base: Path | None = None) -> Tables:
+def read(config: DataConfig) -> Tables:
     """The tables of a configuration.
 
     Args:
         config: reader and path, or the simulator's settings.
-        base: folder of the configuration file.
     Raises:
         ConfigError: an unknown reader, or no path.
         DataError: a path that does not exist, or a file that cannot be used.
@@ -37,22 +36,21 @@ def read(config: DataConfig, *, base: Path | None = None) -> Tables:
         raise ConfigError(f"data.reader must be one of {[SIMULATOR, *FILE_READERS]}, got {config.reader!r}.")
     if config.path is None:
         raise ConfigError(f"data.path is missing: reader {config.reader!r} needs the folder of the data set.")
-    folder = resolve_path(config.path, base)
+    folder = resolve_path(config.path)
     if not folder.is_dir():
         raise DataError(f"data.path must be the folder of the data set, and {folder} is a file; name {folder.parent}.")
     return FILE_READERS[config.reader](folder)
 
 
-def resolve_path(path: str, base: Path | None = None) -> Path:
+def resolve_path(path: str) -> Path:
     """The first place where a path exists.
 
     Args:
-        path: absolute, or relative to `base`, to the working folder or to ``$EVOREC_DATA``, tried in this order.
-        base: folder of the configuration file.
+        path: absolute, or relative to the working folder or to ``$EVOREC_DATA``, tried in this order.
     Raises:
         DataError: lists every place tried.
     """
-    places = [folder / Path(path).expanduser() for folder in (base, Path.cwd(), data_folder()) if folder is not None]
+    places = [folder / Path(path).expanduser() for folder in (Path.cwd(), data_folder())]
     for place in places:
         if place.exists():
             return place
