@@ -132,8 +132,8 @@ class TrainConfig(Section):
     retrieval_batch: int = Field(256, ge=2, le=8192, description="target positives per step, in-batch softmax")
     next_item: bool = Field(
         False,
-        description="retrieval learns a positive from the positives before it (for held-out rows that come next), not "
-        "from the user's whole past without it",
+        description="retrieval learns a positive from the positives before it (for held-out rows that come next; a "
+        "repeated item counts each time), not from the user's whole past without it",
     )
     layers: int = Field(3, ge=1, le=8, description="layers L between the embeddings and the task heads")
     precision: Literal["float32", "float64"] = Field("float32", description="floating point type of the training")

@@ -194,6 +194,17 @@ class Constraint:
         return np.where(relative > 0, beyond / (1.0 + beyond), relative)
 
 
+def without_clock(metrics: Metrics) -> dict[str, float]:
+    """The metrics that come out the same when the same genome is trained again: all but those in seconds.
+
+    Example:
+        >>> without_clock({"accuracy": 0.7, "train_seconds": 3.2})
+        {'accuracy': 0.7}
+    """
+    clocks = {info.name for info in CATALOGUE.values() if info.unit in ("s", "ms")}
+    return {name: value for name, value in metrics.items() if name not in clocks}
+
+
 def metric_info(name: str) -> MetricInfo:
     """The catalogue entry of an alias, base name or measured key.
 

@@ -171,6 +171,7 @@ class RecProblem(Problem):
         self.environment = {
             "device": resolve_device(config.run.device).type,
             "precision": config.training.precision,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
         }
         self.fitted = Fitted(tables, config, fit="train", seed=config.search.seed, at_most=config.evaluation.max_users)
         k, tasks = config.evaluation.k, config.tasks.ranked

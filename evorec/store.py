@@ -25,10 +25,11 @@ import numpy as np
 from evorec.config import RunConfig, parse_config
 from evorec.errors import RunError, RunLockedError
 from evorec.ledger import Evaluation, Ledger
+from evorec.objectives import without_clock
 
 FORMAT = 1  # of the run directory; every other one is refused
 
-_LIBRARIES = ("evorec", "numpy", "scipy", "torch", "pymoo", "moocore")
+_LIBRARIES = ("evorec", "numpy", "scipy", "polars", "torch", "pymoo", "moocore")
 
 
 @final
@@ -446,4 +447,5 @@ def _member_record(evaluation: Evaluation, weights_sha256: str | None) -> dict[s
     """Content of ``member.json``: equal runs write equal bytes, so no times."""
     record = asdict(evaluation)
     del record["seconds"], record["failure"]
+    record["metrics"] = without_clock(evaluation.metrics or {})
     return {"format": FORMAT, **record, "weights_sha256": weights_sha256}

@@ -83,7 +83,7 @@ def recalls(lists: Recommended, relevant: Mapping[int | str, set[int | str]]) ->
 def task_aucs(problem: RecProblem, fitted: Fitted, population: Population, part: str) -> dict[str, float]:
     """scikit-learn's AUC of a stack's first member on ``validation`` or ``test``, by task; labels from the log."""
     rows = problem.tables.interactions[getattr(split(problem.tables, problem.config.split), part)]
-    logits = task_logits(population, fitted.dataset, fitted.data, fitted.dataset.held_out)[0]
+    logits = task_logits(population, fitted.data, fitted.dataset.held_out)[0]
     tasks = problem.config.tasks.ranked
     return {task: float(roc_auc_score(rows[task], scores)) for task, scores in zip(tasks, logits, strict=True)}
 

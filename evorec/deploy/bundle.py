@@ -19,7 +19,7 @@ import torch
 
 from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.card import model_card
-from evorec.deploy.finalize import final_weights, read_final
+from evorec.deploy.finalize import check_belongs, final_weights, read_final
 from evorec.errors import DataError, RunError
 from evorec.models.population import Bag, InputShape, stack_members
 from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
@@ -56,8 +56,7 @@ def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path
     """
     if out.exists():
         raise RunError(f"{out} exists already; nothing is written over. Choose another folder with --out or delete it")
-    if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
-        raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
+    check_belongs(run, problem)
     weights = final_weights(run, member)
     fitted = problem.fitted
     if weights is None:

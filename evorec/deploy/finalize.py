@@ -62,7 +62,7 @@ def finalize(
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
             other picks.
     """
-    _check_same(run, problem)
+    _check_finished(run, problem)
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
     chosen = choose(validation, problem, config)
@@ -122,11 +122,20 @@ def choose(members: Mapping[str, Metrics], problem: RecProblem, config: Finalize
     return {text: pick(text, members, problem.objectives, k) for text in picks}
 
 
-def _check_same(run: RunDirectory, problem: RecProblem) -> None:
-    if not run.finished:
-        raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
+def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
+    """Whether a run was made from this problem's configuration and data.
+
+    Raises:
+        RunError: it was not.
+    """
     if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
         raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
+
+
+def _check_finished(run: RunDirectory, problem: RecProblem) -> None:
+    if not run.finished:
+        raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
+    check_belongs(run, problem)
     if lost := run.lost():
         raise RunError(f"run {run.path} has lost {', '.join(lost)}; `evorec resume {run.path}` restores it")
     if not run.members():

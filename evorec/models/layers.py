@@ -45,10 +45,6 @@ class SlotLayer:
         """Number of slots S."""
         return len(self.member)
 
-    def slots_of(self, member: int) -> list[int]:
-        """Slots that belong to one member, in task order."""
-        return [slot for slot, owner in enumerate(self.member) if owner == member]
-
 
 def slot_layers(depths: Sequence[int], n_tasks: int, n_layers: int) -> tuple[SlotLayer, ...]:
     """Slots of every layer for members of the given sharing depths.

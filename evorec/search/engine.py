@@ -19,15 +19,13 @@ from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
 from evorec.ledger import Evaluation
-from evorec.objectives import CATALOGUE, FloatArray, to_matrices
+from evorec.objectives import FloatArray, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.algorithms import AskTell, nsga2
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 from evorec.store import RunDirectory
 
-CLOCK_METRICS = frozenset(info.name for info in CATALOGUE.values() if info.unit in ("s", "ms"))
-"""Metrics that differ when the same genome is trained again."""
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
 
@@ -336,7 +334,7 @@ def _failures(evaluations: Sequence[Evaluation]) -> dict[str, int]:
 
 def _timeless(metrics: Mapping[str, float] | None) -> dict[str, float]:
     """Metrics that a second training must reproduce: all but those read from a clock."""
-    return {name: value for name, value in (metrics or {}).items() if name not in CLOCK_METRICS}
+    return without_clock(metrics or {})
 
 
 def _description(problem: Problem) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def masked_items(dataset: Dataset, config: EvaluationConfig) -> Csr:
     return dataset.seen if config.mask == "seen" else dataset.history
 
 
-def task_logits(population: Population, dataset: Dataset, data: DeviceData, part: Part) -> npt.NDArray[np.floating]:
+def task_logits(population: Population, data: DeviceData, part: Part) -> npt.NDArray[np.floating]:
     """Logits of every row of a part, ``(P, T, N)``."""
     contexts, context_of = np.unique(part.context, axis=0, return_inverse=True)
     out = []
@@ -177,7 +177,7 @@ def measure(
     Returns:
         One per member, in order; a `TrainingError` for one whose scores are not finite.
     """
-    logits = task_logits(population, dataset, data, dataset.held_out)
+    logits = task_logits(population, data, dataset.held_out)
     lists = member_lists(population, dataset, data, users, config)
     finite = np.isfinite(logits).all((1, 2))
     finite &= ~np.isnan(lists.scores).any((1, 2))

@@ -11,7 +11,7 @@ from contracts.source import ROOT, modules, parsed
 
 LINES_PER_FUNCTION = 60
 LINES_PER_FILE = 520
-"""A little above what the house style asks to think about (40 and 500): here it is wrong without further thought."""
+"""A little above the sizes at which one thinks again (40 and 500): beyond these it is wrong without a thought."""
 CATCHES_ALL = "evorec/search/evaluator.py"
 """The one place where a failed training is caught, whatever its cause."""
 

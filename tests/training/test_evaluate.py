@@ -31,7 +31,7 @@ def world():
 def test_logits_of_held_out_rows_are_those_of_a_plain_model(world, monkeypatch):
     data, on_device, population, _ = world
     monkeypatch.setattr(evaluate, "ROWS_AT_ONCE", 50)
-    logits = task_logits(population, data, on_device, data.held_out)
+    logits = task_logits(population, on_device, data.held_out)
     part = data.held_out
     for member, one in enumerate(SPECS):
         plain = PlainModel(one, data, 2).load(population.member_arrays(member))
@@ -43,7 +43,7 @@ def test_logits_of_held_out_rows_are_those_of_a_plain_model(world, monkeypatch):
 
 def test_accuracy_is_that_of_scikit_learn(world):
     data, on_device, population, users = world
-    logits = task_logits(population, data, on_device, data.held_out)
+    logits = task_logits(population, on_device, data.held_out)
     labels = data.held_out.labels
     for member, measured in enumerate(measure(population, data, on_device, EVALUATION, users)):
         values = []
@@ -69,7 +69,7 @@ def test_rows_without_a_label_do_not_count(world):
     labels[::3, 1] = np.nan
     missing = replace(data, held_out=replace(data.held_out, labels=labels))
     found = measure(population, missing, on_device, EVALUATION, users)[0].metrics
-    logits = task_logits(population, data, on_device, data.held_out)[0, 1]
+    logits = task_logits(population, on_device, data.held_out)[0, 1]
     known = ~np.isnan(labels[:, 1])
     assert found["auc/like"] == pytest.approx(roc_auc_score(labels[known, 1], logits[known]), abs=ROUNDING)
 
