@@ -161,6 +161,10 @@ class EvaluationConfig(Section):
         "seen", description="items never recommended: all that the user met in training, or only target positives"
     )
 
+    def n_candidates(self, n_items: int) -> int:
+        """Items that the ranker re-orders, of a catalogue of `n_items`."""
+        return n_items if self.candidates == "all" else min(self.candidates, n_items)
+
     @model_validator(mode="after")
     def _candidates_hold_the_list(self) -> EvaluationConfig:
         if self.candidates != "all" and self.candidates < self.k:

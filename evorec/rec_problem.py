@@ -22,7 +22,7 @@ from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
 from evorec.data.readers import read
 from evorec.data.splits import split
-from evorec.data.tables import Tables
+from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
@@ -43,7 +43,6 @@ from evorec.training.evaluate import (
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.trainer import Trained, resolve_device, train
 
-SECONDS_PER_DAY = 86_400
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BYTES = {"float32": 4, "float64": 8}
 LATENCY_REPEATS = 20
@@ -124,13 +123,12 @@ class Fitted:
     def cost(self, spec: ModelSpec) -> dict[str, float]:
         """Counted cost of one member."""
         dataset, precision = self.dataset, self.config.training.precision
-        candidates = self.config.evaluation.candidates
         catalogue = CatalogueWork(
             n_items=dataset.n_items,
             user_fields=dataset.user_rows.shape[1],
             history_rows=dataset.n_items,
             history_length=dataset.history_rows.shape[1],
-            candidates=dataset.n_items if candidates == "all" else min(candidates, dataset.n_items),
+            candidates=self.config.evaluation.n_candidates(dataset.n_items),
         )
         return member_cost(
             spec,

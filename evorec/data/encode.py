@@ -16,12 +16,11 @@ from evorec.data.features import Block, FieldRows, content_vectors, fit_block, i
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, Statistics, history
 from evorec.data.statistics import statistics as fit_statistics
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError
 
 MAX_SHOWN: Final = 8
 """Classes that an error message counts."""
-SECONDS_PER_DAY: Final = 86_400
 
 Fit = Literal["train", "train+validation"]
 """train = search (held out: validation); train+validation = final training (held out: test)."""

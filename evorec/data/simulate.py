@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from evorec.config import SimulatorConfig
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
 from evorec.seeds import generator
 
 Float64 = npt.NDArray[np.float64]
@@ -22,7 +22,6 @@ RATES: Final = {"click": 0.30, "like": 0.10, "purchase": 0.04}
 """Share of impressions with each label; every bias is set to meet it."""
 FIRST_SECOND: Final = 1_704_067_200
 """2024-01-01 00:00 UTC."""
-SECONDS_PER_DAY: Final = 86_400
 
 TASTE_SCALE: Final = 3.5
 """Logit of a click when taste and item agree perfectly; sets how far a personal list beats popularity."""

@@ -19,6 +19,7 @@ from evorec.errors import DataError
 FeatureKind = Literal["categorical", "numeric", "multi_hot"]
 """categorical = one value of any type; numeric = a number, binned; multi_hot = a list of values."""
 
+SECONDS_PER_DAY: Final = 86_400
 LATEST_SECOND: Final = 10**11
 """Year 5138; a larger timestamp is in milliseconds or finer."""
 

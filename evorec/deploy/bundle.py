@@ -219,8 +219,7 @@ class Recommender:
         k = min(k, len(self._items))
         places = np.array([self._place(user) for user in users])
         masked = Csr.from_pairs(places[:0], places[:0], n_rows=len(places)) if seen else self._masked.select(places)
-        rows = torch.tensor(places, device=self._device)
-        sides = {name: self._tensor(name)[rows] for name in _USER_ARRAYS}
+        sides = {name: torch.tensor(self._arrays[name][places], device=self._device) for name in _USER_ARRAYS}
         lists = recommend(
             self._population,
             self._item_side,
@@ -295,7 +294,6 @@ def _manifest(
     final_entry: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     config, shape = problem.config, fitted.data.shape
-    candidates = config.evaluation.candidates
     return {
         "format": FORMAT,
         "problem": problem.name,
@@ -304,7 +302,7 @@ def _manifest(
         "tasks": list(config.tasks.ranked),
         "target": config.tasks.target,
         "k": config.evaluation.k,
-        "candidates": fitted.dataset.n_items if candidates == "all" else candidates,
+        "candidates": config.evaluation.n_candidates(fitted.dataset.n_items),
         "shape": {name: getattr(shape, name) for name in shape.__dataclass_fields__},
         "fit": "train" if final_entry is None else "train+validation",
         "metrics": {"validation": dict(validation), "test": final_entry and final_entry["test"]},

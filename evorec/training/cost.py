@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from evorec.metrics.cost import Dense, dense_macs, dense_parameters, inference_flops, model_bytes, training_flops
+from evorec.metrics.cost import (
+    Dense,
+    dense_macs,
+    dense_parameters,
+    inference_flops,
+    model_bytes,
+    parameters,
+    training_flops,
+)
 from evorec.models.population import InputShape
 from evorec.models.spec import ModelSpec
 
@@ -83,8 +91,8 @@ def member_cost(
     forward = (
         step.batch * dense_macs(layers) + step.positives**2 * dim + round(entries * dim) + round(step.items * content)
     )
-    n_parameters = dense_parameters(layers) + content
-    n_parameters += (shape.n_rows - (0 if history else catalogue.history_rows)) * dim
+    table_rows = shape.n_rows - (0 if history else catalogue.history_rows)
+    n_parameters = parameters(layers, table_rows=table_rows, width=dim) + content
     user_entries = catalogue.user_fields + history * catalogue.history_length
     return {
         "training_flops": float(

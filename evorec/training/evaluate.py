@@ -13,6 +13,7 @@ from scipy.special import expit
 
 from evorec.config import EvaluationConfig
 from evorec.data.dataset import Csr, Dataset, Part
+from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import DataError, TrainingError
 from evorec.metrics.accuracy import auc, gauc, logloss
 from evorec.metrics.lists import list_metrics
@@ -23,7 +24,6 @@ from evorec.seeds import generator
 from evorec.training.plan import DeviceData
 
 ROWS_AT_ONCE = 8192
-SECONDS_PER_DAY = 86_400
 
 
 @final
@@ -150,7 +150,7 @@ def member_lists(
         ),
         prior,
         k=config.k,
-        candidates=dataset.n_items if config.candidates == "all" else config.candidates,
+        candidates=config.n_candidates(dataset.n_items),
     )
 
 
