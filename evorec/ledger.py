@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from evorec.errors import Interrupted, RunError
 
-LEDGER_FORMAT = 1  # every other one is refused
+LEDGER_FORMAT = 2  # every other one is refused
 
 _SCHEMA = f"""
 BEGIN;
@@ -27,8 +27,10 @@ CREATE TABLE evaluations (
     generation INTEGER NOT NULL,
     genome TEXT NOT NULL,
     spec TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('ok', 'failed')),
-    metrics TEXT CHECK ((metrics IS NOT NULL) = (status = 'ok')),
+    status TEXT NOT NULL CHECK (status IN ('ok', 'dropped', 'failed')),
+    rung INTEGER                        -- steps after which it was dropped or failed; NULL: in the whole training
+        CHECK (CASE status WHEN 'ok' THEN rung IS NULL WHEN 'dropped' THEN rung IS NOT NULL ELSE 1 END),
+    metrics TEXT CHECK ((metrics IS NOT NULL) = (status <> 'failed')),
     failure TEXT CHECK ((failure IS NOT NULL) = (status = 'failed')),
     seconds REAL NOT NULL,
     extra TEXT NOT NULL
@@ -44,6 +46,10 @@ COMMIT;
 """
 
 
+Event = tuple[int, str, Mapping[str, Any]]
+"""Generation, kind and payload, plain JSON."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One row of the ledger.
@@ -54,10 +60,11 @@ class Evaluation:
         generation: from 1.
         genome: the snapped row of ``X``.
         spec: the decoded genome.
-        metrics: finite values by name; None when the evaluation failed.
+        metrics: finite values by name, of the rung when it was dropped there; None when the evaluation failed.
         failure: the cause when it failed, else None.
         seconds: wall time; the only field in which equal runs differ.
         extra: further facts from the problem, plain JSON.
+        rung: steps after which it was dropped, or failed to be compared; None for the whole training.
     """
 
     seq: int
@@ -69,6 +76,12 @@ class Evaluation:
     failure: str | None
     seconds: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    rung: int | None = None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether it was dropped at a rung: its metrics cannot be compared with those of a whole training."""
+        return self.rung is not None and self.metrics is not None
 
 
 @final
@@ -111,8 +124,8 @@ class Ledger:
         if fault != "ok":
             raise RunError(f"ledger {self._name} is damaged ({fault}); restore it, or search into another folder")
 
-    def add(self, evaluations: Iterable[Evaluation]) -> None:
-        """Commit evaluations in one transaction: all of them or none.
+    def add(self, evaluations: Iterable[Evaluation], *, event: Event | None = None) -> None:
+        """Commit evaluations, and the event behind them if there is one, in one transaction: all of it or nothing.
 
         Raises:
             ValueError: a metric is NaN or infinite.
@@ -120,7 +133,9 @@ class Ledger:
         """
         rows = [_to_row(evaluation) for evaluation in evaluations]
         with self._sqlite_errors(), self._db:
-            self._db.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            if event is not None:
+                self._insert(event)
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, in the order of asking."""
@@ -136,9 +151,13 @@ class Ledger:
 
     def record_event(self, generation: int, kind: str, payload: Mapping[str, Any]) -> None:
         """Commit something that a clock, a signal or a machine caused, so that a replay can know it."""
-        row = (generation, kind, _dumps(payload))
         with self._sqlite_errors(), self._db:
-            self._db.execute("INSERT INTO events (generation, kind, payload) VALUES (?, ?, ?)", row)
+            self._insert((generation, kind, payload))
+
+    def _insert(self, event: Event) -> None:
+        generation, kind, payload = event
+        row = (generation, kind, _dumps(payload))
+        self._db.execute("INSERT INTO events (generation, kind, payload) VALUES (?, ?, ?)", row)
 
     def events(self) -> list[tuple[int, str, dict[str, Any]]]:
         """All events as (generation, kind, payload), in the order of recording."""
@@ -177,15 +196,16 @@ def _address(path: Path, read_only: bool) -> str:
 
 
 def _to_row(evaluation: Evaluation) -> tuple[Any, ...]:
-    ok = evaluation.metrics is not None
+    measured = evaluation.metrics is not None
     return (
         evaluation.seq,
         evaluation.key,
         evaluation.generation,
         _dumps(list(evaluation.genome)),
         _dumps(evaluation.spec),
-        "ok" if ok else "failed",
-        _dumps(evaluation.metrics) if ok else None,
+        "dropped" if evaluation.dropped else "ok" if measured else "failed",
+        evaluation.rung,
+        _dumps(evaluation.metrics) if measured else None,
         evaluation.failure,
         evaluation.seconds,
         _dumps(evaluation.extra),
@@ -193,7 +213,7 @@ def _to_row(evaluation: Evaluation) -> tuple[Any, ...]:
 
 
 def _from_row(row: tuple[Any, ...]) -> Evaluation:
-    seq, key, generation, genome, spec, _, metrics, failure, seconds, extra = row
+    seq, key, generation, genome, spec, _, rung, metrics, failure, seconds, extra = row
     return Evaluation(
         seq=seq,
         key=key,
@@ -204,6 +224,7 @@ def _from_row(row: tuple[Any, ...]) -> Evaluation:
         failure=failure,
         seconds=seconds,
         extra=json.loads(extra),
+        rung=rung,
     )
 
 

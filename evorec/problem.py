@@ -27,6 +27,9 @@ class Outcome:
         weights: arrays by name, kept for archive members; None when the problem trains nothing.
         seconds: wall time of this evaluation, or its share of the stack it was trained in.
         extra: further facts for the ledger, plain JSON.
+        rung: steps after which it was measured; None at the end of training.
+        state: what `Problem.evaluate` needs to train on from the rung; kept in memory only, and only as long as the
+            generation is trained. None: there is nothing to go on from, and training starts anew.
     """
 
     metrics: Mapping[str, float] | None
@@ -34,6 +37,8 @@ class Outcome:
     weights: Mapping[str, np.ndarray] | None = None
     seconds: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    rung: int | None = None
+    state: Any = field(default=None, repr=False, compare=False)
 
 
 class Problem(abc.ABC):
@@ -47,6 +52,10 @@ class Problem(abc.ABC):
         data_sha256: hash of the data behind the metrics; part of the run's fingerprint.
         seed: seed that the problem's own streams were made with; evaluations use it unless told otherwise.
         environment: what results depend on besides configuration and versions, e.g. the device; plain JSON.
+        rungs: steps at which the members of a generation are compared and the worst of them dropped, rising; without
+            any, everything is trained to its end.
+        rung_keep: share of the members compared at a rung that go on, in [0.5, 1].
+        mixes_shapes: whether specs of different `shape_key` may share a stack.
     """
 
     name: str
@@ -56,18 +65,36 @@ class Problem(abc.ABC):
     data_sha256: str
     seed: int = 0
     environment: Mapping[str, Any] = MappingProxyType({})
+    rungs: tuple[int, ...] = ()
+    rung_keep: float = 0.5
+    mixes_shapes: bool = False
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:
-        """Specs with equal keys may be evaluated as one stack."""
+        """Specs with equal keys may be evaluated as one stack, others only if the problem `mixes_shapes`."""
+
+    def stack_key(self, spec: Spec) -> Any:
+        """Place of a spec in the order that is cut into stacks when shapes are mixed; keys can be sorted.
+
+        Specs that are cheap to train together should be neighbours in it. By default the `shape_key`.
+        """
+        return self.shape_key(spec)
 
     @abc.abstractmethod
-    def evaluate(self, specs: Sequence[Spec], *, seed: int) -> list[Outcome]:
+    def evaluate(
+        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+    ) -> list[Outcome]:
         """Evaluate one stack; an outcome never depends on who is in the stack beside it.
 
+        Nor does it depend on where training stopped in between: what is measured at a rung, or at the end, is the same
+        whether it goes on from `states` or starts anew.
+
         Args:
-            specs: decoded genomes of one `shape_key`.
+            specs: decoded genomes that may share a stack (`shape_key`, `mixes_shapes`).
             seed: seed of the run; every stream is derived from it by purpose and step (`evorec.seeds`).
+            rung: train up to ``rungs[rung]`` steps and measure there; None trains to the end.
+            states: what the outcome at an earlier rung had as its `state`, one per spec; None starts anew.
+                A problem without rungs is never given `rung` or `states` and may do without these arguments.
         Returns:
             One outcome per spec, in order. A spec that fails by itself (divergence) is a failed outcome; an exception
             means that the stack as a whole could not be evaluated, and the search then splits it.

@@ -10,8 +10,7 @@ import time
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from itertools import product
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -27,10 +26,10 @@ from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
 from evorec.models.population import Population, stack_members
-from evorec.models.spec import SWITCHES, ModelSpec, default_space
+from evorec.models.spec import ModelSpec, default_space
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
-from evorec.training.cost import CatalogueWork, member_cost
+from evorec.training.cost import CatalogueWork, cost_bounds, member_cost, n_groups
 from evorec.training.evaluate import (
     Measured,
     RankingUsers,
@@ -40,11 +39,11 @@ from evorec.training.evaluate import (
     member_lists,
     ranking_users,
 )
+from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.plan import BatchPlan, DeviceData
-from evorec.training.trainer import Trained, resolve_device, train
+from evorec.training.precision import resolve_precision
+from evorec.training.trainer import Checkpoint, Trained, resolve_device, train
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-BYTES = {"float32": 4, "float64": 8}
 LATENCY_REPEATS = 20
 
 
@@ -68,6 +67,8 @@ class Fitted:
             tasks=config.tasks.ranked,
             target=config.tasks.target,
             fit=fit,
+            funnel=config.tasks.funnel,
+            given=config.tasks.given,
             statistics=config.data.statistics,
             history_length=config.data.history_length,
             history_recency=config.data.history_recency,
@@ -75,8 +76,10 @@ class Fitted:
         device = resolve_device(config.run.device)
         if device.type == "cpu":
             torch.set_num_threads(1)  # parallelism is over stacks; a result must not depend on the number of cores
-        dtype = DTYPES[config.training.precision]
-        self.data = DeviceData.of(self.dataset, n_layers=config.training.layers, device=device, dtype=dtype)
+        self.precision = resolve_precision(config.training.precision, device)
+        self.data = DeviceData.of(
+            self.dataset, n_layers=config.training.layers, device=device, dtype=self.precision.parameters
+        )
         self.users: RankingUsers = ranking_users(self.dataset, config.evaluation, seed=seed, at_most=at_most)
 
     def with_seed(self, seed: int) -> Fitted:
@@ -105,24 +108,58 @@ class Fitted:
         masked = masked_items(self.dataset, evaluation)
         return baselines(self.dataset, self.users.ids, evaluation.k, masked=masked)
 
-    def train(self, specs: Sequence[ModelSpec]) -> Trained:
-        """Trains one stack (see `evorec.training.trainer.train`)."""
+    def train(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        last: int | None = None,
+        checkpoints: Sequence[Checkpoint] | None = None,
+    ) -> Trained:
+        """Trains one population (see `evorec.training.trainer.train`)."""
         labels = self.dataset.train.labels
         rates = np.array([np.nanmean(labels[:, task]) for task in range(labels.shape[1])])
-        return train(specs, self.plan, self.data, seed=self.seed, base_logits=np.log(rates / (1 - rates)).tolist())
+        return train(
+            specs,
+            self.plan,
+            self.data,
+            seed=self.seed,
+            base_logits=np.log(rates / (1 - rates)).tolist(),
+            activations=self.precision.activations,
+            last=last,
+            checkpoints=checkpoints,
+        )
+
+    def parts(self, specs: Sequence[ModelSpec], *, workers: int) -> list[slice]:
+        """Consecutive members that fit the memory of one of `workers` programs at once."""
+        work, shape = self.plan.work, self.data.shape
+        each = [
+            member_bytes(
+                n_rows=shape.n_rows,
+                columns=spec.embedding_dim * n_groups(spec, shape),
+                dense_parameters=0,
+                optimizer_states=2,
+                rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
+                batch=work.batch,
+                values_per_row=shape.n_inputs(spec.embedding_dim) + spec.width * shape.n_tasks * shape.n_layers,
+                bytes_per_value=self.precision.parameters.itemsize,
+            )
+            for spec in specs
+        ]
+        budget = memory_budget(self.config.run.memory_gib, workers=workers, device=str(self.data.device))
+        size = stack_size(budget, max(each), at_most=len(specs))
+        return [slice(start, start + size) for start in range(0, len(specs), size)]
 
     def measure(self, population: Population) -> list[Measured | TrainingError]:
         """Held-out metrics of each member of a trained stack."""
         return measure(population, self.dataset, self.data, self.config.evaluation, self.users)
 
     def stack(self, specs: Sequence[ModelSpec], members: Sequence[Mapping[str, np.ndarray]]) -> Population:
-        """A stack of stored members of one shape; a lone one is followed by its twin (`Population`)."""
-        twice = 2 if len(specs) == 1 else 1
-        return stack_members([*specs] * twice, self.data.shape, [*members] * twice, device=self.data.device)
+        """A population of stored members."""
+        return stack_members(specs, self.data.shape, members, device=self.data.device)
 
-    def cost(self, spec: ModelSpec) -> dict[str, float]:
-        """Counted cost of one member."""
-        dataset, precision = self.dataset, self.config.training.precision
+    def cost(self, spec: ModelSpec, *, steps: int | None = None) -> dict[str, float]:
+        """Counted cost of one member; `steps` = those of the whole training by default."""
+        dataset = self.dataset
         catalogue = CatalogueWork(
             n_items=dataset.n_items,
             user_fields=dataset.user_rows.shape[1],
@@ -133,10 +170,10 @@ class Fitted:
         return member_cost(
             spec,
             self.data.shape,
-            self.plan.work(),
+            self.plan.work,
             catalogue,
-            steps=self.config.training.steps,
-            bytes_per_parameter=BYTES[precision],
+            steps=len(self.plan) if steps is None else steps,
+            bytes_per_parameter=self.precision.parameters.itemsize,
         )
 
     def latency_ms(self, trained: Trained, member: int) -> float:
@@ -160,6 +197,8 @@ class RecProblem(Problem):
         ConfigError: lists every wrong gene, objective or constraint.
     """
 
+    mixes_shapes = True
+
     def __init__(self, config: RunConfig, tables: Tables) -> None:
         self.config = config
         self.tables = tables
@@ -168,17 +207,25 @@ class RecProblem(Problem):
         self.seed = config.search.seed
         self.environment = {
             "device": resolve_device(config.run.device).type,
-            "precision": config.training.precision,
+            "precision": resolve_precision(config.training.precision, resolve_device(config.run.device)).name,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }
+        self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         self.fitted = Fitted(tables, config, fit="train", seed=config.search.seed, at_most=config.evaluation.max_users)
         k, tasks = config.evaluation.k, config.tasks.ranked
         time = self.fitted.dataset.train.time
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0)
-        space = default_space(tasks, n_layers=config.training.layers, days=round(days, 1))
+        space = default_space(
+            tasks,
+            n_layers=config.training.layers,
+            days=round(days, 1),
+            funnel=bool(config.tasks.funnel),
+            retrieval_batch=config.training.retrieval_batch,
+            uniform_negatives=config.training.uniform_negatives,
+        )
         self.space = space.with_overrides(config.space, "space")
         self.objectives = build_objectives(
-            config.objectives, k=k, box=config.box, cost_bounds=self._cost_bounds(), tasks=tasks
+            config.objectives, k=k, box=config.box, cost_bounds=cost_bounds(self.space, self.fitted.cost), tasks=tasks
         )
         for text in config.finalize.picks:
             check_pick(text, self.objectives, k)
@@ -190,60 +237,71 @@ class RecProblem(Problem):
         check_measurable(self.fitted.dataset, wanted)
         self._wants_latency = "latency_ms" in wanted
 
-    def shape_key(self, spec: Spec) -> Hashable:
-        """Embedding dimension and width."""
-        return ModelSpec.from_genes(spec).shape
+    def __getstate__(self) -> dict[str, Any]:
+        """What worker processes need: everything but the raw interactions."""
+        return {name: value for name, value in self.__dict__.items() if name != "tables"}
 
-    def evaluate(self, specs: Sequence[Spec], *, seed: int) -> list[Outcome]:
-        """Trains one stack on the training part and measures it on validation.
+    def shape_key(self, spec: Spec) -> Hashable:
+        """Members of equal key share every batched product."""
+        return ModelSpec.from_genes(spec).block_key
+
+    def stack_key(self, spec: Spec) -> tuple[Any, ...]:
+        """Members that share products stand together, and where not, those of the same dimensions."""
+        model = ModelSpec.from_genes(spec)
+        return model.task_embeddings, model.embedding_dim, model.width, repr(model.block_key), -model.sharing_depth
+
+    def evaluate(
+        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+    ) -> list[Outcome]:
+        """Trains a population on the training part and measures it on validation.
 
         Args:
-            specs: decoded genomes of one `shape_key`.
+            specs: decoded genomes, any mix.
             seed: must be the seed of the run's configuration: the shared plan was made with it.
+            rung, states: see `Problem.evaluate`; a state is a `Checkpoint`.
         """
         if seed != self.fitted.seed:
             raise TrainingError(f"this problem was built for search.seed = {self.fitted.seed}, got seed {seed}")
         models = [ModelSpec.from_genes(spec) for spec in specs]
+        outcomes: list[Outcome] = []
+        for part in self.fitted.parts(models, workers=self.config.run.n_workers(self.fitted.data.device.type)):
+            outcomes += self._evaluated(models[part], rung, None if states is None else states[part])
+        return outcomes
+
+    def _evaluated(
+        self, models: Sequence[ModelSpec], rung: int | None, states: Sequence[Checkpoint] | None
+    ) -> list[Outcome]:
         start = time.perf_counter()
-        trained = self.fitted.train(models)
+        steps = None if rung is None else self.rungs[rung]
+        trained = self.fitted.train(models, last=steps, checkpoints=states)
         measured = self.fitted.measure(trained.population)
-        seconds = (time.perf_counter() - start) / len(specs)
+        seconds = (time.perf_counter() - start) / len(models)
         outcomes = []
         for member, (model, diverged) in enumerate(zip(models, trained.diverged, strict=True)):
             found = measured[member]
             if diverged is not None:
                 cause = f"diverged: the loss was not finite at step {diverged} of {len(self.fitted.plan)}"
-                outcomes.append(Outcome(None, cause, seconds=seconds))
+                outcomes.append(Outcome(None, cause, seconds=seconds, rung=steps))
             elif isinstance(found, TrainingError):
-                outcomes.append(Outcome(None, str(found), seconds=seconds))
+                outcomes.append(Outcome(None, str(found), seconds=seconds, rung=steps))
             else:
-                metrics = found.metrics | self.fitted.cost(model) | {"train_seconds": seconds}
+                metrics = found.metrics | self.fitted.cost(model, steps=steps) | {"train_seconds": seconds}
                 if self._wants_latency:
                     metrics["latency_ms"] = self.fitted.latency_ms(trained, member)
-                weights = trained.population.member_arrays(member)
-                outcomes.append(Outcome(metrics, weights=weights, seconds=seconds))
+                outcomes.append(
+                    Outcome(
+                        metrics,
+                        weights=trained.population.member_arrays(member) if rung is None else None,
+                        seconds=seconds,
+                        rung=steps,
+                        state=trained.checkpoints[member] if trained.checkpoints else None,
+                    )
+                )
         return outcomes
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Validation metrics of popularity, ItemKNN and EASE."""
         return {name: measured.values for name, measured in self.fitted.baselines.measured.items()}
-
-    def _cost_bounds(self) -> dict[str, tuple[float, float]]:
-        """(cheapest, dearest) of every counted cost over the corners of the space."""
-        default = self.space.decode(self.space.default())
-        corners = [self._at_bound(name) for name in ("sharing_depth", "embedding_dim", "width")]
-        costs = []
-        for depth, dim, width, on in product(*corners, (0.0, 1.0)):
-            shape = {"sharing_depth": depth, "embedding_dim": dim, "width": width}
-            genes = {**default, **shape, **dict.fromkeys(SWITCHES, True), **dict.fromkeys(SWITCHES.values(), on)}
-            costs.append(self.fitted.cost(ModelSpec.from_genes(genes)))
-        return {name: (min(c[name] for c in costs), max(c[name] for c in costs)) for name in costs[0]}
-
-    def _at_bound(self, name: str) -> tuple[int, int]:
-        """Smallest and largest value of an integer gene."""
-        gene = self.space.gene(name)
-        low, high = (gene.decode(bound) for bound in gene.bounds)
-        return int(str(low)), int(str(high))
 
 
 def build_problem(config: RunConfig, *, tables: Tables | None = None) -> RecProblem:

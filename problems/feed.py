@@ -1,8 +1,9 @@
 """A content feed: will the user click, like and buy what is shown next?
 
-Tasks: click, like and purchase on impressions, each later one rarer; retrieval looks for clicks over the whole
-catalogue. Runs out of the box on the built-in simulator, whose ``conflict_angle_deg`` sets how far the tasks' tastes
-point apart, and so how deep sharing pays. On a log of your own, set ``data.reader`` and ``tasks``.
+Tasks: click, like and purchase on impressions, each later one rarer; nobody buys without a click, so click and purchase
+are a funnel; retrieval looks for clicks over the whole catalogue. Runs out of the box on the built-in simulator, whose
+``conflict_angle_deg`` sets how far the tasks' tastes point apart, and so how deep sharing pays. On a log of your own,
+set ``data.reader`` and ``tasks``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULTS: Mapping[str, Any] = {
     "problem": "feed",
     "data": {"reader": "simulator", "statistics": ("user", "item", "category")},
-    "tasks": {"ranked": ("click", "like", "purchase"), "target": "click"},
+    "tasks": {"ranked": ("click", "like", "purchase"), "target": "click", "funnel": ("click", "purchase")},
     "box": {
         "recall@k": {"ideal": 0.5, "worst": 0.0},
         "accuracy": {"ideal": 0.9, "worst": 0.5},

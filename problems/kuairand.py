@@ -1,9 +1,9 @@
 """Short videos (KuaiRand): clicks, long views, likes and profile visits from real impression logs.
 
 Tasks: click, long_view, like and profile_enter on impressions with user, video and context features; retrieval looks
-for clicked videos over the whole catalogue. A global time cut: the days after the last training day are validation,
-the days after those test. The data are not included: put the published files of KuaiRand-Pure into a folder and name it
-in ``data.path``.
+for clicked videos over the whole catalogue. No label implies another, not even a long view a click, so there is no
+funnel. A global time cut: the days after the last training day are validation, the days after those test. The data are
+not included: put the published files of KuaiRand-Pure into a folder and name it in ``data.path``.
 
 Source: Gao et al., "KuaiRand: an unbiased sequential recommendation dataset with randomly exposed videos", CIKM 2022.
 """

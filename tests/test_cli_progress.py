@@ -9,8 +9,16 @@ from evorec.errors import Interrupted
 from evorec.search.engine import Progress
 
 
-def at(generation: int, n_evaluated: int, *, n_replayed: int = 0, n_members: int = 2) -> Progress:
-    return Progress(generation, 3, n_evaluated, n_replayed, 24, 1, n_members, 0.25)
+def at(
+    generation: int,
+    n_evaluated: int,
+    *,
+    n_replayed: int = 0,
+    n_members: int = 2,
+    n_dropped: int = 0,
+    rung: int | None = None,
+) -> Progress:
+    return Progress(generation, 3, n_evaluated, n_replayed, 24, 1, n_members, 0.25, n_dropped, rung)
 
 
 def shown(*reports: Progress, terminal: bool = False, verbosity: int = 0) -> str:
@@ -33,6 +41,14 @@ def test_a_pipe_gets_one_line_per_generation() -> None:
 def test_replayed_generations_are_shown_too() -> None:
     lines = shown(at(1, 8, n_replayed=8), at(2, 12, n_replayed=8), at(2, 16, n_replayed=8), at(2, 16, n_replayed=8))
     assert len(lines.splitlines()) == 2
+
+
+def test_rungs_add_no_lines_and_dropped_ones_are_counted() -> None:
+    at_rungs = [at(1, 0, rung=100), at(1, 0, rung=100), at(1, 4, rung=200, n_dropped=4)]
+    lines = shown(*at_rungs, at(1, 8, n_dropped=4), at(1, 8, n_dropped=4), at(2, 8, rung=100, n_dropped=4)).splitlines()
+    assert len(lines) == 1
+    assert "2 on the front, 4 dropped, 1 failed" in lines[0]
+    assert "to step 100" in shown(at(1, 0, rung=100), terminal=True)
 
 
 def test_a_terminal_gets_a_bar() -> None:

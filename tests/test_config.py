@@ -25,7 +25,10 @@ def test_a_config_survives_json() -> None:
                 "depth": 1,
                 "weights": [1.5, 0.5],
                 "mode": "a",
+                "modes": ["a", "b"],
             },
+            "tasks": {"ranked": ["click", "buy"], "funnel": ["click", "buy"], "given": {"buy": "click"}},
+            "training": {"rungs": [50, 100]},
             "split": {"validation_from": "2022-05-04", "test_from": "2022-05-06"},
             "box": {"cost": {"ideal": 1e6, "worst": 1e9}},
         }
@@ -36,21 +39,22 @@ def test_a_config_survives_json() -> None:
 
 
 def test_an_override_keeps_the_type_of_its_value() -> None:
-    space = parse_config({"space": {"a": 1, "b": True, "c": 1.0, "d": "1", "e": [1, 2]}}).space
-    assert [type(space[name]) for name in "abcde"] == [int, bool, float, str, tuple]
+    space = parse_config({"space": {"a": 1, "b": True, "c": 1.0, "d": "1", "e": [1, 2], "f": ["1", "2"]}}).space
+    assert [type(space[name]) for name in "abcdef"] == [int, bool, float, str, tuple, tuple]
+    assert (space["e"], space["f"]) == ((1.0, 2.0), ("1", "2"))
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (None, "space.w (my.toml) must be one value, a list of task weights or {low, high}, got None."),
+        (None, "space.w (my.toml) must be one value, a list of task weights or of options, or {low, high}, got None."),
         (
             {"low": 2, "high": 1},
             "space.w (my.toml): low (2.0) must be below high (1.0); give one value to fix the gene.",
         ),
         ({"low": 2}, "space.w.high (my.toml) is missing."),
         (math.nan, "space.w (my.toml) must be a finite number, got nan."),
-        (["a"], "space.w.0 (my.toml) must be a finite number, got 'a'."),
+        ([1, "a"], "space.w.1 (my.toml) must be a finite number, got 'a'."),
     ],
 )
 def test_a_wrong_override_is_one_sentence(value: Any, expected: str) -> None:
@@ -79,6 +83,21 @@ def test_a_wrong_override_is_one_sentence(value: Any, expected: str) -> None:
             "split (my.toml): validation_from and test_from must be given together.",
         ),
         (
+            {"training": {"rungs": [5, 5], "steps": 9}},
+            "training (my.toml): rungs must ascend and stay below steps (9), got [5, 5].",
+        ),
+        (
+            {"training": {"rungs": [5, 9], "steps": 9}},
+            "training (my.toml): rungs must ascend and stay below steps (9), got [5, 9].",
+        ),
+        ({"training": {"rungs": 5}}, "training.rungs (my.toml) must be a list of integers, got 5."),
+        ({"training": {"rung_keep": 1.0}}, "training.rung_keep (my.toml) must be a number >= 0.5 and < 1, got 1.0."),
+        (
+            {"training": {"precision": "float16"}},
+            'training.precision (my.toml) must be "float32" or "float64" or "bfloat16" or "auto", got \'float16\'.',
+        ),
+        ({"tasks": {"given": "a"}}, "tasks.given (my.toml) must be a table of texts, got 'a'."),
+        (
             {"training": {"batchsize": 5}},
             "training.batchsize (my.toml) is not a known key; did you mean training.batch_size? "
             "`evorec validate --keys` lists them all.",
@@ -87,6 +106,54 @@ def test_a_wrong_override_is_one_sentence(value: Any, expected: str) -> None:
 )  # fmt: skip
 def test_an_error_says_key_file_expected_and_found(overlay: dict[str, Any], expected: str) -> None:
     assert message(overlay) == expected
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        ({"ranked": ["a", "a"]}, "ranked lists a task twice: ['a', 'a']"),
+        ({"funnel": ["a"]}, "funnel must have two or more tasks, or none, got ['a']"),
+        ({"funnel": ["a", "a"]}, "funnel lists a task twice: ['a', 'a']"),
+        ({"funnel": ["a", "x"]}, "funnel names ['x'], which must be among ranked, ['a', 'b', 'c']"),
+        ({"given": {"x": "a"}}, "given names ['x'], which must be among ranked, ['a', 'b', 'c']"),
+        ({"given": {"a": "a"}}, "given goes in a circle: a among a"),
+        ({"given": {"a": "b", "b": "c", "c": "a"}}, "given goes in a circle: a among b among c among a"),
+        ({"given": {"a": "b", "b": "c", "c": "b"}}, "given goes in a circle: a among b among c among b"),
+    ],
+)
+def test_tasks_that_do_not_fit_together_are_refused(tasks: dict[str, Any], expected: str) -> None:
+    assert message({"tasks": {"ranked": ["a", "b", "c"], **tasks}}) == f"tasks (my.toml): {expected}."
+
+
+def test_conditions_of_a_task_are_a_chain() -> None:
+    given = {"a": "b", "b": "shown"}  # a label that is not ranked may be a condition
+    tasks = parse_config({"tasks": {"ranked": ["a", "b"], "given": given}}).tasks
+    assert tasks.conditions("a") == ("a", "b", "shown")
+    assert tasks.conditions("b") == ("b", "shown")
+
+
+def test_other_ranked_tasks_bring_their_own_funnel() -> None:
+    weak = {"tasks": {"ranked": ["a", "b"], "target": "a", "funnel": ["a", "b"], "given": {"b": "a"}}}
+    assert merge(weak, {"tasks": {"ranked": ["b"]}}) == {"tasks": {"ranked": ["b"], "target": "a"}}
+    assert merge(weak, {"tasks": {"given": {"a": "c"}}})["tasks"]["given"] == {"b": "a", "a": "c"}
+    overrides = ['tasks.funnel=["b", "c"]', 'tasks.ranked=["b", "c"]']
+    for order in (overrides, overrides[::-1]):
+        assert load_config(defaults=weak, overrides=order).tasks.funnel == ("b", "c")
+
+
+def test_what_later_versions_added_changes_nothing_by_default() -> None:
+    config = RunConfig()
+    assert (config.tasks.funnel, config.tasks.given) == ((), {})
+    assert (config.training.rungs, config.training.rung_keep, config.training.precision) == ((), 0.5, "float32")
+    assert (config.run.executor, config.run.memory_gib, config.run.chunk) == ("auto", 0.0, 16)
+
+
+def test_a_table_is_listed_as_toml_writes_it() -> None:
+    config = parse_config({"tasks": {"ranked": ["a", "b"], "given": {"b": "a"}}})
+    listed = {key.name: key for key in keys(config)}
+    assert listed["tasks.given"].default == '{"b" = "a"}'
+    overrides = ['tasks.ranked=["a", "b"]', f"tasks.given={listed['tasks.given'].default}"]
+    assert load_config(overrides=overrides) == config
 
 
 def test_all_errors_are_listed_at_once() -> None:
@@ -162,7 +229,11 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 def test_the_fingerprint_names_results_not_places() -> None:
     base = RunConfig().fingerprint("aa")
     assert len(base) == 12
-    for same in ({"run": {"workers": 3}}, {"data": {"path": "/elsewhere"}}, {"finalize": {"seeds": 5}}):
+    for same in (
+        {"run": {"workers": 3, "executor": "serial", "memory_gib": 1.5}},
+        {"data": {"path": "/elsewhere"}},
+        {"finalize": {"seeds": 5}},
+    ):
         assert parse_config(same).fingerprint("aa") == base
     assert parse_config({"search": {"seed": 1}}).fingerprint("aa") != base
     assert RunConfig().fingerprint("bb") != base

@@ -18,6 +18,7 @@ GOOD = Evaluation(
     seconds=0.5,
     extra={"n_parameters": 64},
 )
+DROPPED = replace(GOOD, seq=2, key="00000000000000cc", rung=100)
 FAILED = replace(GOOD, seq=1, key="00000000000000bb", metrics=None, failure="the loss is not finite")
 
 
@@ -28,15 +29,48 @@ def path(tmp_path):
 
 def test_ledger_returns_what_was_added_after_it_is_opened_again(path):
     ledger = Ledger(path)
-    ledger.add([FAILED, GOOD])
+    ledger.add([FAILED, DROPPED, GOOD])
     ledger.record_event(2, "interrupted", {"why": "signal"})
     ledger.close()
 
     again = Ledger(path)
 
-    assert again.evaluations() == [GOOD, FAILED]
+    assert again.evaluations() == [GOOD, FAILED, DROPPED]
     assert again.events() == [(2, "interrupted", {"why": "signal"})]
     again.close()
+
+
+def test_rows_say_what_became_of_the_evaluation(path):
+    ledger = Ledger(path)
+    ledger.add([GOOD, FAILED, DROPPED, replace(FAILED, seq=3, key="00000000000000dd", rung=100)])
+    ledger.close()
+    database = sqlite3.connect(path)
+    rows = database.execute("SELECT status, rung FROM evaluations ORDER BY seq").fetchall()
+    database.close()
+    assert rows == [("ok", None), ("failed", None), ("dropped", 100), ("failed", 100)]
+    assert [row.dropped for row in (GOOD, FAILED, DROPPED)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("status", "rung"), [("ok", 100), ("dropped", None), ("unknown", None)])
+def test_ledger_refuses_a_status_that_does_not_fit(status, rung, path):
+    Ledger(path).close()
+    database = sqlite3.connect(path)
+    values = (0, "aa", 1, "[]", "{}", status, rung, "{}", None, 0.0, "{}")
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
+        database.execute("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    database.close()
+
+
+def test_an_event_is_committed_with_its_evaluations_or_not_at_all(path):
+    ledger = Ledger(path)
+    ledger.add([DROPPED], event=(1, "halving", {"rung": 100}))
+    with pytest.raises(RunError, match=r"UNIQUE constraint failed"):
+        ledger.add([DROPPED], event=(2, "halving", {"rung": 100}))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.add([GOOD], event=(2, "halving", {"rung": math.nan}))
+    assert ledger.evaluations() == [DROPPED]
+    assert ledger.events() == [(1, "halving", {"rung": 100})]
+    ledger.close()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -83,11 +117,12 @@ def test_damaged_ledger_is_refused(path):
         Ledger(path)
 
 
-def test_ledger_of_another_format_is_refused(path):
+@pytest.mark.parametrize("version", [1, 99])
+def test_ledger_of_another_format_is_refused(version, path):
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 99")
+    database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    with pytest.raises(RunError, match="has format 99; this evorec reads format 1"):
+    with pytest.raises(RunError, match=f"has format {version}; this evorec reads format 2"):
         Ledger(path)
 
 

@@ -10,11 +10,20 @@ from evorec.config import EvaluationConfig, SimulatorConfig, SplitConfig, TrainC
 from evorec.data.encode import encode
 from evorec.data.simulate import simulate
 from evorec.data.splits import split
-from evorec.models.spec import ModelSpec
+from evorec.models.spec import (
+    BALANCINGS,
+    MECHANISMS,
+    NEGATIVE_SOURCES,
+    OPTIMIZERS,
+    RETRIEVAL_LOSSES,
+    ModelSpec,
+)
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.trainer import train
 
 BASE_LOGITS = (-1.0, -2.0, -3.0)
+PARENTS = (-1, 0, 1)
+UNIFORM = 8
 SEED = 3
 
 
@@ -24,15 +33,16 @@ def tables():
 
 
 @cache
-def dataset(content=True, statistics=("user", "item", "category"), context=True):
+def dataset(content=True, statistics=("user", "item", "category"), context=True, parents=PARENTS):
     data = tables()
     if not content:
         data = replace(data, content=())
     if not context:
         data = replace(data, context=())
-    return encode(
+    encoded = encode(
         data, split(data, SplitConfig()), tasks=data.tasks, target="click", fit="train", statistics=statistics
     )
+    return replace(encoded, parents=parents)
 
 
 def with_missing_labels(data, share=0.3):
@@ -48,30 +58,54 @@ def device_data(data, *, layers=2, dtype=torch.float32):
     return DeviceData.of(data, n_layers=layers, device=torch.device("cpu"), dtype=dtype)
 
 
-def plan_of(data, on_device, *, steps=4, batch=37, positives=29, next_item=False):
+def plan_of(data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM, next_item=False):
     """Odd batch sizes by default: the remainders of vectorised kernels are then in use."""
     config = TrainConfig(
         steps=steps,
         batch_size=batch,
         retrieval_batch=positives,
+        uniform_negatives=uniform,
         layers=on_device.shape.n_layers,
         next_item=next_item,
     )
     return BatchPlan(data, config, seed=SEED, data=on_device)
 
 
+EXPERTS = {"mmoe": (3, 0), "cgc": (2, 1), "ple": (1, 2), "stem": (2, 1)}
+"""Shared experts and experts of each task."""
+
+
+def of_mechanism(name):
+    """The settings that a mechanism fixes or needs."""
+    n_shared, n_own = EXPERTS.get(name, (0, 0))
+    out = {"mechanism": name, "n_shared_experts": n_shared, "n_task_experts": n_own}
+    out |= {"task_embeddings": name in ("single_task", "stem"), "calibrator_weight": 0.3 if name == "aitm" else 0.0}
+    return out | ({"sharing_depth": 0} if name == "single_task" else {})
+
+
 def spec(**changes):
     plain = ModelSpec(
         task_weights=(1.0, 1.25, 0.75),
+        mechanism="shared_bottom",
         sharing_depth=1,
+        n_shared_experts=0,
+        n_task_experts=0,
+        task_embeddings=False,
+        calibrator_weight=0.0,
+        balancing="fixed",
         embedding_dim=4,
         width=16,
         dropout=0.0,
+        optimizer="adamw",
         learning_rate=3e-3,
         embedding_learning_rate=1e-2,
         embedding_decay=0.1,
         dense_decay=0.2,
         retrieval_weight=1.0,
+        retrieval_loss="softmax",
+        negatives=512,
+        negative_source="batch",
+        gbce_calibration=0.75,
         temperature=0.2,
         history_weight=1.0,
         popularity_weight=1.0,
@@ -79,27 +113,32 @@ def spec(**changes):
         popularity_half_life=7.0,
         rank_blend=0.3,
     )
-    return replace(plain, **changes)
+    return replace(plain, **{**of_mechanism(changes.get("mechanism", "shared_bottom")), **changes})
 
 
-def random_specs(rng, n, *, embedding_dim=4, width=16, layers=2, dropout=True):
-    """Members that differ in everything but their shape."""
+def random_specs(rng, n, *, embedding_dim=4, width=16, layers=2, dropout=True, mechanisms=MECHANISMS):
+    """Members that differ in everything; in E and W where these are lists to choose from."""
     return [
-        ModelSpec(
+        spec(
+            **random_sharing(rng, layers, mechanisms),
             task_weights=tuple((3 * rng.dirichlet([1, 1, 1])).tolist()),
-            sharing_depth=int(rng.integers(0, layers + 1)),
-            embedding_dim=embedding_dim,
-            width=width,
+            balancing=str(rng.choice(BALANCINGS)),
+            embedding_dim=int(rng.choice(embedding_dim)) if np.ndim(embedding_dim) else embedding_dim,
+            width=int(rng.choice(width)) if np.ndim(width) else width,
             dropout=float(rng.choice([0.0, rng.uniform(0.05, 0.5)])) if dropout else 0.0,
+            optimizer=str(rng.choice(OPTIMIZERS)),
             learning_rate=float(10 ** rng.uniform(-3.3, -1.6)),
             embedding_learning_rate=float(10 ** rng.uniform(-3.3, -1.6)),
             embedding_decay=float(10 ** rng.uniform(-3, 1)),
             dense_decay=float(10 ** rng.uniform(-3, 1)),
             retrieval_weight=float(10 ** rng.uniform(-2, 1)),
+            retrieval_loss=str(rng.choice(RETRIEVAL_LOSSES)),
+            negatives=int(rng.choice([3, 8, 512])),
+            negative_source=str(rng.choice(NEGATIVE_SOURCES)),
+            gbce_calibration=float(rng.uniform(0, 1)),
             temperature=float(rng.uniform(0.05, 1)),
             history_weight=float(rng.choice([0.0, 1.3])),
             popularity_weight=float(rng.uniform(0, 1.5)),
-            popularity_smoothing=1.0,
             popularity_half_life=5.0,
             rank_blend=float(rng.choice([0.0, 0.4])),
         )
@@ -107,8 +146,24 @@ def random_specs(rng, n, *, embedding_dim=4, width=16, layers=2, dropout=True):
     ]
 
 
-def trained(specs, plan, on_device):
-    return train(specs, plan, on_device, seed=SEED, base_logits=BASE_LOGITS)
+def random_sharing(rng, layers, mechanisms):
+    """A mechanism with a depth, expert counts and tables that it can have."""
+    name = str(rng.choice(mechanisms))
+    out = of_mechanism(name)
+    out["sharing_depth"] = int(rng.integers(1 if name in EXPERTS else 0, layers + 1)) if name != "single_task" else 0
+    if name in EXPERTS:
+        out["n_shared_experts"] = int(rng.integers(1, 4))
+        out["n_task_experts"] = int(rng.integers(1, 3)) if EXPERTS[name][1] else 0
+    reads_own = name in ("cross_stitch", "mmoe", "cgc", "ple") or out["sharing_depth"] == 0
+    if not out["task_embeddings"] and reads_own:
+        out["task_embeddings"] = bool(rng.random() < 0.5)
+    if name == "aitm":
+        out["calibrator_weight"] = float(rng.choice([0.0, 0.6]))
+    return out
+
+
+def trained(specs, plan, on_device, **options):
+    return train(specs, plan, on_device, seed=SEED, base_logits=BASE_LOGITS, **options)
 
 
 EVALUATION = EvaluationConfig(k=5, candidates=12)

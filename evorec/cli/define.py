@@ -193,7 +193,15 @@ def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace
 
     tasks = config.tasks.ranked or (tables.tasks if tables else ("task",))
     days = _n_days(tables) if tables else 14.0
-    return default_space(tasks, n_layers=config.training.layers, days=days).with_overrides(config.space, source)
+    space = default_space(
+        tasks,
+        n_layers=config.training.layers,
+        days=days,
+        funnel=bool(config.tasks.funnel),
+        uniform_negatives=config.training.uniform_negatives,
+        retrieval_batch=config.training.retrieval_batch,
+    )
+    return space.with_overrides(config.space, source)
 
 
 def _n_days(tables: Tables) -> float:

@@ -74,12 +74,17 @@ class SearchProgress:
     def __call__(self, now: Progress) -> None:
         """Show what the engine reports."""
         where = f"generation {now.generation}/{now.n_generations}"
-        facts = f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {now.n_failed} failed"
+        dropped = f"{now.n_dropped} dropped, " if now.n_dropped else ""
+        facts = f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {dropped}{now.n_failed} failed"
         left = time_left(now, time.monotonic() - self._started)
         if self._bar is not None:
             done, total = now.n_evaluated, now.n_planned
+            where += f" to step {now.rung}" if now.rung is not None else ""
             self._bar.update(self._task, completed=done, total=total, description=where, facts=f"{facts}, {left}")
-        elif now.n_evaluated in (self._n_evaluated, now.n_replayed):  # the report that closes a generation adds nothing
+        elif now.rung is None and now.n_evaluated in (
+            self._n_evaluated,
+            now.n_replayed,
+        ):  # the report that closes a generation adds nothing
             self._output.note(f"{where}: {facts}, {left}")
         self._n_evaluated = now.n_evaluated
 

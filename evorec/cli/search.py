@@ -86,9 +86,11 @@ def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConf
 def _show_end(output: Output, path: Path) -> None:
     """What a search has found, and what to type next."""
     from evorec.report.record import read_record
-    from evorec.report.tables import failure_table, front_table, shortened, verdict
+    from evorec.report.tables import dropped_text, failure_table, front_table, shortened, verdict
 
     record = read_record(path)
+    if text := dropped_text(record):
+        output.note(f"of {len(record.evaluations)} evaluations {text}")
     for row in failure_table(record).rows:
         output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
     table = front_table(record)
@@ -112,9 +114,11 @@ def front(
 ) -> None:
     """Show the front of a run, with the baselines in it."""
     from evorec.report.record import read_record
-    from evorec.report.tables import front_table, verdict
+    from evorec.report.tables import dropped_text, front_table, verdict
 
     record = read_record(run)
+    if text := dropped_text(record):
+        output.note(f"of {len(record.evaluations)} evaluations {text}")
     table = front_table(record, sort)
     text = verdict(record)
     value = {"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}

@@ -129,6 +129,7 @@ class Dataset:
     Args:
         name: of the data set.
         tasks: the T ranked label columns, in the order of `Part.labels`.
+        parents: ``(T,)``, index of the task that a task implies (its earlier step of the funnel), -1 = none.
         target: label column whose positives are retrieved.
         n_users: U, users with a training row.
         n_items: I, the catalogue: the item table's ids and the training rows' ids.
@@ -166,6 +167,7 @@ class Dataset:
 
     name: str
     tasks: tuple[str, ...]
+    parents: tuple[int, ...]
     target: str
     n_users: int
     n_items: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -13,6 +14,7 @@ import polars as pl
 
 from evorec.data.dataset import Csr, Dataset, Int64, Part
 from evorec.data.features import Block, FieldRows, content_vectors, fit_block, id_block, lay_out
+from evorec.data.funnel import check_funnel, conditioned, funnel_parents
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, Statistics, history
 from evorec.data.statistics import statistics as fit_statistics
@@ -36,6 +38,8 @@ def encode(
     statistics: Sequence[str] = (),
     history_length: int = 30,
     history_recency: float = 0.0,
+    funnel: Sequence[str] = (),
+    given: Mapping[str, str] = MappingProxyType({}),
 ) -> Dataset:
     """Encode one data set for a fit; rows outside the two parts in use are never looked at.
 
@@ -51,6 +55,9 @@ def encode(
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
         history_length: H, latest positives of a user in the retrieval vector; history_recency: how their weights fall.
+        funnel: ranked tasks in order; a positive of one implies a positive of all before it.
+        given: ranked task -> label whose positives are the only rows it is learned and measured on; elsewhere the
+            task's label counts as missing.
     Returns:
         The data set. Its ``notes`` count ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training row)
         with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out target
@@ -59,30 +66,26 @@ def encode(
         training has the item, so that a list that leaves out seen items cannot hit them.
     Raises:
         ConfigError: an unknown task or statistic.
-        DataError: a task with a single class, or no target positive, in either part.
+        DataError: a task with a single class, or no target positive, in either part; a row that breaks the funnel.
     """
     rows, held_rows = _parts(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
-    _check_labels(tables, tasks, target, {"training": log, "held-out": held})
-    encoder = _Encoder.fitted(tables, tuple(tasks), target, log, held)
-    train, held_out = encoder.part(log, first_row=0), encoder.part(held, first_row=log.height)
+    parts = {"training": rows, "held-out": held_rows}
+    labels = _checked_labels(tables, parts, tasks=tasks, target=target, funnel=funnel, given=given)
+    encoder = _Encoder.fitted(tables, tuple(tasks), funnel_parents(tasks, funnel), target, log, held)
+    train = encoder.part(log, labels[0], first_row=0)
+    held_out = encoder.part(held, labels[1], first_row=log.height)
     context_mode = _most_frequent(train.context)
-    sides = Sides(encoder.by_user, encoder.by_item, encoder.by_row.fields, context_mode)
-    histories = [history(key, sides, train, held_out) for key in statistics]
-    n_users, n_items = encoder.users.n, encoder.items.n
-    known = fit_statistics(histories, _days(log), train.labels, tasks, n_users=n_users, n_items=n_items)
-    choices = (tuple(tasks), target, fit, tuple(statistics), history_length, history_recency)
-    cold_users = held[Columns.USER].filter(pl.Series(held_out.users == n_users))
-    notes = {"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields}
-    last = _last_positives(train, encoder.item_history_row, n_users, history_length)
+    choices = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics), history_length)
+    cold_users = held[Columns.USER].filter(pl.Series(held_out.users == encoder.users.n))
     return encoder.dataset(
         train,
         held_out,
-        known,
+        encoder.statistics(statistics, _days(log), train, held_out, context_mode),
         context_mode=context_mode,
-        notes=notes,
-        sha256=_hash(tables, rows, held_rows, str(choices)),
-        history_rows=last,
+        notes={"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields},
+        sha256=_hash(tables, rows, held_rows, str((*choices, history_recency))),
+        history_rows=_last_positives(train, encoder.item_history_row, encoder.users.n, history_length),
         history_recency=history_recency,
     )
 
@@ -94,6 +97,7 @@ class _Encoder:
 
     tables: Tables
     tasks: tuple[str, ...]
+    parents: tuple[int, ...]
     target: str
     users: _Entities
     items: _Entities
@@ -104,7 +108,13 @@ class _Encoder:
 
     @classmethod
     def fitted(
-        cls, tables: Tables, tasks: tuple[str, ...], target: str, log: pl.DataFrame, held: pl.DataFrame
+        cls,
+        tables: Tables,
+        tasks: tuple[str, ...],
+        parents: tuple[int, ...],
+        target: str,
+        log: pl.DataFrame,
+        held: pl.DataFrame,
     ) -> _Encoder:
         """Fitted on the rows of `log`; of `held` only the contexts are looked up."""
         users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
@@ -113,7 +123,7 @@ class _Encoder:
         by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
         by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
         by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
-        return cls(tables, tasks, target, users, items, by_user, by_item, by_row, n_rows)
+        return cls(tables, tasks, parents, target, users, items, by_user, by_item, by_row, n_rows)
 
     @property
     def n_constant_fields(self) -> int:
@@ -128,18 +138,25 @@ class _Encoder:
         """The row that stands for an item in a history ``(I + 1,)``; the unknown item has none."""
         return np.append(self.n_rows + np.arange(self.items.n), 0)
 
-    def part(self, frame: pl.DataFrame, *, first_row: int) -> Part:
+    def part(self, frame: pl.DataFrame, labels: pl.DataFrame, *, first_row: int) -> Part:
         """One part, without statistics; its contexts stand in `by_row` from `first_row` on."""
-        labels = frame.select(pl.col([*self.tasks, self.target]).fill_null(float("nan")))
         return Part(
             users=self.users.index(frame[Columns.USER]),
             items=self.items.index(frame[Columns.ITEM]),
             context=self.by_row.rows[first_row : first_row + frame.height],
-            labels=np.ascontiguousarray(labels.select(self.tasks).to_numpy()),
+            labels=np.ascontiguousarray(labels.select(pl.col(self.tasks).fill_null(float("nan"))).to_numpy()),
             statistics=np.zeros((frame.height, 0), dtype=np.float32),
-            target=labels[self.target].to_numpy(),
+            target=frame[self.target].fill_null(float("nan")).to_numpy(),
             time=frame[Columns.TIME].to_numpy(),
         )
+
+    def statistics(
+        self, keys: Sequence[str], days: Int64, train: Part, held_out: Part, context_mode: Int64
+    ) -> Statistics:
+        """Dense statistics of both parts; ``days (N,)`` of the training rows."""
+        sides = Sides(self.by_user, self.by_item, self.by_row.fields, context_mode)
+        histories = [history(key, sides, train, held_out) for key in keys]
+        return fit_statistics(histories, days, train.labels, self.tasks, n_users=self.users.n, n_items=self.items.n)
 
     def dataset(
         self,
@@ -161,6 +178,7 @@ class _Encoder:
         return Dataset(
             name=self.tables.name,
             tasks=self.tasks,
+            parents=self.parents,
             target=self.target,
             n_users=users.n,
             n_items=items.n,
@@ -253,30 +271,47 @@ def _parts(split: Split, fit: Fit) -> tuple[Int64, Int64]:
     return np.sort(np.concatenate([split.train, split.validation])), split.test
 
 
-def _check_labels(tables: Tables, tasks: Sequence[str], target: str, parts: Mapping[str, pl.DataFrame]) -> None:
-    unknown = [task for task in (*tasks, target) if task not in tables.tasks]
-    if unknown or not tasks:
+def _checked_labels(
+    tables: Tables,
+    parts: Mapping[str, Int64],
+    *,
+    tasks: Sequence[str],
+    target: str,
+    funnel: Sequence[str],
+    given: Mapping[str, str],
+) -> list[pl.DataFrame]:
+    """The labels of the tasks in each part, null where not observed or not in the task's sample space."""
+    names = {"ranked": list(tasks), "target": target, "funnel": list(funnel), "given": dict(given)}
+    if not tasks or not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
+        got = ", ".join(f"{name} = {value!r}" for name, value in names.items() if value or name in ("ranked", "target"))
         raise ConfigError(
-            f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; "
-            f"got ranked = {list(tasks)}, target = {target!r}."
+            f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; got {got}."
         )
-    for part, frame in parts.items():
+    check_funnel(tables, funnel, parts)
+    labels = [conditioned(tables.interactions[rows], tasks, given) for rows in parts.values()]
+    for (part, rows), known in zip(parts.items(), labels, strict=True):
         for task in tasks:
-            if not frame[task].drop_nulls().is_in([0.0, 1.0]).all():
-                raise DataError(
-                    f"task {task} of {tables.name} must be 0 or 1 (or missing) to be ranked, got in the {part} rows "
-                    f"{_class_counts(frame[task])}; make a label of it, e.g. rating >= 4."
-                )
-            if frame[task].drop_nulls().n_unique() < 2:
-                raise DataError(
-                    f"task {task} of {tables.name} must have two or more classes in the {part} rows, got "
-                    f"{_class_counts(frame[task])}; drop it from tasks.ranked or give the part more rows."
-                )
-        if not (frame[target] > 0).any():
+            _check_classes(known[task], f"task {task} of {tables.name}", part)
+        positives = tables.interactions[target][rows]
+        if not (positives > 0).any():
             raise DataError(
                 f"target {target} of {tables.name} must have a positive in the {part} rows, got "
-                f"{_class_counts(frame[target])}; choose another tasks.target or give the part more rows."
+                f"{_class_counts(positives)}; choose another tasks.target or give the part more rows."
             )
+    return labels
+
+
+def _check_classes(labels: pl.Series, task: str, part: str) -> None:
+    if not labels.drop_nulls().is_in([0.0, 1.0]).all():
+        raise DataError(
+            f"{task} must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_class_counts(labels)}; "
+            "make a label of it, e.g. rating >= 4."
+        )
+    if labels.drop_nulls().n_unique() < 2:
+        raise DataError(
+            f"{task} must have two or more classes in the {part} rows, got {_class_counts(labels)}; drop it from "
+            "tasks.ranked or give the part more rows."
+        )
 
 
 def _class_counts(labels: pl.Series) -> str:

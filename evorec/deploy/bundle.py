@@ -19,9 +19,10 @@ import torch
 
 from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.card import model_card
-from evorec.deploy.finalize import check_belongs, final_weights, read_final
+from evorec.deploy.finalize import check_belongs, exact, final_weights, read_final
 from evorec.errors import DataError, RunError
-from evorec.models.population import Bag, InputShape, stack_members
+from evorec.models.inputs import InputShape
+from evorec.models.population import Bag, stack_members
 from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
@@ -62,7 +63,7 @@ def export_bundle(run: RunDirectory, problem: RecProblem, member: str, out: Path
     if weights is None:
         weights = run.read_weights(member)
     else:
-        fitted = Fitted(problem.tables, problem.config, fit="train+validation", seed=fitted.seed, at_most=None)
+        fitted = Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=fitted.seed, at_most=None)
     evaluation = next(e for e in run.ledger.evaluations() if e.key == member)  # `member` has weights, so it is there
     spec = ModelSpec.from_genes(evaluation.spec)
     final_report = _final_entry(run, member) if fitted is not problem.fitted else None
@@ -160,18 +161,17 @@ class Recommender:
         self._user_places = {user: place for place, user in enumerate(users)}
         self._device = device
         spec = ModelSpec.from_genes(manifest["spec"])
-        shape = InputShape(**manifest["shape"])
+        shape = InputShape(**{**manifest["shape"], "parents": tuple(manifest["shape"]["parents"])})
         parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
-        # two copies: kernels for a single matrix round differently from those the member was trained with
-        self._population = stack_members([spec, spec], shape, [parameters, parameters], device=device)
+        self._population = stack_members([spec], shape, [parameters], device=device)
         self._arrays = arrays
-        self._prior = np.stack([arrays["item.prior"]] * 2)
+        self._prior = arrays["item.prior"][None]
         content = self._tensor("item.content") if shape.n_content else None
         contexts = self._tensor("context.rows")
         self._item_side = ItemSide(
             Bag(self._tensor("item.rows"), self._tensor("item.weights"), content),
             self._tensor("item.statistics"),
-            Bag(contexts, torch.ones(contexts.shape, dtype=self._population.table.dtype, device=device)),
+            Bag(contexts, torch.ones(contexts.shape, dtype=self._population.flat.dtype, device=device)),
         )
         self._masked = Csr(arrays["masked.indptr"], arrays["masked.indices"])
 
@@ -181,7 +181,7 @@ class Recommender:
         Raises:
             ValueError: names what does not.
         """
-        n_users, n_items, n_rows = len(self._user_places), len(self._items), self._population.table.shape[0]
+        n_users, n_items, n_rows = len(self._user_places), len(self._items), self._population.shape.n_rows
         for name in ("item.rows", "item.weights", "item.content", "item.statistics", "item.prior", *_USER_ARRAYS):
             expected = n_items if name.startswith("item.") else n_users + 1
             if len(self._arrays[name]) != expected:

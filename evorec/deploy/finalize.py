@@ -12,14 +12,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from evorec.archive.decide import KNEE, pick
-from evorec.config import FinalizeConfig
+from evorec.config import FinalizeConfig, RunConfig
 from evorec.data.dataset import Dataset
 from evorec.errors import RunError, TrainingError
 from evorec.ledger import Evaluation
@@ -27,7 +26,7 @@ from evorec.metrics.compare import paired_bootstrap
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics
 from evorec.rec_problem import Fitted, RecProblem
-from evorec.search.executors import executor_for
+from evorec.search.executors import WorkerDied, executor_for
 from evorec.seeds import child_seed
 from evorec.store import RunDirectory, write_atomic, write_json
 from evorec.training.evaluate import Measured
@@ -73,7 +72,7 @@ def finalize(
     members = {evaluation.key: evaluation for evaluation in run.members()}
     specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys(chosen.values())}
     seeds = [child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds)]
-    fitted = Fitted(problem.tables, problem.config, fit="train+validation", seed=seeds[0], at_most=None)
+    fitted = Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
     runs: dict[str, list[Measured]] = {key: [] for key in specs}
     for number, seed in enumerate(seeds):
         progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
@@ -99,16 +98,17 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
     members = {evaluation.key: evaluation for evaluation in run.members()}
     fitted = problem.fitted.with_all_users()
     specs = {key: ModelSpec.from_genes(evaluation.spec) for key, evaluation in members.items()}
-    stacks = [keys[at : at + STACK] for keys in _by_shape(specs) for at in range(0, len(keys), STACK)]
+    stacks = _stacks(specs)
 
     def measure(keys: Sequence[str]) -> list[Measured | TrainingError]:
         weights = [run.read_weights(key) for key in keys]
         return fitted.measure(fitted.stack([specs[key] for key in keys], weights))
 
     out: dict[str, Metrics] = {}
-    executor = executor_for(problem.config.run, device=fitted.data.device.type)
+    executor = executor_for(problem.config.run, device=fitted.data.device.type, picklable=False)
     for place, results in executor.run([partial(measure, keys) for keys in stacks]):
-        for key, found in zip(stacks[place], results, strict=False):
+        assert not isinstance(results, WorkerDied)  # threads only
+        for key, found in zip(stacks[place], results, strict=True):
             if isinstance(found, TrainingError):
                 raise RunError(f"member {key} of {run.path}: {found}")
             out[key] = {**(members[key].metrics or {}), **found.metrics}
@@ -142,10 +142,18 @@ def _check_finished(run: RunDirectory, problem: RecProblem) -> None:
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
 
 
-def _by_shape(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
-    """Keys of members that can stand in one stack."""
-    ordered = sorted(specs, key=lambda key: (specs[key].shape, key))
-    return [list(group) for _, group in groupby(ordered, key=lambda key: specs[key].shape)]
+def exact(config: RunConfig) -> RunConfig:
+    """The configuration with a precision of at least float32: bfloat16 is for screening."""
+    if config.training.precision == "float64":
+        return config
+    training = config.training.model_copy(update={"precision": "float32"})
+    return config.model_copy(update={"training": training})
+
+
+def _stacks(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
+    """Keys of members in stacks; equal shapes stand together."""
+    ordered = sorted(specs, key=lambda key: (repr(specs[key].block_key), key))
+    return [ordered[at : at + STACK] for at in range(0, len(ordered), STACK)]
 
 
 def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | None:
@@ -213,7 +221,7 @@ def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
 
 def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:
     out = []
-    for keys in _by_shape(specs):
+    for keys in _stacks(specs):
         trained = fitted.train([specs[key] for key in keys])
         for place, (key, measured) in enumerate(zip(keys, fitted.measure(trained.population), strict=False)):
             if trained.diverged[place] is not None or isinstance(measured, TrainingError):

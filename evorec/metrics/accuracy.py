@@ -7,18 +7,23 @@ counts of pairs, so they are exact and do not depend on the order of the rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from evorec.errors import DataError
+from evorec.metrics.ranking import ordered_bits
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 """Probabilities are kept this far from 0 and 1 in `logloss`, as scikit-learn does for float64."""
+MAX_LOGIT = float(np.log1p(-MIN_PROBABILITY) - np.log(MIN_PROBABILITY))
+"""The logit of ``1 - MIN_PROBABILITY``."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,133 @@ class GroupedAuc:
     n_skipped: int
 
 
-@dataclass(frozen=True)
-class _PairCounts:
-    """Per group: rows of each class, and twice the number of (positive, negative) pairs in the right order."""
+@final
+class LabelledRows:
+    """The known labels of one task, with all that does not depend on scores: for many models on the same rows.
 
+    `auc` and `gauc` of this module are its methods on one model's scores; `logloss` takes logits here.
+
+    Args:
+        labels: 0, 1 or NaN = not known, ``(N,)``.
+        users: integer user ids ``(N,)``.
+    Raises:
+        DataError: shapes differ, a known label is not 0 or 1, or no label is known.
+    Example:
+        >>> rows = LabelledRows(np.array([1.0, 1.0, np.nan, 0.0, 0.0]), np.array([7, 8, 8, 7, 8]))
+        >>> scores = np.array([[0.9, 0.4, 0.5, 0.4, 0.1], [0.1, 0.4, 0.5, 0.4, 0.9]])
+        >>> [rows.auc(one) for one in scores]
+        [0.875, 0.125]
+    """
+
+    def __init__(self, labels: npt.NDArray[np.floating[Any]], users: npt.NDArray[Any]) -> None:
+        known = np.flatnonzero(labels == labels)  # NaN differs from itself
+        if labels.shape != users.shape or len(known) == 0:
+            raise DataError(
+                f"expected a label and a user per row, got {labels.shape}, {users.shape}, {len(known)} known."
+            )
+        self._rows: Ints | slice = slice(None) if len(known) == len(labels) else known
+        self._positive = _known(labels[known], known) == 1
+        self._sign = np.where(self._positive, -1.0, 1.0)
+        self._all = _Groups.of(self._positive, np.zeros(len(known), dtype=np.int64))
+        self._users = _Groups.of(self._positive, users[known])
+
+    @property
+    def has_gauc(self) -> bool:
+        """Whether any user has rows of both classes."""
+        return len(self._users.size) > 0
+
+    def auc(self, scores: Reals) -> float:
+        """See `auc`; `scores` are of all N rows, here and below."""
+        if self._all.n_skipped:
+            n_positive = int(self._positive.sum())
+            raise DataError(
+                f"auc needs rows of both classes, got {n_positive} positive and {len(self._positive) - n_positive} "
+                "negative; choose a longer held-out part or leave the task out."
+            )
+        return float(self._all.auc(_numbers(scores[self._rows]))[0])
+
+    def gauc(self, scores: Reals) -> GroupedAuc:
+        """See `gauc`."""
+        groups = self._users
+        if not self.has_gauc:
+            raise DataError(
+                f"gauc needs a user with rows of both classes, none of {groups.n_skipped} users has them; "
+                "use auc or a longer held-out part."
+            )
+        value = float(np.average(groups.auc(_numbers(scores[self._rows])), weights=groups.size))
+        return GroupedAuc(value, n_users=len(groups.size), n_skipped=groups.n_skipped)
+
+    def logloss(self, logits: Reals) -> float:
+        """See `logloss`, of ``1 / (1 + exp(-logit))``."""
+        loss = _numbers(logits[self._rows]) * self._sign
+        np.clip(loss, -MAX_LOGIT, MAX_LOGIT, out=loss)
+        np.log(np.add(np.exp(loss, out=loss), 1.0, out=loss), out=loss)
+        return float(loss.mean())
+
+
+@final
+@dataclass(frozen=True)
+class _Groups:
+    """Rows of the groups that have both classes, G of them, ascending by group.
+
+    Attributes:
+        rows: rows that count, in any order.
+        key: ``2 * group + label`` of each of them, groups numbered 0..G-1.
+        size, positives: rows and positive rows of each group, ``(G,)``.
+        n_skipped: groups with one class.
+    """
+
+    rows: Ints
+    key: npt.NDArray[np.uint64]
+    size: Ints
     positives: Ints
-    negatives: Ints
-    twice_right: Ints
+    n_skipped: int
+
+    @classmethod
+    def of(cls, positive: Bools, groups: npt.NDArray[Any]) -> _Groups:
+        names, group = np.unique(groups, return_inverse=True)
+        size = np.bincount(group, minlength=len(names))
+        positives = np.bincount(group[positive], minlength=len(names))
+        both = (positives > 0) & (positives < size)
+        rows = np.flatnonzero(both[group])
+        number = np.cumsum(both) - 1
+        key = (2 * number[group[rows]] + positive[rows]).astype(np.uint64)
+        return cls(rows, key, size[both], positives[both], int((~both).sum()))
+
+    def auc(self, scores: Reals) -> Floats:
+        """Share of the (positive, negative) pairs of each group in the right order, ties half, ``(G,)``.
+
+        With rows sorted by group, score and label, a positive's place less the positives before it is the number
+        of negatives that it beats or ties; half of the tied pairs is taken off.
+        """
+        keys = self._sorted_keys(scores[self.rows])
+        place = np.flatnonzero(keys & np.uint64(1))
+        end = np.cumsum(self.positives)
+        start = np.cumsum(self.size) - self.size
+        below = np.add.reduceat(place, end - self.positives) - self.positives * start
+        twice_right = 2 * below - self.positives * (self.positives - 1) - self._tied_pairs(keys, start)
+        return np.asarray(twice_right / (2 * self.positives * (self.size - self.positives)))
+
+    def _sorted_keys(self, scores: Reals) -> npt.NDArray[np.uint64]:
+        """Integers in the order of group, score and label; the label is the lowest bit."""
+        group, label = self.key >> np.uint64(1), self.key & np.uint64(1)
+        if scores.dtype == np.float32 and len(self.size) < 1 << 31:
+            level = ordered_bits(scores)
+        else:
+            level = np.unique(scores, return_inverse=True)[1].astype(np.uint32)
+        keys = (group << np.uint64(33)) | (level.astype(np.uint64) << np.uint64(1)) | label
+        keys.sort()
+        return keys
+
+    def _tied_pairs(self, keys: npt.NDArray[np.uint64], start: Ints) -> Ints:
+        """(Positive, negative) pairs of equal score in each group, ``(G,)``."""
+        out = np.zeros(len(start), dtype=np.int64)
+        turn = np.flatnonzero(((keys[1:] ^ keys[:-1]) == 1) & (keys[1:] > keys[:-1])) + 1
+        if len(turn):  # the first positive of a run of equal scores that begins with negatives
+            level = keys >> np.uint64(1)
+            first, last = (np.searchsorted(level, level[turn], side) for side in ("left", "right"))
+            np.add.at(out, np.searchsorted(start, turn, "right") - 1, (turn - first) * (last - turn))
+        return out
 
 
 def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -54,15 +179,8 @@ def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         >>> auc([0.9, 0.4, 0.4, 0.1], [1, 1, 0, 0])  # pairs: 1, 1, 1/2, 1
         0.875
     """
-    s, y = _checked(scores, labels)
-    counts = _pair_counts(s, y, np.zeros(len(s), dtype=np.int64))
-    pairs = int(counts.positives[0]) * int(counts.negatives[0])
-    if pairs == 0:
-        raise DataError(
-            f"auc needs rows of both classes, got {counts.positives[0]} positive and {counts.negatives[0]} negative; "
-            "choose a longer held-out part or leave the task out."
-        )
-    return int(counts.twice_right[0]) / (2 * pairs)
+    s = _vector(scores, "scores")
+    return LabelledRows(_known(labels, s), np.zeros(len(s))).auc(s)
 
 
 def gauc(scores: npt.ArrayLike, labels: npt.ArrayLike, users: npt.ArrayLike) -> GroupedAuc:
@@ -83,21 +201,11 @@ def gauc(scores: npt.ArrayLike, labels: npt.ArrayLike, users: npt.ArrayLike) -> 
         >>> gauc([0.9, 0.1, 0.2, 0.3, 0.4], [1, 0, 1, 0, 0], [7, 7, 8, 8, 8])  # (2 * 1 + 3 * 0) / 5
         GroupedAuc(value=0.4, n_users=2, n_skipped=0)
     """
-    s, y = _checked(scores, labels)
-    u = np.asarray(users)
+    s = _vector(scores, "scores")
+    y, u = _known(labels, s), np.asarray(users)
     if u.shape != s.shape:
         raise DataError(f"users must have the shape of scores, {s.shape}, got {u.shape}.")
-    counts = _pair_counts(s, y, u)
-    pairs = counts.positives * counts.negatives
-    both = pairs > 0
-    if not both.any():
-        raise DataError(
-            f"gauc needs a user with rows of both classes, none of {len(both)} users has them; "
-            "use auc or a longer held-out part."
-        )
-    rows = (counts.positives + counts.negatives)[both]
-    value = float(np.average(counts.twice_right[both] / (2 * pairs[both]), weights=rows))
-    return GroupedAuc(value, n_users=int(both.sum()), n_skipped=int((~both).sum()))
+    return LabelledRows(y, u).gauc(s)
 
 
 def logloss(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -150,17 +258,27 @@ def concordance(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     return (2 * (pairs - wrong) - tied) / (2 * pairs)
 
 
-def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bools]:
     s = _vector(scores, "scores")
+    return s, _known(labels, s) == 1
+
+
+def _known(labels: npt.ArrayLike, scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels of complete rows, one per score."""
     y = np.asarray(labels)
-    if y.shape != s.shape:
-        raise DataError(f"labels must have the shape of scores, {s.shape}, got {y.shape}.")
+    if y.shape != scores.shape:
+        raise DataError(f"labels must have the shape of scores, {scores.shape}, got {y.shape}.")
     bad = (y != 0) & (y != 1)
     if bad.any():
         raise DataError(
             f"labels must be 0 or 1, got {y[bad][0]} in row {int(np.flatnonzero(bad)[0])}; drop missing labels first."
         )
-    return s, y == 1
+    return y
+
+
+def _numbers(scores: npt.NDArray[Any]) -> Reals:
+    """Float32 as it is: half the bits to sort."""
+    return scores if scores.dtype == np.float32 and not np.isnan(scores).any() else _vector(scores, "scores")
 
 
 def _vector(values: npt.ArrayLike, name: str) -> Floats:
@@ -173,24 +291,6 @@ def _vector(values: npt.ArrayLike, name: str) -> Floats:
             f"{name} must not hold NaN, got {int(nan.sum())} of {len(v)}, first in row {int(nan.argmax())}."
         )
     return v
-
-
-def _pair_counts(scores: Floats, positive: npt.NDArray[np.bool_], groups: npt.NDArray[Any]) -> _PairCounts:
-    """Pair counts per group, groups in ascending order; N below three billion keeps them inside int64."""
-    order = np.lexsort((scores, groups))
-    s, y, g = scores[order], positive[order].astype(np.int64), groups[order]
-    new_group = np.concatenate(([True], g[1:] != g[:-1]))
-    new_block = new_group | np.concatenate(([True], s[1:] != s[:-1]))  # a block = rows of equal group and score
-    block = np.flatnonzero(new_block)
-    first = np.flatnonzero(new_group[block])  # first block of each group
-    pos, neg = np.add.reduceat(y, block), np.add.reduceat(1 - y, block)
-    neg_below = np.cumsum(neg) - neg
-    neg_below -= np.repeat(neg_below[first], np.diff(np.append(first, len(block))))
-    return _PairCounts(
-        positives=np.add.reduceat(pos, first),
-        negatives=np.add.reduceat(neg, first),
-        twice_right=np.add.reduceat(pos * (2 * neg_below + neg), first),
-    )
 
 
 def _n_pairs(counts: npt.NDArray[np.integer[Any]]) -> int:

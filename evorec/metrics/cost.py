@@ -19,6 +19,10 @@ BACKWARD_PER_FORWARD = 2
 ADAM_FLOPS = 12
 """Per parameter and step: first moment 3, second moment 4, step 5 (root, epsilon, division, rate, subtraction)."""
 
+ADAFACTOR_FLOPS = 13
+"""Per parameter and step: squares summed by row and by column 4, product of both 1, root and product with the gradient
+2, root mean squares of parameter and update 4, step 2. What it saves is memory."""
+
 
 class Dense(NamedTuple):
     """`copies` dense layers of one shape, e.g. the first layer of four experts."""
@@ -63,16 +67,23 @@ def dense_parameters(layers: Iterable[Dense]) -> int:
 
 
 def training_flops(
-    *, steps: int, forward_macs: int, dense_updates: int, row_updates: int, extra_backward_passes: int = 0
+    *,
+    steps: int,
+    forward_macs: int,
+    dense_updates: int,
+    row_updates: int,
+    extra_macs: int = 0,
+    flops_per_update: int = ADAM_FLOPS,
 ) -> int:
-    """Arithmetic of a whole training run: ``steps * (2 macs (1 + 2 (1 + extra)) + 12 updates)``.
+    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + 12 updates)``.
 
     Args:
         steps: optimiser steps.
         forward_macs: multiply-adds of one step's forward pass: all rows, ranking and retrieval, in-batch softmax.
         dense_updates: dense parameters, updated in every step.
         row_updates: embedding parameters updated in one step: rows touched times width, on average.
-        extra_backward_passes: passes that loss balancing adds, e.g. T - 1 for gradients per task.
+        extra_macs: multiply-adds of one step that loss balancing adds, e.g. further backward passes.
+        flops_per_update: of the optimiser, `ADAM_FLOPS` or `ADAFACTOR_FLOPS`.
     Returns:
         FLOPs, >= 0, lower is cheaper.
     Raises:
@@ -82,9 +93,9 @@ def training_flops(
         >>> training_flops(steps=10, forward_macs=100, dense_updates=5, row_updates=3)  # 10 * (600 + 96)
         6960
     """
-    passes = 1 + BACKWARD_PER_FORWARD * (1 + _count(extra_backward_passes))
+    macs = _count(forward_macs) * (1 + BACKWARD_PER_FORWARD) + _count(extra_macs)
     updates = _count(dense_updates) + _count(row_updates)
-    return _count(steps) * (FLOPS_PER_MAC * _count(forward_macs) * passes + ADAM_FLOPS * updates)
+    return _count(steps) * (FLOPS_PER_MAC * macs + _count(flops_per_update) * updates)
 
 
 def inference_flops(*, user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int) -> int:

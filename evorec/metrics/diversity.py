@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from evorec.errors import DataError
 from evorec.metrics.ranking import NO_ITEM, check_lists
@@ -39,15 +40,17 @@ def intra_list_distance(lists: Ints, item_vectors: npt.NDArray[np.floating[Any]]
         >>> intra_list_distance(np.array([[0, 1], [0, 2], [1, -1]]), vectors)
         array([1., 0., 0.])
     """
-    vectors = _unit_rows(item_vectors)
+    vectors = unit_rows(item_vectors)
     check_lists(lists, len(vectors))
-    total = np.zeros((len(lists), vectors.shape[1]))
-    squares = np.zeros(len(lists))
-    for column in lists.T:  # one place at a time: (U, D) instead of (U, K, D) in memory
-        filled = np.flatnonzero(column != NO_ITEM)
-        rows = vectors[column[filled]]
-        total[filled] += rows
-        squares[filled] += np.einsum("ud,ud->u", rows, rows)
+    return distance_of_checked(lists, np.append(vectors, np.zeros((1, vectors.shape[1])), axis=0))
+
+
+def distance_of_checked(lists: Ints, vectors: Floats) -> Floats:
+    """`intra_list_distance` of checked lists and `unit_rows` with a row of zeros behind them for empty places."""
+    n_users, k = lists.shape
+    items = np.where(lists == NO_ITEM, len(vectors) - 1, lists).reshape(-1)
+    member = csr_array((np.ones(len(items)), items, np.arange(0, len(items) + 1, k)), shape=(n_users, len(vectors)))
+    total, squares = member @ vectors, np.einsum("id,id->i", vectors, vectors)[items].reshape(n_users, k).sum(axis=1)
     n = (lists != NO_ITEM).sum(axis=1)
     similarity = (np.einsum("ud,ud->u", total, total) - squares) / np.maximum(n * (n - 1), 1)
     return np.where(n < 2, 0.0, np.clip(1 - similarity, 0.0, 2.0))
@@ -68,7 +71,7 @@ def catalogue_coverage(lists: Ints, n_items: int) -> float:
         >>> catalogue_coverage(np.array([[0, 1], [1, -1]]), n_items=4)
         0.5
     """
-    return float((_exposure(lists, n_items) > 0).mean())
+    return float((exposure(lists, n_items) > 0).mean())
 
 
 def gini_diversity(lists: Ints, n_items: int) -> float:
@@ -88,14 +91,19 @@ def gini_diversity(lists: Ints, n_items: int) -> float:
         >>> gini_diversity(np.array([[0, 1], [0, 2]]), n_items=4)  # counts 0 1 1 2: Gini = 6 / 16
         0.625
     """
-    counts = np.sort(_exposure(lists, n_items))
-    if counts[-1] == 0:
+    return gini_of_exposure(exposure(lists, n_items), len(lists))
+
+
+def gini_of_exposure(counts: Ints, n_lists: int) -> float:
+    """`gini_diversity` from how many lists hold each item, ``(I,)``."""
+    n_items, total = len(counts), int(counts.sum())
+    if total == 0:
         raise DataError(
-            f"gini_diversity needs a recommended item, all {len(lists)} lists are empty: every user has met the whole "
+            f"gini_diversity needs a recommended item, all {n_lists} lists are empty: every user has met the whole "
             'catalogue in training; bring more items, or set evaluation.mask = "positives".'
         )
     weights = 2 * np.arange(1, n_items + 1) - n_items - 1
-    return 1 - int(weights @ counts) / (n_items * int(counts.sum()))
+    return 1 - int(weights @ np.sort(counts)) / (n_items * total)
 
 
 def novelty(lists: Ints, item_counts: Ints) -> Floats:
@@ -115,22 +123,38 @@ def novelty(lists: Ints, item_counts: Ints) -> Floats:
         >>> novelty(np.array([[0, 1], [1, -1]]), np.array([5, 1, 0]))  # shares 6/9, 2/9, 1/9
         array([1.37744375, 2.169925  ])
     """
+    bits = self_information(item_counts)
+    check_lists(lists, len(item_counts))
+    return novelty_of_checked(lists, bits)
+
+
+def self_information(item_counts: Ints) -> Floats:
+    """Bits of each item, ``(I,)``, see `novelty`."""
     if item_counts.ndim != 1 or (item_counts < 0).any():
         raise DataError(f"item_counts must be a vector of counts >= 0, got shape {item_counts.shape}.")
-    check_lists(lists, len(item_counts))
-    bits = np.log2(item_counts.sum() + len(item_counts)) - np.log2(item_counts + 1)
+    return np.asarray(np.log2(item_counts.sum() + len(item_counts)) - np.log2(item_counts + 1))
+
+
+def novelty_of_checked(lists: Ints, bits: Floats) -> Floats:
+    """`novelty` of checked lists from the items' `self_information`."""
     filled = lists != NO_ITEM
     total = np.where(filled, bits[lists], 0.0).sum(axis=1)
     return np.asarray(total / np.maximum(filled.sum(axis=1), 1))
 
 
-def _exposure(lists: Ints, n_items: int) -> npt.NDArray[np.int64]:
+def exposure(lists: Ints, n_items: int) -> npt.NDArray[np.int64]:
     """How many lists hold each item, int64 ``(I,)``."""
     check_lists(lists, n_items)
+    return exposure_of_checked(lists, n_items)
+
+
+def exposure_of_checked(lists: Ints, n_items: int) -> npt.NDArray[np.int64]:
+    """`exposure` of checked lists."""
     return np.bincount(lists[lists != NO_ITEM], minlength=n_items)
 
 
-def _unit_rows(item_vectors: npt.NDArray[np.floating[Any]]) -> Floats:
+def unit_rows(item_vectors: npt.NDArray[np.floating[Any]]) -> Floats:
+    """The vectors in float64, if they are unit rows."""
     if item_vectors.ndim != 2 or item_vectors.shape[1] == 0:
         raise DataError(
             f"item_vectors must be (items, D >= 1), got shape {item_vectors.shape}; the data have no item content: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,24 +49,47 @@ def list_metrics(
         >>> found.values["recall@2"], found.values["intra_list_distance@2"]
         (0.5, 1.0)
     """
-    n_items = len(item_counts)
-    hit = ranking.hits(lists, relevant, n_items)
-    positives = ranking.n_relevant(relevant)
-    per_user = {
-        "recall": ranking.recall_at_k(hit, positives),
-        "ndcg": ranking.ndcg_at_k(hit, positives),
-        "precision": ranking.precision_at_k(hit),
-        "hit_rate": ranking.hit_rate_at_k(hit),
-        "mrr": ranking.mrr_at_k(hit),
-        "novelty": diversity.novelty(lists, item_counts),
-    }
-    if item_content.shape[1] > 0:
-        per_user["intra_list_distance"] = diversity.intra_list_distance(lists, item_content)
-    values = {name: float(value.mean()) for name, value in per_user.items()}
-    values["catalogue_coverage"] = diversity.catalogue_coverage(lists, n_items)
-    values["gini_diversity"] = diversity.gini_diversity(lists, n_items)
-    k = lists.shape[1]
-    return ListMetrics(
-        values={f"{name}@{k}": value for name, value in values.items()},
-        per_user={f"{name}@{k}": value for name, value in per_user.items()},
-    )
+    return ListScorer(relevant, item_counts=item_counts, item_content=item_content).measure(lists)
+
+
+@final
+class ListScorer:
+    """`list_metrics` of many models on the same users: what does not depend on the lists is made once.
+
+    Args:
+        relevant: held-out positives of the users, at least one each.
+        item_counts: training interactions per item, integer ``(I,)``.
+        item_content: fixed content, float ``(I, D)`` unit rows.
+    """
+
+    def __init__(self, relevant: ItemSets, *, item_counts: Ints, item_content: npt.NDArray[np.floating[Any]]) -> None:
+        self._relevant, self._n_items = relevant, len(item_counts)
+        self._positives = ranking.n_relevant(relevant)
+        self._bits = diversity.self_information(item_counts)
+        self._content: Floats | None = None
+        if item_content.shape[1] > 0:
+            content = diversity.unit_rows(item_content)
+            self._content = np.append(content, np.zeros((1, content.shape[1])), axis=0)
+
+    def measure(self, lists: Ints) -> ListMetrics:
+        """All metrics of the lists ``(U, K)`` of one model, as `list_metrics` says."""
+        hit = ranking.hits(lists, self._relevant, self._n_items)
+        per_user = {
+            "recall": ranking.recall_at_k(hit, self._positives),
+            "ndcg": ranking.ndcg_at_k(hit, self._positives),
+            "precision": ranking.precision_at_k(hit),
+            "hit_rate": ranking.hit_rate_at_k(hit),
+            "mrr": ranking.mrr_at_k(hit),
+            "novelty": diversity.novelty_of_checked(lists, self._bits),
+        }
+        if self._content is not None:
+            per_user["intra_list_distance"] = diversity.distance_of_checked(lists, self._content)
+        values = {name: float(value.mean()) for name, value in per_user.items()}
+        exposure = diversity.exposure_of_checked(lists, self._n_items)
+        values["catalogue_coverage"] = float((exposure > 0).mean())
+        values["gini_diversity"] = diversity.gini_of_exposure(exposure, len(lists))
+        k = lists.shape[1]
+        return ListMetrics(
+            values={f"{name}@{k}": value for name, value in values.items()},
+            per_user={f"{name}@{k}": value for name, value in per_user.items()},
+        )

@@ -19,6 +19,14 @@ Ints = npt.NDArray[np.integer[Any]]
 
 NO_ITEM = -1
 """Fills a list that has fewer than K items."""
+ID_BITS, MAX_ROWS = 26, 64
+"""A row, a float32 score and an item id share one sortable integer of 64 bits."""
+GROUPS_PER_PLACE = 4
+"""Groups of items per place of a list, whose maxima bound the last listed score from below."""
+SCORES_AT_ONCE = 1 << 18
+"""Scores in the processor's cache at a time."""
+MARKS_AT_ONCE = 1 << 20
+"""Cells of the table of relevant items that is held at a time."""
 
 
 class ItemSets(Protocol):
@@ -52,21 +60,75 @@ def top_k(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.int64
         raise DataError(f"top_k needs scores (users, items) and k >= 1, got shape {scores.shape} and k = {k}.")
     if np.isnan(scores).any():
         raise DataError(f"top_k cannot rank NaN, got {int(np.isnan(scores).sum())} NaN scores; the model diverged.")
-    n_rows, n_items = scores.shape
-    found = min(k, n_items)
-    lists = np.full((n_rows, k), NO_ITEM, dtype=np.int64)
-    if found == 0 or n_rows == 0:
-        return lists
-    last = np.partition(scores, n_items - found, axis=1)[:, n_items - found, None]  # the found-th best score
-    above, level = scores > last, scores == last
-    open_places = found - above.sum(axis=1, keepdims=True)
-    chosen = above | (level & (np.cumsum(level, axis=1) <= open_places))
-    ids = np.nonzero(chosen)[1].reshape(n_rows, found)
-    values = np.take_along_axis(scores, ids, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    ids, values = np.take_along_axis(ids, order, axis=1), np.take_along_axis(values, order, axis=1)
+    found = min(k, scores.shape[1])
+    values, ids = best_items(scores, found)
+    lists = np.full((len(scores), k), NO_ITEM, dtype=np.int64)
     lists[:, :found] = np.where(np.isneginf(values), NO_ITEM, ids)
     return lists
+
+
+def best_items(scores: npt.NDArray[np.floating[Any]], k: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Scores and ids of the best `k` items per row, best first; equal scores stand by ascending id.
+
+    Args:
+        scores: float ``(U, I)``, no NaN.
+        k: in ``0..I``.
+    Returns:
+        Scores and int64 ids, both ``(U, k)``.
+    Cost: O(U I + U k log k).
+    Example:
+        >>> best_items(np.array([[0.1, 0.7, 0.7, 0.2]]), 3)[1]
+        array([[1, 2, 3]])
+    """
+    n_rows, n_items = scores.shape
+    values, ids = np.empty((n_rows, k), dtype=scores.dtype), np.empty((n_rows, k), dtype=np.int64)
+    at_once = max(1, min(MAX_ROWS, SCORES_AT_ONCE // max(n_items, 1)))
+    for start in range(0, n_rows if k else 0, at_once):
+        rows = slice(start, start + at_once)
+        ids[rows] = _best_ids(scores[rows], k)
+        values[rows] = np.take_along_axis(scores[rows], ids[rows], axis=1)
+    return values, ids
+
+
+def _best_ids(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.int64]:
+    """Ids of `best_items` of at most `MAX_ROWS` rows.
+
+    The k-th largest of the maxima of more than k groups of items is a floor: k items at least reach it, few more do,
+    and only those are sorted.
+    """
+    n_rows, n_items = scores.shape
+    flat = np.flatnonzero(scores >= _floor(scores, k)[:, None])
+    first = np.searchsorted(flat, np.arange(n_rows) * n_items)
+    row = np.repeat(np.arange(n_rows), np.diff(np.append(first, len(flat))))
+    values, ids = scores.reshape(-1)[flat], flat - row * n_items
+    best = first[:, None] + np.arange(k)
+    if scores.dtype != np.float32 or n_items > 1 << ID_BITS:
+        return np.asarray(ids[np.lexsort((-values, row))[best]])
+    keys = (row.astype(np.uint64) << np.uint64(32 + ID_BITS)) | ids.astype(np.uint64)
+    keys |= (~ordered_bits(values)).astype(np.uint64) << np.uint64(ID_BITS)
+    keys.sort()
+    return np.asarray(keys[best] & np.uint64((1 << ID_BITS) - 1)).astype(np.int64)
+
+
+def ordered_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    """Unsigned integers in the order of the numbers; equal for equal numbers, 0 and -0 included.
+
+    Example:
+        >>> ordered_bits(np.array([-2.0, -0.0, 0.0, np.inf], dtype=np.float32)).argsort().tolist()
+        [0, 1, 2, 3]
+    """
+    bits = (values + np.float32(0)).view(np.int32)  # -0 + 0 = 0
+    return (bits ^ ((bits >> 31) | np.int32(-(2**31)))).view(np.uint32)
+
+
+def _floor(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.floating[Any]]:
+    """A number per row, ``(U,)``, that at least `k` of its scores reach and hardly more."""
+    n_rows, n_items = scores.shape
+    groups = min(n_items, GROUPS_PER_PLACE * k)
+    in_group = n_items // groups
+    best = scores[:, : groups * in_group].reshape(n_rows, in_group, groups).max(axis=1)
+    best.partition(groups - k, axis=1)
+    return np.asarray(best[:, groups - k])
 
 
 def hits(lists: Ints, relevant: ItemSets, n_items: int) -> Bools:
@@ -80,7 +142,7 @@ def hits(lists: Ints, relevant: ItemSets, n_items: int) -> Bools:
         bool ``(U, K)``.
     Raises:
         DataError: the numbers of users differ, an id is outside ``[-1, I)``, or a list repeats an item.
-    Cost: O(U K (log K + log nnz)).
+    Cost: O(U K log K + nnz), memory O(I).
     Example:
         >>> from scipy.sparse import csr_array
         >>> hits(np.array([[2, 0, -1]]), csr_array([[1, 1, 0]]), n_items=3)
@@ -90,13 +152,24 @@ def hits(lists: Ints, relevant: ItemSets, n_items: int) -> Bools:
     check_lists(lists, n_items)
     if len(lists) != n_users:
         raise DataError(f"lists and relevant must be of the same users, got {len(lists)} and {n_users} rows.")
-    owner = np.repeat(np.arange(n_users), np.diff(relevant.indptr))
-    keys = owner * n_items + relevant.indices  # ascending: rows are in order, and items within a row
-    if len(keys) == 0:
-        return np.zeros(lists.shape, dtype=np.bool_)
-    wanted = np.arange(n_users)[:, None] * n_items + lists
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.asarray((keys[place] == wanted) & (lists != NO_ITEM), dtype=np.bool_)
+    return hits_of_checked(lists, relevant, n_items)
+
+
+def hits_of_checked(lists: Ints, relevant: ItemSets, n_items: int) -> Bools:
+    """`hits` of lists that `check_lists` need not see: those that `best_items` makes."""
+    width = n_items + 1  # the last column is `NO_ITEM`, one before the first
+    at_once = max(1, MARKS_AT_ONCE // width)
+    marked = np.zeros(at_once * width, dtype=np.bool_)
+    out = np.empty(lists.shape, dtype=np.bool_)
+    for start in range(0, len(lists), at_once):
+        rows = lists[start : start + at_once]
+        offset = np.arange(len(rows)) * width
+        bounds = relevant.indptr[start : start + len(rows) + 1]
+        own = np.repeat(offset, np.diff(bounds)) + relevant.indices[bounds[0] : bounds[-1]]
+        marked[own] = True
+        np.take(marked, rows + offset[:, None], out=out[start : start + len(rows)], mode="wrap")
+        marked[own] = False
+    return out
 
 
 def n_relevant(relevant: ItemSets) -> npt.NDArray[np.int64]:

@@ -1,14 +1,21 @@
-"""P recommenders of one shape as one tensor program.
+"""Members of any mechanism, width and embedding dimension as one program.
 
-Path of a row: user, item and context are bags of rows of one embedding table ``[R, P, E]`` (the item's content vector
-adds a projection); their vectors, the product of user and item, and the row's dense statistics enter L ragged layers
-(`layers`) and end in one logit per task. The same user and item vectors give the retrieval score by dot product.
+Embeddings are *columns*: member p owns E_p columns of one table ``[R, C]``, and T * E_p columns of a second one when
+its tasks have embeddings of their own. One gather and one weighted sum serve everybody. The rankers are *blocks*:
+members of one mechanism and shape (`ModelSpec.block_key`), whose layers are batched products. All dense parameters are
+views of one flat buffer.
+
+Path of a row: user, item and context are bags of rows of the tables (the item's content vector adds a projection);
+their vectors, the product of user and item, and the row's dense statistics enter the block's mechanism
+(`evorec.models.sharing`), which gives one logit per task. User and item vectors of the first table give the retrieval
+score by dot product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -17,49 +24,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.errors import ConfigError
-from evorec.models.layers import (
-    SHARED,
-    Uniforms,
-    draw_columns,
-    dropout,
-    head_slots,
-    select_slots,
-    slot_layer,
-    slot_layers,
-    slot_linear,
-)
+from evorec.models.inputs import InputShape
+from evorec.models.layers import SHARED, draw_columns, slot_linear
+from evorec.models.mechanism import DenseTensor, Mechanism
+from evorec.models.sharing import mechanism_for
 from evorec.models.spec import ModelSpec
 
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
 NORM_FLOOR = 1e-6
 """Shortest vector that is scaled to length 1; a shorter one stays short."""
-INPUT = -1
-"""The layer number of the dropout on the ranker's input."""
-
-
-@final
-@dataclass(frozen=True)
-class InputShape:
-    """Sizes that the data set fixes.
-
-    Attributes:
-        n_rows: R, rows of the embedding table.
-        n_content: D of the item content vectors, 0 = none.
-        n_dense: dense statistics per row.
-        n_tasks: T.
-        n_layers: L.
-    """
-
-    n_rows: int
-    n_content: int
-    n_dense: int
-    n_tasks: int
-    n_layers: int
-
-    def layer_inputs(self, embedding_dim: int, width: int) -> list[int]:
-        """Inputs of each layer: user, item, product and context vectors and the statistics, then the width."""
-        return [4 * embedding_dim + self.n_dense, *([width] * (self.n_layers - 1))]
 
 
 @final
@@ -77,179 +51,379 @@ class Bag:
     weights: Tensor
     content: Tensor | None = None
 
+    def sums(self, table: Tensor) -> Tensor:
+        """Weighted sums ``[m, C]`` of the rows of a table ``[R, C]``."""
+        if self.rows.shape[1] == 0:  # data without context features: embedding_bag refuses bags without a column
+            return table.new_zeros(len(self.rows), table.shape[1])
+        return F.embedding_bag(self.rows, table, per_sample_weights=self.weights, mode="sum")
+
 
 @final
-class Population:
-    """Parameters of P >= 2 members of equal embedding dimension and width.
+@dataclass(frozen=True)
+class Placed:
+    """Where a dense tensor of a block stands in the flat buffer.
 
-    Args:
-        specs: one per member; a lone member is padded to two by the caller, because kernels for a single matrix
-            round differently.
-        shape: sizes fixed by the data.
-        table: ``[R, P, E]``.
-        dense: name -> ``[S, ...]`` (see `dense_names`).
+    Attributes:
+        tensor: what it is.
+        start: first element.
+    """
+
+    tensor: DenseTensor
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """One after the last element."""
+        return self.start + self.tensor.n_entries
+
+    def slots_of(self, member: int) -> list[int]:
+        """Slots of one member of the block."""
+        return [slot for slot, owner in enumerate(self.tensor.member) if owner == member]
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The tensor ``[S, ...]`` in a buffer."""
+        return flat[self.start : self.stop].view(len(self.tensor.member), *self.tensor.shape)
+
+
+@final
+class Block:
+    """Members of one mechanism and shape.
+
+    Attributes:
+        specs: one per member, P_b of them.
+        members: their positions in the population.
+        mechanism: their program.
+        placed: their dense tensors in the flat buffer.
     """
 
     def __init__(
-        self, specs: Sequence[ModelSpec], shape: InputShape, table: Tensor, dense: Mapping[str, Tensor]
+        self,
+        specs: Sequence[ModelSpec],
+        members: Sequence[int],
+        shape: InputShape,
+        *,
+        tables: Sequence[Tensor],
+        columns: Sequence[slice],
+        flat: Tensor,
+        start: int,
     ) -> None:
-        if len(specs) < 2 or len({spec.shape for spec in specs}) != 1:
-            raise ConfigError(f"a population needs two or more specs of one shape, got {[s.shape for s in specs]}")
-        self.specs = tuple(specs)
-        self.shape = shape
-        self.layers = slot_layers([spec.sharing_depth for spec in specs], shape.n_tasks, shape.n_layers)
-        self.heads = head_slots(self.layers[-1], len(specs), shape.n_tasks)
-        self.table = table
-        self.dense = dict(dense)
+        self.specs, self.members, self.shape = tuple(specs), tuple(members), shape
+        self.mechanism: Mechanism = mechanism_for(specs, shape)
+        self.placed = place(_dense_tensors(self.mechanism, specs, shape), start)
+        self.columns = tuple(columns)
+        self._tables, self._flat = tables, flat
+        like = tables[0]
+        self.rates = torch.tensor([spec.dropout for spec in specs], dtype=like.dtype, device=like.device)
+        self._history_weight = _column(specs, "history_weight", like)
+        self._temperature = _column(specs, "temperature", like)
 
-        def column(values: Sequence[float]) -> Tensor:
-            return torch.tensor(values, dtype=table.dtype, device=table.device)
+    @property
+    def size(self) -> int:
+        """Number of members P_b."""
+        return len(self.specs)
 
-        rates = column([spec.dropout for spec in specs])
-        self._input_rate = rates[:, None, None]
-        self._rates = [rates[list(layer.member)][:, None, None] for layer in self.layers]
-        self._history_weight = column([spec.history_weight for spec in specs])[:, None, None]
-        self._temperature = column([spec.temperature for spec in specs])[:, None, None]
-        columns = [slot * shape.n_tasks + i % shape.n_tasks for i, slot in enumerate(self.heads)]
-        self._head_columns = torch.tensor(columns, device=table.device)
+    @property
+    def dim(self) -> int:
+        """Embedding dimension E."""
+        return self.specs[0].embedding_dim
+
+    @property
+    def n_groups(self) -> int:
+        """Embedding groups G: the shared one, and one per task when tasks have their own."""
+        return len(group_dims(self.specs[0], self.shape))
+
+    def dense(self, flat: Tensor) -> dict[str, Tensor]:
+        """The dense tensors of the block in a buffer, by name."""
+        return {placed.tensor.name: placed.view(flat) for placed in self.placed}
+
+    @cached_property
+    def trained(self) -> dict[str, Tensor]:
+        """The dense tensors as they stand."""
+        return self.dense(self._flat)
+
+    def by_group(self, sums: Sequence[Tensor]) -> Tensor:
+        """The block's columns of ``[m, C]`` sums, one per table, as ``[m, P_b, G, E]``."""
+        own = [part[:, columns] for part, columns in zip(sums, self.columns, strict=False)]
+        vectors = [part.reshape(len(part), self.size, -1, self.dim) for part in own]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
+
+    def with_content(self, vectors: Tensor, content: Tensor | None, dense: Mapping[str, Tensor]) -> Tensor:
+        """Item vectors ``[m, P_b, G, E]`` plus the projection of their content ``[m, D]``."""
+        if content is None:
+            return vectors
+        m, n_members, groups, dim = vectors.shape
+        weights = [dense["content.weight"].view(n_members, 1, -1, dim)]
+        if groups > 1:
+            weights.append(dense["task_content.weight"].view(n_members, groups - 1, -1, dim))
+        weight = torch.cat(weights, 1).flatten(0, 1)
+        projected = slot_linear(content[None], (0,) * len(weight), weight, None)
+        return vectors + projected.view(n_members, groups, m, dim).permute(2, 0, 1, 3)
+
+    @cached_property
+    def _own_tables(self) -> list[Tensor]:
+        """The block's columns of the trained tables side by side in memory, as sums over rows want them."""
+        return [table[:, columns].contiguous() for table, columns in zip(self._tables, self.columns, strict=False)]
+
+    def vectors(self, bag: Bag) -> Tensor:
+        """Vectors of users, items or contexts from the trained tables, ``[P_b, G, m, E]``."""
+        sums = [bag.sums(table) for table in self._own_tables]
+        each = [part.view(len(part), self.size, -1, self.dim) for part in sums]
+        vectors = self.with_content(torch.cat(each, 2), bag.content, self.trained)
+        return vectors.permute(1, 2, 0, 3).contiguous()
+
+    def rank_logits(self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor) -> Tensor:
+        """Task logits of B rows, without dropout.
+
+        Args:
+            users, items, contexts: ``[P_b, G, B, E]``.
+            statistics: ``[B, n_dense]`` or ``[P_b, B, n_dense]``.
+        Returns:
+            ``[P_b, T, B]``.
+        """
+        per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
+        x = torch.cat([users, items, users * items, contexts, per_member], 3)
+        return self.mechanism.logits(x, self.trained, self.rates, None)
+
+    def retrieval_users(self, users: Tensor, history: Tensor) -> Tensor:
+        """Unit user vectors of the retrieval head, ``[P_b, m, E]``.
+
+        Args:
+            users: ``[P_b, m, E]`` of group 0.
+            history: ``[P_b, m, E]``, mean-like sums of the user's past positives (`evorec.data.dataset.Dataset`).
+        """
+        return F.normalize(users + self._history_weight * history, dim=2, eps=NORM_FLOOR)
+
+    def retrieval_items(self, items: Tensor) -> Tensor:
+        """Unit item vectors of the retrieval head divided by the temperature, ``[P_b, m, E]``."""
+        return F.normalize(items, dim=2, eps=NORM_FLOOR) / self._temperature
+
+
+@final
+class Population:
+    """Parameters of P members.
+
+    Args:
+        specs: one per member, any mix.
+        shape: sizes fixed by the data.
+        block_size: most members of a block.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        shape: InputShape,
+        *,
+        block_size: int = 8,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not specs:
+            raise ConfigError("a population needs at least one spec")
+        self.specs, self.shape = tuple(specs), shape
+        groups = list(_grouped(self.specs, block_size))
+        self.columns = _columns(self.specs, shape, [member for group in groups for member in group])
+        widths = [max((c[i].stop for c in self.columns if len(c) > i), default=0) for i in range(2)]
+        self.tables = tuple(torch.zeros(shape.n_rows, w, dtype=dtype, device=device) for w in widths if w)
+        sizes = [n_dense([specs[m] for m in group], shape) for group in groups]
+        self.flat = torch.zeros(sum(sizes), dtype=dtype, device=device)
+        self.blocks = tuple(
+            Block(
+                [specs[member] for member in group],
+                group,
+                shape,
+                tables=self.tables,
+                columns=_joined([self.columns[member] for member in group]),
+                flat=self.flat,
+                start=sum(sizes[:i]),
+            )
+            for i, group in enumerate(groups)
+        )
 
     @property
     def size(self) -> int:
         """Number of members P."""
         return len(self.specs)
 
-    def owners(self) -> dict[str, tuple[int, ...]]:
-        """Dense tensor name -> owner of each slot."""
-        out = {f"layer{i}.{part}": layer.member for i, layer in enumerate(self.layers) for part in ("weight", "bias")}
-        out |= {f"head.{part}": self.layers[-1].member for part in ("weight", "bias")}
-        if self.shape.n_content:
-            out["content.weight"] = tuple(range(self.size))
-        return out
-
-    def entity_vectors(self, table: Tensor, bag: Bag) -> Tensor:
-        """Vectors of users, items or contexts.
-
-        Args:
-            table: ``[n, P, E]`` embedding rows that `bag.rows` point into.
-        Returns:
-            ``[P, m, E]``.
-        """
-        n, members, dim = table.shape
-        if bag.rows.shape[1] == 0:  # data without context features: embedding_bag refuses bags without a column
-            return table.new_zeros(members, len(bag.rows), dim)
-        flat = F.embedding_bag(bag.rows, table.reshape(n, members * dim), per_sample_weights=bag.weights, mode="sum")
-        out = flat.view(-1, members, dim).transpose(0, 1)
-        if bag.content is None:
-            return out.contiguous()
-        return torch.baddbmm(out, bag.content.expand(members, -1, -1), self.dense["content.weight"])
-
-    def rank_logits(
-        self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor, uniforms: Uniforms | None = None
-    ) -> Tensor:
-        """Task logits of B rows.
-
-        Args:
-            users: ``[P, B, E]``.
-            items: ``[P, B, E]``.
-            contexts: ``[P, B, E]``.
-            statistics: ``[B, n_dense]``.
-            uniforms: dropout draws; ``None`` when measuring.
-        Returns:
-            ``[P, T, B]``.
-        """
-        batch = users.shape[1]
-        x = torch.cat([users, items, users * items, contexts, statistics.expand(self.size, -1, -1)], 2)
-        if uniforms is not None:
-            x = dropout(x, self._input_rate, uniforms(INPUT, batch, x.shape[2]))
-        for level, layer in enumerate(self.layers):
-            weight = self.dense[f"layer{level}.weight"]
-            uniform = None if uniforms is None else uniforms(level, batch, weight.shape[2])
-            bias, rate = self.dense[f"layer{level}.bias"], self._rates[level]
-            x = slot_layer(select_slots(x, layer.source), weight, bias, rate, uniform)
-        logits = slot_linear(x, self.dense["head.weight"], self.dense["head.bias"])
-        columns = logits.transpose(1, 2).reshape(-1, batch)
-        return columns.index_select(0, self._head_columns).view(self.size, self.shape.n_tasks, batch)
-
-    def retrieval_users(self, users: Tensor, history: Tensor) -> Tensor:
-        """Unit user vectors of the retrieval head, ``[P, m, E]``.
-
-        Args:
-            users: ``[P, m, E]``.
-            history: ``[P, m, E]``, mean-like sums of the user's past positives (`evorec.data.dataset.Dataset`).
-        """
-        return F.normalize(users + self._history_weight * history, dim=2, eps=NORM_FLOOR)
-
-    def retrieval_items(self, items: Tensor) -> Tensor:
-        """Unit item vectors of the retrieval head divided by the temperature, ``[P, m, E]``."""
-        return F.normalize(items, dim=2, eps=NORM_FLOOR) / self._temperature
-
     def member_arrays(self, member: int) -> dict[str, np.ndarray]:
-        """One member's own parameters: ``table [R, E]`` and its slots of every dense tensor."""
-        out = {"table": self.table[:, member].cpu().numpy().copy()}
-        for name, owners in self.owners().items():
-            slots = [slot for slot, owner in enumerate(owners) if owner == member]
-            out[name] = self.dense[name][slots].detach().cpu().numpy().copy()
+        """One member's own parameters: ``table [R, E]``, ``task_table [R, T * E]`` where it has one, dense slots."""
+        names = ("table", "task_table")
+        out = {
+            name: table[:, columns].cpu().numpy().copy()
+            for name, table, columns in zip(names, self.tables, self.columns[member], strict=False)
+        }
+        block, place_in_block = self.place_of(member)
+        for placed in block.placed:
+            slots = placed.slots_of(place_in_block)
+            out[placed.tensor.name] = placed.view(self.flat)[slots].detach().cpu().numpy().copy()
         return out
+
+    def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Takes one member's parameters (`member_arrays`).
+
+        Raises:
+            ConfigError: an array is missing or has another shape than the spec says.
+        """
+        _check_shapes(member, arrays, member_shapes(self.specs[member], self.shape))
+        for name, table, columns in zip(("table", "task_table"), self.tables, self.columns[member], strict=False):
+            table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
+        block, place_in_block = self.place_of(member)
+        for placed in block.placed:
+            slots = placed.slots_of(place_in_block)
+            placed.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[placed.tensor.name])).to(self.flat)
+
+    def place_of(self, member: int) -> tuple[Block, int]:
+        """The block of a member and its place there."""
+        for block in self.blocks:
+            if member in block.members:
+                return block, block.members.index(member)
+        raise IndexError(f"a population of {self.size} has no member {member}")
 
 
 def fresh_population(
-    specs: Sequence[ModelSpec], shape: InputShape, *, seed: int, device: torch.device, dtype: torch.dtype
+    specs: Sequence[ModelSpec],
+    shape: InputShape,
+    *,
+    seed: int,
+    block_size: int = 8,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Population:
-    """Population with initial parameters: a member's are the same in any company and any slot.
+    """Population with initial parameters: a member's are the same in any company.
 
-    Streams are keyed by (seed, purpose, layer, task, column): a shared layer draws one matrix, each tower its own.
+    Streams are keyed by (seed, purpose, role of the slot, column): a narrower member's matrix is a part of a wider
+    one's.
     """
-    dim, width = specs[0].shape
-    layers = slot_layers([spec.sharing_depth for spec in specs], shape.n_tasks, shape.n_layers)
-
-    def stack(draws: Sequence[np.ndarray], scale: float) -> Tensor:
-        return torch.tensor(np.stack(draws) * scale, dtype=dtype, device=device)
-
-    dense: dict[str, Tensor] = {}
-    for level, (layer, n_in) in enumerate(zip(layers, shape.layer_inputs(dim, width), strict=True)):
-        draws = {task: draw_columns(seed, "init", (level, task - SHARED), n_in, width) for task in set(layer.task)}
-        dense[f"layer{level}.weight"] = stack([draws[task] for task in layer.task], (2 / n_in) ** 0.5)
-        dense[f"layer{level}.bias"] = torch.zeros(layer.n_slots, 1, width, dtype=dtype, device=device)
-    head = draw_columns(seed, "init head", (), width, shape.n_tasks)
-    dense["head.weight"] = stack([head] * layers[-1].n_slots, (1 / width) ** 0.5)
-    dense["head.bias"] = torch.zeros(layers[-1].n_slots, 1, shape.n_tasks, dtype=dtype, device=device)
-    if shape.n_content:
-        content = draw_columns(seed, "init content", (), shape.n_content, dim)
-        dense["content.weight"] = stack([content] * len(specs), INIT_SCALE)
-    table = draw_columns(seed, "init table", (), shape.n_rows, dim) * INIT_SCALE
-    table[0] = 0.0  # the padding row
-    rows = torch.tensor(table, dtype=dtype, device=device)[:, None, :].repeat(1, len(specs), 1)
-    return Population(specs, shape, rows, dense)
+    population = Population(specs, shape, block_size=block_size, dtype=dtype, device=device)
+    _draw_tables(population, seed)
+    for block in population.blocks:
+        for placed in block.placed:
+            placed.view(population.flat).copy_(torch.from_numpy(_initial(placed.tensor, seed)))
+    return population
 
 
 def stack_members(
-    specs: Sequence[ModelSpec], shape: InputShape, members: Sequence[Mapping[str, np.ndarray]], *, device: torch.device
+    specs: Sequence[ModelSpec],
+    shape: InputShape,
+    members: Sequence[Mapping[str, np.ndarray]],
+    *,
+    device: torch.device,
 ) -> Population:
-    """Population from stored members (`Population.member_arrays`).
+    """Population from stored members (`Population.member_arrays`), in their floating point type.
 
     Raises:
         ConfigError: an array is missing or has another shape than the spec says.
     """
-    for member, (spec, arrays) in enumerate(zip(specs, members, strict=True)):
-        _check_shapes(member, arrays, member_shapes(spec, shape))
-    table = np.stack([arrays["table"] for arrays in members], 1)
-    names = [name for name in members[0] if name != "table"]
-    dense = {name: torch.from_numpy(np.concatenate([arrays[name] for arrays in members])).to(device) for name in names}
-    return Population(specs, shape, torch.from_numpy(table).to(device), dense)
+    dtype = torch.from_numpy(np.empty(0, members[0]["table"].dtype)).dtype if "table" in members[0] else torch.float32
+    population = Population(specs, shape, dtype=dtype, device=device)
+    for member, arrays in enumerate(members):
+        population.load(member, arrays)
+    return population
+
+
+def group_dims(spec: ModelSpec, shape: InputShape) -> tuple[int, ...]:
+    """Embedding dimension of each group: the shared one, then one per task when tasks have their own."""
+    return (spec.embedding_dim,) * (1 + (shape.n_tasks if spec.task_embeddings else 0))
 
 
 def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ...]]:
     """Array name -> shape of one member's own parameters (`Population.member_arrays`)."""
-    dim, width = spec.shape
-    out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, dim)}
-    slots = 1
-    for level, n_in in enumerate(shape.layer_inputs(dim, width)):
-        slots = 1 if level < spec.sharing_depth else shape.n_tasks
-        out |= {f"layer{level}.weight": (slots, n_in, width), f"layer{level}.bias": (slots, 1, width)}
-    out |= {"head.weight": (slots, width, shape.n_tasks), "head.bias": (slots, 1, shape.n_tasks)}
-    if shape.n_content:
-        out["content.weight"] = (1, shape.n_content, dim)
+    out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, spec.embedding_dim)}
+    if spec.task_embeddings:
+        out["task_table"] = (shape.n_rows, shape.n_tasks * spec.embedding_dim)
+    tensors = _dense_tensors(mechanism_for([spec], shape), [spec], shape)
+    return out | {tensor.name: (len(tensor.member), *tensor.shape) for tensor in tensors}
+
+
+def n_dense(specs: Sequence[ModelSpec], shape: InputShape) -> int:
+    """Dense parameters of a block."""
+    return place(_dense_tensors(mechanism_for(specs, shape), specs, shape), 0)[-1].stop
+
+
+def place(tensors: Sequence[DenseTensor], start: int) -> tuple[Placed, ...]:
+    """Tensors one after the other in the flat buffer."""
+    out = []
+    for tensor in tensors:
+        out.append(Placed(tensor, start))
+        start = out[-1].stop
+    return tuple(out)
+
+
+def _dense_tensors(mechanism: Mechanism, specs: Sequence[ModelSpec], shape: InputShape) -> tuple[DenseTensor, ...]:
+    """The mechanism's and the projections of content."""
+    if not shape.n_content:
+        return mechanism.tensors
+    n, tasks = len(specs), range(shape.n_tasks)
+    sizes = (shape.n_content, specs[0].embedding_dim)
+    content = [DenseTensor("content.weight", tuple(range(n)), (SHARED,) * n, ((),) * n, sizes, INIT_SCALE, True, 0)]
+    if specs[0].task_embeddings:
+        member = tuple(m for m in range(n) for _ in tasks)
+        task = tuple(t for _ in range(n) for t in tasks)
+        content.append(
+            DenseTensor("task_content.weight", member, task, tuple((1 + t,) for t in task), sizes, INIT_SCALE, True, 0)
+        )
+    return (*mechanism.tensors, *content)
+
+
+def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]:
+    """Members of equal block key, in nearly equal parts; equal optimisers and depths stand together."""
+    groups: dict[object, list[int]] = {}
+    for member, spec in enumerate(specs):
+        groups.setdefault(spec.block_key, []).append(member)
+    for key in sorted(groups, key=repr):
+        group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
+        for part in np.array_split(group, -(-len(group) // block_size)):
+            yield part.tolist()
+
+
+def _columns(specs: Sequence[ModelSpec], shape: InputShape, order: Sequence[int]) -> list[tuple[slice, ...]]:
+    """Each member's columns of the table, and of the task table where it has some."""
+    out: list[tuple[slice, ...]] = [()] * len(specs)
+    ends = [0, 0]
+    for member in order:
+        dims = group_dims(specs[member], shape)
+        sizes = (dims[0], sum(dims[1:]))[: 2 if len(dims) > 1 else 1]
+        out[member] = tuple(slice(ends[i], ends[i] + size) for i, size in enumerate(sizes))
+        for i, size in enumerate(sizes):
+            ends[i] += size
     return out
+
+
+def _joined(columns: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    return tuple(slice(first.start, last.stop) for first, last in zip(columns[0], columns[-1], strict=True))
+
+
+def _draw_tables(population: Population, seed: int) -> None:
+    """One draw per group at the largest dimension; smaller members take its first columns."""
+    dims = [spec.embedding_dim for spec in population.specs]
+    n_rows = population.shape.n_rows
+    draws: dict[int, np.ndarray] = {}
+
+    def draw(group: int) -> np.ndarray:
+        if group not in draws:
+            wanted = [d for d, c in zip(dims, population.columns, strict=True) if group == 0 or len(c) > 1]
+            draws[group] = draw_columns(seed, "init table", (group,) if group else (), n_rows, max(wanted)) * INIT_SCALE
+            draws[group][0] = 0.0  # the padding row
+        return draws[group]
+
+    for dim, columns in zip(dims, population.columns, strict=True):
+        for table, own, groups in zip(population.tables, columns, ((0,), range(1, 1 + population.shape.n_tasks)),
+                                      strict=False):  # fmt: skip
+            table[:, own] = torch.from_numpy(np.concatenate([draw(g)[:, :dim] for g in groups], 1)).to(table)
+
+
+def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
+    """Initial values ``[S, ...]``: one draw per role, whoever plays it."""
+    if tensor.fixed is not None:
+        return np.broadcast_to(tensor.fixed, (len(tensor.member), *tensor.shape)).copy()
+    if tensor.scale == 0.0:
+        return np.zeros((len(tensor.member), *tensor.shape))
+    rows, columns = tensor.shape
+    draws = {key: draw_columns(seed, f"init {tensor.name}", key, rows, columns) for key in set(tensor.key)}
+    return np.stack([draws[key] for key in tensor.key]) * tensor.scale
+
+
+def _column(specs: Sequence[ModelSpec], name: str, like: Tensor) -> Tensor:
+    return torch.tensor([getattr(spec, name) for spec in specs], dtype=like.dtype, device=like.device)[:, None, None]
 
 
 def _check_shapes(member: int, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -7,25 +7,26 @@ context of training. Equal scores stand by item id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.data.dataset import Csr
-from evorec.models.population import Bag, Population
+from evorec.metrics.ranking import best_items
+from evorec.models.population import Bag, Block, Population
+from evorec.models.rerank import RankerInputs, ranker_scores
 from evorec.models.spec import ModelSpec
 
 NO_ITEM = -1
-USERS_AT_ONCE = 256
-"""Users whose scores over the whole catalogue are held at a time."""
-PAIRS_AT_ONCE = 4096
-"""User-item pairs that enter the ranker at a time."""
+SCORES_AT_ONCE = 1 << 18
+"""Scores over the whole catalogue that are held at a time: they fit a processor's own cache."""
+FEWEST_USERS, MOST_USERS = 8, 64
+"""Users whose scores are held at a time, whatever the catalogue."""
 
 
 @final
@@ -78,6 +79,17 @@ class Lists:
     scores: npt.NDArray[np.floating]
 
 
+@final
+@dataclass(frozen=True)
+class MemberLists:
+    """`Lists` of one member: ``(U, K)``, ``(U, C)`` and ``(U, K)``; scores are NaN where the model's are not finite."""
+
+    member: int
+    final: npt.NDArray[np.int64]
+    retrieved: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.floating]
+
+
 def popularity_prior(
     items: npt.NDArray[np.int64], ages_days: npt.NDArray[np.float64], n_items: int, specs: Sequence[ModelSpec]
 ) -> npt.NDArray[np.float64]:
@@ -97,7 +109,7 @@ def popularity_prior(
     """
     rows = []
     for spec in specs:
-        weights = np.exp2(-ages_days / spec.popularity_half_life)
+        weights = np.exp2(ages_days * (-1 / spec.popularity_half_life))
         counts = np.bincount(items, weights=weights, minlength=n_items)
         rows.append(spec.popularity_weight * np.log(spec.popularity_smoothing + counts))
     return np.stack(rows)
@@ -122,34 +134,101 @@ def recommend(
         k: length of a list.
         candidates: items that retrieval hands to the ranker, at least `k`; ``I`` for the whole catalogue.
     """
-    n_items = items.statistics.shape[0]
-    candidates = min(candidates, n_items)
-    with torch.no_grad():
-        item_vectors = population.entity_vectors(population.table, items.bag)
-        keys = population.retrieval_items(item_vectors).transpose(1, 2)
-        shift = torch.tensor(prior, dtype=keys.dtype, device=keys.device)[:, None, :]
-        context = population.entity_vectors(population.table, items.context)
-        finals, retrieved, values = [], [], []
-        for start in range(0, users.statistics.shape[0], USERS_AT_ONCE):
-            part = slice(start, start + USERS_AT_ONCE)
-            vectors = population.entity_vectors(population.table, _rows(users.bag, part))
-            history = population.entity_vectors(population.table, _rows(users.history, part))
-            scores = torch.bmm(population.retrieval_users(vectors, history), keys) + shift
-            _mask(scores, users.masked, part)
-            best, ids = top_items(scores, candidates)
-            if any(spec.rank_blend for spec in population.specs):
-                statistics = users.statistics[part]
-                best = best + _ranker_scores(population, items, item_vectors, context, vectors, statistics, ids)
-            top, place = _by_score_then_id(best, ids, k)
-            finals.append(torch.where(top.isneginf(), NO_ITEM, ids.gather(2, place)))
-            retrieved.append(torch.where(scores.gather(2, ids).isneginf(), NO_ITEM, ids))
-            values.append(top)
-    spare = (0, max(0, k - candidates))  # empty places of lists that are longer than the catalogue
+    found = sorted(stream_lists(population, items, users, prior, k=k, candidates=candidates), key=lambda m: m.member)
     return Lists(
-        final=F.pad(torch.cat(finals, 1), spare, value=NO_ITEM).cpu().numpy(),
-        retrieved=torch.cat(retrieved, 1).cpu().numpy(),
-        scores=F.pad(torch.cat(values, 1), spare, value=float("-inf")).cpu().numpy(),
+        final=np.stack([one.final for one in found]),
+        retrieved=np.stack([one.retrieved for one in found]),
+        scores=np.stack([one.scores for one in found]),
     )
+
+
+def stream_lists(
+    population: Population,
+    items: ItemSide,
+    users: UserSide,
+    prior: npt.NDArray[np.float64],
+    *,
+    k: int,
+    candidates: int,
+) -> Iterator[MemberLists]:
+    """`recommend`, one member at a time, block by block."""
+    n_users, n_items = len(users.statistics), len(items.statistics)
+    if n_users == 1:  # products with one row round differently from those with more
+        users = _twice(users)
+    count = min(candidates, n_items)
+    chunks = _chunks(users.masked, n_items, users.statistics.device)
+    spare = ((0, 0), (0, max(0, k - count)))  # empty places of lists that are longer than the catalogue
+    for block in population.blocks:
+        with torch.no_grad():
+            sides = _BlockSides.of(block, items, users)
+            for place, member in enumerate(block.members):
+                shift = torch.tensor(prior[member], dtype=sides.keys.dtype, device=sides.keys.device)
+                values, ids = _retrieve(sides.askers[place], sides.keys[place], shift, chunks, count)
+                retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
+                top, final = values[:, :k], ids[:, :k]
+                if block.specs[place].rank_blend:
+                    ranker = ranker_scores(block, place, sides.ranker_inputs(place, items, users), ids)
+                    top, final = _by_score_then_id(values + ranker, ids, k)
+                final = torch.where(top.isneginf(), NO_ITEM, final)
+                yield MemberLists(
+                    member,
+                    np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
+                    retrieved.cpu().numpy(),
+                    np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
+                )
+
+
+@final
+@dataclass(frozen=True)
+class _BlockSides:
+    """Vectors of one block: ``[P_b, G, ., E]``, and unit ones of retrieval, ``[P_b, ., E]``."""
+
+    users: Tensor
+    items: Tensor
+    context: Tensor
+    askers: Tensor
+    keys: Tensor
+
+    @classmethod
+    def of(cls, block: Block, items: ItemSide, users: UserSide) -> _BlockSides:
+        item_vectors, user_vectors = block.vectors(items.bag), block.vectors(users.bag)
+        return cls(
+            user_vectors,
+            item_vectors,
+            block.vectors(items.context)[:, :, 0],
+            block.retrieval_users(user_vectors[:, 0], block.vectors(users.history)[:, 0]),
+            block.retrieval_items(item_vectors[:, 0]),
+        )
+
+    def ranker_inputs(self, place: int, items: ItemSide, users: UserSide) -> RankerInputs:
+        """Of one member."""
+        return RankerInputs(
+            self.users[place], self.items[place], self.context[place], users.statistics, items.statistics
+        )
+
+
+def _retrieve(
+    askers: Tensor, keys: Tensor, prior: Tensor, chunks: Sequence[tuple[slice, Tensor]], k: int
+) -> tuple[Tensor, Tensor]:
+    """Scores and ids of each user's best `k` items, ``[U, k]``; NaN and 0 if a vector is not finite.
+
+    Args:
+        askers: ``[U, E]``, U >= 2.
+        keys: ``[I, E]``.
+        prior: ``[I]``.
+        chunks: see `_chunks`.
+    """
+    values = askers.new_full((len(askers), k), torch.nan)
+    ids = torch.zeros(len(askers), k, dtype=torch.long, device=askers.device)
+    if not all(bool(part.isfinite().all()) for part in (askers, keys, prior)):
+        return values, ids
+    columns = keys.T.contiguous()
+    scores = askers.new_empty(chunks[0][0].stop, len(keys))
+    for rows, masked in chunks:
+        torch.mm(askers[rows], columns, out=scores).add_(prior)
+        scores.view(-1)[masked] = -torch.inf
+        values[rows], ids[rows] = top_items(scores, k)
+    return values, ids
 
 
 def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -163,6 +242,15 @@ def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> top_items(torch.tensor([1.0, 2.0, 2.0, 1.0]), 3)[1].tolist()
         [1, 2, 0]
     """
+    if scores.device.type != "cpu":
+        return _top_items_by_torch(scores, k)
+    values, ids = best_items(scores.reshape(-1, scores.shape[-1]).numpy(), k)
+    shape = (*scores.shape[:-1], k)
+    return torch.from_numpy(values).view(shape), torch.from_numpy(ids).view(shape)
+
+
+def _top_items_by_torch(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`top_items` on a device whose `topk` is fast."""
     values, ids = torch.topk(scores, k, dim=-1)
     ids, order = ids.sort(-1)
     values, place = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
@@ -176,44 +264,32 @@ def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _by_score_then_id(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Best `k` scores and their places on the last axis; equal scores by ascending id."""
-    order = ids.argsort(-1)
-    values, place = scores.gather(-1, order).sort(dim=-1, descending=True, stable=True)
-    return values[..., :k], order.gather(-1, place[..., :k])
+    """Best `k` scores ``[U, C]`` and their ids; equal scores by ascending id; NaN if any score is."""
+    if bool(scores.isnan().any()):
+        return scores.new_full((len(scores), k), torch.nan), ids[:, :k]
+    order = torch.from_numpy(ids.numpy().argsort(1)) if ids.device.type == "cpu" else ids.argsort(1)
+    values, place = top_items(scores.gather(1, order), min(k, ids.shape[1]))
+    return values, ids.gather(1, order.gather(1, place))
 
 
-def _rows(bag: Bag, part: slice) -> Bag:
-    return Bag(bag.rows[part], bag.weights[part])
+def _twice(users: UserSide) -> UserSide:
+    """The only user, and again."""
+    row = torch.zeros(2, dtype=torch.long, device=users.statistics.device)
+    bags = [Bag(bag.rows[row], bag.weights[row]) for bag in (users.bag, users.history)]
+    return UserSide(bags[0], bags[1], users.statistics[row], users.masked.select(np.zeros(2, dtype=np.int64)))
 
 
-def _mask(scores: Tensor, masked: Csr, part: slice) -> None:
-    rows = np.arange(masked.n_rows)[part]
-    own = masked.select(rows)
-    at = torch.tensor(np.repeat(np.arange(len(rows)), own.counts()), device=scores.device)
-    scores[:, at, torch.tensor(own.indices, device=scores.device)] = float("-inf")
+def _chunks(masked: Csr, n_items: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+    """Users that are scored together, and the places of their masked items in their flat scores.
 
-
-def _ranker_scores(
-    population: Population,
-    items: ItemSide,
-    item_vectors: Tensor,
-    context: Tensor,
-    users: Tensor,
-    statistics: Tensor,
-    ids: Tensor,
-) -> Tensor:
-    """``rank_blend * sum_t w_t logit_t`` of the candidates, ``[P, U, C]``."""
-    members, n_users, n_candidates = ids.shape
-    weights = torch.tensor([spec.task_weights for spec in population.specs], dtype=users.dtype, device=users.device)
-    blend = torch.tensor([spec.rank_blend for spec in population.specs], dtype=users.dtype, device=users.device)
-    weights = (weights * blend[:, None])[:, :, None]
-    owner = torch.arange(members, device=ids.device)[:, None]
-    at_once = max(1, PAIRS_AT_ONCE // n_candidates)
+    All chunks have the same size, the last users may come twice: no product is smaller than the others.
+    """
+    at_once = min(masked.n_rows, max(FEWEST_USERS, min(MOST_USERS, SCORES_AT_ONCE // n_items)))
     out = []
-    for start in range(0, n_users, at_once):
-        chosen = ids[:, start : start + at_once].reshape(members, -1)
-        u = torch.arange(start, min(start + at_once, n_users), device=ids.device).repeat_interleave(n_candidates)
-        rows = torch.cat([statistics[u].expand(members, -1, -1), items.statistics[chosen]], 2)
-        logits = population.rank_logits(users[:, u], item_vectors[owner, chosen], context.expand(-1, len(u), -1), rows)
-        out.append((logits * weights).sum(1).view(members, -1, n_candidates))
-    return torch.cat(out, 1)
+    for start in range(0, masked.n_rows, at_once):
+        first = min(start, masked.n_rows - at_once)
+        bounds = masked.indptr[first : first + at_once + 1]
+        row = np.repeat(np.arange(at_once) * n_items, np.diff(bounds))
+        places = torch.from_numpy(row + masked.indices[bounds[0] : bounds[-1]]).to(device)
+        out.append((slice(first, first + at_once), places))
+    return out

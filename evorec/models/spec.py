@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, final
 
 from evorec.errors import ConfigError
-from evorec.space.genes import Boolean, Conditional, Integer, Real, Simplex
+from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
 from evorec.space.space import SearchSpace
 
 
@@ -18,15 +18,26 @@ class ModelSpec:
 
     Attributes:
         task_weights: loss weight of each task, ``(T,)``, sum T.
-        sharing_depth: layers shared by all tasks, 0..L; 0 = towers from the embeddings on, L = shared bottom.
+        mechanism: how tasks share, a name of `MECHANISMS`.
+        sharing_depth: layers before the towers, 0..L: shared, stitched or of experts, as the mechanism says.
+        n_shared_experts: experts that serve all tasks (mmoe, cgc, ple, stem), else 0.
+        n_task_experts: experts of each task (cgc, ple, stem), else 0.
+        task_embeddings: whether each task has an embedding table besides the shared one.
+        calibrator_weight: weight of aitm's behavioural calibrator, else 0.
+        balancing: how the task losses are balanced, a name of `BALANCINGS`.
         embedding_dim: E.
         width: units per layer W.
         dropout: rate after the embeddings and after every layer, in [0, 1).
+        optimizer: ``adamw`` or ``adafactor``.
         learning_rate: AdamW step size of the dense parts.
         embedding_learning_rate: AdamW step size of the embedding table.
         embedding_decay: decoupled weight decay λ of the embedding table.
         dense_decay: decoupled weight decay λ of the dense weights.
         retrieval_weight: weight of the retrieval loss, outside the task simplex.
+        retrieval_loss: ``softmax``, ``bpr`` or ``gbce``.
+        negatives: negatives of each positive, at most.
+        negative_source: ``batch`` = other positives of the batch, ``uniform`` = items drawn uniformly.
+        gbce_calibration: t of gBCE, 0..1; 0 = plain cross-entropy.
         temperature: the cosine of user and item is divided by it.
         history_weight: share of the user's past target positives in the retrieval vector; 0 = none.
         popularity_weight: share of the log-popularity prior in the retrieval score; 1 = calibrated, 0 = none.
@@ -36,15 +47,26 @@ class ModelSpec:
     """
 
     task_weights: tuple[float, ...]
+    mechanism: str
     sharing_depth: int
+    n_shared_experts: int
+    n_task_experts: int
+    task_embeddings: bool
+    calibrator_weight: float
+    balancing: str
     embedding_dim: int
     width: int
     dropout: float
+    optimizer: str
     learning_rate: float
     embedding_learning_rate: float
     embedding_decay: float
     dense_decay: float
     retrieval_weight: float
+    retrieval_loss: str
+    negatives: int
+    negative_source: str
+    gbce_calibration: float
     temperature: float
     history_weight: float
     popularity_weight: float
@@ -54,81 +76,231 @@ class ModelSpec:
 
     @classmethod
     def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
-        """Spec from decoded genes; the switches `history` and `rerank` turn their weight to 0.
+        """Spec from decoded genes; what the chosen mechanism or loss does not use gets its neutral value.
+
+        The switches `history` and `rerank` turn their weight to 0. Task tables that no unit would read are left out:
+        towers above a shared layer read the shared table alone.
 
         Raises:
-            ConfigError: a setting is missing or not known.
+            ConfigError: a setting is missing, not known, or not used by the mechanism.
         """
-        values = {name: value for name, value in genes.items() if name not in SWITCHES}
+        for name, options in CHOICES.items():
+            if name in genes and genes[name] not in options:
+                raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
+        mechanism = str(genes.get("mechanism", ""))
+        values = {"negative_source": "batch", **{name: genes[name] for name in genes if name not in SWITCHES}}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
-        known = {field.name for field in fields(cls)}
-        missing, unknown = sorted(known - set(values)), sorted(set(values) - known)
-        if missing or unknown:
-            raise ConfigError(f"a model spec needs exactly {sorted(known)}; missing {missing}, unknown {unknown}")
-        return cls(**{**values, "task_weights": tuple(values["task_weights"])})
+        _check_names(mechanism, values)
+        depth = values.pop("sharing_depth", values.pop("expert_depth", 0))
+        wanted = mechanism in TASK_EMBEDDING_MECHANISMS or bool(values.pop("task_embeddings", False))
+        settings = {
+            "n_shared_experts": values.pop("experts", values.pop("shared_experts", 0)),
+            "n_task_experts": values.pop("task_experts", 0),
+            "task_embeddings": wanted and not (mechanism in SHARED_BELOW and depth > 0),
+            "calibrator_weight": 0.0,
+            "gbce_calibration": 0.0,
+            **values,
+            "sharing_depth": depth,
+            "task_weights": tuple(values["task_weights"]),
+        }
+        return cls(**settings)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Members of equal shape train in one tensor program."""
-        return self.embedding_dim, self.width
+    def block_key(self) -> tuple[str | int | bool, ...]:
+        """Members of equal key share every batched product; towers may differ in depth."""
+        ragged = self.family in ("towers", "aitm")
+        inside = () if ragged else (self.sharing_depth, self.n_shared_experts, self.n_task_experts)
+        by_gradient = self.balancing in GRADIENT_BALANCINGS
+        return (self.family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
 
+    @property
+    def family(self) -> str:
+        """The program that runs the mechanism: plain towers serve three of them."""
+        return "towers" if self.mechanism in TOWER_MECHANISMS else self.mechanism
+
+
+MECHANISM_GENES: Mapping[str, tuple[str, ...]] = {
+    "single_task": (),
+    "shared_bottom": ("sharing_depth", "task_embeddings"),
+    "cross_stitch": ("sharing_depth", "task_embeddings"),
+    "mmoe": ("expert_depth", "experts", "task_embeddings"),
+    "cgc": ("expert_depth", "shared_experts", "task_experts", "task_embeddings"),
+    "ple": ("expert_depth", "shared_experts", "task_experts", "task_embeddings"),
+    "stem": ("expert_depth", "shared_experts", "task_experts"),
+    "esmm": ("sharing_depth", "task_embeddings"),
+    "aitm": ("sharing_depth", "task_embeddings", "calibrator_weight"),
+}
+"""Mechanism -> the genes that shape it, besides those that every member has."""
+MECHANISMS = tuple(MECHANISM_GENES)
+TOWER_MECHANISMS = frozenset({"single_task", "shared_bottom", "esmm"})
+FUNNEL_MECHANISMS = frozenset({"esmm", "aitm"})
+TASK_EMBEDDING_MECHANISMS = frozenset({"single_task", "stem"})
+"""Mechanisms that are defined by task embeddings."""
+SHARED_BELOW = frozenset({"shared_bottom", "esmm", "aitm"})
+"""Mechanisms whose task units read the embeddings only where no layer is shared."""
+BALANCINGS = ("fixed", "uncertainty", "dwa", "random", "gradnorm", "pcgrad", "nash")
+GRADIENT_BALANCINGS = frozenset({"gradnorm", "pcgrad", "nash"})
+OPTIMIZERS = ("adamw", "adafactor")
+RETRIEVAL_LOSSES = ("softmax", "bpr", "gbce")
+NEGATIVE_SOURCES = ("batch", "uniform")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "mechanism": MECHANISMS,
+    "balancing": BALANCINGS,
+    "optimizer": OPTIMIZERS,
+    "retrieval_loss": RETRIEVAL_LOSSES,
+    "negative_source": NEGATIVE_SOURCES,
+}
+"""Settings that are names -> the names there are."""
 
 SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
 """Boolean genes -> the weight that is 0 when they are off."""
 
-
 POSITIVE = (1e-12, 1e12)
 """Limits of a gene that must stay above 0, however its bounds are moved."""
+FEWEST_NEGATIVES, MOST_NEGATIVES = 16, 512
+"""Range in which the number of negatives is searched, where the batch is as large."""
 
 
-def default_space(tasks: tuple[str, ...], *, n_layers: int, days: float) -> SearchSpace:
-    """The search space of the multi-task recommender.
+def _check_names(mechanism: str, values: Mapping[str, Any]) -> None:
+    """All settings of a mechanism and no others.
+
+    Raises:
+        ConfigError: lists what is missing and what is too much.
+    """
+    conditional = {gene for genes in MECHANISM_GENES.values() for gene in genes} | {"gbce_calibration"}
+    derived = {"n_shared_experts", "n_task_experts"}
+    expected = {field.name for field in fields(ModelSpec)} - conditional - derived
+    expected |= set(MECHANISM_GENES.get(mechanism, ()))
+    expected |= {"gbce_calibration"} if values.get("retrieval_loss") == "gbce" else set()
+    missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
+    if missing or unknown:
+        of = f" with mechanism {mechanism} and retrieval_loss {values.get('retrieval_loss')}" if mechanism else ""
+        raise ConfigError(f"a model spec{of} needs exactly {sorted(expected)}; missing {missing}, unknown {unknown}")
+
+
+def default_space(
+    tasks: tuple[str, ...],
+    *,
+    n_layers: int,
+    days: float,
+    funnel: bool,
+    uniform_negatives: int,
+    retrieval_batch: int,
+) -> SearchSpace:
+    """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
     Args:
         tasks: names of the ranked tasks.
-        n_layers: L, upper bound of the sharing depth.
+        n_layers: L >= 1, upper bound of the sharing depth.
         days: length of the training log in days; the half-life of popularity is searched around it.
+        funnel: whether a task implies another one; adds the mechanisms that need it.
+        uniform_negatives: uniformly drawn items of a step; 0 = negatives come from the batch alone.
+        retrieval_batch: target positives of a step, which bound the negatives.
     """
-    half_life = Real(
-        "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
-        text="age at which a positive counts half in the popularity prior",
-    )  # fmt: skip
     return SearchSpace(
         (
             Simplex("task_weights", parts=tasks, text="loss weight of each task"),
-            Integer(
-                "sharing_depth", 0, n_layers, default=max(n_layers - 1, 0), limits=(0, n_layers),
-                text="layers shared by all tasks; 0 = towers from the embeddings on",
-            ),
+            *_mechanism_genes(n_layers, funnel=funnel),
+            Categorical("balancing", BALANCINGS, "fixed", text="how the losses of the tasks are balanced"),
             Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
             Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
             Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+            Categorical("optimizer", OPTIMIZERS, "adamw", text="adafactor keeps row and column means of squares"),
             _log("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
             _log("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
             _log("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
             _log("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
-            _log("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
-            _log("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
-            Boolean("history", default=True, text="past positives enter the user's retrieval vector"),
-            Conditional(
-                _log("history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector"),
-                parent="history", values=(True,),
-            ),
-            Real(
-                "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
-                text="share of log popularity in the retrieval score; less is more diverse",
-            ),
-            _log("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
-            half_life,
-            Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
-            Conditional(
-                _log("rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score"),
-                parent="rerank", values=(True,),
-            ),
+            *_retrieval_genes(uniform_negatives, retrieval_batch),
+            *_list_genes(days),
         )
-    )  # fmt: skip
+    )
+
+
+def _mechanism_genes(n_layers: int, *, funnel: bool) -> list[Gene | Conditional]:
+    """The mechanism and, under it, its own genes."""
+    known = tuple(name for name in MECHANISMS if funnel or name not in FUNNEL_MECHANISMS)
+    default_depth = max(n_layers - 1, 1)
+    expert_depth: Gene = Fixed("expert_depth", 1, text="layers of each expert")
+    if n_layers > 1:
+        expert_depth = Integer(
+            "expert_depth", 1, n_layers, default=default_depth, limits=(1, n_layers), text="layers of experts"
+        )
+    genes: list[Gene] = [
+        Integer(
+            "sharing_depth", 0, n_layers, default=n_layers - 1, limits=(0, n_layers),
+            text="layers shared by all tasks, or stitched; 0 = towers from the embeddings on",
+        ),
+        expert_depth,
+        _experts("experts", 2, 8, 4, "experts that all tasks share"),
+        _experts("shared_experts", 1, 4, 2, "experts that all tasks share"),
+        _experts("task_experts", 1, 2, 1, "experts of each task"),
+        Boolean("task_embeddings", default=False, text="each task has an embedding table besides the shared one"),
+        _log("calibrator_weight", 0.03, 3.0, 0.6, "penalty where a later step of the funnel is likelier"),
+    ]  # fmt: skip
+    text = "how tasks share; esmm and aitm need tasks.funnel"
+    children = [_of_mechanisms(gene, known) for gene in genes]
+    mechanism = Categorical("mechanism", known, "shared_bottom", text=text)
+    return [mechanism, *(child for child in children if child.values)]
+
+
+def _of_mechanisms(gene: Gene, known: tuple[str, ...]) -> Conditional:
+    """A gene that counts for the mechanisms that it shapes."""
+    values = tuple(mechanism for mechanism in known if gene.name in MECHANISM_GENES[mechanism])
+    return Conditional(gene, parent="mechanism", values=values)
+
+
+def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene | Conditional]:
+    """The retrieval loss and its negatives."""
+    most = min(MOST_NEGATIVES, 1 << (retrieval_batch - 1).bit_length())
+    text = "negatives of each positive, at most"
+    negatives: Gene = Fixed("negatives", most, text=text)
+    if most > FEWEST_NEGATIVES:
+        negatives = Integer(
+            "negatives", FEWEST_NEGATIVES, most, scale="log2", default=most, limits=(1, 8192), text=text
+        )
+    source = Categorical("negative_source", NEGATIVE_SOURCES, "batch", text="other positives, or items drawn uniformly")
+    return [
+        _log("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
+        Categorical("retrieval_loss", RETRIEVAL_LOSSES, "softmax", text="loss of a positive and its negatives"),
+        Conditional(
+            Real("gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text="0 = plain cross-entropy"),
+            parent="retrieval_loss", values=("gbce",),
+        ),
+        negatives,
+        *([source] if uniform_negatives else []),
+        _log("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
+        Boolean("history", default=True, text="past positives enter the user's retrieval vector"),
+        Conditional(
+            _log("history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector"),
+            parent="history", values=(True,),
+        ),
+    ]  # fmt: skip
+
+
+def _list_genes(days: float) -> list[Gene | Conditional]:
+    """How lists are made: popularity prior and re-ranking."""
+    return [
+        Real(
+            "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
+            text="share of log popularity in the retrieval score; less is more diverse",
+        ),
+        _log("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
+        Real(
+            "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
+            text="age at which a positive counts half in the popularity prior",
+        ),
+        Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
+        Conditional(
+            _log("rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score"),
+            parent="rerank", values=(True,),
+        ),
+    ]  # fmt: skip
+
+
+def _experts(name: str, low: int, high: int, default: int, text: str) -> Integer:
+    return Integer(name, low, high, scale="log2", default=default, limits=(1, 64), text=text)
 
 
 def _log(name: str, low: float, high: float, default: float, text: str) -> Real:

@@ -103,7 +103,7 @@ def _hover(name: str, metrics: Mapping[str, float], measures: Sequence[Measure])
 
 
 def scatter_figure(record: RunRecord) -> Figure:
-    """Every pair of objectives: all evaluated genomes, the members of the front, the baselines."""
+    """Every pair of objectives: genomes trained to their end, the members of the front, the baselines."""
     from plotly.subplots import make_subplots
 
     pairs = list(combinations(record.axes, 2)) or [(record.axes[0], record.axes[0])]
@@ -134,7 +134,7 @@ def _axis_title(measure: Measure) -> str:
 def _clouds(record: RunRecord, across: Measure, down: Measure) -> list[dict[str, Any]]:
     """The points of one panel: everything else evaluated at the back, then the front, then the baselines by name."""
     front = {member.key for member in record.members}
-    others = [(row.key, row.metrics) for row in record.evaluations if row.metrics is not None and row.key not in front]
+    others = [(row.key, row.metrics) for row in record.finished if row.metrics is not None and row.key not in front]
     members = [(member.key, member.metrics) for member in record.members]
     baselines = list(record.baselines.items())
     kinds: list[tuple[str, Sequence[tuple[str, Mapping[str, float]]], dict[str, Any]]] = [

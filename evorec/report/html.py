@@ -12,6 +12,8 @@ from evorec.report.tables import (
     Column,
     Row,
     Table,
+    dropped_table,
+    dropped_text,
     failure_table,
     final_tables,
     front_table,
@@ -93,6 +95,7 @@ def page(record: RunRecord) -> str:
         *_front(record),
         *_final(record),
         _progress(record),
+        *_dropped(record),
         _failures(record),
         _details(record),
     ]
@@ -107,13 +110,16 @@ def page(record: RunRecord) -> str:
 
 
 def _state(record: RunRecord) -> str:
-    return f"Seed {record.config.search.seed}, {record.state}."
+    dropped = f", {text}" if (text := dropped_text(record)) else ""
+    return f"Seed {record.config.search.seed}, {record.state}{dropped}."
 
 
 def _tiles(record: RunRecord) -> str:
     n_failed = sum(row.failure is not None for row in record.evaluations)
+    n_dropped = len(record.evaluations) - len(record.finished)
     tiles: list[tuple[str, str]] = [
         (show(len(record.evaluations)), "genomes evaluated"),
+        *([(show(n_dropped), "dropped at a rung")] if n_dropped else []),
         (show(n_failed), "failed"),
         (show(len(record.members)), "members of the front"),
     ]
@@ -134,6 +140,10 @@ def _searched(record: RunRecord) -> str:
     config = record.config
     source = f"{config.data.reader} {config.data.path}" if config.data.path else config.data.reader
     ranked = ", ".join(config.tasks.ranked)
+    budget = f"{config.training.steps} steps of {config.training.batch_size} impressions"
+    if config.training.rungs:
+        steps = ", ".join(map(str, config.training.rungs))
+        budget += f"; compared at step {steps}, where a share of {config.training.rung_keep:g} goes on"
     n_evaluations = config.search.generations * config.search.population
     facts = {
         "Objectives": ", ".join(
@@ -142,7 +152,7 @@ def _searched(record: RunRecord) -> str:
         "Constraints": "; ".join(config.constraints) or "none",
         "Tasks": f"{ranked}; recall counts {config.tasks.target}" if ranked else "",
         "Data": f"{source}, {config.split.kind} split",
-        "Each candidate": f"{config.training.steps} steps of {config.training.batch_size} impressions",
+        "Each candidate": budget,
         "Search": f"{config.search.algorithm}, {config.search.generations} x {config.search.population} = "
         f"{n_evaluations} genomes at most, seed {config.search.seed}",
         "Genes set by hand": ", ".join(config.space) or "none",
@@ -164,6 +174,8 @@ def _front(record: RunRecord) -> Iterable[str]:
     )
     yield _section("Trade-offs", about, _figure(parallel_figure(record), "parallel"))
     about = "Every pair of objectives. A baseline appears where it has both metrics."
+    if dropped_table(record).rows:
+        about += " Genomes dropped at a rung are left out: they were measured after a part of the training."
     yield _section("Pairs of objectives", about, _figure(scatter_figure(record), "scatter"))
     about = "What each member decodes to. A dash is a gene that is not active."
     yield _section("Genes of the front", about, _table(gene_table(record)))
@@ -183,6 +195,16 @@ def _progress(record: RunRecord) -> str:
         return _section("Progress", "No generation is complete yet.", "")
     about = "Share of a box that was fixed before the run; 1 would be ideal in every objective at once."
     return _section("Hypervolume per generation", about, _figure(hypervolume_figure(record), "hypervolume"))
+
+
+def _dropped(record: RunRecord) -> Iterable[str]:
+    table = dropped_table(record)
+    if table.rows:
+        about = (
+            "The generation is compared after some steps, and the worst by rank and crowding are not trained on. A "
+            "dropped genome is never in the archive, and the search algorithm never sees its values."
+        )
+        yield _section("Dropped", about, _table(table))
 
 
 def _failures(record: RunRecord) -> str:

@@ -65,7 +65,7 @@ class RunRecord:
         state: ``"finished"``, or why there is no end yet.
         environment: versions, device and the like, as the manifest has them.
         objectives: what was optimised, M of them.
-        evaluations: every evaluation, in the order of asking.
+        evaluations: every evaluation, dropped and failed ones included, in the order of asking.
         members: the front, in the order of asking.
         least_infeasible: without members, the evaluations closest to feasible, best first.
         baselines: validation metrics of every baseline, by name.
@@ -108,6 +108,11 @@ class RunRecord:
             return resolve(name, self.config.evaluation.k)
         except ConfigError:
             return name
+
+    @property
+    def finished(self) -> tuple[Evaluation, ...]:
+        """Evaluations that were trained to their end or failed: all but those dropped at a rung."""
+        return tuple(evaluation for evaluation in self.evaluations if not evaluation.dropped)
 
     def best(self, measure: Measure) -> float | None:
         """Best value of the members, None without members."""
@@ -169,7 +174,8 @@ def _hypervolume(
     shares: list[float] = []
     rows: list[Mapping[str, float]] = []
     for generation in range(1, max((evaluation.generation for evaluation in evaluations), default=1)):
-        rows += [e.metrics for e in evaluations if e.generation == generation and e.metrics is not None]
+        whole = [e for e in evaluations if e.generation == generation and not e.dropped]
+        rows += [e.metrics for e in whole if e.metrics is not None]
         F, G = to_matrices(rows, objectives, constraints)
         feasible = np.flatnonzero((G <= 0).all(axis=1))
         rows = [rows[i] for i in feasible[non_dominated(F[feasible])]]

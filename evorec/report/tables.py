@@ -208,6 +208,22 @@ def failure_table(record: RunRecord) -> Table:
     return Table("Failed evaluations by cause", "cause", (Column("count"), Column("first genome")), rows)
 
 
+def dropped_table(record: RunRecord) -> Table:
+    """How many evaluations were dropped at each rung; their metrics are those of the rung and are shown nowhere."""
+    counts = Counter(row.rung for row in record.evaluations if row.dropped and row.rung is not None)
+    rows = tuple(Row(f"step {steps}", (counts[steps],)) for steps in sorted(counts))
+    return Table("Dropped evaluations by rung", "rung", (Column("count"),), rows)
+
+
+def dropped_text(record: RunRecord) -> str:
+    """The same in words, ``12 dropped at step 100, 3 at step 200``; empty when nothing was dropped."""
+    counts = [
+        f"{row.values[0]} {'dropped ' if not i else ''}at {row.name}"
+        for i, row in enumerate(dropped_table(record).rows)
+    ]
+    return ", ".join(counts)
+
+
 def settings_table(record: RunRecord) -> Table:
     """Every setting of the run, dotted."""
     flat = _flatten(record.config.model_dump(mode="json"))

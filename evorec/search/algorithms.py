@@ -6,6 +6,7 @@ from collections.abc import Container
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.evaluator import Evaluator
@@ -23,17 +24,25 @@ from evorec.space.operators import TypedCrossover, TypedMutation
 from evorec.space.space import SearchSpace
 
 
+def crowding_name(n_objectives: int) -> str:
+    """pymoo's name of the crowding distance: to the M nearest neighbours from 3 objectives on, else the classic one.
+
+    Source: Kukkonen & Deb 2006; in three dimensions the classic distance says little about density.
+    """
+    return "mnn" if n_objectives > 2 else "cd"
+
+
 def nsga2(space: SearchSpace, config: SearchConfig, *, n_objectives: int, told: Container[str]) -> NSGA2:
     """NSGA-II with typed operators that never proposes a genome twice.
 
-    The first genome is the default one, the others of the first generation are sampled. Crowding is the distance to
-    the M nearest neighbours from 3 objectives on, where the classic crowding distance says little.
+    The first genome is the default one, the others of the first generation are sampled.
 
     Args:
         space: what a genome encodes.
         config: population size and seed.
         n_objectives: M.
-        told: keys of the genomes evaluated so far (`SearchSpace.key`); the caller keeps it up to date.
+        told: keys of the genomes evaluated so far (`SearchSpace.key`), those dropped at a rung included; the caller
+            keeps it up to date.
     Returns:
         A pymoo algorithm that is not set up yet; its operators return snapped genomes.
     """
@@ -44,7 +53,7 @@ def nsga2(space: SearchSpace, config: SearchConfig, *, n_objectives: int, told: 
         selection=TournamentSelection(func_comp=binary_tournament),
         crossover=TypedCrossover(space),
         mutation=TypedMutation(space),
-        survival=RankAndCrowding(crowding_func="mnn" if n_objectives > 2 else "cd"),
+        survival=RankAndCrowding(crowding_func=crowding_name(n_objectives)),
         eliminate_duplicates=_NeverTwice(space, told),
         output=None,
         seed=child_seed(config.seed, "nsga2"),
@@ -83,10 +92,18 @@ class AskTell:
         self._asked.set("X", X)
         return X
 
-    def tell(self, F: FloatArray, G: FloatArray) -> None:
-        """Values of the generation asked for last, ``F (P, M)`` and ``G (P, C)``, finite."""
-        Evaluator().eval(StaticProblem(self._problem, F=F, G=G), self._asked)
-        self._algorithm.tell(infills=self._asked)
+    def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:
+        """Values of the generation asked for last, of the N genomes that the algorithm shall know.
+
+        Args:
+            F: objectives to minimise, float64 ``(N, M)``, finite.
+            G: constraints, float64 ``(N, C)``, finite.
+            told: which genomes of ``X`` these are, bool ``(P,)`` with N of them, at least one; None = all. The
+                population is then made of its parents and these.
+        """
+        infills = self._asked if told is None else self._asked[told]
+        Evaluator().eval(StaticProblem(self._problem, F=F, G=G), infills)
+        self._algorithm.tell(infills=infills)
 
 
 @final

@@ -2,17 +2,22 @@
 
 The algorithm is deterministic given the seed, so the replay asks for the very genomes of the ledger, in the same order;
 if it does not, the run is refused. Only what was told so far is known to the algorithm: a replay never sees its future.
+
+Where the problem has rungs, a generation is trained to each of them, compared, and the worst are dropped: they are
+never told, and never enter the archive. What was decided at a rung is in the ledger together with the rows of those
+that were dropped, so a replay does not decide again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
@@ -24,10 +29,13 @@ from evorec.problem import Outcome, Problem, Spec
 from evorec.search.algorithms import AskTell, nsga2
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
+from evorec.search.rungs import survivors
 from evorec.store import RunDirectory
 
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
+HALVING = "halving"
+"""Kind of the event that a comparison at a rung leaves in the ledger."""
 
 
 @final
@@ -38,12 +46,14 @@ class Progress:
     Attributes:
         generation: the current one, from 1.
         n_generations: how many there will be, unless the space is exhausted.
-        n_evaluated: evaluations so far, failed and replayed ones included.
+        n_evaluated: evaluations so far, failed, dropped and replayed ones included.
         n_replayed: of these, answered by the ledger of an earlier start.
         n_planned: evaluations when no generation falls short.
         n_failed: evaluations that failed.
         n_members: members of the archive after the last complete generation.
         hypervolume_share: of the box, in [0, 1], after the last complete generation.
+        n_dropped: evaluations that were dropped at a rung.
+        rung: steps of the rung that the generation is being trained to; None on the way to the end.
     """
 
     generation: int
@@ -54,6 +64,8 @@ class Progress:
     n_failed: int
     n_members: int
     hypervolume_share: float
+    n_dropped: int = 0
+    rung: int | None = None
 
 
 @final
@@ -65,9 +77,10 @@ class SearchResult:
         archive: members in the order of asking: feasible, and no other feasible evaluation dominates them.
         least_infeasible: when the archive is empty, the evaluations closest to feasible, best first; else empty.
         hypervolume: share of the box after each generation, in [0, 1].
-        n_evaluated: evaluations, failed ones included.
-        n_infeasible: successful evaluations that violate a constraint.
+        n_evaluated: evaluations, failed and dropped ones included.
+        n_infeasible: successful evaluations that violate a constraint; none of them was dropped.
         failures: number of failed evaluations by cause, most frequent first.
+        dropped: number of evaluations dropped at a rung, by its steps, rising.
         exhausted: whether the search ended early because the space holds no further genome.
         reason: why the search ended, in words.
     """
@@ -78,6 +91,7 @@ class SearchResult:
     n_evaluated: int
     n_infeasible: int
     failures: Mapping[str, int]
+    dropped: Mapping[int, int]
     exhausted: bool
     reason: str
 
@@ -85,6 +99,11 @@ class SearchResult:
     def n_failed(self) -> int:
         """Number of failed evaluations."""
         return sum(self.failures.values())
+
+    @property
+    def n_dropped(self) -> int:
+        """Number of evaluations dropped at a rung."""
+        return sum(self.dropped.values())
 
 
 def search(
@@ -118,15 +137,29 @@ def search(
 @final
 @dataclass(frozen=True)
 class _Asked:
-    """A genome to be evaluated, with its place in the order of asking."""
+    """A genome to be evaluated, its place in the order of asking, and how far its training has come.
+
+    Attributes:
+        measured: steps and metrics of every rung that it went on from, plain JSON.
+        state: where its training stands, None = at its start.
+        seconds: wall time of its training so far.
+    """
 
     seq: int
     key: str
     generation: int
     genome: tuple[float, ...]
     spec: Spec
+    measured: tuple[Mapping[str, Any], ...] = ()
+    state: Any = None
+    seconds: float = 0.0
 
-    def evaluation(self, outcome: Outcome) -> Evaluation:
+    def beyond(self, rung: int, metrics: Mapping[str, float], *, state: Any = None, seconds: float = 0.0) -> _Asked:
+        """The same genome after a rung; without a state, as it is when an earlier start got there."""
+        measured = (*self.measured, {"rung": rung, "metrics": metrics})
+        return replace(self, measured=measured, state=state, seconds=self.seconds + seconds)
+
+    def evaluation(self, outcome: Outcome, *, rung: int | None = None) -> Evaluation:
         return Evaluation(
             seq=self.seq,
             key=self.key,
@@ -135,14 +168,15 @@ class _Asked:
             spec=self.spec,
             metrics=outcome.metrics,
             failure=outcome.failure,
-            seconds=outcome.seconds,
-            extra=outcome.extra,
+            seconds=self.seconds + outcome.seconds,
+            extra={**outcome.extra, "rungs": list(self.measured)} if self.measured else outcome.extra,
+            rung=rung,
         )
 
 
 @final
 class _Search:
-    """One call of `search`. `told` is all that the algorithm may know; `recorded` is what an earlier start left."""
+    """One call of `search`. `known` is all that the algorithm may know; `recorded` is what an earlier start left."""
 
     def __init__(
         self,
@@ -158,55 +192,63 @@ class _Search:
         self._executor, self._chunk = executor, chunk
         self._progress, self._stop = progress, stop
         self._recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()} if run else {}
-        self._told: dict[str, Evaluation] = {}
+        self._halvings = _halvings(run) if run else {}
+        self._known: dict[str, Evaluation] = {}
         self._archive = ParetoArchive()
         self._hypervolume: list[float] = []
-        self._n_failed = self._n_replayed = 0
+        self._n_failed = self._n_dropped = self._n_replayed = 0
 
     def run(self) -> SearchResult:
         if self._run:
             self._run.pin_problem(_description(self._problem))
         algorithm = AskTell(
-            nsga2(self._problem.space, self._config, n_objectives=len(self._problem.objectives), told=self._told),
+            nsga2(self._problem.space, self._config, n_objectives=len(self._problem.objectives), told=self._known),
             self._problem.space,
             n_objectives=len(self._problem.objectives),
             n_constraints=max(1, len(self._problem.constraints)),
         )
         for generation in range(1, self._config.generations + 1):
-            if len(self._told) >= self._problem.space.cardinality():
+            if len(self._known) >= self._problem.space.cardinality():
                 break
             X = algorithm.ask()
             if len(X) == 0:
                 break
-            algorithm.tell(*self._generation(generation, X))
+            F, G, told = self._generation(generation, X)
+            algorithm.tell(F, G, told=told)
         result = self._result()
         if self._run:
             self._store_members(self._run)
             self._run.write_summary(_summary(result))
         return result
 
-    def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Evaluate one generation ``X (P, V)`` and take it into the archive; its ``F (P, M)`` and ``G (P, C)``."""
-        asked = [self._asked(len(self._told) + slot, generation, x) for slot, x in enumerate(X)]
+    def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Evaluate one generation ``X (P, V)`` and take it into the archive.
+
+        Returns:
+            ``F (N, M)`` and ``G (N, C)`` of those that were not dropped, and which these are, bool ``(P,)``.
+        """
+        asked = [self._asked(len(self._known) + slot, generation, x) for slot, x in enumerate(X)]
         done = {one.seq: recorded for one in asked if (recorded := self._replayed(one))}
         n_replayed = len(done)
-        if n_replayed < len(asked):
-            self._evaluate([one for one in asked if one.seq not in done], done)
+        self._evaluate(self._halved(asked, done), done)
         evaluations = [done[one.seq] for one in asked]
         if generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
             raise SearchError(self._nothing_works(evaluations))
-        F, G = self._matrices(evaluations)
-        self._archive.add([one.key for one in asked], F, G, sequence=[one.seq for one in asked])
-        self._told.update((evaluation.key, evaluation) for evaluation in evaluations)
+        told = np.array([not evaluation.dropped for evaluation in evaluations])
+        whole = [evaluation for evaluation in evaluations if not evaluation.dropped]
+        F, G = self._matrices(whole)
+        self._archive.add([one.key for one in whole], F, G, sequence=[one.seq for one in whole])
+        self._known.update((evaluation.key, evaluation) for evaluation in evaluations)
         self._n_failed += _n_failed(evaluations)
+        self._n_dropped += _n_dropped(evaluations)
         self._n_replayed += n_replayed
-        members = [self._told[key].metrics or {} for key in self._archive.members]
+        members = [self._known[key].metrics or {} for key in self._archive.members]
         self._hypervolume.append(hypervolume_share(members, self._problem.objectives))
         if self._run and n_replayed < len(asked):
             self._store_members(self._run)
             self._run.log("generation", generation=generation, hypervolume_share=self._hypervolume[-1])
         self._report(generation, {})
-        return F, G
+        return F, G, told
 
     def _asked(self, seq: int, generation: int, x: FloatArray) -> _Asked:
         space = self._problem.space
@@ -218,18 +260,59 @@ class _Search:
         if recorded is None:
             return None
         if recorded.key != asked.key:
-            raise RunError(
-                f"the ledger does not belong to this search: evaluation {asked.seq} of generation {asked.generation} "
-                f"is {recorded.key} there, and the search asks for {asked.key}; start a new search"
+            raise _foreign(
+                f"evaluation {asked.seq} of generation {asked.generation} is {recorded.key} there, and the search asks "
+                f"for {asked.key}"
             )
         return replace(recorded, spec=asked.spec)  # JSON made lists of its tuples
 
-    def _evaluate(self, asked: Sequence[_Asked], done: dict[int, Evaluation]) -> None:
-        """Evaluate genomes and add them to `done`; each stack is on disk before anything else happens."""
-        self._check_stop(asked[0].generation)
-        specs = [one.spec for one in asked]
-        stacks = evaluate(self._problem, specs, seed=self._config.seed, executor=self._executor, chunk=self._chunk)
-        with closing(stacks):
+    def _halved(self, asked: Sequence[_Asked], done: dict[int, Evaluation]) -> list[_Asked]:
+        """Train a generation to every rung; those that go on. The others are added to `done` and to the ledger."""
+        generation, alive = asked[0].generation, list(asked)
+        for rung, steps in enumerate(self._problem.rungs):
+            if not alive:
+                break
+            kept = self._halvings.get((generation, steps))
+            if kept is not None:
+                alive = _replayed_rung(alive, steps, kept, done)
+            elif any(one.seq in done for one in alive):
+                raise _foreign(f"generation {generation} was not compared at step {steps} there")
+            else:
+                alive = self._rung(alive, rung, done)
+        if any(one.seq in done and done[one.seq].rung is not None for one in alive):
+            raise _foreign(f"generation {generation} was compared at other steps there")
+        return alive
+
+    def _rung(self, alive: Sequence[_Asked], rung: int, done: dict[int, Evaluation]) -> list[_Asked]:
+        """Train to one rung, compare, and commit who is dropped and who failed before anything else happens."""
+        problem, steps = self._problem, self._problem.rungs[rung]
+        reached: dict[int, Outcome] = {}
+        with closing(self._stacks(alive, rung=rung)) as stacks:
+            for stack in stacks:
+                reached.update(stack)
+                self._report(alive[0].generation, done, rung=steps)
+        outcomes = [reached[position] for position in range(len(alive))]
+        rows = [outcome.metrics for outcome in outcomes]
+        F, G = to_matrices(rows, problem.objectives, problem.constraints)
+        stay: list[_Asked] = []
+        gone: list[Evaluation] = []
+        for one, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
+            if survives and outcome.metrics is not None:
+                metrics = without_clock(outcome.metrics)
+                stay.append(one.beyond(steps, metrics, state=outcome.state, seconds=outcome.seconds))
+            else:
+                gone.append(one.evaluation(outcome, rung=steps))
+        kept = {one.key: one.measured[-1]["metrics"] for one in stay}
+        if self._run:
+            event = (alive[0].generation, HALVING, {"rung": steps, "kept": kept})
+            self._run.ledger.add(gone, event=event)
+        done.update((evaluation.seq, evaluation) for evaluation in gone)
+        return stay
+
+    def _evaluate(self, alive: Sequence[_Asked], done: dict[int, Evaluation]) -> None:
+        """Train genomes to the end and add them to `done`; each stack is on disk before anything else happens."""
+        asked = [one for one in alive if one.seq not in done]
+        with closing(self._stacks(asked)) as stacks:
             for stack in stacks:
                 evaluations = [asked[position].evaluation(outcome) for position, outcome in stack]
                 if self._run:
@@ -237,6 +320,26 @@ class _Search:
                     self._run.ledger.add(evaluations)
                 done.update((evaluation.seq, evaluation) for evaluation in evaluations)
                 self._report(asked[0].generation, done)
+
+    def _stacks(
+        self, asked: Sequence[_Asked], *, rung: int | None = None
+    ) -> Generator[list[tuple[int, Outcome]], None, None]:
+        """Outcomes stack by stack, as `evaluate` yields them; the wish to stop is heard before and after each."""
+        if not asked:
+            return
+        self._check_stop(asked[0].generation)
+        stacks = evaluate(
+            self._problem,
+            [one.spec for one in asked],
+            seed=self._config.seed,
+            executor=self._executor,
+            chunk=self._chunk,
+            rung=rung,
+            states=[one.state for one in asked],
+        )
+        with closing(stacks):
+            for stack in stacks:
+                yield stack
                 self._check_stop(asked[0].generation)
 
     def _stage(self, run: RunDirectory, evaluations: Sequence[Evaluation], outcomes: Sequence[Outcome]) -> None:
@@ -249,7 +352,7 @@ class _Search:
     def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
         for key in run.without_files(self._archive.members):
-            run.stage(self._told[key], self._retrained(self._told[key]).weights)
+            run.stage(self._known[key], self._retrained(self._known[key]).weights)
         run.set_members(self._archive.members)
 
     def _retrained(self, member: Evaluation) -> Outcome:
@@ -279,7 +382,7 @@ class _Search:
             where = f"; `evorec resume {self._run.path}` goes on"
         raise Interrupted(f"interrupted in generation {generation} of {self._config.generations}{where}")
 
-    def _report(self, generation: int, in_flight: Mapping[int, Evaluation]) -> None:
+    def _report(self, generation: int, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
         if self._progress is None:
             return
         n_replayed = sum(seq in self._recorded for seq in in_flight)
@@ -287,12 +390,14 @@ class _Search:
             Progress(
                 generation=generation,
                 n_generations=self._config.generations,
-                n_evaluated=len(self._told) + len(in_flight),
+                n_evaluated=len(self._known) + len(in_flight),
                 n_replayed=self._n_replayed + n_replayed,
                 n_planned=self._config.generations * self._config.population,
                 n_failed=self._n_failed + _n_failed(in_flight.values()),
                 n_members=len(self._archive),
                 hypervolume_share=self._hypervolume[-1] if self._hypervolume else 0.0,
+                n_dropped=self._n_dropped + _n_dropped(in_flight.values()),
+                rung=rung,
             )
         )
 
@@ -305,7 +410,7 @@ class _Search:
         )
 
     def _result(self) -> SearchResult:
-        evaluations = list(self._told.values())
+        evaluations = [evaluation for evaluation in self._known.values() if not evaluation.dropped]
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")
@@ -316,9 +421,10 @@ class _Search:
             archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self._archive),
             least_infeasible=tuple(evaluations[i] for i in nearest[:n_least]),
             hypervolume=tuple(self._hypervolume),
-            n_evaluated=len(evaluations),
+            n_evaluated=len(self._known),
             n_infeasible=int(infeasible.sum()),
             failures=_failures(evaluations),
+            dropped=_dropped(self._known.values()),
             exhausted=exhausted,
             reason=f"no new genome was found after generation {found}" if exhausted else f"{planned} generations done",
         )
@@ -326,6 +432,35 @@ class _Search:
 
 def _n_failed(evaluations: Iterable[Evaluation]) -> int:
     return sum(evaluation.metrics is None for evaluation in evaluations)
+
+
+def _n_dropped(evaluations: Iterable[Evaluation]) -> int:
+    return sum(evaluation.dropped for evaluation in evaluations)
+
+
+def _dropped(evaluations: Iterable[Evaluation]) -> dict[int, int]:
+    return dict(sorted(Counter(e.rung for e in evaluations if e.dropped and e.rung is not None).items()))
+
+
+def _halvings(run: RunDirectory) -> dict[tuple[int, int], Mapping[str, Any]]:
+    """What was decided at rungs: metrics of those that went on, by key, by generation and steps of the rung."""
+    events = [(generation, payload) for generation, kind, payload in run.ledger.events() if kind == HALVING]
+    return {(generation, payload["rung"]): payload["kept"] for generation, payload in events}
+
+
+def _replayed_rung(
+    alive: Sequence[_Asked], steps: int, kept: Mapping[str, Mapping[str, float]], done: Mapping[int, Evaluation]
+) -> list[_Asked]:
+    """Those that went on from a rung in an earlier start; what has no row yet is trained again from its start."""
+    stay = [one.beyond(steps, kept[one.key]) for one in alive if one.key in kept]
+    gone = [done.get(one.seq) for one in alive if one.key not in kept]
+    if len(stay) != len(kept) or any(row is None or row.rung != steps for row in gone):
+        raise _foreign(f"generation {alive[0].generation} went on with others at step {steps} there")
+    return stay
+
+
+def _foreign(difference: str) -> RunError:
+    return RunError(f"the ledger does not belong to this search: {difference}; start a new search")
 
 
 def _failures(evaluations: Sequence[Evaluation]) -> dict[str, int]:
@@ -353,6 +488,7 @@ def _summary(result: SearchResult) -> dict[str, Any]:
         "n_evaluated": result.n_evaluated,
         "n_failed": result.n_failed,
         "n_infeasible": result.n_infeasible,
+        "dropped": {str(steps): count for steps, count in result.dropped.items()},
         "failures": dict(result.failures),
         "hypervolume_share": list(result.hypervolume),
         "members": [member.key for member in result.archive],

@@ -280,6 +280,19 @@ class Categorical(Gene):
                 return np.array([float(index)])
         raise self.refusal(f"one of {self.domain}", value)
 
+    def with_override(self, override: GeneOverride) -> Gene:
+        """Fixed to one option, or left with the listed ones, in their own order."""
+        if not isinstance(override, tuple):
+            return super().with_override(override)
+        places = [int(self.encode(option)[0]) for option in override]
+        if not places or len(set(places)) != len(places):
+            raise self.refusal(f"given one or more different options of {self.domain}", override)
+        chosen = [self.options[place] for place in places]
+        if len(chosen) == 1:
+            return Fixed(self.name, chosen[0], text=self.text)
+        default = self.default if int(self.encode(self.default)[0]) in places else chosen[0]
+        return replace(self, options=tuple(self.options[place] for place in sorted(places)), default=default)
+
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
         return rng.integers(len(self.options), size=(n, 1)).astype(np.float64)
 

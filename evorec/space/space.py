@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -149,6 +149,18 @@ class SearchSpace:
                 spec[item.name] = _bare(item).decode(row[self.slices[item.name]])
         return spec
 
+    def spec_of(self, values: Mapping[str, Value]) -> dict[str, Any]:
+        """The spec of a value for each gene, without the genes that are inactive.
+
+        Args:
+            values: a value that exists for every gene of the space, active or not.
+        """
+        spec: dict[str, Any] = {}
+        for item in self.genes:
+            if not isinstance(item, Conditional) or _holds(item, spec):
+                spec[item.name] = values[item.name]
+        return spec
+
     def encode(self, spec: Mapping[str, Any]) -> FloatArray:
         """The snapped genome ``(V,)`` of a spec; real values move to their grid.
 
@@ -214,11 +226,13 @@ class SearchSpace:
         return math.prod(self._n_specs(gene) for gene in roots)
 
     def with_overrides(self, overrides: Mapping[str, GeneOverride], source: str) -> SearchSpace:
-        """The space with genes fixed or their bounds moved.
+        """The space with genes fixed, their bounds moved or their options restricted.
 
         Args:
-            overrides: per gene one value, which fixes it, or `Bounds`.
+            overrides: per gene one value, which fixes it, `Bounds`, or options to choose from.
             source: named in the message, e.g. the configuration file.
+        Returns:
+            The space without the genes that no value of their parent activates any more.
         Raises:
             ConfigError: lists every unknown gene and every unsuitable override.
         """
@@ -237,7 +251,7 @@ class SearchSpace:
             genes.append(replace(item, gene=gene) if isinstance(item, Conditional) else gene)
         if errors:
             raise ConfigError("\n".join(errors))
-        return SearchSpace(tuple(genes))
+        return SearchSpace(_reachable(genes))
 
     def describe(self) -> list[GeneInfo]:
         """One line per gene, for tables."""
@@ -287,6 +301,20 @@ def _check_condition(item: Conditional, seen: Mapping[str, Gene]) -> None:
         for value in item.values:
             if not _can_be(parent, value):
                 raise ConfigError(f"gene {item.name}: {item.parent} is one of {parent.domain}, never {value!r}.")
+
+
+def _reachable(genes: Sequence[Gene | Conditional]) -> tuple[Gene | Conditional, ...]:
+    """The genes that can be active, each with the values of its parent that still exist."""
+    kept: dict[str, Gene | Conditional] = {}
+    for item in genes:
+        if isinstance(item, Conditional):
+            parent = kept.get(item.parent)
+            values = () if parent is None else tuple(v for v in item.values if _can_be(_bare(parent), v))
+            if not values:
+                continue
+            item = replace(item, values=values)
+        kept[item.name] = item
+    return tuple(kept.values())
 
 
 def _can_be(gene: Gene, value: Value) -> bool:

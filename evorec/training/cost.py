@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import prod
 from typing import final
 
+import numpy as np
+
+from evorec.errors import ConfigError
 from evorec.metrics.cost import (
-    Dense,
-    dense_macs,
-    dense_parameters,
+    ADAFACTOR_FLOPS,
+    ADAM_FLOPS,
     inference_flops,
     model_bytes,
-    parameters,
     training_flops,
 )
-from evorec.models.population import InputShape
-from evorec.models.spec import ModelSpec
+from evorec.models.inputs import InputShape
+from evorec.models.layers import SHARED
+from evorec.models.sharing import forward_macs, mechanism_for, n_dense_parameters
+from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
+from evorec.space.gene import Gene, Value
+from evorec.space.genes import Boolean, Categorical, Integer
+from evorec.space.space import SearchSpace
+
+UPDATE_FLOPS = {"adamw": ADAM_FLOPS, "adafactor": ADAFACTOR_FLOPS}
+"""Optimiser -> FLOPs per parameter and step."""
+MOST_TRIED = 9
+"""A whole-number gene with at most so many values is tried at all of them, else at both ends."""
 
 
 @final
@@ -29,6 +42,8 @@ class StepWork:
         rows, history_rows: unique embedding rows, those of histories apart.
         bag_entries, history_entries: weighted rows that are summed into vectors.
         items: unique items, each projected from its content.
+        uniform: items drawn uniformly as negatives.
+        uniform_rows, uniform_entries, uniform_items: what they add to rows, entries and items.
     """
 
     batch: int
@@ -38,6 +53,17 @@ class StepWork:
     bag_entries: float
     history_entries: float
     items: float
+    uniform: int = 0
+    uniform_rows: float = 0.0
+    uniform_entries: float = 0.0
+    uniform_items: float = 0.0
+
+
+def mean_work(steps: Sequence[StepWork]) -> StepWork:
+    """Sizes of the average of one or more steps of equal batches."""
+    counts = ("batch", "positives", "uniform")
+    means = {field.name: float(np.mean([getattr(step, field.name) for step in steps])) for field in fields(StepWork)}
+    return StepWork(**{**means, **{name: getattr(steps[0], name) for name in counts}})
 
 
 @final
@@ -60,15 +86,6 @@ class CatalogueWork:
     candidates: int
 
 
-def ranker_layers(spec: ModelSpec, shape: InputShape) -> list[Dense]:
-    """Dense layers of one member: shared ones once, later ones once per task, one logit per task."""
-    layers = [
-        Dense(n_in, spec.width, 1 if level < spec.sharing_depth else shape.n_tasks)
-        for level, n_in in enumerate(shape.layer_inputs(spec.embedding_dim, spec.width))
-    ]
-    return [*layers, Dense(spec.width, 1, shape.n_tasks)]
-
-
 def member_cost(
     spec: ModelSpec,
     shape: InputShape,
@@ -80,38 +97,149 @@ def member_cost(
 ) -> dict[str, float]:
     """Counted cost of one member.
 
+    Task tables count for all rows but those of histories, which only the shared table uses.
+
     Returns:
         ``training_flops``, ``inference_flops``, ``parameters`` and ``model_bytes``.
+    Raises:
+        ConfigError: the member takes negatives that the step does not draw.
     """
-    layers, dim = ranker_layers(spec, shape), spec.embedding_dim
-    history = spec.history_weight > 0
-    entries = step.bag_entries + history * step.history_entries
-    rows = step.rows + history * step.history_rows
-    content = shape.n_content * dim
-    forward = (
-        step.batch * dense_macs(layers) + step.positives**2 * dim + round(entries * dim) + round(step.items * content)
+    dim, history = spec.embedding_dim, spec.history_weight > 0
+    groups = n_groups(spec, shape)
+    rows = (shape.n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
+    n_parameters = n_dense_parameters(spec, shape) + (shape.n_content * groups + rows) * dim
+    reranks = spec.rank_blend > 0
+    user_entries = catalogue.user_fields * (groups if reranks else 1) + history * catalogue.history_length
+    request = inference_flops(
+        user_macs=user_entries * dim,
+        n_items=catalogue.n_items,
+        width=dim,
+        candidates=catalogue.candidates if reranks else 0,
+        ranker_macs=forward_macs(spec, shape),
     )
-    table_rows = shape.n_rows - (0 if history else catalogue.history_rows)
-    n_parameters = parameters(layers, table_rows=table_rows, width=dim) + content
-    user_entries = catalogue.user_fields + history * catalogue.history_length
     return {
-        "training_flops": float(
-            training_flops(
-                steps=steps,
-                forward_macs=forward,
-                dense_updates=dense_parameters(layers) + content,
-                row_updates=round(rows * dim),
-            )
-        ),
-        "inference_flops": float(
-            inference_flops(
-                user_macs=user_entries * dim,
-                n_items=catalogue.n_items,
-                width=dim,
-                candidates=catalogue.candidates if spec.rank_blend > 0 else 0,
-                ranker_macs=dense_macs(layers),
-            )
-        ),
+        "training_flops": float(_training_flops(spec, shape, step, steps)),
+        "inference_flops": float(request),
         "parameters": float(n_parameters),
         "model_bytes": float(model_bytes(n_parameters, bytes_per_parameter=bytes_per_parameter)),
     }
+
+
+def n_groups(spec: ModelSpec, shape: InputShape) -> int:
+    """Embedding tables: the shared one, and one per task with task embeddings."""
+    return 1 + shape.n_tasks * spec.task_embeddings
+
+
+def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
+    """Multiply-adds of the retrieval scores: ``positives * (negatives + own) * dim``.
+
+    With all of the batch as negatives the own score is one of the matrix.
+    """
+    drawn = step.positives if spec.negative_source == "batch" else step.uniform
+    negatives = min(spec.negatives, drawn)
+    is_inside = spec.negative_source == "batch" and negatives == step.positives
+    return step.positives * (negatives + (not is_inside)) * spec.embedding_dim
+
+
+def _training_flops(spec: ModelSpec, shape: InputShape, step: StepWork, steps: int) -> int:
+    """All steps: the forward pass, its backward pass, passes and products that balancing adds, updates."""
+    dim, groups, content = spec.embedding_dim, n_groups(spec, shape), shape.n_content
+    history, uniform = spec.history_weight > 0, _uniform_share(spec, step)
+    ranked = (
+        step.batch * forward_macs(spec, shape) + (step.bag_entries + step.items * content) * dim * groups
+    )  # what a task's loss goes back through
+    retrieved = history * step.history_entries + uniform * (step.uniform_entries + step.uniform_items * content)
+    rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
+    by_task = spec.balancing in GRADIENT_BALANCINGS
+    return training_flops(
+        steps=steps,
+        forward_macs=round(ranked + retrieved * dim) + retrieval_macs(spec, step),
+        dense_updates=n_dense_parameters(spec, shape) + content * dim * groups,
+        row_updates=round(rows * dim),
+        extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
+        flops_per_update=UPDATE_FLOPS[spec.optimizer],
+    )
+
+
+def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: int) -> int:
+    """Multiply-adds per step of balancing by gradients of T tasks on n shared parameters.
+
+    T - 1 further backward passes of the ranker, the Gram matrix ``T^2 n`` and the weighted sum of gradients ``T n``.
+
+    Args:
+        spec: of the member.
+        shape: sizes fixed by the data.
+        step: sizes of a step.
+        ranked: multiply-adds of one forward pass of the ranker, its embeddings included.
+    """
+    n_tasks, dim = shape.n_tasks, spec.embedding_dim
+    tensors = mechanism_for([spec], shape).tensors
+    shared = sum(tensor.task.count(SHARED) * prod(tensor.shape) for tensor in tensors)
+    shared += round((step.rows + shape.n_content) * dim)
+    return 2 * (n_tasks - 1) * ranked + (n_tasks**2 + n_tasks) * shared
+
+
+def _uniform_share(spec: ModelSpec, step: StepWork) -> float:
+    """Share of the uniformly drawn items that the member uses."""
+    if spec.negative_source == "batch":
+        return 0.0
+    if step.uniform == 0:
+        raise ConfigError("negative_source = 'uniform' needs training.uniform_negatives >= 1, got 0")
+    return min(spec.negatives, step.uniform) / step.uniform
+
+
+def cost_bounds(
+    space: SearchSpace, cost_of: Callable[[ModelSpec], Mapping[str, float]]
+) -> dict[str, tuple[float, float]]:
+    """(cheapest, dearest) spec of a space by every counted cost.
+
+    Of each mechanism, genes are moved to their best value in turn until none improves; that finds the extreme because
+    a gene that makes one spec of a mechanism dearer makes all of them dearer or leaves them as they are.
+
+    Args:
+        space: with the genes of `evorec.models.spec.default_space`, fixed or not.
+        cost_of: counted costs of a spec, > 0, the same names for all.
+    """
+    known: dict[ModelSpec, Mapping[str, float]] = {}
+    seen: dict[tuple[Value, ...], ModelSpec] = {}
+
+    def cost(genes: Mapping[str, Value]) -> Mapping[str, float]:
+        place = tuple(genes.values())
+        if place not in seen:
+            seen[place] = ModelSpec.from_genes(space.spec_of(genes))
+        if seen[place] not in known:
+            known[seen[place]] = cost_of(seen[place])
+        return known[seen[place]]
+
+    start = {name: space.gene(name).default for name in space.names}
+    options = {name: _options(space.gene(name)) for name in space.names}
+    starts = [{**start, "mechanism": mechanism} for mechanism in options.pop("mechanism")]
+    for sign, name, genes in [(s, n, g) for s in (1, -1) for n in cost(start) for g in starts]:
+        _improve(dict(genes), options, lambda values, sign=sign, name=name: sign * cost(values)[name])  # type: ignore[misc]
+    return {n: (min(c[n] for c in known.values()), max(c[n] for c in known.values())) for n in cost(start)}
+
+
+def _improve(
+    genes: dict[str, Value], options: Mapping[str, Sequence[Value]], score: Callable[[Mapping[str, Value]], float]
+) -> None:
+    """Moves one gene at a time to the value of lowest score, until none moves."""
+    best, before = score(genes), float("inf")
+    while best < before:
+        before = best
+        for name, values in options.items():
+            if len(values) > 1:
+                genes[name] = min(values, key=lambda value, name=name: score({**genes, name: value}))  # type: ignore[misc]
+        best = score(genes)
+
+
+def _options(gene: Gene) -> tuple[Value, ...]:
+    """Values at which a gene may be cheapest or dearest; real genes change no count."""
+    if isinstance(gene, Boolean):
+        return (False, True)
+    if isinstance(gene, Categorical):
+        return gene.options
+    if isinstance(gene, Integer):
+        low, high = (int(bound[0]) for bound in gene.bounds)
+        columns = range(low, high + 1) if high - low < MOST_TRIED else (low, high)
+        return tuple(gene.decode(np.array([float(column)])) for column in columns)
+    return (gene.default,)

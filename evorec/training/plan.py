@@ -6,21 +6,30 @@ per run and not once per member. A plan depends on the data, the training settin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from threading import Lock
+from typing import Any, final
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
-from evorec.models.population import Bag, InputShape
+from evorec.models.inputs import InputShape
+from evorec.models.population import Bag
 from evorec.seeds import generator
-from evorec.training.cost import StepWork
+from evorec.training.cost import StepWork, mean_work
 
 Ints = np.ndarray
+
+KEPT_BYTES = 2**30
+"""Memory for steps that are kept from one stack to the next."""
+SAMPLED_STEPS = 64
+"""Steps whose sizes are averaged for counting cost: they vary by a few percent."""
 
 
 @final
@@ -62,6 +71,8 @@ class DeviceData:
             n_dense=dataset.user_statistics.shape[1] + dataset.item_statistics.shape[1],
             n_tasks=len(dataset.tasks),
             n_layers=n_layers,
+            n_items=dataset.n_items,
+            parents=dataset.parents,
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
@@ -81,40 +92,108 @@ class DeviceData:
 
 @final
 @dataclass(frozen=True)
+class Sums:
+    """Weighted sums of rows, many of them: sum m adds rows ``index[offset[m]:offset[m + 1]]``, each times its weight.
+
+    Attributes:
+        index: ``[entries]`` row numbers.
+        offset: ``[m + 1]``.
+        weight: ``[entries]``.
+    """
+
+    index: Tensor
+    offset: Tensor
+    weight: Tensor
+
+    def of(self, rows: Tensor) -> Tensor:
+        """The sums ``[m, C]`` of `rows` ``[n, C]``."""
+        if len(self.index) == 0:
+            return rows.new_zeros(len(self.offset) - 1, rows.shape[1])
+        return F.embedding_bag(
+            self.index, rows, self.offset, per_sample_weights=self.weight, mode="sum", include_last_offset=True
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Pairs:
+    """True cells of a matrix of negatives: row b's user is known to want column b' 's item.
+
+    Attributes:
+        cells: ``[2, n]``.
+        shape: of the matrix.
+    """
+
+    cells: Tensor
+    shape: tuple[int, int]
+
+    def matrix(self) -> Tensor:
+        """Bool, of `shape`."""
+        out = torch.zeros(self.shape, dtype=torch.bool, device=self.cells.device)
+        out[self.cells[0], self.cells[1]] = True
+        return out
+
+
+@final
+@dataclass(frozen=True)
 class Step:
     """One step of the stream; B rows for the ranker, then Br target positives for retrieval.
 
     Attributes:
         rows: ``[n]`` unique embedding rows.
-        users, items, contexts: bags whose rows point into `rows`; one entry per unique entity.
-        history: ``[Br]`` bags of the positives' users: the positives before it, or all without the item itself.
+        users, items, contexts: sums over `rows`, one per unique entity (mu, mi, mc of them).
+        content: ``[mi, D]`` content vectors of `items` or ``None``.
+        history: ``[Br]`` sums of the positives' users: the positives before it, or all without the item itself.
+        back: the transpose of users, items and contexts together: gradients ``[mu + mi + mc, C]`` to `rows`.
+        history_back: the transpose of `history`.
         user_of, item_of: ``[B + Br]`` positions in `users` and `items`.
         context_of: ``[B]``.
+        uniform_of: ``[Un]`` positions in `items` of the items drawn uniformly.
         statistics: ``[B, n_dense]``.
-        labels, labelled: ``[T, B]``; n_labelled: ``[T]``.
-        no_negative: bool ``[Br, Br]``, true off the diagonal where column b' holds a training positive of row b's user.
-        n_history_rows: how many of `rows` belong to histories alone.
+        labels, labelled: ``[T, B]``; n_labelled: ``[T]``, at least 1.
+        has_label: bool ``[T]``.
+        no_negative: ``(Br, Br)``, true off the diagonal where column b' holds a training positive of row b's user.
+        no_uniform: ``(Br, Un)``, likewise for the items drawn uniformly.
+        work: sizes for counting cost.
     """
 
     rows: Tensor
-    users: Bag
-    items: Bag
-    contexts: Bag
-    history: Bag
+    users: Sums
+    items: Sums
+    contexts: Sums
+    content: Tensor | None
+    history: Sums
+    back: Sums
+    history_back: Sums
     user_of: Tensor
     item_of: Tensor
     context_of: Tensor
+    uniform_of: Tensor
     statistics: Tensor
     labels: Tensor
     labelled: Tensor
     n_labelled: Tensor
-    no_negative: Tensor
-    n_history_rows: int
+    has_label: Tensor
+    no_negative: Pairs
+    no_uniform: Pairs
+    work: StepWork
 
     @property
     def batch_size(self) -> int:
         """B, rows of the ranker's batch."""
         return int(self.labels.shape[1])
+
+    def n_bytes(self) -> int:
+        """Memory of all tensors."""
+        return sum(_n_bytes(getattr(self, field.name)) for field in fields(self))
+
+
+def _n_bytes(value: object) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Sums):
+        return _n_bytes(value.index) + _n_bytes(value.offset) + _n_bytes(value.weight)
+    return _n_bytes(value.cells) if isinstance(value, Pairs) else 0
 
 
 @final
@@ -150,7 +229,7 @@ class PositiveOrder:
 
 @final
 class BatchPlan:
-    """All steps of a training: which rows, in which order.
+    """All steps of a training: which rows, in which order. It depends on data, settings and seed alone.
 
     Args:
         dataset: the rows of ``dataset.train`` are drawn.
@@ -160,97 +239,149 @@ class BatchPlan:
     """
 
     def __init__(self, dataset: Dataset, config: TrainConfig, *, seed: int, data: DeviceData) -> None:
-        self._part = dataset.train
-        self._data = data
-        self._arrays = (dataset.user_rows, dataset.item_rows)
+        self._part, self._data, self._seed = dataset.train, data, seed
+        self._users = (dataset.user_rows, dataset.user_weights)
+        self._items = (dataset.item_rows, dataset.item_weights)
         self._history, self._history_row = dataset.history_rows, dataset.item_history_row
         self._recency, self._known = dataset.history_recency, dataset.history
         positives = np.flatnonzero(self._part.target > 0)
         self._order = PositiveOrder.of(self._part, positives) if config.next_item else None
-        self.batch_size = min(config.batch_size, len(self._part.users))
-        self.retrieval_batch = min(config.retrieval_batch, len(positives))
-        self._batches = list(_batches(np.arange(len(self._part.users)), self.batch_size, config.steps, seed, "batches"))
-        self._positives = list(_batches(positives, self.retrieval_batch, config.steps, seed, "positives"))
-        self._steps: list[Step | None] = [None] * config.steps
-        self._work: StepWork | None = None
+        self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
+        self._batches = _Batches(np.arange(self._part.n_rows), config.batch_size, seed, "batches")
+        self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
+        self._kept: dict[int, Step] = {}
+        self._kept_bytes = 0
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which belongs to one process, and without the steps, which are built anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {
+            "_kept": {},
+            "_kept_bytes": 0,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
+
+    @property
+    def batch_size(self) -> int:
+        """B, rows of the ranker's batch."""
+        return self._batches.size
+
+    @property
+    def retrieval_batch(self) -> int:
+        """Br, target positives of a batch."""
+        return self._positives.size
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return self._n_steps
 
     def step(self, index: int) -> Step:
-        """Step `index`, built at the first call and kept; calls from several threads are safe and agree."""
-        step = self._steps[index]
+        """Step `index`; kept for the next stack while all kept ones fit into `KEPT_BYTES`, else built again."""
+        step = self._kept.get(index)
         if step is None:
-            step = self._steps[index] = self._build(self._batches[index], self._positives[index])
+            step = self._build(index)
+            with self._lock:
+                if index not in self._kept and self._kept_bytes + step.n_bytes() <= KEPT_BYTES:
+                    self._kept[index] = step
+                    self._kept_bytes += step.n_bytes()
         return step
 
+    @cached_property
     def work(self) -> StepWork:
-        """Sizes of an average step, for counting cost; builds all steps."""
-        if self._work is None:
-            steps = [self.step(i) for i in range(len(self))]
-            mean = {
-                "rows": [len(s.rows) - s.n_history_rows for s in steps],
-                "history_rows": [s.n_history_rows for s in steps],
-                "bag_entries": [
-                    sum(int((b.weights != 0).sum()) for b in (s.users, s.items, s.contexts)) for s in steps
-                ],
-                "history_entries": [int((s.history.weights != 0).sum()) for s in steps],
-                "items": [len(s.items.rows) for s in steps],
-            }
-            averages = {name: float(np.mean(values)) for name, values in mean.items()}
-            self._work = StepWork(batch=self.batch_size, positives=self.retrieval_batch, **averages)
-        return self._work
+        """Sizes of an average step, for counting cost: the mean of at most `SAMPLED_STEPS` of them."""
+        n_sampled = min(len(self), SAMPLED_STEPS)
+        return mean_work([self.step(i * len(self) // n_sampled).work for i in range(n_sampled)])
 
-    def _build(self, batch: Ints, positives: Ints) -> Step:
+    def _build(self, index: int) -> Step:
         part, data = self._part, self._data
+        batch, positives = self._batches[index], self._positives[index]
         both = np.concatenate([batch, positives])
+        uniform = generator(self._seed, "uniform negatives", index + 1).integers(0, self._n_items, self._n_uniform)
         users, user_of = np.unique(part.users[both], return_inverse=True)
-        items, item_of = np.unique(part.items[both], return_inverse=True)
+        items, item_of = np.unique(np.concatenate([part.items[both], uniform]), return_inverse=True)
         contexts, context_of = np.unique(part.context[batch], axis=0, return_inverse=True)
-        user_rows, item_rows = (array[ids] for array, ids in zip(self._arrays, (users, items), strict=True))
+        history = self._histories(positives)
+        bags = [_Entries.of(array[users] for array in self._users)]
+        bags.append(_Entries.of(array[items] for array in self._items))
+        bags.append(_Entries.of((contexts, np.ones(contexts.shape))))
+        past = _Entries.of((history, history_weights(history, self._recency)))
+        rows, position = _unique_rows([*bags, past], data.shape.n_rows)
+        labels = part.labels[batch].T
+        labelled = ~np.isnan(labels)
+        return Step(
+            rows=self._ints(rows),
+            users=self._sums(bags[0], position),
+            items=self._sums(bags[1], position),
+            contexts=self._sums(bags[2], position),
+            content=None if data.items.content is None else data.items.content[self._ints(items)],
+            history=self._sums(past, position),
+            back=self._sums(_transposed(bags, position, len(rows))),
+            history_back=self._sums(_transposed([past], position, len(rows))),
+            user_of=self._ints(user_of),
+            item_of=self._ints(item_of[: len(both)]),
+            context_of=self._ints(context_of.reshape(-1)),
+            uniform_of=self._ints(item_of[len(both) :]),
+            statistics=self._reals(part.statistics[batch]),
+            labels=self._reals(np.nan_to_num(labels, nan=0.0)),
+            labelled=self._reals(labelled),
+            n_labelled=self._reals(np.maximum(labelled.sum(1), 1)),
+            has_label=torch.tensor(labelled.any(1), device=data.device),
+            no_negative=self._known_pairs(positives, part.items[positives], diagonal=False),
+            no_uniform=self._known_pairs(positives, uniform, diagonal=True),
+            work=self._work_of(bags, past, np.unique(item_of[: len(both)])),
+        )
+
+    def _work_of(self, bags: Sequence[_Entries], past: _Entries, own_items: Ints) -> StepWork:
+        """Sizes of a step; `own_items` are those of the batch's rows, without the ones drawn uniformly."""
+        users, items, contexts = bags
+        own, n_rows = items.select(own_items), self._data.shape.n_rows
+
+        def count(*of: _Entries) -> int:
+            return len(_unique_rows(of, n_rows)[0])
+
+        rows = count(users, own, contexts)
+        return StepWork(
+            batch=self.batch_size,
+            positives=self.retrieval_batch,
+            rows=rows,
+            history_rows=count(users, own, contexts, past) - rows,
+            bag_entries=sum(len(bag.rows) for bag in (users, own, contexts)),
+            history_entries=len(past.rows),
+            items=len(own_items),
+            uniform=self._n_uniform,
+            uniform_rows=count(users, items, contexts) - rows,
+            uniform_entries=len(items.rows) - len(own.rows),
+            uniform_items=len(items.offset) - 1 - len(own_items),
+        )
+
+    def _histories(self, positives: Ints) -> Ints:
+        """Embedding rows of what each positive's user liked, 0 = none; ``(Br, H)``."""
+        part = self._part
         if self._order is None:
             history = self._history[part.users[positives]]
         else:
             before = self._order.before(positives, self._history.shape[1])
             history = self._history_row[np.where(before < 0, -1, part.items[before])]
-        history = np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
-        present = np.zeros(data.shape.n_rows, dtype=bool)
-        for rows in (user_rows, item_rows, contexts, history):
-            present[rows] = True
-        position = np.cumsum(present) - 1
-        labels = part.labels[batch].T
-        labelled = ~np.isnan(labels)
-        user_index, item_index = self._ints(users), self._ints(items)
-        content = None if data.items.content is None else data.items.content[item_index]
-        return Step(
-            rows=self._ints(np.flatnonzero(present)),
-            users=Bag(self._ints(position[user_rows]), data.users.weights[user_index]),
-            items=Bag(self._ints(position[item_rows]), data.items.weights[item_index], content),
-            contexts=data.context_bag(self._ints(position[contexts])),
-            history=Bag(self._ints(position[history]), self._reals(history_weights(history, self._recency))),
-            user_of=self._ints(user_of),
-            item_of=self._ints(item_of),
-            context_of=self._ints(context_of.reshape(-1)),
-            statistics=self._reals(part.statistics[batch]),
-            labels=self._reals(np.nan_to_num(labels, nan=0.0)),
-            labelled=self._reals(labelled),
-            n_labelled=self._reals(np.maximum(labelled.sum(1), 1)),
-            no_negative=torch.from_numpy(self._positive_pairs(positives)).to(data.device),
-            n_history_rows=int(np.count_nonzero(np.unique(history))),
-        )
+        return np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
 
-    def _positive_pairs(self, positives: Ints) -> np.ndarray:
-        """Whether column b' holds a training positive of row b's user, off the diagonal; bool ``(Br, Br)``."""
-        items, column = np.unique(self._part.items[positives], return_inverse=True)
-        place = np.full(len(self._history_row), -1)
+    def _known_pairs(self, positives: Ints, columns: Ints, *, diagonal: bool) -> Pairs:
+        """Where column j holds a training positive of row b's user."""
+        items, column = np.unique(columns, return_inverse=True)
+        place = np.full(self._n_items + 1, -1)
         place[items] = np.arange(len(items))
         own = self._known.select(self._part.users[positives])
         row, at = np.repeat(np.arange(len(positives)), own.counts()), place[own.indices]
-        pairs = np.zeros((len(positives), len(items)), dtype=bool)
-        pairs[row[at >= 0], at[at >= 0]] = True
-        out = pairs[:, column]
-        np.fill_diagonal(out, False)
-        return out
+        wanted = np.zeros((len(positives), len(items)), dtype=bool)
+        wanted[row[at >= 0], at[at >= 0]] = True
+        cells = wanted[:, column]
+        if not diagonal:
+            np.fill_diagonal(cells, False)
+        return Pairs(self._ints(np.stack(np.nonzero(cells))), cells.shape)
+
+    def _sums(self, entries: _Entries, position: Ints | None = None) -> Sums:
+        index = entries.rows if position is None else position[entries.rows]
+        return Sums(self._ints(index), self._ints(entries.offset), self._reals(entries.weights))
 
     def _ints(self, array: Ints) -> Tensor:
         return torch.tensor(array, dtype=torch.long, device=self._data.device)
@@ -259,15 +390,73 @@ class BatchPlan:
         return torch.tensor(array, dtype=self._data.dtype, device=self._data.device)
 
 
-def _batches(pool: Ints, size: int, steps: int, seed: int, purpose: str) -> Iterator[Ints]:
-    """`steps` batches of `size` rows: shuffled epochs, the rest of an epoch that fills no batch left out."""
-    epoch, order, at = 0, generator(seed, purpose, 0).permutation(pool), 0
-    for _ in range(steps):
-        if at + size > len(order):
-            epoch, at = epoch + 1, 0
-            order = generator(seed, purpose, epoch).permutation(pool)
-        yield order[at : at + size]
-        at += size
+@final
+@dataclass(frozen=True)
+class _Entries:
+    """The weighted rows of bags, one bag after the other, without padding."""
+
+    rows: Ints
+    weights: np.ndarray
+    offset: Ints
+
+    @classmethod
+    def of(cls, bags: Iterable[np.ndarray]) -> _Entries:
+        """From rows and weights, both ``(m, F)``; weight 0 is padding."""
+        rows, weights = bags
+        real = weights != 0
+        return cls(rows[real], weights[real], np.concatenate([[0], np.cumsum(real.sum(1))]))
+
+    def select(self, bags: Ints) -> _Entries:
+        """Some of the bags."""
+        counts = np.diff(self.offset)
+        chosen = np.zeros(len(counts), dtype=bool)
+        chosen[bags] = True
+        real = np.repeat(chosen, counts)
+        return _Entries(self.rows[real], self.weights[real], np.concatenate([[0], np.cumsum(counts[chosen])]))
+
+
+def _unique_rows(bags: Iterable[_Entries], n_rows: int) -> tuple[Ints, Ints]:
+    """The rows that any bag adds, ascending, and each row's place among them."""
+    present = np.zeros(n_rows, dtype=bool)
+    for bag in bags:
+        present[bag.rows] = True
+    return np.flatnonzero(present), np.cumsum(present) - 1
+
+
+def _transposed(bags: Sequence[_Entries], position: Ints, n_rows: int) -> _Entries:
+    """For each of `n_rows` rows, the bags that add it, numbered through all `bags`."""
+    rows = np.concatenate([position[bag.rows] for bag in bags])
+    starts = np.cumsum([0, *(len(bag.offset) - 1 for bag in bags)])
+    owner = np.concatenate(
+        [np.repeat(np.arange(len(bag.offset) - 1), np.diff(bag.offset)) + start
+         for bag, start in zip(bags, starts, strict=False)]
+    )  # fmt: skip
+    order = np.argsort(rows, kind="stable")
+    weights = np.concatenate([bag.weights for bag in bags])
+    offset = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))])
+    return _Entries(owner[order], weights[order], offset)
+
+
+@final
+class _Batches:
+    """Batches of equal size: shuffled epochs, the rest of an epoch that fills no batch left out."""
+
+    def __init__(self, pool: Ints, size: int, seed: int, purpose: str) -> None:
+        self.size = min(size, len(pool))
+        self._pool, self._seed, self._purpose = pool, seed, purpose
+        self._epochs: dict[int, Ints] = {}
+
+    def __getitem__(self, step: int) -> Ints:
+        epoch, at = divmod(step, len(self._pool) // self.size)
+        return self._order(epoch)[at * self.size : (at + 1) * self.size]
+
+    def _order(self, epoch: int) -> Ints:
+        order = self._epochs.get(epoch)
+        if order is None:
+            order = generator(self._seed, self._purpose, epoch).permutation(self._pool)
+            # two are kept: threads may stand on both sides of an epoch's end
+            self._epochs = {**{e: o for e, o in self._epochs.items() if abs(e - epoch) == 1}, epoch: order}
+        return order
 
 
 def history_weights(rows: Ints, recency: float = 0.0) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Trains a stack of members along one shared plan."""
+"""Trains a population along one shared plan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, prod
 from typing import final
 
 import numpy as np
@@ -11,26 +12,24 @@ import torch
 from torch import Tensor
 
 from evorec.errors import ConfigError
-from evorec.models.losses import sampled_softmax_loss, task_losses
-from evorec.models.population import Population, fresh_population
+from evorec.models.balancing import Balancer
+from evorec.models.inputs import INPUT
+from evorec.models.layers import DROPOUT_LEVELS
+from evorec.models.population import Block, Population, fresh_population
 from evorec.models.spec import ModelSpec
 from evorec.seeds import generator
-from evorec.training.optim import DenseAdam, LazyRowAdam
-from evorec.training.plan import BatchPlan, DeviceData, Step
+from evorec.training.block_step import BlockStep, Vectors
+from evorec.training.optim import DenseOptimizer, RowOptimizer
+from evorec.training.plan import BatchPlan, DeviceData
 
+BLOCK_BYTES = 6 * 2**20
+"""Activations of one layer of a block on a CPU: what stays near the core is read fast."""
 
-@final
-@dataclass(frozen=True)
-class Trained:
-    """A trained stack.
+MOST_IN_BLOCK = 16
+"""Members after which a larger batched product gains nothing on a CPU."""
 
-    Attributes:
-        population: its parameters; a padded twin of a lone member stands last.
-        diverged: per spec, the 1-based step at which its loss was first not finite, or ``None``.
-    """
-
-    population: Population
-    diverged: tuple[int | None, ...]
+Checkpoint = Mapping[str, np.ndarray]
+"""One member in the middle of its training: parameters, moments, balancing; `Trained.checkpoint`."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -51,95 +50,246 @@ def train(
     *,
     seed: int,
     base_logits: Sequence[float],
+    activations: torch.dtype | None = None,
+    block_size: int | None = None,
+    last: int | None = None,
+    checkpoints: Sequence[Checkpoint] | None = None,
 ) -> Trained:
-    """Trains members of one shape.
+    """Trains members of any mechanism and shape.
 
     A member's parameters do not depend on who trains beside it: bitwise so on a CPU.
 
     Args:
-        specs: one per member, equal `ModelSpec.shape`.
-        plan: the shared batch stream; all of its steps are run.
+        specs: one per member.
+        plan: the shared batch stream.
         data: the data set on its device.
-        seed: seed of initial values and dropout.
+        seed: seed of initial values, dropout and balancing.
         base_logits: log-odds of each task in training, ``(T,)``, the heads' first bias.
+        activations: type of activations and of the operands of matrix products; ``None`` = that of the parameters.
+        block_size: most members in one batched product; ``None`` = what fits the cache.
+        last: steps to run to; ``None`` = all of them.
+        checkpoints: where to go on from, one per member, all of the same step; ``None`` = the start.
     """
-    padded = list(specs) if len(specs) > 1 else [specs[0], specs[0]]
-    population = fresh_population(padded, data.shape, seed=seed, device=data.device, dtype=data.dtype)
-    population.dense["head.bias"].add_(torch.tensor(base_logits, dtype=data.dtype, device=data.device))
-    weights = _Weights.of(padded, data)
-    rows = LazyRowAdam(population.table, weights.embedding_rate, weights.embedding_decay, steps=len(plan))
-    dense = DenseAdam(population.dense, population.owners(), weights.rate, weights.dense_decay)
-    first_bad = torch.zeros(len(padded), dtype=torch.long, device=data.device)
-    names = list(population.dense)
-    drops = any(spec.dropout > 0 for spec in padded)
-    for number in range(1, len(plan) + 1):
-        step = plan.step(number - 1)
-        values = rows.read(step.rows, number).requires_grad_()
-        leaves = [population.dense[name].requires_grad_() for name in names]
-        uniforms = _Uniforms(seed, number, data) if drops else None
-        loss = _losses(population, values, step, weights, uniforms)
-        grads = torch.autograd.grad(loss.sum(), [values, *leaves])
-        with torch.no_grad():
-            first_bad += number * ((first_bad == 0) & ~torch.isfinite(loss))
-            rows.write(step.rows, values, grads[0], number)
-            for leaf in leaves:
-                leaf.requires_grad_(False)
-            dense.step(dict(zip(names, grads[1:], strict=True)), number)
-    rows.flush(len(plan))
-    steps = [int(number) or None for number in first_bad[: len(specs)]]
-    return Trained(population, tuple(steps))
+    training = _Training(specs, plan, data, seed, base_logits, activations, block_size)
+    first = 0 if checkpoints is None else training.restore(checkpoints)
+    return training.run(first, len(plan) if last is None else last)
 
 
 @final
 @dataclass(frozen=True)
-class _Weights:
-    """Per-member scalars as tensors ``[P]`` (task: ``[P, T]``)."""
+class Trained:
+    """A trained population.
 
-    task: Tensor
-    retrieval: Tensor
-    rate: Tensor
-    embedding_rate: Tensor
-    embedding_decay: Tensor
-    dense_decay: Tensor
+    Attributes:
+        population: its parameters.
+        diverged: per spec, the 1-based step at which its loss was first not finite, or ``None``.
+        checkpoints: where each member can go on from; empty when there is no step left.
+    """
 
-    @classmethod
-    def of(cls, specs: Sequence[ModelSpec], data: DeviceData) -> _Weights:
-        def column(values: Sequence[object]) -> Tensor:
-            return torch.tensor(values, dtype=data.dtype, device=data.device)
-
-        return cls(
-            task=column([spec.task_weights for spec in specs]),
-            retrieval=column([spec.retrieval_weight for spec in specs]),
-            rate=column([spec.learning_rate for spec in specs]),
-            embedding_rate=column([spec.embedding_learning_rate for spec in specs]),
-            embedding_decay=column([spec.embedding_decay for spec in specs]),
-            dense_decay=column([spec.dense_decay for spec in specs]),
-        )
+    population: Population
+    diverged: tuple[int | None, ...]
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 @final
-class _Uniforms:
-    """Dropout draws of one step: ``[B, W]`` per layer, shared by all members."""
+class _Training:
+    """Parameters, optimisers and balancers of one population."""
 
-    def __init__(self, seed: int, step: int, data: DeviceData) -> None:
-        self._seed, self._step, self._data = seed, step, data
+    def __init__(
+        self,
+        specs: Sequence[ModelSpec],
+        plan: BatchPlan,
+        data: DeviceData,
+        seed: int,
+        base_logits: Sequence[float],
+        activations: torch.dtype | None,
+        block_size: int | None,
+    ) -> None:
+        self._plan, self._data, self._seed = plan, data, seed
+        self._dtype = activations or data.dtype
+        size = block_size or cache_block_size(specs, data, plan.batch_size, self._dtype)
+        population = fresh_population(
+            specs, data.shape, seed=seed, block_size=size, device=data.device, dtype=data.dtype
+        )
+        self._population = population
+        for block in population.blocks:
+            bias = block.trained["head.bias"]
+            bias += torch.as_tensor(block.mechanism.initial_bias(base_logits)).to(bias).view_as(bias)
+        self._rows = _row_optimizers(population, len(plan))
+        self._dense = _dense_optimizer(population)
+        low = self._dtype != data.dtype
+        self._compute = population.flat.to(self._dtype) if low else population.flat
+        self._balancers = [
+            Balancer(block.specs, n_tasks=data.shape.n_tasks, seed=seed, device=data.device, dtype=data.dtype)
+            for block in population.blocks
+        ]
+        self._blocks = [
+            BlockStep(block, balancer, _leaves(block, population.flat, self._compute), dtype=self._dtype)
+            for block, balancer in zip(population.blocks, self._balancers, strict=True)
+        ]
+        self._first_bad = torch.zeros(population.size, dtype=torch.long, device=data.device)
 
-    def __call__(self, layer: int, batch: int, width: int) -> Tensor:
-        rng = generator(self._seed, "dropout", self._step, layer)
-        draw = rng.random((width, batch), dtype=np.float32)  # unit by unit: the width shifts no stream
-        return torch.from_numpy(draw).to(self._data.device).T
+    def run(self, first: int, last: int) -> Trained:
+        """Steps ``first + 1 .. last``."""
+        grad = torch.zeros_like(self._population.flat)
+        for number in range(first + 1, last + 1):
+            self._step(number, grad)
+        checkpoints = self._checkpoints(last) if last < len(self._plan) else ()
+        for rows in self._rows:
+            rows.flush(last)
+        steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
+        return Trained(self._population, tuple(steps), checkpoints)
+
+    def _step(self, number: int, grad: Tensor) -> None:
+        step = self._plan.step(number - 1)
+        with torch.no_grad():
+            values = [rows.read(step.rows, number) for rows in self._rows]
+            vectors = Vectors.of(step, values)
+            into = vectors.empty_like()
+            if self._compute is not self._population.flat:
+                self._compute.copy_(self._population.flat)
+            draws = _Draws(self._seed, number, self._population)
+            for block, one in zip(self._population.blocks, self._blocks, strict=True):
+                loss = one.run(step, number, vectors, draws, into, grad)
+                at = torch.tensor(block.members, device=loss.device)
+                bad = (self._first_bad[at] == 0) & ~torch.isfinite(loss)
+                self._first_bad[at] += number * bad
+            for rows, value, to_rows in zip(self._rows, values, into.to_rows(step), strict=True):
+                rows.write(step.rows, value, to_rows, number)
+            self._dense.step(grad, number)
+
+    def _broken(self, member: int, last: int) -> int | None:
+        """The last step if it left a member with parameters that are not finite: the loss would tell one step later."""
+        block, place = self._population.place_of(member)
+        tensors = [placed.view(self._population.flat)[placed.slots_of(place)] for placed in block.placed]
+        tensors += [table[:, own] for table, own in self._tables_of(member)]
+        return None if all(bool(torch.isfinite(t).all()) for t in tensors) else last
+
+    def _tables_of(self, member: int) -> list[tuple[Tensor, slice]]:
+        return list(zip(self._population.tables, self._population.columns[member], strict=False))
+
+    def _checkpoints(self, at: int) -> tuple[Checkpoint, ...]:
+        return tuple(self._checkpoint(member, at) for member in range(self._population.size))
+
+    def _checkpoint(self, member: int, at: int) -> Checkpoint:
+        out: dict[str, np.ndarray] = {"at": np.array(at), "first_bad": self._first_bad[member].cpu().numpy().copy()}
+        out |= {f"parameter/{name}": a for name, a in self._population.member_arrays(member).items()}
+        for i, columns in enumerate(self._population.columns[member]):
+            out |= _named(f"rows{i}", self._rows[i].state(columns))
+        out |= _named("dense", self._dense.state(self._spans(member)))
+        block, place = self._population.place_of(member)
+        balancer = self._balancers[self._population.blocks.index(block)]
+        out |= _named("balancer", {name: tensor[place] for name, tensor in balancer.state().items()})
+        return out
+
+    def restore(self, checkpoints: Sequence[Checkpoint]) -> int:
+        """Takes the state of every member; returns the step it was saved at."""
+        at = {int(checkpoint["at"]) for checkpoint in checkpoints}
+        if len(checkpoints) != self._population.size or len(at) != 1:
+            raise ConfigError(f"{self._population.size} members need as many checkpoints of one step, got steps {at}")
+        states = []
+        for member, checkpoint in enumerate(checkpoints):
+            self._population.load(member, _under("parameter", checkpoint))
+            for i, columns in enumerate(self._population.columns[member]):
+                self._rows[i].load_state(columns, _tensors(_under(f"rows{i}", checkpoint), self._data.device))
+            self._dense.load_state(self._spans(member), _tensors(_under("dense", checkpoint), self._data.device))
+            self._first_bad[member] = int(checkpoint["first_bad"])
+            states.append(_tensors(_under("balancer", checkpoint), self._data.device))
+        for block, balancer in zip(self._population.blocks, self._balancers, strict=True):
+            own = [states[member] for member in block.members]
+            balancer.load_state({name: torch.stack([state[name] for state in own]) for name in own[0]})
+        return at.pop()
+
+    def _spans(self, member: int) -> list[slice]:
+        """Where the member's dense parameters stand in the flat buffer."""
+        block, place = self._population.place_of(member)
+        out = []
+        for placed in block.placed:
+            slots, size = placed.slots_of(place), prod(placed.tensor.shape)
+            out.append(slice(placed.start + slots[0] * size, placed.start + (slots[-1] + 1) * size))
+        return out
 
 
-def _losses(
-    population: Population, values: Tensor, step: Step, weights: _Weights, uniforms: _Uniforms | None
-) -> Tensor:
-    """Loss of each member, ``[P]``, from the step's embedding rows ``[n, P, E]``."""
-    users = population.entity_vectors(values, step.users).index_select(1, step.user_of)
-    items = population.entity_vectors(values, step.items).index_select(1, step.item_of)
-    contexts = population.entity_vectors(values, step.contexts).index_select(1, step.context_of)
-    b = step.batch_size
-    logits = population.rank_logits(users[:, :b], items[:, :b], contexts, step.statistics, uniforms)
-    per_task = task_losses(logits, step.labels, step.labelled, step.n_labelled)
-    asking = population.retrieval_users(users[:, b:], population.entity_vectors(values, step.history))
-    retrieval = sampled_softmax_loss(asking, population.retrieval_items(items[:, b:]), step.no_negative)
-    return (per_task * weights.task).sum(1) + weights.retrieval * retrieval
+@final
+class _Draws:
+    """Dropout draws of one step, shared by all members: ``(level, batch, width) -> int16 [batch, width]``.
+
+    Units are drawn one after the other, so a narrower layer's draws are the first columns of a wider one's.
+    """
+
+    def __init__(self, seed: int, step: int, population: Population) -> None:
+        self._seed, self._step, self._device = seed, step, population.flat.device
+        self._n_inputs = max(population.shape.n_inputs(spec.embedding_dim) for spec in population.specs)
+        self._width = max(spec.width for spec in population.specs)
+        self._drawn: dict[int, Tensor] = {}
+
+    def __call__(self, level: int, batch: int, width: int) -> Tensor:
+        if level not in self._drawn:
+            widest = self._n_inputs if level == INPUT else self._width
+            raw = generator(self._seed, "dropout", self._step, level).bit_generator.random_raw(ceil(widest * batch / 4))
+            units = (raw.view(np.int16)[: widest * batch] & (DROPOUT_LEVELS - 1)).reshape(widest, batch)
+            self._drawn[level] = torch.from_numpy(np.ascontiguousarray(units.T)).to(self._device)
+        return self._drawn[level][:, :width]
+
+
+def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, dtype: torch.dtype) -> int:
+    """Members of a block whose activations of one layer fit `BLOCK_BYTES`; on a GPU everybody."""
+    if data.device.type != "cpu":
+        return len(specs)
+    width = max(spec.width for spec in specs)
+    layer = batch * width * data.shape.n_tasks * dtype.itemsize
+    return max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // layer))
+
+
+def _leaves(block: Block, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:
+    """What the layers read: the projections of content stay in the type of the parameters."""
+    exact, low = block.dense(flat), block.dense(compute)
+    return {name: exact[name] if "content" in name else low[name] for name in exact}
+
+
+def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
+    out = []
+    for i, table in enumerate(population.tables):
+        rate, decay = torch.zeros(table.shape[1]).to(table), torch.zeros(table.shape[1]).to(table)
+        kinds: list[tuple[slice, str]] = []
+        for spec, columns in zip(population.specs, population.columns, strict=True):
+            if len(columns) > i:
+                rate[columns[i]], decay[columns[i]] = spec.embedding_learning_rate, spec.embedding_decay
+                starts = range(columns[i].start, columns[i].stop, spec.embedding_dim)
+                kinds += [(slice(start, start + spec.embedding_dim), spec.optimizer) for start in starts]
+        kinds.sort(key=lambda kind: kind[0].start)
+        out.append(RowOptimizer(table, rate, decay, kinds, steps=steps))
+    return out
+
+
+def _dense_optimizer(population: Population) -> DenseOptimizer:
+    flat = population.flat
+    rate, keep = torch.empty_like(flat), torch.ones_like(flat)
+    matrices: list[tuple[slice, tuple[int, ...]]] = []
+    for block in population.blocks:
+        rates = flat.new_tensor([spec.learning_rate for spec in block.specs])
+        kept = 1 - rates * flat.new_tensor([spec.dense_decay for spec in block.specs])
+        factored = [spec.optimizer == "adafactor" for spec in block.specs]
+        for placed in block.placed:
+            owner = torch.tensor(placed.tensor.member, device=flat.device)
+            ones = [1] * len(placed.tensor.shape)
+            placed.view(rate).copy_(rates[owner].view(-1, *ones))
+            if placed.tensor.decayed:
+                placed.view(keep).copy_(kept[owner].view(-1, *ones))
+            slots = sum(factored[member] for member in placed.tensor.member)  # they stand first in a block
+            if slots:
+                span = slice(placed.start, placed.start + slots * prod(placed.tensor.shape))
+                matrices.append((span, (slots, *placed.tensor.shape)))
+    return DenseOptimizer(flat, rate, keep, matrices)
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {f"{prefix}/{name}": tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    return {name[len(prefix) + 1 :]: a for name, a in checkpoint.items() if name.startswith(f"{prefix}/")}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}

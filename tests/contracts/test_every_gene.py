@@ -15,7 +15,7 @@ from evorec.models.spec import default_space
 from evorec.space.gene import Fixed, Gene
 
 SEED = 5
-SPACE = default_space(("click", "like"), n_layers=3, days=10.0)
+SPACE = default_space(("click", "like"), n_layers=3, days=10.0, funnel=True, uniform_negatives=128, retrieval_batch=256)
 
 every_gene = pytest.mark.parametrize(
     "gene", [*GENES, *(SPACE.gene(name) for name in SPACE.names)], ids=lambda gene: gene.name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,10 +10,12 @@ import pytest
 from evorec.config import SimulatorConfig, SplitConfig
 from evorec.data.dataset import Csr, Dataset, Part
 from evorec.data.encode import Fit, encode
+from evorec.data.funnel import conditioned
 from evorec.data.simulate import simulate
 from evorec.data.splits import Split, split
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError
+from problems.feed import DEFAULTS
 
 BY_POSITION = Split(np.arange(8), np.arange(8, 10), np.arange(10, 12))
 STATISTICS = ("user", "item", "category", "segment+hour")
@@ -280,3 +283,89 @@ def test_a_ranked_task_that_is_no_label_is_refused() -> None:
     rated = tables.with_interactions(tables.interactions.with_columns(click=pl.col("click") * 4.5))
     with pytest.raises(DataError, match=r"task click .* must be 0 or 1 .*4\.5: \d+ rows.*rating >= 4"):
         encode(rated, split(rated, SplitConfig()), tasks=["click"], target="click", fit="train")
+
+
+def with_likes(small: Tables, likes: list[int | None]) -> Tables:
+    return small.with_interactions(small.interactions.with_columns(pl.Series("like", likes)))
+
+
+CLICKED_FIRST = [1, None, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]
+"""Likes of the rows of `small`, all of them of clicked rows."""
+
+
+@pytest.mark.parametrize(
+    ("tasks", "funnel", "parents"),
+    [
+        (("click", "like"), (), (-1, -1)),
+        (("click", "like"), ("click", "like"), (-1, 0)),
+        (("like", "click"), ("click", "like"), (1, -1)),
+    ],
+)
+def test_parents_are_the_steps_before(
+    small: Tables, tasks: tuple[str, ...], funnel: tuple[str, ...], parents: tuple[int, ...]
+) -> None:
+    tables = with_likes(small, CLICKED_FIRST)
+    data = encode(tables, BY_POSITION, tasks=tasks, target="click", fit="train", funnel=funnel)
+    assert data.parents == parents
+
+
+def test_the_simulated_feed_is_the_funnel_that_its_problem_declares() -> None:
+    tables = simulate(SimulatorConfig(n_users=60, n_items=50, n_interactions=1500))
+    tasks = DEFAULTS["tasks"]
+    data = encode(
+        tables, split(tables, SplitConfig()), tasks=tasks["ranked"], target="click", fit="train", funnel=tasks["funnel"]
+    )
+    assert data.parents == (-1, -1, 0)
+
+
+def test_a_row_that_breaks_the_funnel_is_named_with_its_part_and_count(small: Tables) -> None:
+    broken = list(CLICKED_FIRST)
+    broken[4] = broken[6] = 1  # rows without a click; row 4 is of user 2 and item 12
+    tables = with_likes(small, broken)
+    expected = (
+        r"tasks\.funnel of small: like must imply click, and 2 of the training rows have like without click, "
+        r"first row 4 \(user 2, item 12\)"
+    )
+    with pytest.raises(DataError, match=expected):
+        encode(tables, BY_POSITION, tasks=("click", "like"), target="click", fit="train", funnel=("click", "like"))
+
+
+def test_rows_outside_the_fit_cannot_break_the_funnel(small: Tables) -> None:
+    broken = [*CLICKED_FIRST[:11], 1]  # a test row without a click
+    tables = with_likes(small, broken)
+    settings: dict[str, Any] = {"tasks": ("click", "like"), "target": "click", "funnel": ("click", "like")}
+    assert encode(tables, BY_POSITION, fit="train", **settings).parents == (-1, 0)
+    with pytest.raises(DataError, match="1 of the held-out rows have like without click, first row 11"):
+        encode(tables, BY_POSITION, fit="train+validation", **settings)
+
+
+def test_a_condition_leaves_labels_of_other_rows_out_of_both_parts(small: Tables) -> None:
+    given = {"like": "click"}
+    everything = Split(np.arange(8), np.arange(8, 12), np.arange(12, 12))
+    likes = with_likes(small, [1, None, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1])
+    data = encode(likes, everything, tasks=("click", "like"), target="like", fit="train", given=given)
+    # clicked are rows 0, 2, 3, 5, 7 and, held out, 8 and 10
+    np.testing.assert_array_equal(data.train.labels[:, 1], [1, np.nan, 0, 1, np.nan, 0, np.nan, 0])
+    np.testing.assert_array_equal(data.held_out.labels[:, 1], [1, np.nan, 0, np.nan])
+    assert not np.isnan(data.train.labels[:, 0]).any()
+    assert data.held_out.target.tolist() == [1, 0, 0, 1], "retrieval looks for all positives"
+    plain = encode(likes, everything, tasks=("click", "like"), target="like", fit="train")
+    assert plain.sha256 != data.sha256
+
+
+def test_conditions_add_up() -> None:
+    labels = {"shown": [1, 1, 0, 1, None], "click": [1, 0, 1, 1, 1], "buy": [1, 1, 1, 0, 1]}
+    found = conditioned(pl.DataFrame(labels), ("buy", "click"), {"buy": "click", "click": "shown"})
+    assert found["click"].to_list() == [1, 0, None, 1, None]
+    assert found["buy"].to_list() == [1, None, None, 0, None]
+
+
+def test_a_condition_that_is_no_label_is_refused(small: Tables) -> None:
+    with pytest.raises(ConfigError, match=r"must name label columns of small.*given = \{'like': 'buy'\}"):
+        encode(small, BY_POSITION, tasks=("like",), target="click", fit="train", given={"like": "buy"})
+
+
+def test_a_condition_that_leaves_one_class_is_refused(small: Tables) -> None:
+    tables = with_likes(small, [0, None, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1])  # the only training like has no click
+    with pytest.raises(DataError, match="task like of small must have two or more classes in the training rows"):
+        encode(tables, BY_POSITION, tasks=("like",), target="click", fit="train", given={"like": "click"})

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from evorec.errors import DataError
-from evorec.metrics.accuracy import auc, concordance, gauc, logloss
+from evorec.metrics.accuracy import LabelledRows, auc, concordance, gauc, logloss
 
 ROUNDING = 1e-12  # both sides sum at most some thousand float64 terms below 1
 
@@ -169,3 +169,37 @@ def test_users_of_another_shape_are_refused():
 def test_logits_are_refused_by_logloss():
     with pytest.raises(DataError, match="apply a sigmoid first"):
         logloss([-1.0, 2.0], [0, 1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [1, 3, 40, None])
+def test_labelled_rows_give_the_metrics_of_the_known_rows(dtype, levels):
+    rng = np.random.default_rng(8)
+    users, labels = rng.integers(60, size=2000), (rng.random(2000) < 0.2).astype(np.float32)
+    labels[rng.random(2000) < 0.3] = np.nan
+    rows, known = LabelledRows(labels, users), ~np.isnan(labels)
+    for _ in range(3):
+        scores = rng.normal(size=2000) if levels is None else (rng.integers(levels, size=2000) - 1) / 3
+        scores = scores.astype(dtype)
+        found, truth = scores[known], labels[known]
+        assert rows.auc(scores) == auc(found, truth) == pytest.approx(roc_auc_score(truth, found), abs=ROUNDING)
+        assert rows.gauc(scores) == gauc(found, truth, users[known])
+        probabilities = 1 / (1 + np.exp(-found.astype(np.float64)))
+        assert rows.logloss(scores) == pytest.approx(log_loss(truth, probabilities), abs=ROUNDING)
+
+
+def test_logloss_of_wild_logits_is_that_of_the_probabilities():
+    logits, labels = np.array([1e6, -1e6, 50.0, -30.0, 0.0, 40.0]), np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    probabilities = np.where(logits > -700, 1 / (1 + np.exp(-np.clip(logits, -700, None))), 0.0)
+    expected = logloss(probabilities, labels)
+    assert LabelledRows(labels, np.arange(6)).logloss(logits) == pytest.approx(expected, rel=1e-12)
+
+
+def test_zero_and_minus_zero_are_a_tie():
+    rows = LabelledRows(np.array([1.0, 0.0]), np.zeros(2))
+    assert rows.auc(np.array([0.0, -0.0], dtype=np.float32)) == rows.auc(np.array([-0.0, 0.0], dtype=np.float32)) == 0.5
+
+
+def test_rows_without_any_known_label_are_refused():
+    with pytest.raises(DataError, match="a label and a user per row"):
+        LabelledRows(np.full(3, np.nan), np.zeros(3))

@@ -46,7 +46,7 @@ def test_forward_and_backward_products_agree_with_the_counter_of_torch():
 def test_training_flops_worked_by_hand():
     # a step: forward 2*100, backward 4*100, one extra backward 4*100, Adam 12 * (7 + 3)
     expected = 50 * (200 + 400 + 400 + 120)
-    counted = training_flops(steps=50, forward_macs=100, dense_updates=7, row_updates=3, extra_backward_passes=1)
+    counted = training_flops(steps=50, forward_macs=100, dense_updates=7, row_updates=3, extra_macs=2 * 100)
     assert counted == expected
 
 

@@ -124,6 +124,24 @@ def test_top_k_agrees_with_a_sort_by_score_then_id(dtype, k, levels):
     assert top_k(scores, k).tolist() == slow_top_k(scores, k).tolist()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [2, 60, 10**6])
+def test_top_k_of_many_items_agrees_with_a_sort(dtype, levels):
+    rng = np.random.default_rng(levels)
+    scores = (rng.integers(levels, size=(130, 3001)) - levels // 2).astype(dtype)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    scores[7, 5:] = -np.inf
+    scores[8] = -0.0
+    scores[8, ::3] = 0.0
+    assert top_k(scores, 20).tolist() == slow_top_k(scores, 20).tolist()
+
+
+def test_hits_in_a_catalogue_larger_than_the_table_of_marks():
+    lists = np.array([[2_999_999, 0, -1], [5, 2_999_999, -1], [-1, -1, -1]])
+    relevant = csr_array((np.ones(4), [0, 2_999_999, 5, 7], [0, 2, 3, 4]), shape=(3, 3_000_000))
+    assert hits(lists, relevant, 3_000_000).tolist() == [[True, True, False], [True, False, False], [False] * 3]
+
+
 def test_top_k_breaks_ties_by_item_id_and_never_puts_positives_first():
     assert top_k(np.zeros((1, 6)), 4).tolist() == [[0, 1, 2, 3]]
 

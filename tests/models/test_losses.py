@@ -1,22 +1,30 @@
-"""Losses against numbers worked by hand."""
+"""Losses against numbers worked by hand and loops over plain Python numbers."""
 
-from math import exp, log
+from math import exp, inf, log, log1p
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from tiny import spec
 
-from evorec.models.losses import sampled_softmax_loss, task_losses
+from evorec.models.losses import COLDEST, RetrievalLoss, retrieval_loss, task_losses
+from evorec.models.spec import NEGATIVE_SOURCES, RETRIEVAL_LOSSES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
+SINGLE = 2e-5  # float32 scores of size 5 to 20, rounded in another order
+GRADIENT_SINGLE = 1e-6  # gradients of a mean over 12 rows
+N_ITEMS = 40
 
 
 def doubles(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def softmax_loss(scores, no_negative):
+def softmax_loss(scores, no_negative, temperature=1.0):
     """The loss of given scores ``[P, B, B]``: unit items pick the users' components."""
-    return sampled_softmax_loss(scores, torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype), no_negative)
+    items = torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype)
+    specs = [spec(temperature=temperature)] * len(scores)
+    return retrieval_loss(scores, items, None, no_negative, None, specs, N_ITEMS)
 
 
 def test_cross_entropy_of_undecided_logits_is_log_two():
@@ -98,12 +106,6 @@ def test_accidental_hits_are_no_negatives():
     assert softmax_loss(scores, same).tolist() == [pytest.approx(expected, abs=ROUNDING)]
 
 
-def test_a_batch_of_one_item_has_nothing_to_tell():
-    same = ~torch.eye(4, dtype=torch.bool)
-    scores = doubles([[[float(i + j) for i in range(4)] for j in range(4)]])
-    assert softmax_loss(scores, same).tolist() == [0.0]
-
-
 def test_softmax_is_one_number_per_member():
     scores = doubles([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     right, wrong = log(1 + exp(-1)), log(1 + exp(1))
@@ -111,23 +113,200 @@ def test_softmax_is_one_number_per_member():
     torch.testing.assert_close(found, doubles([right, wrong]), rtol=0, atol=ROUNDING)
 
 
-def test_the_gradients_of_the_softmax_are_those_of_cross_entropy():
-    generator = torch.Generator().manual_seed(0)
-    users, items = (torch.randn(3, 6, 4, generator=generator, dtype=torch.float64) for _ in range(2))
-    same = torch.zeros(6, 6, dtype=torch.bool)
-    same[0, 3] = same[3, 0] = True
-    leaves = users.requires_grad_(), items.requires_grad_()
-    loss = sampled_softmax_loss(users, items, same)
-    scores = (users @ items.transpose(1, 2)).masked_fill(same, float("-inf"))
-    expected = torch.stack([torch.nn.functional.cross_entropy(some, torch.arange(6)) for some in scores])
-    torch.testing.assert_close(loss, expected, rtol=0, atol=ROUNDING)
-    weights = doubles([1.0, 0.2, 3.0])
-    found = torch.autograd.grad((loss * weights).sum(), leaves)
-    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=ROUNDING)
+def test_large_scores_do_not_overflow_where_the_temperature_allows_them():
+    scores = torch.tensor([[[1e4, 0.0], [0.0, -1e4]]])
+    assert softmax_loss(scores, torch.zeros(2, 2, dtype=torch.bool), 1e-4).tolist() == [5e3]  # (0 + 1e4) / 2
 
 
-def test_large_scores_do_not_overflow():
-    found = softmax_loss(torch.tensor([[[1e4, 0.0], [0.0, -1e4]]]), torch.zeros(2, 2, dtype=torch.bool))
-    assert found.tolist() == [5e3]  # (0 + 1e4) / 2
+def vectors(specs, *, batch=12, drawn=9, dim=4, dtype=torch.float64, seed=0):
+    """Users, items and uniform items of members with given temperatures; masks with rows that lose every negative."""
+    rng = torch.Generator().manual_seed(seed)
+    divisor = torch.tensor([s.temperature for s in specs], dtype=torch.float64)[:, None, None]
+
+    def units(n):
+        return F.normalize(torch.randn(len(specs), n, dim, generator=rng, dtype=torch.float64), dim=2)
+
+    users, items, uniform = units(batch), units(batch) / divisor, units(drawn) / divisor
+    items[:, 5] = items[:, 2]  # positives 2 and 5 are the same item
+    no_negative = torch.rand(batch, batch, generator=rng) < 0.2
+    no_uniform = torch.rand(batch, drawn, generator=rng) < 0.2
+    no_negative[2, 5] = no_negative[5, 2] = True
+    no_negative[4], no_uniform[3] = True, True
+    no_negative.fill_diagonal_(False)
+    return users.to(dtype), items.to(dtype), uniform.to(dtype), no_negative, no_uniform
+
+
+def softplus(x):
+    return max(x, 0.0) + log1p(exp(-abs(x)))
+
+
+def literal(users, items, uniform, no_negative, no_uniform, its):
+    """One member's loss, score by score."""
+    batch = its.negative_source == "batch"
+    pool, mask = (items, no_negative) if batch else (uniform, no_uniform)
+    n_drawn = min(its.negatives, len(pool))
+    total = 0.0
+    for b in range(len(users)):
+        own = float(users[b] @ items[b])
+        columns = [j for j in range(n_drawn) if not mask[b, j] and not (batch and j == b)]
+        scores = [float(users[b] @ pool[j]) for j in columns]
+        if its.retrieval_loss == "softmax":
+            largest = max([own, *scores])
+            total += largest + log(sum(exp(s - largest) for s in [own, *scores])) - own
+        elif its.retrieval_loss == "bpr":
+            total += sum(softplus(s - own) for s in scores) / len(scores) if scores else 0.0
+        else:
+            rate = min(n_drawn / (N_ITEMS - 1), 1.0)
+            beta = its.gbce_calibration * (rate - 1) + 1
+            total += (beta * softplus(-own) + sum(softplus(s) for s in scores)) / (len(scores) + 1)
+    return total / len(users)
+
+
+def all_kinds(temperatures=(0.2, 0.05, 0.01)):
+    return [
+        spec(
+            retrieval_loss=kind, negative_source=source, negatives=n, temperature=temperature, gbce_calibration=n / 512
+        )
+        for kind in RETRIEVAL_LOSSES
+        for source in NEGATIVE_SOURCES
+        for n in (1, 5, 512)
+        for temperature in temperatures
+    ]  # fmt: skip
+
+
+def side_by_side(part):
+    """The same ``[P, n, E]`` with the members of a row next to each other in memory."""
+    return part.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def loss_and_gradients(inputs, specs, weights=None, members=None, lay=torch.Tensor.contiguous):
+    """Losses, and gradients of their weighted sum in users, items and uniform items."""
+    users, items, uniform, no_negative, no_uniform = inputs
+    at = list(range(len(specs))) if members is None else members
+    leaves = [lay(part[at]).detach().requires_grad_() for part in (users, items, uniform)]
+    loss = retrieval_loss(*leaves, no_negative, no_uniform, [specs[p] for p in at], N_ITEMS)
+    factor = torch.ones_like(loss) if weights is None else weights[at]
+    return loss.detach(), torch.autograd.grad((loss * factor).sum(), leaves)
+
+
+def test_every_kind_is_the_loop_over_its_scores():
+    specs = all_kinds()
+    users, items, uniform, *masks = inputs = vectors(specs)
+    found, _ = loss_and_gradients(inputs, specs)
+    expected = [literal(users[p], items[p], uniform[p], *masks, its) for p, its in enumerate(specs)]
+    assert found.tolist() == pytest.approx(expected, abs=ROUNDING, rel=ROUNDING)
+
+
+def test_gradients_are_those_of_the_losses():
+    specs = all_kinds((0.5, 0.02))  # above and below the temperature from which no maximum is needed
+    users, items, uniform, *masks = vectors(specs, batch=6, drawn=4, dim=2)
+    leaves = [part.requires_grad_() for part in (users, items, uniform)]
+    for p, its in enumerate(specs):
+        mine = tuple(part[p : p + 1].detach().clone().requires_grad_() for part in leaves)
+        assert torch.autograd.gradcheck(lambda u, i, n, s=its: retrieval_loss(u, i, n, *masks, [s], N_ITEMS), mine)
+
+
+def test_a_loss_scales_its_own_members_gradient():
+    specs = all_kinds((0.2,))
+    inputs = vectors(specs)
+    weights = torch.linspace(-1, 3, len(specs), dtype=torch.float64)
+    _, plain = loss_and_gradients(inputs, specs)
+    _, scaled = loss_and_gradients(inputs, specs, weights)
+    for one, other in zip(plain, scaled, strict=True):
+        torch.testing.assert_close(one * weights[:, None, None], other, rtol=ROUNDING, atol=0)
+
+
+def test_the_graph_can_be_walked_more_than_once():
+    specs = all_kinds((0.2,))
+    users, items, uniform, *masks = vectors(specs)
+    leaves = [part.requires_grad_() for part in (users, items, uniform)]
+    loss = retrieval_loss(*leaves, *masks, specs, N_ITEMS)
+    first = torch.autograd.grad(loss.sum(), leaves, retain_graph=True)
+    again = torch.autograd.grad(2 * loss.sum(), leaves)
+    assert all(torch.equal(2 * one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_without_negatives_softmax_and_bpr_have_nothing_to_tell():
+    specs = [spec(retrieval_loss=kind) for kind in ("softmax", "bpr")]
+    users, items, uniform, no_negative, no_uniform = vectors(specs)
+    alone = ~torch.eye(len(no_negative), dtype=torch.bool)
+    loss, gradients = loss_and_gradients((users, items, uniform, alone, no_uniform), specs)
+    assert loss.tolist() == [0.0, 0.0]
+    assert all(not gradient.any() for gradient in gradients)
+
+
+def test_members_of_the_batch_need_no_uniform_items():
+    specs = [spec(retrieval_loss=kind) for kind in RETRIEVAL_LOSSES]
+    users, items, uniform, no_negative, no_uniform = vectors(specs)
+    with_items = retrieval_loss(users, items, uniform, no_negative, no_uniform, specs, N_ITEMS)
+    users.requires_grad_()
+    without = retrieval_loss(users, items, None, no_negative, None, specs, N_ITEMS)
+    without.sum().backward()
+    assert torch.equal(with_items, without.detach())
+
+
+def test_gbce_of_a_fully_sampled_catalogue_is_plain_cross_entropy():
+    inputs = vectors([spec()] * 2)
+    uncalibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=0.0)
+    calibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=1.0)
+    loss = retrieval_loss(*inputs, [uncalibrated, calibrated], 10)  # 9 of 9 other items are drawn
+    assert loss[0] == pytest.approx(retrieval_loss(*inputs, [calibrated, uncalibrated], 10)[0].item())
+
+
+@pytest.mark.parametrize("temperature", [COLDEST, 0.999 * COLDEST])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_coldest_scores_stay_exact_in_single_precision(temperature, sign):
+    # own score and negatives at opposite ends, the worst that unit vectors can do
+    specs = [spec(retrieval_loss=kind, temperature=temperature) for kind in RETRIEVAL_LOSSES]
+    users = torch.ones(3, 64, 1)
+    items = sign * torch.ones(3, 64, 1) / temperature
+    items[:, ::2] *= -1
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    loss, gradients = loss_and_gradients((users, items, items, mask, mask), specs)
+    wide = [part.double() for part in (users, items, items)]
+    expected, exact = loss_and_gradients((*wide, mask, mask), specs)
+    torch.testing.assert_close(loss.double(), expected, rtol=SINGLE, atol=0)
+    for one, other in zip(gradients, exact, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=SINGLE, atol=GRADIENT_SINGLE)
+    assert all(abs(value) < inf for value in loss.tolist())
+
+
+@pytest.mark.parametrize(("batch", "drawn", "dim"), [(12, 9, 4), (37, 21, 6), (64, 40, 16)])
+@pytest.mark.parametrize("lay", [torch.Tensor.contiguous, side_by_side])
+def test_results_do_not_depend_on_company(batch, drawn, dim, lay):
+    specs = all_kinds((0.2, 0.01))
+    inputs = vectors(specs, batch=batch, drawn=drawn, dim=dim, dtype=torch.float32)
+    loss, gradients = loss_and_gradients(inputs, specs, lay=lay)
+    for members in ([0], [7], [35, 2], [4, 3, 30, 11, 0], list(range(5, 36))):
+        found, mine = loss_and_gradients(inputs, specs, members=members, lay=lay)
+        assert torch.equal(found, loss[members])
+        for one, other in zip(mine, gradients, strict=True):
+            assert torch.equal(one, other[members])
+
+
+def in_groups(inputs, specs):
+    users, items, uniform, *masks = inputs
+    leaves = [part.clone().requires_grad_() for part in (users, items, uniform)]
+    loss = RetrievalLoss.apply(*leaves, *masks, tuple(specs), N_ITEMS, True)
+    return loss.detach(), torch.autograd.grad(loss.sum(), leaves)
+
+
+def test_members_in_one_product_get_what_they_get_alone():
+    specs = all_kinds() + all_kinds((0.3,))  # groups of several temperatures
+    inputs = vectors(specs)
+    loss, gradients = loss_and_gradients(inputs, specs)
+    found, together = in_groups(inputs, specs)
+    torch.testing.assert_close(found, loss, rtol=ROUNDING, atol=ROUNDING)
+    for one, other in zip(together, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_losses_of_the_cpu():
+    specs = all_kinds() + all_kinds((0.3,))
+    inputs = vectors(specs)
+    loss, gradients = loss_and_gradients(inputs, specs)
+    found, there = loss_and_gradients([part.cuda() for part in inputs], specs)
+    torch.testing.assert_close(found.cpu(), loss, rtol=ROUNDING, atol=ROUNDING)
+    for one, other in zip(there, gradients, strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=ROUNDING, atol=ROUNDING)

@@ -64,7 +64,7 @@ def stack(specs, data, *, layers=2, noise=0.5):
     on_device = device_data(data, layers=layers, dtype=torch.float64)
     population = fresh_population(specs, on_device.shape, seed=SEED, device=CPU, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    for tensor in (population.table, *population.dense.values()):
+    for tensor in (*population.tables, population.flat):
         tensor += noise * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
     return population, on_device
 
@@ -96,8 +96,9 @@ def test_lists_are_those_of_a_slow_loop(options, candidates, monkeypatch):
     data = dataset(**options)
     population, on_device = stack(SPECS, data)
     users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)
-    monkeypatch.setattr(module, "USERS_AT_ONCE", 3)  # several rounds over so few users
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 25)
+    monkeypatch.setattr(module, "MOST_USERS", 3)  # several rounds over so few users
+    monkeypatch.setattr(module, "FEWEST_USERS", 3)
+    monkeypatch.setattr("evorec.models.rerank.PAIRS_AT_ONCE", 25)
     lists = member_lists(
         population, data, on_device, ranking(data, users, hidden), EvaluationConfig(k=5, candidates=candidates)
     )
@@ -129,8 +130,8 @@ def test_equal_scores_stand_by_item_id():
     data = dataset()
     flat = [replace(one, popularity_weight=0.0, rank_blend=0.0) for one in SPECS]
     population, on_device = stack(flat, data)
-    population.table.zero_()
-    population.dense["content.weight"].zero_()  # every score is 0
+    for tensor in (*population.tables, population.flat):
+        tensor.zero_()  # every score is 0
     users, hidden = [0, 5], {0: [0, 2], 5: [1]}
     lists = member_lists(population, data, on_device, ranking(data, users, hidden), EvaluationConfig(k=4, candidates=9))
     assert lists.final.tolist() == [[[1, 3, 4, 5], [0, 2, 3, 4]]] * 3
@@ -168,6 +169,27 @@ def test_top_items_agrees_with_a_full_sort_whatever_the_ties():
         np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, -1))
 
 
+def test_top_items_of_other_devices_agrees():
+    scores = torch.tensor(np.random.default_rng(1).integers(0, 6, (3, 25, 40)).astype(np.float32))
+    for found, expected in zip(module._top_items_by_torch(scores, 7), top_items(scores, 7), strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("n_users", [1, 2, 7, 8])
+def test_a_user_gets_the_same_list_among_any_others(n_users, monkeypatch):
+    data = dataset()
+    population, on_device = stack(SPECS, data)
+    monkeypatch.setattr(module, "FEWEST_USERS", 4)
+    monkeypatch.setattr(module, "MOST_USERS", 4)
+    everyone, config = list(range(11)), EvaluationConfig(k=5, candidates=12)
+    hidden = {user: data.seen.row(user).tolist() for user in everyone}
+    expected = member_lists(population, data, on_device, ranking(data, everyone, hidden), config)
+    found = member_lists(population, data, on_device, ranking(data, everyone[3 : 3 + n_users], hidden), config)
+    np.testing.assert_array_equal(found.final, expected.final[:, 3 : 3 + n_users])
+    np.testing.assert_array_equal(found.retrieved, expected.retrieved[:, 3 : 3 + n_users])
+    np.testing.assert_allclose(found.scores, expected.scores[:, 3 : 3 + n_users], rtol=0, atol=FLOAT64)
+
+
 def test_the_popularity_prior_worked_by_hand():
     items, ages = np.array([0, 2, 2]), np.array([7.0, 0.0, 3.5])
     one = spec(popularity_weight=0.5, popularity_smoothing=2.0, popularity_half_life=3.5)
@@ -191,7 +213,7 @@ def test_lists_of_a_member_do_not_depend_on_its_company():
         return member_lists(population, data, on_device, users, config)
 
     together = lists(range(5))
-    for company in ([0, 1], [4, 2], [3, 0, 1], [2, 4, 3, 1]):
+    for company in ([0], [3], [0, 1], [4, 2], [3, 0, 1], [2, 4, 3, 1]):
         found = lists(company)
         for slot, member in enumerate(company):
             np.testing.assert_array_equal(found.final[slot], together.final[member])

@@ -1,28 +1,103 @@
-"""From decoded genes to the settings of a model."""
+"""From decoded genes to the settings of a model, and the space they come from."""
 
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from evorec.config import Bounds
 from evorec.errors import ConfigError
-from evorec.models.spec import ModelSpec, default_space
+from evorec.models.spec import (
+    BALANCINGS,
+    CHOICES,
+    FUNNEL_MECHANISMS,
+    MECHANISM_GENES,
+    MECHANISMS,
+    SWITCHES,
+    ModelSpec,
+    default_space,
+)
+from evorec.space.genes import Fixed
 
-SPACE = default_space(("click", "like"), n_layers=3, days=14.0)
+TASKS = ("click", "like", "purchase")
 
 
-def genes():
-    return SPACE.decode(SPACE.default())
+def space_of(**changes):
+    settings = {"n_layers": 3, "days": 14.0, "funnel": True, "uniform_negatives": 128, "retrieval_batch": 256}
+    return default_space(TASKS, **{**settings, **changes})
+
+
+SPACE = space_of()
+
+
+def genes(**changes):
+    return {**SPACE.decode(SPACE.default()), **changes}
+
+
+def of_mechanism(name, **changes):
+    """Genes of a mechanism at their defaults."""
+    space = SPACE.with_overrides({"mechanism": name}, "test")
+    return {**space.decode(space.default()), **changes}
 
 
 def test_every_genome_of_the_default_space_is_a_spec():
-    for x in SPACE.sample(np.random.default_rng(0), 200):
+    seen = set()
+    for x in SPACE.sample(np.random.default_rng(0), 300):
         spec = ModelSpec.from_genes(SPACE.decode(x))
         assert spec.sharing_depth in range(4)
-        assert spec.embedding_dim in (4, 8, 16, 32)
+        assert spec.embedding_dim in (8, 16, 32)
         assert spec.width in (16, 32, 64)
-        assert sum(spec.task_weights) == pytest.approx(2)
+        assert spec.negatives in (16, 32, 64, 128, 256)
+        assert sum(spec.task_weights) == pytest.approx(3)
         assert isinstance(spec.task_weights, tuple)
+        seen.add(spec.mechanism)
+    assert seen == set(MECHANISMS)
+
+
+def test_the_default_is_a_shared_bottom_with_fixed_weights():
+    spec = ModelSpec.from_genes(genes())
+    assert (spec.mechanism, spec.sharing_depth, spec.task_embeddings) == ("shared_bottom", 2, False)
+    assert (spec.balancing, spec.optimizer) == ("fixed", "adamw")
+    assert (spec.retrieval_loss, spec.negatives, spec.negative_source) == ("softmax", 256, "batch")
+    assert (spec.n_shared_experts, spec.n_task_experts, spec.calibrator_weight, spec.gbce_calibration) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "expected"),
+    [  # depth, shared experts, experts of a task, task embeddings, calibrator
+        ("single_task", (0, 0, 0, True, 0.0)),
+        ("shared_bottom", (2, 0, 0, False, 0.0)),
+        ("cross_stitch", (2, 0, 0, False, 0.0)),
+        ("mmoe", (2, 4, 0, False, 0.0)),
+        ("cgc", (2, 2, 1, False, 0.0)),
+        ("ple", (2, 2, 1, False, 0.0)),
+        ("stem", (2, 2, 1, True, 0.0)),
+        ("esmm", (2, 0, 0, False, 0.0)),
+        ("aitm", (2, 0, 0, False, 0.6)),
+    ],
+)
+def test_settings_that_a_mechanism_does_not_use_are_neutral(mechanism, expected):
+    spec = ModelSpec.from_genes(of_mechanism(mechanism))
+    found = (spec.sharing_depth, spec.n_shared_experts, spec.n_task_experts, spec.task_embeddings)
+    assert (*found, spec.calibrator_weight) == expected
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "depth", "kept"),
+    [
+        *(("shared_bottom", 0, True), ("shared_bottom", 1, False), ("esmm", 2, False), ("aitm", 0, True)),
+        ("cross_stitch", 2, True),
+    ],
+)
+def test_task_tables_that_no_unit_reads_are_left_out(mechanism, depth, kept):
+    found = ModelSpec.from_genes(of_mechanism(mechanism, sharing_depth=depth, task_embeddings=True))
+    assert found.task_embeddings is kept
+
+
+def test_calibration_counts_for_gbce_alone():
+    assert ModelSpec.from_genes(genes(retrieval_loss="gbce", gbce_calibration=0.5)).gbce_calibration == 0.5
+    with pytest.raises(ConfigError, match=r"unknown \['gbce_calibration'\]"):
+        ModelSpec.from_genes(genes(gbce_calibration=0.5))
 
 
 @pytest.mark.parametrize(("switch", "weight"), [("history", "history_weight"), ("rerank", "rank_blend")])
@@ -34,18 +109,94 @@ def test_a_switch_that_is_off_turns_its_weight_to_zero(switch, weight):
 
 
 def test_missing_and_unknown_settings_are_listed_together():
-    wrong = {**genes(), "colour": 1}
+    wrong = genes(colour=1)
     del wrong["width"]
     with pytest.raises(ConfigError, match=r"missing \['width'\], unknown \['colour'\]"):
         ModelSpec.from_genes(wrong)
+    with pytest.raises(ConfigError, match=r"missing \['mechanism'\]"):
+        ModelSpec.from_genes({name: value for name, value in genes().items() if name != "mechanism"})
+
+
+def test_a_gene_of_another_mechanism_is_refused():
+    with pytest.raises(ConfigError, match=r"with mechanism mmoe .* unknown \['sharing_depth'\]"):
+        ModelSpec.from_genes(of_mechanism("mmoe", sharing_depth=1))
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_unknown_name_is_refused_with_those_there_are(name):
+    with pytest.raises(ConfigError, match=rf"^{name} must be one of {', '.join(CHOICES[name])}; got 'none'\.$"):
+        ModelSpec.from_genes(genes(**{name: "none"}))
 
 
 def test_the_genes_of_the_default_space_and_the_fields_of_a_spec_are_the_same_words():
     names = {field.name for field in fields(ModelSpec)}
-    assert set(SPACE.names) - names == {"history", "rerank"}
-    assert names <= set(SPACE.names)
+    counts = {"expert_depth", "experts", "shared_experts", "task_experts"}  # under the depth and numbers of experts
+    assert set(SPACE.names) - names == {*SWITCHES, *counts}
+    assert names - set(SPACE.names) == {"n_shared_experts", "n_task_experts"}
 
 
-def test_shape_is_embedding_dim_and_width():
-    spec = ModelSpec.from_genes({**genes(), "embedding_dim": 8, "width": 64})
-    assert spec.shape == (8, 64)
+def test_mechanisms_of_a_funnel_need_one():
+    without = space_of(funnel=False)
+    assert set(MECHANISMS) - set(without.gene("mechanism").options) == FUNNEL_MECHANISMS
+    assert "calibrator_weight" not in without.names
+    with pytest.raises(ConfigError, match=r"space\.mechanism must be one of .*, got 'esmm'"):
+        without.with_overrides({"mechanism": "esmm"}, "test")
+
+
+def test_without_uniform_items_all_negatives_come_from_the_batch():
+    space = space_of(uniform_negatives=0)
+    assert "negative_source" not in space.names
+    assert ModelSpec.from_genes(space.decode(space.default())).negative_source == "batch"
+
+
+@pytest.mark.parametrize(("batch", "low", "high"), [(256, 16, 256), (300, 16, 512), (8192, 16, 512), (17, 16, 32)])
+def test_negatives_are_searched_up_to_the_batch(batch, low, high):
+    gene = space_of(retrieval_batch=batch).gene("negatives")
+    assert (gene.low, gene.high, gene.default) == (low, high, high)
+
+
+@pytest.mark.parametrize(("batch", "value"), [(16, 16), (9, 16), (5, 8), (2, 2)])
+def test_of_a_small_batch_all_are_negatives(batch, value):
+    assert space_of(retrieval_batch=batch).gene("negatives") == Fixed(
+        "negatives", value, text="negatives of each positive, at most"
+    )
+
+
+def test_with_one_layer_experts_have_one():
+    space = space_of(n_layers=1)
+    assert isinstance(space.gene("expert_depth"), Fixed)
+    for x in space.sample(np.random.default_rng(0), 50):
+        assert ModelSpec.from_genes(space.decode(x)).sharing_depth in (0, 1)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_fixed_mechanism_has_its_own_genes_and_no_others(mechanism):
+    space = SPACE.with_overrides({"mechanism": mechanism, "experts": 4, "calibrator_weight": 1.0}, "test")
+    every = {gene for own in MECHANISM_GENES.values() for gene in own}
+    assert every & set(space.names) == set(MECHANISM_GENES[mechanism])
+    for x in space.sample(np.random.default_rng(0), 20):
+        assert ModelSpec.from_genes(space.decode(x)).mechanism == mechanism
+
+
+def test_some_mechanisms_may_be_chosen_from():
+    space = SPACE.with_overrides({"mechanism": ("ple", "mmoe"), "balancing": ("gradnorm", "nash")}, "test")
+    found = [ModelSpec.from_genes(space.decode(x)) for x in space.sample(np.random.default_rng(0), 60)]
+    assert {(spec.mechanism, spec.balancing) for spec in found} == {
+        (mechanism, balancing) for mechanism in ("mmoe", "ple") for balancing in ("gradnorm", "nash")
+    }
+    assert not {"sharing_depth", "calibrator_weight"} & set(space.names)
+    with pytest.raises(ConfigError, match=r"space\.balancing must be one of 'fixed'.*, got 'pcgard'"):
+        SPACE.with_overrides({"balancing": ("pcgrad", "pcgard")}, "test")
+
+
+def test_an_overridden_depth_stays_inside_the_layers():
+    assert SPACE.with_overrides({"expert_depth": Bounds(low=1, high=2)}, "test").gene("expert_depth").high == 2
+    for wrong in (0, 4):
+        with pytest.raises(ConfigError, match=r"expert_depth must be a whole number within 1\.\.3"):
+            SPACE.with_overrides({"expert_depth": wrong}, "test")
+
+
+def test_gradients_of_tasks_split_blocks():
+    keys = {name: ModelSpec.from_genes(genes(balancing=name)).block_key for name in BALANCINGS}
+    assert len(set(keys.values())) == 2
+    assert keys["pcgrad"] == keys["nash"] != keys["fixed"]

@@ -33,6 +33,7 @@ def record(
     front: Mapping[str, Mapping[str, float]] = FRONT,
     *,
     failures: tuple[str, ...] = (),
+    dropped: tuple[int, ...] = (),
     baselines: Mapping[str, Mapping[str, float]] | None = None,
     settings: Mapping[str, Any] | None = None,
     **changes: Any,
@@ -44,6 +45,10 @@ def record(
     evaluations += [
         Evaluation(len(front) + i, f"f{i}", 2, (0.1,), {"width": 8}, None, cause) for i, cause in enumerate(failures)
     ]
+    evaluations += [
+        Evaluation(len(evaluations) + i, f"d{i}", 2, (0.1,), {"width": 8}, metrics(0.9, 0.9, 1e6, 0.9), None, rung=rung)
+        for i, rung in enumerate(dropped)
+    ]
     facts: dict[str, Any] = {
         "path": Path("runs/feed-0123456789ab"),
         "config": parse_config(settings or {}),
@@ -51,7 +56,7 @@ def record(
         "environment": {"python": "3.11", "versions": {"evorec": "0.1.0"}},
         "objectives": OBJECTIVES,
         "evaluations": tuple(evaluations),
-        "members": tuple(Member.of(one) for one in evaluations if one.metrics is not None),
+        "members": tuple(Member.of(one) for one in evaluations if one.metrics is not None and not one.dropped),
         "baselines": {"popularity": POPULARITY, "ease": EASE} if baselines is None else baselines,
         "hypervolume": (0.1, 0.2),
     }

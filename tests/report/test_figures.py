@@ -31,3 +31,10 @@ def test_figures_of_an_empty_or_single_front_can_be_drawn(n: int) -> None:
     few = record(dict(list(FRONT.items())[:n]), baselines={})
     for figure in (parallel_figure(few), scatter_figure(few), hypervolume_figure(few)):
         assert figure.layout.height
+
+
+def test_dropped_genomes_are_in_no_figure() -> None:
+    """Values of a rung beside values of a whole training would say nothing."""
+    with_dropped, without = record(dropped=(100, 100, 200)), record()
+    for draw in (scatter_figure, parallel_figure, hypervolume_figure):
+        assert draw(with_dropped) == draw(without)

@@ -63,3 +63,15 @@ def test_a_run_without_members_or_generations_has_a_page() -> None:
     text = page(record({}, failures=("no memory",), hypervolume=()))
     assert "the archive is empty" in text
     assert "<h2>The front</h2>" not in text
+
+
+def test_dropped_genomes_have_a_section_of_their_own() -> None:
+    text = page(record(dropped=(100, 100)))
+    assert "<h2>Dropped</h2>" in text
+    assert "2 dropped at step 100" in text
+    assert "dropped" not in page(record()).split("</script>", 1)[1]
+
+
+def test_the_budget_names_the_rungs() -> None:
+    text = page(record(settings={"training": {"steps": 300, "rungs": [100, 200]}}))
+    assert "300 steps of 1024 impressions; compared at step 100, 200, where a share of 0.5 goes on" in text

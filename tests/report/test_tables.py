@@ -3,6 +3,8 @@ from example_record import EASE, FRONT, POPULARITY, metrics, record
 
 from evorec.errors import ConfigError
 from evorec.report.tables import (
+    dropped_table,
+    dropped_text,
     failure_table,
     final_tables,
     front_table,
@@ -107,6 +109,18 @@ def test_failures_of_one_cause_are_counted_together() -> None:
         ("loss is nan at step #", (2, "f0")),
         ("no memory", (1, "f1")),
     ]
+
+
+def test_dropped_ones_are_counted_by_their_rung() -> None:
+    full = record(dropped=(200, 100, 100), failures=("no memory",))
+    assert [(row.name, row.values) for row in dropped_table(full).rows] == [("step 100", (2,)), ("step 200", (1,))]
+    assert dropped_text(full) == "2 dropped at step 100, 1 at step 200"
+    assert dropped_text(record()) == ""
+    assert len(failure_table(full).rows) == 1
+
+
+def test_dropped_ones_are_not_in_the_front() -> None:
+    assert front_table(record(dropped=(100,))) == front_table(record())
 
 
 def test_genes_of_inactive_members_are_missing() -> None:

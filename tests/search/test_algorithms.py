@@ -88,6 +88,39 @@ def test_any_number_of_objectives_is_taken(n_objectives):
     assert len(ask_tell.ask()) == CONFIG.population
 
 
+@pytest.mark.parametrize("n_objectives", [1, 2, 4])
+@pytest.mark.parametrize("n_told", [1, 2, 7])
+def test_a_part_of_every_generation_may_be_told(n_objectives, n_told):
+    space, told = Analytic().space, set()
+    ask_tell = AskTell(
+        nsga2(space, CONFIG, n_objectives=n_objectives, told=told), space, n_objectives=n_objectives, n_constraints=1
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        X = ask_tell.ask()
+        assert len(X) == CONFIG.population
+        told.update(space.key(x) for x in X)
+        which = np.zeros(len(X), dtype=bool)
+        which[rng.choice(len(X), n_told, replace=False)] = True
+        ask_tell.tell(rng.normal(size=(n_told, n_objectives)), np.zeros((n_told, 1)), told=which)
+    assert len(told) == 20 * CONFIG.population
+
+
+def test_values_reach_the_genomes_they_were_told_of():
+    """The population is small as long as little is told: its rows and values are exactly what was told."""
+    space = Analytic().space
+    ask_tell = algorithm(space, set())
+    X = ask_tell.ask()
+    which = np.arange(len(X)) % 3 == 1
+    F = np.column_stack([X[which].sum(axis=1), -X[which, 0]])
+    ask_tell.tell(F, np.zeros((len(F), 1)), told=which)
+    population = ask_tell._algorithm.pop
+    order = np.lexsort(population.get("X").T)
+    expected = np.lexsort(X[which].T)
+    np.testing.assert_array_equal(population.get("X")[order], X[which][expected])
+    np.testing.assert_array_equal(population.get("F")[order], F[expected])
+
+
 def test_search_imports_no_torch():
     code = "import sys, evorec.search.engine, evorec.search.pymoo_problem; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,10 +1,11 @@
 import pytest
 from analytic import Analytic
+from staged import STEPS, Staged
 
 from evorec.errors import Interrupted
 from evorec.problem import Outcome
 from evorec.search.evaluator import CAUSE_LENGTH, evaluate
-from evorec.search.executors import SerialExecutor, ThreadExecutor
+from evorec.search.executors import Executor, SerialExecutor, ThreadExecutor, WorkerDied
 
 SPEC = {"effort": 0.5, "rate": 0.01, "method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5)}
 
@@ -13,11 +14,11 @@ def specs(n, **changes):
     return [{**SPEC, "effort": i / 100, **changes} for i in range(n)]
 
 
-def outcomes(problem, asked, *, chunk=8, executor=None):
+def outcomes(problem, asked, *, chunk=8, executor=None, **facts):
     """Outcomes in the order of `asked`, each given exactly once."""
     pairs = [
         pair
-        for stack in evaluate(problem, asked, seed=0, executor=executor or SerialExecutor(), chunk=chunk)
+        for stack in evaluate(problem, asked, seed=0, executor=executor or SerialExecutor(), chunk=chunk, **facts)
         for pair in stack
     ]
     assert sorted(position for position, _ in pairs) == list(range(len(asked)))
@@ -38,6 +39,99 @@ def test_specs_of_one_shape_are_stacked_up_to_the_chunk_in_even_parts():
         ("net", 3),
         ("net", 3),
     ]
+
+
+class Several(Executor):
+    """One task after another, for as many workers as it says; a task with a spec that `kills` ends its worker."""
+
+    def __init__(self, workers=1, kills=lambda spec: False):
+        self.workers, self._kills = workers, kills
+        self.sizes = []
+
+    def run(self, tasks):
+        for index, task in enumerate(tasks):
+            stack = task.args[1]
+            self.sizes.append(len(stack))
+            yield index, WorkerDied("died of SIGKILL") if any(map(self._kills, stack)) else task()
+
+
+def sizes(problem, asked, *, chunk, workers=1):
+    executor = Several(workers)
+    outcomes(problem, asked, chunk=chunk, executor=executor)
+    return executor.sizes
+
+
+@pytest.mark.parametrize(
+    ("n", "chunk", "workers", "expected"),
+    [
+        (9, 8, 1, [5, 4]),
+        (9, 16, 1, [9]),
+        (9, 16, 2, [5, 4]),
+        (9, 4, 2, [3, 2, 2, 2]),  # three stacks would leave a worker idle in the second round
+        (3, 8, 4, [1, 1, 1]),
+    ],
+)
+def test_stacks_come_in_rounds_of_all_workers(n, chunk, workers, expected):
+    assert sizes(Analytic(), specs(n), chunk=chunk, workers=workers) == expected
+
+
+def test_the_largest_groups_are_cut_for_idle_workers():
+    asked = [*specs(2), *specs(9, method="net")]
+    assert sizes(Analytic(), asked, chunk=16, workers=4) == [2, 3, 3, 3]
+
+
+def test_shapes_are_mixed_in_the_order_of_their_keys(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "mixes_shapes", True)
+    monkeypatch.setattr(problem, "stack_key", lambda spec: (spec["method"], -spec["effort"]))
+    asked = [spec for pair in zip(specs(4), specs(4, method="net"), strict=True) for spec in pair]
+    found = outcomes(problem, asked, chunk=5)
+    assert [[(spec["method"], spec["effort"]) for spec in stack] for stack in problem.stacks] == [
+        [("net", 0.03), ("net", 0.02), ("net", 0.01), ("net", 0.0)],
+        [("tree", 0.03), ("tree", 0.02), ("tree", 0.01), ("tree", 0.0)],
+    ]
+    assert [outcome.metrics for outcome in found] == [outcome.metrics for outcome in outcomes(Analytic(), asked)]
+
+
+def test_mixed_shapes_share_a_stack_when_it_has_room(monkeypatch):
+    problem = Analytic()
+    monkeypatch.setattr(problem, "mixes_shapes", True)
+    assert sizes(problem, [*specs(3), *specs(4, method="net")], chunk=8) == [7]
+    assert sizes(problem, [], chunk=8) == []
+
+
+def test_a_stack_whose_worker_died_is_halved_until_the_guilty_spec_is_alone():
+    executor = Several(kills=lambda spec: spec["effort"] == 0.03)
+    found = outcomes(Analytic(), specs(8), executor=executor)
+    assert [outcome.failure for outcome in found] == [None] * 3 + ["died of SIGKILL"] + [None] * 4
+    assert executor.sizes == [8, 4, 4, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["raise", "memory"])
+def test_states_stay_with_their_specs_when_a_stack_is_halved(kind):
+    rungs, asked = (20, 40), specs(7)
+    there = outcomes(Staged(rungs), asked, rung=0)
+    assert {outcome.rung for outcome in there} == {20}
+    guilty = Staged(rungs, fault=lambda spec, steps: kind if spec["effort"] == 0.03 else None)
+    found = outcomes(guilty, asked, rung=1, states=[outcome.state for outcome in there])
+    whole = outcomes(Staged(rungs), asked, rung=1)
+    assert {call.first for call in guilty.calls} == {20}
+    assert [(outcome.failure is not None, outcome.rung) for outcome in found] == [(i == 3, 40) for i in range(7)]
+    assert [o.metrics for i, o in enumerate(found) if i != 3] == [o.metrics for i, o in enumerate(whole) if i != 3]
+
+
+def test_a_stack_in_which_one_has_no_state_starts_anew():
+    problem = Staged((20,))
+    states = [outcome.state for outcome in outcomes(problem, specs(3), rung=0)]
+    outcomes(problem, specs(3), states=[states[0], None, states[2]])
+    assert [(call.first, call.last) for call in problem.calls] == [(0, 20), (0, STEPS)]
+
+
+def test_an_outcome_of_another_rung_is_a_failure(monkeypatch):
+    problem = Staged((20, 40))
+    honest = problem.evaluate
+    monkeypatch.setattr(problem, "evaluate", lambda specs, *, seed, rung, states: honest(specs, seed=seed, rung=0))
+    assert outcomes(problem, specs(1), rung=1)[0].failure == "measured at step 20 instead of step 40"
 
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(2)])

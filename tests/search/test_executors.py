@@ -1,12 +1,31 @@
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
+from analytic import Analytic
 
+from evorec.config import ExecutionConfig
 from evorec.errors import ConfigError
-from evorec.search.executors import SerialExecutor, ThreadExecutor
+from evorec.search.evaluator import evaluate
+from evorec.search.executors import (
+    GrowingExecutor,
+    ProcessExecutor,
+    SerialExecutor,
+    ThreadExecutor,
+    WorkerDied,
+    executor_for,
+)
 
-EXECUTORS = [SerialExecutor(), ThreadExecutor(1), ThreadExecutor(3)]
+PROCESSES = ProcessExecutor(2)  # one for the whole file: its workers start once
+IN_PROCESS = [SerialExecutor(), ThreadExecutor(1), ThreadExecutor(3)]
+EXECUTORS = [*IN_PROCESS, PROCESSES]
 LONG_S = 5.0  # a deadlock, not a slow machine
 
 
@@ -28,9 +47,10 @@ def test_an_exception_of_a_task_is_raised(executor):
 
     with pytest.raises(ValueError, match="broken task"):
         list(executor.run([fail]))
+    assert list(executor.run([lambda: 1])) == [(0, 1)]  # and the executor goes on
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("executor", IN_PROCESS)
 def test_leaving_early_leaves_the_rest_undone(executor):
     started = []
 
@@ -61,6 +81,182 @@ def test_results_come_as_they_finish():
     assert next(results) == (0, True)
 
 
-def test_thread_executor_refuses_no_workers():
-    with pytest.raises(ConfigError, match="at least 1 worker, got 0"):
-        ThreadExecutor(0)
+@pytest.mark.parametrize("kind", [ThreadExecutor, ProcessExecutor, GrowingExecutor])
+def test_an_executor_refuses_no_workers(kind):
+    with pytest.raises(ConfigError, match=f"{kind.__name__} needs at least 1 worker, got 0"):
+        kind(0)
+
+
+def meet(folder, name, other):
+    """Returns once the other task has started too."""
+    (folder / name).touch()
+    end = time.monotonic() + LONG_S
+    while not (folder / other).exists():
+        assert time.monotonic() < end, f"{other} did not start beside {name}"
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def test_processes_run_at_the_same_time_and_serve_again(tmp_path):
+    first = {pid for _, pid in PROCESSES.run([partial(meet, tmp_path, "a", "b"), partial(meet, tmp_path, "b", "a")])}
+    again = {pid for _, pid in PROCESSES.run([os.getpid] * 8)}
+    assert len(first) == 2
+    assert os.getpid() not in first
+    assert again <= first
+
+
+def test_leaving_early_ends_running_processes(tmp_path):
+    def task(i):
+        (tmp_path / str(i)).touch()
+        time.sleep(0 if i == 0 else 60)
+
+    start = time.monotonic()
+    results = PROCESSES.run([partial(task, i) for i in range(30)])
+    assert next(results) == (0, None)
+    results.close()
+    assert time.monotonic() - start < LONG_S
+    assert len(list(tmp_path.iterdir())) < 5  # the first one, those after it, and no more
+
+
+def dies(i, how):
+    if i == 3:
+        os.kill(os.getpid(), how) if how else os._exit(7)
+    return i
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"),
+    [
+        (
+            signal.SIGKILL,
+            "its worker process died of SIGKILL, and again when it ran alone; the system does that when memory runs "
+            "out",
+        ),
+        (0, "its worker process died of exit code 7, and again when it ran alone"),
+    ],
+)
+def test_a_task_that_kills_its_worker_costs_no_other_task(how, cause):
+    results = dict(PROCESSES.run([partial(dies, i, how) for i in range(8)]))
+    assert results.pop(3) == WorkerDied(cause)
+    assert results == {i: i for i in range(8) if i != 3}
+
+
+def test_a_task_whose_worker_was_killed_once_is_done_alone(tmp_path):
+    def once(i):
+        if i == 1 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    assert sorted(PROCESSES.run([partial(once, i) for i in range(4)])) == [(i, i) for i in range(4)]
+    assert (tmp_path / "killed").exists()
+
+
+def test_a_worker_killed_while_it_waits_is_replaced():
+    list(PROCESSES.run([os.getpid] * 4))
+    [(_, pid)] = PROCESSES.run([os.getpid])
+    os.kill(pid, signal.SIGKILL)
+    assert [result for _, result in PROCESSES.run([lambda: "done"])] == ["done"]
+
+
+SPEC = {"effort": 0.5, "rate": 0.01, "method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5)}
+
+
+def test_a_spec_that_kills_its_worker_fails_alone():
+    def kills(spec):
+        if spec["effort"] == 0.03:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asked = [{**SPEC, "effort": i / 100} for i in range(8)]
+    stacks = evaluate(Analytic(fault=kills), asked, seed=0, executor=PROCESSES, chunk=4)
+    found = dict(pair for stack in stacks for pair in stack)
+    assert {i for i in found if found[i].failure} == {3}
+    assert found[3].failure.startswith("its worker process died of SIGKILL")
+    assert [found[i].metrics["quality"] for i in (0, 7)] == pytest.approx([0.0, 0.07], abs=1e-12)  # float64 rounding
+
+
+ORPHANS = """
+import os, sys, time
+from evorec.search.executors import ProcessExecutor
+
+def task():
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+list(ProcessExecutor(2).run([task, task]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(how):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        cwd=Path(__file__).parents[2],
+    )
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    os.killpg(parent.pid, how)  # as Ctrl-C of a terminal does
+    _, errors = parent.communicate(timeout=LONG_S)  # the workers hold these pipes too
+    assert parent.returncode == -how
+    assert errors.count("Traceback") == (how == signal.SIGINT)  # the parent's own
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            gone(worker)
+
+
+def gone(pid):
+    end = time.monotonic() + LONG_S
+    while time.monotonic() < end:
+        os.kill(pid, 0)
+        time.sleep(0.01)
+
+
+def test_growing_turns_to_processes_after_a_long_run():
+    with_threads = GrowingExecutor(2, long_run_s=LONG_S)
+    with_processes = GrowingExecutor(1, long_run_s=0.0)
+    for executor in (with_threads, with_processes):
+        assert [pid for _, pid in executor.run([os.getpid])] == [os.getpid()]
+    assert [pid for _, pid in with_threads.run([os.getpid])] == [os.getpid()]
+    assert [pid for _, pid in with_processes.run([os.getpid])] != [os.getpid()]
+
+
+def test_growing_keeps_threads_for_what_cannot_be_sent():
+    lock = threading.Lock()
+    executor = GrowingExecutor(2, long_run_s=0.0)
+    for _ in range(2):
+        assert list(executor.run([lambda: lock.locked()])) == [(0, False)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "picklable", "kind", "workers"),
+    [
+        ({}, "cuda", True, SerialExecutor, 1),
+        ({"workers": 1}, "cpu", True, SerialExecutor, 1),
+        ({"workers": 3}, "cpu", True, GrowingExecutor, 3),
+        ({"workers": 3, "executor": "serial"}, "cpu", True, SerialExecutor, 1),
+        ({"workers": 3, "executor": "threads"}, "cpu", True, ThreadExecutor, 3),
+        ({"workers": 3, "executor": "processes"}, "cpu", True, ProcessExecutor, 3),
+        ({"workers": 1, "executor": "processes"}, "cpu", True, ProcessExecutor, 1),
+        ({"workers": 3, "executor": "processes"}, "cpu", False, ThreadExecutor, 3),
+        ({"workers": 3}, "cpu", False, ThreadExecutor, 3),
+    ],
+)
+def test_the_configuration_names_the_executor(settings, device, picklable, kind, workers):
+    executor = executor_for(ExecutionConfig(**settings), device=device, picklable=picklable)
+    assert type(executor) is kind
+    assert executor.workers == workers
+
+
+def test_zero_workers_are_one_per_core():
+    assert executor_for(ExecutionConfig(executor="processes"), device="cpu").workers == len(os.sched_getaffinity(0))
+
+
+def test_a_large_result_comes_back_whole():
+    [(_, result)] = PROCESSES.run([lambda: {"a": np.arange(3_000_000), "b": np.arange(5.0), "c": np.empty((0, 2))}])
+    assert (result["a"] == np.arange(3_000_000)).all()
+    assert (result["b"] == np.arange(5.0)).all()
+    assert result["c"].shape == (0, 2)
+    result["a"][0] = 1  # an array of its own

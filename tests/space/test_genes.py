@@ -234,6 +234,22 @@ def test_categorical_names_its_options_when_it_refuses():
         Categorical("sharing", ("a", "a"), "a")
 
 
+def test_a_list_of_options_leaves_those_in_their_own_order():
+    gene = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
+    some = gene.with_override(("ple", "mmoe"))
+    assert (some.options, some.default) == (("mmoe", "ple"), "mmoe")
+    others = gene.with_override(("ple", "bottom"))
+    assert (others.options, others.default) == (("bottom", "ple"), "ple"), "the first listed where the default is not"
+    assert gene.with_override(("ple",)) == Fixed("sharing", "ple")
+
+
+@pytest.mark.parametrize("wrong", [(), ("ple", "ple"), ("ple", "none"), (1.0, 2.0)])
+def test_a_wrong_list_of_options_is_refused(wrong):
+    gene = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
+    with pytest.raises(ConfigError, match=r"sharing must be (given one or more different options|one) of"):
+        gene.with_override(wrong)
+
+
 @pytest.mark.parametrize("gene", [Categorical("c", ("a", "b"), "a"), Boolean("c", True), Simplex("c", ("a", "b"))])
 def test_a_gene_without_order_has_no_bounds_to_move(gene):
     with pytest.raises(ConfigError, match=r"c must be .*, got \{low = 0, high = 1\}"):

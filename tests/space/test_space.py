@@ -169,6 +169,23 @@ def test_overrides_fix_genes_and_move_bounds():
     assert TREE.gene("width").default == 32, "the original space is untouched"
 
 
+def test_a_gene_that_nothing_activates_any_more_is_left_out():
+    space = TREE.with_overrides({"sharing": ("bottom", "mmoe"), "gate_noise": True}, "test")
+    assert space.names == ("rate", "sharing", "experts", "width", "weights", "layers")
+    assert space.gene("sharing").options == ("bottom", "mmoe")
+    assert {info.name: info.condition for info in space.describe()}["experts"] == "sharing is mmoe"
+    fixed = TREE.with_overrides({"sharing": "ple"}, "test")
+    assert fixed.names == TREE.names
+    assert "experts" in fixed.decode(fixed.default())
+
+
+def test_the_spec_of_values_has_the_active_genes_alone():
+    values = {name: TREE.gene(name).default for name in TREE.names}
+    for sharing, gate_noise in (("bottom", True), ("mmoe", True), ("ple", False), ("ple", True)):
+        spec = TREE.spec_of({**values, "sharing": sharing, "gate_noise": gate_noise})
+        assert TREE.decode(TREE.encode(spec)) == spec
+
+
 def test_overrides_list_every_mistake_with_its_source():
     with pytest.raises(ConfigError) as caught:
         TREE.with_overrides({"widht": 32, "sharing": "plee", "rate": -1.0}, "nightly.toml")

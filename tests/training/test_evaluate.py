@@ -7,13 +7,14 @@ import pytest
 import torch
 from plain_model import PlainModel
 from sklearn.metrics import log_loss, roc_auc_score
-from tiny import EVALUATION, dataset, device_data, plan_of, spec, trained
+from tiny import EVALUATION, SEED, dataset, device_data, plan_of, random_specs, spec, trained
 
 from evorec.config import EvaluationConfig
 from evorec.data.encode import Csr
 from evorec.errors import DataError, TrainingError
+from evorec.models.population import fresh_population
 from evorec.training import evaluate
-from evorec.training.evaluate import check_measurable, measure, member_lists, ranking_users, task_logits
+from evorec.training.evaluate import check_measurable, measure, member_lists, ranking_users, task_logits, unique_rows
 
 FLOAT64 = 1e-10  # three layers of float64
 ROUNDING = 1e-12
@@ -117,9 +118,10 @@ def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(
     expected = measure(population, data, on_device, EVALUATION, users)
     broken = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
     if how == "table":
-        broken.table[:, 1] = float("nan")
+        broken.tables[0][:, broken.columns[1][0]] = float("nan")
     else:
-        broken.dense["head.bias"][-1] = float("inf")
+        block, place = broken.place_of(1)
+        block.trained["head.bias"][(place + 1) * data.n_tasks - 1] = float("inf")
     found = measure(broken, data, on_device, EVALUATION, users)
     assert found[0].metrics == expected[0].metrics
     assert isinstance(found[1], TrainingError)
@@ -129,7 +131,8 @@ def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(
 def test_wild_but_finite_logits_are_measured_without_a_warning(world):
     data, on_device, _, users = world
     wild = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
-    wild.dense["head.weight"] *= 1e5
+    for block in wild.blocks:
+        block.trained["head.weight"].mul_(1e5)
     metrics = measure(wild, data, on_device, EVALUATION, users)[0].metrics
     assert all(np.isfinite(value) for value in metrics.values())
 
@@ -194,3 +197,26 @@ def test_measuring_leaves_the_model_as_it_is(world):
     measure(population, data, on_device, EVALUATION, users)
     for name, array in population.member_arrays(0).items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_what_is_measured_does_not_depend_on_the_company():
+    data = dataset()
+    on_device, users = device_data(data), ranking_users(data, EVALUATION, seed=0, at_most=None)
+    specs = random_specs(np.random.default_rng(5), 9, embedding_dim=[4, 8], width=[8, 16])
+
+    def measured(chosen):
+        stack = fresh_population(chosen, on_device.shape, seed=SEED, device=torch.device("cpu"), dtype=torch.float32)
+        return [found.metrics for found in measure(stack, data, on_device, EVALUATION, users)]
+
+    together = measured(specs)
+    assert together == measured(specs[::-1])[::-1]
+    assert together == [measured([one])[0] for one in specs]
+
+
+def test_different_rows_are_found_column_by_column():
+    rng = np.random.default_rng(0)
+    for columns in (0, 1, 2, 5):
+        array = rng.integers(3, 9, (200, columns))
+        rows, place = unique_rows(array)
+        np.testing.assert_array_equal(rows, np.unique(array, axis=0))
+        np.testing.assert_array_equal(rows[place], array)

@@ -1,16 +1,20 @@
 """A member of a stack against a plain model trained by itself, and members in different company against each other."""
 
 from dataclasses import replace
+from functools import cache
 from threading import Thread
 
 import numpy as np
 import pytest
 import torch
-from plain_model import PlainModel, plain_train
+from plain_model import PlainModel
+from plain_training import plain_train
+from sklearn.metrics import roc_auc_score
 from tiny import (
     BASE_LOGITS,
     EVALUATION,
     SEED,
+    UNIFORM,
     dataset,
     device_data,
     plan_of,
@@ -21,57 +25,180 @@ from tiny import (
 )
 
 from evorec.models.population import fresh_population
+from evorec.models.spec import BALANCINGS, MECHANISMS, NEGATIVE_SOURCES, OPTIMIZERS, RETRIEVAL_LOSSES
 from evorec.training import trainer
-from evorec.training.evaluate import measure, ranking_users
+from evorec.training.evaluate import measure, ranking_users, task_logits
 
-FLOAT64 = 1e-10  # 200 steps of float64 training, whose rounding errors grow to some 1e-13
+FLOAT64 = 1e-10  # 200 steps of float64 training, whose rounding errors grow to some 1e-12
 ONE_STEP_FLOAT32 = 1e-5  # Adam turns a gradient near its epsilon into a step of the size of the learning rate
+METRIC_FLOAT32 = 2e-3  # a pair of held-out rows or of items changes places where float32 rounds differently
+LAYERS, STEPS, BATCH, POSITIVES = 3, 200, 12, 7
+
+MEMBERS = [
+    spec(mechanism="single_task", dropout=0.3, task_weights=(0.5, 2.0, 0.5)),
+    spec(mechanism="single_task", embedding_dim=2, optimizer="adafactor", balancing="pcgrad", negatives=3),
+    spec(sharing_depth=1, history_weight=0.0, learning_rate=1e-2, embedding_decay=5.0, balancing="uncertainty"),
+    spec(sharing_depth=3, embedding_dim=8, width=8, balancing="pcgrad", dense_decay=8.0, negative_source="uniform"),
+    spec(sharing_depth=2, dropout=0.15, optimizer="adafactor", learning_rate=1e-2, retrieval_loss="bpr"),
+    spec(sharing_depth=0, task_embeddings=True, balancing="gradnorm", retrieval_loss="gbce", negatives=4),
+    spec(sharing_depth=0, balancing="nash", temperature=0.7, embedding_learning_rate=1e-3),
+    spec(mechanism="esmm", sharing_depth=1, balancing="pcgrad", dropout=0.1),
+    spec(mechanism="esmm", sharing_depth=0, task_embeddings=True, balancing="dwa", optimizer="adafactor"),
+    spec(mechanism="aitm", sharing_depth=1, balancing="gradnorm", retrieval_loss="bpr", negative_source="uniform"),
+    spec(mechanism="aitm", sharing_depth=3, balancing="random", dropout=0.2, calibrator_weight=2.0),
+    spec(mechanism="aitm", sharing_depth=0, task_embeddings=True, balancing="pcgrad", optimizer="adafactor"),
+    spec(mechanism="cross_stitch", sharing_depth=2, balancing="fixed", optimizer="adafactor", dropout=0.25),
+    spec(mechanism="cross_stitch", sharing_depth=1, task_embeddings=True, balancing="nash", width=8),
+    spec(mechanism="mmoe", sharing_depth=1, balancing="dwa", retrieval_loss="gbce", dropout=0.4),
+    spec(mechanism="mmoe", sharing_depth=3, task_embeddings=True, balancing="nash", optimizer="adafactor"),
+    spec(mechanism="cgc", sharing_depth=2, balancing="gradnorm", optimizer="adafactor", embedding_decay=1.0),
+    spec(mechanism="cgc", sharing_depth=1, task_embeddings=True, balancing="uncertainty", negatives=2),
+    spec(mechanism="ple", sharing_depth=2, balancing="pcgrad", embedding_dim=8, dropout=0.1),
+    spec(mechanism="ple", sharing_depth=3, task_embeddings=True, balancing="random", optimizer="adafactor"),
+    spec(mechanism="stem", sharing_depth=1, balancing="gradnorm", retrieval_loss="gbce", negative_source="uniform"),
+    spec(mechanism="stem", sharing_depth=2, balancing="fixed", dropout=0.3, gbce_calibration=0.2),
+]
+
+
+def name_of(one):
+    tables = " own tables" if one.task_embeddings else ""
+    return f"{one.mechanism}{one.sharing_depth}{tables} {one.balancing} {one.optimizer} {one.retrieval_loss}"
+
+
+def test_the_compared_members_have_every_mechanism_balancing_optimiser_and_loss():
+    wanted = {
+        "mechanism": MECHANISMS,
+        "balancing": BALANCINGS,
+        "optimizer": OPTIMIZERS,
+        "retrieval_loss": RETRIEVAL_LOSSES,
+        "negative_source": NEGATIVE_SOURCES,
+    }
+    for setting, values in wanted.items():
+        assert {getattr(one, setting) for one in MEMBERS} == set(values)
 
 
 def start(one, data, on_device):
-    """The member's initial parameters, as the trainer sets them."""
-    population = fresh_population(
-        [one, one], on_device.shape, seed=SEED, device=on_device.device, dtype=on_device.dtype
-    )
-    population.dense["head.bias"] += torch.tensor(BASE_LOGITS, dtype=on_device.dtype)
-    return PlainModel(one, data, on_device.shape.n_layers).load(population.member_arrays(0))
+    """The member as the trainer starts it."""
+    plan = plan_of(data, on_device, steps=1)
+    arrays = trained([one], plan, on_device, last=0).checkpoints[0]
+    prefix = "parameter/"
+    own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    return PlainModel(one, data, on_device.shape.n_layers).to(on_device.dtype).load(own)
 
 
-def test_each_member_of_a_mixed_stack_equals_a_plain_model_trained_alone():
+def trained_alone(one, data, on_device, steps, batch=BATCH, positives=POSITIVES):
+    plain = start(one, data, on_device)
+    return plain_train(plain, steps=steps, batch=batch, positives=positives, uniform=UNIFORM, seed=SEED)
+
+
+def assert_equal(plain, arrays, tolerance=FLOAT64):
+    for number, (parameter, array) in enumerate(plain.pairs(arrays)):
+        found = parameter.detach().numpy()
+        np.testing.assert_allclose(array, found, rtol=0, atol=tolerance, err_msg=f"parameter {number}")
+
+
+@cache
+def mixed():
+    """All members in one call, and the data that they were trained on."""
     data = with_missing_labels(dataset())
-    on_device = device_data(data, layers=2, dtype=torch.float64)
-    plan = plan_of(data, on_device, steps=200, batch=12, positives=7)
-    specs = [
-        spec(sharing_depth=0, dropout=0.3, task_weights=(0.5, 2.0, 0.5)),
-        spec(sharing_depth=1, history_weight=0.0, learning_rate=1e-2, embedding_decay=5.0),
-        spec(sharing_depth=2, dropout=0.15, embedding_learning_rate=1e-3, dense_decay=8.0, temperature=0.7),
-    ]
-    stack = trained(specs, plan, on_device)
-    assert stack.diverged == (None, None, None)
-    for member, one in enumerate(specs):
-        plain = plain_train(start(one, data, on_device), steps=200, batch=12, positives=7, seed=SEED)
-        for parameter, array in plain.pairs(stack.population.member_arrays(member)):
-            np.testing.assert_allclose(parameter.detach().numpy(), array, rtol=0, atol=FLOAT64)
+    on_device = device_data(data, layers=LAYERS, dtype=torch.float64)
+    plan = plan_of(data, on_device, steps=STEPS, batch=BATCH, positives=POSITIVES)
+    return data, on_device, trained(MEMBERS, plan, on_device)
 
 
-@pytest.mark.parametrize("options", [{"content": False}, {"statistics": ()}, {"context": False}], ids=str)
-def test_data_without_content_statistics_or_context_train_the_same_plain_model(options):
+@pytest.mark.parametrize("member", range(len(MEMBERS)), ids=lambda member: name_of(MEMBERS[member]))
+def test_a_member_of_a_mixed_population_equals_a_plain_model_trained_alone(member):
+    data, on_device, population = mixed()
+    assert population.diverged[member] is None
+    plain = trained_alone(MEMBERS[member], data, on_device, STEPS)
+    assert_equal(plain, population.population.member_arrays(member))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"content": False}, {"statistics": ()}, {"context": False}, {"parents": (2, -1, 1)}, {"parents": (-1, 0, 0)}],
+    ids=str,
+)
+def test_other_inputs_and_funnels_train_the_same_plain_models(options):
     data = dataset(**options)
     on_device = device_data(data, layers=1, dtype=torch.float64)
-    plan = plan_of(data, on_device, steps=5, batch=12, positives=7)
+    plan = plan_of(data, on_device, steps=5, batch=BATCH, positives=POSITIVES)
     specs = [spec(sharing_depth=depth, dropout=0.2) for depth in (0, 1)]
-    stack = trained(specs, plan, on_device)
+    specs += [spec(mechanism=name) for name in ("single_task", "esmm", "aitm", "ple", "stem")]
+    found = trained(specs, plan, on_device).population
     for member, one in enumerate(specs):
-        plain = plain_train(start(one, data, on_device), steps=5, batch=12, positives=7, seed=SEED)
-        for parameter, array in plain.pairs(stack.population.member_arrays(member)):
-            np.testing.assert_allclose(parameter.detach().numpy(), array, rtol=0, atol=FLOAT64)
+        assert_equal(trained_alone(one, data, on_device, 5), found.member_arrays(member))
 
 
-def results(specs, plan, data, on_device, users):
+@pytest.mark.parametrize("balancing", BALANCINGS)
+def test_batches_without_a_label_of_a_task_leave_every_parameter_finite(balancing):
+    data = with_missing_labels(dataset(), share=0.97)
+    on_device = device_data(data)
+    plan = plan_of(data, on_device, steps=25, batch=8)
+    assert any(not bool(plan.step(i).has_label.all()) for i in range(len(plan)))
+    specs = [spec(mechanism=name, balancing=balancing) for name in ("shared_bottom", "ple", "single_task")]
+    found = trained(specs, plan, on_device)
+    assert found.diverged == (None,) * len(specs)
+    for member in range(len(specs)):
+        assert all(np.isfinite(array).all() for array in found.population.member_arrays(member).values())
+
+
+def plain_recall(plain, data, users, k):
+    """Mean recall of the k best items by cosine and popularity, user by user."""
+    part, one = data.train, plain.spec
+    positives = part.target > 0
+    age_days = (part.time.max() - part.time[positives]) / 86_400
+    popularity = np.bincount(part.items[positives], 0.5 ** (age_days / one.popularity_half_life), data.n_items)
+    prior = one.popularity_weight * np.log(one.popularity_smoothing + popularity)
+    lists = [rows[rows > 0] for rows in data.history_rows[users]]
+    with torch.no_grad():
+        scores = plain.retrieval(plain.users(users), plain.histories(lists), plain.items(np.arange(data.n_items)))
+    out = []
+    for user, score in zip(users, scores.numpy() + prior, strict=True):
+        score[data.seen.row(user)] = -np.inf
+        wanted = set(data.relevant.row(user).tolist())
+        out.append(len(wanted & set(np.argsort(-score, kind="stable")[:k].tolist())) / len(wanted))
+    return np.mean(out)
+
+
+FLOAT32_MEMBERS = [
+    spec(mechanism="mmoe", rank_blend=0.0, balancing="uncertainty", dropout=0.2),
+    spec(mechanism="shared_bottom", rank_blend=0.0, balancing="nash", optimizer="adafactor"),
+    spec(mechanism="single_task", rank_blend=0.0, retrieval_loss="gbce", negative_source="uniform"),
+    spec(mechanism="aitm", rank_blend=0.0, balancing="dwa", retrieval_loss="bpr"),
+]
+
+
+@cache
+def mixed_float32():
+    data = dataset()
+    on_device = device_data(data)
+    plan = plan_of(data, on_device, steps=60, batch=64, positives=32)
+    return data, on_device, trained(FLOAT32_MEMBERS, plan, on_device).population
+
+
+@pytest.mark.parametrize("member", range(len(FLOAT32_MEMBERS)), ids=lambda member: name_of(FLOAT32_MEMBERS[member]))
+def test_auc_and_recall_in_float32_are_those_of_a_plain_model_in_float32(member):
+    data, on_device, population = mixed_float32()
+    users = ranking_users(data, EVALUATION, seed=0, at_most=None)
+    found = measure(population, data, on_device, EVALUATION, users)[member].metrics
+    plain = trained_alone(FLOAT32_MEMBERS[member], data, on_device, 60, 64, 32)
+    part = data.held_out
+    with torch.no_grad():
+        vectors = plain.users(part.users), plain.items(part.items), plain.contexts(part.context)
+        logits = plain.logits(*vectors, part.statistics).numpy()
+    for task, name in enumerate(data.tasks):
+        expected = roc_auc_score(part.labels[:, task], logits[:, task])
+        assert found[f"auc/{name}"] == pytest.approx(expected, abs=METRIC_FLOAT32)
+    recall = plain_recall(plain, data, users.ids, EVALUATION.k)
+    assert found[f"recall@{EVALUATION.k}"] == pytest.approx(recall, abs=METRIC_FLOAT32)
+
+
+def results(specs, plan, data, on_device, users, **options):
     """Parameters and metrics of each member."""
-    stack = trained(specs, plan, on_device)
-    measured = measure(stack.population, data, on_device, EVALUATION, users)
-    return [(stack.population.member_arrays(i), measured[i].metrics) for i in range(len(specs))]
+    population = trained(specs, plan, on_device, **options).population
+    measured = measure(population, data, on_device, EVALUATION, users)
+    return [(population.member_arrays(i), measured[i].metrics) for i in range(len(specs))]
 
 
 def assert_bitwise_equal(found, expected):
@@ -82,21 +209,41 @@ def assert_bitwise_equal(found, expected):
     assert metrics == expected[1]
 
 
-COMPANIES = [(3,), (1, 0), (2, 5, 6), (6, 5, 4, 3, 2, 1, 0), (3, 1, 4, 0), (4, 2, 0, 6, 1)]
+COMPANIES = [(3,), (1, 0), (2, 5, 6), (6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7), (3, 1, 4, 0, 8, 7), (10,), (9, 11, 2)]
 
 
 @pytest.mark.parametrize("dropout", [True, False], ids=["dropout", "no dropout"])
 @pytest.mark.parametrize("content", [True, False], ids=["content", "no content"])
 @pytest.mark.parametrize(
-    ("embedding_dim", "width", "layers"), [(4, 16, 3), (8, 64, 1), (16, 32, 2), (32, 16, 2), (32, 64, 1)]
+    ("embedding_dim", "width", "layers"), [(4, 16, 3), ((4, 8), (16, 32), 2), ((2, 4, 8, 16, 32), (8, 16, 32, 64), 1)]
 )
 def test_a_member_is_bitwise_the_same_alone_permuted_and_in_any_company(embedding_dim, width, layers, content, dropout):
     data = dataset(content=content)
     on_device = device_data(data, layers=layers)
-    plan = plan_of(data, on_device, steps=6)
+    plan = plan_of(data, on_device, steps=3)
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
-    rng = np.random.default_rng([embedding_dim, width, layers])
-    specs = random_specs(rng, 7, embedding_dim=embedding_dim, width=width, layers=layers, dropout=dropout)
+    rng = np.random.default_rng([layers, content, dropout])
+    specs = random_specs(rng, 12, embedding_dim=embedding_dim, width=width, layers=layers, dropout=dropout)
+    together = results(specs, plan, data, on_device, users)
+    for company in COMPANIES:
+        found = results([specs[i] for i in company], plan, data, on_device, users)
+        for one, member in zip(found, company, strict=True):
+            assert_bitwise_equal(one, together[member])
+
+
+@pytest.mark.parametrize(
+    ("family", "balancings"), [(("single_task", "shared_bottom", "esmm"), ("fixed", "dwa")), (("aitm",), ("nash",))]
+)
+def test_a_member_is_bitwise_the_same_in_any_company_of_its_own_block(family, balancings):
+    data = with_missing_labels(dataset())
+    on_device = device_data(data, layers=2)
+    plan = plan_of(data, on_device, steps=4)
+    users = ranking_users(data, EVALUATION, seed=0, at_most=None)
+    rng = np.random.default_rng(7)
+    specs = [
+        replace(one, balancing=str(rng.choice(balancings)), task_embeddings=one.mechanism == "single_task")
+        for one in random_specs(rng, 12, mechanisms=family)
+    ]
     together = results(specs, plan, data, on_device, users)
     for company in COMPANIES:
         found = results([specs[i] for i in company], plan, data, on_device, users)
@@ -110,12 +257,58 @@ def test_a_member_is_bitwise_the_same_in_any_company_for_any_batch_size(batch, p
     on_device = device_data(data)
     plan = plan_of(data, on_device, steps=3, batch=batch, positives=positives)
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
-    specs = random_specs(np.random.default_rng(batch), 5)
+    specs = random_specs(np.random.default_rng(batch), 6, embedding_dim=(4, 8), width=(8, 16))
     together = results(specs, plan, data, on_device, users)
-    for company in [(0,), (4, 2), (1, 3, 0)]:
+    for company in [(0,), (4, 2), (1, 3, 0), (5,)]:
         found = results([specs[i] for i in company], plan, data, on_device, users)
         for one, member in zip(found, company, strict=True):
             assert_bitwise_equal(one, together[member])
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 100])
+def test_members_are_bitwise_the_same_in_blocks_of_any_size(block_size):
+    data = dataset()
+    on_device = device_data(data)
+    plan = plan_of(data, on_device, steps=4)
+    users = ranking_users(data, EVALUATION, seed=0, at_most=None)
+    rng = np.random.default_rng(1)
+    specs = [replace(one, balancing="random") for one in random_specs(rng, 5, mechanisms=["shared_bottom"])]
+    specs += [spec(mechanism="ple", balancing="nash", dropout=rate) for rate in (0.0, 0.1, 0.2)]
+    expected = results(specs, plan, data, on_device, users)
+    for one, other in zip(results(specs, plan, data, on_device, users, block_size=block_size), expected, strict=True):
+        assert_bitwise_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_members_that_train_on_after_others_were_dropped_equal_an_unbroken_training(dtype):
+    data = with_missing_labels(dataset())
+    on_device = device_data(data, layers=2, dtype=dtype)
+    plan = plan_of(data, on_device, steps=45, batch=BATCH, positives=POSITIVES)
+    users = ranking_users(data, EVALUATION, seed=0, at_most=None)
+    rng = np.random.default_rng(4)
+    named = [spec(mechanism=name, balancing=balancing) for name, balancing in zip(MECHANISMS, BALANCINGS, strict=False)]
+    specs = [*named, *random_specs(rng, 6, embedding_dim=(4, 8), width=(8, 16))]
+    expected = results(specs, plan, data, on_device, users)
+    members, checkpoints = list(range(len(specs))), None
+    for last, kept in ((17, (12, 3, 0, 5, 8, 1, 6)), (31, (5, 2, 0, 6)), (45, None)):
+        found = trained([specs[i] for i in members], plan, on_device, checkpoints=checkpoints, last=last)
+        if kept is not None:
+            checkpoints, members = [found.checkpoints[i] for i in kept], [members[i] for i in kept]
+    assert found.checkpoints == ()
+    measured = measure(found.population, data, on_device, EVALUATION, users)
+    for place, member in enumerate(members):
+        assert_bitwise_equal((found.population.member_arrays(place), measured[place].metrics), expected[member])
+
+
+def test_a_training_that_stops_at_a_rung_is_that_of_a_shorter_plan():
+    data = dataset()
+    on_device = device_data(data)
+    specs = random_specs(np.random.default_rng(2), 4)
+    stopped = trained(specs, plan_of(data, on_device, steps=9), on_device, last=5).population
+    short = trained(specs, plan_of(data, on_device, steps=5), on_device).population
+    for member in range(len(specs)):
+        for name, array in short.member_arrays(member).items():
+            np.testing.assert_array_equal(stopped.member_arrays(member)[name], array, err_msg=name)
 
 
 def test_a_member_without_dropout_does_not_notice_a_neighbour_with_dropout():
@@ -175,7 +368,9 @@ def test_a_not_finite_number_is_found_at_the_step_where_it_appears(monkeypatch):
 
     def poisoned(*args, **kwargs):
         population = fresh_population(*args, **kwargs)
-        population.dense["head.weight"][-1, 0, 0] = float("inf")  # the last slot, of the last member
+        arrays = population.member_arrays(1)
+        arrays["head.weight"][-1, 0, 0] = float("inf")
+        population.load(1, arrays)
         return population
 
     clean = trained([spec(), spec(sharing_depth=2)], plan, on_device).population.member_arrays(0)
@@ -186,27 +381,34 @@ def test_a_not_finite_number_is_found_at_the_step_where_it_appears(monkeypatch):
         np.testing.assert_array_equal(array, clean[name], err_msg=name)
 
 
-def test_the_heads_start_at_the_log_odds_of_the_tasks():
-    data = dataset()
-    on_device = device_data(data)
-    plan = plan_of(data, on_device, steps=1)
-    still = spec(learning_rate=0.0, embedding_learning_rate=0.0)
-    for bias in trained([still], plan, on_device).population.member_arrays(0)["head.bias"]:
-        assert bias[0].tolist() == list(BASE_LOGITS)
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_an_untrained_ranker_predicts_about_the_rates_of_the_tasks(mechanism):
+    data = dataset(parents=(-1, 0, 0))
+    on_device = device_data(data, dtype=torch.float64)
+    still = spec(mechanism=mechanism, learning_rate=0.0, embedding_learning_rate=0.0)
+    population = trained([still], plan_of(data, on_device, steps=1), on_device).population
+    population.load(0, {**population.member_arrays(0), "head.weight": 0 * population.member_arrays(0)["head.weight"]})
+    logits = task_logits(population, on_device, data.held_out)
+    np.testing.assert_allclose(
+        logits[0], np.broadcast_to(np.array(BASE_LOGITS)[:, None], logits[0].shape), atol=FLOAT64
+    )
 
 
-def test_a_member_of_rate_zero_keeps_its_initial_parameters_but_for_rows_that_no_batch_read():
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_member_of_rate_zero_keeps_its_initial_parameters_but_for_rows_that_no_batch_read(optimizer):
     data = dataset()
     on_device = device_data(data)
     plan = plan_of(data, on_device)
-    still = spec(learning_rate=0.0, embedding_learning_rate=0.0)
+    still = spec(mechanism="cgc", task_embeddings=True, optimizer=optimizer, learning_rate=0.0,
+                 embedding_learning_rate=0.0)  # fmt: skip
     stack = trained([spec(), still], plan, on_device).population
     plain = start(still, data, on_device)
     read = torch.cat([plan.step(i).rows for i in range(len(plan))]).unique()
-    expected = torch.zeros_like(plain.table.weight)
-    expected[read] = plain.table.weight.detach()[read]
-    plain.table.weight.data = expected
     assert len(read) < data.n_rows
+    for table in plain.tables():
+        expected = torch.zeros_like(table.weight)
+        expected[read] = table.weight.detach()[read]
+        table.weight.data = expected
     for parameter, array in plain.pairs(stack.member_arrays(1)):
         np.testing.assert_array_equal(parameter.detach().numpy(), array)
 
@@ -215,7 +417,6 @@ def test_float32_follows_the_plain_model_for_a_step():
     data = dataset()
     on_device = device_data(data)
     plan = plan_of(data, on_device, steps=1)
-    one = replace(spec(), dropout=0.2)
-    plain = plain_train(start(one, data, on_device), steps=1, batch=37, positives=29, seed=SEED)
-    for parameter, array in plain.pairs(trained([one], plan, on_device).population.member_arrays(0)):
-        np.testing.assert_allclose(parameter.detach().numpy(), array, rtol=0, atol=ONE_STEP_FLOAT32)
+    one = spec(dropout=0.2)
+    plain = trained_alone(one, data, device_data(data, dtype=torch.float64), 1, batch=37, positives=29)
+    assert_equal(plain, trained([one], plan, on_device).population.member_arrays(0), ONE_STEP_FLOAT32)

@@ -1,5 +1,6 @@
 """Counted cost against PyTorch's own FLOP counter on the plain model, and against counts by hand."""
 
+import itertools
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,52 +8,70 @@ import numpy as np
 import pytest
 import torch
 from plain_model import PlainModel
-from tiny import dataset, device_data, spec
+from tiny import EXPERTS, dataset, device_data, of_mechanism, spec
 from torch.utils.flop_counter import FlopCounterMode
 
-from evorec.models.population import InputShape
-from evorec.training.cost import CatalogueWork, StepWork, member_cost
+from evorec.errors import ConfigError
+from evorec.models.inputs import InputShape
+from evorec.models.sharing import MECHANISMS
+from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS, ModelSpec, default_space
+from evorec.space.genes import Real, Simplex
+from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, mean_work, member_cost
 
-ADAM_FLOPS = 12
-STEP = StepWork(batch=32, positives=8, rows=50.0, history_rows=20.0, bag_entries=90.0, history_entries=30.0, items=25.0)
+ADAM_FLOPS, ADAFACTOR_FLOPS = 12, 13
+STEP = StepWork(
+    batch=32, positives=8, rows=50.0, history_rows=20.0, bag_entries=90.0, history_entries=30.0, items=25.0,
+    uniform=8, uniform_rows=6.0, uniform_entries=20.0, uniform_items=7.0,
+)  # fmt: skip
 CATALOGUE = CatalogueWork(n_items=40, user_fields=3, history_rows=40, history_length=10, candidates=15)
-SHAPE = InputShape(n_rows=200, n_content=6, n_dense=5, n_tasks=3, n_layers=3)
+SHAPE = InputShape(n_rows=200, n_content=6, n_dense=5, n_tasks=3, n_layers=3, n_items=40, parents=(-1, 0, -1))
+BAGS, CONTENT = 90 * 4, 25 * 6 * 4
+"""Products of a step of dimension 4 that sum embeddings and project content, for one embedding table."""
+
+every_mechanism = pytest.mark.parametrize("mechanism", MECHANISMS)
 
 
 def cost(one, shape=SHAPE, step=STEP, catalogue=CATALOGUE, steps=10):
     return member_cost(one, shape, step, catalogue, steps=steps, bytes_per_parameter=4)
 
 
+def flops(one, **settings):
+    """Training FLOPs of one step."""
+    return cost(one, steps=1, **settings)["training_flops"]
+
+
+@pytest.mark.parametrize("mechanism", ["shared_bottom", "single_task", "esmm"])
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_products_of_a_step_are_those_that_torch_counts(depth):
+def test_products_of_a_step_are_those_that_torch_counts(mechanism, depth):
     data = dataset(content=False)
     shape = device_data(data, layers=2).shape
-    one = spec(sharing_depth=depth, embedding_dim=8, width=32, history_weight=0.0)
+    own = of_mechanism(mechanism)
+    one = spec(**{"sharing_depth": depth, **own}, embedding_dim=8, width=32, history_weight=0.0)
     plain = PlainModel(one, data, 2)
-    batch, positives = 32, 8
+    batch, positives, columns = 32, 8, 8 * len(plain.tables())
     rng = np.random.default_rng(0)
     users, items, contexts, asking, asked = (
-        torch.tensor(rng.normal(size=(n, 8)), requires_grad=True) for n in (batch, batch, batch, positives, positives)
+        torch.tensor(rng.normal(size=(n, columns)), requires_grad=True) for n in (batch, batch, batch, positives, 8)
     )
     with FlopCounterMode(display=False) as counter:
         logits = plain.logits(users, items, contexts, np.zeros((batch, shape.n_dense)))
         scores = plain.retrieval(asking, torch.zeros_like(asking), asked)
         (logits.sum() + scores.sum()).backward()
     work = StepWork(batch, positives, rows=0, history_rows=0, bag_entries=0, history_entries=0, items=0)
-    dense = sum(p.numel() for name, p in plain.named_parameters() if name != "table.weight")
-    found = cost(one, shape, work, steps=7)
-    assert found["training_flops"] == 7 * (counter.get_total_flops() + ADAM_FLOPS * dense)
+    dense = sum(p.numel() for name, p in plain.named_parameters() if "table" not in name)
+    assert cost(one, shape, work, steps=7)["training_flops"] == 7 * (counter.get_total_flops() + ADAM_FLOPS * dense)
 
 
+@every_mechanism
 @pytest.mark.parametrize("content", [True, False])
-@pytest.mark.parametrize("depth", [0, 1, 2])
-def test_parameters_are_those_of_the_plain_model(depth, content):
+def test_parameters_are_those_of_the_plain_model(mechanism, content):
     data = dataset(content=content)
     shape = device_data(data, layers=2).shape
-    one = spec(sharing_depth=depth, width=32)
+    one = spec(mechanism=mechanism, width=32)
     plain = PlainModel(one, data, 2)
-    found = cost(one, shape)
-    assert found["parameters"] == sum(p.numel() for p in plain.parameters())
+    found = cost(one, shape, catalogue=replace(CATALOGUE, history_rows=data.n_items))
+    unused = data.n_items * one.embedding_dim * len(plain.task_tables)  # task tables have no use for histories
+    assert found["parameters"] == sum(p.numel() for p in plain.parameters()) - unused
     assert found["model_bytes"] == 4 * found["parameters"]
     without = cost(replace(one, history_weight=0.0), shape, catalogue=replace(CATALOGUE, history_rows=data.n_items))
     assert found["parameters"] - without["parameters"] == data.n_items * one.embedding_dim
@@ -61,11 +80,52 @@ def test_parameters_are_those_of_the_plain_model(depth, content):
 def test_training_worked_by_hand():
     one = spec(sharing_depth=3, embedding_dim=4, width=16)
     # ranker: 21 * 16 + 16 * 16 + 16 * 16 + 16 * 3 = 896 products a row; weights and biases 896 + 48 + 3 = 947
-    forward = 32 * 896 + 8 * 8 * 4 + (90 + 30) * 4 + 25 * 6 * 4
+    forward = 32 * 896 + 8 * 8 * 4 + BAGS + 30 * 4 + CONTENT
     updates = 947 + 6 * 4 + (50 + 20) * 4
     assert cost(one)["training_flops"] == 10 * (6 * forward + 12 * updates)
     without = replace(one, history_weight=0.0)
     assert cost(one)["training_flops"] - cost(without)["training_flops"] == 10 * (6 * 30 * 4 + 12 * 20 * 4)
+
+
+TOWERS_ABOVE_ONE_LAYER = 2 * 3 * 16 * 16 + 3 * 16
+"""Two levels of three towers, and the heads."""
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "products"),
+    [
+        ("shared_bottom", 21 * 16),
+        ("esmm", 21 * 16),
+        ("single_task", 3 * 21 * 16),
+        ("cross_stitch", 3 * 21 * 16 + 3 * 3 * 16),
+        ("mmoe", 3 * 21 * 16 + 3 * 21 * 3 + 3 * 3 * 16),  # 3 experts, 3 gates, 3 mixtures of 3
+        ("cgc", 5 * 21 * 16 + 3 * 21 * 3 + 3 * 3 * 16),  # 3 own and 2 shared experts; a gate sees 1 + 2
+        ("stem", 5 * 21 * 16 + 3 * 21 * 5 + 3 * 5 * 16),  # a gate sees all 5
+        ("ple", 7 * 21 * 16 + 3 * 21 * 3 + 3 * 3 * 16),  # 6 own experts and 1 shared; a gate sees 2 + 1
+        # one task has a parent: what it takes over, then query, key and value of two candidates, scores, a sum of two
+        ("aitm", 21 * 16 + 16 * 16 + 2 * 3 * 16 * 16 + 2 * 16 + 2 * 16),
+    ],
+)
+def test_the_ranker_of_each_mechanism_worked_by_hand(mechanism, products):
+    one = spec(mechanism=mechanism, embedding_dim=4, width=16, rank_blend=0.5, history_weight=0.0)
+    ranker = products + TOWERS_ABOVE_ONE_LAYER
+    users = 4 if one.task_embeddings else 1
+    assert cost(one)["inference_flops"] == 2 * (users * 3 * 4 + 40 * 4 + 15 * ranker)
+
+
+def test_every_mechanism_has_a_count_by_hand():
+    counted = test_the_ranker_of_each_mechanism_worked_by_hand.pytestmark[0].args[1]
+    assert {mechanism for mechanism, _ in counted} == set(MECHANISMS)
+
+
+def test_task_tables_multiply_rows_sums_and_content():
+    with_tables = spec(mechanism="mmoe", task_embeddings=True, history_weight=0.0)
+    without = replace(with_tables, task_embeddings=False)
+    # three tables beside the shared one: sums and content of a step forward and backward, and updates of 50 rows
+    more = 6 * 3 * (BAGS + CONTENT) + 12 * 3 * (50 * 4 + 6 * 4)
+    assert flops(with_tables) - flops(without) == more
+    stored = cost(with_tables)["parameters"] - cost(without)["parameters"]
+    assert stored == 3 * (200 - 40) * 4 + 3 * 6 * 4  # no rows of histories
 
 
 def test_a_request_worked_by_hand():
@@ -74,6 +134,47 @@ def test_a_request_worked_by_hand():
     assert cost(one)["inference_flops"] == 2 * (13 * 4 + 40 * 4 + 15 * 896)
     assert cost(replace(one, rank_blend=0.0))["inference_flops"] == 2 * (13 * 4 + 40 * 4)
     assert cost(replace(one, rank_blend=0.0, history_weight=0.0))["inference_flops"] == 2 * (3 * 4 + 40 * 4)
+    separate = spec(mechanism="single_task", embedding_dim=4, rank_blend=0.0)
+    assert cost(separate)["inference_flops"] == 2 * (13 * 4 + 40 * 4), "task vectors are the ranker's"
+
+
+def test_fewer_negatives_cost_fewer_products():
+    plain = flops(spec(negatives=512))
+    assert plain == flops(spec(negatives=8))
+    assert plain - flops(spec(negatives=4)) == 6 * (8 * 8 - 8 * (4 + 1)) * 4  # four columns and the own score
+
+
+def test_uniform_negatives_bring_rows_sums_and_content_of_their_own():
+    few = replace(spec(), negatives=4, negative_source="uniform")
+    # half of the eight drawn items: 3 rows, 10 entries, 3.5 items; scores of four negatives and the own item
+    expected = 6 * (8 * 5 * 4 - 8 * 8 * 4 + 10 * 4 + 3.5 * 6 * 4) + 12 * 3 * 4
+    assert flops(few) - flops(spec()) == expected
+    all_drawn = replace(few, negatives=512)
+    assert flops(all_drawn) - flops(spec()) == 6 * (8 * 9 * 4 - 8 * 8 * 4 + 20 * 4 + 7 * 6 * 4) + 12 * 6 * 4
+    with pytest.raises(ConfigError, match=r"needs training\.uniform_negatives >= 1, got 0"):
+        flops(few, step=replace(STEP, uniform=0))
+
+
+def test_the_kind_of_retrieval_loss_costs_nothing():
+    assert len({flops(spec(retrieval_loss=kind)) for kind in ("softmax", "bpr", "gbce")}) == 1
+
+
+def test_adafactor_counts_its_own_updates():
+    updates = 947 + 6 * 4 + (50 + 20) * 4
+    one = spec(sharing_depth=3, embedding_dim=4, width=16)
+    assert flops(replace(one, optimizer="adafactor")) - flops(one) == (ADAFACTOR_FLOPS - ADAM_FLOPS) * updates
+
+
+@pytest.mark.parametrize("balancing", BALANCINGS)
+def test_balancing_by_gradients_costs_a_backward_pass_per_task_and_their_products(balancing):
+    one = spec(sharing_depth=3, embedding_dim=4, width=16)
+    added = flops(replace(one, balancing=balancing)) - flops(one)
+    if balancing not in GRADIENT_BALANCINGS:
+        assert added == 0
+        return
+    # shared: three layers 22 * 16 + 17 * 16 + 17 * 16, content 6 * 4, rows 50 * 4
+    shared = 22 * 16 + 17 * 16 + 17 * 16 + 24 + 200
+    assert added == 2 * (2 * 2 * (32 * 896 + BAGS + CONTENT) + (9 + 3) * shared)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +186,72 @@ def test_every_cost_grows_with_width_dimension_and_number_of_towers(gene, values
         assert all(cheaper[name] < dearer[name] for name in cheaper)
 
 
+@pytest.mark.parametrize("mechanism", EXPERTS)
+def test_every_cost_grows_with_experts(mechanism):
+    costs = [cost(spec(mechanism=mechanism, rank_blend=0.5, n_shared_experts=n)) for n in (1, 2, 4)]
+    for cheaper, dearer in pairwise(costs):
+        assert all(cheaper[name] < dearer[name] for name in cheaper)
+
+
 def test_settings_that_change_no_shape_cost_nothing():
     other = spec(dropout=0.4, learning_rate=1e-3, temperature=1.0, retrieval_weight=5.0, task_weights=(3.0, 0.0, 0.0))
     assert cost(spec()) == cost(other)
+
+
+def test_an_average_step_keeps_what_is_the_same_in_all():
+    steps = [STEP, replace(STEP, rows=53.0, uniform_items=8.0)]
+    assert mean_work(steps) == replace(STEP, rows=51.5, uniform_items=7.5)
+
+
+def space(**overrides):
+    whole = default_space(("a", "b", "c"), n_layers=2, days=10.0, funnel=True, uniform_negatives=8, retrieval_batch=32)
+    return whole.with_overrides(overrides, "test")
+
+
+TWO_LAYERS = replace(SHAPE, n_layers=2)
+
+
+def every_genome(of):
+    """All genomes of a space whose real genes stand at their defaults."""
+    axes = []
+    for name in of.names:
+        gene = of.gene(name)
+        if isinstance(gene, Real | Simplex):
+            axes.append([gene.encode(gene.default)])
+        elif gene.n_columns:
+            axes.append([np.array([float(c)]) for c in range(int(gene.bounds[0][0]), int(gene.bounds[1][0]) + 1)])
+        else:
+            axes.append([np.empty(0)])
+    rows = np.array([np.concatenate(parts) for parts in itertools.product(*axes)])
+    return np.unique(of.snap(rows), axis=0)
+
+
+@pytest.mark.parametrize(
+    "open_genes",
+    [
+        ("mechanism", "sharing_depth", "expert_depth", "experts", "shared_experts", "task_experts", "task_embeddings"),
+        ("mechanism", "embedding_dim", "width", "balancing"),
+        ("optimizer", "negatives", "negative_source", "history", "rerank", "embedding_dim"),
+    ],
+)
+def test_cost_bounds_are_those_of_all_genomes(open_genes):
+    whole = space()
+    closed = [name for name in whole.names if name not in open_genes]
+    some = space(**{name: whole.gene(name).default for name in closed})
+    costs = [cost(ModelSpec.from_genes(some.decode(row)), TWO_LAYERS) for row in every_genome(some)]
+    expected = {name: (min(c[name] for c in costs), max(c[name] for c in costs)) for name in costs[0]}
+    assert cost_bounds(some, lambda one: cost(one, TWO_LAYERS)) == expected
+
+
+def test_cost_bounds_hold_every_genome():
+    whole = space()
+    bounds = cost_bounds(whole, lambda one: cost(one, TWO_LAYERS))
+    for row in whole.sample(np.random.default_rng(0), 300):
+        for name, value in cost(ModelSpec.from_genes(whole.decode(row)), TWO_LAYERS).items():
+            assert bounds[name][0] <= value <= bounds[name][1]
+
+
+def test_cost_bounds_try_few_specs_of_a_large_space():
+    tried = []
+    cost_bounds(space(), lambda one: tried.append(one) or cost(one, TWO_LAYERS))
+    assert len(tried) == len(set(tried)) < 2000

@@ -1,22 +1,14 @@
-"""The run configuration: one field is the default, the TOML key and the command line's help at once.
-
-`load_config` merges, weakest first: field defaults, the problem's own defaults, the TOML file, ``--set`` overrides.
-Every section is frozen and refuses unknown keys; all errors are listed together, each with its key.
-"""
+"""The sections of a run's configuration: a field is the default, the TOML key and the help at once."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import reprlib
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -25,14 +17,10 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-
-from evorec.errors import ConfigError
 
 Overlay = Mapping[str, Any]
 """A nested, partial configuration, e.g. ``{"training": {"steps": 100}}``."""
@@ -116,12 +104,40 @@ class TasksConfig(Section):
 
     ranked: tuple[str, ...] = Field((), description="label columns that the ranker learns, one tower each")
     target: str = Field("", description="label column whose positives are retrieved and counted by recall")
+    funnel: tuple[str, ...] = Field(
+        (), description="ranked tasks in order, each later one implies the earlier ones, e.g. click, purchase"
+    )
+    given: dict[str, str] = Field(
+        {}, description="ranked task -> label whose positives are the only rows it is learned and measured on"
+    )
 
     @model_validator(mode="after")
-    def _no_repeats(self) -> TasksConfig:
-        if len(set(self.ranked)) != len(self.ranked):
-            raise ValueError(f"ranked lists a task twice: {list(self.ranked)}")
+    def _names_fit_together(self) -> TasksConfig:
+        for name, tasks in (("ranked", self.ranked), ("funnel", self.funnel)):
+            if len(set(tasks)) != len(tasks):
+                raise ValueError(f"{name} lists a task twice: {list(tasks)}")
+        for name, tasks in (("funnel", self.funnel), ("given", tuple(self.given))):
+            if unknown := [task for task in tasks if task not in self.ranked]:
+                raise ValueError(f"{name} names {unknown}, which must be among ranked, {list(self.ranked)}")
+        if len(self.funnel) == 1:
+            raise ValueError(f"funnel must have two or more tasks, or none, got {list(self.funnel)}")
+        for task in self.given:
+            chain = self.conditions(task)
+            if chain[-1] in chain[:-1]:
+                raise ValueError(f"given goes in a circle: {' among '.join(chain)}")
         return self
+
+    def conditions(self, task: str) -> tuple[str, ...]:
+        """The task, the label it is given, the label that one is given, and so on; a circle ends at its first repeat.
+
+        Example:
+            >>> TasksConfig(ranked=("click", "buy"), given={"buy": "click"}).conditions("buy")
+            ('buy', 'click')
+        """
+        chain = [task]
+        while chain[-1] in self.given and len(set(chain)) == len(chain):
+            chain.append(self.given[chain[-1]])
+        return tuple(chain)
 
 
 class TrainConfig(Section):
@@ -135,8 +151,31 @@ class TrainConfig(Section):
         description="retrieval learns a positive from the positives before it (for held-out rows that come next; a "
         "repeated item counts each time), not from the user's whole past without it",
     )
+    uniform_negatives: int = Field(
+        128,
+        ge=0,
+        le=8192,
+        description="items drawn uniformly per step, for members that take their negatives from them; 0 = no such "
+        "members",
+    )
     layers: int = Field(3, ge=1, le=8, description="layers L between the embeddings and the task heads")
-    precision: Literal["float32", "float64"] = Field("float32", description="floating point type of the training")
+    precision: Literal["float32", "float64", "bfloat16", "auto"] = Field(
+        "float32",
+        description="floating point type of the training; bfloat16 = layers and their products only, parameters, "
+        "losses and measuring stay float32; auto = bfloat16 where the processor computes it natively, else float32",
+    )
+    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
+        (),
+        description="steps at which the members of a generation are compared and the worse ones stop, ascending and "
+        "below steps; empty = all train to the end",
+    )
+    rung_keep: float = Field(0.5, ge=0.5, lt=1, description="share of the members that trains on after a rung")
+
+    @model_validator(mode="after")
+    def _rungs_in_order(self) -> TrainConfig:
+        if any(low >= high for low, high in pairwise((0, *self.rungs, self.steps))):
+            raise ValueError(f"rungs must ascend and stay below steps ({self.steps}), got {list(self.rungs)}")
+        return self
 
 
 def _candidates(value: Any) -> Any:
@@ -202,20 +241,22 @@ def _override_kind(value: Any) -> str | None:
     if isinstance(value, Bounds | Mapping):
         return "bounds"
     if isinstance(value, list | tuple):
-        return "weights"
+        return "options" if value and all(isinstance(option, str) for option in value) else "weights"
     return type(value).__name__ if isinstance(value, bool | int | float | str) else None
 
 
 GeneOverride = Annotated[
     Annotated[Bounds, Tag("bounds")]
     | Annotated[tuple[float, ...], Tag("weights")]
+    | Annotated[tuple[str, ...], Tag("options")]
     | Annotated[bool, Tag("bool")]
     | Annotated[int, Tag("int")]
     | Annotated[float, Tag("float")]
     | Annotated[str, Tag("str")],
     Discriminator(_override_kind, custom_error_type="override", custom_error_message="no kind of override"),
 ]
-"""One value fixes a gene (a list fixes task weights), ``{low, high}`` moves its bounds; a value's type is kept."""
+"""One value fixes a gene (a list of numbers fixes task weights), a list of texts restricts its options, ``{low, high}``
+moves its bounds; a value's type is kept."""
 
 
 class SearchConfig(Section):
@@ -248,7 +289,19 @@ class ExecutionConfig(Section):
         description="where the tensors live; auto = CUDA where there is one",
     )
     workers: int = Field(0, ge=0, le=1024, description="groups trained at once on a CPU; 0 = one per core")
-    chunk: int = Field(8, ge=1, le=4096, description="most members in one tensor program")
+    executor: Literal["auto", "processes", "threads", "serial"] = Field(
+        "auto", description="how groups train at once; auto = what suits the device"
+    )
+    memory_gib: float = Field(
+        0.0, ge=0, description="memory that programs trained at once may fill, in GiB; 0 = half of what is available"
+    )
+    chunk: int = Field(16, ge=1, le=4096, description="most members in one program")
+
+    def n_workers(self, device: str) -> int:
+        """Groups trained at once on ``cpu`` or ``cuda``: one fills a GPU."""
+        if device != "cpu" or self.executor == "serial":
+            return 1
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 class RunConfig(Section):
@@ -260,7 +313,10 @@ class RunConfig(Section):
     tasks: TasksConfig = TasksConfig()
     training: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    space: dict[str, GeneOverride] = Field({}, description="per gene: one value fixes it, {low, high} moves its bounds")
+    space: dict[str, GeneOverride] = Field(
+        {},
+        description="per gene: one value fixes it, {low, high} moves its bounds, a list of texts restricts its options",
+    )
     objectives: tuple[str, ...] = Field(
         ("accuracy", "recall@k", "diversity", "cost"),
         min_length=1,
@@ -291,206 +347,3 @@ class RunConfig(Section):
         settings = self.result_settings()
         text = json.dumps({"config": settings, "data": data_sha256}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
-    """Deep merge of two partial configurations; `strong` wins.
-
-    Example:
-        >>> merge({"training": {"steps": 1, "layers": 2}}, {"training": {"steps": 5}})
-        {'training': {'steps': 5, 'layers': 2}}
-    """
-    out = dict(weak)
-    for name, value in strong.items():
-        old = out.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping) and name != "space"
-        out[name] = merge(old, value) if both and isinstance(old, Mapping) else value
-    if isinstance(weak.get("space"), Mapping) and isinstance(strong.get("space"), Mapping):
-        out["space"] = {**weak["space"], **strong["space"]}  # a gene's override is replaced whole, never mixed
-    return out
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """``training.steps=200`` as a nested overlay; the value is read as TOML, else as a plain string.
-
-    Raises:
-        ConfigError: there is no ``=`` or no key.
-    Example:
-        >>> parse_override("space.width={low=16, high=64}")
-        {'space': {'width': {'low': 16, 'high': 64}}}
-    """
-    key, equals, raw = text.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise ConfigError(f"--set expects KEY=VALUE with a dotted key, got {text!r}; e.g. --set training.steps=200")
-    try:
-        value: Any = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
-    for part in reversed(parts):
-        value = {part: value}
-    return dict(value)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a nested dictionary.
-
-    Raises:
-        ConfigError: the file is missing, unreadable or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"config file {path} does not exist; `evorec problems` lists what runs without a file"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
-
-
-def parse_config(overlay: Overlay, *, source: str = "config") -> RunConfig:
-    """A checked, frozen configuration.
-
-    Args:
-        overlay: nested settings, partial.
-        source: named in the message, e.g. the file.
-    Raises:
-        ConfigError: lists every unknown key and every bad value at once.
-    """
-    try:
-        return RunConfig.model_validate(overlay)
-    except ValidationError as error:
-        lines = [_describe(problem, source) for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def load_config(
-    path: Path | None = None,
-    *,
-    defaults: Overlay | None = None,
-    overrides: Sequence[str] = (),
-    source: str | None = None,
-) -> RunConfig:
-    """Configuration from, weakest first: field defaults, `defaults`, the TOML file, ``KEY=VALUE`` overrides."""
-    overlay: Overlay = defaults or {}
-    if path is not None:
-        overlay = merge(overlay, read_toml(path))
-    for text in overrides:
-        overlay = merge(overlay, parse_override(text))
-    return parse_config(overlay, source=source or (path.name if path else "command line"))
-
-
-@dataclass(frozen=True)
-class Key:
-    """One setting, as the command line lists it.
-
-    Attributes:
-        name: dotted, as in ``--set``; ``<gene>`` stands for any name.
-        default: as TOML writes it; empty when there is none.
-        expects: type and range in words.
-        meaning: what it does, with its unit.
-    """
-
-    name: str
-    default: str
-    expects: str
-    meaning: str
-
-
-def keys(config: RunConfig | None = None) -> tuple[Key, ...]:
-    """Every setting of a configuration, in the order of its sections.
-
-    Args:
-        config: its values are listed as the defaults, e.g. a problem's own; None = the fields' defaults.
-    Example:
-        >>> next(key for key in keys() if key.name == "training.batch_size").expects
-        'an integer in 2..65536'
-    """
-    return tuple(_keys_of(config or RunConfig(), ""))
-
-
-def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
-    for name, field in type(section).model_fields.items():
-        value, meaning = getattr(section, name), field.description or ""
-        if isinstance(value, Section):
-            yield from _keys_of(value, f"{prefix}{name}.")
-        elif name == "space":
-            yield Key("space.<gene>", "", "a value, a list of task weights or {low = NUMBER, high = NUMBER}", meaning)
-        elif name == "box":
-            yield Key("box.<objective>", "", "{ideal = NUMBER, worst = NUMBER}", meaning)
-        else:
-            yield Key(f"{prefix}{name}", _toml(value), _expects(field), meaning)
-
-
-def _toml(value: Any) -> str:
-    if value is None or isinstance(value, date):
-        return str(value or "")
-    return json.dumps(value)
-
-
-def _expects(field: FieldInfo) -> str:
-    """Type and range of a field in words, e.g. ``an integer in 2..65536``."""
-    limits: dict[str, Any] = {}
-    for item in field.metadata:
-        limits.update(
-            {name: getattr(item, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(item, name)}
-        )
-    kind = _kind(field.annotation)
-    if field.examples:
-        return f"{kind} such as {', '.join(field.examples)}"
-    if "min_length" in limits:
-        return f"{kind}, at least {limits['min_length']}"
-    if {"gt", "lt"} <= set(limits):
-        return f"{kind} between {limits['gt']} and {limits['lt']}, both excluded"
-    if {"ge", "le"} <= set(limits):
-        return f"{kind} in {limits['ge']}..{limits['le']}"
-    return f"{kind} >= {limits['ge']}" if "ge" in limits else kind
-
-
-_KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false", date: "a date as 2024-01-31"}
-
-
-def _kind(annotation: Any) -> str:
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_kind(part) for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is Literal:
-        return " or ".join(json.dumps(option) for option in get_args(annotation))
-    if get_origin(annotation) is tuple:
-        return "a list of texts"
-    return _KINDS.get(annotation, str(annotation))
-
-
-def _describe(problem: Mapping[str, Any], source: str) -> str:
-    """One sentence: the key, the file, what was expected, what was found."""
-    loc = [str(part) for part in problem["loc"]]
-    if loc[:1] == ["space"]:
-        del loc[2:3]  # the kind of override, which pydantic adds
-    name = ".".join(loc) or "the configuration"
-    where = f"{name} ({source})"
-    if problem["type"] == "extra_forbidden":
-        return f"{where} is not a known key{_suggestion(name)} `evorec validate --keys` lists them all."
-    if problem["type"] == "missing":
-        return f"{where} is missing."
-    got = reprlib.repr(problem["input"])
-    expected = {key.name: key.expects for key in keys()}
-    if name in expected:
-        return f"{where} must be {expected[name]}, got {got}."
-    if problem["type"] == "override":
-        return f"{where} must be one value, a list of task weights or {{low, high}}, got {got}."
-    if problem["type"] == "value_error":
-        return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}."
-    if problem["type"] in ("model_type", "dict_type"):
-        return f"{where} must be a table of settings, got {got}."
-    if problem["type"].startswith(("float", "finite")):
-        return f"{where} must be a finite number, got {got}."
-    return f"{where}: {problem['msg']}, got {got}."
-
-
-def _suggestion(name: str) -> str:
-    known = [key.name for key in keys()]
-    if "." not in name:  # a section, too, may be misspelt
-        known += [key.partition(".")[0] for key in known]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ";"

@@ -1,0 +1,141 @@
+"""One member's ranker on the candidates of many users: what is the same for all pairs of a user is done once.
+
+For a user, the first level is linear in the item alone: with ranker input ``[u, v, u * v, c, s_u, s_v]``,
+``x @ W = v @ (W_v + u * W_uv) + s_v @ W_s + (u @ W_u + c @ W_c + s_u @ W_su)``. So each user gets first-level weights
+of ``E + n_item_statistics + 1`` inputs instead of ``4 E + n_dense``, and the mechanism runs as if users were members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from evorec.models.mechanism import Mechanism
+from evorec.models.population import Block
+from evorec.models.sharing import mechanism_for
+
+PAIRS_AT_ONCE = 3200
+"""User-item pairs whose activations are held at a time: they fit a processor's own cache."""
+
+
+@final
+@dataclass(frozen=True)
+class RankerInputs:
+    """Of one member.
+
+    Attributes:
+        users: vectors ``[G, U, E]``.
+        items: vectors ``[G, I, E]``.
+        context: vector of the usual context ``[G, E]``.
+        user_statistics: ``[U, su]``.
+        item_statistics: ``[I, si]``.
+    """
+
+    users: Tensor
+    items: Tensor
+    context: Tensor
+    user_statistics: Tensor
+    item_statistics: Tensor
+
+
+@final
+@dataclass(frozen=True)
+class _Folded:
+    """A first-level matrix, ``[S, ...]`` with S slots.
+
+    Attributes:
+        item, product: rows of the item vector and of the product, ``[S, E, out]``.
+        statistics: rows of the item's statistics, ``[S, si, out]``.
+        constant: what the user, the context and the bias add, ``[U, S, out]``.
+        users: the vector that each slot reads, ``[U, S, E]``.
+    """
+
+    item: Tensor
+    product: Tensor
+    statistics: Tensor
+    constant: Tensor
+    users: Tensor
+
+    def of(self, rows: slice) -> Tensor:
+        """Weights of some users, ``[n * S, E + si + 1, out]``."""
+        users, constant = self.users[rows], self.constant[rows]
+        n, slots, dim = users.shape
+        out = users.new_empty(n, slots, dim + self.statistics.shape[1] + 1, constant.shape[2])
+        torch.addcmul(self.item, self.product, users[..., None], out=out[:, :, :dim])
+        out[:, :, dim:-1] = self.statistics
+        out[:, :, -1] = constant
+        return out.flatten(0, 1)
+
+
+def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+    """``rank_blend * sum_t w_t logit_t`` of the candidates of U >= 2 users.
+
+    Args:
+        block: of the member.
+        place: its place there.
+        inputs: vectors and statistics.
+        ids: candidates, int64 ``[U, C]``.
+    Returns:
+        ``[U, C]``; differs from `Block.rank_logits` by rounding, in the same way for every member and company.
+    """
+    n_users, n_candidates = ids.shape
+    at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: lone products round differently
+    columns = max(1, PAIRS_AT_ONCE // at_once)
+    spec = block.specs[place]
+    mechanism = mechanism_for([replace(spec, dropout=0.0)] * at_once, block.shape)
+    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(place)] for p in block.placed}
+    folded = _fold(mechanism, own, inputs)
+    dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
+    dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
+    items, rates = _item_side(inputs), ids.new_zeros(at_once, dtype=inputs.items.dtype)
+    shift = torch.arange(len(inputs.items), device=ids.device)[:, None] * inputs.items.shape[1]
+    weights = spec.rank_blend * items.new_tensor(spec.task_weights)[:, None]
+    out = items.new_empty(n_users, n_candidates)
+    for start in range(0, n_users, at_once):
+        start = min(start, n_users - at_once)  # the last users may come twice: no batch is smaller than the others
+        rows = slice(start, start + at_once)
+        dense |= {name: weight.of(rows) for name, weight in folded.items()}
+        for first in range(0, n_candidates, columns):
+            places = ids[rows, None, first : first + columns] + shift
+            x = items.index_select(0, places.flatten()).view(*places.shape, items.shape[1])
+            logits = mechanism.logits(x, dense, rates, None)
+            out[rows, first : first + columns] = (logits * weights).sum(1)
+    return out
+
+
+def _item_side(inputs: RankerInputs) -> Tensor:
+    """``[v, s_v, 1]`` of each group and item, ``[G * I, E + si + 1]``."""
+    groups, n_items, _ = inputs.items.shape
+    statistics = inputs.item_statistics.expand(groups, -1, -1)
+    return torch.cat([inputs.items, statistics, statistics.new_ones(groups, n_items, 1)], 2).flatten(0, 1)
+
+
+def _fold(mechanism: Mechanism, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _Folded]:
+    """The matrices that read the ranker's input: their height grows with it."""
+    shape = replace(mechanism.shape, n_dense=mechanism.shape.n_dense + 1)
+    higher = {tensor.name: tensor.shape for tensor in mechanism_for(mechanism.specs, shape).tensors}
+    out = {}
+    for tensor in mechanism.tensors:
+        if higher[tensor.name] == tensor.shape:
+            continue
+        tasks = [key[1] - 1 for key in tensor.key[: len(own[tensor.name])]]  # of `evorec.models.mechanism.role`
+        groups = [mechanism.group(0, task) for task in tasks]
+        dim, n_user, n_item = (
+            part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
+        )
+        user, item, product, context, of_user, of_item = own[tensor.name].split([dim] * 4 + [n_user, n_item], 1)
+        constant = inputs.users[groups] @ user + inputs.user_statistics @ of_user
+        constant += inputs.context[groups][:, None] @ context
+        if (bias := _bias(tensor.name)) in own:
+            constant += own[bias]
+        users = inputs.users[groups].transpose(0, 1).contiguous()
+        out[tensor.name] = _Folded(item, product, of_item, constant.transpose(0, 1).contiguous(), users)
+    return out
+
+
+def _bias(weight: str) -> str:
+    return weight.removesuffix("weight") + "bias"

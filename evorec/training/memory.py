@@ -1,0 +1,177 @@
+"""How many members fit one program: rules of arithmetic, and what the machine has left.
+
+The rules count what grows with the members. They leave out what a program needs once (the data, the scores of one
+member's retrieval loss, PyTorch itself), for which the other half of the memory is there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from evorec.errors import ConfigError
+
+GIB = 2**30
+SHARE = 0.5
+"""Share of the available memory that programs may fill when the configuration names no amount."""
+GRADIENTS = 2
+"""Values per dense parameter beside its optimiser's: itself and its gradient."""
+STEP_COPIES = 4
+"""Values per entry of the embedding rows that a step touches: rows, sums over bags, and the gradients of both."""
+ACTIVATION_COPIES = 4
+"""Values per activation: before and after ReLU and dropout, and the gradients of both."""
+
+
+def member_bytes(
+    *,
+    n_rows: int,
+    columns: int,
+    dense_parameters: int,
+    optimizer_states: float,
+    rows_per_step: int,
+    batch: int,
+    values_per_row: int,
+    bytes_per_value: int = 4,
+    bytes_per_activation: int | None = None,
+) -> int:
+    """Memory that one more member takes while it trains.
+
+    Args:
+        n_rows: R, rows of the embedding tables.
+        columns: embedding columns of the member, over all of its tables.
+        dense_parameters: parameters outside the tables.
+        optimizer_states: optimiser values per parameter: 2 for Adam, about 0 for a factored second moment.
+        rows_per_step: embedding rows that one step touches, at most `n_rows`.
+        batch: rows of the ranker's batch.
+        values_per_row: activations of one row of the batch that are alive at once: ranker input and all layers.
+        bytes_per_value: of parameters, their gradients and moments, 4 or 8.
+        bytes_per_activation: 2, 4 or 8; ``None`` = as the parameters.
+    Returns:
+        Bytes, > 0.
+    Raises:
+        ConfigError: a size is negative, or nothing takes memory at all.
+    Example:
+        >>> member_bytes(n_rows=1000, columns=8, dense_parameters=500, optimizer_states=2, rows_per_step=100,
+        ...              batch=64, values_per_row=50)  # 4 * (8 * (3 * 1000 + 4 * 100) + 500 * 4 + 4 * 64 * 50)
+        168000
+    """
+    sizes = {
+        "n_rows": n_rows,
+        "columns": columns,
+        "dense_parameters": dense_parameters,
+        "optimizer_states": optimizer_states,
+        "rows_per_step": rows_per_step,
+        "batch": batch,
+        "values_per_row": values_per_row,
+    }
+    for name, size in sizes.items():
+        if not (math.isfinite(size) and size >= 0):
+            raise ConfigError(f"{name} must be a number >= 0, got {size}")
+    table = columns * (n_rows * (1 + optimizer_states) + min(rows_per_step, n_rows) * STEP_COPIES)
+    dense = dense_parameters * (GRADIENTS + optimizer_states)
+    activations = ACTIVATION_COPIES * batch * values_per_row
+    total = (table + dense) * bytes_per_value + activations * (bytes_per_activation or bytes_per_value)
+    if total <= 0:
+        raise ConfigError(f"a member that takes no memory has no stack size: {sizes}")
+    return math.ceil(total)
+
+
+def stack_size(budget_bytes: int, per_member_bytes: int, at_most: int) -> int:
+    """Members of one program: what the budget holds, at least 1, as nothing smaller can be tried.
+
+    Args:
+        budget_bytes: memory that the program may fill; 0 or more.
+        per_member_bytes: from `member_bytes`, > 0.
+        at_most: largest answer, >= 1.
+    Returns:
+        Integer in 1..at_most.
+    Raises:
+        ConfigError: an argument is out of range.
+    Example:
+        >>> stack_size(10 * 2**20, 3 * 2**20, at_most=16), stack_size(0, 3 * 2**20, at_most=16)
+        (3, 1)
+    """
+    if budget_bytes < 0:
+        raise ConfigError(f"a memory budget must be >= 0 bytes, got {budget_bytes}")
+    if per_member_bytes <= 0:
+        raise ConfigError(f"a member must take > 0 bytes, got {per_member_bytes}")
+    if at_most < 1:
+        raise ConfigError(f"a stack must hold at least 1 member, got at most {at_most}")
+    return max(1, min(at_most, budget_bytes // per_member_bytes))
+
+
+def memory_budget(gib: float | None = None, *, workers: int = 1, device: str = "cpu") -> int:
+    """Bytes that one of the programs trained at once may fill.
+
+    Args:
+        gib: for all programs together, in GiB; ``None`` or 0 = half of what is available now.
+        workers: programs at once.
+        device: where they train: ``cpu``, ``cuda`` or ``cuda:1``.
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+    if workers < 1:
+        raise ConfigError(f"a memory budget is for at least 1 worker, got {workers}")
+    if gib is not None and not (math.isfinite(gib) and gib >= 0):
+        raise ConfigError(f"a memory budget must be >= 0 GiB, got {gib}")
+    total = gib * GIB if gib else SHARE * available_bytes(device)
+    return int(total / workers)
+
+
+def available_bytes(device: str = "cpu") -> int:
+    """Memory that new work on a device can have: on a CPU the free and reclaimable part, within every cgroup limit."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return min([machine_bytes(Path("/")), *cgroup_bytes(Path("/"))])
+
+
+def cgroup_bytes(root: Path) -> Iterator[int]:
+    """What each memory limit above this process still allows; nothing where there is none.
+
+    Args:
+        root: where ``proc`` and ``sys`` are mounted, ``/``.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2
+            base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            base = root / "sys/fs/cgroup/memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        folder = base / group.lstrip("/")
+        for place in (folder, *folder.parents):
+            if place == base.parent:
+                break
+            limit, used = (_text(place / name).strip() for name in names[:2])
+            if limit.isdecimal() and used.isdecimal():
+                reclaimable = _field(_text(place / "memory.stat"), names[2])
+                yield max(int(limit) - int(used) + reclaimable, 0)
+
+
+def machine_bytes(root: Path) -> int:
+    """Free memory and what the kernel would give back for it; where nobody says, half of what there is.
+
+    Args:
+        root: where ``proc`` is mounted, ``/``.
+    """
+    in_kib = _field(_text(root / "proc/meminfo"), "MemAvailable:")
+    return in_kib * 1024 or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _field(text: str, name: str) -> int:
+    """The number after `name` in lines of names and numbers; 0 where it is missing."""
+    rows = (line.split() for line in text.splitlines())
+    return next((int(row[1]) for row in rows if len(row) > 1 and row[0] == name), 0)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,320 @@
+"""An ordinary loop that trains a plain model: the losses, the balancings and the optimisers as their papers write them.
+
+The gradient of an embedding table is dense, and a lazy optimiser is a choice of the rows that a batch reads. Balancings
+that look at gradients take one gradient per task, over the actual shared parameters, and project or solve literally.
+"""
+
+import numpy as np
+import torch
+from plain_model import epochs, history_lists
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
+
+from evorec.seeds import generator
+
+DROPOUT_LEVELS = 2**15
+DWA_WINDOW = 10
+NASH_RESIDUAL = 1e-11
+
+
+def dropper(rate, seed, step):
+    """Dropout whose draws depend on the step and the level alone, unit by unit."""
+
+    def dropped(level, x):
+        rng = generator(seed, "dropout", step, level)
+        words = rng.bit_generator.random_raw((x.numel() + 3) // 4)  # 64 random bits, four draws each
+        draw = (words.view(np.uint16)[: x.numel()] % DROPOUT_LEVELS).reshape(x.shape[1], x.shape[0]).T
+        kept = torch.tensor(draw >= round(rate * DROPOUT_LEVELS), dtype=x.dtype)
+        return x * kept / (1 - rate)
+
+    return dropped
+
+
+class Batches:
+    """What each step reads: rows for the ranker, positives and uniformly drawn items for retrieval."""
+
+    def __init__(self, data, *, steps, batch, positives, uniform, seed):
+        part = data.train
+        liked = part.target > 0
+        self.data, self.seed, self.steps = data, seed, steps
+        self.wanted = set(zip(part.users[liked].tolist(), part.items[liked].tolist(), strict=True))
+        self.rows = epochs(np.arange(len(part.users)), batch, steps, seed, "batches")
+        self.positives = epochs(np.flatnonzero(liked), positives, steps, seed, "positives")
+        self.uniform = [
+            generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
+            for step in range(1, steps + 1)
+        ]
+
+    def wants(self, users, items):
+        """Whether each item is a training positive of each user."""
+        return np.array([[(user, item) in self.wanted for item in items] for user in users]).reshape(len(users), -1)
+
+    def embedding_rows(self, step):
+        """The rows of the tables that a step (from 1) reads; row 0 is padding."""
+        data, part = self.data, self.data.train
+        both = np.concatenate([self.rows[step - 1], self.positives[step - 1]])
+        items = np.concatenate([part.items[both], self.uniform[step - 1]])
+        read = [data.user_rows[part.users[both]], data.item_rows[items], part.context[self.rows[step - 1]]]
+        read += history_lists(data, part.users[self.positives[step - 1]], part.items[self.positives[step - 1]])
+        return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
+
+
+def task_losses(model, batches, step):
+    """Loss of each task, and the mechanism's own."""
+    part, rows = model.data.train, batches.rows[step - 1]
+    logits = model.task_logits(
+        model.users(part.users[rows]),
+        model.items(part.items[rows]),
+        model.contexts(part.context[rows]),
+        part.statistics[rows],
+        dropper(model.spec.dropout, batches.seed, step),
+    )
+    losses = []
+    for task, logit in enumerate(logits):
+        labels = part.labels[rows, task]
+        known = ~np.isnan(labels)
+        target = torch.tensor(labels[known], dtype=model.dtype)
+        losses.append(
+            binary_cross_entropy_with_logits(logits[known, task], target) if known.any() else 0 * logits.sum()
+        )
+    return losses, model.mechanism.calibrator(logits)
+
+
+def retrieval_loss(model, batches, step):
+    """Softmax (Yi et al. 2019), BPR (Rendle et al. 2009) or gBCE (Petrov and Macdonald 2023), row by row."""
+    spec, part = model.spec, model.data.train
+    users, own = part.users[batches.positives[step - 1]], part.items[batches.positives[step - 1]]
+    asking, lists = model.users(users), model.histories(history_lists(model.data, users, own))
+    scores = model.retrieval(asking, lists, model.items(own))
+    positive = scores.diagonal()
+    pool = own
+    if spec.negative_source == "uniform":
+        pool = batches.uniform[step - 1]
+        scores = model.retrieval(asking, lists, model.items(pool))
+    n = min(spec.negatives, len(pool))
+    wanted, out = batches.wants(users, pool[:n]), []
+    for row in range(len(users)):
+        allowed = [j for j in range(n) if not wanted[row, j]]
+        negative = scores[row, allowed]
+        out.append(row_loss(spec, positive[row], negative, n / (model.data.n_items - 1)))
+    return torch.stack(out).mean()
+
+
+def row_loss(spec, positive, negative, sampled):
+    """Loss of one positive against its negatives; `sampled` is their share of the catalogue."""
+    if spec.retrieval_loss == "softmax":
+        return cross_entropy(torch.cat([positive[None], negative])[None], torch.tensor([0]))
+    if spec.retrieval_loss == "bpr":
+        return softplus(negative - positive).mean() if len(negative) else 0 * positive
+    beta = spec.gbce_calibration * (min(sampled, 1) - 1) + 1
+    return (beta * softplus(-positive) + softplus(negative).sum()) / (len(negative) + 1)
+
+
+class Balancing:
+    """The coefficients of the task losses, step by step: the same for shared and for task-specific parameters."""
+
+    def __init__(self, spec, seed):
+        self.w, self.seed, self.rate = np.array(spec.task_weights), seed, spec.learning_rate
+        self.kind, self.n_tasks = spec.balancing, len(spec.task_weights)
+        self.windows, self.window = [], []
+        self.lam, self.first = np.ones(self.n_tasks), None
+        self.z = nn.Parameter(torch.zeros(self.n_tasks, dtype=torch.float64))
+        self.adam = torch.optim.Adam([self.z], lr=spec.learning_rate)
+
+    def coefficients(self, step, losses):
+        """Where no gradient is needed; losses are numbers."""
+        return self.w * getattr(self, self.kind)(step, losses)
+
+    def fixed(self, step, losses):
+        return np.ones(self.n_tasks)
+
+    def uncertainty(self, step, losses):
+        """Kendall et al., CVPR 2018."""
+        self.adam.zero_grad()
+        w, losses = torch.tensor(self.w), torch.tensor(losses)
+        factor = torch.exp(-self.z)
+        (w * (factor * losses + self.z / 2)).sum().backward()
+        self.adam.step()
+        return factor.detach().numpy()
+
+    def dwa(self, step, losses):
+        """Liu et al., CVPR 2019, windows of steps in the place of epochs."""
+        if len(self.windows) < 2:
+            lam = np.ones(self.n_tasks)
+        else:
+            ratio = torch.tensor(self.windows[-1] / self.windows[-2])
+            lam = self.n_tasks * torch.softmax(ratio / 2, 0).numpy()
+        self.window.append(losses)
+        if len(self.window) == DWA_WINDOW:
+            self.windows.append(np.mean(self.window, 0))
+            self.window = []
+        return lam
+
+    def random(self, step, losses):
+        """Lin et al. 2022."""
+        z = generator(self.seed, "random weighting", step).standard_normal(self.n_tasks)
+        return self.n_tasks * torch.softmax(torch.tensor(z), 0).numpy()
+
+    def gradnorm(self, losses, gradients):
+        """Chen et al., ICML 2018: coefficients of this step; those of the next one move towards equal norms."""
+        used = self.lam
+        self.first = losses if self.first is None else self.first
+        norms = np.array([self.w[t] * gradients[t].norm().item() for t in range(self.n_tasks)])
+        weighed, speed = used * norms, losses / self.first
+        target = weighed.mean() * (speed / speed.mean()) ** 1.5
+        moved = np.maximum(used - 0.025 * np.sign(weighed - target) * norms, 1e-3)
+        self.lam = self.n_tasks * moved / moved.sum()
+        return self.w * used
+
+    def pcgrad(self, step, gradients):
+        """Yu et al., NeurIPS 2020: the gradient of the shared parameters."""
+        weighed = [w * g for w, g in zip(self.w, gradients, strict=True)]
+        out = torch.zeros_like(weighed[0])
+        for i in range(self.n_tasks):
+            projected = weighed[i].clone()
+            for j in generator(self.seed, "pcgrad", step, i).permutation(self.n_tasks):
+                if j != i and (dot := projected @ weighed[j]) < 0:
+                    projected -= dot / (weighed[j] @ weighed[j]) * weighed[j]
+            out += projected
+        return out
+
+    def nash(self, gradients):
+        """Navon et al., ICML 2022."""
+        g = torch.stack([w * g for w, g in zip(self.w, gradients, strict=True)]).double()
+        alpha = nash_weights((g @ g.T).numpy())
+        return self.w * self.n_tasks * alpha / alpha.sum()
+
+
+def nash_weights(gram):
+    """The positive solution of ``gram @ alpha = 1 / alpha``."""
+    if not np.isfinite(gram).all() or not gram.any():
+        return np.ones(len(gram))
+    norms = np.sqrt(np.diag(gram))
+    cosines = gram / np.outer(norms, norms)  # with the gradients at length 1: beta = alpha * norms
+    beta = np.ones(len(gram))
+    for _ in range(100):  # Newton on beta' cosines beta / 2 - sum(log beta), self-concordant: Boyd and Vandenberghe 9.6
+        slope, curvature = cosines @ beta - 1 / beta, cosines + np.diag(beta**-2)
+        move = np.linalg.solve(curvature, slope)
+        length = np.sqrt(slope @ move)
+        beta = beta - move / (1 + length if length > 0.1 else 1)
+    assert np.abs(beta * (cosines @ beta) - 1).max() < NASH_RESIDUAL
+    return beta / norms
+
+
+def gradients_of(loss, parameters):
+    """One gradient per parameter, ``None`` where the loss does not reach it."""
+    return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+
+
+def filled(gradients, parameters):
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
+
+
+def places_of_shared(model, tasks):
+    """Where the parameters stand that more than one task's loss reaches; by definition the shared table and projection.
+
+    Args:
+        tasks: gradients of each task, from `gradients_of`.
+    """
+    out = []
+    for place, (name, _) in enumerate(model.named_parameters()):
+        n_tasks = sum(gradients[place] is not None for gradients in tasks)
+        if name in ("table.weight", "content.weight") or (n_tasks > 1 and not name.startswith("task_")):
+            out.append(place)
+    return out
+
+
+def set_gradients(model, balancing, batches, step):
+    """Leaves the gradient of the step's loss in every parameter."""
+    losses, rest = task_losses(model, batches, step)
+    rest = rest + model.spec.retrieval_weight * retrieval_loss(model, batches, step)
+    values = np.array([loss.item() for loss in losses])
+    parameters = list(model.parameters())
+    if balancing.kind not in ("gradnorm", "pcgrad", "nash"):
+        coefficients = balancing.coefficients(step, values)
+        loss = sum((c * loss for c, loss in zip(coefficients, losses, strict=True)), rest)
+        for parameter, gradient in zip(parameters, filled(gradients_of(loss, parameters), parameters), strict=True):
+            parameter.grad = gradient
+        return
+    tasks = [gradients_of(loss, parameters) for loss in losses]
+    shared = places_of_shared(model, tasks)
+    tasks = [filled(gradients, parameters) for gradients in tasks]
+    of_shared = [torch.cat([gradients[i].reshape(-1) for i in shared]) for gradients in tasks]
+    if balancing.kind == "pcgrad":
+        specific, together = balancing.w, balancing.pcgrad(step, of_shared)
+    else:
+        specific = balancing.gradnorm(values, of_shared) if balancing.kind == "gradnorm" else balancing.nash(of_shared)
+        together = sum(c * g for c, g in zip(specific, of_shared, strict=True))
+    others = filled(gradients_of(rest, parameters), parameters)
+    for i, parameter in enumerate(parameters):
+        parameter.grad = others[i] + sum(c * gradients[i] for c, gradients in zip(specific, tasks, strict=True))
+    for i, part in zip(shared, together.split([parameters[i].numel() for i in shared]), strict=True):
+        parameters[i].grad = others[i] + part.view_as(parameters[i])
+
+
+def dense_optimizer(model):
+    """PyTorch's own optimiser of everything but the tables; biases and stitches are not decayed."""
+    spec, decayed, kept = model.spec, [], []
+    for name, parameter in model.named_parameters():
+        if "table" not in name:
+            (kept if name.endswith("bias") or "stitches" in name else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": spec.dense_decay}, {"params": kept, "weight_decay": 0.0}]
+    kind = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[spec.optimizer]
+    return kind(groups, lr=spec.learning_rate)
+
+
+class LazyAdamW:
+    """AdamW that moves the given rows of a table; decay is for all rows."""
+
+    def __init__(self, table, spec):
+        self.table, self.rate, self.decay = table, spec.embedding_learning_rate, spec.embedding_decay
+        self.m, self.v = torch.zeros_like(table), torch.zeros_like(table)
+
+    def step(self, rows, grad, step):
+        m, v, table = self.m, self.v, self.table
+        m[rows] = 0.9 * m[rows] + 0.1 * grad
+        v[rows] = 0.999 * v[rows] + 0.001 * grad**2
+        table *= 1 - self.rate * self.decay
+        unbiased_m, unbiased_v = m[rows] / (1 - 0.9**step), v[rows] / (1 - 0.999**step)
+        table[rows] -= self.rate * unbiased_m / (unbiased_v.sqrt() + 1e-8)
+
+
+class LazyAdafactor:
+    """Adafactor (Shazeer and Stern 2018, as in torch.optim) on the rows of a step as if they were the whole matrix."""
+
+    def __init__(self, table, spec):
+        self.table, self.rate, self.decay = table, spec.embedding_learning_rate, spec.embedding_decay
+        self.row, self.column = table.new_zeros(len(table), 1), table.new_zeros(1, table.shape[1])
+
+    def step(self, rows, grad, step):
+        table, epsilon = self.table, torch.finfo(self.table.dtype).eps
+        fresh = step**-0.8
+        rate = min(self.rate, step**-0.5) * max(1e-3, (table[rows] ** 2).mean().sqrt().item())
+        self.row[rows] = (1 - fresh) * self.row[rows] + fresh * (grad**2).mean(1, keepdim=True)
+        self.column = (1 - fresh) * self.column + fresh * (grad**2).mean(0, keepdim=True)
+        estimate = self.row[rows] @ self.column / self.row[rows].mean().clamp(min=epsilon)
+        update = grad / estimate.clamp(min=epsilon**2).sqrt()
+        clip = max(1.0, (update**2).mean().sqrt().item())
+        table *= 1 - self.rate * self.decay
+        table[rows] -= rate / clip * update
+
+
+def plain_train(model, *, steps, batch, positives, seed, uniform=0):
+    """Trains a plain model; a row that is in no batch ends as 0."""
+    batches = Batches(model.data, steps=steps, batch=batch, positives=positives, uniform=uniform, seed=seed)
+    balancing, dense = Balancing(model.spec, seed), dense_optimizer(model)
+    lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor}[model.spec.optimizer]
+    tables = [table.weight for table in model.tables()]
+    optimisers = [lazy(table.data, model.spec) for table in tables]
+    never = torch.ones(model.data.n_rows, dtype=torch.bool)
+    for step in range(1, steps + 1):
+        set_gradients(model, balancing, batches, step)
+        dense.step()
+        rows = batches.embedding_rows(step)
+        never[rows] = False
+        for optimiser, table in zip(optimisers, tables, strict=True):
+            optimiser.step(rows, table.grad[rows], step)
+    with torch.no_grad():
+        for table in tables:
+            table[never] = 0.0
+    return model
