@@ -4,6 +4,8 @@ The gradient of an embedding table is dense, and a lazy optimiser is a choice of
 that look at gradients take one gradient per task, over the actual shared parameters, and project or solve literally.
 """
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from plain_model import epochs, history_lists
@@ -17,86 +19,88 @@ DWA_WINDOW = 10
 NASH_RESIDUAL = 1e-11
 
 
-def dropper(rate, seed, step):
-    """Dropout whose draws depend on the step and the level alone, unit by unit."""
+class Batch:
+    """What a step (from 1) reads: rows for the ranker, positives and uniformly drawn items for retrieval."""
 
-    def dropped(level, x):
-        rng = generator(seed, "dropout", step, level)
-        words = rng.bit_generator.random_raw((x.numel() + 3) // 4)  # 64 random bits, four draws each
-        draw = (words.view(np.uint16)[: x.numel()] % DROPOUT_LEVELS).reshape(x.shape[1], x.shape[0]).T
-        kept = torch.tensor(draw >= round(rate * DROPOUT_LEVELS), dtype=x.dtype)
-        return x * kept / (1 - rate)
+    def __init__(self, data, step, rows, positives, *, uniform, seed):
+        self.data, self.step, self.rows, self.positives, self.seed = data, step, rows, positives, seed
+        self.users, self.items = data.train.users[positives], data.train.items[positives]
+        self.uniform = generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
+        self.histories = history_lists(data, self.users, self.items)
+        self._draws = {}
 
-    return dropped
+    @cached_property
+    def wanted(self):
+        """The items that each positive's user is known to want."""
+        part = self.data.train
+        return [set(part.items[(part.users == user) & (part.target > 0)].tolist()) for user in self.users]
 
-
-class Batches:
-    """What each step reads: rows for the ranker, positives and uniformly drawn items for retrieval."""
-
-    def __init__(self, data, *, steps, batch, positives, uniform, seed):
-        part = data.train
-        liked = part.target > 0
-        self.data, self.seed, self.steps = data, seed, steps
-        self.wanted = set(zip(part.users[liked].tolist(), part.items[liked].tolist(), strict=True))
-        self.rows = epochs(np.arange(len(part.users)), batch, steps, seed, "batches")
-        self.positives = epochs(np.flatnonzero(liked), positives, steps, seed, "positives")
-        self.uniform = [
-            generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
-            for step in range(1, steps + 1)
-        ]
-
-    def wants(self, users, items):
-        """Whether each item is a training positive of each user."""
-        return np.array([[(user, item) in self.wanted for item in items] for user in users]).reshape(len(users), -1)
-
-    def embedding_rows(self, step):
-        """The rows of the tables that a step (from 1) reads; row 0 is padding."""
+    @cached_property
+    def embedding_rows(self):
+        """The rows of the tables that are read; row 0 is padding."""
         data, part = self.data, self.data.train
-        both = np.concatenate([self.rows[step - 1], self.positives[step - 1]])
-        items = np.concatenate([part.items[both], self.uniform[step - 1]])
-        read = [data.user_rows[part.users[both]], data.item_rows[items], part.context[self.rows[step - 1]]]
-        read += history_lists(data, part.users[self.positives[step - 1]], part.items[self.positives[step - 1]])
+        users = np.concatenate([part.users[self.rows], self.users])
+        items = np.concatenate([part.items[self.rows], self.items, self.uniform])
+        read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories]
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
+    def draws(self, level, width):
+        """Dropout draws ``(B, width)`` below `DROPOUT_LEVELS`, unit by unit, from the step and the level alone."""
+        if (level, width) not in self._draws:
+            n = width * len(self.rows)
+            words = generator(self.seed, "dropout", self.step, level).bit_generator.random_raw((n + 3) // 4)
+            self._draws[level, width] = (words.view(np.uint16)[:n] % DROPOUT_LEVELS).reshape(width, -1).T
+        return self._draws[level, width]
 
-def task_losses(model, batches, step):
+    def dropper(self, rate):
+        def dropped(level, x):
+            kept = torch.tensor(self.draws(level, x.shape[1]) >= round(rate * DROPOUT_LEVELS))
+            return x * kept / (1 - rate)
+
+        return dropped
+
+
+def batches_of(data, *, steps, batch, positives, uniform, seed):
+    """The batches of all steps."""
+    part = data.train
+    rows = epochs(np.arange(len(part.users)), batch, steps, seed, "batches")
+    liked = epochs(np.flatnonzero(part.target > 0), positives, steps, seed, "positives")
+    pairs = enumerate(zip(rows, liked, strict=True), start=1)
+    return [Batch(data, step, *pair, uniform=uniform, seed=seed) for step, pair in pairs]
+
+
+def task_losses(model, batch):
     """Loss of each task, and the mechanism's own."""
-    part, rows = model.data.train, batches.rows[step - 1]
+    part, rows = model.data.train, batch.rows
     logits = model.task_logits(
         model.users(part.users[rows]),
         model.items(part.items[rows]),
         model.contexts(part.context[rows]),
         part.statistics[rows],
-        dropper(model.spec.dropout, batches.seed, step),
+        batch.dropper(model.spec.dropout),
     )
     losses = []
     for task, logit in enumerate(logits):
         labels = part.labels[rows, task]
         known = ~np.isnan(labels)
         target = torch.tensor(labels[known], dtype=model.dtype)
-        losses.append(
-            binary_cross_entropy_with_logits(logits[known, task], target) if known.any() else 0 * logits.sum()
-        )
+        losses.append(binary_cross_entropy_with_logits(logit[known], target) if known.any() else 0 * logit.sum())
     return losses, model.mechanism.calibrator(logits)
 
 
-def retrieval_loss(model, batches, step):
+def retrieval_loss(model, batch):
     """Softmax (Yi et al. 2019), BPR (Rendle et al. 2009) or gBCE (Petrov and Macdonald 2023), row by row."""
-    spec, part = model.spec, model.data.train
-    users, own = part.users[batches.positives[step - 1]], part.items[batches.positives[step - 1]]
-    asking, lists = model.users(users), model.histories(history_lists(model.data, users, own))
-    scores = model.retrieval(asking, lists, model.items(own))
-    positive = scores.diagonal()
-    pool = own
+    spec = model.spec
+    asking, histories = model.users(batch.users), model.histories(batch.histories)
+    scores = model.retrieval(asking, histories, model.items(batch.items))
+    positive, pool = scores.diagonal(), batch.items
     if spec.negative_source == "uniform":
-        pool = batches.uniform[step - 1]
-        scores = model.retrieval(asking, lists, model.items(pool))
-    n = min(spec.negatives, len(pool))
-    wanted, out = batches.wants(users, pool[:n]), []
-    for row in range(len(users)):
-        allowed = [j for j in range(n) if not wanted[row, j]]
-        negative = scores[row, allowed]
-        out.append(row_loss(spec, positive[row], negative, n / (model.data.n_items - 1)))
+        pool = batch.uniform
+        scores = model.retrieval(asking, histories, model.items(pool))
+    pool, out = pool[: spec.negatives].tolist(), []
+    for row, wanted in enumerate(batch.wanted):
+        allowed = [place for place, item in enumerate(pool) if item not in wanted]
+        out.append(row_loss(spec, positive[row], scores[row, allowed], len(pool) / (model.data.n_items - 1)))
     return torch.stack(out).mean()
 
 
@@ -224,14 +228,14 @@ def places_of_shared(model, tasks):
     return out
 
 
-def set_gradients(model, balancing, batches, step):
+def set_gradients(model, balancing, batch):
     """Leaves the gradient of the step's loss in every parameter."""
-    losses, rest = task_losses(model, batches, step)
-    rest = rest + model.spec.retrieval_weight * retrieval_loss(model, batches, step)
+    losses, rest = task_losses(model, batch)
+    rest = rest + model.spec.retrieval_weight * retrieval_loss(model, batch)
     values = np.array([loss.item() for loss in losses])
     parameters = list(model.parameters())
     if balancing.kind not in ("gradnorm", "pcgrad", "nash"):
-        coefficients = balancing.coefficients(step, values)
+        coefficients = balancing.coefficients(batch.step, values)
         loss = sum((c * loss for c, loss in zip(coefficients, losses, strict=True)), rest)
         for parameter, gradient in zip(parameters, filled(gradients_of(loss, parameters), parameters), strict=True):
             parameter.grad = gradient
@@ -241,7 +245,7 @@ def set_gradients(model, balancing, batches, step):
     tasks = [filled(gradients, parameters) for gradients in tasks]
     of_shared = [torch.cat([gradients[i].reshape(-1) for i in shared]) for gradients in tasks]
     if balancing.kind == "pcgrad":
-        specific, together = balancing.w, balancing.pcgrad(step, of_shared)
+        specific, together = balancing.w, balancing.pcgrad(batch.step, of_shared)
     else:
         specific = balancing.gradnorm(values, of_shared) if balancing.kind == "gradnorm" else balancing.nash(of_shared)
         together = sum(c * g for c, g in zip(specific, of_shared, strict=True))
@@ -299,21 +303,19 @@ class LazyAdafactor:
         table[rows] -= rate / clip * update
 
 
-def plain_train(model, *, steps, batch, positives, seed, uniform=0):
+def plain_train(model, batches):
     """Trains a plain model; a row that is in no batch ends as 0."""
-    batches = Batches(model.data, steps=steps, batch=batch, positives=positives, uniform=uniform, seed=seed)
-    balancing, dense = Balancing(model.spec, seed), dense_optimizer(model)
+    balancing, dense = Balancing(model.spec, batches[0].seed), dense_optimizer(model)
     lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor}[model.spec.optimizer]
     tables = [table.weight for table in model.tables()]
     optimisers = [lazy(table.data, model.spec) for table in tables]
     never = torch.ones(model.data.n_rows, dtype=torch.bool)
-    for step in range(1, steps + 1):
-        set_gradients(model, balancing, batches, step)
+    for batch in batches:
+        set_gradients(model, balancing, batch)
         dense.step()
-        rows = batches.embedding_rows(step)
-        never[rows] = False
+        never[batch.embedding_rows] = False
         for optimiser, table in zip(optimisers, tables, strict=True):
-            optimiser.step(rows, table.grad[rows], step)
+            optimiser.step(batch.embedding_rows, table.grad[batch.embedding_rows], batch.step)
     with torch.no_grad():
         for table in tables:
             table[never] = 0.0

@@ -15,7 +15,7 @@ from evorec.cli.output import Format, Output, command
 from evorec.cli.problems import configure, known_problems, problem_module, scenario
 from evorec.config import RunConfig, keys, load_config
 from evorec.errors import ConfigError
-from evorec.report.tables import Column, Row, Table
+from evorec.report.tables import Column, Row, Table, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,11 +229,18 @@ def _settings_table(config: RunConfig) -> Table:
 
 def _gene_table(config: RunConfig, source: str) -> Table:
     """What evolves; `GeneInfo` is the long form, and only meanings may be too wide for a terminal."""
+    from evorec.space.genes import Categorical
+
+    space = _space(config, None, source)
     rows = []
-    for info in _space(config, None, source).describe():
+    for info in space.describe():
+        gene = space.gene(info.name)
+        domain, meaning = _short(info.domain), info.text
+        if isinstance(gene, Categorical):
+            domain = f"{len(gene.options)} options"
+            meaning += f"; one of {', '.join(map(show, gene.options))}"
         default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
-        meaning = info.text + (f", when {info.condition}" if info.condition else "")
-        rows.append(Row(info.name, (_short(info.domain), default, meaning)))
+        rows.append(Row(info.name, (domain, default, meaning + (f", when {info.condition}" if info.condition else ""))))
     return Table("\nGenes", "gene", (Column("domain"), Column("default"), Column("meaning")), tuple(rows))
 
 

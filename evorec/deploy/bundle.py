@@ -22,7 +22,7 @@ from evorec.deploy.card import model_card
 from evorec.deploy.finalize import check_belongs, exact, final_weights, read_final
 from evorec.errors import DataError, RunError
 from evorec.models.inputs import InputShape
-from evorec.models.population import Bag, stack_members
+from evorec.models.population import Bag, member_shapes, stack_members
 from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
@@ -145,6 +145,8 @@ class Recommender:
         users: external ids ``(U,)``.
         items: external ids ``(I,)``.
         device: where scores are computed.
+    Raises:
+        ValueError: the parameters are not those of the manifest's spec; found before memory is taken for it.
     """
 
     def __init__(
@@ -163,6 +165,8 @@ class Recommender:
         spec = ModelSpec.from_genes(manifest["spec"])
         shape = InputShape(**{**manifest["shape"], "parents": tuple(manifest["shape"]["parents"])})
         parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
+        if {name: array.shape for name, array in parameters.items()} != member_shapes(spec, shape):
+            raise ValueError("the parameters do not have the shapes that the spec gives them")
         self._population = stack_members([spec], shape, [parameters], device=device)
         self._arrays = arrays
         self._prior = arrays["item.prior"][None]

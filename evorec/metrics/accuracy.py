@@ -146,10 +146,10 @@ class _Groups:
         """Integers in the order of group, score and label; the label is the lowest bit."""
         group, label = self.key >> np.uint64(1), self.key & np.uint64(1)
         if scores.dtype == np.float32 and len(self.size) < 1 << 31:
-            level = ordered_bits(scores)
+            level = ordered_bits(scores.astype(np.float32, copy=False))
         else:
             level = np.unique(scores, return_inverse=True)[1].astype(np.uint32)
-        keys = (group << np.uint64(33)) | (level.astype(np.uint64) << np.uint64(1)) | label
+        keys: npt.NDArray[np.uint64] = (group << np.uint64(33)) | (level.astype(np.uint64) << np.uint64(1)) | label
         keys.sort()
         return keys
 

@@ -77,7 +77,13 @@ class Experts(Mechanism):
         )
 
     def logits(
-        self, x: Tensor, dense: Mapping[str, Tensor], rates: Tensor, uniforms: Drop | None, *, keep: bool = False
+        self,
+        x: Tensor,
+        dense: Mapping[str, Tensor],
+        rates: Sequence[float],
+        uniforms: Drop | None,
+        *,
+        keep: bool = False,
     ) -> Tensor:
         run = Pass(dense, rates, uniforms, keep)
         streams = x.flatten(0, 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from evorec.models.layers import dropout_
+from evorec.models.layers import Dropout
 
 INPUT = -1
 """The level of the dropout on the ranker's input."""
@@ -57,89 +58,66 @@ class RowIndex:
     statistics: Tensor
 
 
-def ranker_input(
-    users: Tensor,
-    items: Tensor,
-    contexts: Tensor,
-    index: RowIndex,
-    rates: Tensor,
-    uniform: Tensor | None,
-    *,
-    dtype: torch.dtype,
-    keep: bool = False,
-) -> Tensor:
-    """Input of the ranker, after its dropout.
+@final
+class RankerInput:
+    """Input of the ranker for some members, and the way back.
+
+    Elementwise work happens row by row, where everybody's columns stand side by side.
 
     Args:
-        users, items, contexts: ``[m, P, G, E]`` of the unique entities.
+        vectors: of the unique users, items and contexts, each ``[m, P, G, E]``.
         index: the rows.
-        rates: dropout rate of each member ``[P]``.
-        uniform: int16 ``[B, 4 * E + n_dense]`` draws, ``None`` = no dropout.
-        dtype: of the result.
-        keep: whether the graph is walked more than once.
-    Returns:
-        ``[P, G, B, 4 * E + n_dense]``.
+        drop: dropout of each member and group, ``P * G`` slots; ``None`` = no dropout.
+        uniform: int16 ``[B, 4 * E + n_dense]`` draws.
     """
-    out: Tensor = _RankerInput.apply(users, items, contexts, index, rates, uniform, dtype, keep)  # type: ignore[no-untyped-call]
-    return out
 
+    def __init__(
+        self, vectors: Sequence[Tensor], index: RowIndex, drop: Dropout | None, uniform: Tensor | None
+    ) -> None:
+        users, items, contexts = vectors
+        self._index, self._sizes = index, [len(part) for part in vectors]
+        self._u, self._v = users.index_select(0, index.users), items.index_select(0, index.items)
+        self._c = contexts.index_select(0, index.contexts)
+        self._drop, self._uniform = drop, uniform
+        _, members, groups, _ = self._u.shape
+        self._scale = None if drop is None else drop.scale.view(members, groups, 1)
 
-@final
-class _RankerInput(torch.autograd.Function):
-    """Elementwise work happens row by row, where everybody's columns stand side by side."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        contexts: Tensor,
-        index: RowIndex,
-        rates: Tensor,
-        uniform: Tensor | None,
-        dtype: torch.dtype,
-        keep: bool,
-    ) -> Tensor:
-        u, v = users.index_select(0, index.users), items.index_select(0, index.items)
-        parts = [u, v, u * v, contexts.index_select(0, index.contexts)]
-        batch, members, groups, dim = u.shape
-        out = u.new_empty(members, groups, batch, 4 * dim + index.statistics.shape[1], dtype=dtype)
-        scale = None if uniform is None else (1 / (1 - rates))[:, None, None]
-        for i, part in enumerate(parts):
-            scaled = part if scale is None else part * scale
+    def rows(self, dtype: torch.dtype) -> Tensor:
+        """The input ``[P, G, B, 4 * E + n_dense]``, after its dropout."""
+        batch, members, groups, dim = self._u.shape
+        statistics = self._index.statistics
+        out = self._u.new_empty(members, groups, batch, 4 * dim + statistics.shape[1], dtype=dtype)
+        product = torch.mul(self._u, self._v)
+        for i, part in enumerate((self._u, self._v, product, self._c)):
+            scaled = part if self._scale is None else part * self._scale
             out[..., i * dim : (i + 1) * dim] = scaled.permute(1, 2, 0, 3)
-        statistics = index.statistics.expand(members, 1, -1, -1)
-        out[..., 4 * dim :] = statistics if scale is None else statistics * scale[:, None]
-        if uniform is not None:
-            dropout_(out.flatten(0, 1), _per_slot(rates, groups), uniform)
-        ctx.save_for_backward(u, v, rates, uniform)
-        ctx.index, ctx.sizes, ctx.keep = index, [len(users), len(items), len(contexts)], keep
+        everyone = statistics.expand(members, groups, -1, -1)
+        out[..., 4 * dim :] = everyone if self._scale is None else everyone * self._scale[..., None]
+        if self._drop is not None and self._uniform is not None:
+            self._drop.apply_(out.flatten(0, 1), self._uniform)
         return out
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        u, v, rates, uniform = ctx.saved_tensors
-        dim, groups = u.shape[3], u.shape[2]
-        own = grad.clone() if ctx.keep else grad.contiguous()
-        if uniform is not None:
-            dropout_(own.flatten(0, 1), _per_slot(rates, groups), uniform)
+    def backward(self, grad: Tensor, members: slice = slice(None)) -> list[Tensor]:
+        """Gradients of the vectors of users, items and contexts, ``[m, P', G, E]`` for the P' chosen members.
+
+        Args:
+            grad: of the input, ``[P', G, B, 4 * E + n_dense]``; spoilt.
+            members: which ones.
+        """
+        dim = self._u.shape[3]
+        if self._drop is not None and self._uniform is not None:
+            self._drop.of(members, self._u.shape[2]).apply_(grad.flatten(0, 1), self._uniform)
 
         def part(i: int) -> Tensor:
-            rows = torch.empty_like(u)
-            rows.copy_(own[..., i * dim : (i + 1) * dim].permute(2, 0, 1, 3))
-            return rows if uniform is None else rows.mul_((1 / (1 - rates))[:, None, None])
+            rows = self._u.new_empty(len(self._u), grad.shape[0], *self._u.shape[2:])
+            rows.copy_(grad[..., i * dim : (i + 1) * dim].permute(2, 0, 1, 3))
+            return rows if self._scale is None else rows.mul_(self._scale[members])
 
         product = part(2)
-        to_users, to_items, to_contexts = part(0).addcmul_(product, v), part(1).addcmul_(product, u), part(3)
-        index: RowIndex = ctx.index
-        sums = [
-            rows.new_zeros(n, *rows.shape[1:]).index_add_(0, at, rows)
-            for n, at, rows in zip(
-                ctx.sizes, (index.users, index.items, index.contexts), (to_users, to_items, to_contexts), strict=True
-            )
+        u, v = self._u[:, members], self._v[:, members]
+        rows = (part(0).addcmul_(product, v), part(1).addcmul_(product, u), part(3))
+        at = (self._index.users, self._index.items, self._index.contexts)
+        return [
+            part.new_zeros(n, *part.shape[1:]).index_add_(0, where, part)
+            for n, where, part in zip(self._sizes, at, rows, strict=True)
         ]
-        return *sums, None, None, None, None, None
-
-
-def _per_slot(rates: Tensor, groups: int) -> Tensor:
-    return rates.repeat_interleave(groups)[:, None, None]

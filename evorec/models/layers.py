@@ -121,7 +121,7 @@ def slot_layer(
     source: tuple[int, ...],
     weight: Tensor,
     bias: Tensor,
-    rate: Tensor,
+    drop: Dropout | None,
     uniform: Tensor | None,
     *,
     keep: bool = False,
@@ -133,30 +133,57 @@ def slot_layer(
         source: slot of `x` that each slot reads, ``(S,)``.
         weight: ``[S, in, out]``.
         bias: ``[S, 1, out]``.
-        rate: dropout rate per slot ``[S, 1, 1]`` in ``[0, 1)``; a slot of rate 0 is not touched by dropout.
+        drop: dropout of the slots; a slot of rate 0 is not touched by it.
         uniform: int16 ``[B, out]`` draws, shared by all slots (common random numbers make members comparable);
             ``None`` = no dropout.
         keep: whether the graph is walked more than once; else the gradient takes the memory of the output.
     Returns:
         ``[S, B, out]``.
     """
-    out: Tensor = _SlotLayer.apply(x, weight, bias, rate, uniform, source, keep)  # type: ignore[no-untyped-call]
+    out: Tensor = _SlotLayer.apply(x, weight, bias, drop, uniform, source, keep)  # type: ignore[no-untyped-call]
     return out
 
 
-def dropout_(x: Tensor, rate: Tensor, uniform: Tensor) -> Tensor:
-    """Sets the dropped units of `x` to 0, in place; the scale ``1 / (1 - rate)`` is the caller's.
+@final
+@dataclass(frozen=True)
+class Dropout:
+    """Inverted dropout of slots.
 
-    Args:
-        x: ``[S, B, D]``.
-        rate: ``[S, 1, 1]`` in ``[0, 1)``.
-        uniform: int16 ``[B, D]`` draws.
+    Attributes:
+        below: int ``[S, 1, 1]``; a unit is dropped where its draw is at most this.
+        scale: ``1 / (1 - rate)`` of each slot, ``[S, 1, 1]``, exactly 1 at rate 0.
     """
-    kind = BITS[x.dtype]
-    below = (rate.double() * DROPOUT_LEVELS).round().to(kind) - 1  # draw > below: the difference is negative
-    mask = torch.sub(below, uniform.to(kind)).bitwise_right_shift_(x.element_size() * 8 - 1)
-    x.view(kind).bitwise_and_(mask)
-    return x
+
+    below: Tensor
+    scale: Tensor
+
+    @classmethod
+    def at(cls, rates: Sequence[float], like: Tensor, *, bits: torch.dtype) -> Dropout | None:
+        """From rates in ``[0, 1)``, one per slot; ``None`` where nobody drops anything.
+
+        Args:
+            like: gives type and device of the scale.
+            bits: the integer type of the activations (`BITS`).
+        """
+        if not any(rates):
+            return None
+        exact = torch.tensor(rates, dtype=torch.float64, device=like.device)[:, None, None]
+        return cls((exact * DROPOUT_LEVELS).round().to(bits) - 1, (1 / (1 - exact)).to(like.dtype))
+
+    def of(self, members: slice, slots: int) -> Dropout:
+        """The part of consecutive members, each with so many slots."""
+        if members == slice(None):
+            return self
+        own = slice(members.start * slots, members.stop * slots)
+        return Dropout(self.below[own], self.scale[own])
+
+    def apply_(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Sets the dropped units of `x` ``[S, B, D]`` to 0, in place, by int16 draws ``[B, D]``; does not scale."""
+        kind = BITS[x.dtype]
+        # draw > below: the difference is negative, and its sign fills the mask
+        mask = torch.sub(self.below, uniform.to(kind)).bitwise_right_shift_(x.element_size() * 8 - 1)
+        x.view(kind).bitwise_and_(mask)
+        return x
 
 
 @final
@@ -184,33 +211,32 @@ class _SlotLayer(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        rate: Tensor,
+        drop: Dropout | None,
         uniform: Tensor | None,
         source: tuple[int, ...],
         keep: bool,
     ) -> Tensor:
-        if uniform is None:
-            scaled, shift = weight, bias
-        else:  # relu(c * z) = c * relu(z): dropout's scale goes into the small weights
-            scaled, shift = (weight / (1 - rate)).to(x.dtype), (bias / (1 - rate)).to(x.dtype)
-        out = _relu_(_forward(x, source, scaled, shift))
-        if uniform is not None:
-            dropout_(out, rate, uniform)
-        ctx.save_for_backward(x, scaled, out, rate if uniform is not None else None)
-        ctx.source, ctx.keep = source, keep
+        scale = None if drop is None or uniform is None else drop.scale
+        if scale is not None:  # relu(c * z) = c * relu(z): dropout's scale goes into the small weights
+            weight, bias = (weight * scale).to(x.dtype), (bias * scale).to(x.dtype)
+        out = _relu_(_forward(x, source, weight, bias))
+        if drop is not None and uniform is not None:
+            drop.apply_(out, uniform)
+        ctx.save_for_backward(x, weight, out)
+        ctx.source, ctx.keep, ctx.scale = source, keep, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, scaled, out, rate = ctx.saved_tensors
+        x, scaled, out = ctx.saved_tensors
         grad = grad.contiguous()
         # the layer above is done with `out`: its memory takes the gradient
         into = torch.empty_like(out) if ctx.keep else out
         inner = torch.ops.aten.threshold_backward.grad_input(grad, out, 0, grad_input=into)
         to_x, to_weight = _backward(x, ctx.source, scaled, inner, ctx.needs_input_grad[0])
         to_bias = inner.sum(1, keepdim=True)
-        if rate is not None:
-            to_weight, to_bias = (to_weight / (1 - rate)).to(x.dtype), (to_bias / (1 - rate)).to(x.dtype)
+        if ctx.scale is not None:
+            to_weight, to_bias = (to_weight * ctx.scale).to(x.dtype), (to_bias * ctx.scale).to(x.dtype)
         return to_x, to_weight, to_bias, None, None, None, None
 
 

@@ -37,8 +37,7 @@ def retrieval_loss(
     users: Tensor,
     items: Tensor,
     uniform: Tensor | None,
-    no_negative: Tensor,
-    no_uniform: Tensor | None,
+    blocked: Blocked,
     specs: Sequence[ModelSpec],
     n_items: int,
 ) -> Tensor:
@@ -59,9 +58,7 @@ def retrieval_loss(
         users: ``[P, B, E]``, row b is the unit vector of the user of positive b.
         items: ``[P, B, E]``, row b is the unit vector of the item of positive b, divided by the temperature.
         uniform: ``[P, M, E]``, items drawn uniformly, as `items`; may be ``None`` if no member asks for them.
-        no_negative: bool ``[B, B]``, true off the diagonal where column b' holds an item that row b's user is known to
-            want, row b's own item included (accidental hits).
-        no_uniform: bool ``[B, M]``, true where an item of `uniform` is one that row b's user is known to want.
+        blocked: which scores are no negatives; one for all calls of a step.
         specs: ``(P,)``; a member's negatives are the first `negatives` columns of its `negative_source`.
         n_items: size of the catalogue.
     Returns:
@@ -71,7 +68,7 @@ def retrieval_loss(
         "gSASRec: reducing overconfidence in sequential recommendation trained with negative sampling", RecSys 2023.
     """
     out: Tensor = RetrievalLoss.apply(  # type: ignore[no-untyped-call]
-        users, items, uniform, no_negative, no_uniform, tuple(specs), n_items, users.is_cuda
+        users, items, uniform, blocked, tuple(specs), n_items, users.is_cuda
     )
     return out
 
@@ -85,17 +82,41 @@ class _Group(NamedTuple):
     bounded: bool
 
 
-class _Blocked(NamedTuple):
+class _Places(NamedTuple):
     """Which scores are no negatives: their places in ``[B N]``; and how many are left to each row, ``[B]``."""
 
     places: Tensor
     left: Tensor
 
-    @classmethod
-    def of(cls, mask: Tensor, dtype: torch.dtype) -> _Blocked:
-        """Of bool ``[B, N]``."""
-        hits = mask.view(torch.uint8).sum(1, dtype=dtype)
-        return cls(mask.reshape(-1).nonzero().view(-1), mask.shape[1] - hits)
+
+@final
+class Blocked:
+    """Which scores of a step are no negatives, for any number of columns.
+
+    Args:
+        no_negative: bool ``[B, B]``, true where column b' holds an item that row b's user is known to want, row b's own
+            item included (accidental hits); the diagonal is blocked anyhow.
+        no_uniform: bool ``[B, M]``, likewise for items drawn uniformly; ``None`` if there are none.
+    """
+
+    def __init__(self, no_negative: Tensor, no_uniform: Tensor | None) -> None:
+        self._masks = {"batch": no_negative.clone().fill_diagonal_(True)}
+        if no_uniform is not None:
+            self._masks["uniform"] = no_uniform
+        self._places: dict[tuple[str, int, torch.dtype], _Places] = {}
+
+    def width(self, spec: ModelSpec) -> int:
+        """Columns that a member uses."""
+        return min(spec.negatives, self._masks[spec.negative_source].shape[1])
+
+    def columns(self, source: str, n: int, dtype: torch.dtype) -> _Places:
+        """For the first `n` columns of a source."""
+        key = (source, n, dtype)
+        if key not in self._places:
+            mask = self._masks[source][:, :n]
+            hits = mask.view(torch.uint8).sum(1, dtype=dtype)
+            self._places[key] = _Places(mask.reshape(-1).nonzero().view(-1), n - hits)
+        return self._places[key]
 
 
 @final
@@ -113,21 +134,18 @@ class RetrievalLoss(torch.autograd.Function):
         users: Tensor,
         items: Tensor,
         uniform: Tensor | None,
-        no_negative: Tensor,
-        no_uniform: Tensor | None,
+        blocked: Blocked,
         specs: tuple[ModelSpec, ...],
         n_items: int,
         batched: bool,
     ) -> Tensor:
-        masks, vectors = {"batch": no_negative.clone().fill_diagonal_(True)}, {"batch": items}
+        vectors = {"batch": items}
         gradients = {"users": torch.empty_like(users), "batch": torch.empty_like(items)}
-        if uniform is not None and no_uniform is not None:
-            masks["uniform"], vectors["uniform"] = no_uniform, uniform
+        if uniform is not None:
+            vectors["uniform"] = uniform
             gradients["uniform"] = torch.zeros_like(uniform)
-        widths = [min(spec.negatives, masks[spec.negative_source].shape[1]) for spec in specs]
+        widths = [blocked.width(spec) for spec in specs]
         groups = _groups(specs, widths, batched)
-        columns = {(group.source, group.n_negatives) for group, _ in groups}
-        blocked = {(source, n): _Blocked.of(masks[source][:, :n], users.dtype) for source, n in columns}
         losses = users.new_empty(len(specs))
         betas = users.new_tensor([_beta(spec, width, n_items) for spec, width in zip(specs, widths, strict=True)])
         room = users.shape[1] * max(len(members) * group.n_negatives for group, members in groups)
@@ -136,7 +154,8 @@ class RetrievalLoss(torch.autograd.Function):
             at, first = members if batched else members[0], slice(group.n_negatives)
             parts = users[at], items[at], vectors[group.source][at, first]
             mine = [part.clone(memory_format=torch.contiguous_format) for part in parts]
-            found = _scored(group, mine, blocked[group.source, group.n_negatives], betas[at].unsqueeze(-1), buffers)
+            places = blocked.columns(group.source, group.n_negatives, users.dtype)
+            found = _scored(group, mine, places, betas[at].unsqueeze(-1), buffers)
             losses[at], gradients["users"][at], gradients["batch"][at], to_negatives = found
             gradients[group.source][at, first] += to_negatives
         ctx.save_for_backward(gradients["users"], gradients["batch"], gradients.get("uniform"))
@@ -146,7 +165,7 @@ class RetrievalLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad[:, None, None]
-        return *(None if part is None else part * scale for part in ctx.saved_tensors), *[None] * 5
+        return *(None if part is None else part * scale for part in ctx.saved_tensors), *[None] * 4
 
 
 def _groups(specs: Sequence[ModelSpec], widths: Sequence[int], batched: bool) -> list[tuple[_Group, list[int]]]:
@@ -165,7 +184,7 @@ def _beta(spec: ModelSpec, width: int, n_items: int) -> float:
 
 
 def _scored(
-    group: _Group, vectors: Sequence[Tensor], blocked: _Blocked, beta: Tensor, buffers: Tensor
+    group: _Group, vectors: Sequence[Tensor], blocked: _Places, beta: Tensor, buffers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss and its gradients for one member or, with a further first axis G, for a group of equal ones.
 

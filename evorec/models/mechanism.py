@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evorec.models.layers import SHARED, Drop, slot_layer, slot_linear
+from evorec.models.layers import BITS, SHARED, Drop, Dropout, slot_layer, slot_linear
 
 if TYPE_CHECKING:
     from evorec.models.inputs import InputShape
@@ -113,22 +113,28 @@ class Pass:
 
     Attributes:
         dense: tensors ``[S, ...]``; cast to the type of the activations where they differ.
-        rates: dropout rate of each member, ``[P]``.
+        rates: dropout rate of each member, ``(P,)``.
         uniforms: dropout draws; ``None`` when measuring.
         keep: whether the graph is walked more than once.
     """
 
     dense: Mapping[str, Tensor]
-    rates: Tensor
+    rates: Sequence[float]
     uniforms: Drop | None = None
     keep: bool = False
 
     def layer(self, slots: Slots, x: Tensor) -> Tensor:
         """Linear layer, ReLU and dropout, ``[S_below, B, in] -> [S, B, out]``."""
         weight, bias = self.tensor(f"{slots.name}.weight", x), self.tensor(f"{slots.name}.bias", x)
-        rate = pick(self.rates.to(x.dtype), slots.member)[:, None, None]
-        uniform = None if self.uniforms is None else self.uniforms(slots.level, x.shape[1], weight.shape[2])
-        return slot_layer(x, slots.source, weight, bias, rate, uniform, keep=self.keep)
+        drop = (
+            None
+            if self.uniforms is None
+            else _dropout(tuple(map(float, self.rates)), slots.member, x.dtype, weight.device)
+        )
+        uniform = None
+        if drop is not None and self.uniforms is not None:
+            uniform = self.uniforms(slots.level, x.shape[1], slots.size[1])
+        return slot_layer(x, slots.source, weight, bias, drop, uniform, keep=self.keep)
 
     def gate(self, slots: Slots, x: Tensor) -> Tensor:
         """Shares of the experts, ``[S_below, B, in] -> [P, S / P, K, B]``; those of a row sum to 1."""
@@ -170,14 +176,20 @@ class Mechanism(abc.ABC):
 
     @abc.abstractmethod
     def logits(
-        self, x: Tensor, dense: Mapping[str, Tensor], rates: Tensor, uniforms: Drop | None, *, keep: bool = False
+        self,
+        x: Tensor,
+        dense: Mapping[str, Tensor],
+        rates: Sequence[float],
+        uniforms: Drop | None,
+        *,
+        keep: bool = False,
     ) -> Tensor:
         """Task logits of B rows.
 
         Args:
             x: ``[P, G, B, n_in]``, ranker input of each embedding group, after the input dropout.
             dense: parameters by name, ``[S, ...]``.
-            rates: dropout rate of each member, ``[P]``.
+            rates: dropout rate of each member, ``(P,)``.
             uniforms: dropout draws; ``None`` when measuring.
             keep: whether the graph is walked more than once.
         Returns:
@@ -256,6 +268,15 @@ def pick(x: Tensor, slots: tuple[int, ...]) -> Tensor:
     if slots == tuple(range(x.shape[0])):
         return x
     return x.index_select(0, _index(slots, x.device))
+
+
+@lru_cache(maxsize=4096)
+def _dropout(
+    rates: tuple[float, ...], member: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Dropout | None:
+    """Dropout of slots by the rates of their owners."""
+    like = torch.empty(0, dtype=torch.promote_types(dtype, torch.float32), device=device)
+    return Dropout.at([rates[owner] for owner in member], like, bits=BITS[dtype])
 
 
 @lru_cache(maxsize=4096)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from evorec.errors import ConfigError
 from evorec.models.inputs import InputShape
-from evorec.models.layers import SHARED, draw_columns, slot_linear
+from evorec.models.layers import SHARED, draw_columns, product
 from evorec.models.mechanism import DenseTensor, Mechanism
 from evorec.models.sharing import mechanism_for
 from evorec.models.spec import ModelSpec
@@ -113,7 +113,7 @@ class Block:
         self.columns = tuple(columns)
         self._tables, self._flat = tables, flat
         like = tables[0]
-        self.rates = torch.tensor([spec.dropout for spec in specs], dtype=like.dtype, device=like.device)
+        self.rates = tuple(spec.dropout for spec in specs)
         self._history_weight = _column(specs, "history_weight", like)
         self._temperature = _column(specs, "temperature", like)
 
@@ -141,23 +141,12 @@ class Block:
         """The dense tensors as they stand."""
         return self.dense(self._flat)
 
-    def by_group(self, sums: Sequence[Tensor]) -> Tensor:
-        """The block's columns of ``[m, C]`` sums, one per table, as ``[m, P_b, G, E]``."""
-        own = [part[:, columns] for part, columns in zip(sums, self.columns, strict=False)]
-        vectors = [part.reshape(len(part), self.size, -1, self.dim) for part in own]
-        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
-
-    def with_content(self, vectors: Tensor, content: Tensor | None, dense: Mapping[str, Tensor]) -> Tensor:
-        """Item vectors ``[m, P_b, G, E]`` plus the projection of their content ``[m, D]``."""
-        if content is None:
-            return vectors
-        m, n_members, groups, dim = vectors.shape
-        weights = [dense["content.weight"].view(n_members, 1, -1, dim)]
-        if groups > 1:
-            weights.append(dense["task_content.weight"].view(n_members, groups - 1, -1, dim))
-        weight = torch.cat(weights, 1).flatten(0, 1)
-        projected = slot_linear(content[None], (0,) * len(weight), weight, None)
-        return vectors + projected.view(n_members, groups, m, dim).permute(2, 0, 1, 3)
+    def content_weights(self, dense: Mapping[str, Tensor]) -> Tensor:
+        """Projections of content of every member and group, ``[P_b, G, D, E]``."""
+        weights = [dense["content.weight"].view(self.size, 1, -1, self.dim)]
+        if self.n_groups > 1:
+            weights.append(dense["task_content.weight"].view(self.size, self.n_groups - 1, -1, self.dim))
+        return torch.cat(weights, 1)
 
     @cached_property
     def _own_tables(self) -> list[Tensor]:
@@ -168,8 +157,10 @@ class Block:
         """Vectors of users, items or contexts from the trained tables, ``[P_b, G, m, E]``."""
         sums = [bag.sums(table) for table in self._own_tables]
         each = [part.view(len(part), self.size, -1, self.dim) for part in sums]
-        vectors = self.with_content(torch.cat(each, 2), bag.content, self.trained)
-        return vectors.permute(1, 2, 0, 3).contiguous()
+        vectors = torch.cat(each, 2).permute(1, 2, 0, 3).contiguous()
+        if bag.content is not None:
+            vectors += projected(bag.content, self.content_weights(self.trained))
+        return vectors
 
     def rank_logits(self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor) -> Tensor:
         """Task logits of B rows, without dropout.
@@ -320,6 +311,13 @@ def stack_members(
     return population
 
 
+def projected(content: Tensor, weights: Tensor) -> Tensor:
+    """Content vectors ``[m, D]`` times projections ``[P, G, D, E]``: ``[P, G, m, E]``."""
+    flat = weights.flatten(0, 1)
+    out = content.new_empty(len(flat), len(content), flat.shape[2])
+    return product(content.expand(len(flat), -1, -1), flat, out).view(*weights.shape[:2], *out.shape[1:])
+
+
 def group_dims(spec: ModelSpec, shape: InputShape) -> tuple[int, ...]:
     """Embedding dimension of each group: the shared one, then one per task when tasks have their own."""
     return (spec.embedding_dim,) * (1 + (shape.n_tasks if spec.task_embeddings else 0))
@@ -366,10 +364,10 @@ def _dense_tensors(mechanism: Mechanism, specs: Sequence[ModelSpec], shape: Inpu
 
 def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]:
     """Members of equal block key, in nearly equal parts; equal optimisers and depths stand together."""
-    groups: dict[object, list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for member, spec in enumerate(specs):
-        groups.setdefault(spec.block_key, []).append(member)
-    for key in sorted(groups, key=repr):
+        groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.block_key), []).append(member)
+    for key in sorted(groups, key=repr):  # equal dimensions stand together
         group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
         for part in np.array_split(group, -(-len(group) // block_size)):
             yield part.tolist()

@@ -103,7 +103,8 @@ def popularity_prior(
     Returns:
         float64 ``(P, I)``.
     Example:
-        >>> spec = ModelSpec((1.0,), 0, 4, 16, 0, 1, 1, 1, 1, 1, 1, 0, 1.0, 1.0, 2.0, 0)
+        >>> from types import SimpleNamespace
+        >>> spec = SimpleNamespace(popularity_weight=1.0, popularity_smoothing=1.0, popularity_half_life=2.0)
         >>> popularity_prior(np.array([1, 1]), np.array([0.0, 2.0]), 2, [spec])  # log 1, log (1 + 1 + 1/2)
         array([[0.        , 0.91629073]])
     """

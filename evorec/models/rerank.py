@@ -14,6 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from evorec.models.layers import SHARED
 from evorec.models.mechanism import Mechanism
 from evorec.models.population import Block
 from evorec.models.sharing import mechanism_for
@@ -91,7 +92,7 @@ def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -
     folded = _fold(mechanism, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
-    items, rates = _item_side(inputs), ids.new_zeros(at_once, dtype=inputs.items.dtype)
+    items, rates = _item_side(inputs), (0.0,) * at_once
     shift = torch.arange(len(inputs.items), device=ids.device)[:, None] * inputs.items.shape[1]
     weights = spec.rank_blend * items.new_tensor(spec.task_weights)[:, None]
     out = items.new_empty(n_users, n_candidates)
@@ -122,12 +123,12 @@ def _fold(mechanism: Mechanism, own: Mapping[str, Tensor], inputs: RankerInputs)
     for tensor in mechanism.tensors:
         if higher[tensor.name] == tensor.shape:
             continue
-        tasks = [key[1] - 1 for key in tensor.key[: len(own[tensor.name])]]  # of `evorec.models.mechanism.role`
+        tasks = [key[1] + SHARED for key in tensor.key[: len(own[tensor.name])]]  # of `evorec.models.mechanism.role`
         groups = [mechanism.group(0, task) for task in tasks]
         dim, n_user, n_item = (
             part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
         )
-        user, item, product, context, of_user, of_item = own[tensor.name].split([dim] * 4 + [n_user, n_item], 1)
+        user, item, product, context, of_user, of_item = torch.split(own[tensor.name], [dim] * 4 + [n_user, n_item], 1)
         constant = inputs.users[groups] @ user + inputs.user_statistics @ of_user
         constant += inputs.context[groups][:, None] @ context
         if (bias := _bias(tensor.name)) in own:

@@ -66,7 +66,13 @@ class Towers(Mechanism):
         self.tensors = (*(tensor for layer in self._layers for tensor in layer.hidden()), *heads(specs, tags))
 
     def logits(
-        self, x: Tensor, dense: Mapping[str, Tensor], rates: Tensor, uniforms: Drop | None, *, keep: bool = False
+        self,
+        x: Tensor,
+        dense: Mapping[str, Tensor],
+        rates: Sequence[float],
+        uniforms: Drop | None,
+        *,
+        keep: bool = False,
     ) -> Tensor:
         run = Pass(dense, rates, uniforms, keep)
         own = run.logits(_climb(run, self._layers, x), self._tops)
@@ -127,7 +133,13 @@ class Aitm(Mechanism):
         )
 
     def logits(
-        self, x: Tensor, dense: Mapping[str, Tensor], rates: Tensor, uniforms: Drop | None, *, keep: bool = False
+        self,
+        x: Tensor,
+        dense: Mapping[str, Tensor],
+        rates: Sequence[float],
+        uniforms: Drop | None,
+        *,
+        keep: bool = False,
     ) -> Tensor:
         run = Pass(dense, rates, uniforms, keep)
         own = _climb(run, self._layers, x)
@@ -159,7 +171,7 @@ class Aitm(Mechanism):
         """Vectors ``[P * n, B, W]`` of the wave's tasks from their own and those of the wave above."""
         slots = self._pairs(self._children, wave)
         weight, bias = (pick(run.tensor(f"info.{part}", own), slots) for part in ("weight", "bias"))
-        info = slot_layer(above, source, weight, bias, bias, None, keep=run.keep)
+        info = slot_layer(above, source, weight, bias, None, None, keep=run.keep)
         maps = torch.cat([pick(run.tensor(f"{name}.weight", own), slots) for name in ("query", "key", "value")], 2)
         mine = slot_linear(own, self._own(wave), maps, None)
         return attention([mine, slot_linear(info, tuple(range(info.shape[0])), maps, None)])
@@ -209,7 +221,13 @@ class CrossStitch(Mechanism):
         )
 
     def logits(
-        self, x: Tensor, dense: Mapping[str, Tensor], rates: Tensor, uniforms: Drop | None, *, keep: bool = False
+        self,
+        x: Tensor,
+        dense: Mapping[str, Tensor],
+        rates: Sequence[float],
+        uniforms: Drop | None,
+        *,
+        keep: bool = False,
     ) -> Tensor:
         run = Pass(dense, rates, uniforms, keep)
         members, n_tasks = len(self.specs), self.shape.n_tasks

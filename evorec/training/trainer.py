@@ -18,9 +18,9 @@ from evorec.models.layers import DROPOUT_LEVELS
 from evorec.models.population import Block, Population, fresh_population
 from evorec.models.spec import ModelSpec
 from evorec.seeds import generator
-from evorec.training.block_step import BlockStep, Vectors
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.plan import BatchPlan, DeviceData
+from evorec.training.step import Targets, Vectors, group_steps
 
 BLOCK_BYTES = 6 * 2**20
 """Activations of one layer of a block on a CPU: what stays near the core is read fast."""
@@ -123,10 +123,8 @@ class _Training:
             Balancer(block.specs, n_tasks=data.shape.n_tasks, seed=seed, device=data.device, dtype=data.dtype)
             for block in population.blocks
         ]
-        self._blocks = [
-            BlockStep(block, balancer, _leaves(block, population.flat, self._compute), dtype=self._dtype)
-            for block, balancer in zip(population.blocks, self._balancers, strict=True)
-        ]
+        leaves = [_leaves(block, population.flat, self._compute) for block in population.blocks]
+        self._groups = list(group_steps(population, self._balancers, leaves, self._dtype, batch=plan.batch_size))
         self._first_bad = torch.zeros(population.size, dtype=torch.long, device=data.device)
 
     def run(self, first: int, last: int) -> Trained:
@@ -149,11 +147,11 @@ class _Training:
             if self._compute is not self._population.flat:
                 self._compute.copy_(self._population.flat)
             draws = _Draws(self._seed, number, self._population)
-            for block, one in zip(self._population.blocks, self._blocks, strict=True):
-                loss = one.run(step, number, vectors, draws, into, grad)
-                at = torch.tensor(block.members, device=loss.device)
-                bad = (self._first_bad[at] == 0) & ~torch.isfinite(loss)
-                self._first_bad[at] += number * bad
+            targets = Targets(step)
+            for group in self._groups:
+                loss = group.run(step, number, vectors, targets, draws, into, grad)
+                bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
+                self._first_bad[group.at] += number * bad
             for rows, value, to_rows in zip(self._rows, values, into.to_rows(step), strict=True):
                 rows.write(step.rows, value, to_rows, number)
             self._dense.step(grad, number)

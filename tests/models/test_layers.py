@@ -1,20 +1,32 @@
-"""Ragged slots for every mix of depths, streams of initial values, and the layer's own backward pass."""
+"""Ragged slots for every mix of depths, streams of initial values, and layers of slots against plain PyTorch."""
 
-from itertools import product
+import itertools
 
 import numpy as np
 import pytest
 import torch
 
-from evorec.models.layers import SHARED, draw_columns, dropout, head_slots, select_slots, slot_layer, slot_layers
+from evorec.models.layers import (
+    BITS,
+    DROPOUT_LEVELS,
+    SHARED,
+    Dropout,
+    draw_columns,
+    head_slots,
+    product,
+    slot_layer,
+    slot_layers,
+    slot_linear,
+)
 
 FLOAT64 = 1e-12  # a product of a few dozen numbers of size 1
+BFLOAT16 = 0.05  # three digits of numbers of size 3
 N_TASKS = 3
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_a_member_has_one_slot_below_its_depth_and_one_per_task_above(n_layers):
-    for depths in product(range(n_layers + 1), repeat=3):
+    for depths in itertools.product(range(n_layers + 1), repeat=3):
         layers = slot_layers(depths, N_TASKS, n_layers)
         assert len(layers) == n_layers
         for level, layer in enumerate(layers):
@@ -27,7 +39,7 @@ def test_a_member_has_one_slot_below_its_depth_and_one_per_task_above(n_layers):
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_every_slot_reads_the_slot_of_its_own_member_and_task(n_layers):
-    for depths in product(range(n_layers + 1), repeat=3):
+    for depths in itertools.product(range(n_layers + 1), repeat=3):
         layers = slot_layers(depths, N_TASKS, n_layers)
         for level, layer in enumerate(layers):
             for member, task, source in zip(layer.member, layer.task, layer.source, strict=True):
@@ -39,7 +51,7 @@ def test_every_slot_reads_the_slot_of_its_own_member_and_task(n_layers):
                 assert below.task[source] in (SHARED, task)
         last = layers[-1]
         heads = head_slots(last, 3, N_TASKS)
-        for (member, task), slot in zip(product(range(3), range(N_TASKS)), heads, strict=True):
+        for (member, task), slot in zip(itertools.product(range(3), range(N_TASKS)), heads, strict=True):
             assert last.member[slot] == member
             assert last.task[slot] in (SHARED, task)
 
@@ -73,55 +85,206 @@ def test_draws_are_standard_normal():
     assert abs(draws.std() - 1) < 0.02
 
 
-def test_slots_that_read_their_own_are_not_copied():
-    x = torch.randn(3, 2, 4)
-    assert select_slots(x, (0, 1, 2)) is x
-    torch.testing.assert_close(select_slots(x, (2, 2, 0)), torch.stack([x[2], x[2], x[0]]), rtol=0, atol=0)
+SOURCES = {
+    "own": (0, 1, 2, 3),
+    "all read one": (2, 2, 2, 2, 2),
+    "fan-out": (0, 0, 1, 1, 1, 2, 3, 3),
+    "own, then fan-out": (0, 1, 2, 2, 2, 3),
+    "shuffled": (3, 0, 2, 1),
+    "some read twice, some never": (1, 3, 1, 2, 3, 3),
+    "alone": (0,),
+    "alone, another": (3,),
+}
+every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 
 
-def test_dropout_of_rate_zero_is_the_identity():
-    x = torch.randn(2, 5, 4)
-    out = dropout(x, torch.tensor([0.0, 0.5])[:, None, None], torch.rand(5, 4))
-    assert torch.equal(out[0], x[0])
+def drawn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def test_dropout_drops_below_the_rate_and_scales_the_rest():
-    uniform = torch.tensor([[0.0, 0.24, 0.25, 0.9]])
-    out = dropout(torch.ones(2, 1, 4), torch.tensor([0.25, 0.5])[:, None, None], uniform)
-    # kept where the draw is at least the rate, scaled by 1 / (1 - rate)
-    torch.testing.assert_close(out, torch.tensor([[[0, 0, 4 / 3, 4 / 3]], [[0, 0, 0, 2.0]]]))
+def arguments(source, *, batch=6, n_in=5, width=4, dtype=torch.float64):
+    """Input, weights and biases of a layer whose slots read `source`, and dropout draws."""
+    n = len(source)
+    uniform = torch.randint(0, DROPOUT_LEVELS, (batch, width), generator=torch.Generator().manual_seed(9))
+    tensors = drawn(4, batch, n_in, seed=1), drawn(n, n_in, width, seed=2), drawn(n, 1, width, seed=3)
+    return [t.to(dtype) for t in tensors], uniform.to(torch.int16)
 
 
-def layer_arguments(n_slots=3, batch=6, n_in=5, width=4):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    rate = torch.tensor([0.0, 0.3, 0.6], dtype=torch.float64)[:, None, None]
-    uniform = torch.rand(batch, width, generator=generator, dtype=torch.float64)
-    return draw(n_slots, batch, n_in), draw(n_slots, n_in, width), draw(n_slots, 1, width), rate, uniform
+def dropout(rates, dtype=torch.float64):
+    like = torch.empty(0, dtype=torch.promote_types(dtype, torch.float32))
+    return Dropout.at(rates, like, bits=BITS[dtype])
 
 
-@pytest.mark.parametrize("drops", [True, False], ids=["dropout", "no dropout"])
-def test_a_layer_is_linear_relu_and_dropout(drops):
-    x, weight, bias, rate, uniform = layer_arguments()
-    leaves = [t.requires_grad_() for t in (x, weight, bias)]
-    out = slot_layer(x, weight, bias, rate, uniform if drops else None)
-    plain = []
-    for slot in range(3):
-        h = torch.relu(x[slot] @ weight[slot] + bias[slot])
-        plain.append(h * (uniform >= rate[slot]) / (1 - rate[slot]) if drops else h)
-    expected = torch.stack(plain)
-    torch.testing.assert_close(out, expected, rtol=0, atol=FLOAT64)
-    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    found, wanted = (torch.autograd.grad(result, leaves, grad) for result in (out, expected))
-    for one, other in zip(found, wanted, strict=True):
+def rates_of(source):
+    return [0.0 if slot % 3 == 1 else 0.1 + 0.07 * slot for slot in range(len(source))]
+
+
+def plain(x, source, weight, bias, rates=None, uniform=None):
+    """The layer slot by slot, each with a layer of its own."""
+    out = []
+    for slot, below in enumerate(source):
+        h = torch.relu(torch.nn.functional.linear(x[below], weight[slot].T, bias[slot, 0]))
+        if rates is not None:
+            kept = torch.tensor(uniform.numpy() >= round(rates[slot] * DROPOUT_LEVELS))
+            h = h * kept / (1 - rates[slot])
+        out.append(h)
+    return torch.stack(out)
+
+
+def assert_gradients_equal(found, expected, leaves):
+    grad = drawn(*expected.shape, seed=4)
+    pairs = zip(torch.autograd.grad(found, leaves, grad), torch.autograd.grad(expected, leaves, grad), strict=True)
+    for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=0, atol=FLOAT64)
 
 
+@every_source
+@pytest.mark.parametrize("drops", [True, False], ids=["dropout", "no dropout"])
+def test_a_layer_is_linear_relu_and_dropout(source, drops):
+    (x, weight, bias), uniform = arguments(source)
+    rates = rates_of(source) if drops else None
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    found = slot_layer(x, source, weight, bias, dropout(rates) if drops else None, uniform if drops else None)
+    expected = plain(x, source, weight, bias, rates, uniform)
+    torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT64)
+    assert_gradients_equal(found, expected, leaves)
+
+
+@every_source
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+def test_a_linear_map_of_slots_is_one_product_per_slot(source, biased):
+    (x, weight, bias), _ = arguments(source)
+    leaves = [t.requires_grad_() for t in ((x, weight, bias) if biased else (x, weight))]
+    found = slot_linear(x, source, weight, bias if biased else None)
+    expected = torch.stack([x[s] @ weight[i] + (bias[i] if biased else 0) for i, s in enumerate(source)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT64)
+    assert_gradients_equal(found, expected, leaves)
+
+
+@every_source
+def test_gradients_are_those_of_finite_differences(source):
+    (x, weight, bias), uniform = arguments(source, batch=3, n_in=3, width=2)
+    drop = dropout(rates_of(source))
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+
+    def layer(*tensors):
+        return slot_layer(tensors[0], source, *tensors[1:], drop, uniform, keep=True)  # gradcheck walks more than once
+
+    assert torch.autograd.gradcheck(layer, leaves)
+    assert torch.autograd.gradcheck(lambda *tensors: slot_linear(tensors[0], source, *tensors[1:]), leaves)
+
+
+def test_an_input_without_gradient_gets_none_and_the_weights_get_theirs():
+    (x, weight, bias), _ = arguments(SOURCES["fan-out"])
+    leaves = [weight.requires_grad_(), bias.requires_grad_()]
+    found = slot_layer(x, SOURCES["fan-out"], weight, bias, None, None)
+    assert_gradients_equal(found, plain(x, SOURCES["fan-out"], weight, bias), leaves)
+
+
+def test_a_graph_that_is_kept_can_be_walked_twice():
+    (x, weight, bias), uniform = arguments(SOURCES["own"])
+    x.requires_grad_()
+    drop = dropout(rates_of(SOURCES["own"]))
+    inner = slot_layer(x, SOURCES["own"], weight, bias, drop, uniform, keep=True)
+    out = slot_layer(inner, (0, 0, 1), drawn(3, 4, 4, seed=5), drawn(3, 1, 4, seed=6), None, None, keep=True)
+    first, again = (torch.autograd.grad(out[0].sum(), x, retain_graph=True)[0] for _ in range(2))
+    assert first.abs().sum() > 0
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [(64, 37, 16), (37, 69, 32), (2, 5, 1), (1, 3, 8)], ids=str)
+def test_a_lone_slot_is_bitwise_what_it_is_in_company(sizes, dtype):
+    batch, n_in, width = sizes
+    x, weight = drawn(5, batch, n_in, seed=1, dtype=dtype), drawn(5, n_in, width, seed=2, dtype=dtype)
+    bias, grad = drawn(5, 1, width, seed=3, dtype=dtype), drawn(5, batch, width, seed=4, dtype=dtype)
+    uniform = torch.randint(0, DROPOUT_LEVELS, (batch, width), generator=torch.Generator().manual_seed(5)).short()
+
+    def results(slots, run):
+        leaves = [t[slots].clone().requires_grad_() for t in (x, weight, bias)]
+        out = run(leaves[0], tuple(range(len(slots))), leaves[1], leaves[2], len(slots))
+        return [out.detach().clone(), *torch.autograd.grad(out, leaves, grad[slots])]
+
+    def layer(x, source, weight, bias, n):
+        return slot_layer(x, source, weight, bias, dropout([0.3] * n, dtype), uniform)
+
+    def linear(x, source, weight, bias, _):
+        return slot_linear(x, source, weight, bias)
+
+    for run in (layer, linear):
+        together = results([0, 1, 2, 3, 4], run)
+        for slots in ([3], [4, 0], [2, 1, 3]):
+            for alone, company in zip(results(slots, run), together, strict=True):
+                assert torch.equal(alone, company[slots])
+
+
+def test_an_input_that_one_slot_reads_gets_the_same_gradient_beside_one_that_many_read():
+    weight, grad = drawn(4, 5, 8, seed=2, dtype=torch.float32), drawn(4, 6, 8, seed=4, dtype=torch.float32)
+    x = drawn(2, 6, 5, seed=1, dtype=torch.float32)
+
+    def to_input(x, source, slots):
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(slot_linear(x, source, weight[slots], None), x, grad[slots])[0]
+
+    together = to_input(x, (0, 1, 1, 1), [0, 1, 2, 3])
+    assert torch.equal(to_input(x[:1], (0,), [0])[0], together[0])
+    assert torch.equal(to_input(x[1:], (0, 0, 0), [1, 2, 3])[0], together[1])
+
+
+@pytest.mark.parametrize("n_slots", [1, 2, 7])
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+def test_a_product_fills_the_tensor_that_it_is_given(n_slots, biased):
+    x, weight, bias = drawn(n_slots, 6, 5), drawn(n_slots, 5, 4, seed=1), drawn(n_slots, 1, 4, seed=2)
+    out = torch.full((n_slots, 6, 4), torch.nan, dtype=torch.float64)
+    found = product(x, weight, out, bias if biased else None)
+    expected = torch.stack([x[i] @ weight[i] + (bias[i] if biased else 0) for i in range(n_slots)])
+    torch.testing.assert_close(out, expected, rtol=0, atol=FLOAT64)
+    assert found.data_ptr() == out.data_ptr()
+
+
+def test_bfloat16_is_float32_to_three_digits():
+    source = SOURCES["own, then fan-out"]
+    (x, weight, bias), uniform = arguments(source, dtype=torch.bfloat16)
+    drop = dropout(rates_of(source), torch.bfloat16)
+    found = slot_layer(x, source, weight, bias, drop, uniform)
+    expected = plain(*(t.double() if isinstance(t, torch.Tensor) else t for t in (x, source, weight, bias)),
+                     rates_of(source), uniform)  # fmt: skip
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=BFLOAT16, atol=BFLOAT16)
+
+
+def test_dropout_of_nobody_is_none():
+    assert dropout([0.0, 0.0]) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_dropout_drops_below_the_rate(dtype):
+    half = DROPOUT_LEVELS // 2
+    uniform = torch.tensor([[0, half // 2 - 1, half // 2, half - 1, half, DROPOUT_LEVELS - 1]], dtype=torch.int16)
+    drop = dropout([0.25, 0.5, 0.0], dtype)
+    out = drop.apply_(torch.ones(3, 1, 6, dtype=dtype), uniform)
+    # kept where the draw is at least rate * DROPOUT_LEVELS: half / 2 for a quarter, half for a half
+    assert out[:, 0].tolist() == [[0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]]
+    torch.testing.assert_close(drop.scale.view(-1).double(), torch.tensor([4 / 3, 2.0, 1.0], dtype=torch.float64))
+
+
+def test_dropped_units_are_zero_whatever_they_were():
+    x = torch.tensor([[[-1.0, torch.inf, torch.nan, 3.0]]])
+    out = dropout([0.5], torch.float32).apply_(x, torch.zeros(1, 4, dtype=torch.int16))
+    assert out.tolist() == [[[0.0, 0.0, 0.0, 0.0]]]
+
+
+def test_a_slot_without_dropout_does_not_notice_a_neighbour_with_dropout():
+    (x, weight, bias), uniform = arguments((0, 1), dtype=torch.float32)
+    quiet = slot_layer(x[:2], (0, 1), weight, bias, None, None)
+    beside = slot_layer(x[:2], (0, 1), weight, bias, dropout([0.0, 0.5], torch.float32), uniform)
+    assert torch.equal(quiet[0], beside[0])
+    assert not torch.equal(quiet[1], beside[1])
+
+
 def test_a_layer_changes_neither_its_input_nor_its_weights():
-    arguments = layer_arguments()
-    before = [t.clone() for t in arguments]
-    slot_layer(*arguments)
-    assert all(torch.equal(one, other) for one, other in zip(arguments, before, strict=True))
+    tensors, uniform = arguments(SOURCES["fan-out"])
+    before = [t.clone() for t in (*tensors, uniform)]
+    x, weight, bias = tensors
+    slot_layer(x, SOURCES["fan-out"], weight, bias, dropout(rates_of(SOURCES["fan-out"])), uniform)
+    assert all(torch.equal(one, other) for one, other in zip((*tensors, uniform), before, strict=True))

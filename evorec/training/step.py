@@ -1,0 +1,396 @@
+"""One training step of a population: from embedding rows to losses, and back to the gradients of all parameters.
+
+Members of one embedding dimension form a *group*: their vectors, ranker inputs and retrieval losses are one program.
+Inside it, each block runs its mechanism; only that part is left to automatic differentiation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from evorec.models.balancing import Balancer, Coefs
+from evorec.models.inputs import INPUT, RankerInput, RowIndex
+from evorec.models.layers import BITS, SHARED, Drop, Dropout, product
+from evorec.models.losses import Blocked, retrieval_loss
+from evorec.models.mechanism import DenseTensor
+from evorec.models.population import NORM_FLOOR, Block, Population, projected
+from evorec.training.plan import Step
+
+INPUT_BYTES = 24 * 2**20
+"""Most ranker input of a group on a CPU, and as much for its gradient."""
+
+
+@final
+@dataclass(frozen=True)
+class Vectors:
+    """Weighted sums of the step's embedding rows for everybody, or their gradients; one ``[m, C]`` per table.
+
+    Attributes:
+        users, items, contexts: of the unique entities, items without their content.
+        history: ``[Br, C]`` of the first table.
+    """
+
+    users: tuple[Tensor, ...]
+    items: tuple[Tensor, ...]
+    contexts: tuple[Tensor, ...]
+    history: Tensor
+
+    @classmethod
+    def of(cls, step: Step, rows: Sequence[Tensor]) -> Vectors:
+        """From the step's rows of each table, ``[n, C]``."""
+        bags = (step.users, step.items, step.contexts)
+        users, items, contexts = (tuple(bag.of(part) for part in rows) for bag in bags)
+        return cls(users, items, contexts, step.history.of(rows[0]))
+
+    def empty_like(self) -> Vectors:
+        """Room for gradients."""
+        users, items, contexts = (
+            tuple(torch.empty_like(t) for t in part) for part in (self.users, self.items, self.contexts)
+        )
+        return Vectors(users, items, contexts, torch.empty_like(self.history))
+
+    def to_rows(self, step: Step) -> list[Tensor]:
+        """Gradients of the step's rows of each table from gradients of the sums."""
+        out = [step.back.of(torch.cat(parts)) for parts in zip(self.users, self.items, self.contexts, strict=True)]
+        out[0] += step.history_back.of(self.history)
+        return out
+
+
+@final
+class Targets:
+    """What the rows of a step ask for, prepared once for all members.
+
+    Args:
+        step: its labels and pairs.
+    """
+
+    def __init__(self, step: Step) -> None:
+        weight = step.labelled / step.n_labelled[:, None]
+        self._weight, self._positive = weight, weight * step.labels
+        self._negative = weight - self._positive
+        self.blocked = Blocked(step.no_negative.matrix(), step.no_uniform.matrix() if len(step.uniform_of) else None)
+
+    def losses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy ``[P, T]`` averaged over labelled rows, and its gradients for ``[P, T, B]``.
+
+        Not binary_cross_entropy_with_logits: the kernel of its gradient rounds the last elements of a tensor
+        differently from the others, and which ones those are depends on the number of members.
+        """
+        log_p = F.logsigmoid(logits)
+        losses = torch.mul(logits, self._negative).addcmul_(log_p, self._weight, value=-1).sum(2)
+        return losses, log_p.exp_().mul_(self._weight).sub_(self._positive)
+
+
+@final
+class BlockStep:
+    """Losses and gradients of a block, from ranker input to logits and back.
+
+    Args:
+        block: its members.
+        balancer: of the same members.
+        dense: parameters that the layers read, by name; leaves of the graph.
+    """
+
+    def __init__(self, block: Block, balancer: Balancer, dense: Mapping[str, Tensor]) -> None:
+        self.block, self._balancer = block, balancer
+        self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.mechanism.tensors)}
+        self._places = {placed.tensor.name: placed for placed in block.placed}
+        like = block.trained["head.bias"]
+        fixed = all(spec.balancing == "fixed" for spec in block.specs)
+        self._weights = like.new_tensor([spec.task_weights for spec in block.specs]) if fixed else None
+        self._drops = any(block.rates)
+        self._shared = [_shared_slots(self._places[name].tensor, block.size) for name in self._dense]
+
+    def run(
+        self, x: Tensor, step: Step, number: int, targets: Targets, drop: Drop, ranker: RankerInput, members: slice,
+        grad: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """One step.
+
+        Args:
+            x: ranker input ``[P_b, G, B, n_in]``; takes its own gradient.
+            number: 1-based.
+            targets: of the step.
+            drop: dropout draws.
+            ranker: the way from the input's gradient to the vectors, of the group.
+            members: the block's in the group.
+            grad: flat buffer that takes the gradients of the dense parameters.
+        Returns:
+            Weighted loss of each member ``[P_b]``, and its gradient ``[P_b, G, B, n_in]`` by the input.
+        """
+        block, by_gradient = self.block, self._balancer.needs_gradients
+        x.requires_grad_()
+        with torch.enable_grad():
+            logits = block.mechanism.logits(
+                x, self._dense, block.rates, drop if self._drops else None, keep=by_gradient
+            )
+            extra = block.mechanism.extra_loss(logits)
+        losses, to_logits = targets.losses(logits.detach())
+        leaves = [x, *self._dense.values()]
+        if by_gradient:
+            coefs, grads = self._balanced(step, number, losses, logits, to_logits, extra, leaves, ranker, members)
+        else:
+            shared = self._weights
+            if shared is None:
+                shared = self._balancer.weights(number, losses, step.has_label).shared
+            coefs = Coefs(shared, shared)
+            grads = _walk(logits, to_logits.mul_(shared[:, :, None]), extra, leaves)
+        for name, part in zip(self._dense, grads[1:], strict=True):
+            self._places[name].view(grad).copy_(part)
+        total = (losses * coefs.shared).sum(1)
+        return total if extra is None else total + extra.detach(), grads[0]
+
+    def _balanced(
+        self, step: Step, number: int, losses: Tensor, logits: Tensor, to_logits: Tensor, extra: Tensor | None,
+        leaves: Sequence[Tensor], ranker: RankerInput, members: slice,
+    ) -> tuple[Coefs, list[Tensor]]:  # fmt: skip
+        """One walk per task, and their sum as the balancer wants it: shared and own parameters apart."""
+        n_tasks = losses.shape[1]
+        by_task = []
+        for task in range(n_tasks):
+            only = torch.zeros_like(to_logits)
+            only[:, task] = to_logits[:, task]
+            by_task.append(_walk(logits, only, None, leaves, retain=True))
+        gram = self._gram(step, by_task, ranker, members)
+        coefs = self._balancer.from_gradients(number, losses, gram, step.has_label)
+        if extra is None:
+            rest = [torch.zeros_like(leaf) for leaf in leaves]
+        else:
+            rest = _walk(logits, torch.zeros_like(to_logits), extra, leaves)
+        groups = leaves[0].shape[1]
+        tensors = [None, *(self._places[name].tensor for name in self._dense)]
+        for task, grads in enumerate(by_task):
+            shared, own = coefs.shared[:, task], coefs.specific[:, task]
+            for total, part, tensor in zip(rest, grads, tensors, strict=True):
+                if tensor is None:  # group 0 of the input is the shared table
+                    factor = torch.stack([shared, *[own] * (groups - 1)], 1)[:, :, None, None]
+                else:
+                    factor = _by_slot(tensor, shared, own)
+                total += part * factor.to(part.dtype)
+        return coefs, rest
+
+    def _gram(self, step: Step, by_task: Sequence[Sequence[Tensor]], ranker: RankerInput, members: slice) -> Tensor:
+        """Products of the tasks' gradients on the shared parameters, ``[P_b, T, T]``."""
+        block = self.block
+        parts: list[list[Sequence[Tensor] | Tensor]] = []
+        for grads in by_task:
+            vectors = ranker.backward(grads[0].clone(), members)
+            rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
+            mine: list[Sequence[Tensor] | Tensor] = [rows.view(-1, block.size, block.dim).transpose(0, 1)]
+            if step.content is not None:
+                mine.append(_to_projection(step.content, vectors[1][:, :, :1])[:, 0])
+            for part, slots in zip(grads[1:], self._shared, strict=True):
+                if slots is not None:
+                    mine.append([part[own].to(rows.dtype) for own in slots])
+            parts.append(mine)
+        grams = []
+        for member in range(block.size):
+            matrix = torch.stack([torch.cat([part[member].reshape(-1) for part in mine]) for mine in parts])
+            grams.append(matrix @ matrix.T)
+        return torch.stack(grams)
+
+
+@final
+class GroupStep:
+    """Losses and gradients of members of one embedding dimension, whose blocks and columns stand together.
+
+    Args:
+        steps: of the blocks.
+        dtype: of the activations.
+    """
+
+    def __init__(self, steps: Sequence[BlockStep], dtype: torch.dtype) -> None:
+        self._steps, self._dtype = tuple(steps), dtype
+        blocks = [step.block for step in steps]
+        self.specs = tuple(spec for block in blocks for spec in block.specs)
+        self.members = tuple(member for block in blocks for member in block.members)
+        self._shape, self._dim, self._groups = blocks[0].shape, blocks[0].dim, blocks[0].n_groups
+        self._columns = tuple(
+            slice(first.start, last.stop) for first, last in zip(blocks[0].columns, blocks[-1].columns, strict=True)
+        )
+        like = blocks[0].trained["head.bias"]
+        rates = [spec.dropout for spec in self.specs for _ in range(self._groups)]
+        self._drop = Dropout.at(rates, like, bits=BITS[dtype])
+        self.at = torch.tensor(self.members, device=like.device)
+        self._retrieval, self._history, self._temperature = (
+            like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None]
+            for name in ("retrieval_weight", "history_weight", "temperature")
+        )
+
+    def run(
+        self, step: Step, number: int, vectors: Vectors, targets: Targets, drop: Drop, into: Vectors, grad: Tensor
+    ) -> Tensor:
+        """One step.
+
+        Args:
+            step: rows and labels.
+            number: 1-based.
+            vectors: of all members.
+            targets: of the step.
+            drop: dropout draws of the step.
+            into: takes the gradients of `vectors` in the group's columns.
+            grad: flat buffer that takes the gradients of the dense parameters.
+        Returns:
+            Loss of each member, ``[P_e]``.
+        """
+        b = step.batch_size
+        users, items, contexts = (self._own(part) for part in (vectors.users, vectors.items, vectors.contexts))
+        if step.content is not None:
+            weights = torch.cat([one.block.content_weights(one.block.trained) for one in self._steps])
+            items = items + projected(step.content, weights).permute(2, 0, 1, 3)
+        index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
+        uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
+        ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
+        x = ranker.rows(self._dtype)
+        losses, first = [], 0
+        for one in self._steps:
+            own = slice(first, first + one.block.size)
+            loss, to_x = one.run(x[own].detach(), step, number, targets, drop, ranker, own, grad)
+            x[own] = to_x
+            losses.append(loss)
+            first = own.stop
+        to_users, to_items, to_contexts = ranker.backward(x)
+        retrieval = self._retrieve(step, targets, users, items, vectors.history, to_users, to_items, into.history)
+        if step.content is not None:
+            self._store_projections(_to_projection(step.content, to_items), grad)
+        for part, target in ((to_users, into.users), (to_items, into.items), (to_contexts, into.contexts)):
+            for table, columns, groups in zip(target, self._columns, (slice(0, 1), slice(1, None)), strict=False):
+                table[:, columns] = part[:, :, groups].flatten(1)
+        return torch.cat(losses) + retrieval
+
+    def _own(self, sums: Sequence[Tensor]) -> Tensor:
+        """The group's columns of ``[m, C]`` sums, one per table, as ``[m, P_e, G, E]``."""
+        own = [part[:, columns] for part, columns in zip(sums, self._columns, strict=False)]
+        vectors = [part.reshape(len(part), len(self.specs), -1, self._dim) for part in own]
+        return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
+
+    def _retrieve(
+        self, step: Step, targets: Targets, users: Tensor, items: Tensor, history: Tensor, to_users: Tensor,
+        to_items: Tensor, to_history: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Retrieval losses ``[P_e]``; their gradients are added to those of users and items and set for histories."""
+        b, columns = step.batch_size, self._columns[0]
+        past = history[:, columns].reshape(-1, len(self.specs), self._dim)
+        asking = _Unit(users[:, :, 0].index_select(0, step.user_of[b:]).addcmul_(past, self._history), None)
+        offered = _Unit(items[:, :, 0].index_select(0, step.item_of[b:]), self._temperature)
+        drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
+        uniform = drawn.unit if len(step.uniform_of) else None
+        leaves = [side.requires_grad_() for side in (asking.unit, offered.unit, uniform) if side is not None]
+        with torch.enable_grad():
+            losses = retrieval_loss(
+                asking.unit, offered.unit, uniform, targets.blocked, self.specs, self._shape.n_items
+            )
+        weight = self._retrieval.flatten()
+        grads = torch.autograd.grad(losses, leaves, weight)
+        to_asking = asking.backward(grads[0])
+        to_users[:, :, 0].index_add_(0, step.user_of[b:], to_asking)
+        to_history[:, columns] = to_asking.mul_(self._history).flatten(1)
+        to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(grads[1]))
+        if len(grads) > 2:
+            to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(grads[2]))
+        return losses.detach() * weight
+
+    def _store_projections(self, to_weights: Tensor, grad: Tensor) -> None:
+        first = 0
+        for one in self._steps:
+            own = to_weights[first : first + one.block.size]
+            for placed in one.block.placed:
+                if placed.tensor.name == "content.weight":
+                    placed.view(grad).copy_(own[:, 0])
+                elif placed.tensor.name == "task_content.weight":
+                    placed.view(grad).copy_(own[:, 1:].flatten(0, 1))
+            first += one.block.size
+
+
+@final
+class _Unit:
+    """Rows ``[m, P, E]`` scaled to unit length, divided by `divisor` ``[P, 1]``, as `unit` ``[P, m, E]``."""
+
+    def __init__(self, rows: Tensor, divisor: Tensor | None) -> None:
+        length = rows.square().sum(2, keepdim=True).sqrt_()
+        self._long = length > NORM_FLOOR
+        self._inverse = length.clamp_min_(NORM_FLOOR).reciprocal_()
+        self._unit = rows * self._inverse
+        self._divisor = divisor
+        out = self._unit if divisor is None else self._unit / divisor
+        self.unit = out.transpose(0, 1).contiguous()
+
+    def backward(self, grad: Tensor) -> Tensor:
+        """Gradient of the rows from that of `unit`."""
+        rows = grad.transpose(0, 1).contiguous()
+        if self._divisor is not None:
+            rows /= self._divisor
+        along = (rows * self._unit).sum(2, keepdim=True).mul_(self._long)
+        return rows.addcmul_(self._unit, along, value=-1).mul_(self._inverse)
+
+
+def group_steps(
+    population: Population, balancers: Sequence[Balancer], dense: Sequence[Mapping[str, Tensor]], dtype: torch.dtype,
+    *, batch: int,
+) -> Iterator[GroupStep]:  # fmt: skip
+    """The groups of a population.
+
+    Args:
+        population: its blocks.
+        balancers: of each block.
+        dense: what the layers of each block read.
+        dtype: of the activations.
+        batch: rows of the ranker.
+    """
+    shape = population.shape
+    steps = [BlockStep(*parts) for parts in zip(population.blocks, balancers, dense, strict=True)]
+    for (dim, groups), equal in groupby(steps, key=lambda step: (step.block.dim, step.block.n_groups)):
+        most = max(1, INPUT_BYTES // (groups * batch * shape.n_inputs(dim) * dtype.itemsize))
+        chosen: list[BlockStep] = []
+        for step in equal:
+            if chosen and population.flat.device.type == "cpu" and _size(chosen) + step.block.size > most:
+                yield GroupStep(chosen, dtype)
+                chosen = []
+            chosen.append(step)
+        yield GroupStep(chosen, dtype)
+
+
+def _size(steps: Sequence[BlockStep]) -> int:
+    return sum(step.block.size for step in steps)
+
+
+def _walk(
+    logits: Tensor, to_logits: Tensor, extra: Tensor | None, leaves: Sequence[Tensor], *, retain: bool = False
+) -> list[Tensor]:
+    """Gradients of the leaves from those of the logits, and of the mechanism's own loss."""
+    outputs, seeds = [logits], [to_logits]
+    if extra is not None:
+        outputs, seeds = [logits, extra], [to_logits, torch.ones_like(extra)]
+    return list(
+        torch.autograd.grad(outputs, leaves, seeds, retain_graph=retain, allow_unused=True, materialize_grads=True)
+    )
+
+
+def _by_slot(tensor: DenseTensor, shared: Tensor, own: Tensor) -> Tensor:
+    """Each slot's factor, ``[S, 1, ...]``."""
+    picked = [(shared if task == SHARED else own)[m] for m, task in zip(tensor.member, tensor.task, strict=True)]
+    return torch.stack(picked).view(-1, *[1] * len(tensor.shape))
+
+
+def _shared_slots(tensor: DenseTensor, n_members: int) -> list[list[int]] | None:
+    """Each member's slots that serve more than one task; ``None`` where nobody has one."""
+    out: list[list[int]] = [[] for _ in range(n_members)]
+    for slot, (member, task) in enumerate(zip(tensor.member, tensor.task, strict=True)):
+        if task == SHARED:
+            out[member].append(slot)
+    return out if any(out) else None
+
+
+def _to_projection(content: Tensor, to_items: Tensor) -> Tensor:
+    """Gradients ``[P, G, D, E]`` of the projections from those of the item vectors ``[m, P, G, E]``."""
+    grads = to_items.permute(1, 2, 0, 3).flatten(0, 1).contiguous()
+    out = content.new_empty(len(grads), content.shape[1], grads.shape[2])
+    product(content.expand(len(grads), -1, -1).transpose(1, 2), grads, out)
+    return out.view(*to_items.shape[1:3], *out.shape[1:])
