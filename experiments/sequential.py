@@ -1,37 +1,75 @@
 """One recommender at a time, as one writes it today with torch.nn: what the population trainer is measured against.
 
 The same model, batches per step, losses and metrics as `evorec.training`, in plain modules and plain loops, with what a
-careful user would do: tensors on hand instead of per-row Python, `EmbeddingBag`, fused AdamW, full-catalogue scores as
-one product. It leaves out what costs evorec time and users rarely write: known positives as masked negatives (only
-repeated items are masked) and per-user AUC.
+careful user would do: tensors on hand instead of per-row Python, `EmbeddingBag` with one look-up for all users and one
+for all items of a step, fused AdamW, masks and labels prepared once, full-catalogue scores as one product, AUC from
+prepared ranks. Balancing by gradients takes one gradient of all parameters per task, as libraries of multi-task
+learning do. It leaves out what costs evorec time and users rarely write: known positives as masked negatives (only
+repeated items are masked), per-user AUC, log loss and the metrics of lists besides recall and coverage. Training in the
+order of the positives (`training.next_item`) is not supported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from evorec.data.dataset import Dataset
+from evorec.data.dataset import Dataset, Part
+from evorec.errors import DataError
+from evorec.metrics.accuracy import LabelledRows
 from evorec.models.balancing import Balancer
+from evorec.models.population import INIT_SCALE, NORM_FLOOR
 from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
 from evorec.training.evaluate import RankingUsers, positive_ages
 from evorec.training.plan import history_weights
 
-LISTED = 20
+USERS_AT_ONCE = 64
+"""Users whose candidates are re-ranked at a time."""
+LIKELIEST = 0.99
+"""Highest first chance of a step of the funnel given the one before."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How one recommender is trained and measured.
+
+    Attributes:
+        steps, batch, retrieval_batch, n_layers, seed: as in `evorec.config.TrainConfig`.
+        k, candidates: length of a list, and of what is re-ranked.
+        loader: rows come one by one through a `DataLoader`.
+        fused: one kernel per optimiser step.
+        autocast: bfloat16 where `torch.autocast` takes it.
+        sparse: sparse gradients and `SparseAdam` for the embedding table, without its decay.
+    """
+
+    steps: int
+    batch: int
+    retrieval_batch: int
+    n_layers: int
+    seed: int = 0
+    k: int = 20
+    candidates: int = 200
+    loader: bool = False
+    fused: bool = True
+    autocast: bool = False
+    sparse: bool = False
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """The arrays of a data set as tensors."""
+    """The arrays of a data set as tensors on one device, and what no candidate changes."""
 
     dataset: Dataset
     users: RankingUsers
+    device: torch.device
     user_rows: Tensor
     user_weights: Tensor
     item_rows: Tensor
@@ -40,26 +78,67 @@ class Tensors:
     history_rows: Tensor
     history_weights: Tensor
     item_history_row: Tensor
+    user_statistics: Tensor
+    item_statistics: Tensor
+    mode: Tensor
+    train: Rows
+    held_out: Rows
     positives: Tensor
+    masked: tuple[Tensor, Tensor]
+    truth: tuple[LabelledRows, ...]
+    base_logits: tuple[float, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, users: RankingUsers, device: str = "cpu") -> Tensors:
+        """Copies a data set to a device."""
+        part = dataset.held_out
+        rates = np.nanmean(dataset.train.labels, axis=0, dtype=np.float64)
+
+        def tensor(array: np.ndarray) -> Tensor:
+            narrow = array.astype(np.float32) if array.dtype == np.float64 else array
+            return torch.tensor(narrow, device=device)
+
+        return cls(
+            dataset=dataset,
+            users=users,
+            device=torch.device(device),
+            user_rows=tensor(dataset.user_rows),
+            user_weights=tensor(dataset.user_weights),
+            item_rows=tensor(dataset.item_rows),
+            item_weights=tensor(dataset.item_weights),
+            content=tensor(dataset.item_content) if dataset.item_content.shape[1] else None,
+            history_rows=tensor(dataset.history_rows),
+            history_weights=tensor(history_weights(dataset.history_rows, dataset.history_recency)),
+            item_history_row=tensor(dataset.item_history_row),
+            user_statistics=tensor(dataset.user_statistics),
+            item_statistics=tensor(dataset.item_statistics),
+            mode=tensor(dataset.context_mode),
+            train=Rows.of(dataset.train, tensor),
+            held_out=Rows.of(part, tensor),
+            positives=tensor(np.flatnonzero(dataset.train.target > 0)),
+            masked=(tensor(np.repeat(np.arange(len(users.ids)), users.masked.counts())), tensor(users.masked.indices)),
+            truth=tuple(LabelledRows(part.labels[:, t], part.users) for t in range(dataset.n_tasks)),
+            base_logits=tuple(np.log(rates / (1 - rates)).tolist()),
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Impressions: labels with 0 for unknown, and which are known."""
+
     user: Tensor
     item: Tensor
     context: Tensor
     statistics: Tensor
     labels: Tensor
+    known: Tensor
 
     @classmethod
-    def of(cls, dataset: Dataset, users: RankingUsers) -> Tensors:
-        part = dataset.train
-        rows = history_weights(dataset.history_rows, dataset.history_recency).astype(np.float32)
-        arrays = [
-            dataset.user_rows, dataset.user_weights, dataset.item_rows, dataset.item_weights, dataset.item_content,
-            dataset.history_rows, rows, dataset.item_history_row, np.flatnonzero(part.target > 0), part.users,
-            part.items, part.context, part.statistics.astype(np.float32), part.labels.astype(np.float32),
-        ]  # fmt: skip
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        if not dataset.item_content.shape[1]:
-            tensors[4] = None
-        return cls(dataset, users, *tensors)
+    def of(cls, part: Part, tensor: Callable[[np.ndarray], Tensor]) -> Rows:
+        """Of a part of a data set."""
+        known = ~np.isnan(part.labels)
+        arrays = (part.users, part.items, part.context, part.statistics, np.where(known, part.labels, np.float32(0)))
+        return cls(*(tensor(array) for array in arrays), tensor(known.astype(np.float32)))
 
 
 class Recommender(nn.Module):
@@ -68,30 +147,39 @@ class Recommender(nn.Module):
     def __init__(self, spec: ModelSpec, data: Tensors, n_layers: int, *, sparse: bool = False) -> None:
         super().__init__()
         dataset = data.dataset
-        dim, tasks = spec.embedding_dim, len(dataset.tasks)
+        dim, tasks = spec.embedding_dim, dataset.n_tasks
         self.spec, self.n_tasks, self.groups = spec, tasks, 1 + tasks * spec.task_embeddings
         self.table = nn.EmbeddingBag(dataset.n_rows, dim * self.groups, mode="sum", padding_idx=0, sparse=sparse)
-        nn.init.normal_(self.table.weight, std=0.05)
+        nn.init.normal_(self.table.weight, std=INIT_SCALE)
         if data.content is not None:
             self.content = nn.Linear(data.content.shape[1], dim * self.groups, bias=False)
         self.has_content = data.content is not None
         n_in = 4 * dim + dataset.train.statistics.shape[1]
         self.body = Body(spec, n_in, tasks, n_layers, dataset.parents)
+        for head, base in zip(self.body.heads, self._first_bias(data), strict=True):
+            nn.init.constant_(head.bias, base)
         self.drop = nn.Dropout(spec.dropout)
 
+    def _first_bias(self, data: Tensors) -> Sequence[float]:
+        """With which a fresh model predicts the base rates."""
+        if self.spec.mechanism != "esmm":
+            return data.base_logits
+        rates = 1 / (1 + np.exp(-np.array(data.base_logits)))
+        given = [r / rates[p] if p >= 0 else r for r, p in zip(rates, data.dataset.parents, strict=True)]
+        return np.log(np.minimum(given, LIKELIEST) / (1 - np.minimum(given, LIKELIEST))).tolist()
+
     def users(self, data: Tensors, ids: Tensor) -> Tensor:
+        """Vectors ``(m, G * E)``."""
         return self.table(data.user_rows[ids], per_sample_weights=data.user_weights[ids])
 
     def items(self, data: Tensors, ids: Tensor) -> Tensor:
+        """Vectors ``(m, G * E)``."""
         out = self.table(data.item_rows[ids], per_sample_weights=data.item_weights[ids])
         return out + self.content(data.content[ids]) if self.has_content else out
 
     def logits(self, u: Tensor, v: Tensor, context: Tensor, statistics: Tensor) -> Tensor:
-        c = (
-            self.table(context, per_sample_weights=torch.ones(context.shape))
-            if context.shape[1]
-            else torch.zeros_like(u)
-        )
+        """Task logits ``(B, T)``."""
+        c = self.table(context) if context.shape[1] else torch.zeros_like(u)
         dim = self.spec.embedding_dim
         groups = []
         for g in range(self.groups):
@@ -101,17 +189,19 @@ class Recommender(nn.Module):
         return self.body(groups)
 
     def asking(self, data: Tensors, ids: Tensor, own: Tensor | None, u: Tensor) -> Tensor:
+        """Unit vectors ``(m, E)`` that look for items; the items `own` are left out of the past."""
         dim = self.spec.embedding_dim
         if self.spec.history_weight == 0:
-            return F.normalize(u[:, :dim], dim=1)
+            return F.normalize(u[:, :dim], dim=1, eps=NORM_FLOOR)
         rows, weights = data.history_rows[ids], data.history_weights[ids]
         if own is not None:
             weights = weights.masked_fill(rows == data.item_history_row[own][:, None], 0.0)
         history = self.table(rows, per_sample_weights=weights)[:, :dim]
-        return F.normalize(u[:, :dim] + self.spec.history_weight * history, dim=1)
+        return F.normalize(u[:, :dim] + self.spec.history_weight * history, dim=1, eps=NORM_FLOOR)
 
     def retrieved(self, v: Tensor) -> Tensor:
-        return F.normalize(v[:, : self.spec.embedding_dim], dim=1) / self.spec.temperature
+        """Unit vectors ``(m, E)`` of items, divided by the temperature."""
+        return F.normalize(v[:, : self.spec.embedding_dim], dim=1, eps=NORM_FLOOR) / self.spec.temperature
 
 
 class Body(nn.Module):
@@ -127,7 +217,11 @@ class Body(nn.Module):
         def mlp(first: int, n: int) -> nn.Sequential:
             layers: list[nn.Module] = []
             for i in range(n):
-                layers += [nn.Linear(first if i == 0 else width, width), nn.ReLU(), nn.Dropout(spec.dropout)]
+                layers += [
+                    nn.Linear(first if i == 0 else width, width),
+                    nn.ReLU(inplace=True),
+                    nn.Dropout(spec.dropout),
+                ]
             return nn.Sequential(*layers)
 
         if kind in ("single_task", "shared_bottom", "esmm", "aitm"):
@@ -152,9 +246,10 @@ class Body(nn.Module):
         self.towers = nn.ModuleList(mlp(first, n_layers - depth) for _ in range(tasks))
         self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(tasks))
         if kind == "aitm":
-            self.info = nn.ModuleList(nn.Linear(width, width) for _ in range(tasks))
+            self.below = [t for t in range(tasks) if parents[t] >= 0]
+            self.info = nn.ModuleList(nn.Linear(width, width) for _ in self.below)
             self.qkv = nn.ModuleList(
-                nn.ModuleList(nn.Linear(width, width, bias=False) for _ in "qkv") for _ in range(tasks)
+                nn.ModuleList(nn.Linear(width, width, bias=False) for _ in "qkv") for _ in self.below
             )
 
     def forward(self, groups: list[Tensor]) -> Tensor:
@@ -200,12 +295,12 @@ class Body(nn.Module):
 
     def _transferred(self, tops: list[Tensor]) -> list[Tensor]:
         out = list(tops)
-        for t in sorted(range(self.tasks), key=self._rank):
-            if self.parents[t] >= 0:
-                both = torch.stack([tops[t], F.relu(self.info[t](out[self.parents[t]]))], 1)
-                q, k, v = (layer(both) for layer in self.qkv[t])
-                share = ((q * k).sum(2) / self.width**0.5).softmax(1)
-                out[t] = (share[:, :, None] * v).sum(1)
+        for t in sorted(self.below, key=self._rank):
+            slot = self.below.index(t)
+            both = torch.stack([tops[t], F.relu(self.info[slot](out[self.parents[t]]))], 1)
+            q, k, v = (layer(both) for layer in self.qkv[slot])
+            share = ((q * k).sum(2) / self.width**0.5).softmax(1)
+            out[t] = (share[:, :, None] * v).sum(1)
         return out
 
     def _rank(self, task: int) -> int:
@@ -233,24 +328,22 @@ def batches(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Ten
 
 
 def losses(model: Recommender, data: Tensors, rows: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """Task losses ``(T,)`` and the loss of retrieval."""
-    spec = model.spec
-    u, v = model.users(data, data.user[rows]), model.items(data, data.item[rows])
-    logits = model.logits(u, v, data.context[rows], data.statistics[rows])
-    labels = data.labels[rows]
-    known = ~labels.isnan()
-    each = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
-    per_task = (each * known).sum(0) / known.sum(0).clamp_min(1)
+    """Task losses ``(T,)``, and the weighed loss of retrieval with the mechanism's own."""
+    spec, part, n = model.spec, data.train, len(rows)
+    both = torch.cat([rows, positives])
+    users, items = part.user[both], part.item[both]
+    u, v = model.users(data, users), model.items(data, items)
+    logits = model.logits(u[:n], v[:n], part.context[rows], part.statistics[rows])
+    known = part.known[rows]
+    each = F.binary_cross_entropy_with_logits(logits, part.labels[rows], known, reduction="none")
+    per_task = each.sum(0) / known.sum(0).clamp_min(1)
+    asking, offered = model.asking(data, users[n:], items[n:], u[n:]), model.retrieved(v[n:])
+    rest = spec.retrieval_weight * _retrieval(spec, asking, offered, items[n:], model, data)
     if spec.mechanism == "aitm":
         p = torch.sigmoid(logits)
         pairs = [(t, s) for t, s in enumerate(data.dataset.parents) if s >= 0]
-        per_task = per_task + spec.calibrator_weight / len(per_task) * sum(
-            F.relu(p[:, t] - p[:, s]).mean() for t, s in pairs
-        )
-    users, items = data.user[positives], data.item[positives]
-    asking = model.asking(data, users, items, model.users(data, users))
-    offered = model.retrieved(model.items(data, items))
-    return per_task, _retrieval(spec, asking, offered, items, model, data)
+        rest = rest + spec.calibrator_weight * sum(F.relu(p[:, t] - p[:, s]).mean() for t, s in pairs)
+    return per_task, rest
 
 
 def _retrieval(
@@ -258,7 +351,7 @@ def _retrieval(
 ) -> Tensor:
     own = (asking * offered).sum(1, keepdim=True)
     if spec.negative_source == "uniform":
-        drawn = torch.randint(0, data.dataset.n_items, (spec.negatives,))
+        drawn = torch.randint(0, data.dataset.n_items, (spec.negatives,), device=items.device)
         scores = asking @ model.retrieved(model.items(data, drawn)).T
         hits = drawn[None, :] == items[:, None]
     else:
@@ -274,62 +367,92 @@ def _retrieval(
     return ((beta * F.softplus(-own) + F.softplus(scores).sum(1, keepdim=True)) / (scores.shape[1] + 1)).mean()
 
 
-def optimiser(model: Recommender, *, fused: bool) -> torch.optim.Optimizer:
+def optimisers(model: Recommender, loop: Loop) -> list[torch.optim.Optimizer]:
+    """Of the embedding table and of everything else."""
     spec = model.spec
-    dense = [p for name, p in model.named_parameters() if not name.startswith("table")]
-    groups = [
-        {"params": dense, "lr": spec.learning_rate, "weight_decay": spec.dense_decay},
-        {"params": [model.table.weight], "lr": spec.embedding_learning_rate, "weight_decay": spec.embedding_decay},
-    ]
+    rest = [parameter for parameter in model.parameters() if parameter is not model.table.weight]
+    dense = {"params": rest, "lr": spec.learning_rate, "weight_decay": spec.dense_decay}
+    table = {"params": [model.table.weight], "lr": spec.embedding_learning_rate}
+    decayed = {**table, "weight_decay": spec.embedding_decay}
     if spec.optimizer == "adafactor":
-        return torch.optim.Adafactor(groups)
-    return torch.optim.AdamW(groups, fused=fused)
+        return [torch.optim.Adafactor([dense, decayed])]
+    if loop.sparse:
+        return [torch.optim.AdamW([dense], fused=loop.fused), torch.optim.SparseAdam([table])]
+    return [torch.optim.AdamW([dense, decayed], fused=loop.fused)]
 
 
-def fit(
-    spec: ModelSpec, data: Tensors, *, steps: int, batch: int, retrieval_batch: int, n_layers: int, seed: int,
-    fused: bool = True, autocast: bool = False, loader: bool = False,
-) -> Recommender:  # fmt: skip
+def fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Recommender:
     """A trained recommender: the ordinary loop."""
-    torch.manual_seed(seed)
-    model = Recommender(spec, data, n_layers)
-    opt = optimiser(model, fused=fused)
-    rng = torch.Generator().manual_seed(seed)
-    chosen = batches(len(data.positives), min(retrieval_batch, len(data.positives)), steps, rng)
-    rows = _loader(len(data.user), batch, steps, rng) if loader else batches(len(data.user), batch, steps, rng)
-    balancer = Balancer([spec], n_tasks=model.n_tasks, seed=seed, device=torch.device("cpu"), dtype=torch.float32)
+    torch.manual_seed(loop.seed)
+    model = Recommender(spec, data, loop.n_layers, sparse=loop.sparse).to(data.device)
+    balance, opts = _Balance(model, loop.seed), optimisers(model, loop)
+    rng = torch.Generator().manual_seed(loop.seed)
+    n_rows, n_positives = len(data.train.user), len(data.positives)
+    chosen = batches(n_positives, min(loop.retrieval_batch, n_positives), loop.steps, rng)
+    rows = (_loader if loop.loader else batches)(n_rows, min(loop.batch, n_rows), loop.steps, rng)
     for number, (own, at) in enumerate(zip(rows, chosen, strict=True), start=1):
-        opt.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            per_task, retrieval = losses(model, data, own, data.positives[at])
-        _backward(model, per_task, spec.retrieval_weight * retrieval, balancer, number)
-        opt.step()
+        own, at = own.to(data.device), at.to(data.device)
+        for opt in opts:
+            opt.zero_grad()
+        with torch.autocast(data.device.type, torch.bfloat16, enabled=loop.autocast):
+            per_task, rest = losses(model, data, own, data.positives[at])
+        balance.backward(number, per_task, rest)
+        for opt in opts:
+            opt.step()
     return model.eval()
 
 
-def _backward(model: Recommender, per_task: Tensor, rest: Tensor, balancer: Balancer, number: int) -> None:
-    has = torch.ones(len(per_task), dtype=torch.bool)
-    detached = per_task.detach().float()[None]
-    if model.spec.balancing not in GRADIENT_BALANCINGS:
-        weights = balancer.weights(number, detached, has).shared[0]
+class _Balance:
+    """Puts the gradient of a step where the optimiser finds it."""
+
+    def __init__(self, model: Recommender, seed: int) -> None:
+        spec, device = model.spec, model.table.weight.device
+        self._kind = spec.balancing
+        self._fixed = torch.tensor(spec.task_weights, device=device)
+        self._labelled = torch.ones(model.n_tasks, dtype=torch.bool, device=device)
+        self._balancer = Balancer([spec], n_tasks=model.n_tasks, seed=seed, device=device, dtype=torch.float32)
+        self._parameters = list(model.parameters())
+        own = {id(p) for module in _task_specific(model) for p in module.parameters()}
+        self._is_shared = [id(p) not in own for p in self._parameters]
+
+    def backward(self, number: int, per_task: Tensor, rest: Tensor) -> None:
+        """Of 1-based step `number`."""
+        detached = per_task.detach()[None]
+        if self._kind in GRADIENT_BALANCINGS:
+            self._by_gradients(number, detached, per_task, rest)
+            return
+        fixed = self._kind == "fixed"
+        weights = self._fixed if fixed else self._balancer.weights(number, detached, self._labelled).shared[0]
         ((per_task * weights).sum() + rest).backward()
-        return
-    parameters = list(model.parameters())
 
-    def gradients(loss: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+    def _by_gradients(self, number: int, detached: Tensor, per_task: Tensor, rest: Tensor) -> None:
+        by_task, others = [self._gradients(loss) for loss in per_task], self._gradients(rest)
+        shared = [[g.flatten() for g, yes in zip(grads, self._is_shared, strict=True) if yes] for grads in by_task]
+        flat = torch.stack([torch.cat(grads) for grads in shared])
+        coefs = self._balancer.from_gradients(number, detached, (flat @ flat.T)[None], self._labelled)
+        for i, parameter in enumerate(self._parameters):
+            weights = (coefs.shared if self._is_shared[i] else coefs.specific)[0].tolist()
+            parameter.grad = others[i]
+            for weight, grads in zip(weights, by_task, strict=True):
+                parameter.grad.add_(grads[i], alpha=weight)
 
-    by_task, others = [gradients(loss) for loss in per_task], gradients(rest)
-    flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in by_task])
-    weights = balancer.from_gradients(number, detached, (flat @ flat.T)[None], has).shared[0]
-    for i, parameter in enumerate(parameters):
-        parameter.grad = others[i] + sum(w * grads[i] for w, grads in zip(weights, by_task, strict=True))
+    def _gradients(self, loss: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
-def _loader(n: int, batch: int, steps: int, rng: torch.Generator) -> Iterator[Tensor]:
+def _task_specific(model: Recommender) -> Iterator[nn.Module]:
+    """Modules that serve one task; a table with task embeddings counts as shared."""
+    body, own = model.body, model.spec.n_task_experts * model.n_tasks
+    for name in ("towers", "heads", "info", "qkv", "units", "gates"):
+        yield from getattr(body, name, [])
+    for level in getattr(body, "experts", []):
+        yield from level[:own]
+
+
+def _loader(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Row by row through a DataLoader, as most examples do."""
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(torch.arange(n)), batch_size=batch, shuffle=True, drop_last=True, generator=rng
+        torch.utils.data.TensorDataset(torch.arange(n)), batch_size=size, shuffle=True, drop_last=True, generator=rng
     )
     done = 0
     while done < steps:
@@ -340,57 +463,72 @@ def _loader(n: int, batch: int, steps: int, rng: torch.Generator) -> Iterator[Te
                 return
 
 
+def candidate(spec: ModelSpec, data: Tensors, loop: Loop) -> dict[str, float]:
+    """Held-out metrics of one trained recommender; a broken one has an accuracy of NaN."""
+    model = fit(spec, data, loop)
+    try:
+        return validate(model, data, loop)
+    except DataError:  # its scores are not finite
+        return {"accuracy": float("nan")}
+
+
+def stored_candidate(path: str, spec: ModelSpec, loop: Loop) -> dict[str, float]:
+    """`candidate` in a process of its own with one thread; the data come from a pickle of `Tensors`, read once."""
+    torch.set_num_threads(1)
+    return candidate(spec, _stored(path), loop)
+
+
+@cache
+def _stored(path: str) -> Tensors:
+    data: Tensors = pickle.loads(Path(path).read_bytes())
+    return data
+
+
 @torch.no_grad()
-def validate(model: Recommender, data: Tensors, *, candidates: int = 200, k: int = LISTED) -> dict[str, float]:
+def validate(model: Recommender, data: Tensors, loop: Loop) -> dict[str, float]:
     """AUC of each task on all held-out rows; recall and coverage at k over the full catalogue."""
-    dataset, part, spec = data.dataset, data.dataset.held_out, model.spec
-    u = model.users(data, torch.arange(dataset.n_users + 1))
-    v = model.items(data, torch.arange(dataset.n_items + 1))
-    logits = model.logits(
-        u[torch.from_numpy(part.users)], v[torch.from_numpy(part.items)], torch.from_numpy(part.context),
-        torch.from_numpy(part.statistics.astype(np.float32)),
-    ).numpy()  # fmt: skip
-    out = {}
-    for t, task in enumerate(dataset.tasks):
-        known = ~np.isnan(part.labels[:, t])
-        out[f"auc/{task}"] = float(roc_auc_score(part.labels[known, t], logits[known, t]))
-    ids = torch.from_numpy(data.users.ids)
-    items, ages = positive_ages(dataset)
-    weights = np.exp2(-ages / spec.popularity_half_life)
-    prior = spec.popularity_weight * np.log(
-        spec.popularity_smoothing + np.bincount(items, weights=weights, minlength=dataset.n_items)
-    )
-    scores = model.asking(data, ids, None, u[ids]) @ model.retrieved(v[:-1]).T + torch.from_numpy(
-        prior.astype(np.float32)
-    )
-    masked = data.users.masked
-    scores[np.repeat(np.arange(len(ids)), masked.counts()), masked.indices] = float("-inf")
-    top = scores.topk(candidates if spec.rank_blend else k, 1)
-    lists = top.indices
-    if spec.rank_blend:
-        lists = _reranked(model, data, ids, u, v, top.values, lists)[:, :k]
+    dataset, part = data.dataset, data.held_out
+    u = model.users(data, torch.arange(dataset.n_users + 1, device=data.device))
+    v = model.items(data, torch.arange(dataset.n_items + 1, device=data.device))
+    logits = model.logits(u[part.user], v[part.item], part.context, part.statistics).cpu().numpy()
+    aucs = [truth.auc(logits[:, t]) for t, truth in enumerate(data.truth)]
+    out = {f"auc/{task}": auc for task, auc in zip(dataset.tasks, aucs, strict=True)}
+    out["accuracy"] = float(np.mean(aucs))
+    lists = _lists(model, data, loop, u, v).cpu().numpy()
+    n_users, k = lists.shape
     relevant = data.users.relevant
-    hits = relevant.contains(np.repeat(np.arange(len(ids)), k), lists.numpy().ravel()).reshape(len(ids), k).sum(1)
-    out["recall"] = float((hits / relevant.counts()).mean())
-    out["coverage"] = len(np.unique(lists.numpy())) / dataset.n_items
+    hits = relevant.contains(np.repeat(np.arange(n_users), k), lists.ravel()).reshape(n_users, k).sum(1)
+    out[f"recall@{k}"] = float((hits / relevant.counts()).mean())
+    out[f"catalogue_coverage@{k}"] = len(np.unique(lists[lists < dataset.n_items])) / dataset.n_items
     return out
+
+
+def _lists(model: Recommender, data: Tensors, loop: Loop, u: Tensor, v: Tensor) -> Tensor:
+    """Item ids ``(U, k)``, best first; ``n_items`` where nothing is left to list."""
+    dataset, spec, ids = data.dataset, model.spec, torch.tensor(data.users.ids, device=data.device)
+    items, ages = positive_ages(dataset)
+    counts = np.bincount(items, weights=np.exp2(-ages / spec.popularity_half_life), minlength=dataset.n_items)
+    prior = spec.popularity_weight * np.log(spec.popularity_smoothing + counts)
+    scores = model.asking(data, ids, None, u[ids]) @ model.retrieved(v[:-1]).T
+    scores += torch.tensor(prior.astype(np.float32), device=data.device)
+    scores[data.masked] = float("-inf")
+    best, lists = scores.topk(min(loop.candidates, dataset.n_items) if spec.rank_blend else loop.k, 1)
+    lists = lists.masked_fill(best.isneginf(), dataset.n_items)
+    return _reranked(model, data, ids, u, v, best, lists)[:, : loop.k] if spec.rank_blend else lists
 
 
 def _reranked(
     model: Recommender, data: Tensors, ids: Tensor, u: Tensor, v: Tensor, best: Tensor, lists: Tensor
 ) -> Tensor:
-    dataset, spec = data.dataset, model.spec
-    weights = torch.tensor(spec.task_weights)
-    user_statistics = torch.from_numpy(dataset.user_statistics.astype(np.float32))
-    item_statistics = torch.from_numpy(dataset.item_statistics.astype(np.float32))
-    mode = torch.from_numpy(dataset.context_mode)
+    spec = model.spec
+    weights = torch.tensor(spec.task_weights, device=data.device)
     out = []
-    for start in range(0, len(ids), 64):
-        chosen = lists[start : start + 64]
-        own = ids[start : start + 64].repeat_interleave(chosen.shape[1])
+    for start in range(0, len(ids), USERS_AT_ONCE):
+        chosen = lists[start : start + USERS_AT_ONCE]
+        own = ids[start : start + USERS_AT_ONCE].repeat_interleave(chosen.shape[1])
         flat = chosen.reshape(-1)
-        statistics = torch.cat([user_statistics[own], item_statistics[flat]], 1)
-        logits = model.logits(u[own], v[flat], mode.expand(len(flat), -1), statistics)
-        scores = best[start : start + 64] + spec.rank_blend * (logits @ weights).view(chosen.shape)
+        statistics = torch.cat([data.user_statistics[own], data.item_statistics[flat]], 1)
+        logits = model.logits(u[own], v[flat], data.mode.expand(len(flat), -1), statistics)
+        scores = best[start : start + USERS_AT_ONCE] + spec.rank_blend * (logits @ weights).view(chosen.shape)
         out.append(chosen.gather(1, scores.argsort(1, descending=True)))
     return torch.cat(out)

@@ -312,7 +312,7 @@ def test_lost_members_are_missed_and_trained_again_to_the_same_bytes(refused: Ca
     shutil.rmtree(first)
     for other in others[:1]:
         (other / "weights.safetensors").unlink()
-    refused(["finalize", str(run)], USAGE, f"has lost archive/{first.name}", "evorec resume")
+    refused(["finalize", str(run)], USAGE, "has lost archive/", f"archive/{first.name}", "evorec resume")
     (run / "final.json").unlink()  # what was finalized can be exported all the same
     refused(["export", str(run), first.name, "--out", "b"], USAGE, "evorec resume")
     assert main(["front", str(run), "-q"]) == 0, "the ledger knows them"

@@ -5,9 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import date
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -296,6 +299,38 @@ def test_from_search_to_recommendations(third_party: Path, capsys: pytest.Captur
     assert [len(lists[user]) for user in ("1", "nobody")] == [3, 3]
     assert [pair["score"] for pair in lists["1"]] == sorted((pair["score"] for pair in lists["1"]), reverse=True)
     assert "user nobody was not in training" in err
+
+
+def left_by(folder: Path, *settings: str) -> tuple[dict[str, Any], dict[str, bytes], Path]:
+    """What a search said as JSON and the weights in its archive, and where it is."""
+    overrides = [part for text in (*STAGED, f"run.output={folder}", *settings) for part in ("--set", text)]
+    with redirect_stdout(StringIO()) as out:
+        assert main(["search", "-p", "feed", "--format", "json", *overrides]) == 0
+    (run,) = folder.iterdir()
+    said = {name: value for name, value in json.loads(out.getvalue()).items() if name != "run"}
+    return said, {file.parent.name: file.read_bytes() for file in run.glob("archive/*/weights.safetensors")}, run
+
+
+STAGED = (
+    "search.population=8", "search.generations=2", "objectives=['accuracy', 'recall@k']", "constraints=[]",
+    "training.steps=6", "training.rungs=[2, 4]", "training.batch_size=64", "data.simulator.n_interactions=4000",
+    "data.simulator.n_users=200", "run.chunk=2",
+)  # fmt: skip
+
+
+def test_a_search_with_rungs_in_processes_is_the_one_in_this_process(
+    third_party: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, weights, run = left_by(third_party / "alone", "run.executor=serial")
+    rows = Ledger(run / "ledger.sqlite", read_only=True).evaluations()
+    dropped = {steps: sum(row.dropped and row.rung == steps for row in rows) for steps in (2, 4)}
+    assert (len(rows), dropped) == (16, {2: 8, 4: 4})  # of 8 compared stay 4, of these 2, in each of two generations
+    assert "of 16 evaluations 8 dropped at step 2, 4 at step 4" in capsys.readouterr().err
+    assert len(weights) == sum(row["kind"] == "member" for row in said["front"])
+    other, same, _ = left_by(third_party / "processes", "run.executor=processes", "run.workers=2")
+    assert other == said
+    assert same == weights
+    assert main(["finalize", str(run), "-q", "--set", "finalize.seeds=1", "--set", "finalize.picks=['knee']"]) == 0
 
 
 def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:

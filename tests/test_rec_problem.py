@@ -10,14 +10,17 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from evorec.config import SplitConfig, merge, parse_config
 from evorec.data.simulate import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.errors import ConfigError, DataError, TrainingError
-from evorec.rec_problem import RecProblem, build_problem
+from evorec.models.spec import MECHANISMS, ModelSpec
+from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.search.pymoo_problem import as_pymoo
+from evorec.training.precision import has_bfloat16
 from problems import feed
 
 TINY = {
@@ -28,6 +31,10 @@ TINY = {
     "run": {"device": "cpu"},
 }
 COUNTED = {"training_flops", "inference_flops", "parameters", "model_bytes"}
+RUNGS = (2, 4)  # of 5 steps
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16(torch.device("cpu")), reason="this processor does not compute in bfloat16"
+)
 
 
 def config(**overlay):
@@ -44,12 +51,22 @@ def some_specs(problem, n, **changes):
     return [{**problem.space.decode(x), "embedding_dim": 8, "width": 16, **changes} for x in rows]
 
 
+def member(problem, mechanism="shared_bottom", **changes):
+    """The default genome with another mechanism and other settings."""
+    of = problem.space.with_overrides({"mechanism": mechanism}, "test")
+    return {**of.decode(of.default()), "embedding_dim": 8, "width": 16, **changes}
+
+
+def timeless(outcome):
+    return {name: value for name, value in outcome.metrics.items() if name != "train_seconds"}
+
+
 def digest(outcome):
     """Everything about an outcome but how long it took."""
     weights = hashlib.sha256()
-    for name, array in sorted(outcome.weights.items()):
+    for name, array in sorted((outcome.weights or {}).items()):
         weights.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    return {**{n: v for n, v in outcome.metrics.items() if n != "train_seconds"}, "weights": weights.hexdigest()}
+    return {**timeless(outcome), "weights": weights.hexdigest(), "rung": outcome.rung}
 
 
 def test_every_metric_of_objectives_and_constraints_is_measured(problem):
@@ -119,47 +136,170 @@ def test_a_nan_setting_fails_in_the_first_step(problem):
     assert outcome.failure == "diverged: the loss was not finite at step 1 of 5"
 
 
-def test_members_of_different_shape_have_different_keys(problem):
-    one = some_specs(problem, 1)[0]
-    assert problem.shape_key(one) == (8, 16)
-    assert problem.shape_key({**one, "width": 32}) == (8, 32)
+def test_members_that_share_products_have_one_shape_key(problem):
+    one = problem.shape_key(member(problem))
+    for change in ({"sharing_depth": 0}, {"balancing": "dwa"}, {"optimizer": "adafactor"}, {"learning_rate": 0.1}):
+        assert problem.shape_key(member(problem, **change)) == one
+    assert problem.shape_key(member(problem, "esmm")) == one
+    for change in ({"width": 32}, {"embedding_dim": 16}, {"balancing": "nash"}, {"mechanism": "cross_stitch"}):
+        assert problem.shape_key(member(problem, **change)) != one
+    experts = {problem.shape_key(member(problem, "mmoe", experts=n, expert_depth=d)) for n in (2, 4) for d in (1, 2)}
+    assert len(experts) == 4
+
+
+def test_members_of_one_shape_are_neighbours_in_the_order_of_stacks(problem):
+    specs = [problem.space.decode(x) for x in problem.space.sample(np.random.default_rng(2), 300)]
+    keys = [problem.shape_key(spec) for spec in sorted(specs, key=problem.stack_key)]
+    runs = [key for place, key in enumerate(keys) if place == 0 or key != keys[place - 1]]
+    assert len(runs) == len(set(keys)) > 20
 
 
 def test_stored_weights_are_the_members_own(problem):
-    specs = some_specs(problem, 2, sharing_depth=0)
-    specs[1]["sharing_depth"] = 2
-    towers, shared = (outcome.weights for outcome in problem.evaluate(specs, seed=4))
+    specs = [member(problem, sharing_depth=0), member(problem, sharing_depth=2), member(problem, "single_task")]
+    towers, shared, single = (outcome.weights for outcome in problem.evaluate(specs, seed=4))
     assert towers["layer0.weight"].shape[0] == 3
     assert shared["layer0.weight"].shape[0] == 1
-    assert towers["table"].shape == shared["table"].shape == (problem.fitted.dataset.n_rows, 8)
+    n_rows = problem.fitted.dataset.n_rows
+    assert towers["table"].shape == shared["table"].shape == single["table"].shape == (n_rows, 8)
+    assert single["task_table"].shape == (n_rows, 3 * 8)
+    assert "task_table" not in shared
 
 
-def test_one_generation_of_pymoo_is_one_stack_per_shape():
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_every_mechanism_is_trained_and_measured(problem, mechanism):
+    (outcome,) = problem.evaluate([member(problem, mechanism)], seed=4)
+    assert outcome.failure is None
+    assert all(np.isfinite(value) for value in outcome.metrics.values())
+
+
+@pytest.mark.parametrize(("chunk", "expected"), [(8, [8]), (3, [2, 3, 3])])
+def test_a_generation_of_pymoo_is_cut_into_stacks_of_mixed_shape(problem, chunk, expected, monkeypatch):
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.optimize import minimize
 
-    fixed = feed.build(config(space={"width": 16, "embedding_dim": {"low": 4, "high": 8}}))
-    sizes, evaluate = [], fixed.evaluate
-    fixed.evaluate = lambda specs, *, seed: sizes.append(len(specs)) or evaluate(specs, seed=seed)
-    result = minimize(as_pymoo(fixed), NSGA2(pop_size=8), ("n_gen", 1), seed=0)
-    assert sum(sizes) == 8
-    assert len(sizes) == 2  # embedding_dim 4 and 8
+    sizes, evaluate = [], problem.evaluate
+    monkeypatch.setattr(
+        problem, "evaluate", lambda specs, *, seed: sizes.append(len(specs)) or evaluate(specs, seed=seed), raising=True
+    )
+    result = minimize(as_pymoo(problem, chunk=chunk), NSGA2(pop_size=8), ("n_gen", 1), seed=0)
+    assert sorted(sizes) == expected
     assert np.isfinite(result.pop.get("F")).all()
     assert result.pop.get("F").shape == (8, 4)
+
+
+def with_rungs(**overlay):
+    return feed.build(config(**merge({"training": {"rungs": RUNGS}}, overlay)))
+
+
+def test_survivors_are_bitwise_what_they_are_without_rungs(problem):
+    staged, specs = with_rungs(), some_specs(problem, 6)
+    expected = [digest(outcome) for outcome in problem.evaluate(specs, seed=4)]
+    members, states = list(range(6)), None
+    for rung, kept in ((0, [5, 0, 3, 1]), (1, [1, 5]), (None, None)):
+        found = staged.evaluate([specs[i] for i in members], seed=4, rung=rung, states=states)
+        assert [outcome.rung for outcome in found] == [None if rung is None else RUNGS[rung]] * len(members)
+        if kept is not None:
+            states = [found[members.index(i)].state for i in kept]
+            members = kept
+    assert [digest(outcome) for outcome in found] == [expected[i] for i in members]
+    assert all(outcome.state is None for outcome in found)
+
+
+def test_a_rung_is_worth_the_same_anew_or_from_an_earlier_one_and_is_a_shorter_training(problem):
+    staged, specs = with_rungs(), some_specs(problem, 3)
+    first = staged.evaluate(specs, seed=4, rung=0)
+    second = staged.evaluate(specs, seed=4, rung=1, states=[outcome.state for outcome in first])
+    anew = staged.evaluate(specs, seed=4, rung=1)
+    assert [digest(outcome) for outcome in second] == [digest(outcome) for outcome in anew]
+    short = feed.build(config(training={"steps": RUNGS[1]}))
+    for one, other in zip(anew, short.evaluate(specs, seed=4), strict=True):
+        of_model = {name for name in one.metrics if name not in ("train_seconds", "training_flops")}
+        assert {name: one.metrics[name] for name in of_model} == {name: other.metrics[name] for name in of_model}
+
+
+def test_a_rung_stores_no_weights_and_leaves_a_state_to_go_on_from(problem):
+    for outcome in with_rungs().evaluate(some_specs(problem, 2), seed=4, rung=0):
+        assert outcome.weights is None
+        assert int(outcome.state["at"]) == RUNGS[0]
+        assert all(isinstance(array, np.ndarray) for array in outcome.state.values())
+        assert timeless(outcome).keys() >= COUNTED
+
+
+def test_the_cost_of_a_rung_is_that_of_its_steps(problem):
+    staged, (spec,) = with_rungs(), some_specs(problem, 1)
+    (rung,), (whole,) = staged.evaluate([spec], seed=4, rung=0), staged.evaluate([spec], seed=4)
+    assert rung.metrics["training_flops"] == pytest.approx(whole.metrics["training_flops"] * RUNGS[0] / 5, rel=1e-12)
+    for name in COUNTED - {"training_flops"}:
+        assert rung.metrics[name] == whole.metrics[name]
+
+
+def test_a_member_that_diverges_before_a_rung_has_no_state_and_the_others_go_on(problem):
+    staged, specs = with_rungs(), some_specs(problem, 3)
+    expected = digest(problem.evaluate(specs, seed=4)[2])
+    wild = {**specs[1], "learning_rate": 1e30, "embedding_learning_rate": 1e30}
+    found = staged.evaluate([specs[0], wild, specs[2]], seed=4, rung=1)
+    assert found[1].failure.startswith("diverged: the loss was not finite at step ")
+    assert (found[1].metrics, found[1].state, found[1].rung) == (None, None, RUNGS[1])
+    assert digest(staged.evaluate([specs[2]], seed=4, states=[found[2].state])[0]) == expected
+
+
+def test_little_memory_trains_one_after_the_other_to_the_same_results(problem, monkeypatch):
+    small, specs = with_rungs(run={"memory_gib": 1e-6}), some_specs(problem, 4)
+    models = [ModelSpec.from_genes(spec) for spec in specs]
+    assert problem.fitted.parts(models, workers=1) == [slice(0, 4)]
+    assert small.fitted.parts(models, workers=1) == [slice(i, i + 1) for i in range(4)]
+    sizes, train = [], Fitted.train
+    monkeypatch.setattr(
+        Fitted, "train", lambda self, specs, **options: sizes.append(len(specs)) or train(self, specs, **options)
+    )
+    expected = [digest(outcome) for outcome in problem.evaluate(specs, seed=4)]
+    assert [digest(outcome) for outcome in small.evaluate(specs, seed=4)] == expected
+    states = [outcome.state for outcome in small.evaluate(specs, seed=4, rung=0)]
+    assert [digest(outcome) for outcome in small.evaluate(specs, seed=4, states=states)] == expected
+    assert sizes == [4] + [1] * 12
+
+
+def test_memory_is_divided_among_the_workers(problem):
+    specs = [ModelSpec.from_genes(member(problem))] * 64
+    tight = feed.build(config(run={"memory_gib": 0.01}))
+    few, many = (tight.fitted.parts(specs, workers=n) for n in (1, 4))
+    assert 64 >= few[0].stop > many[0].stop > 1
+    assert [part.start for part in many] == [0, *(part.stop for part in many[:-1])]
+    assert many[-1].stop >= 64
+
+
+def test_the_precision_is_part_of_the_environment(problem):
+    assert problem.environment["precision"] == "float32"
+    assert feed.build(config(training={"precision": "float64"})).environment["precision"] == "float64"
+
+
+def test_bfloat16_is_refused_where_it_is_emulated(monkeypatch):
+    monkeypatch.setattr("evorec.training.precision.has_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"training\.precision is bfloat16, which this cpu does not compute in"):
+        feed.build(config(training={"precision": "bfloat16"}))
+    assert feed.build(config(training={"precision": "auto"})).environment["precision"] == "float32"
+
+
+@needs_bfloat16
+def test_bfloat16_members_are_stored_and_measured_in_float32_and_the_same_in_any_company(problem):
+    low, specs = feed.build(config(training={"precision": "bfloat16"})), some_specs(problem, 4)
+    together = low.evaluate(specs, seed=4)
+    for outcome, exact in zip(together, problem.evaluate(specs, seed=4), strict=True):
+        assert {array.dtype for array in outcome.weights.values()} == {np.dtype(np.float32)}
+        assert digest(outcome)["weights"] != digest(exact)["weights"]
+        assert outcome.metrics["accuracy"] == pytest.approx(exact.metrics["accuracy"], abs=0.05)
+        assert outcome.metrics["model_bytes"] == exact.metrics["model_bytes"]
+    for company in ([2], [3, 0]):
+        found = low.evaluate([specs[i] for i in company], seed=4)
+        assert [digest(outcome) for outcome in found] == [digest(together[i]) for i in company]
 
 
 def test_cost_bounds_hold_every_genome(problem):
     objective = next(o for o in problem.objectives if o.metric == "training_flops")
     for x in problem.space.sample(np.random.default_rng(1), 20):
         spec = problem.space.decode(x)
-        flops = problem.fitted.cost(_model(spec))["training_flops"]
+        flops = problem.fitted.cost(ModelSpec.from_genes(spec))["training_flops"]
         assert min(objective.ideal, objective.worst) <= flops <= max(objective.ideal, objective.worst)
-
-
-def _model(spec):
-    from evorec.models.spec import ModelSpec
-
-    return ModelSpec.from_genes(spec)
 
 
 def test_shape_genes_may_be_fixed():
@@ -168,32 +308,13 @@ def test_shape_genes_may_be_fixed():
     assert outcome.failure is None
 
 
-def test_candidates_beyond_the_catalogue_cost_nothing():
-    few, many = (
-        feed.build(config(evaluation={"k": 5, "candidates": n})).fitted.cost(_model({**BLENDED}))["inference_flops"]
-        for n in (50, 5000)
-    )
-    assert few == many
-
-
-BLENDED = {
-    "task_weights": (1.0, 1.0, 1.0),
-    "sharing_depth": 1,
-    "embedding_dim": 4,
-    "width": 16,
-    "dropout": 0.0,
-    "learning_rate": 0.01,
-    "embedding_learning_rate": 0.01,
-    "embedding_decay": 0.1,
-    "dense_decay": 0.1,
-    "retrieval_weight": 1.0,
-    "temperature": 0.2,
-    "history_weight": 1.0,
-    "popularity_weight": 1.0,
-    "popularity_smoothing": 1.0,
-    "popularity_half_life": 7.0,
-    "rank_blend": 1.0,
-}
+def test_candidates_beyond_the_catalogue_cost_nothing(problem):
+    reranked = ModelSpec.from_genes(member(problem, rerank=True, rank_blend=0.5))
+    costs = [
+        feed.build(config(evaluation={"k": 5, "candidates": n})).fitted.cost(reranked)["inference_flops"]
+        for n in (20, 50, 5000)
+    ]
+    assert costs[0] < costs[1] == costs[2]
 
 
 def test_latency_is_measured_of_each_member_when_it_is_wanted():

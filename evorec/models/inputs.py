@@ -78,7 +78,8 @@ class RankerInput:
         self._index, self._sizes = index, [len(part) for part in vectors]
         self._u, self._v = users.index_select(0, index.users), items.index_select(0, index.items)
         self._c = contexts.index_select(0, index.contexts)
-        self._drop, self._uniform = drop, uniform
+        self._drop = drop
+        self._masks = None if drop is None or uniform is None else drop.masks(uniform)
         _, members, groups, _ = self._u.shape
         self._scale = None if drop is None else drop.scale.view(members, groups, 1)
 
@@ -93,8 +94,8 @@ class RankerInput:
             out[..., i * dim : (i + 1) * dim] = scaled.permute(1, 2, 0, 3)
         everyone = statistics.expand(members, groups, -1, -1)
         out[..., 4 * dim :] = everyone if self._scale is None else everyone * self._scale[..., None]
-        if self._drop is not None and self._uniform is not None:
-            self._drop.apply_(out.flatten(0, 1), self._uniform)
+        if self._drop is not None and self._masks is not None:
+            self._drop.apply_(out.flatten(0, 1), self._masks)
         return out
 
     def backward(self, grad: Tensor, members: slice = slice(None)) -> list[Tensor]:
@@ -105,8 +106,13 @@ class RankerInput:
             members: which ones.
         """
         dim = self._u.shape[3]
-        if self._drop is not None and self._uniform is not None:
-            self._drop.of(members, self._u.shape[2]).apply_(grad.flatten(0, 1), self._uniform)
+        if self._drop is not None and self._masks is not None:
+            first, stop, _ = members.indices(self._u.shape[1])
+            groups, bits = self._u.shape[2], grad.flatten(0, 1).view(self._masks.dtype)
+            for (start, end), mask in zip(self._drop.runs, self._masks, strict=True):
+                own = slice(max(start, first * groups) - first * groups, min(end, stop * groups) - first * groups)
+                if own.start < own.stop:
+                    bits[own].bitwise_and_(mask)
 
         def part(i: int) -> Tensor:
             rows = self._u.new_empty(len(self._u), grad.shape[0], *self._u.shape[2:])

@@ -150,11 +150,13 @@ class Dropout:
     """Inverted dropout of slots.
 
     Attributes:
-        below: int ``[S, 1, 1]``; a unit is dropped where its draw is at most this.
+        below: int ``[R, 1, 1]`` of R rates above 0; a unit is dropped where its draw is at most this.
+        runs: for each of the R rates the consecutive slots ``first .. stop`` that have it.
         scale: ``1 / (1 - rate)`` of each slot, ``[S, 1, 1]``, exactly 1 at rate 0.
     """
 
     below: Tensor
+    runs: tuple[tuple[int, int], ...]
     scale: Tensor
 
     @classmethod
@@ -165,24 +167,29 @@ class Dropout:
             like: gives type and device of the scale.
             bits: the integer type of the activations (`BITS`).
         """
-        if not any(rates):
+        runs: list[tuple[int, int]] = []
+        for slot, rate in enumerate(rates):
+            if rate and slot and rates[slot - 1] == rate:
+                runs[-1] = (runs[-1][0], slot + 1)
+            elif rate:
+                runs.append((slot, slot + 1))
+        if not runs:
             return None
         exact = torch.tensor(rates, dtype=torch.float64, device=like.device)[:, None, None]
-        return cls((exact * DROPOUT_LEVELS).round().to(bits) - 1, (1 / (1 - exact)).to(like.dtype))
+        below = (exact[[first for first, _ in runs]] * DROPOUT_LEVELS).round().to(bits) - 1
+        return cls(below, tuple(runs), (1 / (1 - exact)).to(like.dtype))
 
-    def of(self, members: slice, slots: int) -> Dropout:
-        """The part of consecutive members, each with so many slots."""
-        if members == slice(None):
-            return self
-        own = slice(members.start * slots, members.stop * slots)
-        return Dropout(self.below[own], self.scale[own])
-
-    def apply_(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Sets the dropped units of `x` ``[S, B, D]`` to 0, in place, by int16 draws ``[B, D]``; does not scale."""
-        kind = BITS[x.dtype]
+    def masks(self, uniform: Tensor) -> Tensor:
+        """All bits set where a unit stays, none where it is dropped; ``[R, B, D]`` from int16 draws ``[B, D]``."""
+        kind = self.below.dtype
         # draw > below: the difference is negative, and its sign fills the mask
-        mask = torch.sub(self.below, uniform.to(kind)).bitwise_right_shift_(x.element_size() * 8 - 1)
-        x.view(kind).bitwise_and_(mask)
+        return torch.sub(self.below, uniform.to(kind)).bitwise_right_shift_(kind.itemsize * 8 - 1)
+
+    def apply_(self, x: Tensor, masks: Tensor) -> Tensor:
+        """Sets the dropped units of `x` ``[S, B, D]`` to 0, in place, by `masks`; does not scale."""
+        bits = x.view(BITS[x.dtype])
+        for (first, stop), mask in zip(self.runs, masks, strict=True):
+            bits[first:stop].bitwise_and_(mask)
         return x
 
 
@@ -197,7 +204,8 @@ class _SlotLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        to_x, to_weight = _backward(x, ctx.source, weight, grad.contiguous(), ctx.needs_input_grad[0])
+        grad = grad.contiguous()  # a sum over another layout adds in another order
+        to_x, to_weight = _backward(x, ctx.source, weight, grad, ctx.needs_input_grad[0])
         return to_x, to_weight, grad.sum(1, keepdim=True) if ctx.biased else None, None
 
 
@@ -221,7 +229,7 @@ class _SlotLayer(torch.autograd.Function):
             weight, bias = (weight * scale).to(x.dtype), (bias * scale).to(x.dtype)
         out = _relu_(_forward(x, source, weight, bias))
         if drop is not None and uniform is not None:
-            drop.apply_(out, uniform)
+            drop.apply_(out, drop.masks(uniform))
         ctx.save_for_backward(x, weight, out)
         ctx.source, ctx.keep, ctx.scale = source, keep, scale
         return out
@@ -251,21 +259,21 @@ def _relu_(x: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True)
 class _Run:
-    """Consecutive slots ``first .. first + n`` that read consecutive slots from `source` on, or all the same one."""
+    """Consecutive slots that read consecutive sources, `fan` slots each: ``first .. first + n * fan``."""
 
     first: int
     n: int
     source: int
-    same: bool
+    fan: int
 
-    def of(self, x: Tensor) -> Tensor:
-        """What the slots read, ``[n, B, in]`` without a copy."""
-        if self.same:
-            return x[self.source : self.source + 1].expand(self.n, -1, -1)
-        return x[self.source : self.source + self.n]
+    @property
+    def sources(self) -> slice:
+        """The n sources."""
+        return slice(self.source, self.source + self.n)
 
-    def slots(self, x: Tensor) -> Tensor:
-        return x[self.first : self.first + self.n]
+    def branch(self, x: Tensor, place: int) -> Tensor:
+        """The slots that are in `place` among those of their source, ``[n, ...]`` without a copy."""
+        return x[self.first + place : self.first + self.n * self.fan : self.fan]
 
 
 @cache
@@ -273,27 +281,43 @@ def _runs(source: tuple[int, ...]) -> tuple[_Run, ...]:
     """The slots in runs.
 
     Example:
-        >>> [(run.first, run.n, run.source, run.same) for run in _runs((0, 1, 2, 2, 2))]
-        [(0, 2, 0, False), (2, 3, 2, True)]
+        >>> [(run.first, run.n, run.source, run.fan) for run in _runs((0, 1, 2, 2, 3, 3))]
+        [(0, 2, 0, 1), (2, 2, 2, 2)]
     """
+    fans: list[list[int]] = []  # first slot, source, slots that read it
+    for slot, one in enumerate(source):
+        if fans and fans[-1][1] == one:
+            fans[-1][2] += 1
+        else:
+            fans.append([slot, one, 1])
     runs: list[_Run] = []
-    at = 0
-    while at < len(source):
-        n = 1
-        same = at + 1 < len(source) and source[at + 1] == source[at]
-        while at + n < len(source) and source[at + n] == source[at] + (0 if same else n):
-            if not same and at + n + 1 < len(source) and source[at + n + 1] == source[at + n]:
-                break  # the next slot begins a run of its own
-            n += 1
-        runs.append(_Run(at, n, source[at], same))
-        at += n
+    for first, one, fan in fans:
+        last = runs[-1] if runs else None
+        if last is not None and last.fan == fan and one == last.source + last.n:
+            runs[-1] = _Run(last.first, last.n + 1, last.source, fan)
+        else:
+            runs.append(_Run(first, 1, one, fan))
     return tuple(runs)
+
+
+@cache
+def _covers(source: tuple[int, ...], n_sources: int) -> bool:
+    """Whether every source is read by one run, and by no other."""
+    read = [one for run in _runs(source) for one in range(run.source, run.source + run.n)]
+    return sorted(read) == list(range(n_sources))
 
 
 def _forward(x: Tensor, source: tuple[int, ...], weight: Tensor, bias: Tensor | None) -> Tensor:
     out = x.new_empty(weight.shape[0], x.shape[1], weight.shape[2])
     for run in _runs(source):
-        product(run.of(x), run.slots(weight), run.slots(out), None if bias is None else run.slots(bias))
+        if run.fan == 1:
+            own = slice(run.first, run.first + run.n)
+            product(x[run.sources], weight[own], out[own], None if bias is None else bias[own])
+            continue
+        for at in range(run.n):  # one source, many slots: a batch of views of the same input
+            own = slice(run.first + at * run.fan, run.first + (at + 1) * run.fan)
+            shared = x[run.source + at].expand(run.fan, -1, -1)
+            product(shared, weight[own], out[own], None if bias is None else bias[own])
     return out
 
 
@@ -301,49 +325,38 @@ def _backward(
     x: Tensor, source: tuple[int, ...], weight: Tensor, grad: Tensor, wants_x: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Gradients of input and weight from the gradient ``[S, B, out]`` of the product."""
-    runs = _runs(source)
     to_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    for run in runs:
-        product(run.of(x).transpose(1, 2), run.slots(grad), run.slots(to_weight))
+    for run in _runs(source):
+        for at in range(run.n if run.fan > 1 else 1):
+            n = run.fan if run.fan > 1 else run.n
+            own = slice(run.first + at * run.fan, run.first + at * run.fan + n)
+            read = x[run.source + at].expand(n, -1, -1) if run.fan > 1 else x[run.sources]
+            product(read.transpose(1, 2), grad[own], to_weight[own])
     if not wants_x:
         return None, to_weight
-    read_once = len(runs) == 1 or len({s for run in runs for s in _sources(run)}) == sum(len(_sources(r)) for r in runs)
-    covered = read_once and len({s for run in runs for s in _sources(run)}) == x.shape[0]
+    covered = _covers(source, x.shape[0])
     to_x = x.new_empty(x.shape) if covered else x.new_zeros(x.shape)
-    for run in runs:
-        _to_input(run, run.slots(weight).transpose(1, 2), run.slots(grad), to_x, overwrite=covered)
+    for run in _runs(source):
+        target = to_x[run.sources]
+        for place in range(run.fan):
+            back = run.branch(weight, place).transpose(1, 2)
+            product(run.branch(grad, place), back, target, target if place or not covered else None)
     return to_x, to_weight
-
-
-def _sources(run: _Run) -> range:
-    return range(run.source, run.source + (1 if run.same else run.n))
-
-
-def _to_input(run: _Run, weight: Tensor, grad: Tensor, to_x: Tensor, *, overwrite: bool) -> None:
-    target = to_x[_sources(run).start : _sources(run).stop]
-    if overwrite and not run.same:
-        product(grad, weight, target)
-        return
-    each = product(grad, weight, target.new_empty(run.n, *target.shape[1:]))
-    if run.same:
-        each = each.sum(0, keepdim=True)
-    if overwrite:
-        target.copy_(each)
-    else:
-        target.add_(each)
 
 
 def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight + bias`` slot by slot into `out`; a slot's result never depends on how many there are.
 
     Args:
-        x: ``[S, m, k]``; weight: ``[S, k, n]``; out: contiguous ``[S, m, n]``; bias: ``[S, 1, n]``.
+        x: ``[S, m, k]``; weight: ``[S, k, n]``; out: contiguous ``[S, m, n]``; bias: ``[S, 1, n]``, or `out` itself,
+            to which the product is then added.
     """
-    if len(x) == 1 and not _lone_is_exact(x.dtype, x.device.type, *x.shape[1:], weight.shape[2], bias is not None,
-                                          x.stride(2) == 1, weight.stride(2) == 1):  # fmt: skip
-        twice = out.new_empty(2, *out.shape[1:])
-        product(x.expand(2, -1, -1), weight.expand(2, -1, -1), twice, None if bias is None else bias.expand(2, -1, -1))
-        return out.copy_(twice[:1])
+    kind = "none" if bias is None else "into" if bias is out else "row"
+    layout = x.stride(2) == 1, weight.stride(2) == 1
+    if len(x) == 1 and not _lone_is_exact(x.dtype, x.device.type, *x.shape[1:], weight.shape[2], kind, *layout):
+        twice = out.expand(2, -1, -1).clone() if bias is out else out.new_empty(2, *out.shape[1:])
+        added = twice if bias is out else None if bias is None else bias.expand(2, -1, -1)
+        return out.copy_(product(x.expand(2, -1, -1), weight.expand(2, -1, -1), twice, added)[:1])
     if bias is None:
         return torch.bmm(x, weight, out=out)
     return torch.baddbmm(bias, x, weight, out=out)
@@ -351,7 +364,7 @@ def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) 
 
 @cache
 def _lone_is_exact(
-    dtype: torch.dtype, device: str, m: int, k: int, n: int, biased: bool, x_rows: bool, weight_rows: bool
+    dtype: torch.dtype, device: str, m: int, k: int, n: int, bias: str, x_rows: bool, weight_rows: bool
 ) -> bool:
     """Whether a batch of one rounds like a batch of two here: libraries may pick another kernel for one matrix."""
     if device != "cpu":
@@ -364,7 +377,7 @@ def _lone_is_exact(
 
     x, weight = draw(m, k, x_rows), draw(k, n, weight_rows)
     two = [t.expand(2, -1, -1) for t in (x, weight)]
-    if biased:
-        bias = draw(1, n, True)
-        return torch.equal(torch.baddbmm(bias, x, weight), torch.baddbmm(bias.expand(2, -1, -1), *two)[:1])
-    return torch.equal(torch.bmm(x, weight), torch.bmm(*two)[:1])
+    if bias == "none":
+        return torch.equal(torch.bmm(x, weight), torch.bmm(*two)[:1])
+    start = draw(m if bias == "into" else 1, n, True)
+    return torch.equal(torch.baddbmm(start, x, weight), torch.baddbmm(start.expand(2, -1, -1), *two)[:1])

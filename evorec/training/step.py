@@ -253,7 +253,10 @@ class GroupStep:
         for one in self._steps:
             own = slice(first, first + one.block.size)
             loss, to_x = one.run(x[own].detach(), step, number, targets, drop, ranker, own, grad)
-            x[own] = to_x
+            if len(self._steps) == 1:
+                x = to_x
+            else:
+                x[own] = to_x
             losses.append(loss)
             first = own.stop
         to_users, to_items, to_contexts = ranker.backward(x)

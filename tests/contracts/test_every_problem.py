@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -29,6 +29,8 @@ TINY_BUDGET = (
     "constraints=[]",
 )
 
+SEED = 5
+
 every_problem = pytest.mark.parametrize(
     "name", [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
 )
@@ -36,6 +38,15 @@ every_problem = pytest.mark.parametrize(
 
 def configured(name: str, *overrides: str) -> RunConfig:
     return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides])
+
+
+def needs_data(config: RunConfig) -> None:
+    """Skips where the data set is not on this machine."""
+    if config.data.reader != SIMULATOR:
+        try:
+            resolve_path(config.data.path or "")
+        except DataError as missing:
+            pytest.skip(str(missing))
 
 
 def first_metrics(module: ModuleType, config: RunConfig) -> Mapping[str, float]:
@@ -70,13 +81,33 @@ def test_a_problem_has_a_scenario_settings_and_a_builder(name: str) -> None:
 @every_problem
 def test_a_problem_evaluates_its_default_genome(name: str) -> None:
     config = configured(name)
-    if config.data.reader != SIMULATOR:
-        try:
-            resolve_path(config.data.path or "")
-        except DataError as missing:
-            pytest.skip(str(missing))
+    needs_data(config)
     metrics = first_metrics(problem_module(name), config)
     assert all(np.isfinite(value) for value in metrics.values())
+
+
+@every_problem
+def test_a_genome_scores_the_same_at_the_same_rung_alone_and_in_any_company(name: str) -> None:
+    config = configured(name, "training.rungs=[1]")
+    needs_data(config)
+    problem: Problem = problem_module(name).build(config)
+    specs = [problem.space.decode(x) for x in problem.space.sample(np.random.default_rng(SEED), 4)]
+
+    def scores(members: Sequence[int], rung: int | None) -> list[tuple[object, ...]]:
+        outcomes = problem.evaluate([specs[i] for i in members], seed=config.search.seed, rung=rung)
+        return [
+            (
+                one.failure,
+                {key: value for key, value in (one.metrics or {}).items() if key != "train_seconds"},
+                {key: array.tobytes() for key, array in (one.weights or {}).items()},
+            )
+            for one in outcomes
+        ]
+
+    for rung in (0, None):
+        together = scores(range(4), rung)
+        for company in ([3], [2, 0]):
+            assert scores(company, rung) == [together[i] for i in company], f"seed {SEED}"
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,8 @@ def with_docstring() -> set[str]:
     return {name for tree in trees for name, node in definitions(tree) if ast.get_docstring(node)}
 
 
-DOCUMENTED = with_docstring()
+DOCUMENTED = with_docstring() | {f"torch.autograd.Function.{name}" for name in ("forward", "backward")}
+"""Methods that a base class describes: one of ours, or of PyTorch's."""
 
 
 @every_file

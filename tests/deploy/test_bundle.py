@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from evorec.data.tables import Columns, Tables
 from evorec.deploy.bundle import Recommender, export_bundle, load_bundle
 from evorec.deploy.finalize import final_weights, finalize
 from evorec.errors import DataError, RunError
-from evorec.models.spec import ModelSpec
+from evorec.models.spec import MECHANISMS, ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
 from evorec.store import RunDirectory
 from evorec.training.evaluate import RankingUsers
@@ -152,6 +152,33 @@ def test_every_bundle_lists_to_every_user_exactly_what_the_archived_member_does(
     for key in made.specs:
         expected = made.expected(key, users)
         assert answered(load_bundle(made.bundles / key), expected) == expected
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_bundle_of_every_mechanism_lists_what_the_member_does(mechanism: str, tmp_path: Path) -> None:
+    settings = config(space={"mechanism": mechanism, "rerank": True}, search={"population": 4, "generations": 1})
+    made = with_exports(*searched(tmp_path, settings), tmp_path / "bundles")
+    for key, spec in made.specs.items():
+        assert spec["mechanism"] == mechanism
+        bundle, expected = load_bundle(made.bundles / key), made.expected(key)
+        assert answered(bundle, expected) == expected
+
+
+@pytest.mark.parametrize("change", ["width", "foreign", "content"])
+def test_parameters_of_another_spec_are_refused_before_memory_is_taken_for_it(
+    plain: Made, tmp_path: Path, change: str
+) -> None:
+    shutil.copytree(plain.bundles / next(iter(plain.specs)), tmp_path / "bundle")
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    if change == "width":
+        manifest["spec"]["width"] = 2**40
+    elif change == "foreign":
+        manifest["shape"]["n_rows"] += 1
+    else:
+        manifest["shape"]["n_content"] = 0
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=r"contradicts itself .*do not have the shapes that the spec gives them"):
+        load_bundle(tmp_path / "bundle")
 
 
 def test_the_archive_has_members_with_and_without_a_ranker(made: Made) -> None:
@@ -362,8 +389,7 @@ def test_the_manifest_comes_back_as_it_was_written(made: Made) -> None:
         assert load_bundle(made.bundles / key).manifest == manifest
         assert manifest["member"] == key
         assert ModelSpec.from_genes(manifest["spec"]) == ModelSpec.from_genes(spec)
-        shape = made.problem.fitted.data.shape
-        assert type(shape)(**manifest["shape"]) == shape
+        assert manifest["shape"] == json.loads(json.dumps(asdict(made.problem.fitted.data.shape)))
         assert manifest["k"] == K
         assert manifest["candidates"] == (50 if made.problem.config.evaluation.candidates == "all" else 12)
 

@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from feed_run import alone, config, final_fit, positives, recalls, recommended, searched, task_aucs
+from safetensors.numpy import load_file
 
 from evorec.config import FinalizeConfig
 from evorec.data.encode import encode
 from evorec.data.simulate import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
-from evorec.deploy.finalize import choose, finalize, measure_archive
+from evorec.deploy.finalize import choose, exact, finalize, measure_archive
 from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
 from evorec.store import RunDirectory
+from evorec.training.precision import has_bfloat16
 from evorec.training.trainer import Trained, train
 
 ROUNDING = 1e-12  # a mean over users or seeds, added up in another order
@@ -70,9 +73,9 @@ def finalized(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.Te
     shutil.copytree(source, path)
     trainings = []
 
-    def watched(specs: Any, plan: Any, data: Any, *, seed: int, base_logits: Any) -> Trained:
-        trainings.append(Training(tuple(specs), seed, len(plan)))
-        return train(specs, plan, data, seed=seed, base_logits=base_logits)
+    def watched(specs: Any, plan: Any, data: Any, *, seed: int, last: int | None, **options: Any) -> Trained:
+        trainings.append(Training(tuple(specs), seed, len(plan) if last is None else last))
+        return train(specs, plan, data, seed=seed, last=last, **options)
 
     with pytest.MonkeyPatch.context() as patched, RunDirectory.open(path) as run:
         patched.setattr("evorec.rec_problem.train", watched)
@@ -313,6 +316,42 @@ def test_picks_of_one_member_are_trained_once_and_a_report_is_the_same_again(
     assert one == two
     first = next(entry for entry in finalized.report["picks"] if entry["member"] == finalized.chosen[RECALL])
     assert reports[0]["picks"][0]["shipped"] == first["shipped"], "in other company and among fewer seeds"
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this processor does not compute in bfloat16")
+def test_a_run_in_bfloat16_with_rungs_is_finalized_in_float32_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = config(training={"precision": "bfloat16", "rungs": [2]}, finalize={"seeds": 1, "bootstrap": 200})
+    problem, path = searched(tmp_path / "runs", low)
+    used: list[tuple[torch.dtype, int | None]] = []
+
+    def watched(*arguments: Any, activations: torch.dtype, last: int | None, **options: Any) -> Trained:
+        used.append((activations, last))
+        return train(*arguments, activations=activations, last=last, **options)
+
+    monkeypatch.setattr("evorec.rec_problem.train", watched)
+    with RunDirectory.open(path) as run:
+        assert any(row.dropped for row in run.ledger.evaluations())
+        report = finalize(run, problem, low.finalize)
+    assert set(used) == {(torch.float32, None)}
+    float32 = config()
+    for entry in report["picks"]:
+        fitted = Fitted(problem.tables, float32, fit="train+validation", seed=report["seeds"][0], at_most=None)
+        again = alone(fitted, entry["spec"]).member_arrays(0)
+        stored = load_file(path / "final" / entry["member"] / "weights.safetensors")
+        assert stored.keys() == again.keys()
+        for name, array in again.items():
+            np.testing.assert_array_equal(stored[name], array, err_msg=name)
+            assert stored[name].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("auto", "float32"), ("bfloat16", "float32"), ("float64", "float64")]
+)
+def test_the_final_training_is_exact(precision: str, expected: str) -> None:
+    settings = config(training={"precision": precision})
+    assert exact(settings) == config(training={"precision": expected})
 
 
 def poisoned(tables: Tables) -> Tables:

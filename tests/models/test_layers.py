@@ -218,17 +218,28 @@ def test_a_lone_slot_is_bitwise_what_it_is_in_company(sizes, dtype):
                 assert torch.equal(alone, company[slots])
 
 
-def test_an_input_that_one_slot_reads_gets_the_same_gradient_beside_one_that_many_read():
-    weight, grad = drawn(4, 5, 8, seed=2, dtype=torch.float32), drawn(4, 6, 8, seed=4, dtype=torch.float32)
-    x = drawn(2, 6, 5, seed=1, dtype=torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [(64, 37, 16), (37, 69, 32), (6, 5, 8)], ids=str)
+@pytest.mark.parametrize("fans", [(2, 2, 2), (1, 3, 3), (3, 1, 1), (4, 2, 1), (1, 1, 1)], ids=str)
+def test_a_source_and_its_slots_are_bitwise_what_they_are_in_company(fans, sizes, dtype):
+    batch, n_in, width = sizes
+    source = tuple(one for one, fan in enumerate(fans) for _ in range(fan))
+    x, weight = drawn(3, batch, n_in, seed=1, dtype=dtype), drawn(len(source), n_in, width, seed=2, dtype=dtype)
+    bias, grad = drawn(len(source), 1, width, seed=3, dtype=dtype), drawn(len(source), batch, width, dtype=dtype)
 
-    def to_input(x, source, slots):
-        x = x.clone().requires_grad_()
-        return torch.autograd.grad(slot_linear(x, source, weight[slots], None), x, grad[slots])[0]
+    def results(sources):
+        slots = [slot for one in sources for slot, below in enumerate(source) if below == one]
+        leaves = [t.clone().requires_grad_() for t in (x[sources], weight[slots], bias[slots])]
+        below = tuple(sources.index(source[slot]) for slot in slots)
+        out = slot_layer(leaves[0], below, leaves[1], leaves[2], None, None)
+        found = [out.detach().clone(), *torch.autograd.grad(out, leaves, grad[slots])]
+        return found, (slots, sources, slots, slots)
 
-    together = to_input(x, (0, 1, 1, 1), [0, 1, 2, 3])
-    assert torch.equal(to_input(x[:1], (0,), [0])[0], together[0])
-    assert torch.equal(to_input(x[1:], (0, 0, 0), [1, 2, 3])[0], together[1])
+    together, _ = results([0, 1, 2])
+    for sources in ([0], [1], [2], [2, 0]):
+        found, places = results(sources)
+        for alone, company, own in zip(found, together, places, strict=True):
+            assert torch.equal(alone, company[own])
 
 
 @pytest.mark.parametrize("n_slots", [1, 2, 7])
@@ -240,6 +251,18 @@ def test_a_product_fills_the_tensor_that_it_is_given(n_slots, biased):
     expected = torch.stack([x[i] @ weight[i] + (bias[i] if biased else 0) for i in range(n_slots)])
     torch.testing.assert_close(out, expected, rtol=0, atol=FLOAT64)
     assert found.data_ptr() == out.data_ptr()
+    product(x, weight, out, out)  # and once more, added
+    torch.testing.assert_close(out, expected + x @ weight, rtol=0, atol=FLOAT64)
+
+
+def test_a_lone_product_that_is_added_is_bitwise_that_in_company():
+    for m, k, n in ((64, 37, 16), (37, 69, 32), (1, 5, 1), (2, 128, 64)):
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            x, weight, start = (drawn(4, *size, seed=i, dtype=dtype) for i, size in enumerate([(m, k), (k, n), (m, n)]))
+            company, alone = start.clone(), start[2:3].clone()
+            product(x, weight, company, company)
+            product(x[2:3], weight[2:3], alone, alone)
+            assert torch.equal(alone[0], company[2])
 
 
 def test_bfloat16_is_float32_to_three_digits():
@@ -258,19 +281,25 @@ def test_dropout_of_nobody_is_none():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
-def test_dropout_drops_below_the_rate(dtype):
+@pytest.mark.parametrize("rates", [(0.25, 0.5, 0.0), (0.0, 0.25, 0.25), (0.5, 0.0, 0.5), (0.25, 0.25, 0.5)], ids=str)
+def test_dropout_drops_below_the_rate(rates, dtype):
     half = DROPOUT_LEVELS // 2
     uniform = torch.tensor([[0, half // 2 - 1, half // 2, half - 1, half, DROPOUT_LEVELS - 1]], dtype=torch.int16)
-    drop = dropout([0.25, 0.5, 0.0], dtype)
-    out = drop.apply_(torch.ones(3, 1, 6, dtype=dtype), uniform)
+    drop = dropout(rates, dtype)
+    out = drop.apply_(torch.ones(3, 1, 6, dtype=dtype), drop.masks(uniform))
     # kept where the draw is at least rate * DROPOUT_LEVELS: half / 2 for a quarter, half for a half
-    assert out[:, 0].tolist() == [[0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]]
-    torch.testing.assert_close(drop.scale.view(-1).double(), torch.tensor([4 / 3, 2.0, 1.0], dtype=torch.float64))
+    kept = {0.0: [1, 1, 1, 1, 1, 1], 0.25: [0, 0, 1, 1, 1, 1], 0.5: [0, 0, 0, 0, 1, 1]}
+    assert out[:, 0].tolist() == [kept[rate] for rate in rates]
+    scales = {0.0: 1.0, 0.25: 4 / 3, 0.5: 2.0}
+    expected = torch.tensor([scales[rate] for rate in rates], dtype=drop.scale.dtype)
+    torch.testing.assert_close(drop.scale.view(-1), expected)
+    assert drop.scale.dtype == torch.promote_types(dtype, torch.float32)
 
 
 def test_dropped_units_are_zero_whatever_they_were():
     x = torch.tensor([[[-1.0, torch.inf, torch.nan, 3.0]]])
-    out = dropout([0.5], torch.float32).apply_(x, torch.zeros(1, 4, dtype=torch.int16))
+    drop = dropout([0.5], torch.float32)
+    out = drop.apply_(x, drop.masks(torch.zeros(1, 4, dtype=torch.int16)))
     assert out.tolist() == [[[0.0, 0.0, 0.0, 0.0]]]
 
 

@@ -1,23 +1,29 @@
 """The shared batch stream against the rows of the data set."""
 
+import pickle
 from dataclasses import replace
 from threading import Barrier, Thread
 
 import numpy as np
+import pytest
 import torch
 from plain_model import epochs
-from tiny import SEED, dataset, device_data, plan_of, with_missing_labels
+from tiny import SEED, UNIFORM, dataset, device_data, plan_of, with_missing_labels
 
 from evorec.config import TrainConfig
-from evorec.training.plan import BatchPlan, history_weights
+from evorec.seeds import generator
+from evorec.training import plan as plans
+from evorec.training.plan import BatchPlan, Pairs, Sums, history_weights
 
+FLOAT64 = 1e-13  # sums of a few dozen numbers of size 1
 ROUNDING = 1e-6  # float32 weights
 BATCH, POSITIVES, STEPS = 37, 29, 70  # more than one epoch of rows and of positives
 
 
-def built(data=None, **sizes):
+def built(data=None, dtype=torch.float32, **sizes):
     data = data or dataset()
-    return data, plan_of(data, device_data(data), **{"steps": STEPS, "batch": BATCH, "positives": POSITIVES, **sizes})
+    on_device = device_data(data, dtype=dtype)
+    return data, plan_of(data, on_device, **{"steps": STEPS, "batch": BATCH, "positives": POSITIVES, **sizes})
 
 
 def batches(data):
@@ -28,53 +34,103 @@ def batches(data):
     )
 
 
-def global_rows(step, local):
-    return step.rows.numpy()[local.numpy()]
+def uniform_items(data, index, n=UNIFORM):
+    return generator(SEED, "uniform negatives", index + 1).integers(0, data.n_items, n)
+
+
+def matrix(step, sums, n_rows):
+    """Sums as a dense matrix ``(m, n_rows)`` of weights of the table's rows."""
+    offset = sums.offset.tolist()
+    out = np.zeros((len(offset) - 1, n_rows))
+    for bag in range(len(offset) - 1):
+        for entry in range(offset[bag], offset[bag + 1]):
+            out[bag, step.rows[sums.index[entry]]] += sums.weight[entry].item()
+    return out
+
+
+def expected_matrix(rows, weights, n_rows):
+    out = np.zeros((len(rows), n_rows))
+    for bag in range(len(rows)):
+        for row, weight in zip(rows[bag], weights[bag], strict=True):
+            out[bag, row] += weight
+    return out
 
 
 def test_an_epoch_shows_each_row_at_most_once_and_all_but_a_remainder():
     data, plan = built()
     per_epoch = data.train.n_rows // BATCH
     assert per_epoch < STEPS
-    shown = [user_item_times(data, plan.step(i), BATCH) for i in range(per_epoch)]
-    pairs, counts = np.unique(np.concatenate(shown), axis=0, return_counts=True)
-    there, limits = np.unique(np.column_stack([data.train.users, data.train.items]), axis=0, return_counts=True)
-    at_most = {tuple(pair): count for pair, count in zip(there.tolist(), limits.tolist(), strict=True)}
+    there = np.column_stack([data.train.statistics, data.train.labels]).astype(np.float32)
+    shown = np.concatenate(
+        [np.column_stack([plan.step(i).statistics, plan.step(i).labels.T]) for i in range(per_epoch)]
+    )
+    pairs, counts = np.unique(shown, axis=0, return_counts=True)
+    known, limits = np.unique(there, axis=0, return_counts=True)
+    at_most = {tuple(row): count for row, count in zip(known, limits, strict=True)}
     assert counts.sum() == per_epoch * BATCH
-    assert all(count <= at_most[tuple(pair)] for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True))
+    assert all(count <= at_most[tuple(pair)] for pair, count in zip(pairs, counts.tolist(), strict=True))
 
 
-def user_item_times(data, step, n):
-    """(user, item) of the first n rows, found back from the ids' embedding rows."""
-    users = {row: user for user, row in enumerate(data.user_rows[:, 0].tolist())}
-    items = {row: item for item, row in reversed(list(enumerate(data.item_rows[:, 0].tolist())))}
-    u = global_rows(step, step.users.rows)[step.user_of.numpy()[:n], 0]
-    i = global_rows(step, step.items.rows)[step.item_of.numpy()[:n], 0]
-    return np.array([[users[a], items[b]] for a, b in zip(u.tolist(), i.tolist(), strict=True)])
-
-
-def test_the_second_epoch_has_another_order():
-    data, plan = built()
+def test_every_epoch_has_another_order():
+    data, plan = built(steps=3 * (dataset().train.n_rows // BATCH))
     per_epoch = data.train.n_rows // BATCH
-    first, second = (plan.step(i).statistics for i in (0, per_epoch))
-    assert not torch.equal(first, second)
+    firsts = [plan.step(epoch * per_epoch).statistics for epoch in range(3)]
+    assert not any(torch.equal(one, other) for i, one in enumerate(firsts) for other in firsts[:i])
 
 
-def test_every_step_points_at_the_rows_of_its_impressions():
-    data, plan = built()
-    part = data.train
+def test_a_step_is_the_same_in_whatever_order_steps_are_asked_for():
+    _, forwards = built()
+    _, backwards = built()
+    late = {index: backwards.step(index) for index in reversed(range(STEPS))}
+    for index in range(STEPS):
+        assert_same(forwards.step(index), late[index])
+
+
+@pytest.mark.parametrize("options", [{}, {"content": False}, {"context": False}], ids=str)
+def test_every_step_sums_the_rows_of_its_impressions(options):
+    data, plan = built(dataset(**options))
+    part, n = data.train, data.n_rows
     for index, (batch, positives) in enumerate(zip(*batches(data), strict=True)):
+        if index % 7:
+            continue
         step = plan.step(index)
         both = np.concatenate([batch, positives])
-        user_rows = global_rows(step, step.users.rows)[step.user_of]
-        item_rows = global_rows(step, step.items.rows)[step.item_of]
-        np.testing.assert_array_equal(user_rows, data.user_rows[part.users[both]])
-        np.testing.assert_array_equal(item_rows, data.item_rows[part.items[both]])
-        np.testing.assert_array_equal(step.users.weights[step.user_of], data.user_weights[part.users[both]])
-        np.testing.assert_array_equal(step.items.weights[step.item_of], data.item_weights[part.items[both]])
-        np.testing.assert_array_equal(step.items.content[step.item_of], data.item_content[part.items[both]])
-        np.testing.assert_array_equal(global_rows(step, step.contexts.rows)[step.context_of], part.context[batch])
-        np.testing.assert_array_equal(step.statistics, part.statistics[batch])
+        users = matrix(step, step.users, n)[step.user_of]
+        items = matrix(step, step.items, n)[step.item_of]
+        contexts = matrix(step, step.contexts, n)[step.context_of]
+        of_users = expected_matrix(data.user_rows[part.users[both]], data.user_weights[part.users[both]], n)
+        of_items = expected_matrix(data.item_rows[part.items[both]], data.item_weights[part.items[both]], n)
+        of_contexts = expected_matrix(part.context[batch], np.ones(part.context[batch].shape), n)
+        np.testing.assert_allclose(users, of_users, rtol=ROUNDING)
+        np.testing.assert_allclose(items, of_items, rtol=ROUNDING)
+        np.testing.assert_array_equal(contexts, of_contexts)
+        np.testing.assert_array_equal(step.statistics, part.statistics[batch].astype(np.float32))
+        if data.item_content.shape[1]:
+            content = data.item_content[part.items[both]].astype(np.float32)
+            np.testing.assert_array_equal(step.content[step.item_of], content)
+        else:
+            assert step.content is None
+
+
+def test_uniform_negatives_are_items_of_the_catalogue_drawn_for_the_step():
+    data, plan = built()
+    for index in range(0, STEPS, 7):
+        step, drawn = plan.step(index), uniform_items(data, index)
+        found = matrix(step, step.items, data.n_rows)[step.uniform_of]
+        expected = expected_matrix(data.item_rows[drawn], data.item_weights[drawn], data.n_rows)
+        np.testing.assert_allclose(found, expected, rtol=ROUNDING)
+        np.testing.assert_array_equal(step.content[step.uniform_of], data.item_content[drawn].astype(np.float32))
+
+
+def test_without_uniform_negatives_there_are_none_and_the_rest_is_the_same():
+    _, without = built(uniform=0, steps=3)
+    _, some = built(steps=3)
+    for index in range(3):
+        one, other = without.step(index), some.step(index)
+        assert len(one.uniform_of) == 0
+        assert one.no_uniform.matrix().shape == (POSITIVES, 0)
+        assert torch.equal(one.no_negative.matrix(), other.no_negative.matrix())
+        assert torch.equal(one.statistics, other.statistics)
 
 
 def test_the_rows_of_a_step_are_exactly_those_it_reads_once_each():
@@ -82,8 +138,57 @@ def test_the_rows_of_a_step_are_exactly_those_it_reads_once_each():
     for index in range(STEPS):
         step = plan.step(index)
         bags = (step.users, step.items, step.contexts, step.history)
-        read = np.unique(np.concatenate([global_rows(step, bag.rows).ravel() for bag in bags]))
+        read = np.unique(np.concatenate([step.rows[bag.index].numpy() for bag in bags]))
         np.testing.assert_array_equal(step.rows, read)
+        assert step.rows[0] > 0, "row 0 is padding"
+
+
+@pytest.mark.parametrize("options", [{}, {"context": False}], ids=str)
+def test_sums_are_products_with_their_weights(options):
+    _, plan = built(dataset(**options), dtype=torch.float64, steps=3)
+    for index in range(3):
+        step = plan.step(index)
+        n = int(step.rows.max()) + 1
+        table = torch.randn(n, 5, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
+        for sums in (step.users, step.items, step.contexts, step.history):
+            expected = torch.tensor(matrix(step, sums, n)) @ table
+            torch.testing.assert_close(sums.of(table[step.rows]), expected, rtol=0, atol=FLOAT64)
+
+
+@pytest.mark.parametrize("options", [{}, {"context": False}], ids=str)
+def test_back_is_the_transpose_of_the_sums(options):
+    _, plan = built(dataset(**options), dtype=torch.float64, steps=3)
+    for index in range(3):
+        step = plan.step(index)
+        rng = torch.Generator().manual_seed(index)
+        rows = torch.randn(len(step.rows), 3, generator=rng, dtype=torch.float64)
+
+        def inner(forward, back, rows=rows, rng=rng):
+            """``<A x, y>`` and ``<x, A' y>`` for a random y."""
+            sums = torch.cat([part.of(rows) for part in forward])
+            y = torch.randn(sums.shape, generator=rng, dtype=torch.float64)
+            return (sums * y).sum().item(), (rows * back.of(y)).sum().item()
+
+        one, other = inner((step.users, step.items, step.contexts), step.back)
+        assert one == pytest.approx(other, rel=1e-11)
+        one, other = inner((step.history,), step.history_back)
+        assert one == pytest.approx(other, rel=1e-11)
+
+
+def test_a_row_that_no_history_reads_gets_the_gradient_zero():
+    _, plan = built(dtype=torch.float64, steps=1)
+    step = plan.step(0)
+    grad = step.history_back.of(torch.ones(POSITIVES, 2, dtype=torch.float64))
+    assert grad.shape == (len(step.rows), 2)
+    untouched = np.setdiff1d(np.arange(len(step.rows)), step.history.index)
+    assert len(untouched) > 0
+    assert (grad[untouched] == 0).all()
+
+
+def test_sums_of_nothing_are_zero():
+    empty = torch.zeros(0, dtype=torch.long)
+    found = Sums(empty, torch.zeros(4, dtype=torch.long), torch.zeros(0)).of(torch.ones(5, 2))
+    assert found.tolist() == [[0.0, 0.0]] * 3
 
 
 def test_a_history_lacks_the_positive_that_is_asked_for():
@@ -91,22 +196,12 @@ def test_a_history_lacks_the_positive_that_is_asked_for():
     part = data.train
     for index, positives in enumerate(batches(data)[1]):
         step = plan.step(index)
-        histories = global_rows(step, step.history.rows)
-        for history, weights, row in zip(histories, step.history.weights.numpy(), positives, strict=True):
+        histories = matrix(step, step.history, data.n_rows)
+        for history, row in zip(histories, positives, strict=True):
             own = data.item_history_row[part.items[row]]
             expected = set(data.history_rows[part.users[row]].tolist()) - {0, own}
-            kept = history[weights > 0]
-            assert sorted(kept.tolist()) == sorted(expected)
-            assert own not in kept
-            np.testing.assert_allclose(weights[weights > 0], (len(expected) + 1) ** -0.5)
-
-
-def test_history_rows_are_counted_apart():
-    data, plan = built(steps=5)
-    first = data.item_history_row[:-1].min()
-    for index in range(5):
-        step = plan.step(index)
-        assert step.n_history_rows == int((step.rows >= first).sum())
+            assert np.flatnonzero(history).tolist() == sorted(expected)
+            np.testing.assert_allclose(history[history > 0], (len(expected) + 1) ** -0.5, rtol=ROUNDING)
 
 
 def test_missing_labels_are_marked_and_never_nan():
@@ -117,6 +212,7 @@ def test_missing_labels_are_marked_and_never_nan():
         np.testing.assert_array_equal(step.labelled, ~np.isnan(labels))
         np.testing.assert_array_equal(step.labels, np.where(np.isnan(labels), 0, labels))
         np.testing.assert_array_equal(step.n_labelled, np.maximum((~np.isnan(labels)).sum(1), 1))
+        np.testing.assert_array_equal(step.has_label, (~np.isnan(labels)).any(1))
 
 
 def test_a_task_without_a_label_in_the_batch_divides_by_one():
@@ -125,19 +221,28 @@ def test_a_task_without_a_label_in_the_batch_divides_by_one():
     labels[:, 2] = np.nan
     _, plan = built(replace(data, train=replace(data.train, labels=labels)), steps=1)
     assert plan.step(0).n_labelled.tolist() == [BATCH, BATCH, 1]
+    assert plan.step(0).has_label.tolist() == [True, True, False]
 
 
 def test_what_a_user_is_known_to_want_is_no_negative():
-    data, plan = built(steps=3)
+    data, plan = built(steps=9)
     part, liked = data.train, data.train.target > 0
     wanted = set(zip(part.users[liked].tolist(), part.items[liked].tolist(), strict=True))
     found = 0
-    for index, positives in enumerate(batches(data)[1][:3]):
-        users, items = part.users[positives], part.items[positives]
-        expected = [[a != b and (users[a], items[b]) in wanted for b in range(POSITIVES)] for a in range(POSITIVES)]
-        assert plan.step(index).no_negative.tolist() == expected
-        found += np.sum(expected)
+    for index, positives in enumerate(batches(data)[1][:9]):
+        users, items, drawn = part.users[positives], part.items[positives], uniform_items(data, index)
+        of_batch = [[a != b and (users[a], items[b]) in wanted for b in range(POSITIVES)] for a in range(POSITIVES)]
+        of_uniform = [[(user, item) in wanted for item in drawn] for user in users]
+        assert plan.step(index).no_negative.matrix().tolist() == of_batch
+        assert plan.step(index).no_uniform.matrix().tolist() == of_uniform
+        found += min(np.sum(of_batch), np.sum(of_uniform))
     assert found > 0
+
+
+def test_pairs_are_the_true_cells_of_a_matrix():
+    pairs = Pairs(torch.tensor([[0, 1, 1], [2, 0, 2]]), (2, 3))
+    assert pairs.matrix().tolist() == [[False, False, True], [True, False, True]]
+    assert not Pairs(torch.zeros(2, 0, dtype=torch.long), (2, 3)).matrix().any()
 
 
 def test_a_next_item_is_learned_from_the_positives_before_it():
@@ -146,16 +251,16 @@ def test_a_next_item_is_learned_from_the_positives_before_it():
     several = 0
     for index, positives in enumerate(batches(data)[1][:20]):
         step = plan.step(index)
-        histories = global_rows(step, step.history.rows)
-        for history, weights, row in zip(histories, step.history.weights.numpy(), positives, strict=True):
+        histories = matrix(step, step.history, data.n_rows)
+        for history, row in zip(histories, positives, strict=True):
             same_user = np.flatnonzero((part.target > 0) & (part.users == part.users[row]))
             order = sorted(same_user.tolist(), key=lambda r: (part.time[r], r))
             before = order[: order.index(row)][::-1][:length]
             own = data.item_history_row[part.items[row]]
             rows = [data.item_history_row[part.items[r]] for r in before]
-            expected = [0 if r == own else r for r in rows] + [0] * (length - len(rows))
-            assert history.tolist() == expected
-            np.testing.assert_array_equal(weights > 0, np.array(expected) > 0)
+            kept = [r for r in rows if r != own]
+            expected = np.bincount(kept, minlength=data.n_rows) * (len(kept) + 1) ** -0.5  # a repeat counts each time
+            np.testing.assert_allclose(history, expected, rtol=ROUNDING)
             several += len(before) > 1
     assert several > 0
 
@@ -166,12 +271,17 @@ def test_a_recent_item_weighs_more():
     np.testing.assert_allclose(found, [[1 / total, 0.0, (1 / 3) / total, (1 / 4) / total]], rtol=ROUNDING)
 
 
+def test_a_history_without_items_has_no_weight():
+    assert history_weights(np.array([[0, 0]])).tolist() == [[0.0, 0.0]]
+
+
 def assert_same(one, other):
+    assert type(one) is type(other)
     for name, value in vars(one).items():
         found = getattr(other, name)
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, found), name
-        elif hasattr(value, "rows"):
+        elif isinstance(value, Sums | Pairs):
             assert_same(value, found)
         else:
             assert value == found, name
@@ -204,7 +314,7 @@ def test_two_threads_build_the_same_steps():
 
     def run(name, order):
         barrier.wait()
-        found[name] = [shared.step(i) for i in order], shared.work()
+        found[name] = [shared.step(i) for i in order], shared.work
 
     threads = [Thread(target=run, args=(0, range(STEPS))), Thread(target=run, args=(1, range(STEPS - 1, -1, -1)))]
     for thread in threads:
@@ -214,35 +324,100 @@ def test_two_threads_build_the_same_steps():
     for index in range(STEPS):
         assert_same(found[0][0][index], alone.step(index))
         assert_same(found[1][0][STEPS - 1 - index], alone.step(index))
-    assert found[0][1] == found[1][1] == alone.work()
+    assert found[0][1] == found[1][1] == alone.work
+
+
+def n_kept(plan):
+    """Steps that are there again when they are asked for a second time."""
+    for index in range(len(plan)):
+        plan.step(index)
+    return sum(plan.step(index) is plan.step(index) for index in range(len(plan)))
+
+
+def test_steps_are_kept_until_the_memory_for_them_is_full(monkeypatch):
+    _, plan = built(steps=8)
+    assert n_kept(plan) == 8
+    sizes = [plan.step(index).n_bytes() for index in range(8)]
+    for memory, expected in ((0, 0), (sum(sizes[:3]), 3), (sum(sizes), 8)):
+        monkeypatch.setattr(plans, "KEPT_BYTES", memory)
+        _, other = built(steps=8)
+        assert n_kept(other) == expected
+        for index in range(8):
+            assert_same(other.step(index), plan.step(index))
+
+
+def test_the_memory_of_a_step_is_that_of_all_its_tensors():
+    step = built(steps=1)[1].step(0)
+
+    def n_bytes(value):
+        if isinstance(value, torch.Tensor):
+            return value.numpy().nbytes
+        return sum(map(n_bytes, vars(value).values())) if isinstance(value, Sums | Pairs) else 0
+
+    assert step.n_bytes() == sum(map(n_bytes, vars(step).values()))
+    assert step.no_negative.matrix().numel() > step.no_negative.cells.numel(), "pairs are few"
+
+
+def test_another_process_gets_the_plan_without_its_steps():
+    _, plan = built(steps=6)
+    before = len(pickle.dumps(plan))
+    work = built(steps=6)[1].work
+    steps = [plan.step(index) for index in range(6)]
+    assert len(pickle.dumps(plan)) < before + steps[0].n_bytes()
+    other = pickle.loads(pickle.dumps(plan))
+    assert n_kept(other) == len(other) == 6
+    for index, step in enumerate(steps):
+        assert_same(other.step(index), step)
+    assert other.work == plan.work == work
 
 
 def test_a_batch_is_never_larger_than_the_data():
     data, plan = built(steps=2, batch=10_000, positives=8000)
-    assert plan.step(1).batch_size == plan.work().batch == data.train.n_rows
-    assert plan.step(1).no_negative.shape[0] == plan.work().positives == int((data.train.target > 0).sum())
+    step, n_positives = plan.step(1), int((data.train.target > 0).sum())
+    assert step.batch_size == plan.batch_size == plan.work.batch == data.train.n_rows
+    assert step.no_negative.shape == (n_positives, n_positives)
+    assert plan.retrieval_batch == plan.work.positives == n_positives
 
 
 def test_the_work_of_a_step_is_the_average_of_its_sizes():
-    _, plan = built(steps=3)
-    steps, work = [plan.step(i) for i in range(3)], plan.work()
-    assert (work.batch, work.positives) == (BATCH, POSITIVES)
-    assert work.rows == np.mean([len(s.rows) - s.n_history_rows for s in steps])
-    assert work.history_rows == np.mean([s.n_history_rows for s in steps])
-    assert work.items == np.mean([len(s.items.rows) for s in steps])
-    entries = [sum(int((b.weights > 0).sum()) for b in (s.users, s.items, s.contexts)) for s in steps]
-    assert work.bag_entries == np.mean(entries)
-    assert work.history_entries == np.mean([int((s.history.weights > 0).sum()) for s in steps])
+    data, plan = built(steps=3)
+    part, work = data.train, plan.work
+    assert (work.batch, work.positives, work.uniform) == (BATCH, POSITIVES, UNIFORM)
+    sizes = []
+    for index, (batch, positives) in enumerate(list(zip(*batches(data), strict=True))[:3]):
+        step, both = plan.step(index), np.concatenate([batch, positives])
+        own, drawn = np.unique(part.items[both]), np.setdiff1d(uniform_items(data, index), part.items[both])
+        users, contexts = np.unique(part.users[both]), np.unique(part.context[batch], axis=0)
+
+        def entries(rows, weights, of):
+            return rows[of][weights[of] != 0]
+
+        of_users = entries(data.user_rows, data.user_weights, users)
+        of_own, of_drawn = (entries(data.item_rows, data.item_weights, items) for items in (own, drawn))
+        without_history = set(of_users) | set(of_own) | set(contexts.ravel())
+        with_drawn = without_history | set(of_drawn)
+        history = set(step.rows[step.history.index].tolist())
+        sizes.append(
+            {
+                "rows": len(without_history),
+                "history_rows": len(without_history | history) - len(without_history),
+                "bag_entries": len(of_users) + len(of_own) + contexts.size,
+                "history_entries": len(step.history.index),
+                "items": len(own),
+                "uniform_rows": len(with_drawn) - len(without_history),
+                "uniform_entries": len(of_drawn),
+                "uniform_items": len(drawn),
+            }
+        )
+    for name in sizes[0]:
+        assert getattr(work, name) == pytest.approx(np.mean([size[name] for size in sizes])), name
 
 
 def test_the_plan_depends_on_the_seed():
     data = dataset()
     on_device = device_data(data)
     plan = plan_of(data, on_device, steps=1)
-    config = TrainConfig(steps=1, batch_size=37, retrieval_batch=29)
+    config = TrainConfig(steps=1, batch_size=37, retrieval_batch=29, uniform_negatives=UNIFORM)
     other = BatchPlan(data, config, seed=SEED + 1, data=on_device)
     assert not torch.equal(plan.step(0).user_of, other.step(0).user_of)
-
-
-def test_a_history_without_items_has_no_weight():
-    assert history_weights(np.array([[0, 0]])).tolist() == [[0.0, 0.0]]
+    assert not torch.equal(plan.step(0).uniform_of, other.step(0).uniform_of)

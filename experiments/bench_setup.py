@@ -1,0 +1,226 @@
+"""What the benchmarks train and on what: sizes, random members, processes of their own, memory and the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from sequential import Loop
+
+from evorec.config import RunConfig, load_config, merge, parse_config
+from evorec.data.readers import read
+from evorec.data.tables import Tables
+from evorec.models.spec import ModelSpec, default_space
+from evorec.rec_problem import Fitted, RecProblem
+from evorec.seeds import generator
+from evorec.training.precision import PRECISIONS, has_bfloat16
+from problems import feed, kuairand
+
+HERE = Path(__file__).parent
+CPU: Final = torch.device("cpu")
+SHAPES: Final = {"small": (512, 32), "standard": (2048, 64), "kuairand": (1024, 64)}
+"""Size -> batch and width; embeddings of 16 in all of them."""
+FIXED: Final[Mapping[str, Any]] = {
+    "mechanism": "shared_bottom",
+    "task_embeddings": False,
+    "balancing": "fixed",
+    "embedding_dim": 16,
+    "dropout": 0.1,
+    "optimizer": "adamw",
+    "retrieval_loss": "softmax",
+    "negative_source": "batch",
+    "history": True,
+    "rerank": False,
+}
+"""What all members of the plain sizes have in common, besides width and depth; rates, decays and weights vary."""
+
+
+@final
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is.
+
+    Attributes:
+        steps: of a training.
+        n_users, n_items, n_interactions: of the simulator.
+        table_users, table_items, table_interactions: of the simulator in part `table`.
+        table_steps: a short and a long run; their difference is what is shown.
+        memory_members: of the largest program in part `memory`.
+        repeats: of parts `floor` and `table`.
+    """
+
+    steps: int = 100
+    n_users: int = 2000
+    n_items: int = 4000
+    n_interactions: int = 200_000
+    table_users: int = 6000
+    table_items: int = 100_000
+    table_interactions: int = 300_000
+    table_steps: tuple[int, int] = (10, 40)
+    memory_members: int = 64
+    repeats: int = 5
+
+
+FULL: Final = Scale()
+QUICK: Final = Scale(
+    steps=4, n_users=150, n_items=100, n_interactions=4000, table_users=100, table_items=300, table_interactions=4000,
+    table_steps=(1, 3), memory_members=3, repeats=1,
+)  # fmt: skip
+
+
+def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RunConfig:
+    """Configuration of size small or standard: 3 tasks, 3 layers of which 2 are shared."""
+    batch, width = SHAPES[size]
+    world = {"n_users": scale.n_users, "n_items": scale.n_items, "n_interactions": scale.n_interactions}
+    own = {
+        "data": {"simulator": world},
+        "training": {
+            "steps": scale.steps, "batch_size": batch, "retrieval_batch": 256, "layers": 3, "precision": precision
+        },
+        "space": {**FIXED, "width": width, "sharing_depth": 2, "negatives": 256},
+        "objectives": ("accuracy", "recall@k", "catalogue_coverage@k"),
+        "constraints": (),
+        "run": {"device": device},
+    }  # fmt: skip
+    return parse_config(merge(feed.DEFAULTS, own), source="experiments/bench_population.py")
+
+
+def real(size: str, scale: Scale, *, precision: str = "float32") -> RunConfig:
+    """Configuration of size kuairand or mixed."""
+    config = load_config(HERE / "kuairand.toml", defaults=kuairand.DEFAULTS)
+    fixed = {} if size == "mixed" else {**FIXED, "width": SHAPES[size][1], "sharing_depth": 1, "negatives": 512}
+    training = {"steps": scale.steps, "precision": precision}
+    own = {"training": training, "constraints": (), "run": {"device": "cpu"}}
+    own["objectives"] = ("accuracy", "recall@k", "catalogue_coverage@k")
+    whole = config.model_dump()
+    return parse_config({**merge(whole, own), "space": fixed}, source="experiments/bench_population.py")
+
+
+def configured(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RunConfig:
+    """Configuration of any size."""
+    if size in ("kuairand", "mixed"):
+        return real(size, scale, precision=precision)
+    return simulated(size, scale, device=device, precision=precision)
+
+
+def drawn(problem: RecProblem, n: int) -> list[dict[str, Any]]:
+    """Specs of n random genomes of the problem's space."""
+    rows = problem.space.sample(generator(0, "bench: members"), n)
+    return [problem.space.decode(row) for row in rows]
+
+
+def loop_of(config: RunConfig, **choices: Any) -> Loop:
+    """The sequential loop with the settings of a configuration."""
+    training, evaluation = config.training, config.evaluation
+    assert not training.next_item
+    assert isinstance(evaluation.candidates, int)
+    return Loop(
+        steps=training.steps,
+        batch=training.batch_size,
+        retrieval_batch=training.retrieval_batch,
+        n_layers=training.layers,
+        seed=config.search.seed,
+        k=evaluation.k,
+        candidates=evaluation.candidates,
+        **choices,
+    )
+
+
+def simulate_of(scale: Scale) -> Tables:
+    """Tables of the simulated sizes."""
+    return read(configured("standard", scale).data)
+
+
+def plain_specs(config: RunConfig, n: int) -> list[ModelSpec]:
+    """Random members of a configuration's space without its problem, whose baselines take long on large data."""
+    training = config.training
+    space = default_space(
+        config.tasks.ranked, n_layers=training.layers, days=14.0, funnel=bool(config.tasks.funnel),
+        uniform_negatives=training.uniform_negatives, retrieval_batch=training.retrieval_batch,
+    ).with_overrides(config.space, "space")  # fmt: skip
+    rows = space.sample(generator(0, "bench: members"), n)
+    return [ModelSpec.from_genes(space.decode(row)) for row in rows]
+
+
+def in_precision(fitted: Fitted, name: str) -> Fitted:
+    """The same fit and batches, trained with other activations."""
+    other = copy(fitted)
+    other.precision = PRECISIONS[name]
+    return other
+
+
+def with_steps(fitted: Fitted, steps: int) -> Fitted:
+    """The same fit, trained for another number of steps."""
+    other = copy(fitted)
+    training = fitted.config.training.model_copy(update={"steps": steps})
+    other.config = fitted.config.model_copy(update={"training": training})
+    other.__dict__.pop("plan", None)
+    return other
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Threads inside PyTorch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    yield
+    torch.set_num_threads(before)
+
+
+def precisions() -> list[str]:
+    """What this processor computes in hardware."""
+    return ["float32", "bfloat16"] if has_bfloat16(CPU) else ["float32"]
+
+
+def fresh(module: str, function: str, **arguments: Any) -> Any:
+    """What a function of a script returns in a process of its own, with one thread."""
+    code = f"import json, {module} as m; print(json.dumps(m.{function}(**json.loads({json.dumps(arguments)!r}))))"
+    path = os.pathsep.join([str(HERE), *(entry or os.getcwd() for entry in sys.path)])
+    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **one}, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def settled_rss() -> int:
+    """Resident bytes after freed memory was given back; the peak counts from here on (Linux with glibc)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return status_bytes("VmRSS")
+
+
+def status_bytes(field: str) -> int:
+    """A field of this process's status."""
+    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(rows[field].split()[0]) * 1024
+
+
+def n_cores() -> int:
+    """Cores of this process."""
+    return len(os.sched_getaffinity(0))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    models = {
+        row.split(":")[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row
+    }
+    return {
+        "processor": sorted(models), "cores": n_cores(), "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(), "torch": torch.__version__, "load": os.getloadavg(),
+        "at": time.strftime("%Y-%m-%d %H:%M"),
+    }  # fmt: skip

@@ -1,0 +1,195 @@
+"""Peak memory, share of the FLOP floor and whole steps on a large table: parts of `bench_population.py`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import Any, Final, TypeVar
+
+import torch
+from bench_setup import (
+    FULL,
+    QUICK,
+    Scale,
+    configured,
+    drawn,
+    fresh,
+    in_precision,
+    loop_of,
+    plain_specs,
+    precisions,
+    settled_rss,
+    simulate_of,
+    simulated,
+    status_bytes,
+    threads,
+    with_steps,
+)
+from sequential import Tensors, fit
+
+from evorec.config import ExecutionConfig
+from evorec.data.simulate import simulate
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted, RecProblem
+
+GEMM: Final = (8, 64)
+"""Matrices of a batched product [8, B, 64] x [8, 64, 64]."""
+K = TypeVar("K")
+CHUNK: Final = ExecutionConfig().chunk
+
+
+def peak_memory(how: str, members: int, precision: str, quick: bool) -> dict[str, Any]:
+    """Peak of training the standard size, beyond what data and batches take; in a process of its own.
+
+    One step of a few members comes first, for the libraries' own memory.
+
+    Args:
+        how: ``population`` = one program of all members; ``sequential`` = one after the other.
+        members: how many.
+        precision: of evorec.
+        quick: small.
+    """
+    scale = QUICK if quick else FULL
+    torch.set_num_threads(1)
+    problem = RecProblem(configured("standard", scale, precision=precision), simulate_of(scale))
+    fitted, models = problem.fitted, [ModelSpec.from_genes(spec) for spec in drawn(problem, members)]
+    data, loop = Tensors.of(fitted.dataset, fitted.users), loop_of(problem.config)
+    for index in range(len(fitted.plan)):
+        fitted.plan.step(index)
+    if how == "sequential":
+        fit(models[0], data, replace(loop, steps=1))
+        before, n_parameters = settled_rss(), int(fitted.cost(models[0])["parameters"])
+        for spec in models[:2]:
+            fit(spec, data, loop)
+    else:
+        with_steps(fitted, 1).train(models[:2])
+        before = settled_rss()
+        population = fitted.train(models).population
+        n_parameters = sum(table.numel() for table in population.tables) + population.flat.numel()
+    extra = status_bytes("VmHWM") - before
+    state = n_parameters * 4 * 3  # float32 parameters and the two moments of Adam
+    return {
+        "how": how, "members": members, "precision": precision, "data_bytes": before, "extra_bytes": extra,
+        "parameters_and_moments_bytes": state, "working_bytes": extra - state,
+    }  # fmt: skip
+
+
+def memory(scale: Scale) -> list[dict[str, Any]]:
+    """Part `memory`."""
+    n, quick = scale.memory_members, scale is QUICK
+    cases = [("population", n, "float32")]
+    if not quick:
+        cases += [("population", n, name) for name in precisions()[1:]]
+        cases += [("population", min(CHUNK, n), "float32"), ("sequential", 1, "float32")]
+    return [fresh("bench_steps", "peak_memory", how=h, members=m, precision=p, quick=quick) for h, m, p in cases]
+
+
+def gemm_rate(batch: int, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
+    """FLOPs per CPU second of one thread, of a batched product in place."""
+    n, width = GEMM
+    rng = torch.Generator().manual_seed(0)
+    a, w = (torch.randn(*s, generator=rng).to(dtype) for s in ((n, batch, width), (n, width, width)))
+    out = torch.empty_like(a)
+    torch.bmm(a, w, out=out)
+    count, start = 0, time.process_time()
+    while (taken := time.process_time() - start) < seconds:
+        for _ in range(10):
+            torch.bmm(a, w, out=out)
+        count += 10
+    return 2 * n * batch * width * width * count / taken
+
+
+def floor(scale: Scale) -> dict[str, Any]:
+    """Part `floor`: counted FLOPs of training over what one thread could do in its CPU time."""
+    tables, out = simulate_of(scale), {}
+    for size in ("small", "standard"):
+        problem = RecProblem(configured(size, scale), tables)
+        with threads(1):
+            out |= {f"{size} {name}": row for name, row in _shares(problem, scale).items()}
+    return out
+
+
+def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
+    fitted, config = problem.fitted, problem.config
+    models = [ModelSpec.from_genes(spec) for spec in drawn(problem, config.run.chunk)]
+    data = Tensors.of(fitted.dataset, fitted.users)
+    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    for name in precisions():
+        loop = loop_of(config, autocast=name == "bfloat16")
+        runs["evorec", name] = partial(in_precision(fitted, name).train, models)
+        runs["sequential", name] = partial(fit, models[0], data, loop)
+    taken = cpu_seconds(runs, scale.repeats)
+    out = {}
+    for name in precisions():
+        rates = [gemm_rate(config.training.batch_size, getattr(torch, name)) for _ in range(scale.repeats)]
+        for who, trained in (("evorec", models), ("sequential", models[:1])):
+            flops, seconds = sum(fitted.cost(spec)["training_flops"] for spec in trained), taken[who, name]
+            member_steps = len(trained) * scale.steps
+            out[f"{who} {name}"] = {
+                "share": flops / (median(rates) * seconds),
+                "ms_per_member_step": 1e3 * seconds / member_steps,
+                "mflops_per_member_step": flops / member_steps / 1e6,
+                "gemm_gflops_per_s": median(rates) / 1e9,
+            }
+    return out
+
+
+def cpu_seconds(runs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, float]:
+    """Median CPU seconds of each, taking turns after a first run of all."""
+    taken: dict[K, list[float]] = {name: [] for name in runs}
+    for number in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            run()
+            if number:
+                taken[name].append(time.process_time() - start)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def large_table(quick: bool) -> dict[str, Any]:
+    """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread.
+
+    The time of a short run is taken from that of a long one, so that initial values and what comes last cancel.
+    """
+    scale = QUICK if quick else FULL
+    torch.set_num_threads(1)
+    fitted = _large(scale, batch=64 if quick else 1024)
+    models = plain_specs(fitted.config, CHUNK)
+    data = Tensors.of(fitted.dataset, fitted.users)
+    choices = {
+        "sequential AdamW": {"fused": False},
+        "sequential AdamW fused": {},
+        "sequential SparseAdam": {"sparse": True},
+    }
+    runs: dict[tuple[str, int], Callable[[], object]] = {}
+    for steps in scale.table_steps:
+        own = with_steps(fitted, steps)
+        for name in precisions():
+            runs[f"evorec {name}", steps] = partial(in_precision(own, name).train, models)
+        for label, choice in choices.items():
+            runs[label, steps] = partial(fit, models[0], data, loop_of(own.config, **choice))
+    taken, (short, long) = cpu_seconds(runs, scale.repeats), scale.table_steps
+    step, start = {}, {}
+    for label in dict.fromkeys(label for label, _ in runs):
+        members = len(models) if label.startswith("evorec") else 1
+        seconds = (taken[label, long] - taken[label, short]) / (long - short)
+        step[label], start[label] = 1e3 * seconds / members, (taken[label, short] - short * seconds) / members
+    return {
+        "members": len(models),
+        "n_items": scale.table_items,
+        "n_rows": fitted.dataset.n_rows,
+        "ms_per_member_step": step,
+        "start_and_end_s_per_member": start,
+        "ratio_to_evorec_float32": {label: value / step["evorec float32"] for label, value in step.items()},
+    }
+
+
+def _large(scale: Scale, *, batch: int) -> Fitted:
+    """The data of part `table`."""
+    big = replace(scale, n_users=scale.table_users, n_items=scale.table_items, n_interactions=scale.table_interactions)
+    config = simulated("standard", big)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": batch})})
+    return Fitted(simulate(config.data.simulator), config, fit="train", seed=0, at_most=100)

@@ -1,0 +1,168 @@
+"""The scripts of `experiments`: the sequential baseline is the same model, and the benchmarks run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from tiny import EVALUATION, SEED, dataset, device_data, spec, with_missing_labels
+
+from evorec.models.population import fresh_population
+from evorec.models.spec import MECHANISMS
+from evorec.seeds import generator
+from evorec.training.evaluate import measure, ranking_users, task_logits
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "experiments"))
+
+import sequential  # noqa: E402
+
+LAYERS = 2
+ROUNDING = 2e-5
+"""Logits of size 1 in float32: the same sums in another order."""
+TIES = 2e-3
+"""AUC of 240 rows: rounding may turn the order of two rows that are nearly equal."""
+LOOP = sequential.Loop(
+    steps=3, batch=64, retrieval_batch=16, n_layers=LAYERS, k=EVALUATION.k, candidates=EVALUATION.candidates
+)
+
+every_mechanism = pytest.mark.parametrize("mechanism", MECHANISMS)
+
+
+def tensors(data):
+    return sequential.Tensors.of(data, users_of(data))
+
+
+def users_of(data):
+    return ranking_users(data, EVALUATION, seed=SEED, at_most=None)
+
+
+def population_of(one, data):
+    """One member with every parameter drawn anew, so that none is left at a start that hides a mistake."""
+    population = fresh_population(
+        [one], device_data(data, layers=LAYERS).shape, seed=SEED, device=torch.device("cpu"), dtype=torch.float32
+    )
+    rng = generator(SEED, "test parameters")
+    arrays = {name: rng.normal(0, 0.3, a.shape).astype(np.float32) for name, a in population.member_arrays(0).items()}
+    population.load(0, arrays)
+    return population, arrays
+
+
+def copied(one, data, arrays):
+    """A sequential model with a member's parameters."""
+    model = sequential.Recommender(one, data, LAYERS)
+    for parameter, array in pairs(model, arrays):
+        parameter.data = torch.tensor(np.broadcast_to(array, parameter.shape).copy())
+    return model.eval()
+
+
+def pairs(model, arrays):
+    """Each parameter beside the array that should equal it."""
+    body, depth = model.body, model.spec.sharing_depth
+    tables = [arrays[name] for name in ("table", "task_table") if name in arrays]
+    content = [*arrays["content.weight"], *arrays.get("task_content.weight", [])]
+    out = [(model.table.weight, np.hstack(tables)), (model.content.weight, np.hstack(content).T)]
+    for task, (tower, head) in enumerate(zip(body.towers, body.heads, strict=True)):
+        out += layers(tower, arrays, task, range(depth, LAYERS))
+        out += [(head.weight, arrays["head.weight"][task].T), (head.bias, arrays["head.bias"][task, 0])]
+    if hasattr(body, "shared"):
+        out += layers(body.shared, arrays, 0, range(depth))
+    for level, (units, stitch) in enumerate(zip(getattr(body, "units", []), getattr(body, "stitch", []), strict=True)):
+        out += [pair for task, unit in enumerate(units) for pair in layers(unit, arrays, task, [level])]
+        out.append((stitch, arrays[f"stitch{level}.weight"][0]))
+    for level, experts in enumerate(getattr(body, "experts", [])):
+        levels = [level] if model.spec.mechanism == "ple" else range(depth)
+        out += [pair for slot, expert in enumerate(experts) for pair in layers(expert, arrays, slot, levels)]
+        gate = arrays[f"gate{levels[-1]}.weight"]
+        out += [(own.weight, gate[task].T) for task, own in enumerate(body.gates[level])]
+    for level, gate in enumerate(getattr(body, "shared_gates", [])):
+        out.append((gate.weight, arrays[f"shared_gate{level}.weight"][0].T))
+    for slot, info in enumerate(getattr(body, "info", [])):
+        out += [(info.weight, arrays["info.weight"][slot].T), (info.bias, arrays["info.bias"][slot, 0])]
+        for name, part in zip(("query", "key", "value"), body.qkv[slot], strict=True):
+            out.append((part.weight, arrays[f"{name}.weight"][slot].T))
+    return out
+
+
+def layers(mlp, arrays, slot, levels):
+    linear = [layer for layer in mlp if isinstance(layer, torch.nn.Linear)]
+    out = []
+    for level, layer in zip(levels, linear, strict=True):
+        out.append((layer.weight, arrays[f"layer{level}.weight"][slot].T))
+        out.append((layer.bias, arrays[f"layer{level}.bias"][slot, 0]))
+    return out
+
+
+@every_mechanism
+def test_the_sequential_recommender_is_the_member_of_the_population(mechanism):
+    data, one = dataset(), spec(mechanism=mechanism)
+    population, arrays = population_of(one, data)
+    model, on_hand = copied(one, tensors(data), arrays), tensors(data)
+    assert {id(parameter) for parameter, _ in pairs(model, arrays)} == {id(p) for p in model.parameters()}
+    part = on_hand.held_out
+    with torch.no_grad():
+        users, items = model.users(on_hand, part.user), model.items(on_hand, part.item)
+        logits = model.logits(users, items, part.context, part.statistics)
+    expected = task_logits(population, device_data(data, layers=LAYERS), data.held_out)[0]
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(logits.T.numpy(), expected, atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3])
+def test_sequential_validation_gives_the_metrics_of_evorec(blend):
+    data, one = dataset(), spec(mechanism="mmoe", rank_blend=blend)
+    population, arrays = population_of(one, data)
+    found = sequential.validate(copied(one, tensors(data), arrays), tensors(data), LOOP)
+    (expected,) = measure(population, data, device_data(data, layers=LAYERS), EVALUATION, users_of(data))
+    assert {name for name in found if name.startswith("auc/")} == {f"auc/{task}" for task in data.tasks}
+    for name, value in found.items():
+        assert value == pytest.approx(expected.metrics[name], abs=TIES), name
+
+
+def test_sequential_auc_is_that_of_scikit_learn():
+    data, one = dataset(), spec()
+    on_hand = tensors(data)
+    model = copied(one, on_hand, population_of(one, data)[1])
+    part = on_hand.held_out
+    with torch.no_grad():
+        u, v = model.users(on_hand, part.user), model.items(on_hand, part.item)
+        scores = model.logits(u, v, part.context, part.statistics)[:, 0].numpy()
+    found = sequential.validate(model, on_hand, LOOP)
+    assert found[f"auc/{data.tasks[0]}"] == pytest.approx(roc_auc_score(data.held_out.labels[:, 0], scores))
+
+
+@every_mechanism
+@pytest.mark.parametrize("balancing", ["fixed", "dwa", "pcgrad"])
+def test_every_mechanism_trains_sequentially(mechanism, balancing):
+    data = with_missing_labels(dataset())
+    one = spec(mechanism=mechanism, balancing=balancing, dropout=0.1)
+    metrics = sequential.candidate(one, tensors(data), LOOP)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bpr", "gbce"])
+@pytest.mark.parametrize("source", ["batch", "uniform"])
+def test_every_retrieval_loss_trains_sequentially(loss, source):
+    one = spec(retrieval_loss=loss, negative_source=source, negatives=8, optimizer="adafactor")
+    assert np.isfinite(sequential.candidate(one, tensors(dataset()), LOOP)["accuracy"])
+
+
+@pytest.mark.parametrize("choice", [{"loader": True, "fused": False}, {"sparse": True}, {"autocast": True}])
+def test_the_loop_has_its_variants(choice):
+    metrics = sequential.candidate(spec(), tensors(dataset()), replace(LOOP, **choice))
+    assert np.isfinite(metrics["accuracy"])
+
+
+def run(script, folder, *options):
+    out = folder / "figures.json"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", str(ROOT / "experiments" / script), "--out", str(out), *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(out.read_text())
