@@ -26,6 +26,7 @@ from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
 from evorec.models.population import Population, stack_members
+from evorec.models.sharing import n_dense_parameters, values_per_row
 from evorec.models.spec import ModelSpec, default_space
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
@@ -136,12 +137,13 @@ class Fitted:
             member_bytes(
                 n_rows=shape.n_rows,
                 columns=spec.embedding_dim * n_groups(spec, shape),
-                dense_parameters=0,
+                dense_parameters=n_dense_parameters(spec, shape),
                 optimizer_states=2,
                 rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
                 batch=work.batch,
-                values_per_row=shape.n_inputs(spec.embedding_dim) + spec.width * shape.n_tasks * shape.n_layers,
+                values_per_row=values_per_row(spec, shape),
                 bytes_per_value=self.precision.parameters.itemsize,
+                bytes_per_activation=self.precision.activations.itemsize,
             )
             for spec in specs
         ]

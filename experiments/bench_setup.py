@@ -10,13 +10,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
+import numpy as np
 import torch
 from sequential import Loop
 
@@ -26,6 +27,7 @@ from evorec.data.tables import Tables
 from evorec.models.spec import ModelSpec, default_space
 from evorec.rec_problem import Fitted, RecProblem
 from evorec.seeds import generator
+from evorec.training.plan import BatchPlan, Step
 from evorec.training.precision import PRECISIONS, has_bfloat16
 from problems import feed, kuairand
 
@@ -57,9 +59,10 @@ class Scale:
         steps: of a training.
         n_users, n_items, n_interactions: of the simulator.
         table_users, table_items, table_interactions: of the simulator in part `table`.
-        table_steps: a short and a long run; their difference is what is shown.
+        table_steps: of a training there.
         memory_members: of the largest program in part `memory`.
         repeats: of parts `floor` and `table`.
+        gemm_s: CPU time of one measurement of plain products.
     """
 
     steps: int = 100
@@ -69,15 +72,16 @@ class Scale:
     table_users: int = 6000
     table_items: int = 100_000
     table_interactions: int = 300_000
-    table_steps: tuple[int, int] = (10, 40)
+    table_steps: int = 40
     memory_members: int = 64
     repeats: int = 5
+    gemm_s: float = 0.3
 
 
 FULL: Final = Scale()
 QUICK: Final = Scale(
     steps=4, n_users=150, n_items=100, n_interactions=4000, table_users=100, table_items=300, table_interactions=4000,
-    table_steps=(1, 3), memory_members=3, repeats=1,
+    table_steps=3, memory_members=3, repeats=1, gemm_s=0.02,
 )  # fmt: skip
 
 
@@ -178,6 +182,58 @@ def threads(n: int) -> Iterator[None]:
     torch.set_num_threads(n)
     yield
     torch.set_num_threads(before)
+
+
+@final
+class StepClock:
+    """A plan that notes the CPU time at which each step is asked for."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self._plan = plan
+        self.at: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plan, name)
+
+    def step(self, index: int) -> Step:
+        self.at.append(time.process_time())
+        return self._plan.step(index)
+
+
+def clocked(fitted: Fitted, models: Sequence[ModelSpec]) -> Timed:
+    """CPU times of a training."""
+    other, start = copy(fitted), time.process_time()
+    clock = other.__dict__["plan"] = StepClock(fitted.plan)
+    other.train(models)
+    return Timed.of(clock.at, time.process_time() - start)
+
+
+@final
+@dataclass(frozen=True)
+class Timed:
+    """CPU seconds of a training.
+
+    Attributes:
+        step: median of a step.
+        rest: what comes before the first and after the last one.
+    """
+
+    step: float
+    rest: float
+
+    @classmethod
+    def of(cls, at: Sequence[float], whole: float) -> Timed:
+        """From the times at which steps began; the last step is taken to be like the others."""
+        each = np.diff(at)
+        return cls(float(np.median(each)), whole - float(each.sum()) - float(np.median(each)))
+
+    @classmethod
+    def median(cls, each: Sequence[Timed]) -> Timed:
+        """Of several runs."""
+        return cls(float(np.median([one.step for one in each])), float(np.median([one.rest for one in each])))
 
 
 def precisions() -> list[str]:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import torch
 from bench_setup import (
     FULL,
     QUICK,
     Scale,
+    Timed,
+    clocked,
     configured,
     drawn,
     fresh,
@@ -28,7 +30,7 @@ from bench_setup import (
     threads,
     with_steps,
 )
-from sequential import Tensors, fit
+from sequential import Loop, Tensors, fit
 
 from evorec.config import ExecutionConfig
 from evorec.data.simulate import simulate
@@ -37,7 +39,7 @@ from evorec.rec_problem import Fitted, RecProblem
 
 GEMM: Final = (8, 64)
 """Matrices of a batched product [8, B, 64] x [8, 64, 64]."""
-K = TypeVar("K")
+Key = tuple[str, str]
 CHUNK: Final = ExecutionConfig().chunk
 
 
@@ -87,7 +89,7 @@ def memory(scale: Scale) -> list[dict[str, Any]]:
     return [fresh("bench_steps", "peak_memory", how=h, members=m, precision=p, quick=quick) for h, m, p in cases]
 
 
-def gemm_rate(batch: int, dtype: torch.dtype, *, seconds: float = 0.3) -> float:
+def gemm_rate(batch: int, dtype: torch.dtype, *, seconds: float) -> float:
     """FLOPs per CPU second of one thread, of a batched product in place."""
     n, width = GEMM
     rng = torch.Generator().manual_seed(0)
@@ -116,7 +118,7 @@ def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
     fitted, config = problem.fitted, problem.config
     models = [ModelSpec.from_genes(spec) for spec in drawn(problem, config.run.chunk)]
     data = Tensors.of(fitted.dataset, fitted.users)
-    runs: dict[tuple[str, str], Callable[[], object]] = {}
+    runs: dict[Key, Callable[[], object]] = {}
     for name in precisions():
         loop = loop_of(config, autocast=name == "bfloat16")
         runs["evorec", name] = partial(in_precision(fitted, name).train, models)
@@ -124,7 +126,10 @@ def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
     taken = cpu_seconds(runs, scale.repeats)
     out = {}
     for name in precisions():
-        rates = [gemm_rate(config.training.batch_size, getattr(torch, name)) for _ in range(scale.repeats)]
+        rates = [
+            gemm_rate(config.training.batch_size, getattr(torch, name), seconds=scale.gemm_s)
+            for _ in range(scale.repeats)
+        ]
         for who, trained in (("evorec", models), ("sequential", models[:1])):
             flops, seconds = sum(fitted.cost(spec)["training_flops"] for spec in trained), taken[who, name]
             member_steps = len(trained) * scale.steps
@@ -137,9 +142,9 @@ def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
     return out
 
 
-def cpu_seconds(runs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K, float]:
+def cpu_seconds(runs: Mapping[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
     """Median CPU seconds of each, taking turns after a first run of all."""
-    taken: dict[K, list[float]] = {name: [] for name in runs}
+    taken: dict[Key, list[float]] = {name: [] for name in runs}
     for number in range(repeats + 1):
         for name, run in runs.items():
             start = time.process_time()
@@ -150,13 +155,10 @@ def cpu_seconds(runs: Mapping[K, Callable[[], object]], repeats: int) -> dict[K,
 
 
 def large_table(quick: bool) -> dict[str, Any]:
-    """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread.
-
-    The time of a short run is taken from that of a long one, so that initial values and what comes last cancel.
-    """
+    """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread."""
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
-    fitted = _large(scale, batch=64 if quick else 1024)
+    fitted = with_steps(_large(scale, batch=64 if quick else 1024), scale.table_steps)
     models = plain_specs(fitted.config, CHUNK)
     data = Tensors.of(fitted.dataset, fitted.users)
     choices = {
@@ -164,27 +166,32 @@ def large_table(quick: bool) -> dict[str, Any]:
         "sequential AdamW fused": {},
         "sequential SparseAdam": {"sparse": True},
     }
-    runs: dict[tuple[str, int], Callable[[], object]] = {}
-    for steps in scale.table_steps:
-        own = with_steps(fitted, steps)
-        for name in precisions():
-            runs[f"evorec {name}", steps] = partial(in_precision(own, name).train, models)
-        for label, choice in choices.items():
-            runs[label, steps] = partial(fit, models[0], data, loop_of(own.config, **choice))
-    taken, (short, long) = cpu_seconds(runs, scale.repeats), scale.table_steps
-    step, start = {}, {}
-    for label in dict.fromkeys(label for label, _ in runs):
-        members = len(models) if label.startswith("evorec") else 1
-        seconds = (taken[label, long] - taken[label, short]) / (long - short)
-        step[label], start[label] = 1e3 * seconds / members, (taken[label, short] - short * seconds) / members
+    runs: dict[str, Callable[[], Timed]] = {}
+    for name in precisions():
+        runs[f"evorec {name}"] = partial(clocked, in_precision(fitted, name), models)
+    for label, choice in choices.items():
+        runs[label] = partial(_clocked_fit, models[0], data, loop_of(fitted.config, **choice))
+    for run in runs.values():
+        run()
+    turns = [{label: run() for label, run in runs.items()} for _ in range(scale.repeats)]
+    taken = {label: Timed.median([turn[label] for turn in turns]) for label in runs}
+    members = {label: len(models) if label.startswith("evorec") else 1 for label in runs}
+    step = {label: 1e3 * one.step / members[label] for label, one in taken.items()}
     return {
         "members": len(models),
         "n_items": scale.table_items,
         "n_rows": fitted.dataset.n_rows,
         "ms_per_member_step": step,
-        "start_and_end_s_per_member": start,
+        "start_and_end_s_per_member": {label: one.rest / members[label] for label, one in taken.items()},
         "ratio_to_evorec_float32": {label: value / step["evorec float32"] for label, value in step.items()},
     }
+
+
+def _clocked_fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Timed:
+    at: list[float] = []
+    start = time.process_time()
+    fit(spec, data, loop, at_step=lambda: at.append(time.process_time()))
+    return Timed.of(at, time.process_time() - start)
 
 
 def _large(scale: Scale, *, batch: int) -> Fitted:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from evorec.data.dataset import Dataset, Part
+from evorec.data.dataset import Csr, Dataset, Part
 from evorec.errors import DataError
 from evorec.metrics.accuracy import LabelledRows
 from evorec.models.balancing import Balancer
@@ -31,6 +31,8 @@ from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
 from evorec.training.evaluate import RankingUsers, positive_ages
 from evorec.training.plan import history_weights
 
+USERS_SCORED = 256
+"""Users whose catalogue is scored at a time: fresh memory of larger scores costs more than the scores."""
 USERS_AT_ONCE = 64
 """Users whose candidates are re-ranked at a time."""
 LIKELIEST = 0.99
@@ -84,7 +86,7 @@ class Tensors:
     train: Rows
     held_out: Rows
     positives: Tensor
-    masked: tuple[Tensor, Tensor]
+    masked: tuple[tuple[Tensor, Tensor], ...]
     truth: tuple[LabelledRows, ...]
     base_logits: tuple[float, ...]
 
@@ -116,10 +118,19 @@ class Tensors:
             train=Rows.of(dataset.train, tensor),
             held_out=Rows.of(part, tensor),
             positives=tensor(np.flatnonzero(dataset.train.target > 0)),
-            masked=(tensor(np.repeat(np.arange(len(users.ids)), users.masked.counts())), tensor(users.masked.indices)),
+            masked=tuple(_cells(users.masked.select(some), tensor) for some in _parts(len(users.ids))),
             truth=tuple(LabelledRows(part.labels[:, t], part.users) for t in range(dataset.n_tasks)),
             base_logits=tuple(np.log(rates / (1 - rates)).tolist()),
         )
+
+
+def _parts(n_users: int) -> Iterator[np.ndarray]:
+    for start in range(0, n_users, USERS_SCORED):
+        yield np.arange(start, min(start + USERS_SCORED, n_users))
+
+
+def _cells(matrix: Csr, tensor: Callable[[np.ndarray], Tensor]) -> tuple[Tensor, Tensor]:
+    return tensor(np.repeat(np.arange(matrix.n_rows), matrix.counts())), tensor(matrix.indices)
 
 
 @dataclass(frozen=True)
@@ -381,8 +392,8 @@ def optimisers(model: Recommender, loop: Loop) -> list[torch.optim.Optimizer]:
     return [torch.optim.AdamW([dense, decayed], fused=loop.fused)]
 
 
-def fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Recommender:
-    """A trained recommender: the ordinary loop."""
+def fit(spec: ModelSpec, data: Tensors, loop: Loop, *, at_step: Callable[[], None] | None = None) -> Recommender:
+    """A trained recommender: the ordinary loop; `at_step` is called before each step."""
     torch.manual_seed(loop.seed)
     model = Recommender(spec, data, loop.n_layers, sparse=loop.sparse).to(data.device)
     balance, opts = _Balance(model, loop.seed), optimisers(model, loop)
@@ -391,6 +402,8 @@ def fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Recommender:
     chosen = batches(n_positives, min(loop.retrieval_batch, n_positives), loop.steps, rng)
     rows = (_loader if loop.loader else batches)(n_rows, min(loop.batch, n_rows), loop.steps, rng)
     for number, (own, at) in enumerate(zip(rows, chosen, strict=True), start=1):
+        if at_step is not None:
+            at_step()
         own, at = own.to(data.device), at.to(data.device)
         for opt in opts:
             opt.zero_grad()
@@ -509,10 +522,14 @@ def _lists(model: Recommender, data: Tensors, loop: Loop, u: Tensor, v: Tensor) 
     items, ages = positive_ages(dataset)
     counts = np.bincount(items, weights=np.exp2(-ages / spec.popularity_half_life), minlength=dataset.n_items)
     prior = spec.popularity_weight * np.log(spec.popularity_smoothing + counts)
-    scores = model.asking(data, ids, None, u[ids]) @ model.retrieved(v[:-1]).T
-    scores += torch.tensor(prior.astype(np.float32), device=data.device)
-    scores[data.masked] = float("-inf")
-    best, lists = scores.topk(min(loop.candidates, dataset.n_items) if spec.rank_blend else loop.k, 1)
+    shift = torch.tensor(prior.astype(np.float32), device=data.device)
+    asking, offered = model.asking(data, ids, None, u[ids]), model.retrieved(v[:-1]).T.contiguous()
+    n_best, found = min(loop.candidates, dataset.n_items) if spec.rank_blend else loop.k, []
+    for part, masked in zip(asking.split(USERS_SCORED), data.masked, strict=True):
+        scores = (part @ offered).add_(shift)
+        scores[masked] = float("-inf")
+        found.append(scores.topk(n_best, 1))
+    best, lists = (torch.cat(parts) for parts in zip(*found, strict=True))
     lists = lists.masked_fill(best.isneginf(), dataset.n_items)
     return _reranked(model, data, ids, u, v, best, lists)[:, : loop.k] if spec.rank_blend else lists
 

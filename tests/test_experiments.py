@@ -21,6 +21,9 @@ from evorec.training.evaluate import measure, ranking_users, task_logits
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "experiments"))
 
+import bench_scaling  # noqa: E402
+import bench_setup  # noqa: E402
+import bench_steps  # noqa: E402
 import sequential  # noqa: E402
 
 LAYERS = 2
@@ -159,10 +162,52 @@ def test_the_loop_has_its_variants(choice):
     assert np.isfinite(metrics["accuracy"])
 
 
-def run(script, folder, *options):
-    out = folder / "figures.json"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", str(ROOT / "experiments" / script), "--out", str(out), *options]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+def test_the_population_benchmark_compares_all_methods(tmp_path):
+    out = tmp_path / "figures.json"
+    script = [sys.executable, "-W", "error", str(ROOT / "experiments" / "bench_population.py"), "--quick"]
+    options = ["--parts", "rates", "--sizes", "small", "--rounds", "1", "--members", "2", "--workers", "1"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*script, *options, "--out", str(out)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads(out.read_text())
+    rows = json.loads(out.read_text())["rates"]["small"]["methods"]
+    assert {name.split()[0] for name in rows} >= {"a", "b", "c", "e"}
+    for name, row in rows.items():
+        assert row["failed"] == 0, name
+        assert 0 < row["lowest"] <= row["per_minute"] <= row["highest"]
+    assert "the strongest" in done.stdout
+
+
+def test_floor_memory_and_large_table_are_measured():
+    for row in bench_steps.floor(bench_setup.QUICK).values():
+        assert 0 < row["share"] < 1
+    found = bench_steps.peak_memory("population", 2, "float32", True)
+    assert 0 <= found["working_bytes"] < found["extra_bytes"]
+    steps = bench_steps.large_table(True)["ms_per_member_step"]
+    assert {"evorec float32", "sequential AdamW", "sequential SparseAdam"} <= steps.keys()
+    assert all(ms > 0 for ms in steps.values())
+
+
+def test_the_scaling_benchmark_writes_slopes_and_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_scaling, "fresh", lambda module, function, **work: bench_scaling.point(**work))
+    bench_scaling.main(axes="members,width", limit=2, quick=True, out=tmp_path / "scaling.json")
+    axes = json.loads((tmp_path / "scaling.json").read_text())["axes"]
+    assert [axes[name]["values"] for name in ("members", "width")] == [[2, 4], [16, 32]]
+    assert axes["width"]["slopes"]["ms_per_member_step"].keys() == {"all", "last"}
+    assert (tmp_path / "scaling.html").exists() or (tmp_path / "scaling.svg").exists()
+
+
+def test_slopes_are_those_of_powers():
+    assert bench_scaling.slopes([1, 10, 100], [3, 30, 300]) == pytest.approx({"all": 1.0, "last": 1.0})
+    assert bench_scaling.slopes([1, 2, 4], [5, 5, 20]) == pytest.approx({"all": 1.0, "last": 2.0})
+    assert bench_scaling.slopes([1], [1]) == {}
+
+
+def test_a_timed_training_is_cut_into_steps_and_the_rest():
+    timed = bench_setup.Timed.of([2.0, 3.0, 4.0, 7.0], 10.0)  # steps of 1, 1, 3 and, taken to be like them, 1
+    assert timed == bench_setup.Timed(step=1.0, rest=4.0)

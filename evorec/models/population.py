@@ -304,7 +304,9 @@ def stack_members(
     Raises:
         ConfigError: an array is missing or has another shape than the spec says.
     """
-    dtype = torch.from_numpy(np.empty(0, members[0]["table"].dtype)).dtype if "table" in members[0] else torch.float32
+    for member, (spec, arrays) in enumerate(zip(specs, members, strict=True)):
+        _check_shapes(member, arrays, member_shapes(spec, shape))
+    dtype = torch.from_numpy(np.empty(0, members[0]["table"].dtype)).dtype
     population = Population(specs, shape, dtype=dtype, device=device)
     for member, arrays in enumerate(members):
         population.load(member, arrays)

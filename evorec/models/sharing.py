@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from evorec.models.inputs import InputShape
     from evorec.models.spec import ModelSpec
 
-__all__ = ["MECHANISMS", "DenseTensor", "Mechanism", "forward_macs", "mechanism_for", "n_dense_parameters"]
+__all__ = [
+    "MECHANISMS",
+    "DenseTensor",
+    "Mechanism",
+    "forward_macs",
+    "mechanism_for",
+    "n_dense_parameters",
+    "values_per_row",
+]
 
 OWN_STITCH = 0.9
 """First weight of a task's own unit in a cross-stitch; the others share the rest."""
@@ -296,6 +304,13 @@ def forward_macs(spec: ModelSpec, shape: InputShape) -> int:
     """Multiply-adds of one row through one member's ranker: layers, gates, mixtures, transfers and heads."""
     alone = _alone(spec, shape)
     return sum(tensor.n_entries * tensor.uses for tensor in alone.tensors) + alone.mixing_macs()
+
+
+def values_per_row(spec: ModelSpec, shape: InputShape) -> int:
+    """Activations that one row of the ranker keeps for the way back: its inputs and what every slot gives."""
+    mechanism = _alone(spec, shape)
+    outputs = sum(t.n_slots * t.shape[-1] for t in mechanism.tensors if t.name.endswith("weight"))
+    return mechanism.n_groups * shape.n_inputs(spec.embedding_dim) + outputs
 
 
 def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from functools import cache
 
 import numpy as np
 import pytest
@@ -49,13 +49,21 @@ def needs_data(config: RunConfig) -> None:
             pytest.skip(str(missing))
 
 
-def first_metrics(module: ModuleType, config: RunConfig) -> Mapping[str, float]:
-    """Metrics of the default genome."""
-    problem = module.build(config)
+@cache
+def built(name: str, *overrides: str) -> Problem:
+    """The problem, with a rung after the first step."""
+    config = configured(name, "training.rungs=[1]", *overrides)
+    needs_data(config)
+    problem = problem_module(name).build(config)
     assert isinstance(problem, Problem)
     assert problem.name == config.problem
+    return problem
+
+
+def first_metrics(problem: Problem) -> Mapping[str, float]:
+    """Metrics of the default genome."""
     genome = problem.space.snap(problem.space.default()[None])[0]
-    (outcome,) = problem.evaluate([problem.space.decode(genome)], seed=config.search.seed)
+    (outcome,) = problem.evaluate([problem.space.decode(genome)], seed=problem.seed)
     assert outcome.metrics is not None, outcome.failure
     missing = {objective.metric for objective in problem.objectives} - set(outcome.metrics)
     assert not missing
@@ -80,21 +88,17 @@ def test_a_problem_has_a_scenario_settings_and_a_builder(name: str) -> None:
 
 @every_problem
 def test_a_problem_evaluates_its_default_genome(name: str) -> None:
-    config = configured(name)
-    needs_data(config)
-    metrics = first_metrics(problem_module(name), config)
+    metrics = first_metrics(built(name))
     assert all(np.isfinite(value) for value in metrics.values())
 
 
 @every_problem
 def test_a_genome_scores_the_same_at_the_same_rung_alone_and_in_any_company(name: str) -> None:
-    config = configured(name, "training.rungs=[1]")
-    needs_data(config)
-    problem: Problem = problem_module(name).build(config)
+    problem = built(name)
     specs = [problem.space.decode(x) for x in problem.space.sample(np.random.default_rng(SEED), 4)]
 
     def scores(members: Sequence[int], rung: int | None) -> list[tuple[object, ...]]:
-        outcomes = problem.evaluate([specs[i] for i in members], seed=config.search.seed, rung=rung)
+        outcomes = problem.evaluate([specs[i] for i in members], seed=problem.seed, rung=rung)
         return [
             (
                 one.failure,
@@ -114,8 +118,7 @@ def test_a_genome_scores_the_same_at_the_same_rung_alone_and_in_any_company(name
 def measured() -> tuple[RunConfig, Mapping[str, float]]:
     """Everything that the feed problem measures, measured latency included."""
     settings = ('objectives=["accuracy", "recall@k", "latency_ms"]', "box.latency_ms={ideal=0.1, worst=1000.0}")
-    config = configured("feed", *settings)
-    return config, first_metrics(problem_module("feed"), config)
+    return configured("feed", *settings), first_metrics(built("feed", *settings))
 
 
 def keys(name: str, config: RunConfig) -> list[str]:

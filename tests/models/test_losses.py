@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from tiny import spec
 
-from evorec.models.losses import COLDEST, RetrievalLoss, retrieval_loss, task_losses
+from evorec.models.losses import COLDEST, Blocked, RetrievalLoss, retrieval_loss, task_losses
 from evorec.models.spec import NEGATIVE_SOURCES, RETRIEVAL_LOSSES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
@@ -24,7 +24,7 @@ def softmax_loss(scores, no_negative, temperature=1.0):
     """The loss of given scores ``[P, B, B]``: unit items pick the users' components."""
     items = torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype)
     specs = [spec(temperature=temperature)] * len(scores)
-    return retrieval_loss(scores, items, None, no_negative, None, specs, N_ITEMS)
+    return retrieval_loss(scores, items, None, Blocked(no_negative, None), specs, N_ITEMS)
 
 
 def test_cross_entropy_of_undecided_logits_is_log_two():
@@ -184,7 +184,7 @@ def loss_and_gradients(inputs, specs, weights=None, members=None, lay=torch.Tens
     users, items, uniform, no_negative, no_uniform = inputs
     at = list(range(len(specs))) if members is None else members
     leaves = [lay(part[at]).detach().requires_grad_() for part in (users, items, uniform)]
-    loss = retrieval_loss(*leaves, no_negative, no_uniform, [specs[p] for p in at], N_ITEMS)
+    loss = retrieval_loss(*leaves, Blocked(no_negative, no_uniform), [specs[p] for p in at], N_ITEMS)
     factor = torch.ones_like(loss) if weights is None else weights[at]
     return loss.detach(), torch.autograd.grad((loss * factor).sum(), leaves)
 
@@ -201,9 +201,10 @@ def test_gradients_are_those_of_the_losses():
     specs = all_kinds((0.5, 0.02))  # above and below the temperature from which no maximum is needed
     users, items, uniform, *masks = vectors(specs, batch=6, drawn=4, dim=2)
     leaves = [part.requires_grad_() for part in (users, items, uniform)]
+    blocked = Blocked(*masks)
     for p, its in enumerate(specs):
         mine = tuple(part[p : p + 1].detach().clone().requires_grad_() for part in leaves)
-        assert torch.autograd.gradcheck(lambda u, i, n, s=its: retrieval_loss(u, i, n, *masks, [s], N_ITEMS), mine)
+        assert torch.autograd.gradcheck(lambda u, i, n, s=its: retrieval_loss(u, i, n, blocked, [s], N_ITEMS), mine)
 
 
 def test_a_loss_scales_its_own_members_gradient():
@@ -220,7 +221,7 @@ def test_the_graph_can_be_walked_more_than_once():
     specs = all_kinds((0.2,))
     users, items, uniform, *masks = vectors(specs)
     leaves = [part.requires_grad_() for part in (users, items, uniform)]
-    loss = retrieval_loss(*leaves, *masks, specs, N_ITEMS)
+    loss = retrieval_loss(*leaves, Blocked(*masks), specs, N_ITEMS)
     first = torch.autograd.grad(loss.sum(), leaves, retain_graph=True)
     again = torch.autograd.grad(2 * loss.sum(), leaves)
     assert all(torch.equal(2 * one, other) for one, other in zip(first, again, strict=True))
@@ -238,19 +239,31 @@ def test_without_negatives_softmax_and_bpr_have_nothing_to_tell():
 def test_members_of_the_batch_need_no_uniform_items():
     specs = [spec(retrieval_loss=kind) for kind in RETRIEVAL_LOSSES]
     users, items, uniform, no_negative, no_uniform = vectors(specs)
-    with_items = retrieval_loss(users, items, uniform, no_negative, no_uniform, specs, N_ITEMS)
+    with_items = retrieval_loss(users, items, uniform, Blocked(no_negative, no_uniform), specs, N_ITEMS)
     users.requires_grad_()
-    without = retrieval_loss(users, items, None, no_negative, None, specs, N_ITEMS)
+    without = retrieval_loss(users, items, None, Blocked(no_negative, None), specs, N_ITEMS)
     without.sum().backward()
     assert torch.equal(with_items, without.detach())
 
 
 def test_gbce_of_a_fully_sampled_catalogue_is_plain_cross_entropy():
-    inputs = vectors([spec()] * 2)
+    *leaves, no_negative, no_uniform = vectors([spec()] * 2)
+    blocked = Blocked(no_negative, no_uniform)
     uncalibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=0.0)
     calibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=1.0)
-    loss = retrieval_loss(*inputs, [uncalibrated, calibrated], 10)  # 9 of 9 other items are drawn
-    assert loss[0] == pytest.approx(retrieval_loss(*inputs, [calibrated, uncalibrated], 10)[0].item())
+    loss = retrieval_loss(*leaves, blocked, [uncalibrated, calibrated], 10)  # 9 of 9 other items are drawn
+    assert loss[0] == pytest.approx(retrieval_loss(*leaves, blocked, [calibrated, uncalibrated], 10)[0].item())
+
+
+def test_blocked_scores_of_one_step_serve_any_number_of_calls():
+    specs = all_kinds((0.2,))
+    users, items, uniform, *masks = vectors(specs)
+    before, blocked = [mask.clone() for mask in masks], Blocked(*masks)
+    for p, its in enumerate(specs):
+        mine = [part[p : p + 1] for part in (users, items, uniform)]
+        fresh = retrieval_loss(*mine, Blocked(*masks), [its], N_ITEMS)
+        assert torch.equal(retrieval_loss(*mine, blocked, [its], N_ITEMS), fresh)
+    assert all(torch.equal(one, other) for one, other in zip(masks, before, strict=True))
 
 
 @pytest.mark.parametrize("temperature", [COLDEST, 0.999 * COLDEST])
@@ -287,7 +300,7 @@ def test_results_do_not_depend_on_company(batch, drawn, dim, lay):
 def in_groups(inputs, specs):
     users, items, uniform, *masks = inputs
     leaves = [part.clone().requires_grad_() for part in (users, items, uniform)]
-    loss = RetrievalLoss.apply(*leaves, *masks, tuple(specs), N_ITEMS, True)
+    loss = RetrievalLoss.apply(*leaves, Blocked(*masks), tuple(specs), N_ITEMS, True)
     return loss.detach(), torch.autograd.grad(loss.sum(), leaves)
 
 

@@ -1,0 +1,180 @@
+"""How time and memory of a training grow with the work: one size at a time, everything else as in `BASE`.
+
+    python experiments/bench_scaling.py                                  # every axis, up to 10^6 items and 10^7 rows
+    python experiments/bench_scaling.py --axes items,batch --limit 3     # the three smallest values of two axes
+
+Every point is measured in a fresh process with one thread: CPU time of a step of one program per member, of what
+comes before the first and after the last step, the peak of its memory beyond the data and the laid-out batches, and
+what the simulator, the encoding and laying out a step take. Users grow with the interactions.
+Slopes are of straight lines through the logarithms: 1 = in proportion, 0 = does not depend on it; the last one is
+between the two largest values. Writes experiments/results/bench_scaling.json and a picture beside it (SVG where
+kaleido is installed, else HTML).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, final
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+import typer
+from bench_setup import (
+    FULL,
+    Timed,
+    clocked,
+    fresh,
+    machine,
+    plain_specs,
+    settled_rss,
+    simulated,
+    status_bytes,
+    with_steps,
+)
+from plotly.subplots import make_subplots
+
+from evorec.config import RunConfig
+from evorec.data.simulate import simulate
+from evorec.rec_problem import Fitted
+
+HERE = Path(__file__).parent
+INTERACTIONS_PER_USER: Final = 50
+AT_LEAST_USERS: Final = 2000
+STEPS, REPEATS = 20, 3
+"""Of a run, and how often it is timed."""
+
+
+@final
+@dataclass(frozen=True)
+class Work:
+    """Sizes of one point; embeddings of 16, three layers of which two are shared, three tasks."""
+
+    members: int = 16
+    items: int = 4000
+    interactions: int = 200_000
+    batch: int = 1024
+    width: int = 64
+
+
+BASE: Final = Work()
+AXES: Final[Mapping[str, tuple[int, ...]]] = {
+    "members": (8, 16, 32, 64, 128, 256),
+    "items": (1000, 10_000, 100_000, 1_000_000),
+    "interactions": (100_000, 1_000_000, 10_000_000),
+    "batch": (256, 512, 1024, 2048, 4096, 8192),
+    "width": (16, 32, 64, 128, 256),
+}
+SHOWN: Final = {"ms_per_member_step": "ms per member and step", "working_mib": "MiB beyond data"}
+
+
+def configured(work: Work) -> RunConfig:
+    """Configuration of a point."""
+    users = max(AT_LEAST_USERS, work.interactions // INTERACTIONS_PER_USER)
+    world = replace(FULL, n_users=users, n_items=work.items, n_interactions=work.interactions, steps=STEPS)
+    config = simulated("standard", world)
+    training = config.training.model_copy(update={"batch_size": work.batch})
+    return config.model_copy(update={"training": training, "space": {**config.space, "width": work.width}})
+
+
+def point(work: Mapping[str, int]) -> dict[str, float]:
+    """Figures of one point, in the process that calls it."""
+    torch.set_num_threads(1)
+    sizes = Work(**work)
+    config, start = configured(sizes), time.perf_counter()
+    tables = simulate(config.data.simulator)
+    simulated_at = time.perf_counter()
+    fitted = Fitted(tables, config, fit="train", seed=0, at_most=100)
+    encoded_at = time.perf_counter()
+    del tables
+    for index in range(STEPS):
+        fitted.plan.step(index)
+    planned_at = time.perf_counter()
+    models = plain_specs(config, sizes.members)
+    with_steps(fitted, 1).train(models[:1])  # the libraries' own memory
+    data_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = settled_rss()
+    turns = [clocked(fitted, models) for _ in range(REPEATS)]
+    taken = Timed.median(turns)
+    return {
+        "ms_per_member_step": 1e3 * taken.step / sizes.members,
+        "start_and_end_s_per_member": taken.rest / sizes.members,
+        "working_mib": (status_bytes("VmHWM") - before) / 2**20,
+        "data_mib": before / 2**20,
+        "data_peak_mib": data_peak,
+        "simulator_s": simulated_at - start,
+        "encoding_s": encoded_at - simulated_at,
+        "laying_out_a_step_ms": 1e3 * (planned_at - encoded_at) / STEPS,
+        "n_rows": fitted.dataset.n_rows,
+    }
+
+
+def slopes(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
+    """Of log y over log x: of all points, and between the last two."""
+    if len(x) < 2:
+        return {}
+    log_x, log_y = np.log(x), np.log(np.maximum(y, 1e-9))
+    last = (log_y[-1] - log_y[-2]) / (log_x[-1] - log_x[-2])
+    return {"all": float(np.polyfit(log_x, log_y, 1)[0]), "last": float(last)}
+
+
+def picture(axes: Mapping[str, Any]) -> go.Figure:
+    """A row of panels for the time and one for the memory, a column for each axis."""
+    figure = make_subplots(rows=len(SHOWN), cols=len(axes), horizontal_spacing=0.05, vertical_spacing=0.12)
+    for column, (axis, found) in enumerate(axes.items(), start=1):
+        for row, (name, title) in enumerate(SHOWN.items(), start=1):
+            y = [one[name] for one in found["points"]]
+            slope = found["slopes"][name].get("all")
+            figure.add_trace(
+                go.Scatter(x=found["values"], y=y, mode="lines+markers", showlegend=False, line_color="#2a6f97"),
+                row=row,
+                col=column,
+            )
+            text = axis if slope is None else f"{axis}, slope {slope:.2f}"
+            figure.update_xaxes(type="log", title=text, row=row, col=column)
+            figure.update_yaxes(type="log", title=title if column == 1 else None, row=row, col=column)
+    return figure.update_layout(width=300 * len(axes), height=560, template="plotly_white")
+
+
+def main(
+    axes: Annotated[str, typer.Option(help=f"some of {','.join(AXES)}")] = ",".join(AXES),
+    limit: Annotated[int, typer.Option(min=1, help="smallest values of each axis")] = 100,
+    quick: Annotated[bool, typer.Option(help="two tiny points of each axis, to see that it runs")] = False,
+    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "bench_scaling.json",
+) -> None:
+    """Measures every point, prints it with the slopes, and writes figures and picture."""
+    if unknown := sorted(set(axes.split(",")) - set(AXES)):
+        raise typer.BadParameter(f"{unknown} is not among {', '.join(AXES)}")
+    base = Work(members=2, items=60, interactions=3000, batch=64, width=16) if quick else BASE
+    found: dict[str, Any] = {}
+    document = {"machine": machine(), "base": asdict(base), "steps": STEPS, "axes": found}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for axis in axes.split(","):
+        own = getattr(base, axis)
+        values = [own, 2 * own][:limit] if quick else list(AXES[axis][:limit])
+        points = []
+        for value in values:
+            work = asdict(replace(base, **{axis: value}))
+            points.append(fresh("bench_scaling", "point", work=work))
+            figures = "  ".join(f"{name} {figure:.4g}" for name, figure in points[-1].items())
+            print(f"{axis} {value:,}: {figures}", flush=True)
+        lines = {name: slopes(values, [one[name] for one in points]) for name in SHOWN}
+        found[axis] = {"values": values, "points": points, "slopes": lines}
+        for name, slope in lines.items():
+            print(f"{axis}: slope of {name}: {', '.join(f'{key} {value:.2f}' for key, value in slope.items())}")
+        out.write_text(json.dumps(document, indent=1) + "\n")
+    figure = picture(found)
+    if importlib.util.find_spec("kaleido"):
+        figure.write_image(out.with_suffix(".svg"))
+    else:
+        figure.write_html(out.with_suffix(".html"), include_plotlyjs="cdn")
+
+
+if __name__ == "__main__":
+    typer.run(main)
