@@ -43,7 +43,6 @@ FIXED: Final[Mapping[str, Any]] = {
     "dropout": 0.1,
     "optimizer": "adamw",
     "retrieval_loss": "softmax",
-    "negative_source": "batch",
     "history": True,
     "rerank": False,
 }
@@ -92,7 +91,8 @@ def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = 
     own = {
         "data": {"simulator": world},
         "training": {
-            "steps": scale.steps, "batch_size": batch, "retrieval_batch": 256, "layers": 3, "precision": precision
+            "steps": scale.steps, "batch_size": batch, "retrieval_batch": 256, "uniform_negatives": 0, "layers": 3,
+            "precision": precision,
         },
         "space": {**FIXED, "width": width, "sharing_depth": 2, "negatives": 256},
         "objectives": ("accuracy", "recall@k", "catalogue_coverage@k"),
@@ -107,6 +107,8 @@ def real(size: str, scale: Scale, *, precision: str = "float32") -> RunConfig:
     config = load_config(HERE / "kuairand.toml", defaults=kuairand.DEFAULTS)
     fixed = {} if size == "mixed" else {**FIXED, "width": SHAPES[size][1], "sharing_depth": 1, "negatives": 512}
     training = {"steps": scale.steps, "precision": precision}
+    if size == "kuairand":
+        training["uniform_negatives"] = 0
     own = {"training": training, "constraints": (), "run": {"device": "cpu"}}
     own["objectives"] = ("accuracy", "recall@k", "catalogue_coverage@k")
     whole = config.model_dump()

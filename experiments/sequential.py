@@ -151,6 +151,14 @@ class Rows:
         arrays = (part.users, part.items, part.context, part.statistics, np.where(known, part.labels, np.float32(0)))
         return cls(*(tensor(array) for array in arrays), tensor(known.astype(np.float32)))
 
+    def columns(self) -> tuple[Tensor, ...]:
+        """All of them, in order."""
+        return self.user, self.item, self.context, self.statistics, self.labels, self.known
+
+    def take(self, rows: Tensor) -> Rows:
+        """Some of the impressions."""
+        return Rows(*(column[rows] for column in self.columns()))
+
 
 class Recommender(nn.Module):
     """Embeddings, one of the sharing mechanisms, heads."""
@@ -338,15 +346,15 @@ def batches(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Ten
         at += size
 
 
-def losses(model: Recommender, data: Tensors, rows: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+def losses(model: Recommender, data: Tensors, batch: Rows, positives: Tensor) -> tuple[Tensor, Tensor]:
     """Task losses ``(T,)``, and the weighed loss of retrieval with the mechanism's own."""
-    spec, part, n = model.spec, data.train, len(rows)
-    both = torch.cat([rows, positives])
-    users, items = part.user[both], part.item[both]
+    spec, part, n = model.spec, data.train, len(batch.user)
+    users = torch.cat([batch.user, part.user[positives]])
+    items = torch.cat([batch.item, part.item[positives]])
     u, v = model.users(data, users), model.items(data, items)
-    logits = model.logits(u[:n], v[:n], part.context[rows], part.statistics[rows])
-    known = part.known[rows]
-    each = F.binary_cross_entropy_with_logits(logits, part.labels[rows], known, reduction="none")
+    logits = model.logits(u[:n], v[:n], batch.context, batch.statistics)
+    known = batch.known
+    each = F.binary_cross_entropy_with_logits(logits, batch.labels, known, reduction="none")
     per_task = each.sum(0) / known.sum(0).clamp_min(1)
     asking, offered = model.asking(data, users[n:], items[n:], u[n:]), model.retrieved(v[n:])
     rest = spec.retrieval_weight * _retrieval(spec, asking, offered, items[n:], model, data)
@@ -400,15 +408,19 @@ def fit(spec: ModelSpec, data: Tensors, loop: Loop, *, at_step: Callable[[], Non
     rng = torch.Generator().manual_seed(loop.seed)
     n_rows, n_positives = len(data.train.user), len(data.positives)
     chosen = batches(n_positives, min(loop.retrieval_batch, n_positives), loop.steps, rng)
-    rows = (_loader if loop.loader else batches)(n_rows, min(loop.batch, n_rows), loop.steps, rng)
-    for number, (own, at) in enumerate(zip(rows, chosen, strict=True), start=1):
+    size = min(loop.batch, n_rows)
+    if loop.loader:
+        drawn = _loader(data.train, size, loop.steps, rng)
+    else:
+        drawn = (data.train.take(rows.to(data.device)) for rows in batches(n_rows, size, loop.steps, rng))
+    for number, (batch, at) in enumerate(zip(drawn, chosen, strict=True), start=1):
         if at_step is not None:
             at_step()
-        own, at = own.to(data.device), at.to(data.device)
+        at = at.to(data.device)
         for opt in opts:
             opt.zero_grad()
         with torch.autocast(data.device.type, torch.bfloat16, enabled=loop.autocast):
-            per_task, rest = losses(model, data, own, data.positives[at])
+            per_task, rest = losses(model, data, batch, data.positives[at])
         balance.backward(number, per_task, rest)
         for opt in opts:
             opt.step()
@@ -462,15 +474,15 @@ def _task_specific(model: Recommender) -> Iterator[nn.Module]:
         yield from level[:own]
 
 
-def _loader(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Row by row through a DataLoader, as most examples do."""
+def _loader(rows: Rows, size: int, steps: int, rng: torch.Generator) -> Iterator[Rows]:
+    """Row by row through a DataLoader over a TensorDataset, as most examples do."""
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(torch.arange(n)), batch_size=size, shuffle=True, drop_last=True, generator=rng
+        torch.utils.data.TensorDataset(*rows.columns()), batch_size=size, shuffle=True, drop_last=True, generator=rng
     )
     done = 0
     while done < steps:
-        for (rows,) in loader:
-            yield rows
+        for columns in loader:
+            yield Rows(*columns)
             done += 1
             if done == steps:
                 return

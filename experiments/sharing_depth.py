@@ -51,9 +51,14 @@ N_ORDERS: Final = 200_000
 SETTINGS: Final[Mapping[str, Any]] = {
     "data": {"simulator": {"n_users": 600, "n_items": 300, "n_interactions": 40_000}},
     "split": {"validation_share": 0.3, "test_share": 0.05},
-    "training": {"steps": 150, "batch_size": 512, "retrieval_batch": 32, "layers": 3},
+    "training": {"steps": 150, "batch_size": 512, "retrieval_batch": 32, "uniform_negatives": 0, "layers": 3},
     "evaluation": {"max_users": 50},
     "space": {
+        "mechanism": "shared_bottom",
+        "balancing": "fixed",
+        "optimizer": "adamw",
+        "retrieval_loss": "softmax",
+        "negatives": 32,
         "embedding_dim": 32,
         "width": 8,
         "learning_rate": {"low": 2e-3, "high": 2e-2},

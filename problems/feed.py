@@ -4,6 +4,9 @@ Tasks: click, like and purchase on impressions, each later one rarer; nobody buy
 are a funnel; retrieval looks for clicks over the whole catalogue. Runs out of the box on the built-in simulator, whose
 ``conflict_angle_deg`` sets how far the tasks' tastes point apart, and so how deep sharing pays. On a log of your own,
 set ``data.reader`` and ``tasks``.
+
+The space is narrowed to what a run of minutes can explore: balancing without extra backward passes, few experts, one
+optimiser. ``space.balancing = ["fixed", "pcgrad", "nash"]`` and the like widen it again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,12 @@ DEFAULTS: Mapping[str, Any] = {
     "problem": "feed",
     "data": {"reader": "simulator", "statistics": ("user", "item", "category")},
     "tasks": {"ranked": ("click", "like", "purchase"), "target": "click", "funnel": ("click", "purchase")},
+    "space": {
+        "balancing": ("fixed", "uncertainty", "dwa", "random"),
+        "optimizer": "adamw",
+        "experts": {"low": 2, "high": 4},
+        "shared_experts": {"low": 1, "high": 2},
+    },
     "box": {
         "recall@k": {"ideal": 0.5, "worst": 0.0},
         "accuracy": {"ideal": 0.9, "worst": 0.5},
