@@ -7,9 +7,8 @@ trained or served alone; activation functions, biases and random numbers are lef
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from statistics import median
-from typing import NamedTuple
 
 from evorec.errors import DataError
 
@@ -22,48 +21,6 @@ ADAM_FLOPS = 12
 ADAFACTOR_FLOPS = 13
 """Per parameter and step: squares summed by row and by column 4, product of both 1, root and product with the gradient
 2, root mean squares of parameter and update 4, step 2. What it saves is memory."""
-
-
-class Dense(NamedTuple):
-    """`copies` dense layers of one shape, e.g. the first layer of four experts."""
-
-    n_in: int
-    n_out: int
-    copies: int = 1
-
-
-def dense_macs(layers: Iterable[Dense]) -> int:
-    """Multiply-adds of one row through dense layers: ``sum n_in * n_out * copies``.
-
-    Args:
-        layers: the layers that one row passes through.
-    Returns:
-        MACs per row, >= 0, lower is cheaper.
-    Raises:
-        DataError: a size is negative.
-    Source: counting the product ``x W``. Cost: O(number of layers).
-    Example:
-        >>> dense_macs([Dense(8, 4), Dense(4, 1, copies=2)])  # 32 + 8
-        40
-    """
-    return sum(_count(layer.n_in) * _count(layer.n_out) * _count(layer.copies) for layer in layers)
-
-
-def dense_parameters(layers: Iterable[Dense]) -> int:
-    """Weights and biases of dense layers: ``sum (n_in + 1) * n_out * copies``.
-
-    Args:
-        layers: all layers of the model.
-    Returns:
-        Number of parameters, >= 0, lower is smaller.
-    Raises:
-        DataError: a size is negative.
-    Source: counting. Cost: O(number of layers).
-    Example:
-        >>> dense_parameters([Dense(8, 4), Dense(4, 1, copies=2)])  # 36 + 10
-        46
-    """
-    return sum((_count(layer.n_in) + 1) * _count(layer.n_out) * _count(layer.copies) for layer in layers)
 
 
 def training_flops(
@@ -120,25 +77,6 @@ def inference_flops(*, user_macs: int, n_items: int, width: int, candidates: int
     """
     retrieval = _count(user_macs) + _count(n_items) * _count(width)
     return FLOPS_PER_MAC * (retrieval + _count(candidates) * _count(ranker_macs))
-
-
-def parameters(layers: Iterable[Dense], *, table_rows: int, width: int) -> int:
-    """Trained numbers of a model: dense layers and one embedding table.
-
-    Args:
-        layers: all dense layers of the model.
-        table_rows: rows of the embedding table.
-        width: embedding width.
-    Returns:
-        Number of parameters, >= 0, lower is smaller.
-    Raises:
-        DataError: a count is negative.
-    Source: counting. Cost: O(number of layers).
-    Example:
-        >>> parameters([Dense(8, 4)], table_rows=100, width=8)  # 36 + 800
-        836
-    """
-    return dense_parameters(layers) + _count(table_rows) * _count(width)
 
 
 def model_bytes(n_parameters: int, *, bytes_per_parameter: int = 4) -> int:
