@@ -19,8 +19,8 @@ shown. Everybody's first run is left out of them: processes start, data are read
 its batches; the seconds that it took beyond a usual run are shown as start-up. Slow methods run fewer candidates per
 round; rates are per candidate. The strongest baseline is the faster one of c and c16.
 
-Sizes: small, standard (built-in simulator, shared bottom), kuairand (the same on KuaiRand), and mixed: genomes drawn
-from the default space on KuaiRand, every mechanism, balancing, optimiser and width, against c on the very same specs.
+Sizes: small, standard (built-in simulator, shared bottom), kuairand (the same on KuaiRand), and mixed: 64 genomes
+drawn from the default space on KuaiRand, every mechanism, balancing, optimiser and width; c trains the first 16.
 
 Further parts: memory = peak of a program of 64 standard members in a fresh process; floor = share of the time that
 counted FLOPs would take at the rate of a plain batched product; table = whole steps with a catalogue of 100,000 items.
@@ -75,6 +75,8 @@ HERE = Path(__file__).parent
 SIZES: Final = (*SHAPES, "mixed")
 PARTS: Final = ("rates", "memory", "floor", "table")
 MIXED_MEMBERS: Final = 64
+N_MIXED: Final = 16
+"""Genomes of a mixed population that c trains: each takes seconds. evorec trains them too, and all of them."""
 CUDA_MEMBERS: Final = 256
 N_A, N_B, N_D, N_C_PER_CORE = 2, 4, 4, 8
 """Candidates of a round of the slower methods."""
@@ -176,13 +178,13 @@ def faster_threads(spec: ModelSpec, data: Tensors, loop: Loop) -> int:
 
 
 def baselines_of(problem: RecProblem, specs: Sequence[Mapping[str, Any]], folder: str, workers: int) -> list[Method]:
-    """Methods a to d; of a mixed population c alone, on all of it."""
+    """Methods a to d; of a mixed population c alone, on the first `N_MIXED` genomes."""
     fitted, name = problem.fitted, problem.config
     data, models = Tensors.of(fitted.dataset, fitted.users), [ModelSpec.from_genes(spec) for spec in specs]
     path = Path(folder) / "tensors.pickle"
     path.write_bytes(pickle.dumps(data))
     is_mixed = len({model.block_key for model in models}) > 1
-    some = models if is_mixed else models[: min(len(models), N_C_PER_CORE * workers)]
+    some = models[:N_MIXED] if is_mixed else models[: min(len(models), N_C_PER_CORE * workers)]
     choices = [("c joblib fused", {}), ("c16 joblib fused autocast", {"autocast": True})][: len(precisions())]
     out = [Method(label, partial(by_joblib, some, str(path), loop_of(name, **own), workers)) for label, own in choices]
     if is_mixed:
@@ -247,7 +249,8 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
     config = configured(size, scale)
     tables = read(config.data)
     problem = RecProblem(config, tables)
-    members = [MIXED_MEMBERS if scale is FULL else max(members)] if size == "mixed" else members
+    if size == "mixed":
+        members = [MIXED_MEMBERS, N_MIXED] if scale is FULL else [max(members)]
     specs = drawn(problem, max(members))
     problems = {"e evorec": problem}
     if "bfloat16" in precisions():
