@@ -7,7 +7,7 @@ JOBS ?= auto
 .PHONY: search test lint clean
 
 search: $(VENV)/.installed
-	$(BIN)/evorec search --problem feed
+	$(BIN)/evorec search --problem feed --set "training.rungs=[60]"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
