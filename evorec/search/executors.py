@@ -137,7 +137,7 @@ class ProcessExecutor(Executor):
         _close(self._free, self._shared)
 
 
-LONG_RUN_S = 20.0
+LONG_RUN_S = 5.0
 """Seconds of a run on threads that make up for starting processes: each of them imports PyTorch for some seconds."""
 
 
