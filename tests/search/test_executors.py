@@ -180,7 +180,7 @@ import os, sys, time
 from evorec.search.executors import ProcessExecutor
 
 def task():
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # one write: the lines of two workers must not mix
     time.sleep(60)
 
 list(ProcessExecutor(2).run([task, task]))
