@@ -25,12 +25,13 @@ from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.models.baselines import Baselines, baselines
+from evorec.models.mechanism import n_groups
 from evorec.models.population import Population, stack_members
 from evorec.models.sharing import n_dense_parameters, values_per_row
 from evorec.models.spec import ModelSpec, default_space
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
-from evorec.training.cost import CatalogueWork, cost_bounds, member_cost, n_groups
+from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
 from evorec.training.evaluate import (
     Measured,
     RankingUsers,
@@ -41,6 +42,7 @@ from evorec.training.evaluate import (
     ranking_users,
 )
 from evorec.training.memory import member_bytes, memory_budget, stack_size
+from evorec.training.padding import merge_rule
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.precision import resolve_precision
 from evorec.training.trainer import Checkpoint, Trained, resolve_device, train
@@ -128,6 +130,7 @@ class Fitted:
             activations=self.precision.activations,
             last=last,
             checkpoints=checkpoints,
+            merge=merge_rule(self.data.device),
         )
 
     def parts(self, specs: Sequence[ModelSpec], *, workers: int) -> list[slice]:

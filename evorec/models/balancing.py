@@ -17,6 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from evorec.models.devices import runs_ahead, to_device
 from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
 from evorec.seeds import generator
 
@@ -30,7 +31,8 @@ GRADNORM_RATE = 0.025
 GRADNORM_LEAST = 1e-3
 """A task's scale stays at least this: one that reached 0 would never return."""
 
-NASH_ITERATIONS = 100
+NASH_ITERATIONS = 32
+"""Gram matrices of 2 to 16 gradients, singular and badly scaled ones among them, took at most 25."""
 NASH_CONVERGED = 1e-8
 """Newton decrement below which one more full step leaves only rounding."""
 NASH_RIDGE = 16
@@ -108,12 +110,15 @@ class Balancer:
             return torch.tensor(values, dtype=torch.float64, device=device)
 
         self._weights = column([spec.task_weights for spec in specs]).view(len(specs), n_tasks)
+        self._no_gram = self._weights.new_zeros(len(specs), n_tasks, n_tasks)
         self._rate = column([[spec.learning_rate] for spec in specs])
         kinds = [spec.balancing for spec in specs]
-        self._members = {
+        self._members: dict[str, Tensor | slice] = {
             kind: torch.tensor([at for at, its in enumerate(kinds) if its == kind], device=device)
             for kind in sorted(set(kinds))
         }
+        if len(self._members) == 1:
+            self._members = dict.fromkeys(self._members, slice(None))
         self._state = {
             name: torch.full_like(self._weights, first) for names in STATE.values() for name, first in names.items()
         }
@@ -128,8 +133,7 @@ class Balancer:
         """
         if self.needs_gradients:
             raise ValueError(f"balancing by {sorted(GRADIENT_BALANCINGS & self._members.keys())} needs from_gradients")
-        n_members, n_tasks = losses.shape
-        return self._coefficients(step, losses, losses.new_zeros(n_members, n_tasks, n_tasks), labelled)
+        return self._coefficients(step, losses, None, labelled)
 
     def from_gradients(self, step: int, losses: Tensor, gram: Tensor, labelled: Tensor) -> Coefs:
         """Coefficients of members of any kind.
@@ -151,17 +155,19 @@ class Balancer:
         self._state = {name: state[name].to(own).clone() for name, own in self._state.items()}
 
     @torch.no_grad()
-    def _coefficients(self, step: int, losses: Tensor, gram: Tensor, labelled: Tensor) -> Coefs:
+    def _coefficients(self, step: int, losses: Tensor, gram: Tensor | None, labelled: Tensor) -> Coefs:
         plain, weights = losses.to(torch.float64), self._weights
-        weighted = gram.to(torch.float64) * weights.unsqueeze(2) * weights.unsqueeze(1)
+        weighted = self._no_gram
+        if gram is not None:
+            weighted = gram.to(torch.float64) * weights.unsqueeze(2) * weights.unsqueeze(1)
         present = labelled.to(torch.float64).expand_as(weights)
         shared, specific = torch.empty_like(weights), torch.empty_like(weights)
         for kind, at in self._members.items():
             seen = _Seen(
                 step, self._seed, weights[at], plain[at], present[at], self._rate[at], weighted[at],
-                torch.finfo(gram.dtype).eps,
+                torch.finfo(losses.dtype if gram is None else gram.dtype).eps,
             )  # fmt: skip
-            rows = {name: self._state[name][at] for name in STATE.get(kind, ())}
+            rows = {name: self._state[name][at].clone() for name in STATE.get(kind, ())}
             shared[at], specific[at] = RULES[kind](seen, rows)
             for name, changed in rows.items():
                 self._state[name][at] = changed
@@ -215,7 +221,7 @@ def _dwa(seen: _Seen, state: State) -> tuple[Tensor, Tensor]:
 def _random(seen: _Seen, state: State) -> tuple[Tensor, Tensor]:
     """Lin et al., "Reasonable effectiveness of random weighting: a litmus test for multi-task learning", TMLR 2022."""
     draw = generator(seen.seed, "random weighting", seen.step).standard_normal(seen.weights.shape[1])
-    return (out := seen.weights * _softmax(torch.from_numpy(draw).to(seen.weights.device)[None])), out
+    return (out := seen.weights * _softmax(to_device(draw, seen.weights.device)[None])), out
 
 
 def _gradnorm(seen: _Seen, state: State) -> tuple[Tensor, Tensor]:
@@ -244,7 +250,7 @@ def _pcgrad(seen: _Seen, state: State) -> tuple[Tensor, Tensor]:
     total = torch.zeros_like(seen.weights)
     for i in range(n_tasks):
         mine, inner = torch.zeros_like(total), gram[:, i]
-        mine[:, i] = 1
+        mine[:, i].fill_(1)
         for j in generator(seen.seed, "pcgrad", seen.step, i).permutation(n_tasks).tolist():
             if j == i:
                 continue
@@ -303,7 +309,7 @@ def _bargain(matrix: Tensor) -> Tensor:
         damping = torch.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
         x = torch.where(rests, x, x - damping * direction)
         rests = rests | (decrement <= NASH_CONVERGED)
-        if bool(rests.all()):
+        if not runs_ahead(x.device) and bool(rests.all()):
             break
     return x
 

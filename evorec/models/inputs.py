@@ -89,9 +89,9 @@ class RankerInput:
         statistics = self._index.statistics
         out = self._u.new_empty(members, groups, batch, 4 * dim + statistics.shape[1], dtype=dtype)
         product = torch.mul(self._u, self._v)
+        scale = None if self._scale is None else self._scale[:, :, None]
         for i, part in enumerate((self._u, self._v, product, self._c)):
-            scaled = part if self._scale is None else part * self._scale
-            out[..., i * dim : (i + 1) * dim] = scaled.permute(1, 2, 0, 3)
+            _scaled(part.permute(1, 2, 0, 3), scale, out[..., i * dim : (i + 1) * dim])
         everyone = statistics.expand(members, groups, -1, -1)
         out[..., 4 * dim :] = everyone if self._scale is None else everyone * self._scale[..., None]
         if self._drop is not None and self._masks is not None:
@@ -116,8 +116,8 @@ class RankerInput:
 
         def part(i: int) -> Tensor:
             rows = self._u.new_empty(len(self._u), grad.shape[0], *self._u.shape[2:])
-            rows.copy_(grad[..., i * dim : (i + 1) * dim].permute(2, 0, 1, 3))
-            return rows if self._scale is None else rows.mul_(self._scale[members])
+            own = grad[..., i * dim : (i + 1) * dim].permute(2, 0, 1, 3)
+            return _scaled(own, None if self._scale is None else self._scale[members], rows)
 
         product = part(2)
         u, v = self._u[:, members], self._v[:, members]
@@ -127,3 +127,8 @@ class RankerInput:
             part.new_zeros(n, *part.shape[1:]).index_add_(0, where, part)
             for n, where, part in zip(self._sizes, at, rows, strict=True)
         ]
+
+
+def _scaled(x: Tensor, scale: Tensor | None, out: Tensor) -> Tensor:
+    """``x * scale`` in `out`, in one pass."""
+    return out.copy_(x) if scale is None else torch.mul(x, scale, out=out)

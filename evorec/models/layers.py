@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evorec.models.devices import runs_ahead
 from evorec.seeds import generator
 
 SHARED = -1
@@ -24,6 +25,9 @@ SHARED = -1
 
 DROPOUT_LEVELS = 2**15
 """A dropout draw is an integer below this; a unit is kept where the draw is at least ``rate * DROPOUT_LEVELS``."""
+
+LONGEST_PERIOD = 64
+"""Slots of a member in one layer, at most, for which equal members run together on a GPU."""
 
 Drop = Callable[[int, int, int], Tensor]
 """``(level, batch, width) -> int16 [batch, width]`` draws for dropout, the same for every member."""
@@ -307,8 +311,42 @@ def _covers(source: tuple[int, ...], n_sources: int) -> bool:
     return sorted(read) == list(range(n_sources))
 
 
+@cache
+def _strands(source: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
+    """Progressions of slots and of the sources that they read, one product each: few, however many slots there are.
+
+    Example:
+        >>> _strands((1, 2, 5, 6))
+        ((slice(0, 4, 2), slice(1, 6, 4)), (slice(1, 4, 2), slice(2, 7, 4)))
+    """
+    out: list[tuple[slice, slice]] = []
+    start = 0
+    while start < len(source):
+        reach = {n: _reach(source[start:], n) for n in range(1, LONGEST_PERIOD + 1)}
+        n = max(reach, key=lambda n: (reach[n] / n, reach[n]))
+        stop = start + reach[n]
+        for own in (slice(first, stop, n) for first in range(start, min(start + n, stop))):
+            read = source[own]
+            out.append((own, slice(read[0], read[-1] + 1, read[1] - read[0] if len(read) > 1 else 1)))
+        start = stop
+    return tuple(out)
+
+
+def _reach(source: tuple[int, ...], n: int) -> int:
+    """First slots of which each reads a fixed, positive number of sources after the one n slots before."""
+    if len(source) <= n or source[n] <= source[0]:
+        return min(n, len(source))
+    step = source[n] - source[0]
+    ends = (i for i in range(n, len(source)) if source[i] - source[i - n] != step)
+    return next(ends, len(source))
+
+
 def _forward(x: Tensor, source: tuple[int, ...], weight: Tensor, bias: Tensor | None) -> Tensor:
     out = x.new_empty(weight.shape[0], x.shape[1], weight.shape[2])
+    if runs_ahead(x.device):
+        for own, sources in _strands(source):
+            product(x[sources], weight[own], out[own], None if bias is None else bias[own])
+        return out
     for run in _runs(source):
         if run.fan == 1:
             own = slice(run.first, run.first + run.n)
@@ -326,6 +364,14 @@ def _backward(
 ) -> tuple[Tensor | None, Tensor]:
     """Gradients of input and weight from the gradient ``[S, B, out]`` of the product."""
     to_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    if runs_ahead(x.device):
+        to_x = torch.zeros_like(x)
+        for own, sources in _strands(source):
+            product(x[sources].transpose(1, 2), grad[own], to_weight[own])
+            if wants_x:
+                target = to_x[sources]
+                product(grad[own], weight[own].transpose(1, 2), target, target)
+        return to_x if wants_x else None, to_weight
     for run in _runs(source):
         for at in range(run.n if run.fan > 1 else 1):
             n = run.fan if run.fan > 1 else run.n
@@ -348,8 +394,8 @@ def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) 
     """``x @ weight + bias`` slot by slot into `out`; a slot's result never depends on how many there are.
 
     Args:
-        x: ``[S, m, k]``; weight: ``[S, k, n]``; out: contiguous ``[S, m, n]``; bias: ``[S, 1, n]``, or `out` itself,
-            to which the product is then added.
+        x: ``[S, m, k]``; weight: ``[S, k, n]``; out: ``[S, m, n]``, its matrices contiguous; bias: ``[S, 1, n]``,
+            or `out` itself, to which the product is then added.
     """
     kind = "none" if bias is None else "into" if bias is out else "row"
     layout = x.stride(2) == 1, weight.stride(2) == 1

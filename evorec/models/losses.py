@@ -1,46 +1,206 @@
-"""Losses of a population, one value per member (never a mean over members)."""
+"""Losses of a population, one value per member (never a mean over members), and their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from evorec.models.devices import to_device
 from evorec.models.spec import ModelSpec
 
 COLDEST = 1 / 32
 """From this temperature on, exp of a score, of a difference of two and of sums of them are normal float32 numbers."""
 
 
-def task_losses(logits: Tensor, labels: Tensor, labelled: Tensor, n_labelled: Tensor) -> Tensor:
+@final
+@dataclass(frozen=True)
+class TaskTargets:
+    """What each row of a batch counts in the mean over the labelled rows of a task; all ``[T, B]``.
+
+    Attributes:
+        weight: of any label, 0 where there is none.
+        positive, negative: of a label 1 and of a label 0; they sum to `weight`.
+    """
+
+    weight: Tensor
+    positive: Tensor
+    negative: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor, labelled: Tensor) -> TaskTargets:
+        """From labels ``[T, B]``, 0 where missing, and 1 where there is a label, else 0."""
+        weight = labelled / labelled.sum(1, keepdim=True).clamp_min(1)
+        positive = weight * labels
+        return cls(weight, positive, weight - positive)
+
+
+def task_losses(logits: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy per member and task, averaged over the labelled rows of the batch.
 
     Args:
         logits: ``[P, T, B]``.
-        labels: ``[T, B]``, 0 where missing.
-        labelled: ``[T, B]``, 1 where there is a label, else 0.
-        n_labelled: ``[T]``, at least 1.
+        targets: of the B rows.
     Returns:
-        ``[P, T]``; a task without a label in the batch gives 0.
+        ``[P, T]``, and its gradient ``[P, T, B]``; both 0 for a task without a label in the batch.
     """
     # Not binary_cross_entropy_with_logits: the kernel of its gradient rounds the last elements of a tensor differently
     # from the others, and which elements are the last ones depends on the number of members.
-    losses = (1 - labels) * logits - F.logsigmoid(logits)
-    return (losses * labelled).sum(2) / n_labelled
+    log_p = F.logsigmoid(logits)
+    losses = torch.mul(logits, targets.negative).addcmul_(log_p, targets.weight, value=-1).sum(2)
+    return losses, log_p.exp_().mul_(targets.weight).sub_(targets.positive)
+
+
+@final
+@dataclass(frozen=True)
+class Cells:
+    """True cells of a matrix ``[B, M]``, column by column: those of the first n columns stand first.
+
+    Attributes:
+        rows, columns: ``[k]``.
+        before: cells before each column, ``(M + 1,)``, on the host: what a device knows has to be waited for.
+        n_rows: B.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    before: np.ndarray
+    n_rows: int
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, device: torch.device) -> Cells:
+        """Of a bool matrix ``(B, M)``."""
+        columns, rows = np.nonzero(matrix.T)
+        before = np.concatenate([[0], np.cumsum(matrix.sum(0))])
+        return cls(to_device(rows, device), to_device(columns, device), before, len(matrix))
+
+    @property
+    def n_columns(self) -> int:
+        """M."""
+        return len(self.before) - 1
+
+
+@final
+class FirstCells:
+    """The cells of the first n columns, in the ways that losses ask for them.
+
+    Args:
+        cells: of all columns.
+        n: how many count.
+        like: gives the type of `left`.
+    """
+
+    def __init__(self, cells: Cells, n: int, like: Tensor) -> None:
+        self._n, self._n_rows, self._like = n, cells.n_rows, like
+        self._rows, self._columns = (part[: cells.before[n]] for part in (cells.rows, cells.columns))
+
+    @cached_property
+    def places(self) -> Tensor:
+        """Places of the cells in ``[B n]``."""
+        return torch.add(self._columns, self._rows, alpha=self._n)
+
+    @cached_property
+    def left(self) -> Tensor:
+        """How many other cells each row has, ``[B]``."""
+        all_of_row, one = self._like.new_full((self._n_rows,), self._n), self._like.new_ones(1)
+        return all_of_row.index_add_(0, self._rows, one.expand(len(self._rows)), alpha=-1)
+
+
+@final
+class Blocked:
+    """Which scores of a step are no negatives, found once for all members.
+
+    Args:
+        sources: `ModelSpec.negative_source` -> cells ``[B, M]`` of scores of positive b and item j of the source where
+            row b's user is known to want item j (accidental hits); in the batch row b's own item among them.
+    """
+
+    def __init__(self, sources: Mapping[str, Cells]) -> None:
+        self._sources = sources
+        self._found: dict[tuple[str, int], FirstCells] = {}
+
+    def n_columns(self) -> dict[str, int]:
+        """Items of each source."""
+        return {source: cells.n_columns for source, cells in self._sources.items()}
+
+    def first(self, source: str, n: int, like: Tensor) -> FirstCells:
+        """Among the first `n` items of a source; counts are of the type of `like`."""
+        if (source, n) not in self._found:
+            self._found[source, n] = FirstCells(self._sources[source], n, like)
+        return self._found[source, n]
+
+
+@final
+@dataclass(frozen=True)
+class Alike:
+    """Members whose retrieval losses are one product.
+
+    Attributes:
+        kind: `ModelSpec.retrieval_loss`.
+        source: `ModelSpec.negative_source`.
+        n_negatives: N, columns that they use.
+        bounded: whether exp of their scores is a normal number.
+        at: the members: one, or a further first axis G of several.
+        size: G.
+        beta: power of the positive's probability in gBCE, ``[1]`` or ``[G, 1]``.
+    """
+
+    kind: str
+    source: str
+    n_negatives: int
+    bounded: bool
+    at: int | slice | Tensor
+    size: int
+    beta: Tensor
+
+
+def alike(
+    specs: Sequence[ModelSpec], columns: Mapping[str, int], n_items: int, like: Tensor, *, batched: bool
+) -> list[Alike]:
+    """How members run.
+
+    Args:
+        specs: ``(P,)``; a member's negatives are the first `negatives` columns of its `negative_source`.
+        columns: negative source -> items that a step has of it.
+        n_items: size of the catalogue.
+        like: gives type and device.
+        batched: all members that fit together in one product; else each alone, whose scores stay in a cache.
+    """
+    groups: dict[tuple[str, str, int, bool, int], list[int]] = {}
+    for member, spec in enumerate(specs):
+        n = min(spec.negatives, columns[spec.negative_source])
+        key = spec.retrieval_loss, spec.negative_source, n, spec.temperature >= COLDEST
+        groups.setdefault((*key, 0 if batched else member), []).append(member)
+    out = []
+    for (kind, source, n, bounded, _), members in groups.items():
+        beta = like.new_tensor([_beta(specs[member], n, n_items) for member in members])
+        at = _place(members, like.device) if batched else members[0]
+        out.append(Alike(kind, source, n, bounded, at, len(members), beta.unsqueeze(-1) if batched else beta))
+    return out
+
+
+def _place(members: Sequence[int], device: torch.device) -> slice | Tensor:
+    """A slice where members are neighbours."""
+    first, last = members[0], members[-1]
+    if last - first + 1 == len(members):
+        return slice(first, last + 1)
+    return torch.tensor(members, device=device)
+
+
+def _beta(spec: ModelSpec, n_negatives: int, n_items: int) -> float:
+    rate = min(n_negatives / max(n_items - 1, 1), 1.0)
+    return spec.gbce_calibration * (rate - 1) + 1
 
 
 def retrieval_loss(
-    users: Tensor,
-    items: Tensor,
-    uniform: Tensor | None,
-    blocked: Blocked,
-    specs: Sequence[ModelSpec],
-    n_items: int,
-) -> Tensor:
+    users: Tensor, items: Tensor, uniform: Tensor | None, blocked: Blocked, parts: Sequence[Alike]
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Mean retrieval loss over the batch's target positives, each against its negatives; per member.
 
     With s+ the score of a positive and s_j those of its n negatives:
@@ -54,144 +214,49 @@ def retrieval_loss(
     negatives are drawn with probability p, so the logQ correction subtracts ``log p`` and leaves the product: what is
     learned is what popularity does not tell.
 
+    Gradients are made with the loss, where the scores are at hand: those of one part are alive at a time, in one
+    buffer. A member's vectors are copied before its products: they then lie alike in memory whatever stands beside
+    them, and round alike.
+
     Args:
         users: ``[P, B, E]``, row b is the unit vector of the user of positive b.
         items: ``[P, B, E]``, row b is the unit vector of the item of positive b, divided by the temperature.
         uniform: ``[P, M, E]``, items drawn uniformly, as `items`; may be ``None`` if no member asks for them.
-        blocked: which scores are no negatives; one for all calls of a step.
-        specs: ``(P,)``; a member's negatives are the first `negatives` columns of its `negative_source`.
-        n_items: size of the catalogue.
+        blocked: which scores are no negatives.
+        parts: the P members (`alike`).
     Returns:
-        ``[P]``; a row without a negative counts 0 in ``softmax`` and ``bpr``.
+        ``[P]``; a row without a negative counts 0 in ``softmax`` and ``bpr``; and its gradients of users, items and
+        uniform items.
     Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019;
         Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback", UAI 2009; Petrov and Macdonald,
         "gSASRec: reducing overconfidence in sequential recommendation trained with negative sampling", RecSys 2023.
     """
-    out: Tensor = RetrievalLoss.apply(  # type: ignore[no-untyped-call]
-        users, items, uniform, blocked, tuple(specs), n_items, users.is_cuda
-    )
-    return out
-
-
-class _Group(NamedTuple):
-    """What members must have in common to run in one product."""
-
-    kind: str
-    source: str
-    n_negatives: int
-    bounded: bool
-
-
-class _Places(NamedTuple):
-    """Which scores are no negatives: their places in ``[B N]``; and how many are left to each row, ``[B]``."""
-
-    places: Tensor
-    left: Tensor
-
-
-@final
-class Blocked:
-    """Which scores of a step are no negatives, for any number of columns.
-
-    Args:
-        no_negative: bool ``[B, B]``, true where column b' holds an item that row b's user is known to want, row b's own
-            item included (accidental hits); the diagonal is blocked anyhow.
-        no_uniform: bool ``[B, M]``, likewise for items drawn uniformly; ``None`` if there are none.
-    """
-
-    def __init__(self, no_negative: Tensor, no_uniform: Tensor | None) -> None:
-        self._masks = {"batch": no_negative.clone().fill_diagonal_(True)}
-        if no_uniform is not None:
-            self._masks["uniform"] = no_uniform
-        self._places: dict[tuple[str, int, torch.dtype], _Places] = {}
-
-    def width(self, spec: ModelSpec) -> int:
-        """Columns that a member uses."""
-        return min(spec.negatives, self._masks[spec.negative_source].shape[1])
-
-    def columns(self, source: str, n: int, dtype: torch.dtype) -> _Places:
-        """For the first `n` columns of a source."""
-        key = (source, n, dtype)
-        if key not in self._places:
-            mask = self._masks[source][:, :n]
-            hits = mask.view(torch.uint8).sum(1, dtype=dtype)
-            self._places[key] = _Places(mask.reshape(-1).nonzero().view(-1), n - hits)
-        return self._places[key]
-
-
-@final
-class RetrievalLoss(torch.autograd.Function):
-    """Gradients are made with the loss, where the scores are at hand; the walk back only scales them.
-
-    So the scores of one member (or, `batched`, of a group of equal ones) are alive at a time, in one buffer, and the
-    graph may be walked more than once. A member's vectors are copied before its products: they then lie alike in memory
-    whatever stands beside them, and round alike.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: Tensor,
-        items: Tensor,
-        uniform: Tensor | None,
-        blocked: Blocked,
-        specs: tuple[ModelSpec, ...],
-        n_items: int,
-        batched: bool,
-    ) -> Tensor:
-        vectors = {"batch": items}
-        gradients = {"users": torch.empty_like(users), "batch": torch.empty_like(items)}
-        if uniform is not None:
-            vectors["uniform"] = uniform
-            gradients["uniform"] = torch.zeros_like(uniform)
-        widths = [blocked.width(spec) for spec in specs]
-        groups = _groups(specs, widths, batched)
-        losses = users.new_empty(len(specs))
-        betas = users.new_tensor([_beta(spec, width, n_items) for spec, width in zip(specs, widths, strict=True)])
-        room = users.shape[1] * max(len(members) * group.n_negatives for group, members in groups)
-        buffers = users.new_empty(2, room)
-        for group, members in groups:
-            at, first = members if batched else members[0], slice(group.n_negatives)
-            parts = users[at], items[at], vectors[group.source][at, first]
-            mine = [part.clone(memory_format=torch.contiguous_format) for part in parts]
-            places = blocked.columns(group.source, group.n_negatives, users.dtype)
-            found = _scored(group, mine, places, betas[at].unsqueeze(-1), buffers)
-            losses[at], gradients["users"][at], gradients["batch"][at], to_negatives = found
-            gradients[group.source][at, first] += to_negatives
-        ctx.save_for_backward(gradients["users"], gradients["batch"], gradients.get("uniform"))
-        return losses
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad[:, None, None]
-        return *(None if part is None else part * scale for part in ctx.saved_tensors), *[None] * 4
-
-
-def _groups(specs: Sequence[ModelSpec], widths: Sequence[int], batched: bool) -> list[tuple[_Group, list[int]]]:
-    """Members that run together: equal ones, or each alone."""
-    groups: dict[tuple[int, _Group], list[int]] = {}
-    for member, (spec, width) in enumerate(zip(specs, widths, strict=True)):
-        group = _Group(spec.retrieval_loss, spec.negative_source, width, spec.temperature >= COLDEST)
-        groups.setdefault((0 if batched else member, group), []).append(member)
-    return [(group, members) for (_, group), members in groups.items()]
-
-
-def _beta(spec: ModelSpec, width: int, n_items: int) -> float:
-    """Power of the positive's probability in gBCE."""
-    rate = min(width / max(n_items - 1, 1), 1.0)
-    return spec.gbce_calibration * (rate - 1) + 1
+    vectors = {"batch": items}
+    to_users, to_items, to_uniform = torch.empty_like(users), torch.empty_like(items), None
+    gradients = {"batch": to_items}
+    if uniform is not None:
+        to_uniform = torch.zeros_like(uniform)
+        vectors["uniform"], gradients["uniform"] = uniform, to_uniform
+    losses = users.new_empty(len(users))
+    buffers = users.new_empty(2, users.shape[1] * max(part.size * part.n_negatives for part in parts))
+    for part in parts:
+        at, first = part.at, slice(part.n_negatives)
+        chosen = users[at], items[at], vectors[part.source][at, first]
+        mine = [one.clone(memory_format=torch.contiguous_format) for one in chosen]
+        found = _scored(part, mine, blocked.first(part.source, part.n_negatives, users), buffers)
+        losses[at], to_users[at], to_items[at], to_negatives = found
+        gradients[part.source][at, first] += to_negatives
+    return losses, to_users, to_items, to_uniform
 
 
 def _scored(
-    group: _Group, vectors: Sequence[Tensor], blocked: _Places, beta: Tensor, buffers: Tensor
+    part: Alike, vectors: Sequence[Tensor], blocked: FirstCells, buffers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss and its gradients for one member or, with a further first axis G, for a group of equal ones.
+    """Loss and its gradients for one member or, with a further first axis G, for several.
 
     Args:
         vectors: users and items ``[B, E]``, negatives ``[N, E]``.
-        blocked: of the group's source and number of negatives.
-        beta: ``[1]``.
+        blocked: of the part's source and number of negatives.
         buffers: ``[2, >= G B N]``, memory for scores.
     Returns:
         Losses ``[(G)]`` and the gradients of users, items and negatives.
@@ -202,16 +267,16 @@ def _scored(
     product = torch.mm if users.dim() == 2 else torch.bmm
     product(users, negatives.mT, out=scores)
     own = (users * items).sum(-1)
-    if group.kind == "softmax":
-        loss, by_row, by_own = _softmax(scores, own, blocked.places, group.bounded)
-    elif group.kind == "bpr":
+    if part.kind == "softmax":
+        loss, by_row, by_own = _softmax(scores, own, blocked.places, part.bounded)
+    elif part.kind == "bpr":
         by_row = 1 / blocked.left.clamp_min(1).expand_as(own)
-        loss = _softplus(scores, own, blocked.places, spare, group.bounded).mul_(by_row)
+        loss = _softplus(scores, own, blocked.places, spare, part.bounded).mul_(by_row)
         by_own = scores.sum(-1).mul_(by_row).neg_()
     else:
         by_row = 1 / (blocked.left + 1).expand_as(own)
-        total = _softplus(scores, None, blocked.places, spare, group.bounded)
-        loss, by_own = (total - beta * F.logsigmoid(own)) * by_row, -beta * torch.sigmoid(-own) * by_row
+        total = _softplus(scores, None, blocked.places, spare, part.bounded)
+        loss, by_own = (total - part.beta * F.logsigmoid(own)) * by_row, -part.beta * torch.sigmoid(-own) * by_row
     by_row, by_own = by_row.unsqueeze(-1) / n_rows, by_own.unsqueeze(-1) / n_rows
     to_users = product(scores, negatives).mul_(by_row).add_(by_own * items)
     return loss.mean(-1), to_users, by_own * users, product(scores.mT, by_row * users)

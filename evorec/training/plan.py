@@ -7,7 +7,7 @@ per run and not once per member. A plan depends on the data, the training settin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Any, final
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
+from evorec.models.devices import to_device
 from evorec.models.inputs import InputShape
+from evorec.models.losses import Cells, TaskTargets
 from evorec.models.population import Bag
 from evorec.seeds import generator
 from evorec.training.cost import StepWork, mean_work
@@ -116,26 +118,6 @@ class Sums:
 
 @final
 @dataclass(frozen=True)
-class Pairs:
-    """True cells of a matrix of negatives: row b's user is known to want column b' 's item.
-
-    Attributes:
-        cells: ``[2, n]``.
-        shape: of the matrix.
-    """
-
-    cells: Tensor
-    shape: tuple[int, int]
-
-    def matrix(self) -> Tensor:
-        """Bool, of `shape`."""
-        out = torch.zeros(self.shape, dtype=torch.bool, device=self.cells.device)
-        out[self.cells[0], self.cells[1]] = True
-        return out
-
-
-@final
-@dataclass(frozen=True)
 class Step:
     """One step of the stream; B rows for the ranker, then Br target positives for retrieval.
 
@@ -150,10 +132,11 @@ class Step:
         context_of: ``[B]``.
         uniform_of: ``[Un]`` positions in `items` of the items drawn uniformly.
         statistics: ``[B, n_dense]``.
-        labels, labelled: ``[T, B]``; n_labelled: ``[T]``, at least 1.
+        targets: of the ranker.
         has_label: bool ``[T]``.
-        no_negative: ``(Br, Br)``, true off the diagonal where column b' holds a training positive of row b's user.
-        no_uniform: ``(Br, Un)``, likewise for the items drawn uniformly.
+        no_negative: cells ``[Br, Br]`` where column b' holds a training positive of row b's user, the diagonal among
+            them.
+        no_uniform: ``[Br, Un]``, likewise for the items drawn uniformly.
         work: sizes for counting cost.
     """
 
@@ -170,30 +153,28 @@ class Step:
     context_of: Tensor
     uniform_of: Tensor
     statistics: Tensor
-    labels: Tensor
-    labelled: Tensor
-    n_labelled: Tensor
+    targets: TaskTargets
     has_label: Tensor
-    no_negative: Pairs
-    no_uniform: Pairs
+    no_negative: Cells
+    no_uniform: Cells
     work: StepWork
 
     @property
     def batch_size(self) -> int:
         """B, rows of the ranker's batch."""
-        return int(self.labels.shape[1])
+        return len(self.statistics)
 
     def n_bytes(self) -> int:
-        """Memory of all tensors."""
-        return sum(_n_bytes(getattr(self, field.name)) for field in fields(self))
+        """Memory of all arrays."""
+        return _n_bytes(self)
 
 
 def _n_bytes(value: object) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Sums):
-        return _n_bytes(value.index) + _n_bytes(value.offset) + _n_bytes(value.weight)
-    return _n_bytes(value.cells) if isinstance(value, Pairs) else 0
+    if isinstance(value, Tensor | np.ndarray):
+        return value.nbytes
+    if is_dataclass(value):
+        return sum(_n_bytes(getattr(value, field.name)) for field in fields(value))
+    return 0
 
 
 @final
@@ -323,12 +304,10 @@ class BatchPlan:
             context_of=self._ints(context_of.reshape(-1)),
             uniform_of=self._ints(item_of[len(both) :]),
             statistics=self._reals(part.statistics[batch]),
-            labels=self._reals(np.nan_to_num(labels, nan=0.0)),
-            labelled=self._reals(labelled),
-            n_labelled=self._reals(np.maximum(labelled.sum(1), 1)),
-            has_label=torch.tensor(labelled.any(1), device=data.device),
-            no_negative=self._known_pairs(positives, part.items[positives], diagonal=False),
-            no_uniform=self._known_pairs(positives, uniform, diagonal=True),
+            targets=TaskTargets.of(self._reals(np.nan_to_num(labels, nan=0.0)), self._reals(labelled)),
+            has_label=to_device(labelled.any(1), data.device),
+            no_negative=self._wanted(positives, part.items[positives]),
+            no_uniform=self._wanted(positives, uniform),
             work=self._work_of(bags, past, np.unique(item_of[: len(both)])),
         )
 
@@ -365,29 +344,26 @@ class BatchPlan:
             history = self._history_row[np.where(before < 0, -1, part.items[before])]
         return np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
 
-    def _known_pairs(self, positives: Ints, columns: Ints, *, diagonal: bool) -> Pairs:
+    def _wanted(self, positives: Ints, columns: Ints) -> Cells:
         """Where column j holds a training positive of row b's user."""
         items, column = np.unique(columns, return_inverse=True)
         place = np.full(self._n_items + 1, -1)
         place[items] = np.arange(len(items))
         own = self._known.select(self._part.users[positives])
         row, at = np.repeat(np.arange(len(positives)), own.counts()), place[own.indices]
-        wanted = np.zeros((len(positives), len(items)), dtype=bool)
-        wanted[row[at >= 0], at[at >= 0]] = True
-        cells = wanted[:, column]
-        if not diagonal:
-            np.fill_diagonal(cells, False)
-        return Pairs(self._ints(np.stack(np.nonzero(cells))), cells.shape)
+        wanted = np.zeros((len(items), len(positives)), dtype=bool)
+        wanted[at[at >= 0], row[at >= 0]] = True
+        return Cells.of(wanted[column].T, self._data.device)
 
     def _sums(self, entries: _Entries, position: Ints | None = None) -> Sums:
         index = entries.rows if position is None else position[entries.rows]
         return Sums(self._ints(index), self._ints(entries.offset), self._reals(entries.weights))
 
     def _ints(self, array: Ints) -> Tensor:
-        return torch.tensor(array, dtype=torch.long, device=self._data.device)
+        return to_device(array, self._data.device, torch.long)
 
     def _reals(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, dtype=self._data.dtype, device=self._data.device)
+        return to_device(array, self._data.device, self._data.dtype)
 
 
 @final

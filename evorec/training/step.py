@@ -6,20 +6,20 @@ Inside it, each block runs its mechanism; only that part is left to automatic di
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.models.balancing import Balancer, Coefs
+from evorec.models.devices import runs_ahead
 from evorec.models.inputs import INPUT, RankerInput, RowIndex
 from evorec.models.layers import BITS, SHARED, Drop, Dropout, product
-from evorec.models.losses import Blocked, retrieval_loss
-from evorec.models.mechanism import DenseTensor
+from evorec.models.losses import Alike, Blocked, alike, retrieval_loss, task_losses
 from evorec.models.population import NORM_FLOOR, Block, Population, projected
 from evorec.training.plan import Step
 
@@ -65,27 +65,15 @@ class Vectors:
 
 @final
 class Targets:
-    """What the rows of a step ask for, prepared once for all members.
+    """What the rows of a step ask for, as the losses of all groups read it.
 
     Args:
-        step: its labels and pairs.
+        step: its targets and known positives.
     """
 
     def __init__(self, step: Step) -> None:
-        weight = step.labelled / step.n_labelled[:, None]
-        self._weight, self._positive = weight, weight * step.labels
-        self._negative = weight - self._positive
-        self.blocked = Blocked(step.no_negative.matrix(), step.no_uniform.matrix() if len(step.uniform_of) else None)
-
-    def losses(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy ``[P, T]`` averaged over labelled rows, and its gradients for ``[P, T, B]``.
-
-        Not binary_cross_entropy_with_logits: the kernel of its gradient rounds the last elements of a tensor
-        differently from the others, and which ones those are depends on the number of members.
-        """
-        log_p = F.logsigmoid(logits)
-        losses = torch.mul(logits, self._negative).addcmul_(log_p, self._weight, value=-1).sum(2)
-        return losses, log_p.exp_().mul_(self._weight).sub_(self._positive)
+        self.tasks = step.targets
+        self.blocked = Blocked({"batch": step.no_negative, "uniform": step.no_uniform})
 
 
 @final
@@ -96,9 +84,10 @@ class BlockStep:
         block: its members.
         balancer: of the same members.
         dense: parameters that the layers read, by name; leaves of the graph.
+        batched: products of gradients of all members at once; else each alone, whose bits no company changes.
     """
 
-    def __init__(self, block: Block, balancer: Balancer, dense: Mapping[str, Tensor]) -> None:
+    def __init__(self, block: Block, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
         self.block, self._balancer = block, balancer
         self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.mechanism.tensors)}
         self._places = {placed.tensor.name: placed for placed in block.placed}
@@ -106,7 +95,7 @@ class BlockStep:
         fixed = all(spec.balancing == "fixed" for spec in block.specs)
         self._weights = like.new_tensor([spec.task_weights for spec in block.specs]) if fixed else None
         self._drops = any(block.rates)
-        self._shared = [_shared_slots(self._places[name].tensor, block.size) for name in self._dense]
+        self._shares = _Shares(block, like.device, batched=batched)
 
     def run(
         self, x: Tensor, step: Step, number: int, targets: Targets, drop: Drop, ranker: RankerInput, members: slice,
@@ -115,10 +104,10 @@ class BlockStep:
         """One step.
 
         Args:
-            x: ranker input ``[P_b, G, B, n_in]``; takes its own gradient.
+            x: ranker input ``[P_b, G, B, n_in]``, a leaf.
             number: 1-based.
             targets: of the step.
-            drop: dropout draws.
+            drop: dropout draws of the step.
             ranker: the way from the input's gradient to the vectors, of the group.
             members: the block's in the group.
             grad: flat buffer that takes the gradients of the dense parameters.
@@ -132,7 +121,7 @@ class BlockStep:
                 x, self._dense, block.rates, drop if self._drops else None, keep=by_gradient
             )
             extra = block.mechanism.extra_loss(logits)
-        losses, to_logits = targets.losses(logits.detach())
+        losses, to_logits = task_losses(logits.detach(), targets.tasks)
         leaves = [x, *self._dense.values()]
         if by_gradient:
             coefs, grads = self._balanced(step, number, losses, logits, to_logits, extra, leaves, ranker, members)
@@ -164,37 +153,24 @@ class BlockStep:
             rest = [torch.zeros_like(leaf) for leaf in leaves]
         else:
             rest = _walk(logits, torch.zeros_like(to_logits), extra, leaves)
-        groups = leaves[0].shape[1]
-        tensors = [None, *(self._places[name].tensor for name in self._dense)]
+        factors = self._shares.factors(coefs, leaves)
         for task, grads in enumerate(by_task):
-            shared, own = coefs.shared[:, task], coefs.specific[:, task]
-            for total, part, tensor in zip(rest, grads, tensors, strict=True):
-                if tensor is None:  # group 0 of the input is the shared table
-                    factor = torch.stack([shared, *[own] * (groups - 1)], 1)[:, :, None, None]
-                else:
-                    factor = _by_slot(tensor, shared, own)
-                total += part * factor.to(part.dtype)
+            for total, part, factor in zip(rest, grads, factors, strict=True):
+                total += part * factor[..., task]
         return coefs, rest
 
     def _gram(self, step: Step, by_task: Sequence[Sequence[Tensor]], ranker: RankerInput, members: slice) -> Tensor:
         """Products of the tasks' gradients on the shared parameters, ``[P_b, T, T]``."""
         block = self.block
-        parts: list[list[Sequence[Tensor] | Tensor]] = []
+        shares = []
         for grads in by_task:
             vectors = ranker.backward(grads[0].clone(), members)
             rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
-            mine: list[Sequence[Tensor] | Tensor] = [rows.view(-1, block.size, block.dim).transpose(0, 1)]
+            tables = [rows.view(-1, block.size, block.dim).transpose(0, 1)]
             if step.content is not None:
-                mine.append(_to_projection(step.content, vectors[1][:, :, :1])[:, 0])
-            for part, slots in zip(grads[1:], self._shared, strict=True):
-                if slots is not None:
-                    mine.append([part[own].to(rows.dtype) for own in slots])
-            parts.append(mine)
-        grams = []
-        for member in range(block.size):
-            matrix = torch.stack([torch.cat([part[member].reshape(-1) for part in mine]) for mine in parts])
-            grams.append(matrix @ matrix.T)
-        return torch.stack(grams)
+                tables.append(_to_projection(step.content, vectors[1][:, :, :1])[:, 0])
+            shares.append([*tables, *self._shares.dense(grads, rows.dtype)])
+        return self._shares.products(shares)
 
 
 @final
@@ -204,10 +180,11 @@ class GroupStep:
     Args:
         steps: of the blocks.
         dtype: of the activations.
+        batched: retrieval losses of members that are alike in one product (`evorec.models.losses.alike`).
     """
 
-    def __init__(self, steps: Sequence[BlockStep], dtype: torch.dtype) -> None:
-        self._steps, self._dtype = tuple(steps), dtype
+    def __init__(self, steps: Sequence[BlockStep], dtype: torch.dtype, *, batched: bool) -> None:
+        self._steps, self._dtype, self._batched = tuple(steps), dtype, batched
         blocks = [step.block for step in steps]
         self.specs = tuple(spec for block in blocks for spec in block.specs)
         self.members = tuple(member for block in blocks for member in block.members)
@@ -223,6 +200,7 @@ class GroupStep:
             like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None]
             for name in ("retrieval_weight", "history_weight", "temperature")
         )
+        self._alike: list[Alike] = []
 
     def run(
         self, step: Step, number: int, vectors: Vectors, targets: Targets, drop: Drop, into: Vectors, grad: Tensor
@@ -283,22 +261,22 @@ class GroupStep:
         past = history[:, columns].reshape(-1, len(self.specs), self._dim)
         asking = _Unit(users[:, :, 0].index_select(0, step.user_of[b:]).addcmul_(past, self._history), None)
         offered = _Unit(items[:, :, 0].index_select(0, step.item_of[b:]), self._temperature)
-        drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
-        uniform = drawn.unit if len(step.uniform_of) else None
-        leaves = [side.requires_grad_() for side in (asking.unit, offered.unit, uniform) if side is not None]
-        with torch.enable_grad():
-            losses = retrieval_loss(
-                asking.unit, offered.unit, uniform, targets.blocked, self.specs, self._shape.n_items
-            )
-        weight = self._retrieval.flatten()
-        grads = torch.autograd.grad(losses, leaves, weight)
-        to_asking = asking.backward(grads[0])
+        drawn = None
+        if len(step.uniform_of):
+            drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
+        if not self._alike:  # the first step tells how many negatives there are
+            sizes, n_items = targets.blocked.n_columns(), self._shape.n_items
+            self._alike = alike(self.specs, sizes, n_items, self._temperature, batched=self._batched)
+        losses, to_asking, to_offered, to_drawn = retrieval_loss(
+            asking.unit, offered.unit, None if drawn is None else drawn.unit, targets.blocked, self._alike
+        )
+        to_asking = asking.backward(to_asking, self._retrieval)
         to_users[:, :, 0].index_add_(0, step.user_of[b:], to_asking)
         to_history[:, columns] = to_asking.mul_(self._history).flatten(1)
-        to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(grads[1]))
-        if len(grads) > 2:
-            to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(grads[2]))
-        return losses.detach() * weight
+        to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(to_offered, self._retrieval))
+        if drawn is not None and to_drawn is not None:
+            to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(to_drawn, self._retrieval))
+        return losses * self._retrieval.flatten()
 
     def _store_projections(self, to_weights: Tensor, grad: Tensor) -> None:
         first = 0
@@ -325,9 +303,9 @@ class _Unit:
         out = self._unit if divisor is None else self._unit / divisor
         self.unit = out.transpose(0, 1).contiguous()
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Gradient of the rows from that of `unit`."""
-        rows = grad.transpose(0, 1).contiguous()
+    def backward(self, grad: Tensor, weight: Tensor) -> Tensor:
+        """Gradient of the rows from that of `unit`, times `weight` ``[P, 1]``."""
+        rows = torch.mul(grad.transpose(0, 1), weight, out=torch.empty_like(self._unit))
         if self._divisor is not None:
             rows /= self._divisor
         along = (rows * self._unit).sum(2, keepdim=True).mul_(self._long)
@@ -347,17 +325,18 @@ def group_steps(
         dtype: of the activations.
         batch: rows of the ranker.
     """
-    shape = population.shape
-    steps = [BlockStep(*parts) for parts in zip(population.blocks, balancers, dense, strict=True)]
+    shape, batched = population.shape, runs_ahead(population.flat.device)
+    parts = zip(population.blocks, balancers, dense, strict=True)
+    steps = [BlockStep(*part, batched=batched) for part in parts]
     for (dim, groups), equal in groupby(steps, key=lambda step: (step.block.dim, step.block.n_groups)):
         most = max(1, INPUT_BYTES // (groups * batch * shape.n_inputs(dim) * dtype.itemsize))
         chosen: list[BlockStep] = []
         for step in equal:
-            if chosen and population.flat.device.type == "cpu" and _size(chosen) + step.block.size > most:
-                yield GroupStep(chosen, dtype)
+            if chosen and not batched and _size(chosen) + step.block.size > most:
+                yield GroupStep(chosen, dtype, batched=batched)
                 chosen = []
             chosen.append(step)
-        yield GroupStep(chosen, dtype)
+        yield GroupStep(chosen, dtype, batched=batched)
 
 
 def _size(steps: Sequence[BlockStep]) -> int:
@@ -376,19 +355,65 @@ def _walk(
     )
 
 
-def _by_slot(tensor: DenseTensor, shared: Tensor, own: Tensor) -> Tensor:
-    """Each slot's factor, ``[S, 1, ...]``."""
-    picked = [(shared if task == SHARED else own)[m] for m, task in zip(tensor.member, tensor.task, strict=True)]
-    return torch.stack(picked).view(-1, *[1] * len(tensor.shape))
+@final
+class _Shares:
+    """Which parameters of a block serve more than one task: balancing by gradients treats them apart from the others.
 
+    Args:
+        block: its members.
+        device: where it trains.
+        batched: see `BlockStep`.
+    """
 
-def _shared_slots(tensor: DenseTensor, n_members: int) -> list[list[int]] | None:
-    """Each member's slots that serve more than one task; ``None`` where nobody has one."""
-    out: list[list[int]] = [[] for _ in range(n_members)]
-    for slot, (member, task) in enumerate(zip(tensor.member, tensor.task, strict=True)):
-        if task == SHARED:
-            out[member].append(slot)
-    return out if any(out) else None
+    def __init__(self, block: Block, device: torch.device, *, batched: bool) -> None:
+        members, groups = range(block.size), range(block.n_groups)
+        tensors = block.mechanism.tensors
+        leaves = [[(m, group == 0) for m in members for group in groups]]  # group 0 of the input is the shared table
+        leaves += [[(m, task == SHARED) for m, task in zip(t.member, t.task, strict=True)] for t in tensors]
+        self._leads = [(block.size, block.n_groups), *((t.n_slots,) for t in tensors)]
+        self._coefs = [
+            torch.tensor([m if shared else block.size + m for m, shared in leaf], device=device) for leaf in leaves
+        ]
+        slots = {at: [slot for slot, (_, shared) in enumerate(leaf) if shared] for at, leaf in enumerate(leaves) if at}
+        self._slots = {at: torch.tensor(own, device=device) for at, own in slots.items() if own}
+        owners = [list(members), *([leaves[at][slot][0] for slot in slots[at]] for at in self._slots)]
+        self._owners = [torch.tensor(own, device=device) for own in owners]
+        self._spans = [[slice(bisect_left(own, m), bisect_right(own, m)) for m in members] for own in owners]
+        self._batched = batched
+
+    def factors(self, coefs: Coefs, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Coefficients of the ranker input and the dense parameters, ``[P, G, 1, 1, T]`` and ``[S, 1, 1, T]``."""
+        both = torch.cat([coefs.shared, coefs.specific])
+        return [
+            both.index_select(0, at).to(leaf.dtype).view(*lead, *[1] * (leaf.dim() - len(lead)), -1)
+            for at, lead, leaf in zip(self._coefs, self._leads, leaves, strict=True)
+        ]
+
+    def dense(self, grads: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """The shared slots among gradients of the ranker input and the dense parameters."""
+        return [grads[at].index_select(0, own).to(dtype) for at, own in self._slots.items()]
+
+    def products(self, by_task: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Products ``[P, T, T]`` of the tasks' gradients.
+
+        Args:
+            by_task: of each task, gradients ``[P, ...]`` of tables and projections, then `dense`.
+        """
+        n_tables = len(by_task[0]) - len(self._slots)
+        if self._batched:
+            owners = [self._owners[0]] * n_tables + self._owners[1:]
+            out = by_task[0][0].new_zeros(len(self._spans[0]), len(by_task), len(by_task))
+            for owner, *parts in zip(owners, *by_task, strict=True):
+                rows = torch.stack([part.flatten(1) for part in parts], 1)
+                out.index_add_(0, owner, rows @ rows.mT)
+            return out
+        grams = []
+        for spans in zip(*[self._spans[0]] * n_tables, *self._spans[1:], strict=True):
+            rows = torch.stack([
+                torch.cat([part[own].reshape(-1) for part, own in zip(parts, spans, strict=True)]) for parts in by_task
+            ])  # fmt: skip
+            grams.append(rows @ rows.T)
+        return torch.stack(grams)
 
 
 def _to_projection(content: Tensor, to_items: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from evorec.errors import ConfigError
 from evorec.models.balancing import Balancer
+from evorec.models.devices import runs_ahead, to_device
 from evorec.models.inputs import INPUT
 from evorec.models.layers import DROPOUT_LEVELS
-from evorec.models.population import Block, Population, fresh_population
+from evorec.models.population import Block, Population, check_members, fresh_population
 from evorec.models.spec import ModelSpec
 from evorec.seeds import generator
 from evorec.training.optim import DenseOptimizer, RowOptimizer
+from evorec.training.padding import MergeRule, Padding, copy_members, padded_population, padded_specs
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.step import Targets, Vectors, group_steps
 
@@ -29,7 +31,7 @@ MOST_IN_BLOCK = 16
 """Members after which a larger batched product gains nothing on a CPU."""
 
 Checkpoint = Mapping[str, np.ndarray]
-"""One member in the middle of its training: parameters, moments, balancing; `Trained.checkpoint`."""
+"""One member in the middle of its training: parameters, moments, balancing; one of `Trained.checkpoints`."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -54,6 +56,7 @@ def train(
     block_size: int | None = None,
     last: int | None = None,
     checkpoints: Sequence[Checkpoint] | None = None,
+    merge: MergeRule | None = None,
 ) -> Trained:
     """Trains members of any mechanism and shape.
 
@@ -69,8 +72,10 @@ def train(
         block_size: most members in one batched product; ``None`` = what fits the cache.
         last: steps to run to; ``None`` = all of them.
         checkpoints: where to go on from, one per member, all of the same step; ``None`` = the start.
+        merge: when members of several widths train at one, padded; ``None`` = never. Results have their own widths
+            all the same, and differ from those without merging by rounding at most.
     """
-    training = _Training(specs, plan, data, seed, base_logits, activations, block_size)
+    training = _Training(specs, plan, data, seed, base_logits, activations, block_size, merge)
     first = 0 if checkpoints is None else training.restore(checkpoints)
     return training.run(first, len(plan) if last is None else last)
 
@@ -104,17 +109,20 @@ class _Training:
         base_logits: Sequence[float],
         activations: torch.dtype | None,
         block_size: int | None,
+        merge: MergeRule | None,
     ) -> None:
         self._plan, self._data, self._seed = plan, data, seed
         self._dtype = activations or data.dtype
-        size = block_size or cache_block_size(specs, data, plan.batch_size, self._dtype)
-        population = fresh_population(
+        itemsize = self._dtype.itemsize
+        padded = padded_specs(specs, data.shape, merge, batch=plan.batch_size, bytes_per_value=itemsize)
+        size = block_size or cache_block_size(padded, data, plan.batch_size, self._dtype)
+        self._exact = fresh_population(
             specs, data.shape, seed=seed, block_size=size, device=data.device, dtype=data.dtype
         )
-        self._population = population
-        for block in population.blocks:
+        for block in self._exact.blocks:
             bias = block.trained["head.bias"]
             bias += torch.as_tensor(block.mechanism.initial_bias(base_logits)).to(bias).view_as(bias)
+        self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
         self._dense = _dense_optimizer(population)
         low = self._dtype != data.dtype
@@ -135,8 +143,10 @@ class _Training:
         checkpoints = self._checkpoints(last) if last < len(self._plan) else ()
         for rows in self._rows:
             rows.flush(last)
+        if self._exact is not self._population:
+            copy_members(self._population, self._exact)
         steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
-        return Trained(self._population, tuple(steps), checkpoints)
+        return Trained(self._exact, tuple(steps), checkpoints)
 
     def _step(self, number: int, grad: Tensor) -> None:
         step = self._plan.step(number - 1)
@@ -158,23 +168,27 @@ class _Training:
 
     def _broken(self, member: int, last: int) -> int | None:
         """The last step if it left a member with parameters that are not finite: the loss would tell one step later."""
-        block, place = self._population.place_of(member)
-        tensors = [placed.view(self._population.flat)[placed.slots_of(place)] for placed in block.placed]
-        tensors += [table[:, own] for table, own in self._tables_of(member)]
+        population = self._exact
+        block, place = population.place_of(member)
+        tensors = [placed.view(population.flat)[placed.slots_of(place)] for placed in block.placed]
+        tensors += [table[:, own] for table, own in zip(population.tables, population.columns[member], strict=False)]
         return None if all(bool(torch.isfinite(t).all()) for t in tensors) else last
 
-    def _tables_of(self, member: int) -> list[tuple[Tensor, slice]]:
-        return list(zip(self._population.tables, self._population.columns[member], strict=False))
+    def _padding(self, member: int) -> Padding:
+        return Padding.of(self._exact.specs[member], self._population.specs[member], self._data.shape)
 
     def _checkpoints(self, at: int) -> tuple[Checkpoint, ...]:
         return tuple(self._checkpoint(member, at) for member in range(self._population.size))
 
     def _checkpoint(self, member: int, at: int) -> Checkpoint:
+        padding = self._padding(member)
         out: dict[str, np.ndarray] = {"at": np.array(at), "first_bad": self._first_bad[member].cpu().numpy().copy()}
-        out |= {f"parameter/{name}": a for name, a in self._population.member_arrays(member).items()}
+        arrays = padding.cut(self._population.member_arrays(member))
+        out |= {f"parameter/{name}": a for name, a in arrays.items()}
         for i, columns in enumerate(self._population.columns[member]):
             out |= _named(f"rows{i}", self._rows[i].state(columns))
-        out |= _named("dense", self._dense.state(self._spans(member)))
+        dense = _named("dense", self._dense.state(self._spans(member)))
+        out |= {name: padding.cut_entries(entries) for name, entries in dense.items()}
         block, place = self._population.place_of(member)
         balancer = self._balancers[self._population.blocks.index(block)]
         out |= _named("balancer", {name: tensor[place] for name, tensor in balancer.state().items()})
@@ -185,12 +199,15 @@ class _Training:
         at = {int(checkpoint["at"]) for checkpoint in checkpoints}
         if len(checkpoints) != self._population.size or len(at) != 1:
             raise ConfigError(f"{self._population.size} members need as many checkpoints of one step, got steps {at}")
-        states = []
+        parameters, states = [_under("parameter", checkpoint) for checkpoint in checkpoints], []
+        check_members(self._exact.specs, self._data.shape, parameters)
         for member, checkpoint in enumerate(checkpoints):
-            self._population.load(member, _under("parameter", checkpoint))
+            padding = self._padding(member)
+            self._population.load(member, padding.pad(parameters[member]))
             for i, columns in enumerate(self._population.columns[member]):
                 self._rows[i].load_state(columns, _tensors(_under(f"rows{i}", checkpoint), self._data.device))
-            self._dense.load_state(self._spans(member), _tensors(_under("dense", checkpoint), self._data.device))
+            dense = {name: padding.pad_entries(entries) for name, entries in _under("dense", checkpoint).items()}
+            self._dense.load_state(self._spans(member), _tensors(dense, self._data.device))
             self._first_bad[member] = int(checkpoint["first_bad"])
             states.append(_tensors(_under("balancer", checkpoint), self._data.device))
         for block, balancer in zip(self._population.blocks, self._balancers, strict=True):
@@ -226,13 +243,13 @@ class _Draws:
             widest = self._n_inputs if level == INPUT else self._width
             raw = generator(self._seed, "dropout", self._step, level).bit_generator.random_raw(ceil(widest * batch / 4))
             units = (raw.view(np.int16)[: widest * batch] & (DROPOUT_LEVELS - 1)).reshape(widest, batch)
-            self._drawn[level] = torch.from_numpy(np.ascontiguousarray(units.T)).to(self._device)
+            self._drawn[level] = to_device(np.ascontiguousarray(units.T), self._device)
         return self._drawn[level][:, :width]
 
 
 def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, dtype: torch.dtype) -> int:
     """Members of a block whose activations of one layer fit `BLOCK_BYTES`; on a GPU everybody."""
-    if data.device.type != "cpu":
+    if runs_ahead(data.device):
         return len(specs)
     width = max(spec.width for spec in specs)
     layer = batch * width * data.shape.n_tasks * dtype.itemsize

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import root
 from tiny import spec
 
+from evorec.models import balancing
 from evorec.models.balancing import DWA_WINDOW, Balancer, extra_passes
 from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS
 from evorec.seeds import generator
@@ -191,6 +192,17 @@ def test_nash_of_singular_gram_matrices_stays_positive_and_finite(dtype):
     assert (found > 0).all()
     assert float(found[0, 0] / found[0, 1]) == pytest.approx(2, rel=1e-5)  # |g_1| = 2 |g_0|
     torch.testing.assert_close(found[1], torch.ones(T).double(), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("n_tasks", [2, 3, 8])
+def test_nash_without_a_look_at_who_has_converged_gives_the_same_bits(n_tasks, monkeypatch):
+    losses, gradients = stream(12, 1, n_tasks)
+    gradients[0, :4, 1] = -2 * gradients[0, :4, 0]
+    it = balancer([member("nash", task_weights=(1.0,) * n_tasks)] * 12, n_tasks)
+    grams, labelled = gram_of(gradients[0].float()), torch.ones(n_tasks).bool()
+    looked = it.from_gradients(1, losses[0], grams, labelled).shared
+    monkeypatch.setattr(balancing, "runs_ahead", lambda device: True)
+    assert torch.equal(it.from_gradients(1, losses[0], grams, labelled).shared, looked)
 
 
 @pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])

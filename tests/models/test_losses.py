@@ -2,12 +2,13 @@
 
 from math import exp, inf, log, log1p
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from tiny import spec
 
-from evorec.models.losses import COLDEST, Blocked, RetrievalLoss, retrieval_loss, task_losses
+from evorec.models.losses import COLDEST, Blocked, Cells, FirstCells, TaskTargets, alike, retrieval_loss, task_losses
 from evorec.models.spec import NEGATIVE_SOURCES, RETRIEVAL_LOSSES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
@@ -20,56 +21,84 @@ def doubles(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def cross_entropy(logits, labels, labelled=None):
+    labels = torch.as_tensor(labels, dtype=logits.dtype)
+    labelled = torch.ones_like(labels) if labelled is None else torch.as_tensor(labelled, dtype=logits.dtype)
+    return task_losses(logits, TaskTargets.of(labels, labelled))
+
+
+def blocked_scores(no_negative, no_uniform=None):
+    """What stands off the diagonal of the first mask, its diagonal, and the second one."""
+    masks = {"batch": no_negative | torch.eye(len(no_negative), dtype=torch.bool, device=no_negative.device)}
+    if no_uniform is not None:
+        masks["uniform"] = no_uniform
+    return Blocked({source: Cells.of(mask.cpu().numpy(), mask.device) for source, mask in masks.items()})
+
+
+def retrieval(users, items, uniform, blocked, specs, n_items=N_ITEMS, *, batched=False):
+    """Losses and the gradients of users, items and uniform items."""
+    columns = {"batch": items.shape[1], "uniform": 0 if uniform is None else uniform.shape[1]}
+    parts = alike(specs, columns, n_items, users, batched=batched)
+    loss, *gradients = retrieval_loss(users, items, uniform, blocked, parts)
+    return loss, gradients
+
+
 def softmax_loss(scores, no_negative, temperature=1.0):
     """The loss of given scores ``[P, B, B]``: unit items pick the users' components."""
     items = torch.eye(scores.shape[1]).expand_as(scores).to(scores.dtype)
     specs = [spec(temperature=temperature)] * len(scores)
-    return retrieval_loss(scores, items, None, Blocked(no_negative, None), specs, N_ITEMS)
+    return retrieval(scores, items, None, blocked_scores(no_negative), specs)[0]
 
 
 def test_cross_entropy_of_undecided_logits_is_log_two():
-    found = task_losses(doubles([[[0.0, 0.0]]]), doubles([[0, 1]]), doubles([[1, 1]]), doubles([2]))
+    found, _ = cross_entropy(doubles([[[0.0, 0.0]]]), [[0, 1]])
     assert found.tolist() == [[pytest.approx(log(2), abs=ROUNDING)]]
 
 
 def test_cross_entropy_is_one_number_per_member_and_task():
     logits = doubles([[[log(3), 0.0], [0.0, 0.0]], [[-log(3), log(3)], [log(3), -log(3)]]])
-    labels, ones = doubles([[1, 0], [1, 0]]), torch.ones(2, 2, dtype=torch.float64)
     # sigmoid(log 3) = 3/4, so a right guess costs log 4/3 and a wrong one log 4
     expected = [
         [(log(4 / 3) + log(2)) / 2, log(2)],
         [(log(4) + log(4)) / 2, (log(4 / 3) + log(4 / 3)) / 2],
     ]
-    found = task_losses(logits, labels, ones, doubles([2, 2]))
+    found, _ = cross_entropy(logits, [[1, 0], [1, 0]])
     torch.testing.assert_close(found, doubles(expected), rtol=0, atol=ROUNDING)
 
 
 def test_missing_labels_do_not_count():
-    logits = doubles([[[log(3), 55.0, 0.0]]])
-    found = task_losses(logits, doubles([[1, 0, 0]]), doubles([[1, 0, 1]]), doubles([2]))
+    found, gradient = cross_entropy(doubles([[[log(3), 55.0, 0.0]]]), [[1, 0, 0]], [[1, 0, 1]])
     assert found.tolist() == [[pytest.approx((log(4 / 3) + log(2)) / 2, abs=ROUNDING)]]
+    assert gradient[0, 0, 1] == 0
 
 
 def test_a_task_without_a_label_gives_zero_and_no_gradient():
-    logits = doubles([[[1.0, -2.0]]]).requires_grad_()
-    loss = task_losses(logits, doubles([[0, 0]]), doubles([[0, 0]]), doubles([1]))
-    loss.sum().backward()
+    loss, gradient = cross_entropy(doubles([[[1.0, -2.0]]]), [[0, 0]], [[0, 0]])
     assert loss.tolist() == [[0.0]]
-    assert logits.grad.tolist() == [[[0.0, 0.0]]]
+    assert gradient.tolist() == [[[0.0, 0.0]]]
 
 
-def test_the_gradient_of_a_logit_is_probability_minus_label():
-    logits = doubles([[[0.0, log(3), -log(3), 800.0, -800.0]]]).requires_grad_()
-    labels = doubles([[1, 0, 0, 1, 1]])
-    loss = task_losses(logits, labels, torch.ones_like(labels), doubles([1]))
-    loss.sum().backward()
-    expected = doubles([[[-0.5, 0.75, 0.25, 0.0, -1.0]]])
-    torch.testing.assert_close(logits.grad, expected, rtol=0, atol=ROUNDING)
+def test_the_gradient_of_a_logit_is_its_share_of_probability_minus_label():
+    _, gradient = cross_entropy(doubles([[[0.0, log(3), -log(3), 800.0, -800.0]]]), [[1, 0, 0, 1, 1]])
+    expected = doubles([[[-0.5, 0.75, 0.25, 0.0, -1.0]]]) / 5
+    torch.testing.assert_close(gradient, expected, rtol=0, atol=ROUNDING)
+
+
+def test_cross_entropy_and_its_gradient_are_those_of_torch():
+    rng = torch.Generator().manual_seed(1)
+    logits = (5 * torch.randn(4, 3, 20, generator=rng, dtype=torch.float64)).requires_grad_()
+    labels, labelled = ((torch.rand(3, 20, generator=rng) < share).double() for share in (0.3, 0.8))
+    labels *= labelled
+    each = F.binary_cross_entropy_with_logits(logits, labels.expand_as(logits), reduction="none")
+    expected = (each * labelled).sum(2) / labelled.sum(1)
+    found, gradient = cross_entropy(logits.detach(), labels, labelled)
+    torch.testing.assert_close(found, expected.detach(), rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected.sum(), logits), rtol=ROUNDING, atol=ROUNDING)
 
 
 def test_extreme_logits_cost_their_size_and_nothing_overflows():
-    logits = torch.tensor([[[1e4, -1e4]]])
-    assert task_losses(logits, torch.tensor([[0.0, 0.0]]), torch.ones(1, 2), torch.ones(1)).tolist() == [[1e4]]
+    found, _ = cross_entropy(torch.tensor([[[1e4, -1e4]]]), [[0, 0]])
+    assert found.tolist() == [[5e3]]  # (1e4 + 0) / 2
 
 
 @pytest.mark.parametrize("n_rows", [5, 16, 37, 100])
@@ -78,15 +107,26 @@ def test_gradients_do_not_depend_on_where_a_member_stands(n_rows):
     generator = torch.Generator().manual_seed(n_rows)
     logits = torch.randn(7, 3, n_rows, generator=generator)
     labels = (torch.rand(3, n_rows, generator=generator) < 0.3).float()
-
-    def gradient(members):
-        leaf = logits[members].clone().requires_grad_()
-        task_losses(leaf, labels, torch.ones_like(labels), torch.full((3,), float(n_rows))).sum().backward()
-        return leaf.grad
-
-    together = gradient(list(range(7)))
+    _, together = cross_entropy(logits, labels)
     for members in ([0, 1], [6, 5], [3, 1, 0], [4, 2, 6, 0, 1]):
-        assert torch.equal(gradient(members), together[members])
+        assert torch.equal(cross_entropy(logits[members], labels)[1], together[members])
+
+
+def test_cells_of_the_first_columns_are_places_in_a_narrower_matrix():
+    matrix = np.array([[False, True, True], [True, False, True]])
+    cells = Cells.of(matrix, torch.device("cpu"))
+    for n in range(4):
+        first, narrow = FirstCells(cells, n, doubles([])), torch.tensor(matrix[:, :n])
+        assert sorted(first.places.tolist()) == narrow.flatten().nonzero().flatten().tolist()
+        assert first.left.tolist() == (~narrow).sum(1).tolist()
+        assert first.left.dtype == torch.float64
+    assert cells.n_columns == 3
+
+
+def test_cells_of_a_matrix_without_columns_are_none():
+    first = FirstCells(Cells.of(np.zeros((2, 0), dtype=bool), torch.device("cpu")), 0, doubles([]))
+    assert first.places.tolist() == []
+    assert first.left.tolist() == [0.0, 0.0]
 
 
 def test_softmax_of_two_positives_worked_by_hand():
@@ -179,14 +219,12 @@ def side_by_side(part):
     return part.transpose(0, 1).contiguous().transpose(0, 1)
 
 
-def loss_and_gradients(inputs, specs, weights=None, members=None, lay=torch.Tensor.contiguous):
-    """Losses, and gradients of their weighted sum in users, items and uniform items."""
-    users, items, uniform, no_negative, no_uniform = inputs
+def loss_and_gradients(inputs, specs, members=None, lay=torch.Tensor.contiguous, *, batched=False):
+    """Losses, and their gradients in users, items and uniform items."""
+    users, items, uniform, *masks = inputs
     at = list(range(len(specs))) if members is None else members
-    leaves = [lay(part[at]).detach().requires_grad_() for part in (users, items, uniform)]
-    loss = retrieval_loss(*leaves, Blocked(no_negative, no_uniform), [specs[p] for p in at], N_ITEMS)
-    factor = torch.ones_like(loss) if weights is None else weights[at]
-    return loss.detach(), torch.autograd.grad((loss * factor).sum(), leaves)
+    mine = [lay(part[at]) for part in (users, items, uniform)]
+    return retrieval(*mine, blocked_scores(*masks), [specs[p] for p in at], batched=batched)
 
 
 def test_every_kind_is_the_loop_over_its_scores():
@@ -197,34 +235,27 @@ def test_every_kind_is_the_loop_over_its_scores():
     assert found.tolist() == pytest.approx(expected, abs=ROUNDING, rel=ROUNDING)
 
 
+class Differentiable(torch.autograd.Function):
+    """The loss as automatic differentiation takes it."""
+
+    @staticmethod
+    def forward(ctx, users, items, uniform, blocked, specs):
+        loss, gradients = retrieval(users, items, uniform, blocked, specs)
+        ctx.save_for_backward(*gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad):
+        return *(part * grad[:, None, None] for part in ctx.saved_tensors), None, None
+
+
 def test_gradients_are_those_of_the_losses():
     specs = all_kinds((0.5, 0.02))  # above and below the temperature from which no maximum is needed
     users, items, uniform, *masks = vectors(specs, batch=6, drawn=4, dim=2)
-    leaves = [part.requires_grad_() for part in (users, items, uniform)]
-    blocked = Blocked(*masks)
+    blocked = blocked_scores(*masks)
     for p, its in enumerate(specs):
-        mine = tuple(part[p : p + 1].detach().clone().requires_grad_() for part in leaves)
-        assert torch.autograd.gradcheck(lambda u, i, n, s=its: retrieval_loss(u, i, n, blocked, [s], N_ITEMS), mine)
-
-
-def test_a_loss_scales_its_own_members_gradient():
-    specs = all_kinds((0.2,))
-    inputs = vectors(specs)
-    weights = torch.linspace(-1, 3, len(specs), dtype=torch.float64)
-    _, plain = loss_and_gradients(inputs, specs)
-    _, scaled = loss_and_gradients(inputs, specs, weights)
-    for one, other in zip(plain, scaled, strict=True):
-        torch.testing.assert_close(one * weights[:, None, None], other, rtol=ROUNDING, atol=0)
-
-
-def test_the_graph_can_be_walked_more_than_once():
-    specs = all_kinds((0.2,))
-    users, items, uniform, *masks = vectors(specs)
-    leaves = [part.requires_grad_() for part in (users, items, uniform)]
-    loss = retrieval_loss(*leaves, Blocked(*masks), specs, N_ITEMS)
-    first = torch.autograd.grad(loss.sum(), leaves, retain_graph=True)
-    again = torch.autograd.grad(2 * loss.sum(), leaves)
-    assert all(torch.equal(2 * one, other) for one, other in zip(first, again, strict=True))
+        mine = tuple(part[p : p + 1].clone().requires_grad_() for part in (users, items, uniform))
+        assert torch.autograd.gradcheck(lambda *leaves, s=its: Differentiable.apply(*leaves, blocked, [s]), mine)
 
 
 def test_without_negatives_softmax_and_bpr_have_nothing_to_tell():
@@ -239,31 +270,30 @@ def test_without_negatives_softmax_and_bpr_have_nothing_to_tell():
 def test_members_of_the_batch_need_no_uniform_items():
     specs = [spec(retrieval_loss=kind) for kind in RETRIEVAL_LOSSES]
     users, items, uniform, no_negative, no_uniform = vectors(specs)
-    with_items = retrieval_loss(users, items, uniform, Blocked(no_negative, no_uniform), specs, N_ITEMS)
-    users.requires_grad_()
-    without = retrieval_loss(users, items, None, Blocked(no_negative, None), specs, N_ITEMS)
-    without.sum().backward()
-    assert torch.equal(with_items, without.detach())
+    with_items, _ = retrieval(users, items, uniform, blocked_scores(no_negative, no_uniform), specs)
+    without, (*_, to_uniform) = retrieval(users, items, None, blocked_scores(no_negative), specs)
+    assert torch.equal(with_items, without)
+    assert to_uniform is None
 
 
 def test_gbce_of_a_fully_sampled_catalogue_is_plain_cross_entropy():
     *leaves, no_negative, no_uniform = vectors([spec()] * 2)
-    blocked = Blocked(no_negative, no_uniform)
+    blocked = blocked_scores(no_negative, no_uniform)
     uncalibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=0.0)
     calibrated = spec(retrieval_loss="gbce", negative_source="uniform", gbce_calibration=1.0)
-    loss = retrieval_loss(*leaves, blocked, [uncalibrated, calibrated], 10)  # 9 of 9 other items are drawn
-    assert loss[0] == pytest.approx(retrieval_loss(*leaves, blocked, [calibrated, uncalibrated], 10)[0].item())
+    loss, _ = retrieval(*leaves, blocked, [uncalibrated, calibrated], 10)  # 9 of 9 other items are drawn
+    swapped, _ = retrieval(*leaves, blocked, [calibrated, uncalibrated], 10)
+    assert loss[0] == pytest.approx(swapped[0].item())
 
 
 def test_blocked_scores_of_one_step_serve_any_number_of_calls():
     specs = all_kinds((0.2,))
     users, items, uniform, *masks = vectors(specs)
-    before, blocked = [mask.clone() for mask in masks], Blocked(*masks)
+    blocked = blocked_scores(*masks)
     for p, its in enumerate(specs):
         mine = [part[p : p + 1] for part in (users, items, uniform)]
-        fresh = retrieval_loss(*mine, Blocked(*masks), [its], N_ITEMS)
-        assert torch.equal(retrieval_loss(*mine, blocked, [its], N_ITEMS), fresh)
-    assert all(torch.equal(one, other) for one, other in zip(masks, before, strict=True))
+        fresh, _ = retrieval(*mine, blocked_scores(*masks), [its])
+        assert torch.equal(retrieval(*mine, blocked, [its])[0], fresh)
 
 
 @pytest.mark.parametrize("temperature", [COLDEST, 0.999 * COLDEST])
@@ -297,18 +327,11 @@ def test_results_do_not_depend_on_company(batch, drawn, dim, lay):
             assert torch.equal(one, other[members])
 
 
-def in_groups(inputs, specs):
-    users, items, uniform, *masks = inputs
-    leaves = [part.clone().requires_grad_() for part in (users, items, uniform)]
-    loss = RetrievalLoss.apply(*leaves, Blocked(*masks), tuple(specs), N_ITEMS, True)
-    return loss.detach(), torch.autograd.grad(loss.sum(), leaves)
-
-
 def test_members_in_one_product_get_what_they_get_alone():
-    specs = all_kinds() + all_kinds((0.3,))  # groups of several temperatures
+    specs = all_kinds() + all_kinds((0.3,))  # of several temperatures in one product
     inputs = vectors(specs)
     loss, gradients = loss_and_gradients(inputs, specs)
-    found, together = in_groups(inputs, specs)
+    found, together = loss_and_gradients(inputs, specs, batched=True)
     torch.testing.assert_close(found, loss, rtol=ROUNDING, atol=ROUNDING)
     for one, other in zip(together, gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=ROUNDING, atol=ROUNDING)
@@ -319,7 +342,7 @@ def test_a_gpu_gives_the_losses_of_the_cpu():
     specs = all_kinds() + all_kinds((0.3,))
     inputs = vectors(specs)
     loss, gradients = loss_and_gradients(inputs, specs)
-    found, there = loss_and_gradients([part.cuda() for part in inputs], specs)
+    found, there = loss_and_gradients([part.cuda() for part in inputs], specs, batched=True)
     torch.testing.assert_close(found.cpu(), loss, rtol=ROUNDING, atol=ROUNDING)
     for one, other in zip(there, gradients, strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=ROUNDING, atol=ROUNDING)

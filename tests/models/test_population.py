@@ -1,6 +1,7 @@
 """Initial values, the path of a row, and members that leave a population and come back."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -16,9 +17,7 @@ from evorec.models.population import (
     InputShape,
     Population,
     fresh_population,
-    group_dims,
     member_shapes,
-    n_dense,
     stack_members,
 )
 from evorec.models.spec import MECHANISMS
@@ -146,7 +145,7 @@ def test_a_block_has_members_of_one_program_and_no_more_than_fit():
         assert len({one.block_key for one in block.specs}) == 1
         assert block.size <= 4
         assert block.specs == tuple(specs[member] for member in block.members)
-        assert group_dims(block.specs[0], SHAPE) == (block.dim,) * block.n_groups
+        assert block.n_groups == (1 + SHAPE.n_tasks if block.specs[0].task_embeddings else 1)
     for member in range(len(specs)):
         block, place = population.place_of(member)
         assert block.members[place] == member
@@ -167,7 +166,8 @@ def test_the_dense_tensors_of_all_blocks_fill_the_flat_buffer_once():
         for tensor in block.dense(touched).values():
             tensor += 1
     assert (touched == 1).all()
-    assert len(touched) == sum(n_dense([one], SHAPE) for one in population.specs)
+    shapes = [member_shapes(one, SHAPE) for one in population.specs]
+    assert len(touched) == sum(prod(own[name]) for own in shapes for name in own if "table" not in name)
 
 
 def test_the_trained_tensors_are_the_buffer_itself():

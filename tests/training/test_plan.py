@@ -11,9 +11,10 @@ from plain_model import epochs
 from tiny import SEED, UNIFORM, dataset, device_data, plan_of, with_missing_labels
 
 from evorec.config import TrainConfig
+from evorec.models.losses import Cells, TaskTargets
 from evorec.seeds import generator
 from evorec.training import plan as plans
-from evorec.training.plan import BatchPlan, Pairs, Sums, history_weights
+from evorec.training.plan import BatchPlan, Sums, history_weights
 
 FLOAT64 = 1e-13  # sums of a few dozen numbers of size 1
 ROUNDING = 1e-6  # float32 weights
@@ -56,13 +57,20 @@ def expected_matrix(rows, weights, n_rows):
     return out
 
 
+def filled(cells):
+    """The bool matrix of the cells."""
+    out = np.zeros((cells.n_rows, cells.n_columns), dtype=bool)
+    out[cells.rows, cells.columns] = True
+    return out
+
+
 def test_an_epoch_shows_each_row_at_most_once_and_all_but_a_remainder():
     data, plan = built()
     per_epoch = data.train.n_rows // BATCH
     assert per_epoch < STEPS
     there = np.column_stack([data.train.statistics, data.train.labels]).astype(np.float32)
     shown = np.concatenate(
-        [np.column_stack([plan.step(i).statistics, plan.step(i).labels.T]) for i in range(per_epoch)]
+        [np.column_stack([plan.step(i).statistics, (plan.step(i).targets.positive > 0).T]) for i in range(per_epoch)]
     )
     pairs, counts = np.unique(shown, axis=0, return_counts=True)
     known, limits = np.unique(there, axis=0, return_counts=True)
@@ -128,8 +136,8 @@ def test_without_uniform_negatives_there_are_none_and_the_rest_is_the_same():
     for index in range(3):
         one, other = without.step(index), some.step(index)
         assert len(one.uniform_of) == 0
-        assert one.no_uniform.matrix().shape == (POSITIVES, 0)
-        assert torch.equal(one.no_negative.matrix(), other.no_negative.matrix())
+        assert filled(one.no_uniform).shape == (POSITIVES, 0)
+        assert_same(one.no_negative, other.no_negative)
         assert torch.equal(one.statistics, other.statistics)
 
 
@@ -209,18 +217,19 @@ def test_missing_labels_are_marked_and_never_nan():
     _, plan = built(data)
     for index, batch in enumerate(batches(data)[0]):
         step, labels = plan.step(index), data.train.labels[batch].T
-        np.testing.assert_array_equal(step.labelled, ~np.isnan(labels))
-        np.testing.assert_array_equal(step.labels, np.where(np.isnan(labels), 0, labels))
-        np.testing.assert_array_equal(step.n_labelled, np.maximum((~np.isnan(labels)).sum(1), 1))
+        share = 1 / np.maximum((~np.isnan(labels)).sum(1, keepdims=True), 1)
+        np.testing.assert_allclose(step.targets.weight, share * ~np.isnan(labels), rtol=ROUNDING)
+        np.testing.assert_allclose(step.targets.positive, share * (labels == 1), rtol=ROUNDING)
+        np.testing.assert_allclose(step.targets.negative, share * (labels == 0), rtol=ROUNDING)
         np.testing.assert_array_equal(step.has_label, (~np.isnan(labels)).any(1))
 
 
-def test_a_task_without_a_label_in_the_batch_divides_by_one():
+def test_a_task_without_a_label_in_the_batch_counts_nothing():
     data = dataset()
     labels = data.train.labels.copy()
     labels[:, 2] = np.nan
     _, plan = built(replace(data, train=replace(data.train, labels=labels)), steps=1)
-    assert plan.step(0).n_labelled.tolist() == [BATCH, BATCH, 1]
+    assert plan.step(0).targets.weight.sum(1).tolist() == pytest.approx([1, 1, 0], abs=ROUNDING)
     assert plan.step(0).has_label.tolist() == [True, True, False]
 
 
@@ -231,18 +240,12 @@ def test_what_a_user_is_known_to_want_is_no_negative():
     found = 0
     for index, positives in enumerate(batches(data)[1][:9]):
         users, items, drawn = part.users[positives], part.items[positives], uniform_items(data, index)
-        of_batch = [[a != b and (users[a], items[b]) in wanted for b in range(POSITIVES)] for a in range(POSITIVES)]
-        of_uniform = [[(user, item) in wanted for item in drawn] for user in users]
-        assert plan.step(index).no_negative.matrix().tolist() == of_batch
-        assert plan.step(index).no_uniform.matrix().tolist() == of_uniform
-        found += min(np.sum(of_batch), np.sum(of_uniform))
+        of_batch, of_uniform = ([[(user, item) in wanted for item in of] for user in users] for of in (items, drawn))
+        assert filled(plan.step(index).no_negative).tolist() == of_batch
+        assert np.diagonal(of_batch).all()
+        assert filled(plan.step(index).no_uniform).tolist() == of_uniform
+        found += min(np.sum(of_batch) - POSITIVES, np.sum(of_uniform))
     assert found > 0
-
-
-def test_pairs_are_the_true_cells_of_a_matrix():
-    pairs = Pairs(torch.tensor([[0, 1, 1], [2, 0, 2]]), (2, 3))
-    assert pairs.matrix().tolist() == [[False, False, True], [True, False, True]]
-    assert not Pairs(torch.zeros(2, 0, dtype=torch.long), (2, 3)).matrix().any()
 
 
 def test_a_next_item_is_learned_from_the_positives_before_it():
@@ -279,9 +282,9 @@ def assert_same(one, other):
     assert type(one) is type(other)
     for name, value in vars(one).items():
         found = getattr(other, name)
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, found), name
-        elif isinstance(value, Sums | Pairs):
+        if isinstance(value, torch.Tensor | np.ndarray):
+            np.testing.assert_array_equal(value, found, err_msg=name)
+        elif isinstance(value, Sums | Cells | TaskTargets):
             assert_same(value, found)
         else:
             assert value == found, name
@@ -346,16 +349,16 @@ def test_steps_are_kept_until_the_memory_for_them_is_full(monkeypatch):
             assert_same(other.step(index), plan.step(index))
 
 
-def test_the_memory_of_a_step_is_that_of_all_its_tensors():
+def test_the_memory_of_a_step_is_that_of_all_its_arrays():
     step = built(steps=1)[1].step(0)
 
     def n_bytes(value):
-        if isinstance(value, torch.Tensor):
-            return value.numpy().nbytes
-        return sum(map(n_bytes, vars(value).values())) if isinstance(value, Sums | Pairs) else 0
+        if isinstance(value, torch.Tensor | np.ndarray):
+            return np.asarray(value).nbytes
+        return sum(map(n_bytes, vars(value).values())) if isinstance(value, Sums | Cells | TaskTargets) else 0
 
     assert step.n_bytes() == sum(map(n_bytes, vars(step).values()))
-    assert step.no_negative.matrix().numel() > step.no_negative.cells.numel(), "pairs are few"
+    assert filled(step.no_negative).sum() == len(step.no_negative.rows) < filled(step.no_negative).size / 2
 
 
 def test_another_process_gets_the_plan_without_its_steps():
@@ -375,7 +378,7 @@ def test_a_batch_is_never_larger_than_the_data():
     data, plan = built(steps=2, batch=10_000, positives=8000)
     step, n_positives = plan.step(1), int((data.train.target > 0).sum())
     assert step.batch_size == plan.batch_size == plan.work.batch == data.train.n_rows
-    assert step.no_negative.shape == (n_positives, n_positives)
+    assert (step.no_negative.n_rows, step.no_negative.n_columns) == (n_positives, n_positives)
     assert plan.retrieval_batch == plan.work.positives == n_positives
 
 
