@@ -29,7 +29,7 @@ SMALLEST_RMS = 1e-3
 """Adafactor: the step size is relative to the parameter's root mean square, but at least to this."""
 LARGEST_UPDATE = 1.0
 """Adafactor: root mean square at which an update is clipped."""
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 """Numbers of a table that pass through AdamW at once on a CPU: some five such buffers fit its second-level cache."""
 
 
