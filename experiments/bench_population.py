@@ -76,7 +76,7 @@ SIZES: Final = (*SHAPES, "mixed")
 PARTS: Final = ("rates", "memory", "floor", "table")
 MIXED_MEMBERS: Final = 64
 N_MIXED: Final = 16
-"""Genomes of a mixed population that c trains: each takes seconds. evorec trains them too, and all of them."""
+"""Genomes of a mixed population that c trains: each takes seconds. evorec trains all of them."""
 CUDA_MEMBERS: Final = 256
 N_A, N_B, N_D, N_C_PER_CORE = 2, 4, 4, 8
 """Candidates of a round of the slower methods."""
@@ -250,7 +250,7 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
     tables = read(config.data)
     problem = RecProblem(config, tables)
     if size == "mixed":
-        members = [MIXED_MEMBERS, N_MIXED] if scale is FULL else [max(members)]
+        members = [MIXED_MEMBERS] if scale is FULL else [max(members)]
     specs = drawn(problem, max(members))
     problems = {"e evorec": problem}
     if "bfloat16" in precisions():
@@ -263,7 +263,8 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
         for label, own in problems.items():
             for n in sorted(members, reverse=True):  # the first one warms up for the others
                 run = partial(by_evorec, own, specs[:n], executor, config.run.chunk)
-                methods.append(Method(f"{label} P={n}", run, warm_ups=2 if n == max(members) else 1))
+                twice = n == max(members) and size != "mixed"  # minutes a turn
+                methods.append(Method(f"{label} P={n}", run, warm_ups=2 if twice else 1))
         found = take_turns(methods, rounds)
     return {"settings": _settings(config, workers), "methods": found, "ratios": ratios(found, rounds)}
 

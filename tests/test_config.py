@@ -145,7 +145,7 @@ def test_what_later_versions_added_changes_nothing_by_default() -> None:
     config = RunConfig()
     assert (config.tasks.funnel, config.tasks.given) == ((), {})
     assert (config.training.rungs, config.training.rung_keep, config.training.precision) == ((), 0.5, "float32")
-    assert (config.run.executor, config.run.memory_gib, config.run.chunk) == ("auto", 0.0, 16)
+    assert (config.run.executor, config.run.memory_gib, config.run.chunk) == ("auto", 0.0, 32)
 
 
 def test_a_table_is_listed_as_toml_writes_it() -> None:

@@ -295,7 +295,7 @@ class ExecutionConfig(Section):
     memory_gib: float = Field(
         0.0, ge=0, description="memory that programs trained at once may fill, in GiB; 0 = half of what is available"
     )
-    chunk: int = Field(16, ge=1, le=4096, description="most members in one program")
+    chunk: int = Field(32, ge=1, le=4096, description="most members in one program")
 
     def n_workers(self, device: str) -> int:
         """Groups trained at once on ``cpu`` or ``cuda``: one fills a GPU."""

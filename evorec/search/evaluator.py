@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 
 from evorec.errors import Interrupted, TrainingError
 from evorec.problem import Outcome, Problem, Spec
@@ -101,19 +100,21 @@ def evaluate(
 
 
 def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -> list[list[int]]:
-    """Positions in stacks of nearly equal size, as many of them as keep all workers busy, largest groups cut first."""
+    """Positions in stacks of nearly equal size, as many of them as keep all workers busy, largest groups cut first.
+
+    A group is dealt out like cards: neighbours cost alike, so its stacks do too, and no worker waits for a heavy one.
+    """
     groups = _groups(problem, specs)
     counts = [math.ceil(len(group) / chunk) for group in groups]
     n_stacks = min(math.ceil(sum(counts) / workers) * workers, len(specs))
     while sum(counts) < n_stacks:
         sizes = [len(group) / count for group, count in zip(groups, counts, strict=True)]
         counts[sizes.index(max(sizes))] += 1
-    parts = [np.array_split(group, count) for group, count in zip(groups, counts, strict=True)]
-    return [part.tolist() for group in parts for part in group]
+    return [group[i::count] for group, count in zip(groups, counts, strict=True) for i in range(count)]
 
 
 def _groups(problem: Problem, specs: Sequence[Spec]) -> list[list[int]]:
-    """Positions of specs that may share stacks; neighbours are cheap to train together."""
+    """Positions of specs that may share stacks, those of like shape side by side."""
     if problem.mixes_shapes:
         keys = [problem.stack_key(spec) for spec in specs]
         return [sorted(range(len(specs)), key=keys.__getitem__)] if keys else []

@@ -80,15 +80,15 @@ def test_the_largest_groups_are_cut_for_idle_workers():
     assert sizes(Analytic(), asked, chunk=16, workers=4) == [2, 3, 3, 3]
 
 
-def test_shapes_are_mixed_in_the_order_of_their_keys(monkeypatch):
+def test_neighbours_by_key_are_dealt_to_different_stacks(monkeypatch):
     problem = Analytic()
     monkeypatch.setattr(problem, "mixes_shapes", True)
     monkeypatch.setattr(problem, "stack_key", lambda spec: (spec["method"], -spec["effort"]))
     asked = [spec for pair in zip(specs(4), specs(4, method="net"), strict=True) for spec in pair]
     found = outcomes(problem, asked, chunk=5)
     assert [[(spec["method"], spec["effort"]) for spec in stack] for stack in problem.stacks] == [
-        [("net", 0.03), ("net", 0.02), ("net", 0.01), ("net", 0.0)],
-        [("tree", 0.03), ("tree", 0.02), ("tree", 0.01), ("tree", 0.0)],
+        [("net", 0.03), ("net", 0.01), ("tree", 0.03), ("tree", 0.01)],
+        [("net", 0.02), ("net", 0.0), ("tree", 0.02), ("tree", 0.0)],
     ]
     assert [outcome.metrics for outcome in found] == [outcome.metrics for outcome in outcomes(Analytic(), asked)]
 
