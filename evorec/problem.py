@@ -74,9 +74,9 @@ class Problem(abc.ABC):
         """Specs with equal keys may be evaluated as one stack, others only if the problem `mixes_shapes`."""
 
     def stack_key(self, spec: Spec) -> Any:
-        """Place of a spec in the order that is cut into stacks when shapes are mixed; keys can be sorted.
+        """Place of a spec in the order that is dealt out to stacks when shapes are mixed; keys can be sorted.
 
-        Specs that are cheap to train together should be neighbours in it. By default the `shape_key`.
+        Specs that cost alike should be neighbours in it. By default the `shape_key`.
         """
         return self.shape_key(spec)
 

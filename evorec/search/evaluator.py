@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-
 from evorec.errors import Interrupted, TrainingError
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.executors import Executor, WorkerDied
