@@ -1,9 +1,9 @@
-"""Ragged slots: how members of different sharing depth run in one tensor program.
+"""Layers of slots: how members of different shape and depth run in one tensor program.
 
-The ranker has L layers between the embeddings and the heads. A member of sharing depth d owns one *slot* in each of
-its first d layers (shared by all tasks) and T slots, one per task, in each later layer. The slots of all members stand
-side by side on the first axis of one weight tensor ``[S, in, out]``, so a layer is one batched product whatever the
-depths are, and no member pays for a deeper or wider neighbour.
+The matrices of all members stand side by side on the first axis of one weight tensor ``[S, in, out]``; each is a *slot*
+and says which slot of the layer below it reads. So a layer is a few batched products whatever the members are. In a
+tower of L layers, a member of sharing depth d owns one slot in each of its first d layers (shared by all tasks) and T
+slots, one per task, in each later one (`slot_layers`): nobody pays for a deeper neighbour.
 """
 
 from __future__ import annotations
