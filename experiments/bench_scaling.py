@@ -125,8 +125,10 @@ def slopes(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 
 
 def picture(axes: Mapping[str, Any]) -> go.Figure:
-    """A row of panels for the time and one for the memory, a column for each axis."""
-    figure = make_subplots(rows=len(SHOWN), cols=len(axes), horizontal_spacing=0.05, vertical_spacing=0.12)
+    """A row of panels for the time and one for the memory, a column for each axis; a row has one scale."""
+    figure = make_subplots(
+        rows=len(SHOWN), cols=len(axes), horizontal_spacing=0.02, vertical_spacing=0.16, shared_yaxes=True
+    )
     for column, (axis, found) in enumerate(axes.items(), start=1):
         for row, (name, title) in enumerate(SHOWN.items(), start=1):
             y = [one[name] for one in found["points"]]
@@ -137,9 +139,10 @@ def picture(axes: Mapping[str, Any]) -> go.Figure:
                 col=column,
             )
             text = axis if slope is None else f"{axis}, slope {slope:.2f}"
-            figure.update_xaxes(type="log", title=text, row=row, col=column)
-            figure.update_yaxes(type="log", title=title if column == 1 else None, row=row, col=column)
-    return figure.update_layout(width=300 * len(axes), height=560, template="plotly_white")
+            figure.update_xaxes(type="log", dtick=1, title=text, row=row, col=column)
+            figure.update_yaxes(type="log", dtick=1, title=title if column == 1 else None, row=row, col=column)
+    margin = {"t": 20, "r": 20}
+    return figure.update_layout(width=260 * len(axes), height=560, template="plotly_white", margin=margin)
 
 
 def main(
