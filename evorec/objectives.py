@@ -16,7 +16,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evorec.config import Box
+from evorec.config import Box, TaskKind, kind_name
 from evorec.errors import ConfigError, DataError
 
 FloatArray = NDArray[np.float64]
@@ -42,6 +42,7 @@ class MetricInfo:
         worst: the usual worst corner; None when it depends on the problem.
         log10: whether the box is divided on a logarithmic scale.
         text: one line of help.
+        kinds: of a task that has this metric; empty for a metric that is of no task.
     """
 
     name: str
@@ -51,10 +52,16 @@ class MetricInfo:
     worst: float | None
     log10: bool
     text: str
+    kinds: tuple[str, ...] = ()
 
 
-def _share(name: str, text: str, worst: float = 0.0) -> MetricInfo:
-    return MetricInfo(name, "max", "", 1.0, worst, False, text)
+def _share(name: str, text: str, worst: float = 0.0, kinds: tuple[str, ...] = ()) -> MetricInfo:
+    return MetricInfo(name, "max", "", 1.0, worst, False, text, kinds)
+
+
+def _error(name: str, text: str, kind: str) -> MetricInfo:
+    """In the unit of the labels; its corners are 0 and what a constant prediction gets in training."""
+    return MetricInfo(name, "min", "", None, None, False, text, (kind,))
 
 
 def _cost(name: str, unit: str, text: str) -> MetricInfo:
@@ -64,11 +71,18 @@ def _cost(name: str, unit: str, text: str) -> MetricInfo:
 CATALOGUE: Mapping[str, MetricInfo] = {
     info.name: info
     for info in (
-        _share("accuracy", "mean AUC over the ranked tasks", worst=0.5),
-        _share("auc/<task>", "AUC of one task on held-out impressions", worst=0.5),
-        _share("gauc/<task>", "AUC inside each user, averaged by impressions", worst=0.5),
-        MetricInfo("logloss/<task>", "min", "nat", 0.0, math.log(2), False, "mean negative log-likelihood of one task"),
+        _share("accuracy", "mean over the ranked tasks of AUC, or of concordance where labels are numbers", worst=0.5),
+        _share("auc/<task>", "AUC of one task on held-out impressions", 0.5, ("binary",)),
+        _share("gauc/<task>", "AUC inside each user, averaged by impressions", 0.5, ("binary",)),
+        MetricInfo(
+            "logloss/<task>", "min", "nat", 0.0, math.log(2), False, "mean negative log-likelihood", ("binary",)
+        ),
+        _share("concordance/<task>", "pairs of held-out numbers in the right order", 0.5, ("regression", "quantile")),
+        _error("mae/<task>", "mean absolute error, in the unit of the labels", "regression"),
+        _error("rmse/<task>", "root of the mean squared error, in the unit of the labels", "regression"),
+        _error("pinball/<task>", "pinball loss of the task's quantile, in the unit of the labels", "quantile"),
         _share("recall@k", "held-out positives found in the list, over the whole catalogue"),
+        _share("cold_start_recall@k", "recall of held-out positives on items without a training row"),
         _share("ndcg@k", "recall discounted by rank"),
         _share("precision@k", "share of the list that is relevant"),
         _share("hit_rate@k", "share of users with at least one hit"),
@@ -87,7 +101,7 @@ CATALOGUE: Mapping[str, MetricInfo] = {
         _cost("latency_ms", "ms", "wall time of one request, measured"),
     )
 }
-"""Every metric by base name. A cost has no usual box: its corners come from the search space."""
+"""Every metric by base name. Costs and errors have no usual box: the search space and the data give its corners."""
 
 ALIASES: Mapping[str, str] = {
     "diversity": "intra_list_distance@k",
@@ -221,13 +235,13 @@ def metric_info(name: str) -> MetricInfo:
     return CATALOGUE[base]
 
 
-def resolve(name: str, k: int, *, tasks: Sequence[str] | None = None) -> str:
+def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -> str:
     """The key under which a metric is measured.
 
     Args:
         name: as a person writes it: an alias, ``recall@k``, ``recall@20`` or ``auc/click``.
         k: length of the measured lists.
-        tasks: the ranked tasks, to check a metric of one task; None skips the check.
+        tasks: the ranked tasks and what their labels are, to check a metric of one task; None skips the check.
     Raises:
         ConfigError: the metric, the task or the list length is not measured.
     Example:
@@ -239,6 +253,9 @@ def resolve(name: str, k: int, *, tasks: Sequence[str] | None = None) -> str:
         task = name.partition("/")[2]
         if tasks is not None and task not in tasks:
             raise ConfigError(f"{name}: {task!r} is not a ranked task; known: {', '.join(tasks)}.")
+        if tasks is not None and (kind := kind_name(tasks[task])) not in info.kinds:
+            measured = [other.name.replace("<task>", task) for other in CATALOGUE.values() if kind in other.kinds]
+            raise ConfigError(f"{name} is not measured: {task} is {kind} (tasks.kinds); it has {', '.join(measured)}.")
         return name
     length = re.search(r"@(\d+)$", name)
     if length and int(length[1]) != k:
@@ -252,7 +269,7 @@ def build_objectives(
     k: int,
     box: Mapping[str, Box],
     cost_bounds: Mapping[str, tuple[float, float]],
-    tasks: Sequence[str] | None = None,
+    tasks: Mapping[str, TaskKind] | None = None,
 ) -> tuple[Objective, ...]:
     """The objectives of a search, each with its corners of the hypervolume box.
 
@@ -262,7 +279,7 @@ def build_objectives(
         box: corners that replace the usual ones, by any name of the metric; those of a metric that is no objective
             lie ready for a search that makes it one.
         cost_bounds: (ideal, worst) by measured key, for metrics without usual corners.
-        tasks: the ranked tasks; None skips the check of task names.
+        tasks: the ranked tasks and what their labels are; None skips the check of task names.
     Raises:
         ConfigError: lists every unknown or repeated metric, missing corner and impossible box.
     Example:
@@ -288,7 +305,7 @@ def build_objectives(
 
 
 def _read_box(
-    box: Mapping[str, Box], k: int, tasks: Sequence[str] | None
+    box: Mapping[str, Box], k: int, tasks: Mapping[str, TaskKind] | None
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """Corners by measured key, and what is wrong with the names."""
     corners: dict[str, tuple[float, float]] = {}
@@ -319,7 +336,7 @@ _CONSTRAINT = re.compile(
 
 
 def parse_constraint(
-    text: str, *, k: int, baselines: Mapping[str, Metrics], tasks: Sequence[str] | None = None
+    text: str, *, k: int, baselines: Mapping[str, Metrics], tasks: Mapping[str, TaskKind] | None = None
 ) -> Constraint:
     """A constraint from ``METRIC >= NUMBER``, ``METRIC <= NUMBER * BASELINE`` or ``METRIC >= BASELINE``.
 
@@ -327,7 +344,7 @@ def parse_constraint(
         text: the constraint as a person writes it.
         k: length of the recommendation lists.
         baselines: measured metrics of each baseline.
-        tasks: the ranked tasks; None skips the check of task names.
+        tasks: the ranked tasks and what their labels are; None skips the check of task names.
     Raises:
         ConfigError: the text does not parse, or names a metric or baseline that is not known.
     Example:

@@ -19,7 +19,8 @@ from evorec.archive.decide import check_pick
 from evorec.config import RunConfig
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
-from evorec.data.readers import read
+from evorec.data.labels import best_constants, constant_errors
+from evorec.data.readers import read, with_content
 from evorec.data.splits import split
 from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.errors import TrainingError
@@ -72,9 +73,11 @@ class Fitted:
             fit=fit,
             funnel=config.tasks.funnel,
             given=config.tasks.given,
+            kinds=config.tasks.kinds,
             statistics=config.data.statistics,
             history_length=config.data.history_length,
             history_recency=config.data.history_recency,
+            cooccurrence=config.data.cooccurrence,
         )
         device = resolve_device(config.run.device)
         if device.type == "cpu":
@@ -119,14 +122,12 @@ class Fitted:
         checkpoints: Sequence[Checkpoint] | None = None,
     ) -> Trained:
         """Trains one population (see `evorec.training.trainer.train`)."""
-        labels = self.dataset.train.labels
-        rates = np.array([np.nanmean(labels[:, task]) for task in range(labels.shape[1])])
         return train(
             specs,
             self.plan,
             self.data,
             seed=self.seed,
-            base_logits=np.log(rates / (1 - rates)).tolist(),
+            base_logits=best_constants(self.dataset),
             activations=self.precision.activations,
             last=last,
             checkpoints=checkpoints,
@@ -217,29 +218,31 @@ class RecProblem(Problem):
         }
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         self.fitted = Fitted(tables, config, fit="train", seed=config.search.seed, at_most=config.evaluation.max_users)
-        k, tasks = config.evaluation.k, config.tasks.ranked
+        k, tasks = config.evaluation.k, config.tasks.kind_of_each()
         time = self.fitted.dataset.train.time
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0)
         space = default_space(
-            tasks,
+            tuple(tasks),
             n_layers=config.training.layers,
             days=round(days, 1),
             funnel=bool(config.tasks.funnel),
             retrieval_batch=config.training.retrieval_batch,
             uniform_negatives=config.training.uniform_negatives,
+            blocks=self.fitted.data.shape.blocks,
+            search_blocks=config.inputs == "search",
         )
         self.space = space.with_overrides(config.space, "space")
-        self.objectives = build_objectives(
-            config.objectives, k=k, box=config.box, cost_bounds=cost_bounds(self.space, self.fitted.cost), tasks=tasks
-        )
+        corners = cost_bounds(self.space, self.fitted.cost)
+        corners |= {name: (0.0, error) for name, error in constant_errors(self.fitted.dataset).items()}
+        self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
         for text in config.finalize.picks:
-            check_pick(text, self.objectives, k)
+            check_pick(text, self.objectives, k, tasks=tasks)
         known = self.baselines()
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
         wanted = {objective.metric for objective in self.objectives} | {c.metric for c in self.constraints}
-        check_measurable(self.fitted.dataset, wanted)
+        check_measurable(self.fitted.dataset, wanted, self.fitted.users)
         self._wants_latency = "latency_ms" in wanted
 
     def __getstate__(self) -> dict[str, Any]:
@@ -314,6 +317,6 @@ def build_problem(config: RunConfig, *, tables: Tables | None = None) -> RecProb
 
     Args:
         config: of the run.
-        tables: the interactions; ``None`` reads them as ``config.data`` says.
+        tables: the interactions; ``None`` reads them as ``config.data`` says. They get the vectors that it names.
     """
-    return RecProblem(config, read(config.data) if tables is None else tables)
+    return RecProblem(config, read(config.data) if tables is None else with_content(tables, config.data))

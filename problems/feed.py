@@ -6,7 +6,8 @@ are a funnel; retrieval looks for clicks over the whole catalogue. Runs out of t
 set ``data.reader`` and ``tasks``.
 
 The space is narrowed to what a run of minutes can explore: balancing without extra backward passes, few experts, one
-optimiser. ``space.balancing = ["fixed", "pcgrad", "nash"]`` and the like widen it again.
+optimiser, all features. ``inputs = "search"``, ``space.balancing = ["fixed", "pcgrad", "nash"]`` and the like widen it
+again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ DEFAULTS: Mapping[str, Any] = {
         "experts": {"low": 2, "high": 4},
         "shared_experts": {"low": 1, "high": 2},
     },
+    "inputs": "all",
     "box": {
         "recall@k": {"ideal": 0.5, "worst": 0.0},
         "accuracy": {"ideal": 0.9, "worst": 0.5},

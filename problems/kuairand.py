@@ -28,6 +28,7 @@ DEFAULTS: Mapping[str, Any] = {
     "split": {"kind": "time", "utc_offset_h": 8},
     "tasks": {"ranked": ("click", "long_view", "like", "profile_enter"), "target": "click"},
     "evaluation": {"users": "warm", "mask": "positives"},
+    "inputs": "all",
     "box": {
         "recall@k": {"ideal": 0.2, "worst": 0.0},
         "accuracy": {"ideal": 0.8, "worst": 0.5},

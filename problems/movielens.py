@@ -25,6 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tasks": {"ranked": ("liked", "loved"), "target": "rated"},
     "training": {"next_item": True},
     "evaluation": {"k": 10},
+    "inputs": "all",
     "box": {
         "recall@k": {"ideal": 0.2, "worst": 0.0},
         "accuracy": {"ideal": 0.9, "worst": 0.5},

@@ -23,6 +23,7 @@ TINY: Mapping[str, Any] = {
     "training": {"steps": 5, "batch_size": 64, "retrieval_batch": 32, "layers": 2},
     "evaluation": {"k": 5, "candidates": 12, "max_users": 10},
     "constraints": [],
+    "inputs": "search",
     "search": {"seed": 4, "population": 6, "generations": 2},
     "finalize": {"seeds": 2, "bootstrap": 200},
     "run": {"device": "cpu", "workers": 1},

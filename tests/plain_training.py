@@ -84,8 +84,19 @@ def task_losses(model, batch):
         labels = part.labels[rows, task]
         known = ~np.isnan(labels)
         target = torch.tensor(labels[known], dtype=model.dtype)
-        losses.append(binary_cross_entropy_with_logits(logit[known], target) if known.any() else 0 * logit.sum())
+        kind = model.data.kinds[task]
+        losses.append(task_loss(kind, logit[known], target) if known.any() else 0 * logit.sum())
     return losses, model.mechanism.calibrator(logits)
+
+
+def task_loss(kind, logits, labels):
+    """Cross-entropy, squared error / 2 or pinball loss (Koenker and Bassett 1978) of known labels."""
+    if kind == "binary":
+        return binary_cross_entropy_with_logits(logits, labels)
+    errors = labels - logits
+    if kind == "regression":
+        return (errors**2).mean() / 2
+    return torch.maximum(kind.quantile * errors, (kind.quantile - 1) * errors).mean()
 
 
 def retrieval_loss(model, batch):

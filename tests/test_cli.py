@@ -246,6 +246,18 @@ def test_validate_names_every_wrong_task_metric_gene_and_baseline(capsys: pytest
     assert all(name in err for name in ("'beauty'", "'nobody'", "colour", "'nap'"))
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-data",)], ids=["data", "no data"])
+def test_validate_knows_the_switches_of_features_and_content(flags: tuple[str, ...]) -> None:
+    right = ("space.use_hour=false", "space.use_item_category=true", "space.rank_content=4", "space.use_content=true")
+    overrides = [part for text in right for part in ("--set", text)]
+    assert main(["validate", "-p", "toy", *flags, *overrides]) == 0
+
+
+def test_validate_finds_a_switch_of_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-p", "toy", "--set", "space.use_huor=false"]) == ConfigError.exit_code
+    assert "space.use_huor is not a gene; known:" in capsys.readouterr().err
+
+
 def test_validate_shows_the_size_of_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["--set", "data.simulator.n_interactions=5000", "--set", "objectives=['cost', 'recall@k']"]
     assert main(["validate", "-p", "toy", "--format", "json", *overrides]) == 0

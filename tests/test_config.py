@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evorec.config import Bounds, RunConfig, keys, load_config, merge, parse_config, parse_override
+from evorec.config import Bounds, QuantileKind, RunConfig, keys, load_config, merge, parse_config, parse_override
 from evorec.errors import ConfigError
 
 
@@ -27,7 +27,12 @@ def test_a_config_survives_json() -> None:
                 "mode": "a",
                 "modes": ["a", "b"],
             },
-            "tasks": {"ranked": ["click", "buy"], "funnel": ["click", "buy"], "given": {"buy": "click"}},
+            "tasks": {
+                "ranked": ["click", "buy", "watch", "long"],
+                "funnel": ["click", "buy"],
+                "given": {"buy": "click"},
+                "kinds": {"click": "binary", "watch": "regression", "long": {"quantile": 0.9}},
+            },
             "training": {"rungs": [50, 100]},
             "split": {"validation_from": "2022-05-04", "test_from": "2022-05-06"},
             "box": {"cost": {"ideal": 1e6, "worst": 1e9}},
@@ -36,6 +41,7 @@ def test_a_config_survives_json() -> None:
     again = parse_config(json.loads(json.dumps(config.model_dump(mode="json"))))
     assert again == config
     assert again.space["width"] == Bounds(low=16, high=64)
+    assert again.tasks.kinds["long"] == QuantileKind(quantile=0.9)
 
 
 def test_an_override_keeps_the_type_of_its_value() -> None:
@@ -115,6 +121,17 @@ def test_an_error_says_key_file_expected_and_found(overlay: dict[str, Any], expe
         ({"funnel": ["a"]}, "funnel must have two or more tasks, or none, got ['a']"),
         ({"funnel": ["a", "a"]}, "funnel lists a task twice: ['a', 'a']"),
         ({"funnel": ["a", "x"]}, "funnel names ['x'], which must be among ranked, ['a', 'b', 'c']"),
+        ({"kinds": {"x": "regression"}}, "kinds names ['x'], which must be among ranked, ['a', 'b', 'c']"),
+        (
+            {"funnel": ["a", "b"], "kinds": {"b": {"quantile": 0.5}}},
+            "the steps of the funnel and target must be binary, and kinds makes ['b'] numbers; make a label of 0 and 1 "
+            "of it for that, e.g. rating >= 4",
+        ),
+        (
+            {"target": "c", "kinds": {"c": "regression"}},
+            "the steps of the funnel and target must be binary, and kinds makes ['c'] numbers; make a label of 0 and 1 "
+            "of it for that, e.g. rating >= 4",
+        ),
         ({"given": {"x": "a"}}, "given names ['x'], which must be among ranked, ['a', 'b', 'c']"),
         ({"given": {"a": "a"}}, "given goes in a circle: a among a"),
         ({"given": {"a": "b", "b": "c", "c": "a"}}, "given goes in a circle: a among b among c among a"),
@@ -123,6 +140,25 @@ def test_an_error_says_key_file_expected_and_found(overlay: dict[str, Any], expe
 )
 def test_tasks_that_do_not_fit_together_are_refused(tasks: dict[str, Any], expected: str) -> None:
     assert message({"tasks": {"ranked": ["a", "b", "c"], **tasks}}) == f"tasks (my.toml): {expected}."
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("number", 'tasks.kinds.a (my.toml) must be "binary", "regression" or {quantile = NUMBER}, got \'number\'.'),
+        (0.5, 'tasks.kinds.a (my.toml) must be "binary", "regression" or {quantile = NUMBER}, got 0.5.'),
+        ({}, "tasks.kinds.a.quantile (my.toml) is missing."),
+        ({"quantile": 1}, "tasks.kinds.a.quantile (my.toml): Input should be less than 1, got 1."),
+        ({"quantile": "x"}, "tasks.kinds.a.quantile (my.toml) must be a finite number, got 'x'."),
+    ],
+)
+def test_a_wrong_kind_of_task_is_one_sentence(kind: Any, expected: str) -> None:
+    assert message({"tasks": {"ranked": ["a"], "kinds": {"a": kind}}}) == expected
+
+
+def test_tasks_without_a_kind_are_binary() -> None:
+    tasks = parse_config({"tasks": {"ranked": ["a", "b"], "kinds": {"b": {"quantile": 0.5}}}}).tasks
+    assert tasks.kind_of_each() == {"a": "binary", "b": QuantileKind(quantile=0.5)}
 
 
 def test_conditions_of_a_task_are_a_chain() -> None:
@@ -135,6 +171,8 @@ def test_conditions_of_a_task_are_a_chain() -> None:
 def test_other_ranked_tasks_bring_their_own_funnel() -> None:
     weak = {"tasks": {"ranked": ["a", "b"], "target": "a", "funnel": ["a", "b"], "given": {"b": "a"}}}
     assert merge(weak, {"tasks": {"ranked": ["b"]}}) == {"tasks": {"ranked": ["b"], "target": "a"}}
+    counted = {"tasks": {**weak["tasks"], "kinds": {"b": "regression"}}}
+    assert merge(counted, {"tasks": {"ranked": ["c"]}}) == {"tasks": {"ranked": ["c"], "target": "a"}}
     assert merge(weak, {"tasks": {"given": {"a": "c"}}})["tasks"]["given"] == {"b": "a", "a": "c"}
     overrides = ['tasks.funnel=["b", "c"]', 'tasks.ranked=["b", "c"]']
     for order in (overrides, overrides[::-1]):
@@ -143,16 +181,18 @@ def test_other_ranked_tasks_bring_their_own_funnel() -> None:
 
 def test_what_later_versions_added_changes_nothing_by_default() -> None:
     config = RunConfig()
-    assert (config.tasks.funnel, config.tasks.given) == ((), {})
+    assert (config.tasks.funnel, config.tasks.given, config.tasks.kinds) == ((), {}, {})
     assert (config.training.rungs, config.training.rung_keep, config.training.precision) == ((), 0.5, "float32")
     assert (config.run.executor, config.run.memory_gib, config.run.chunk) == ("auto", 0.0, 32)
 
 
 def test_a_table_is_listed_as_toml_writes_it() -> None:
-    config = parse_config({"tasks": {"ranked": ["a", "b"], "given": {"b": "a"}}})
+    kinds = {"a": "regression", "b": {"quantile": 0.9}}
+    config = parse_config({"tasks": {"ranked": ["a", "b"], "given": {"b": "a"}, "kinds": kinds}})
     listed = {key.name: key for key in keys(config)}
     assert listed["tasks.given"].default == '{"b" = "a"}'
-    overrides = ['tasks.ranked=["a", "b"]', f"tasks.given={listed['tasks.given'].default}"]
+    assert listed["tasks.kinds"].default == '{"a" = "regression", "b" = {"quantile" = 0.9}}'
+    overrides = ['tasks.ranked=["a", "b"]', *(f"tasks.{n}={listed[f'tasks.{n}'].default}" for n in ("given", "kinds"))]
     assert load_config(overrides=overrides) == config
 
 

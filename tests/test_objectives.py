@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evorec.config import Box
+from evorec.config import Box, QuantileKind
 from evorec.errors import ConfigError, DataError
 from evorec.objectives import (
     ALIASES,
@@ -78,10 +78,16 @@ def test_violation_grows_with_the_distance():
     assert (np.diff(Constraint("x", ">=", 2.0, "").violation(values)) < 0).all(), "seed 3"
 
 
+def a_kind(name):
+    """Of a task that has the metric."""
+    kinds = {"binary": "binary", "regression": "regression", "quantile": QuantileKind(quantile=0.9)}
+    return next(kind for kind_of, kind in kinds.items() if kind_of in (CATALOGUE[name].kinds or kinds))
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_catalogue_entry_resolves_and_makes_an_objective(name):
     written = name.replace("<task>", "click")
-    key = resolve(written, 20, tasks=("click",))
+    key = resolve(written, 20, tasks={"click": a_kind(name)})
     assert metric_info(key) is CATALOGUE[name]
     assert "@k" not in key
     (objective,) = build_objectives(
@@ -117,7 +123,38 @@ def test_names_resolve_to_measured_keys():
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(name, message):
     with pytest.raises(ConfigError, match=message):
-        resolve(name, 20, tasks=("click", "like"))
+        resolve(name, 20, tasks={"click": "binary", "like": "binary"})
+
+
+KINDS = {"click": "binary", "watch": "regression", "long": QuantileKind(quantile=0.9)}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "auc/watch",
+            "auc/watch is not measured: watch is regression .* it has concordance/watch, mae/watch, rmse/watch",
+        ),
+        ("rmse/long", "rmse/long is not measured: long is quantile .* it has concordance/long, pinball/long"),
+        ("concordance/click", "click is binary .* it has auc/click, gauc/click, logloss/click"),
+        ("mae/buy", "mae/buy: 'buy' is not a ranked task; known: click, watch, long"),
+    ],
+)
+def test_a_metric_of_another_kind_of_task_is_refused_with_those_of_the_task(name, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(name, 20, tasks=KINDS)
+    with pytest.raises(ConfigError, match=message):
+        parse_constraint(f"{name} >= 0.1", k=20, baselines={}, tasks=KINDS)
+
+
+def test_an_error_gets_its_corners_from_the_data_or_from_a_box():
+    corners = {"rmse/watch": (0.0, 40.0)}
+    (error,) = build_objectives(["rmse/watch"], k=20, box={}, cost_bounds=corners, tasks=KINDS)
+    assert (error.direction, error.ideal, error.worst, error.log10) == ("min", 0.0, 40.0, False)
+    box = {"rmse/watch": Box(ideal=10.0, worst=30.0)}
+    (error,) = build_objectives(["rmse/watch"], k=20, box=box, cost_bounds=corners, tasks=KINDS)
+    assert error.normalised([20.0]).tolist() == [0.5]
 
 
 def test_box_replaces_usual_corners_by_any_name():

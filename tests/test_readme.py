@@ -62,6 +62,7 @@ def test_the_pymoo_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_and_problem_in_the_readme_exists() -> None:
     commands = {info.callback.__name__ for info in app.registered_commands if info.callback}
     names = {info.name or "" for info in app.registered_commands} | commands
+    names |= {group.typer_instance.info.name or "" for group in app.registered_groups if group.typer_instance}
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
     used = set(re.findall(r"\$ evorec (\w+)", blocks)) | set(re.findall(r"`evorec (\w+)", README))
     assert used <= {name.removeprefix("_") for name in names}

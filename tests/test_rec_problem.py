@@ -106,6 +106,57 @@ def test_another_process_gets_the_same_metrics_and_weights(problem):
     assert json.loads(done.stdout) == json.loads(json.dumps(here))
 
 
+KINDS = {"watch": "regression", "late": {"quantile": 0.9}}
+OF_KINDS = {"ranked": ["click", "watch", "late"], "target": "click", "kinds": KINDS, "given": {"watch": "click"}}
+
+
+def watched():
+    """The simulated feed, with the seconds that an item was watched."""
+    tables = simulate(config().data.simulator)
+    log, rng = tables.interactions, np.random.default_rng(0)
+    seconds = 30 * np.exp(rng.normal(size=log.height) + log["click"].to_numpy())
+    return replace(tables, interactions=log.with_columns(watch=seconds, late=seconds), tasks=("click", "watch", "late"))
+
+
+def test_errors_of_numbers_are_objectives_with_the_corners_of_a_constant():
+    objectives = ["accuracy", "rmse/watch", "pinball/late", "concordance/late", "cost"]
+    picks = ["mae/watch where rmse/watch <= 100"]
+    settings = config(
+        tasks=OF_KINDS, objectives=objectives, constraints=["auc/click >= 0.1"], finalize={"picks": picks}
+    )
+    problem = build_problem(settings, tables=watched())
+    by_name = {objective.name: objective for objective in problem.objectives}
+    data = problem.fitted.dataset
+    click, watch = watched().interactions.select("click", "watch").to_numpy().T
+    rows = split(watched(), settings.split).train
+    spread = watch[rows][click[rows] > 0].std()
+    assert by_name["rmse/watch"].worst == pytest.approx(spread, rel=1e-5)  # standardised in float32
+    assert by_name["rmse/watch"].ideal == 0.0
+    assert 0 < by_name["pinball/late"].worst < data.label_scale[2]
+    for outcome in problem.evaluate(some_specs(problem, 2), seed=4):
+        assert outcome.failure is None
+        assert {o.metric for o in problem.objectives} | {"mae/watch"} <= outcome.metrics.keys()
+        assert all(np.isfinite(value) for value in outcome.metrics.values())
+        assert 0 < outcome.metrics["rmse/watch"] < 10 * spread
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"objectives": ["auc/watch"]}, "auc/watch is not measured: watch is regression"),
+        (
+            {"objectives": ["accuracy"], "constraints": ["rmse/late <= 3"]},
+            "rmse/late is not measured: late is quantile",
+        ),
+        ({"finalize": {"picks": ["logloss/watch"]}}, "finalize.picks: logloss/watch is not measured"),
+    ],
+)
+def test_a_metric_that_numbers_do_not_have_is_refused_before_anything_is_trained(overlay, message):
+    settings = config(tasks=OF_KINDS, **overlay)
+    with pytest.raises(ConfigError, match=message):
+        build_problem(settings, tables=watched())
+
+
 def test_another_seed_of_the_run_gives_other_weights(problem):
     other = feed.build(config(search={"seed": 5}))
     specs = some_specs(problem, 1)
@@ -396,3 +447,67 @@ def test_data_without_context_statistics_or_features_can_be_searched():
     bare_problem = RecProblem(settings, bare)
     outcomes = bare_problem.evaluate(some_specs(bare_problem, 2, rerank=True, rank_blend=0.5), seed=4)
     assert [outcome.failure for outcome in outcomes] == [None, None]
+
+
+@pytest.fixture(scope="module")
+def switching():
+    return feed.build(config(inputs="search"))
+
+
+def test_every_feature_and_part_of_the_content_is_a_switch(problem, switching):
+    switches = [name for name in switching.space.names if name.startswith("use_")]
+    assert set(switches) == {
+        "use_segment", "use_tenure_days", "use_item_category", "use_price", "use_hour", "use_content",
+        "use_content_category",
+    }  # fmt: skip
+    for each in (problem, switching):
+        assert all(each.space.decode(each.space.default())[name] is True for name in switches)
+        assert "pretrained" not in each.space.names
+    ranks = {"rank_content", "rank_content_category"}
+    assert switching.space.n_var == problem.space.n_var + len({*switches, *ranks})
+    assert not any(ModelSpec.from_genes(one).off for one in some_specs(problem, 20))
+    assert any(ModelSpec.from_genes(one).off for one in some_specs(switching, 20))
+
+
+def test_a_configuration_switches_a_feature_off_for_everybody():
+    quiet = feed.build(config(inputs="search", space={"use_hour": False, "use_price": True, "use_content": False}))
+    for x in quiet.space.sample(np.random.default_rng(0), 10):
+        spec = ModelSpec.from_genes(quiet.space.decode(x))
+        assert {"hour", "content"} <= set(spec.off)
+        assert "price" not in spec.off
+    (outcome,) = quiet.evaluate(some_specs(quiet, 1), seed=4)
+    assert outcome.failure is None
+    part = next(part for part in quiet.fitted.dataset.content_parts if part.name == "content")
+    assert not outcome.weights["content.weight"][0, part.first_column : part.first_column + part.n_columns].any()
+    closed = feed.build(config(space={"use_hour": False, "rank_content": 2}))
+    spec = ModelSpec.from_genes(closed.space.decode(closed.space.default()))
+    assert (spec.off, spec.ranks) == (("hour",), (("content", 2),))
+    with pytest.raises(ConfigError, match=r"space\.use_huor is not a gene; known: .*use_hour"):
+        feed.build(config(space={"use_huor": False}))
+
+
+def test_switching_features_off_makes_a_member_cheaper(problem):
+    full, bare = (
+        member(problem, **{name: on for name in problem.space.names if name.startswith("use_")}) for on in (True, False)
+    )
+    dear, cheap = problem.evaluate([full, {n: v for n, v in bare.items() if not n.startswith("rank_content")}], seed=4)
+    assert all(cheap.metrics[name] < dear.metrics[name] for name in COUNTED)
+
+
+def test_the_rows_of_items_can_start_from_who_met_them():
+    met = feed.build(config(data={"content": {"cooccurrence": {"kind": "cooccurrence", "dims": 6}}}, inputs="search"))
+    assert {"use_cooccurrence", "rank_cooccurrence", "pretrained"} <= set(met.space.names)
+    plain, other = met.evaluate([member(met), member(met, pretrained=True)], seed=4)
+    assert plain.failure is other.failure is None
+    assert (plain.weights["table"] != other.weights["table"]).any()
+    for name in COUNTED:
+        assert plain.metrics[name] == other.metrics[name]
+
+
+def test_the_recall_of_cold_items_can_be_an_objective_only_where_somebody_wants_one():
+    names = {"objectives": ["accuracy", "cold_start_recall@k"], "constraints": []}
+    with pytest.raises(DataError, match=r"cold_start_recall@5 needs a held-out positive on an item without a training"):
+        feed.build(config(**names))
+    cold = feed.build(config(**names, data={"simulator": {"n_items": 900}}))
+    (outcome,) = cold.evaluate(some_specs(cold, 1), seed=4)
+    assert 0 <= outcome.metrics["cold_start_recall@5"] <= 1

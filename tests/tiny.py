@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from evorec.config import EvaluationConfig, SimulatorConfig, SplitConfig, TrainConfig
+from evorec.config import EvaluationConfig, QuantileKind, SimulatorConfig, SplitConfig, TrainConfig
 from evorec.data.encode import encode
 from evorec.data.simulate import simulate
 from evorec.data.splits import split
@@ -43,6 +43,30 @@ def dataset(content=True, statistics=("user", "item", "category"), context=True,
         data, split(data, SplitConfig()), tasks=data.tasks, target="click", fit="train", statistics=statistics
     )
     return replace(encoded, parents=parents)
+
+
+@cache
+def number_dataset(ranked=("click", "watch", "late"), parents=(-1, -1, -1), *, given=False):
+    """Seconds watched as a number, with `given` among clicks alone, and a high quantile of them over all rows."""
+    data, rng = tables(), np.random.default_rng(8)
+    click = data.interactions["click"].to_numpy()
+    watch = 30 * np.exp(rng.normal(size=len(click)) + click) + data.interactions["item_id"].to_numpy() % 7
+    log = data.interactions.with_columns(watch=watch, late=watch)
+    data = replace(data, interactions=log, tasks=(*data.tasks, "watch", "late"))
+    encoded = encode(
+        data,
+        split(data, SplitConfig()),
+        tasks=ranked,
+        target="click",
+        fit="train",
+        statistics=("user", "item"),
+        given={"watch": "click"} if given else {},
+        kinds={task: kind for task, kind in KINDS.items() if task in ranked},
+    )
+    return replace(encoded, parents=parents)
+
+
+KINDS = {"watch": "regression", "late": QuantileKind(quantile=0.9)}
 
 
 def with_missing_labels(data, share=0.3):
@@ -163,7 +187,7 @@ def random_sharing(rng, layers, mechanisms):
 
 
 def trained(specs, plan, on_device, **options):
-    return train(specs, plan, on_device, seed=SEED, base_logits=BASE_LOGITS, **options)
+    return train(specs, plan, on_device, **{"seed": SEED, "base_logits": BASE_LOGITS, **options})
 
 
 EVALUATION = EvaluationConfig(k=5, candidates=12)

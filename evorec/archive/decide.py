@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evorec.archive.indicators import normalised
+from evorec.config import TaskKind
 from evorec.errors import ConfigError
 from evorec.objectives import Constraint, Direction, Metrics, Objective, metric_info, parse_constraint, resolve
 
@@ -46,36 +47,43 @@ def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objecti
     return min(key for key, value in values.items() if value == best)
 
 
-def check_pick(text: str, objectives: Sequence[Objective], k: int) -> None:
+def check_pick(
+    text: str, objectives: Sequence[Objective], k: int, *, tasks: Mapping[str, TaskKind] | None = None
+) -> None:
     """Refuse a sentence that `pick` could never follow, before anything is searched.
 
+    Args:
+        text, objectives, k: see `pick`.
+        tasks: the ranked tasks and what their labels are; None skips the check of task names.
     Raises:
         ConfigError: it does not parse, or names a metric that does not exist.
     """
     try:
-        _parsed(text, objectives, k)
+        _parsed(text, objectives, k, tasks)
     except ConfigError as error:
         raise ConfigError(f"finalize.picks: {error}") from None
 
 
 def _parsed(
-    text: str, objectives: Sequence[Objective], k: int
+    text: str, objectives: Sequence[Objective], k: int, tasks: Mapping[str, TaskKind] | None = None
 ) -> tuple[tuple[str, Direction] | None, list[Constraint]]:
     """Metric and direction that a sentence asks for, None for the knee, and its conditions."""
     found = _SENTENCE.fullmatch(text)
     if not found:
         raise ConfigError(f"pick must read METRIC or METRIC where METRIC >= NUMBER, got {text!r}.")
     parts = re.split(r"\s+and\s+", found["conditions"]) if found["conditions"] else []
-    conditions = [parse_constraint(part, k=k, baselines={}) for part in parts]
-    return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k), conditions
+    conditions = [parse_constraint(part, k=k, baselines={}, tasks=tasks) for part in parts]
+    return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k, tasks), conditions
 
 
-def _goal(name: str, objectives: Sequence[Objective], k: int) -> tuple[str, Direction]:
+def _goal(
+    name: str, objectives: Sequence[Objective], k: int, tasks: Mapping[str, TaskKind] | None
+) -> tuple[str, Direction]:
     """Metric and direction of an objective of the search, else of the catalogue."""
     for objective in objectives:
         if name in (objective.name, objective.metric):
             return objective.metric, objective.direction
-    return resolve(name, k), metric_info(name).direction
+    return resolve(name, k, tasks=tasks), metric_info(name).direction
 
 
 def _knee(members: Mapping[str, Metrics], objectives: Sequence[Objective]) -> str:

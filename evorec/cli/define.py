@@ -13,13 +13,14 @@ import typer
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
 from evorec.cli.output import Format, Output, command
 from evorec.cli.problems import configure, known_problems, problem_module, scenario
-from evorec.config import RunConfig, keys, load_config
+from evorec.config import RunConfig, TasksConfig, keys, load_config, task_in_words
 from evorec.errors import ConfigError
 from evorec.report.tables import Column, Row, Table, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from evorec.config import TaskKind
     from evorec.data.tables import Tables
     from evorec.space.space import SearchSpace
 
@@ -104,7 +105,7 @@ def validate(
 def template(config: RunConfig) -> str:
     """Every setting as a TOML file with comments; reading it gives `config` again.
 
-    Genes and boxes, which have no default, and settings without a value are commented out.
+    Genes, boxes and sources of content, which have no default, and settings without a value are commented out.
     """
     sections: dict[str, list[str]] = {}
     for key in keys(config):
@@ -112,7 +113,8 @@ def template(config: RunConfig) -> str:
         line = f"{name} = {key.default}" if key.default else f"# {name} ="
         sections.setdefault(section, []).append(f"# {key.meaning}; {key.expects}\n{line}")
     top = sections.pop("")
-    return "\n\n".join(["\n".join(top), *(f"[{name}]\n" + "\n".join(lines) for name, lines in sections.items())])
+    heads = {name: f"# [{name}]" if "<" in name else f"[{name}]" for name in sections}
+    return "\n\n".join(["\n".join(top), *(f"{heads[name]}\n" + "\n".join(sections[name]) for name in sections)])
 
 
 def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
@@ -141,7 +143,7 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         ConfigError: lists all that do not.
     """
     known = tables.tasks if tables else None
-    tasks = config.tasks.ranked or known
+    tasks = config.tasks.kind_of_each() or (TasksConfig(ranked=known).kind_of_each() if known else None)
     wanted = (*config.tasks.ranked, *filter(None, [config.tasks.target]))
     errors = [
         f"tasks ({source}): {name!r} is no label column of the data; known: {', '.join(known)}."
@@ -153,7 +155,7 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         partial(_space, config, tables, source),
     ]
     checks += [partial(_check_constraint, text, config, tasks) for text in config.constraints]
-    checks += [partial(_check_pick, text, config) for text in config.finalize.picks]
+    checks += [partial(_check_pick, text, config, tasks) for text in config.finalize.picks]
     for check in checks:
         try:
             check()
@@ -163,23 +165,26 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         raise ConfigError("\n".join(errors))
 
 
-def _check_objectives(config: RunConfig, tasks: tuple[str, ...] | None) -> None:
+def _check_objectives(config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.objectives import CATALOGUE, build_objectives
 
     k = config.evaluation.k
     costs = {
-        name: (1.0, 10.0) for name, info in CATALOGUE.items() if info.ideal is None
+        name.replace("<task>", task): (1.0, 10.0)
+        for name, info in CATALOGUE.items()
+        for task in tasks or ("",)
+        if info.ideal is None
     }  # only their names matter here
     build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
 
 
-def _check_pick(text: str, config: RunConfig) -> None:
+def _check_pick(text: str, config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.archive.decide import check_pick
 
-    check_pick(text, (), config.evaluation.k)
+    check_pick(text, (), config.evaluation.k, tasks=tasks)
 
 
-def _check_constraint(text: str, config: RunConfig, tasks: tuple[str, ...] | None) -> None:
+def _check_constraint(text: str, config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.objectives import CATALOGUE, parse_constraint, resolve
 
     k = config.evaluation.k
@@ -189,6 +194,7 @@ def _check_constraint(text: str, config: RunConfig, tasks: tuple[str, ...] | Non
 
 def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace:
     """The search space; without the data, tasks and lengths of time stand for themselves only."""
+    from evorec.models.blocks import declared_blocks, named_blocks
     from evorec.models.spec import default_space
 
     tasks = config.tasks.ranked or (tables.tasks if tables else ("task",))
@@ -200,6 +206,8 @@ def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace
         funnel=bool(config.tasks.funnel),
         uniform_negatives=config.training.uniform_negatives,
         retrieval_batch=config.training.retrieval_batch,
+        blocks=declared_blocks(tables, config.data.content) if tables else named_blocks(config.space),
+        search_blocks=config.inputs == "search",
     )
     return space.with_overrides(config.space, source)
 
@@ -217,7 +225,7 @@ def _settings_table(config: RunConfig) -> Table:
     facts = {
         "data": config.data.reader + (f", {config.data.path}" if config.data.path else ""),
         "split": config.split.kind,
-        "tasks": config.tasks.ranked,
+        "tasks": [task_in_words(task, kind) for task, kind in config.tasks.kind_of_each().items()],
         "target": config.tasks.target,
         "lists": f"k = {measured.k} items out of {measured.candidates} candidates",
         "objectives": config.objectives,

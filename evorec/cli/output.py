@@ -86,7 +86,7 @@ def _rich(table: Table) -> RichTable:
         unit = f"\n{column.unit}" if column.unit else ""
         rich.add_column(
             escape(title + unit),
-            justify="left" if column.direction is None else "right",
+            justify="right" if column.direction or column.numbers else "left",
             overflow="fold",
             min_width=max(map(len, title.split("\n"))),  # a heading is never broken inside a word
         )

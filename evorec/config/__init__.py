@@ -4,8 +4,19 @@
 Every section is frozen and refuses unknown keys; all errors are listed together, each with its key.
 """
 
+from evorec.config.content import (
+    CONTENT_KINDS,
+    COOCCURRENCE,
+    ContentConfig,
+    CooccurrenceContent,
+    EncoderContent,
+    GraphContent,
+    TextContent,
+    VectorsContent,
+)
 from evorec.config.listing import Key, keys
 from evorec.config.loading import load_config, merge, parse_config, parse_override, read_toml
+from evorec.config.section import Section
 from evorec.config.sections import (
     Bounds,
     Box,
@@ -15,36 +26,58 @@ from evorec.config.sections import (
     FinalizeConfig,
     GeneOverride,
     Overlay,
+    QuantileKind,
     RunConfig,
     SearchConfig,
-    Section,
     SimulatorConfig,
     SplitConfig,
+    TaskKind,
     TasksConfig,
     TrainConfig,
+    kind_name,
+    task_in_words,
 )
+from evorec.config.tables import EntityConfig, FilesConfig, ItemsConfig, LogConfig, PivotConfig, UsersConfig
 
 __all__ = [
+    "CONTENT_KINDS",
+    "COOCCURRENCE",
     "Bounds",
     "Box",
+    "ContentConfig",
+    "CooccurrenceContent",
     "DataConfig",
+    "EncoderContent",
+    "EntityConfig",
     "EvaluationConfig",
     "ExecutionConfig",
+    "FilesConfig",
     "FinalizeConfig",
     "GeneOverride",
+    "GraphContent",
+    "ItemsConfig",
     "Key",
+    "LogConfig",
     "Overlay",
+    "PivotConfig",
+    "QuantileKind",
     "RunConfig",
     "SearchConfig",
     "Section",
     "SimulatorConfig",
     "SplitConfig",
+    "TaskKind",
     "TasksConfig",
+    "TextContent",
     "TrainConfig",
+    "UsersConfig",
+    "VectorsContent",
     "keys",
+    "kind_name",
     "load_config",
     "merge",
     "parse_config",
     "parse_override",
     "read_toml",
+    "task_in_words",
 ]

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from evorec.config.sections import RunConfig, Section
+from evorec.config.content import CONTENT_KINDS
+from evorec.config.section import Section
+from evorec.config.sections import RunConfig
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
         value, meaning = getattr(section, name), field.description or ""
         if isinstance(value, Section):
             yield from _keys_of(value, f"{prefix}{name}.")
+        elif f"{prefix}{name}" == "data.content":
+            yield from _content_keys(value, f"{prefix}{name}.")
         elif name == "space":
             yield Key("space.<gene>", "", SPACE_EXPECTS, meaning)
         elif name == "box":
@@ -59,9 +63,25 @@ def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
             yield Key(f"{prefix}{name}", _toml(value), _expects(field), meaning)
 
 
+def _content_keys(sources: Mapping[str, Section], prefix: str) -> Iterator[Key]:
+    """Every setting that a source may have, then those of the sources that there are."""
+    kinds = CONTENT_KINDS
+    meaning = "; ".join(f"{kind} = {source.model_fields['kind'].description}" for kind, source in kinds.items())
+    yield Key(f"{prefix}<name>.kind", "", " or ".join(json.dumps(kind) for kind in kinds), meaning)
+    fields = {name: field for source in kinds.values() for name, field in source.model_fields.items() if name != "kind"}
+    for name, field in fields.items():
+        takes = ", ".join(kind for kind, source in kinds.items() if name in source.model_fields)
+        default = "" if field.is_required() else f"; default {_toml(field.default)}"
+        yield Key(f"{prefix}<name>.{name}", "", _expects(field), f"{field.description} ({takes}{default})")
+    for name, source in sources.items():
+        yield from _keys_of(source, f"{prefix}{name}.")
+
+
 def _toml(value: Any) -> str:
     if value is None or isinstance(value, date):
         return str(value or "")
+    if isinstance(value, Section):
+        value = value.model_dump(mode="json")
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(name)} = {_toml(part)}" for name, part in value.items()) + "}"
     return json.dumps(value)
@@ -97,7 +117,13 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(json.dumps(option) for option in get_args(annotation))
     if get_origin(annotation) is dict:
-        return "a table of texts"
+        values = _kind(get_args(annotation)[1])
+        return "a table of texts" if values == "a text" else f"a table of {values}"
     if get_origin(annotation) is tuple:
         return "a list of texts" if get_args(annotation)[0] is str else "a list of integers"
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        fields = annotation.model_fields.items()
+        return "{" + ", ".join(f"{name} = {_expects(field)}" for name, field in fields) + "}"
     return _KINDS.get(annotation, str(annotation))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from evorec.config.content import CONTENT_KINDS
 from evorec.config.listing import keys
 from evorec.config.sections import Overlay, RunConfig
 from evorec.errors import ConfigError
@@ -19,8 +21,8 @@ from evorec.errors import ConfigError
 def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """Deep merge of two partial configurations; `strong` wins.
 
-    What belongs together is replaced together: a gene's override whole, the funnel and the conditions of the tasks with
-    the ranked tasks.
+    What belongs together is replaced together: a gene's override whole, the funnel, the conditions and the kinds of the
+    tasks with the ranked tasks.
 
     Example:
         >>> merge({"training": {"steps": 1, "layers": 2}}, {"training": {"steps": 5}})
@@ -28,7 +30,7 @@ def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """
     old, new = weak.get("tasks"), strong.get("tasks")
     if isinstance(old, Mapping) and isinstance(new, Mapping) and "ranked" in new:
-        kept = {name: value for name, value in old.items() if name not in ("funnel", "given")}
+        kept = {name: value for name, value in old.items() if name not in ("funnel", "given", "kinds")}
         weak = {**weak, "tasks": kept}
     return _merged(weak, strong)
 
@@ -118,29 +120,39 @@ def load_config(
     return parse_config(overlay, source=source or (path.name if path else "command line"))
 
 
+_TAGGED: Final[Mapping[tuple[str, ...], int]] = {("space",): 2, ("tasks", "kinds"): 3, ("data", "content"): 3}
+"""Section -> the place in a key where pydantic adds the kind of the value."""
+_EXPECTED: Final[Mapping[str, str]] = {
+    "override": "one value, a list of task weights or of options, or {low, high}",
+    "kind": '"binary", "regression" or {quantile = NUMBER}',
+    "content": "a table with kind = " + " or ".join(f'"{kind}"' for kind in CONTENT_KINDS),
+    "model_type": "a table of settings",
+    "dict_type": "a table of settings",
+}
+"""Type of an error -> what is expected there."""
+
+
 def _describe(problem: Mapping[str, Any], source: str) -> str:
     """One sentence: the key, the file, what was expected, what was found."""
     loc = [str(part) for part in problem["loc"]]
-    if loc[:1] == ["space"]:
-        del loc[2:3]  # the kind of override, which pydantic adds
+    for section, place in _TAGGED.items():
+        if tuple(loc[: len(section)]) == section:
+            del loc[place : place + 1]
     name = ".".join(loc) or "the configuration"
+    listed = re.sub(r"^data\.content\.[^.]+", "data.content.<name>", name)
     where = f"{name} ({source})"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is not a known key{_suggestion(name)} `evorec validate --keys` lists them all."
+        return f"{where} is not a known key{_suggestion(listed)} `evorec validate --keys` lists them all."
     if problem["type"] == "missing":
         return f"{where} is missing."
     got = reprlib.repr(problem["input"])
-    expected = {key.name: key.expects for key in keys()}
-    if name in expected:
-        return f"{where} must be {expected[name]}, got {got}."
-    if problem["type"] == "override":
-        return f"{where} must be one value, a list of task weights or of options, or {{low, high}}, got {got}."
+    expected = {key.name: key.expects for key in keys()}.get(listed) or _EXPECTED.get(problem["type"])
+    if expected is None and problem["type"].startswith(("float", "finite")):
+        expected = "a finite number"
+    if expected is not None:
+        return f"{where} must be {expected}, got {got}."
     if problem["type"] == "value_error":
         return f"{where}: {str(problem['msg']).removeprefix('Value error, ')}."
-    if problem["type"] in ("model_type", "dict_type"):
-        return f"{where} must be a table of settings, got {got}."
-    if problem["type"].startswith(("float", "finite")):
-        return f"{where} must be a finite number, got {got}."
     return f"{where}: {problem['msg']}, got {got}."
 
 
@@ -148,5 +160,7 @@ def _suggestion(name: str) -> str:
     known = [key.name for key in keys()]
     if "." not in name:  # a section, too, may be misspelt
         known += [key.partition(".")[0] for key in known]
+    if name in known:  # e.g. of another kind of content
+        return " here;"
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ";"

@@ -11,32 +11,19 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
+from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceContent
+from evorec.config.section import Section
+from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
+
 Overlay = Mapping[str, Any]
 """A nested, partial configuration, e.g. ``{"training": {"steps": 100}}``."""
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, no infinities."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
-            raise ValueError("a boolean is no number")
-        return value
 
 
 class SimulatorConfig(Section):
@@ -59,9 +46,15 @@ class SimulatorConfig(Section):
 class DataConfig(Section):
     """Where the interactions come from."""
 
-    reader: str = Field("simulator", description="file format: simulator, movielens or kuairand")
+    reader: str = Field(
+        "simulator",
+        description="simulator, table (any files, as log, users and items say), or the published files of kuairand, "
+        "movielens, kuairec, kuairec_small, aliccp, aliexpress, amazon or retailrocket",
+    )
     path: str | None = Field(
-        None, description="folder to read; a relative path is looked up here, then under $EVOREC_DATA"
+        None,
+        description="folder to read; a relative path is looked up here, then under $EVOREC_DATA, then among the data "
+        "sets of `evorec data get`",
     )
     statistics: tuple[str, ...] = Field(
         ("user", "item"),
@@ -74,7 +67,29 @@ class DataConfig(Section):
     history_recency: float = Field(
         0.0, ge=0, le=4, description="the j-th latest positive (from 0) weighs (1 + j) ** -recency; 0 = all alike"
     )
+    content: ContentTable = Field({}, description="fixed vectors of items beside those of the item table, by name")
     simulator: SimulatorConfig = SimulatorConfig()
+    log: LogConfig = Field(LogConfig(), description="the log of reader = table")
+    users: UsersConfig = Field(UsersConfig(), description="the table of users of reader = table")
+    items: ItemsConfig = Field(ItemsConfig(), description="the table of items of reader = table")
+
+    @property
+    def cooccurrence(self) -> CooccurrenceContent | None:
+        """The source of content that each fit learns from its training rows, if there is one."""
+        source = self.content.get(COOCCURRENCE)
+        return source if isinstance(source, CooccurrenceContent) else None
+
+    @model_validator(mode="after")
+    def _tables_are_described(self) -> DataConfig:
+        sections: dict[str, Section] = {"log": self.log, "users": self.users, "items": self.items}
+        if self.reader != "table":
+            if given := [name for name, section in sections.items() if section != type(section)()]:
+                raise ValueError(f'only reader = "table" reads {" and ".join(given)}, got reader = "{self.reader}"')
+            return self
+        needed = ("files", "user", "item", "time", "tasks")
+        if missing := [f"log.{name}" for name in needed if not getattr(self.log, name)]:
+            raise ValueError(f'reader = "table" needs {", ".join(missing)}')
+        return self
 
 
 class SplitConfig(Section):
@@ -99,6 +114,47 @@ class SplitConfig(Section):
         return self
 
 
+class QuantileKind(Section):
+    """A task whose labels are numbers, of which a quantile is learned, e.g. what 90 % of the rows stay below."""
+
+    quantile: float = Field(gt=0, lt=1, description="share of rows whose label is to be below the prediction")
+
+
+def _kind_tag(value: Any) -> str | None:
+    if isinstance(value, QuantileKind | Mapping):
+        return "quantile"
+    return "name" if value in ("binary", "regression") else None
+
+
+TaskKind = Annotated[
+    Annotated[Literal["binary", "regression"], Tag("name")] | Annotated[QuantileKind, Tag("quantile")],
+    Discriminator(_kind_tag, custom_error_type="kind", custom_error_message="no kind of task"),
+]
+"""What the labels of a task are: 0 and 1, numbers whose mean is learned, or numbers of which a quantile is."""
+
+
+def kind_name(kind: TaskKind) -> Literal["binary", "regression", "quantile"]:
+    """The kind without its number.
+
+    Example:
+        >>> kind_name("regression"), kind_name(QuantileKind(quantile=0.9))
+        ('regression', 'quantile')
+    """
+    return "quantile" if isinstance(kind, QuantileKind) else kind
+
+
+def task_in_words(task: str, kind: TaskKind) -> str:
+    """A task with its kind, where it is not binary.
+
+    Example:
+        >>> [task_in_words("watch", kind) for kind in ("binary", "regression", QuantileKind(quantile=0.9))]
+        ['watch', 'watch (regression)', 'watch (quantile 0.9)']
+    """
+    if isinstance(kind, QuantileKind):
+        return f"{task} (quantile {kind.quantile:g})"
+    return task if kind == "binary" else f"{task} ({kind})"
+
+
 class TasksConfig(Section):
     """Which label columns are learned."""
 
@@ -110,22 +166,42 @@ class TasksConfig(Section):
     given: dict[str, str] = Field(
         {}, description="ranked task -> label whose positives are the only rows it is learned and measured on"
     )
+    kinds: dict[str, TaskKind] = Field(
+        {},
+        description="ranked task -> what its labels are: binary (0 and 1; the default), regression (numbers, squared "
+        "error), {quantile = 0.9} (numbers, pinball loss)",
+    )
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> TasksConfig:
         for name, tasks in (("ranked", self.ranked), ("funnel", self.funnel)):
             if len(set(tasks)) != len(tasks):
                 raise ValueError(f"{name} lists a task twice: {list(tasks)}")
-        for name, tasks in (("funnel", self.funnel), ("given", tuple(self.given))):
+        for name, tasks in (("funnel", self.funnel), ("given", tuple(self.given)), ("kinds", tuple(self.kinds))):
             if unknown := [task for task in tasks if task not in self.ranked]:
                 raise ValueError(f"{name} names {unknown}, which must be among ranked, {list(self.ranked)}")
         if len(self.funnel) == 1:
             raise ValueError(f"funnel must have two or more tasks, or none, got {list(self.funnel)}")
+        counted = dict.fromkeys((*self.funnel, self.target))
+        if numbers := [task for task in counted if self.kinds.get(task, "binary") != "binary"]:
+            raise ValueError(
+                f"the steps of the funnel and target must be binary, and kinds makes {numbers} numbers; make a label "
+                "of 0 and 1 of it for that, e.g. rating >= 4"
+            )
         for task in self.given:
             chain = self.conditions(task)
             if chain[-1] in chain[:-1]:
                 raise ValueError(f"given goes in a circle: {' among '.join(chain)}")
         return self
+
+    def kind_of_each(self) -> dict[str, TaskKind]:
+        """Every ranked task, in order, and what its labels are.
+
+        Example:
+            >>> TasksConfig(ranked=("click", "watch"), kinds={"watch": "regression"}).kind_of_each()
+            {'click': 'binary', 'watch': 'regression'}
+        """
+        return {task: self.kinds.get(task, "binary") for task in self.ranked}
 
     def conditions(self, task: str) -> tuple[str, ...]:
         """The task, the label it is given, the label that one is given, and so on; a circle ends at its first repeat.
@@ -304,6 +380,17 @@ class ExecutionConfig(Section):
         return self.workers or len(os.sched_getaffinity(0))
 
 
+_NOT_RESULTS: Any = {
+    "run": True,
+    "finalize": True,
+    "data": {
+        **dict.fromkeys(("path", "log", "users", "items"), True),
+        "content": {"__all__": {"path", "ids", "links"}},
+    },
+}
+"""Settings that change no result of the search: what stands in a place enters by its content."""
+
+
 class RunConfig(Section):
     """Everything a run needs."""
 
@@ -313,6 +400,11 @@ class RunConfig(Section):
     tasks: TasksConfig = TasksConfig()
     training: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    inputs: Literal["all", "search"] = Field(
+        "search",
+        description="features and parts of the content that a member sees: all, or search = each has a gene that "
+        "switches it; [space] may fix either",
+    )
     space: dict[str, GeneOverride] = Field(
         {},
         description="per gene: one value fixes it, {low, high} moves its bounds, a list of texts restricts its options",
@@ -332,7 +424,7 @@ class RunConfig(Section):
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that can change a result of the search, as plain JSON."""
-        return self.model_dump(mode="json", exclude={"run": True, "finalize": True, "data": {"path"}})
+        return self.model_dump(mode="json", exclude=_NOT_RESULTS)
 
     def fingerprint(self, data_sha256: str) -> str:
         """Name of the run: a hash of all settings that can change a result, and of the data.

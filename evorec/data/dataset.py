@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
+from evorec.config import COOCCURRENCE
+from evorec.data.sorting import distinct
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from evorec.config import TaskKind
+
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 
 @final
@@ -29,7 +35,7 @@ class Part:
         users: int64 ``(N,)`` in ``[0, U]``; U = a user without a training row.
         items: int64 ``(N,)`` in ``[0, I]``; I = an item outside the catalogue.
         context: int64 ``(N, Fc)``, rows of the embedding table.
-        labels: float32 ``(N, T)``, NaN = not observed.
+        labels: float32 ``(N, T)``, NaN = not observed; numbers are standardised (`Dataset.label_scale`).
         statistics: float32 ``(N, S)``, what was known on earlier days (`evorec.data.statistics`).
         target: float32 ``(N,)``, NaN = not observed; a positive is > 0.
         time: int64 ``(N,)``, seconds since 1970 UTC.
@@ -74,10 +80,10 @@ class Csr:
             columns: int64 ``(N,)``, not negative.
             n_rows: R.
         """
-        width = int(columns.max()) + 1 if len(columns) else 1
-        pairs = np.unique(rows * width + columns)
-        counts = np.bincount(pairs // width, minlength=n_rows)
-        return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs % width)
+        bits = int(columns.max(initial=0)).bit_length()
+        pairs = distinct((rows << bits) | columns)
+        counts = np.bincount(pairs >> bits, minlength=n_rows)
+        return cls(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs & ((1 << bits) - 1))
 
     @property
     def n_rows(self) -> int:
@@ -101,9 +107,12 @@ class Csr:
 
     def contains(self, rows: Int64, columns: Int64) -> npt.NDArray[np.bool_]:
         """Whether each pair ``(rows[n], columns[n])`` is set; bool ``(N,)``."""
-        width = 1 + max(int(self.indices.max(initial=0)), int(columns.max(initial=0)))
+        if len(self.indices) == 0:
+            return np.zeros(len(rows), dtype=np.bool_)
+        width = 1 + max(int(self.indices.max()), int(columns.max(initial=0)))
         own = np.repeat(np.arange(self.n_rows), self.counts()) * width + self.indices
-        return np.isin(rows * width + columns, own)
+        asked = rows * width + columns
+        return np.asarray(own[np.minimum(np.searchsorted(own, asked), len(own) - 1)] == asked)
 
     def to_scipy(self, n_columns: int) -> csr_array[Any, tuple[int, int]]:
         """float32 ``(R, n_columns)`` of ones."""
@@ -114,11 +123,13 @@ class Csr:
 
 
 class Field(NamedTuple):
-    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`."""
+    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`, and its rows of the embedding table."""
 
     name: str
     first_column: int
     n_columns: int
+    first_row: int = 0
+    n_rows: int = 0
 
 
 @final
@@ -130,6 +141,10 @@ class Dataset:
         name: of the data set.
         tasks: the T ranked label columns, in the order of `Part.labels`.
         parents: ``(T,)``, index of the task that a task implies (its earlier step of the funnel), -1 = none.
+        kinds: ``(T,)``, what the labels of a task are.
+        label_shift: float64 ``(T,)``; a label in its own unit is ``label_shift + label_scale * label``. Of numbers the
+            mean of the training rows, else 0.
+        label_scale: float64 ``(T,)``, of numbers the standard deviation of the training rows, else 1.
         target: label column whose positives are retrieved.
         n_users: U, users with a training row.
         n_items: I, the catalogue: the item table's ids and the training rows' ids.
@@ -161,13 +176,23 @@ class Dataset:
             lists are made stays here and counts as a miss.
         item_counts: int64 ``(I,)``, training rows per item.
         target_counts: int64 ``(I,)``, training target positives per item.
-        notes: what was left out, as counts (see `evorec.data.encode.encode`).
+        notes: what was left out, as counts: ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training
+            row) with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out
+            target positives that are not in `relevant`, each under its first reason: ``n_cold_user_positives``,
+            ``n_unknown_item_positives`` (outside the catalogue). ``n_seen_positives`` are in it although the user's
+            training has the item, so that a list that leaves out seen items cannot hit them.
         sha256: hash of the tables, the rows and the choices that made this.
+        context_columns: which column of `Part.context` and which rows of the embedding table a context feature has.
+        content_parts: what the columns of `item_content` are made of, in order; the part `COOCCURRENCE` comes from the
+            training rows, all others from what is known of an item before anybody meets it.
     """
 
     name: str
     tasks: tuple[str, ...]
     parents: tuple[int, ...]
+    kinds: tuple[TaskKind, ...]
+    label_shift: Float64
+    label_scale: Float64
     target: str
     n_users: int
     n_items: int
@@ -198,8 +223,25 @@ class Dataset:
     target_counts: Int64
     notes: Mapping[str, int]
     sha256: str
+    context_columns: tuple[Field, ...] = ()
+    content_parts: tuple[Field, ...] = ()
 
     @property
     def n_tasks(self) -> int:
         """T."""
         return len(self.tasks)
+
+    @property
+    def distance_content(self) -> Float32:
+        """Content that distances inside lists are measured in, float32 ``(I + 1, D')`` unit rows: not who met them."""
+        columns = [
+            column
+            for part in self.content_parts
+            if part.name == COOCCURRENCE
+            for column in range(part.first_column, part.first_column + part.n_columns)
+        ]
+        if not columns:
+            return self.item_content
+        rest = np.delete(self.item_content, columns, axis=1).astype(np.float64)
+        lengths = np.linalg.norm(rest, axis=1, keepdims=True)
+        return (rest / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

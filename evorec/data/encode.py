@@ -1,28 +1,32 @@
-"""From tables to the arrays that training and metrics use; everything is fitted on the training rows alone."""
+"""From tables to the arrays that training and metrics use; everything is fitted on the training rows alone.
+
+A feature value that only one training user (or item) has says no more than the id and counts as unknown. A feature
+that is the same for all of them is left out.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from evorec.config import COOCCURRENCE, CooccurrenceContent, TaskKind
+from evorec.data.content.cooccurrence import cooccurrence_vectors
 from evorec.data.dataset import Csr, Dataset, Int64, Part
-from evorec.data.features import Block, FieldRows, content_vectors, fit_block, id_block, lay_out
-from evorec.data.funnel import check_funnel, conditioned, funnel_parents
+from evorec.data.features import Block, Content, FieldRows, content_vectors, fit_block, id_block, lay_out
+from evorec.data.funnel import funnel_parents
+from evorec.data.labels import LabelScales, checked_labels
+from evorec.data.sorting import begins, stable_order
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, Statistics, history
 from evorec.data.statistics import statistics as fit_statistics
-from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
-from evorec.errors import ConfigError, DataError
-
-MAX_SHOWN: Final = 8
-"""Classes that an error message counts."""
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables
 
 Fit = Literal["train", "train+validation"]
 """train = search (held out: validation); train+validation = final training (held out: test)."""
@@ -40,11 +44,10 @@ def encode(
     history_recency: float = 0.0,
     funnel: Sequence[str] = (),
     given: Mapping[str, str] = MappingProxyType({}),
+    kinds: Mapping[str, TaskKind] = MappingProxyType({}),
+    cooccurrence: CooccurrenceContent | None = None,
 ) -> Dataset:
     """Encode one data set for a fit; rows outside the two parts in use are never looked at.
-
-    A feature value that only one training user (or item) has says no more than the id and counts as unknown. A feature
-    that is the same for all of them is left out.
 
     Args:
         tables: all interactions.
@@ -58,35 +61,35 @@ def encode(
         funnel: ranked tasks in order; a positive of one implies a positive of all before it.
         given: ranked task -> label whose positives are the only rows it is learned and measured on; elsewhere the
             task's label counts as missing.
-    Returns:
-        The data set. Its ``notes`` count ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training row)
-        with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out target
-        positives that are not in ``relevant``, each under its first reason: ``n_cold_user_positives``,
-        ``n_unknown_item_positives`` (outside the catalogue). ``n_seen_positives`` are in it although the user's
-        training has the item, so that a list that leaves out seen items cannot hit them.
+        kinds: ranked task -> what its labels are; binary where nothing is said. Numbers are standardised.
+        cooccurrence: adds vectors of who met an item to the content; ``None`` = none.
     Raises:
         ConfigError: an unknown task or statistic.
-        DataError: a task with a single class, or no target positive, in either part; a row that breaks the funnel.
+        DataError: a task with one class or number, or no target positive, in either part; a row against the funnel.
     """
     rows, held_rows = _parts(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     parts = {"training": rows, "held-out": held_rows}
-    labels = _checked_labels(tables, parts, tasks=tasks, target=target, funnel=funnel, given=given)
-    encoder = _Encoder.fitted(tables, tuple(tasks), funnel_parents(tasks, funnel), target, log, held)
-    train = encoder.part(log, labels[0], first_row=0)
-    held_out = encoder.part(held, labels[1], first_row=log.height)
+    known: dict[str, TaskKind] = {task: kinds.get(task, "binary") for task in tasks}
+    labels = checked_labels(tables, parts, kinds=known, target=target, funnel=funnel, given=given)
+    scales = LabelScales.fitted(labels[0], tuple(known.values()))
+    encoder = _Encoder.fitted(tables, tuple(tasks), scales, funnel_parents(tasks, funnel), target, log, held)
+    train = encoder.part(log, labels[0], encoder.users.rows, encoder.items.rows, first_row=0)
+    places = encoder.users.index(held[Columns.USER]), encoder.items.index(held[Columns.ITEM])
+    held_out = encoder.part(held, labels[1], *places, first_row=log.height)
     context_mode = _most_frequent(train.context)
-    choices = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics), history_length)
-    cold_users = held[Columns.USER].filter(pl.Series(held_out.users == encoder.users.n))
+    names = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
+    choices = (*names, history_length, history_recency, *_further_choices(known, cooccurrence))
     return encoder.dataset(
         train,
         held_out,
         encoder.statistics(statistics, _days(log), train, held_out, context_mode),
         context_mode=context_mode,
-        notes={"n_cold_users": cold_users.n_unique(), "n_constant_fields": encoder.n_constant_fields},
-        sha256=_hash(tables, rows, held_rows, str((*choices, history_recency))),
+        notes={"n_cold_users": encoder.n_cold_users(held, places[0]), "n_constant_fields": encoder.n_constant_fields},
+        sha256=_hash(tables, rows, held_rows, str(choices)),
         history_rows=_last_positives(train, encoder.item_history_row, encoder.users.n, history_length),
         history_recency=history_recency,
+        content=encoder.content(train, cooccurrence),
     )
 
 
@@ -97,6 +100,7 @@ class _Encoder:
 
     tables: Tables
     tasks: tuple[str, ...]
+    scales: LabelScales
     parents: tuple[int, ...]
     target: str
     users: _Entities
@@ -111,6 +115,7 @@ class _Encoder:
         cls,
         tables: Tables,
         tasks: tuple[str, ...],
+        scales: LabelScales,
         parents: tuple[int, ...],
         target: str,
         log: pl.DataFrame,
@@ -123,7 +128,7 @@ class _Encoder:
         by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
         by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
         by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
-        return cls(tables, tasks, parents, target, users, items, by_user, by_item, by_row, n_rows)
+        return cls(tables, tasks, scales, parents, target, users, items, by_user, by_item, by_row, n_rows)
 
     @property
     def n_constant_fields(self) -> int:
@@ -133,18 +138,23 @@ class _Encoder:
         kept = sum(len(rows.fields) for rows in (self.by_user, self.by_item, self.by_row))
         return declared - (kept - 2)  # the two ids are fields, not features
 
+    def n_cold_users(self, frame: pl.DataFrame, users: Int64) -> int:
+        """Users of a part who have no training row; ``users (N,)`` as in `Part`."""
+        return frame[Columns.USER].filter(pl.Series(users == self.users.n)).n_unique()
+
     @property
     def item_history_row(self) -> Int64:
         """The row that stands for an item in a history ``(I + 1,)``; the unknown item has none."""
         return np.append(self.n_rows + np.arange(self.items.n), 0)
 
-    def part(self, frame: pl.DataFrame, labels: pl.DataFrame, *, first_row: int) -> Part:
+    def part(self, frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, *, first_row: int) -> Part:
         """One part, without statistics; its contexts stand in `by_row` from `first_row` on."""
+        known = self.scales.standardised(labels).select(pl.col(self.tasks).fill_null(float("nan")))
         return Part(
-            users=self.users.index(frame[Columns.USER]),
-            items=self.items.index(frame[Columns.ITEM]),
+            users=users,
+            items=items,
             context=self.by_row.rows[first_row : first_row + frame.height],
-            labels=np.ascontiguousarray(labels.select(pl.col(self.tasks).fill_null(float("nan"))).to_numpy()),
+            labels=np.ascontiguousarray(known.to_numpy()),
             statistics=np.zeros((frame.height, 0), dtype=np.float32),
             target=frame[self.target].fill_null(float("nan")).to_numpy(),
             time=frame[Columns.TIME].to_numpy(),
@@ -156,7 +166,26 @@ class _Encoder:
         """Dense statistics of both parts; ``days (N,)`` of the training rows."""
         sides = Sides(self.by_user, self.by_item, self.by_row.fields, context_mode)
         histories = [history(key, sides, train, held_out) for key in keys]
-        return fit_statistics(histories, days, train.labels, self.tasks, n_users=self.users.n, n_items=self.items.n)
+        numbers = [task for task, kind in zip(self.tasks, self.scales.kinds, strict=True) if kind != "binary"]
+        sizes = {"n_users": self.users.n, "n_items": self.items.n}
+        return fit_statistics(histories, days, train.labels, self.tasks, numbers=numbers, **sizes)
+
+    def content(self, train: Part, cooccurrence: CooccurrenceContent | None) -> Content:
+        """Fixed vectors of the items; those of co-occurrence are fitted on the training rows."""
+        ids = self.items.ids
+        if cooccurrence is None:
+            return content_vectors(self.tables, ids)
+        rows = np.ones(train.n_rows, dtype=np.bool_) if cooccurrence.rows == "all" else train.target > 0
+        values = cooccurrence_vectors(
+            train.users[rows],
+            train.items[rows],
+            n_users=self.users.n,
+            n_items=self.items.n,
+            source=cooccurrence,
+            where=f"data.content.{COOCCURRENCE}",
+        )
+        learned = ItemVectors(COOCCURRENCE, pl.Series(ids), values, sha256="")
+        return content_vectors(self.tables, ids, [learned])
 
     def dataset(
         self,
@@ -169,6 +198,7 @@ class _Encoder:
         sha256: str,
         history_rows: Int64,
         history_recency: float,
+        content: Content,
     ) -> Dataset:
         """Both parts with their statistics, and the sets of items that follow from them."""
         users, items = self.users, self.items
@@ -179,6 +209,9 @@ class _Encoder:
             name=self.tables.name,
             tasks=self.tasks,
             parents=self.parents,
+            kinds=self.scales.kinds,
+            label_shift=self.scales.shift,
+            label_scale=self.scales.scale,
             target=self.target,
             n_users=users.n,
             n_items=items.n,
@@ -199,7 +232,8 @@ class _Encoder:
             user_statistics=known.users,
             item_statistics=known.items,
             statistics=known.names,
-            item_content=content_vectors(self.tables, items.ids),
+            item_content=content.vectors,
+            content_parts=content.parts,
             train=replace(train, statistics=known.train),
             held_out=replace(held_out, statistics=known.held_out) if known.names else held_out,
             seen=seen,
@@ -209,15 +243,25 @@ class _Encoder:
             target_counts=np.bincount(train.items[liked], minlength=items.n),
             notes={**lost, **notes},
             sha256=sha256,
+            context_columns=self.by_row.fields,
         )
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class _Entities:
-    """Users or items: sorted external ids ``(n,)``, training rows of each ``(n,)``, and their features."""
+    """Users or items.
 
+    Args:
+        known: external ids, ascending ``(n,)``; ids: the same as an array.
+        rows: place of each training row's id, int64 ``(N,)``.
+        counts: training rows of each id, int64 ``(n,)``.
+        blocks: their features, of an unknown one too.
+    """
+
+    known: pl.Series
     ids: npt.NDArray[Any]
+    rows: Int64
     counts: Int64
     blocks: list[Block]
 
@@ -230,7 +274,8 @@ class _Entities:
         if catalogue and table is not None:
             ids = ids.append(table[column]).unique()
         ids = ids.sort()
-        counts = np.bincount(_index(ids, log[column]), minlength=len(ids))
+        rows = _index(ids, log[column])
+        counts = np.bincount(rows, minlength=len(ids))
         fitted = counts > 0
         blocks = [id_block(column, fitted)]
         if table is not None and features:
@@ -240,7 +285,8 @@ class _Entities:
             blocks += [block for block in fits if not block.is_constant(fitted)]
         blocks = [block.with_unknown_entity() for block in blocks]
         # fixed-width text instead of Python objects, so that the ids can be saved without pickling
-        return cls(ids.to_numpy() if ids.dtype == pl.Int64 else ids.to_numpy().astype(np.str_), counts, blocks)
+        array = ids.to_numpy() if ids.dtype == pl.Int64 else ids.to_numpy().astype(np.str_)
+        return cls(ids, array, rows, counts, blocks)
 
     @property
     def n(self) -> int:
@@ -248,7 +294,7 @@ class _Entities:
 
     def index(self, values: pl.Series) -> Int64:
         """Place of each external id ``(N,)``; ``n`` for one that is not here."""
-        return _index(pl.Series(self.ids), values)
+        return _index(self.known, values)
 
 
 def _index(ids: pl.Series, values: pl.Series) -> Int64:
@@ -269,54 +315,6 @@ def _parts(split: Split, fit: Fit) -> tuple[Int64, Int64]:
     if fit == "train":
         return split.train, split.validation
     return np.sort(np.concatenate([split.train, split.validation])), split.test
-
-
-def _checked_labels(
-    tables: Tables,
-    parts: Mapping[str, Int64],
-    *,
-    tasks: Sequence[str],
-    target: str,
-    funnel: Sequence[str],
-    given: Mapping[str, str],
-) -> list[pl.DataFrame]:
-    """The labels of the tasks in each part, null where not observed or not in the task's sample space."""
-    names = {"ranked": list(tasks), "target": target, "funnel": list(funnel), "given": dict(given)}
-    if not tasks or not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
-        got = ", ".join(f"{name} = {value!r}" for name, value in names.items() if value or name in ("ranked", "target"))
-        raise ConfigError(
-            f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; got {got}."
-        )
-    check_funnel(tables, funnel, parts)
-    labels = [conditioned(tables.interactions[rows], tasks, given) for rows in parts.values()]
-    for (part, rows), known in zip(parts.items(), labels, strict=True):
-        for task in tasks:
-            _check_classes(known[task], f"task {task} of {tables.name}", part)
-        positives = tables.interactions[target][rows]
-        if not (positives > 0).any():
-            raise DataError(
-                f"target {target} of {tables.name} must have a positive in the {part} rows, got "
-                f"{_class_counts(positives)}; choose another tasks.target or give the part more rows."
-            )
-    return labels
-
-
-def _check_classes(labels: pl.Series, task: str, part: str) -> None:
-    if not labels.drop_nulls().is_in([0.0, 1.0]).all():
-        raise DataError(
-            f"{task} must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_class_counts(labels)}; "
-            "make a label of it, e.g. rating >= 4."
-        )
-    if labels.drop_nulls().n_unique() < 2:
-        raise DataError(
-            f"{task} must have two or more classes in the {part} rows, got {_class_counts(labels)}; drop it from "
-            "tasks.ranked or give the part more rows."
-        )
-
-
-def _class_counts(labels: pl.Series) -> str:
-    counts = labels.value_counts(sort=True).rows()[:MAX_SHOWN]
-    return ", ".join(f"{'missing' if value is None else f'{value:g}'}: {count} rows" for value, count in counts)
 
 
 def _relevant(held_out: Part, seen: Csr, item_counts: Int64) -> tuple[Csr, dict[str, int]]:
@@ -341,12 +339,13 @@ def _relevant(held_out: Part, seen: Csr, item_counts: Int64) -> tuple[Csr, dict[
 def _last_positives(train: Part, item_history_row: Int64, n_users: int, length: int) -> Int64:
     """Rows of the items of each user's last target positives, latest first, int64 ``(U + 1, H)``."""
     liked = np.flatnonzero(train.target > 0)
-    order = liked[np.lexsort((-liked, -train.time[liked], train.users[liked]))]
-    pairs = np.column_stack([train.users[order], train.items[order]])
-    _, first = np.unique(pairs, axis=0, return_index=True)
-    order = order[np.sort(first)]  # a repeated item counts once, at its last time
+    order = liked[stable_order(train.time[liked])][::-1]
+    order = order[stable_order(train.users[order])]
+    pairs = train.users[order] * len(item_history_row) + train.items[order]
+    order = order[pl.Series(pairs).is_first_distinct().to_numpy()]  # a repeated item counts once, at its last time
     users = train.users[order]
-    place = np.arange(len(order)) - np.searchsorted(users, users)
+    first = np.flatnonzero(begins(users))
+    place = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
     kept = place < length
     out = np.zeros((n_users + 1, min(int(place.max(initial=0)) + 1, length)), dtype=np.int64)
     out[users[kept], place[kept]] = item_history_row[train.items[order[kept]]]
@@ -362,8 +361,21 @@ def _days(log: pl.DataFrame) -> Int64:
 
 def _most_frequent(context: Int64) -> Int64:
     """The context that occurs most often as a whole, ``(Fc,)``; of equally frequent ones the first in order."""
-    moments, counts = np.unique(context, axis=0, return_counts=True)
-    return np.asarray(moments[np.argmax(counts)])
+    frame = pl.DataFrame(context)
+    if not frame.width:
+        return np.zeros(0, dtype=np.int64)
+    counts = frame.group_by(frame.columns).len()
+    most = counts.filter(pl.col("len") == pl.col("len").max()).drop("len").sort(frame.columns)
+    return np.asarray(most.head(1).to_numpy()[0])
+
+
+def _further_choices(
+    kinds: Mapping[str, TaskKind], cooccurrence: CooccurrenceContent | None
+) -> Iterator[tuple[str, str]]:
+    """Those that are not made by default, which leave the hash as it is."""
+    yield from sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
+    if cooccurrence is not None:
+        yield COOCCURRENCE, str(cooccurrence)
 
 
 def _hash(tables: Tables, rows: Int64, held_rows: Int64, choices: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from evorec.data.dataset import Field, Float32, Int64
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Feature, ItemVectors, Tables
+from evorec.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
 
@@ -114,26 +116,62 @@ def lay_out(blocks: Sequence[Block], n_lines: int, first_row: int) -> tuple[Fiel
     for block in blocks:
         rows.append(np.where(block.codes == PADDING, 0, first_row + block.codes))
         weights.append(block.weights)
-        fields.append(Field(block.name, column, block.codes.shape[1]))
+        fields.append(Field(block.name, column, block.codes.shape[1], first_row, block.size))
         column += block.codes.shape[1]
         first_row += block.size
     return FieldRows(np.concatenate(rows, axis=1), np.concatenate(weights, axis=1), tuple(fields)), first_row
 
 
-def content_vectors(tables: Tables, item_ids: npt.NDArray[Any]) -> Float32:
-    """Fixed unit vectors of items: one part per content column, each of unit length, laid side by side.
-
-    A categorical column becomes a one-hot part, a multi-hot one a part with equal values, a list of floats is its own.
+@final
+class Content(NamedTuple):
+    """Fixed content of items.
 
     Args:
-        tables: with `Tables.content`.
-        item_ids: external ids ``(I,)``.
-    Returns:
-        float32 ``(I + 1, D)``, unit rows. The last row is the mean of the items that have content, made a unit vector;
-        items without content hold it too. D = 0 when the tables declare no content.
+        vectors: float32 ``(I + 1, D)``, unit rows, the last one for an unknown item; D = 0 without content.
+        parts: what the columns are made of, in order, without gaps.
     """
+
+    vectors: Float32
+    parts: tuple[Field, ...]
+
+
+def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequence[ItemVectors] = ()) -> Content:
+    """Fixed unit vectors of items: one part per content column and per source, laid side by side.
+
+    The parts of a row are equally long. A categorical column becomes a one-hot part, a multi-hot one a part with equal
+    values, a list of floats is its own. An item without any value in the columns holds the mean of the items that have
+    one, made a unit vector; one without a vector of a source holds the mean direction of that part. So does the
+    unknown item.
+
+    Args:
+        tables: with `Tables.content` and `Tables.vectors`.
+        item_ids: external ids ``(I,)``.
+        learned: parts that were fitted on the training rows.
+    Raises:
+        DataError: no item has a vector of a source.
+    """
+    declared, widths = _declared(tables, item_ids)
+    sources = [*tables.vectors, *learned]
+    if not sources:
+        return Content(declared.astype(np.float32), _fields(widths))
+    n_parts = len(widths) + len(sources)
+    parts = [(declared * sqrt(len(widths) / n_parts)).astype(np.float32)]
+    for source in sources:
+        parts.append((_placed(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
+        widths[source.name] = source.values.shape[1]
+    return Content(np.concatenate(parts, axis=1), _fields(widths))
+
+
+def _fields(widths: dict[str, int]) -> tuple[Field, ...]:
+    first = np.cumsum([0, *widths.values()]).tolist()
+    return tuple(Field(name, column, width) for (name, width), column in zip(widths.items(), first, strict=False))
+
+
+def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
+    """Content columns of the item table as unit rows ``(I + 1, d)``, and how many of them each has; d may be 0."""
+    nothing = np.zeros((len(item_ids) + 1, 0))
     if tables.items is None or not tables.content:
-        return np.zeros((len(item_ids) + 1, 0), dtype=np.float32)
+        return nothing, {}
     ids = pl.DataFrame({Columns.ITEM: item_ids})
     rows = ids.join(
         tables.items.select(Columns.ITEM, *tables.content), on=Columns.ITEM, how="left", maintain_order="left"
@@ -141,12 +179,32 @@ def content_vectors(tables: Tables, item_ids: npt.NDArray[Any]) -> Float32:
     parts = [_unit(_dense(rows[name]))[0] for name in tables.content]
     vectors, has_content = _unit(np.concatenate(parts, axis=1))
     if not has_content.any():
-        return np.zeros((len(item_ids) + 1, 0), dtype=np.float32)
-    mean, usable = _unit(vectors[has_content].mean(axis=0, keepdims=True))
+        return nothing, {}
+    widths = {name: part.shape[1] for name, part in zip(tables.content, parts, strict=True) if part.shape[1]}
+    return _with_mean(vectors, has_content), widths
+
+
+def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Unit rows ``(I + 1, d)`` of one source."""
+    places = source.ids.alias(Columns.ITEM).to_frame().with_row_index("place")
+    ids = pl.DataFrame({Columns.ITEM: item_ids})
+    place = ids.join(places, on=Columns.ITEM, how="left", maintain_order="left")["place"]
+    rows = np.zeros((len(item_ids), source.values.shape[1]))
+    known = place.is_not_null().to_numpy()
+    rows[known] = source.values[place.drop_nulls().to_numpy()]
+    vectors, has_vector = _unit(rows)
+    if not has_vector.any():
+        raise DataError(f"content {source.name}: no item has a vector that differs from 0; leave it out.")
+    return _with_mean(vectors, has_vector)
+
+
+def _with_mean(vectors: npt.NDArray[np.float64], known: Mask) -> npt.NDArray[np.float64]:
+    """Unit rows ``(I, d)``, of which the unknown ones get the mean of the others, and that mean as one more row."""
+    mean, usable = _unit(vectors[known].mean(axis=0, keepdims=True))
     if not usable[0]:  # contents that cancel out: no direction is typical, so take the one that favours none
         mean = np.full_like(mean, 1 / np.sqrt(mean.shape[1]))
-    vectors[~has_content] = mean
-    return np.concatenate([vectors, mean]).astype(np.float32)
+    vectors[~known] = mean
+    return np.concatenate([vectors, mean])
 
 
 def _vocabulary_codes(values: pl.Series, fitted: Mask, min_count: int) -> tuple[Int64, int]:

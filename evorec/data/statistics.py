@@ -6,7 +6,7 @@ training row therefore sees only training rows of earlier days; held-out rows an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, final
 
@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from evorec.data.dataset import Field, Float32, Int64, Part
 from evorec.data.features import FieldRows
+from evorec.data.sorting import begins, stable_order
 from evorec.errors import ConfigError
 
 Float64 = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float32] | npt.NDArray[np.bool_]
 
 PRIOR_ROWS: Final = 10.0
 """Rows of average behaviour that are added to every history before a rate is taken."""
@@ -65,7 +67,7 @@ class Sides(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Standardised statistics; per history ``log(1 + rows)`` and the smoothed log-odds of every task.
+    """Standardised statistics; per history ``log(1 + rows)`` and, per task, its labels' smoothed log-odds or mean.
 
     Args:
         names: of the columns, user side first.
@@ -106,7 +108,14 @@ def history(key: str, sides: Sides, train: Part, held_out: Part) -> History:
 
 
 def statistics(
-    histories: Sequence[History], days: Int64, labels: Float32, tasks: Sequence[str], *, n_users: int, n_items: int
+    histories: Sequence[History],
+    days: Int64,
+    labels: Float32,
+    tasks: Sequence[str],
+    *,
+    n_users: int,
+    n_items: int,
+    numbers: Collection[str] = (),
 ) -> Statistics:
     """Count and rate statistics of every history, fitted on the training rows.
 
@@ -117,16 +126,22 @@ def statistics(
         tasks: T names.
         n_users: U.
         n_items: I.
+        numbers: those of the tasks whose labels are numbers, standardised; the others are 0 and 1.
     """
     observed = ~np.isnan(labels)
-    base = np.where(observed, labels, 0.0).sum(0) / np.maximum(observed.sum(0), 1)
-    blocks: dict[str, list[tuple[Float64, Float64, Float64]]] = {"user": [], "item": []}
+    known = np.where(observed, labels, 0.0)
+    base = known.sum(0) / np.maximum(observed.sum(0), 1)
+    is_number = np.array([task in numbers for task in tasks], dtype=bool)
+    blocks: dict[str, list[tuple[Float32, Float32, Float32]]] = {"user": [], "item": []}
     names: dict[str, list[str]] = {"user": [], "item": []}
-    counted = np.column_stack([np.ones(len(days)), np.where(observed, labels, 0.0), observed])
+    counted = [np.ones(len(days), dtype=np.bool_), *known.T.copy(), *observed.T.copy()]
+    del observed, known
     for keyed in histories:
-        before = _features(_totals_before(keyed.train, days, counted), base)
+        rows = _Keyed.of(keyed.train, days)
+        sums = rows.totals(counted)
+        before = _features(rows.totals_before(counted), base, is_number)
         after, served = (
-            _features(_totals(keyed.train, counted, codes), base) for codes in (keyed.held_out, keyed.served)
+            _features(rows.of_codes(sums, codes), base, is_number) for codes in (keyed.held_out, keyed.served)
         )
         blocks[keyed.side].append(_standardised(before, after, served))
         names[keyed.side] += [f"{keyed.name}:{column}" for column in ("rows", *tasks)]
@@ -169,45 +184,85 @@ def _codes(name: str, sides: Sides, part: Part | None) -> Int64:
     return codes[part.users if is_user else part.items]
 
 
-def _beside(n_lines: int, blocks: Sequence[Float64]) -> Float32:
-    """Blocks ``(n_lines, c)`` side by side, rounded to float32; no column when there is no block."""
-    return np.hstack([np.zeros((n_lines, 0)), *blocks]).astype(np.float32)
+def _beside(n_lines: int, blocks: Sequence[Float32]) -> Float32:
+    """Blocks ``(n_lines, c)`` side by side; no column when there is no block."""
+    return np.hstack([np.zeros((n_lines, 0), dtype=np.float32), *blocks])
 
 
-def _totals_before(codes: Int64, days: Int64, counted: Float64) -> Float64:
-    """Sums of `counted` over rows with the same code and an earlier day, ``(N, C)``."""
-    order = np.lexsort((days, codes))
-    code, day = codes[order], days[order]
-    first_of_code = np.flatnonzero(np.r_[True, code[1:] != code[:-1]])
-    first_of_day = np.flatnonzero(np.r_[True, (code[1:] != code[:-1]) | (day[1:] != day[:-1])])
-    rows = np.arange(len(order))
-    code_start = first_of_code[np.searchsorted(first_of_code, rows, side="right") - 1]
-    day_start = first_of_day[np.searchsorted(first_of_day, rows, side="right") - 1]
-    running = np.vstack([np.zeros(counted.shape[1]), np.cumsum(counted[order], axis=0)])
-    out = np.empty_like(counted)
-    out[order] = running[day_start] - running[code_start]
+@final
+@dataclass(frozen=True, eq=False)
+class _Keyed:
+    """Training rows by code, then day, those of one code and day in a group.
+
+    Args:
+        order: places of the rows, int64 ``(N,)``.
+        group_starts: where each group begins in `order`, int64 ``(G,)``.
+        code_starts: where the code of each group begins, int64 ``(G,)``.
+        codes: every code once, ascending, int64 ``(K,)``.
+        places: which of them each row has, int64 ``(N,)``.
+    """
+
+    order: Int64
+    group_starts: Int64
+    code_starts: Int64
+    codes: Int64
+    places: Int64
+
+    @classmethod
+    def of(cls, codes: Int64, days: Int64) -> _Keyed:
+        """Of the code and the day of each row ``(N,)``."""
+        order = stable_order(days)
+        order = order[stable_order(codes[order])]
+        code, day = codes[order], days[order]
+        new_code = begins(code)
+        starts = np.flatnonzero(new_code)
+        groups = np.flatnonzero(new_code | begins(day))
+        places = np.empty_like(order)
+        places[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+        return cls(order, groups, starts[np.cumsum(new_code[groups]) - 1], code[starts], places)
+
+    def totals_before(self, counted: Sequence[Counts]) -> Float64:
+        """Sums of each column ``(N,)`` over rows with the same code and an earlier day, ``(C, N)``."""
+        lengths = np.diff(self.group_starts, append=len(self.order))
+        out = np.empty((len(counted), len(self.order)))
+        running = np.zeros(len(self.order) + 1)
+        for line, column in zip(out, counted, strict=True):
+            np.cumsum(column[self.order], dtype=np.float64, out=running[1:])
+            line[self.order] = np.repeat(running[self.group_starts] - running[self.code_starts], lengths)
+        return out
+
+    def totals(self, counted: Sequence[Counts]) -> Float64:
+        """Sums of each column ``(N,)`` over all rows of each code, ``(C, K)``."""
+        return np.stack([np.bincount(self.places, weights=column, minlength=len(self.codes)) for column in counted])
+
+    def of_codes(self, totals: Float64, asked: Int64) -> Float64:
+        """Those of each asked code, ``(C, M)``; 0 for a code without rows."""
+        at = np.minimum(np.searchsorted(self.codes, asked), len(self.codes) - 1)
+        return np.where(self.codes[at] == asked, totals[:, at], 0.0)
+
+
+def _features(totals: Float64, base: Float64, is_number: npt.NDArray[np.bool_]) -> Float64:
+    """``log(1 + rows)`` and, per task, the log-odds of its smoothed rate or its smoothed mean, ``(M, 1 + T)``."""
+    n_tasks = len(base)
+    out = np.empty((totals.shape[1], 1 + n_tasks))
+    out[:, 0] = np.log1p(totals[0])
+    for task in range(n_tasks):
+        positives, observed = totals[1 + task], totals[1 + n_tasks + task]
+        yes = positives + PRIOR_ROWS * base[task]
+        if is_number[task]:
+            out[:, 1 + task] = yes / (observed + PRIOR_ROWS)
+        else:
+            out[:, 1 + task] = np.log(yes / (observed - positives + PRIOR_ROWS * (1 - base[task])))
     return out
 
 
-def _totals(codes: Int64, counted: Float64, asked: Int64) -> Float64:
-    """Sums of `counted` over all rows with each asked code, ``(M, C)``; 0 for a code without rows."""
-    known, place = np.unique(codes, return_inverse=True)
-    sums = np.column_stack([np.bincount(place, weights=column, minlength=len(known)) for column in counted.T])
-    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where((known[at] == asked)[:, None], sums[at], 0.0)
-
-
-def _features(totals: Float64, base: Float64) -> Float64:
-    """``log(1 + rows)`` and, per task, the log-odds of its smoothed rate, ``(M, 1 + T)``."""
-    n_tasks = len(base)
-    positives, observed = totals[:, 1 : 1 + n_tasks], totals[:, 1 + n_tasks :]
-    yes = positives + PRIOR_ROWS * base
-    no = observed - positives + PRIOR_ROWS * (1 - base)
-    return np.column_stack([np.log1p(totals[:, 0]), np.log(yes / no)])
-
-
-def _standardised(train: Float64, *others: Float64) -> tuple[Float64, Float64, Float64]:
+def _standardised(train: Float64, *others: Float64) -> tuple[Float32, Float32, Float32]:
+    """Each part ``(M, c)`` in standard deviations of the training rows; the parts are used up."""
     mean, spread = train.mean(0), train.std(0)
     spread = np.where(spread > 0, spread, 1.0)
-    first, second, third = (np.clip((part - mean) / spread, -LARGEST, LARGEST) for part in (train, *others))
+    for part in (train, *others):
+        part -= mean
+        part /= spread
+        np.clip(part, -LARGEST, LARGEST, out=part)
+    first, second, third = (part.astype(np.float32) for part in (train, *others))
     return first, second, third

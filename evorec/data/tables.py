@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from evorec.errors import DataError
@@ -49,6 +50,25 @@ class Feature:
 
 @final
 @dataclass(frozen=True, eq=False)
+class ItemVectors:
+    """Fixed vectors of items that do not stand in the item table: of text, images, a knowledge graph.
+
+    Args:
+        name: of this part of the content.
+        ids: external ids ``(N,)``, unique, of the type of `Columns.ITEM`; other items have no vector.
+        values: float32 ``(N, d)``, finite; a zero row is no vector.
+        sha256: hash of what the vectors were made of and how. The last bits of the numbers depend on the machine, and
+            the same data must be the same run on every one.
+    """
+
+    name: str
+    ids: pl.Series
+    values: npt.NDArray[np.float32]
+    sha256: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Tables:
     """One data set, checked.
 
@@ -65,6 +85,7 @@ class Tables:
         item_features: columns of `items`.
         content: what the fixed content vectors are made of: categorical or multi-hot item features, or columns of
             `items` that hold one list of floats per item, all of one length.
+        vectors: further parts of the fixed content vectors.
     Raises:
         DataError: names the table, the column, what was expected and what was found.
     """
@@ -78,6 +99,7 @@ class Tables:
     user_features: tuple[Feature, ...] = ()
     item_features: tuple[Feature, ...] = ()
     content: tuple[str, ...] = ()
+    vectors: tuple[ItemVectors, ...] = ()
 
     def __post_init__(self) -> None:
         log = _checked_log(self.name, self.interactions, self.tasks, self.context)
@@ -95,6 +117,7 @@ class Tables:
             elif features:
                 raise DataError(f"{where} is missing, but features {[f.name for f in features]} are declared for it.")
         _check_content(f"table items of {self.name}", self.items, self.item_features, self.content)
+        _check_item_vectors(self.name, self.vectors, self.content, log.schema[Columns.ITEM])
 
     @property
     def n_rows(self) -> int:
@@ -118,8 +141,10 @@ class Tables:
             digest.update(f"\n{side}".encode())
             for column in frame.get_columns() if frame is not None else ():
                 digest.update(f"\n{column.name}".encode())
-                for part in _column_bytes(column):
+                for part in column_bytes(column):
                     digest.update(part)
+        for vectors in self.vectors:
+            digest.update(f"\nvectors\n{vectors.name}\n{vectors.sha256}".encode())
         return digest.hexdigest()
 
 
@@ -252,6 +277,23 @@ def _check_content(
         _check_vectors(where, items[name].cast(pl.List(pl.Float64)))
 
 
+def _check_item_vectors(
+    name: str, vectors: tuple[ItemVectors, ...], content: tuple[str, ...], id_type: pl.DataType
+) -> None:
+    names = [*content, *(part.name for part in vectors)]
+    if len(set(names)) != len(names):
+        raise DataError(f"content of {name}: a part is declared twice: {names}; give it another name.")
+    for part in vectors:
+        where = f"vectors {part.name} of {name}"
+        if part.ids.dtype != id_type or part.ids.null_count() or part.ids.n_unique() != len(part.ids):
+            raise DataError(f"{where} must have unique ids of type {id_type}, none missing, got {part.ids.dtype}.")
+        if part.values.ndim != 2 or part.values.shape[1] == 0 or len(part.values) != len(part.ids):
+            raise DataError(f"{where} must have shape ({len(part.ids)}, above 0), got {part.values.shape}.")
+        bad = np.flatnonzero(~np.isfinite(part.values).all(axis=1))
+        if len(bad):
+            raise DataError(f"{where} must be finite, those of item {part.ids[int(bad[0])]!r} are not.")
+
+
 def _check_vectors(where: str, vectors: pl.Series) -> None:
     lengths = vectors.list.len().drop_nulls().unique().sort().to_list()
     if len(lengths) != 1 or lengths[0] == 0:
@@ -261,7 +303,7 @@ def _check_vectors(where: str, vectors: pl.Series) -> None:
         raise DataError(f"{where}: content {vectors.name} must be finite in every place, or null for the whole item.")
 
 
-def _column_bytes(column: pl.Series) -> Iterator[bytes]:
+def column_bytes(column: pl.Series) -> Iterator[bytes]:
     """Type, null mask and values of a column as bytes that depend on nothing else."""
     dtype = column.dtype
     yield f":{dtype}:{len(column)}:".encode()
@@ -271,10 +313,10 @@ def _column_bytes(column: pl.Series) -> Iterator[bytes]:
         present, dtype = present.arr.to_list(), pl.List(dtype.inner)
     if isinstance(dtype, pl.List):
         yield present.list.len().to_numpy().tobytes()
-        yield from _column_bytes(present.filter(present.list.len() > 0).explode(empty_as_null=True))
+        yield from column_bytes(present.filter(present.list.len() > 0).explode(empty_as_null=True))
     elif dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean:
         yield np.ascontiguousarray(present.to_physical().to_numpy()).tobytes()
     else:
         text = present.cast(pl.String)
         yield text.str.len_bytes().to_numpy().tobytes()
-        yield "".join(text).encode()
+        yield text.str.join("")[0].encode()

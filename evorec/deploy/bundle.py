@@ -21,6 +21,7 @@ from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.card import model_card
 from evorec.deploy.finalize import check_belongs, exact, final_weights, read_final
 from evorec.errors import DataError, RunError
+from evorec.models.blocks import InputBlock
 from evorec.models.inputs import InputShape
 from evorec.models.population import Bag, member_shapes, stack_members
 from evorec.models.recommend import NO_ITEM, ItemSide, UserSide, popularity_prior, recommend
@@ -163,7 +164,7 @@ class Recommender:
         self._user_places = {user: place for place, user in enumerate(users)}
         self._device = device
         spec = ModelSpec.from_genes(manifest["spec"])
-        shape = InputShape(**{**manifest["shape"], "parents": tuple(manifest["shape"]["parents"])})
+        shape = _shape_of(manifest["shape"])
         parameters = {n.removeprefix(PARAMETERS): a for n, a in arrays.items() if n.startswith(PARAMETERS)}
         if {name: array.shape for name, array in parameters.items()} != member_shapes(spec, shape):
             raise ValueError("the parameters do not have the shapes that the spec gives them")
@@ -254,6 +255,12 @@ class Recommender:
         return torch.tensor(self._arrays[name], device=self._device)
 
 
+def _shape_of(stored: Mapping[str, Any]) -> InputShape:
+    """Sizes as the manifest has them, where tuples are lists."""
+    blocks = tuple(InputBlock(*block) for block in stored.get("blocks", ()))
+    return InputShape(**{**stored, "parents": tuple(stored["parents"]), "blocks": blocks})
+
+
 _USER_ARRAYS = ("user.rows", "user.weights", "user.statistics", "history.rows", "history.weights")
 
 
@@ -304,6 +311,7 @@ def _manifest(
         "member": member,
         "spec": dict(spec),
         "tasks": list(config.tasks.ranked),
+        "kinds": config.tasks.model_dump(mode="json")["kinds"],
         "target": config.tasks.target,
         "k": config.evaluation.k,
         "candidates": config.evaluation.n_candidates(fitted.dataset.n_items),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evorec.config import TasksConfig, task_in_words
+
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """Markdown that says what the model is, what it was trained on and how good it is.
@@ -16,7 +18,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     lines = [
         f"# Recommender {manifest['member']} ({manifest['problem']})",
         "",
-        f"Multi-task recommender for {', '.join(manifest['tasks'])}; lists are made for {manifest['target']}.",
+        f"Multi-task recommender for {_tasks(manifest)}; lists are made for {manifest['target']}.",
         f"Trained on {data['training_rows']:,} rows ({manifest['fit']}) of {data['name']}: {data['users']:,} users, "
         f"{data['items']:,} items. Data SHA-256 `{data['sha256']}`.",
         "",
@@ -61,3 +63,9 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _tasks(manifest: Mapping[str, Any]) -> str:
+    """The tasks, with what their labels are where these are numbers."""
+    tasks = TasksConfig(ranked=tuple(manifest["tasks"]), kinds=manifest["kinds"])
+    return ", ".join(task_in_words(task, kind) for task, kind in tasks.kind_of_each().items())

@@ -39,7 +39,8 @@ def list_metrics(
         item_content: fixed content, float ``(I, D)`` unit rows; with D = 0 there is no ``intra_list_distance``.
     Returns:
         Keys ``recall ndcg precision hit_rate mrr intra_list_distance novelty catalogue_coverage gini_diversity``,
-        each with ``@K``.
+        each with ``@K``, and ``cold_start_recall`` where a user has a positive on an item without a training
+        interaction.
     Raises:
         DataError: as the single metrics do.
     Example:
@@ -66,6 +67,8 @@ class ListScorer:
         self._relevant, self._n_items = relevant, len(item_counts)
         self._positives = ranking.n_relevant(relevant)
         self._bits = diversity.self_information(item_counts)
+        self._is_cold = np.asarray(item_counts) == 0
+        self._cold_positives = ranking.n_relevant_among(relevant, self._is_cold)
         self._content: Floats | None = None
         if item_content.shape[1] > 0:
             content = diversity.unit_rows(item_content)
@@ -85,6 +88,9 @@ class ListScorer:
         if self._content is not None:
             per_user["intra_list_distance"] = diversity.distance_of_checked(lists, self._content)
         values = {name: float(value.mean()) for name, value in per_user.items()}
+        if self._cold_positives.any():
+            cold = ranking.recall_among(lists, hit, self._is_cold, self._cold_positives)
+            values["cold_start_recall"] = float(cold.mean())
         exposure = diversity.exposure_of_checked(lists, self._n_items)
         values["catalogue_coverage"] = float((exposure > 0).mean())
         values["gini_diversity"] = diversity.gini_of_exposure(exposure, len(lists))

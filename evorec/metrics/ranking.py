@@ -195,6 +195,38 @@ def recall_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     return np.asarray(hit.sum(axis=1) / _at_least_one(hit, n_relevant))
 
 
+def n_relevant_among(relevant: ItemSets, is_wanted: Bools) -> npt.NDArray[np.int64]:
+    """Number of relevant items per user that are wanted, int64 ``(U,)``; ``is_wanted``: bool ``(I,)``.
+
+    Example:
+        >>> from scipy.sparse import csr_array
+        >>> n_relevant_among(csr_array([[1, 1, 0], [0, 1, 1]]), np.array([True, False, False]))
+        array([1, 0])
+    """
+    before = np.concatenate([[0], np.cumsum(is_wanted[relevant.indices])])
+    return np.asarray(before[relevant.indptr[1:]] - before[relevant.indptr[:-1]], dtype=np.int64)
+
+
+def recall_among(lists: Ints, hit: Bools, is_wanted: Bools, n_wanted: Ints) -> Floats:
+    """Recall of the relevant items of one kind, such as those that were never in training.
+
+    Args:
+        lists: item ids, integer ``(U, K)``, `NO_ITEM` = empty place.
+        hit: from `hits`, bool ``(U, K)``.
+        is_wanted: which items are of the kind, bool ``(I,)``.
+        n_wanted: from `n_relevant_among`, ``(U,)``.
+    Returns:
+        float64 ``(U',)`` in [0, 1] of the users with at least one such item, in order; the others have no recall.
+    Source: recall as in `recall_at_k`; cold-start items as in Schein et al. 2002. Cost: O(U K).
+    Example:
+        >>> hit, cold = np.array([[True, True], [True, False]]), np.array([False, True, False])
+        >>> recall_among(np.array([[0, 1], [0, 2]]), hit, cold, np.array([2, 0]))  # item 1 of two cold ones
+        array([0.5])
+    """
+    some = n_wanted > 0
+    return recall_at_k(hit[some] & is_wanted[lists[some]], n_wanted[some])  # an empty place is no hit
+
+
 def ndcg_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     """Discounted hits over the best possible: ``sum_r hit_r / log2(r + 1)``, ideal list of ``min(K, n_relevant)`` hits.
 

@@ -80,7 +80,7 @@ def baselines(dataset: Dataset, users: Ints, k: int, *, masked: Csr) -> Baseline
             lists,
             dataset.relevant.select(users),
             item_counts=dataset.item_counts,
-            item_content=dataset.item_content,
+            item_content=dataset.distance_content,
         )
     return Baselines(measured, skipped)
 

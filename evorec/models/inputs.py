@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from evorec.models.blocks import InputBlock
 from evorec.models.layers import Dropout
 
 INPUT = -1
@@ -28,6 +29,7 @@ class InputShape:
         n_layers: L.
         n_items: items of the catalogue.
         parents: for each task the one before it in the funnel, or -1.
+        blocks: what a member can do without, rows of the tables before parts of the content.
     """
 
     n_rows: int
@@ -37,6 +39,17 @@ class InputShape:
     n_layers: int
     n_items: int
     parents: tuple[int, ...]
+    blocks: tuple[InputBlock, ...] = ()
+
+    @property
+    def row_blocks(self) -> tuple[InputBlock, ...]:
+        """The blocks that have rows of the embedding tables."""
+        return tuple(block for block in self.blocks if not block.is_content)
+
+    @property
+    def content_blocks(self) -> tuple[InputBlock, ...]:
+        """The parts of the items' content."""
+        return tuple(block for block in self.blocks if block.is_content)
 
     def n_inputs(self, embedding_dim: int) -> int:
         """Inputs of the ranker: user, item, product and context vectors and the statistics."""

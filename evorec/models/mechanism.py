@@ -208,7 +208,7 @@ class Mechanism(abc.ABC):
         """First bias of each head, ``(P, T)``, with which a fresh model predicts the base rates.
 
         Args:
-            base_logits: log-odds of each task in training, ``(T,)``.
+            base_logits: log-odds of each task in training, or what a constant predicts of numbers, ``(T,)``.
         """
         return np.tile(np.asarray(base_logits, dtype=np.float64), (len(self.specs), 1))
 

@@ -23,12 +23,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
+from evorec.models.blocks import InputBlock
 from evorec.models.inputs import InputShape
 from evorec.models.layers import SHARED, draw_columns, product
 from evorec.models.mechanism import DenseTensor, Mechanism, n_groups
+from evorec.models.pretrained import Pretrained
 from evorec.models.sharing import mechanism_for
 from evorec.models.spec import ModelSpec
+from evorec.models.switches import adapted_content, clear_off
 
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
@@ -133,6 +137,11 @@ class Block:
     def dense(self, flat: Tensor) -> dict[str, Tensor]:
         """The dense tensors of the block in a buffer, by name."""
         return {placed.tensor.name: placed.view(flat) for placed in self.placed}
+
+    @property
+    def flat(self) -> Tensor:
+        """The buffer that `placed` speaks of."""
+        return self._flat
 
     @cached_property
     def trained(self) -> dict[str, Tensor]:
@@ -239,8 +248,8 @@ class Population:
         }
         block, place_in_block = self.place_of(member)
         for placed in block.placed:
-            slots = placed.slots_of(place_in_block)
-            out[placed.tensor.name] = placed.view(self.flat)[slots].detach().cpu().numpy().copy()
+            if slots := placed.slots_of(place_in_block):
+                out[placed.tensor.name] = placed.view(self.flat)[slots].detach().cpu().numpy().copy()
         return out
 
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -249,8 +258,8 @@ class Population:
             table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
         block, place_in_block = self.place_of(member)
         for placed in block.placed:
-            slots = placed.slots_of(place_in_block)
-            placed.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[placed.tensor.name])).to(self.flat)
+            if slots := placed.slots_of(place_in_block):
+                placed.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[placed.tensor.name])).to(self.flat)
 
     def place_of(self, member: int) -> tuple[Block, int]:
         """The block of a member and its place there."""
@@ -268,17 +277,31 @@ def fresh_population(
     block_size: int = 8,
     device: torch.device,
     dtype: torch.dtype,
+    pretrained: Pretrained | None = None,
 ) -> Population:
     """Population with initial parameters: a member's are the same in any company.
 
     Streams are keyed by (seed, purpose, role of the slot, column): a narrower member's matrix is a part of a wider
-    one's.
+    one's. What a member has switched off is 0.
+
+    Args:
+        specs, shape, block_size, device, dtype: of the population.
+        seed: of all streams.
+        pretrained: what the items' rows of the members start from that want it.
+    Raises:
+        ConfigError: a member wants pretrained rows and there are none.
     """
     population = Population(specs, shape, block_size=block_size, dtype=dtype, device=device)
     _draw_tables(population, seed)
+    for spec, columns in zip(specs, population.columns, strict=True):
+        if spec.pretrained:
+            if pretrained is None:
+                raise ConfigError(f"pretrained rows need the content {COOCCURRENCE}, which the data do not have")
+            pretrained.put(population.tables[0][:, columns[0]], scale=INIT_SCALE)
     for block in population.blocks:
         for placed in block.placed:
             placed.view(population.flat).copy_(torch.from_numpy(_initial(placed.tensor, seed)))
+    clear_off(population)
     return population
 
 
@@ -357,7 +380,33 @@ def _dense_tensors(mechanism: Mechanism) -> tuple[DenseTensor, ...]:
         content.append(
             DenseTensor("task_content.weight", member, task, tuple((1 + t,) for t in task), sizes, INIT_SCALE, True, 0)
         )
-    return (*mechanism.tensors, *content)
+    return (*mechanism.tensors, *content, *_adapters(mechanism))
+
+
+def _adapters(mechanism: Mechanism) -> list[DenseTensor]:
+    """Two thin matrices for each group of the members that have them, by part of the content and rank.
+
+    The first is drawn so that it hands on numbers of order one: the content of an item is of unit length. The second
+    starts at 0.
+    """
+    owners: dict[tuple[InputBlock, int], list[int]] = {}
+    for member, spec in enumerate(mechanism.specs):
+        for adapter in adapted_content(spec, mechanism.shape):
+            owners.setdefault(adapter, []).append(member)
+    out, groups, dim = [], range(mechanism.n_groups), mechanism.specs[0].embedding_dim
+    for (part, rank), members in sorted(owners.items()):
+        owner = tuple(m for m in members for _ in groups)
+        group = [g for _ in members for g in groups]
+        task, key = tuple(g - 1 if g else SHARED for g in group), tuple((g,) for g in group)
+        for side, sizes, scale in (("down", (part.size, rank), 1.0), ("up", (rank, dim), 0.0)):
+            name = adapter_name(part, rank, side)
+            out.append(DenseTensor(name, owner, task, key, sizes, scale, True, 0))
+    return out
+
+
+def adapter_name(part: InputBlock, rank: int, side: str) -> str:
+    """Name of one of the two matrices of a part of the content, ``down`` or ``up``."""
+    return f"adapter.{part.name}.{rank}.{side}"
 
 
 def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]:

@@ -7,6 +7,7 @@ parameters that takes, which of them one task's loss alone reaches, and what a r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, final
@@ -318,8 +319,14 @@ def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:
     return sum(tensor.n_entries for tensor in _alone(spec, shape).tensors)
 
 
-@lru_cache(maxsize=256)
 def _alone(spec: ModelSpec, shape: InputShape) -> Mechanism:
+    """The mechanism of one member, which does not depend on the blocks of its input."""
+    plain = replace(shape, n_rows=0, n_content=0, blocks=())
+    return _built(replace(spec, off=(), ranks=(), pretrained=False), plain)
+
+
+@lru_cache(maxsize=256)
+def _built(spec: ModelSpec, shape: InputShape) -> Mechanism:
     return mechanism_for([spec], shape)
 
 

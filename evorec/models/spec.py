@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, final
 
+from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
+from evorec.models.blocks import InputBlock
 from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
 from evorec.space.space import SearchSpace
 
@@ -44,6 +46,9 @@ class ModelSpec:
         popularity_smoothing: positives added to every item before the logarithm.
         popularity_half_life: age in days at which a positive counts half in the prior.
         rank_blend: ρ, weight of the ranker in the list score; 0 = retrieval order.
+        off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
+        ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
+        pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
     """
 
     task_weights: tuple[float, ...]
@@ -73,13 +78,17 @@ class ModelSpec:
     popularity_smoothing: float
     popularity_half_life: float
     rank_blend: float
+    off: tuple[str, ...] = ()
+    ranks: tuple[tuple[str, int], ...] = ()
+    pretrained: bool = False
 
     @classmethod
     def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
         """Spec from decoded genes; what the chosen mechanism or loss does not use gets its neutral value.
 
-        The switches `history` and `rerank` turn their weight to 0. Task tables that no unit would read are left out:
-        towers above a shared layer read the shared table alone.
+        The switches `history` and `rerank` turn their weight to 0. A block of the input without genes is on, and its
+        projection has the full rank. Task tables that no unit would read are left out: towers above a shared layer read
+        the shared table alone.
 
         Raises:
             ConfigError: a setting is missing, not known, or not used by the mechanism.
@@ -88,7 +97,8 @@ class ModelSpec:
             if name in genes and genes[name] not in options:
                 raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
         mechanism = str(genes.get("mechanism", ""))
-        values = {"negative_source": "batch", **{name: genes[name] for name in genes if name not in SWITCHES}}
+        own = {name: value for name, value in genes.items() if name not in SWITCHES and not _is_of_block(name)}
+        values = {"negative_source": "batch", "pretrained": False, **own}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
@@ -104,6 +114,7 @@ class ModelSpec:
             **values,
             "sharing_depth": depth,
             "task_weights": tuple(values["task_weights"]),
+            **_block_settings(genes),
         }
         return cls(**settings)
 
@@ -157,10 +168,41 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
 """Boolean genes -> the weight that is 0 when they are off."""
 
+USE, RANK = "use_", "rank_"
+"""Prefixes of the genes of a block: whether it is on, and the rank of its projection."""
+RANKS = (0, 2, 4, 8, 16)
+"""Ranks of the projection of a part of the content; 0 = full."""
+USED = 0.8
+"""Share of the random genomes in which a block is on: without half of its features a model is a poor start."""
+
 POSITIVE = (1e-12, 1e12)
 """Limits of a gene that must stay above 0, however its bounds are moved."""
 FEWEST_NEGATIVES, MOST_NEGATIVES = 16, 512
 """Range in which the number of negatives is searched, where the batch is as large."""
+
+
+def _is_of_block(gene: str) -> bool:
+    return gene.startswith((USE, RANK)) and gene != "rank_blend"
+
+
+def _block_settings(genes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the genes of the blocks say: `off` and `ranks`.
+
+    Raises:
+        ConfigError: a value is of the wrong kind.
+    """
+    used = {name.removeprefix(USE): value for name, value in genes.items() if name.startswith(USE)}
+    ranks = {name.removeprefix(RANK): genes[name] for name in genes if _is_of_block(name) and name.startswith(RANK)}
+    for name, value in used.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{USE}{name} must be true or false, got {value!r}.")
+    for name, rank in ranks.items():
+        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 0:
+            raise ConfigError(f"{RANK}{name} must be a whole number, 0 = full, got {rank!r}.")
+    return {
+        "off": tuple(sorted(name for name, value in used.items() if not value)),
+        "ranks": tuple(sorted((name, rank) for name, rank in ranks.items() if rank and used.get(name, True))),
+    }
 
 
 def _check_names(mechanism: str, values: Mapping[str, Any]) -> None:
@@ -170,7 +212,7 @@ def _check_names(mechanism: str, values: Mapping[str, Any]) -> None:
         ConfigError: lists what is missing and what is too much.
     """
     conditional = {gene for genes in MECHANISM_GENES.values() for gene in genes} | {"gbce_calibration"}
-    derived = {"n_shared_experts", "n_task_experts"}
+    derived = {"n_shared_experts", "n_task_experts", "off", "ranks"}
     expected = {field.name for field in fields(ModelSpec)} - conditional - derived
     expected |= set(MECHANISM_GENES.get(mechanism, ()))
     expected |= {"gbce_calibration"} if values.get("retrieval_loss") == "gbce" else set()
@@ -188,6 +230,8 @@ def default_space(
     funnel: bool,
     uniform_negatives: int,
     retrieval_batch: int,
+    blocks: Sequence[InputBlock] = (),
+    search_blocks: bool = True,
 ) -> SearchSpace:
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
@@ -198,6 +242,8 @@ def default_space(
         funnel: whether a task implies another one; adds the mechanisms that need it.
         uniform_negatives: uniformly drawn items of a step; 0 = negatives come from the batch alone.
         retrieval_batch: target positives of a step, which bound the negatives.
+        blocks: of the input; each can be switched off.
+        search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
     """
     return SearchSpace(
         (
@@ -214,6 +260,7 @@ def default_space(
             _log("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
             *_retrieval_genes(uniform_negatives, retrieval_batch),
             *_list_genes(days),
+            *_block_genes(blocks, is_open=search_blocks),
         )
     )
 
@@ -297,6 +344,26 @@ def _list_genes(days: float) -> list[Gene | Conditional]:
             parent="rerank", values=(True,),
         ),
     ]  # fmt: skip
+
+
+def _block_genes(blocks: Sequence[InputBlock], *, is_open: bool) -> list[Gene | Conditional]:
+    """A switch for each block, the rank of each part of the content, and where the items' rows start."""
+    out: list[Gene | Conditional] = []
+
+    def gene(one: Gene) -> Gene:
+        return one if is_open else Fixed(one.name, one.default, text=one.text)
+
+    for block in blocks:
+        what = f"{block.field} as content of the items" if block.is_content else f"{block.side} feature {block.field}"
+        out.append(gene(Boolean(USE + block.name, default=True, text=f"the model sees {what}", chance=USED)))
+        ranks = tuple(rank for rank in RANKS if rank < block.size)
+        if block.is_content and len(ranks) > 1:
+            rank = Categorical(RANK + block.name, ranks, 0, text=f"rank of the projection of {what}; 0 = full")
+            out.append(Conditional(gene(rank), parent=USE + block.name, values=(True,)))
+    if any(block.is_content and block.field == COOCCURRENCE for block in blocks):
+        text = "the items' rows start from their co-occurrence vectors, not from noise"
+        out.append(gene(Boolean("pretrained", default=False, text=text)))
+    return out
 
 
 def _experts(name: str, low: int, high: int, default: int, text: str) -> Integer:

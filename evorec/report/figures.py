@@ -18,12 +18,13 @@ MEMBER, EVALUATED, BASELINE = "#0f766e", "#cbd5e1", "#c2410c"
 
 _SCALE = [[0.0, "#99d5cf"], [0.5, "#14918a"], [1.0, "#0b3b52"]]
 _LABELS = ("bottom center", "top center", "middle left")  # baselines often lie close together
-_LAYOUT: Mapping[str, Any] = {
+LAYOUT: Mapping[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1e293b"},
     "margin": {"l": 64, "r": 24, "t": 48, "b": 56},
     "hovermode": "closest",
 }
+"""What every figure looks like."""
 
 
 def parallel_figure(record: RunRecord) -> Figure:
@@ -55,7 +56,7 @@ def parallel_figure(record: RunRecord) -> Figure:
         figure.add_annotation(x=i, y=1.13, text=f"<b>{axis.measure.title}</b>", showarrow=False)
         figure.add_annotation(x=i, y=1.07, text=axis.text(1.0), showarrow=False, font={"color": "#64748b"})
         figure.add_annotation(x=i, y=-0.07, text=axis.text(0.0), showarrow=False, font={"color": "#64748b"})
-    figure.update_layout(**_LAYOUT, height=440)
+    figure.update_layout(**LAYOUT, height=440)
     figure.update_xaxes(range=[-0.3, len(axes) - 0.7], tickvals=list(range(len(axes))), showticklabels=False)
     figure.update_yaxes(range=[-0.12, 1.18], showticklabels=False, showgrid=False, zeroline=False)
     return figure
@@ -120,7 +121,7 @@ def scatter_figure(record: RunRecord) -> Figure:
         figure.update_xaxes(title_text=_axis_title(across), type="log" if across.log10 else "linear", **spot)
         figure.update_yaxes(title_text=_axis_title(down), type="log" if down.log10 else "linear", **spot)
     figure.update_layout(
-        **_LAYOUT, height=90 + 320 * n_rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        **LAYOUT, height=90 + 320 * n_rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     )
     figure.update_xaxes(title_standoff=8, exponentformat="SI")
     figure.update_yaxes(title_standoff=4, exponentformat="SI")
@@ -175,7 +176,7 @@ def hypervolume_figure(record: RunRecord) -> Figure:
         line={"color": MEMBER, "width": 2},
         hovertemplate="generation %{x}<br>%{y:.4f} of the box<extra></extra>",
     )
-    figure.update_layout(**_LAYOUT, height=320)
+    figure.update_layout(**LAYOUT, height=320)
     figure.update_xaxes(title_text="generation", tickformat="d", nticks=min(12, len(generations) + 1))
     figure.update_yaxes(title_text="share of the box", rangemode="tozero")
     return figure

@@ -31,15 +31,19 @@ class Column:
         unit: shown under the title.
         direction: of a metric: which end is good; None for anything else.
         title: what people read, when it is not the key.
+        numbers: what the numbers of the column are, which are then written alike and stand right.
     """
 
     key: str
     unit: str = ""
     direction: Literal["max", "min"] | None = None
     title: str = ""
+    numbers: Literal["", "count", "share"] = ""
 
     def text(self, value: Any) -> str:
         """A value of this column; metrics of a column line up."""
+        if self.numbers and isinstance(value, int | float):
+            return show_share(value) if self.numbers == "share" else f"{value:,}"
         return show(value) if self.direction is None else show_metric(value)
 
 
@@ -114,6 +118,20 @@ def show_metric(value: float | None) -> str:
         if abs(value) >= 0.9995 * size:
             return f"{value / size:#.3g}".rstrip(".") + f" {prefix}"
     return f"{value:.2e}" if 0 < abs(value) < 5e-5 else f"{value:.4f}"
+
+
+def show_share(share: float) -> str:
+    """A share in percent; only all reads 100 %, and only nothing 0 %.
+
+    Example:
+        >>> [show_share(share) for share in (0.0, 0.00001, 0.00217, 0.3896, 0.99999, 1.0)]
+        ['0 %', '< 0.01 %', '0.22 %', '39.0 %', '> 99.9 %', '100 %']
+    """
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    if not 1e-4 <= share <= 0.9995:
+        return "< 0.01 %" if share < 0.5 else "> 99.9 %"
+    return f"{100 * share:.{1 if share >= 0.0995 else 2}f} %"
 
 
 def front_table(record: RunRecord, sort: str | None = None) -> Table:

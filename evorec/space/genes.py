@@ -302,6 +302,11 @@ class Categorical(Gene):
 class Boolean(Gene):
     """On or off; the column is 0.0 or 1.0.
 
+    Args:
+        name: key in the spec.
+        default: value of the default genome.
+        text: one line of help.
+        chance: share of the random genomes in which it is on.
     Example:
         >>> Boolean("use_content", True).encode(False)
         array([0.])
@@ -310,6 +315,11 @@ class Boolean(Gene):
     name: str
     default: bool
     text: str = ""
+    chance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.chance < 1:
+            raise self.refusal("given a chance above 0 and below 1", self.chance)
 
     @property
     def bounds(self) -> tuple[FloatArray, FloatArray]:
@@ -335,7 +345,9 @@ class Boolean(Gene):
         return np.array([float(value)])
 
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
-        return rng.integers(2, size=(n, 1)).astype(np.float64)
+        if self.chance == 0.5:
+            return rng.integers(2, size=(n, 1)).astype(np.float64)
+        return (rng.random((n, 1)) < self.chance).astype(np.float64)
 
 
 @final

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import prod
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from evorec.models.inputs import InputShape
 from evorec.models.layers import SHARED
 from evorec.models.mechanism import n_groups
 from evorec.models.sharing import forward_macs, mechanism_for, n_dense_parameters
-from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
+from evorec.models.spec import GRADIENT_BALANCINGS, USE, ModelSpec
+from evorec.models.switches import adapted_content, off_rows, untrained_content
 from evorec.space.gene import Gene, Value
 from evorec.space.genes import Boolean, Categorical, Integer
 from evorec.space.space import SearchSpace
@@ -45,6 +46,8 @@ class StepWork:
         items: unique items, each projected from its content.
         uniform: items drawn uniformly as negatives.
         uniform_rows, uniform_entries, uniform_items: what they add to rows, entries and items.
+        block_rows, block_entries, block_uniform_rows, block_uniform_entries: the part of each block of the input that
+            has rows (`InputShape.row_blocks`) in `rows`, `bag_entries`, `uniform_rows` and `uniform_entries`.
     """
 
     batch: int
@@ -58,12 +61,20 @@ class StepWork:
     uniform_rows: float = 0.0
     uniform_entries: float = 0.0
     uniform_items: float = 0.0
+    block_rows: tuple[float, ...] = ()
+    block_entries: tuple[float, ...] = ()
+    block_uniform_rows: tuple[float, ...] = ()
+    block_uniform_entries: tuple[float, ...] = ()
 
 
 def mean_work(steps: Sequence[StepWork]) -> StepWork:
     """Sizes of the average of one or more steps of equal batches."""
     counts = ("batch", "positives", "uniform")
-    means = {field.name: float(np.mean([getattr(step, field.name) for step in steps])) for field in fields(StepWork)}
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(StepWork)):
+        values = [getattr(step, name) for step in steps]
+        is_by_block = name.startswith("block_")
+        means[name] = tuple(np.mean(values, axis=0).tolist()) if is_by_block else float(np.mean(values))
     return StepWork(**{**means, **{name: getattr(steps[0], name) for name in counts}})
 
 
@@ -98,7 +109,8 @@ def member_cost(
 ) -> dict[str, float]:
     """Counted cost of one member.
 
-    Task tables count for all rows but those of histories, which only the shared table uses.
+    Task tables count for all rows but those of histories, which only the shared table uses. What is switched off does
+    not count.
 
     Returns:
         ``training_flops``, ``inference_flops``, ``parameters`` and ``model_bytes``.
@@ -106,11 +118,14 @@ def member_cost(
         ConfigError: the member takes negatives that the step does not draw.
     """
     dim, history = spec.embedding_dim, spec.history_weight > 0
-    groups = n_groups(spec, shape)
-    rows = (shape.n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
-    n_parameters = n_dense_parameters(spec, shape) + (shape.n_content * groups + rows) * dim
+    groups, off = n_groups(spec, shape), off_rows(spec, shape)
+    switched_off = [shape.row_blocks[place] for place in off]
+    n_rows = shape.n_rows - sum(block.size for block in switched_off)
+    rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
+    n_parameters = n_dense_parameters(spec, shape) + projection_entries(spec, shape) * groups + rows * dim
     reranks = spec.rank_blend > 0
-    user_entries = catalogue.user_fields * (groups if reranks else 1) + history * catalogue.history_length
+    user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
+    user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
     request = inference_flops(
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
@@ -119,11 +134,37 @@ def member_cost(
         ranker_macs=forward_macs(spec, shape),
     )
     return {
-        "training_flops": float(_training_flops(spec, shape, step, steps)),
+        "training_flops": float(_training_flops(spec, shape, _without(step, off), steps)),
         "inference_flops": float(request),
         "parameters": float(n_parameters),
         "model_bytes": float(model_bytes(n_parameters, bytes_per_parameter=bytes_per_parameter)),
     }
+
+
+def projection_entries(spec: ModelSpec, shape: InputShape) -> int:
+    """Parameters of one projection of the content, and multiply-adds per item.
+
+    Parts that are off have none, and one with an adapter of rank r has ``r (D' + E)`` instead of ``D' E``.
+    """
+    dim, rest = spec.embedding_dim, sum(part.size for part in untrained_content(spec, shape))
+    thin = sum(rank * (part.size + dim) for part, rank in adapted_content(spec, shape))
+    return (shape.n_content - rest) * dim + thin
+
+
+def _without(step: StepWork, off: Sequence[int]) -> StepWork:
+    """Sizes of a step without the blocks that are switched off."""
+    if not off:
+        return step
+    less = {
+        total: getattr(step, total) - sum(getattr(step, by_block)[place] for place in off)
+        for total, by_block in (
+            ("rows", "block_rows"),
+            ("bag_entries", "block_entries"),
+            ("uniform_rows", "block_uniform_rows"),
+            ("uniform_entries", "block_uniform_entries"),
+        )
+    }
+    return replace(step, **less)
 
 
 def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
@@ -139,18 +180,19 @@ def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
 
 def _training_flops(spec: ModelSpec, shape: InputShape, step: StepWork, steps: int) -> int:
     """All steps: the forward pass, its backward pass, passes and products that balancing adds, updates."""
-    dim, groups, content = spec.embedding_dim, n_groups(spec, shape), shape.n_content
+    dim, groups, projection = spec.embedding_dim, n_groups(spec, shape), projection_entries(spec, shape)
     history, uniform = spec.history_weight > 0, _uniform_share(spec, step)
     ranked = (
-        step.batch * forward_macs(spec, shape) + (step.bag_entries + step.items * content) * dim * groups
+        step.batch * forward_macs(spec, shape) + (step.bag_entries * dim + step.items * projection) * groups
     )  # what a task's loss goes back through
-    retrieved = history * step.history_entries + uniform * (step.uniform_entries + step.uniform_items * content)
+    entries = history * step.history_entries + uniform * step.uniform_entries
+    retrieved = entries * dim + uniform * step.uniform_items * projection
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
     by_task = spec.balancing in GRADIENT_BALANCINGS
     return training_flops(
         steps=steps,
-        forward_macs=round(ranked + retrieved * dim) + retrieval_macs(spec, step),
-        dense_updates=n_dense_parameters(spec, shape) + content * dim * groups,
+        forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
+        dense_updates=n_dense_parameters(spec, shape) + projection * groups,
         row_updates=round(rows * dim),
         extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
         flops_per_update=UPDATE_FLOPS[spec.optimizer],
@@ -171,7 +213,7 @@ def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: i
     n_tasks, dim = shape.n_tasks, spec.embedding_dim
     tensors = mechanism_for([spec], shape).tensors
     shared = sum(tensor.task.count(SHARED) * prod(tensor.shape) for tensor in tensors)
-    shared += round((step.rows + shape.n_content) * dim)
+    shared += round(step.rows * dim + projection_entries(spec, shape))
     return 2 * (n_tasks - 1) * ranked + (n_tasks**2 + n_tasks) * shared
 
 
@@ -190,7 +232,8 @@ def cost_bounds(
     """(cheapest, dearest) spec of a space by every counted cost.
 
     Of each mechanism, genes are moved to their best value in turn until none improves; that finds the extreme because
-    a gene that makes one spec of a mechanism dearer makes all of them dearer or leaves them as they are.
+    a gene that makes one spec of a mechanism dearer makes all of them dearer or leaves them as they are. A block of the
+    input always costs something, so all that can be are off in the cheapest and on in the dearest.
 
     Args:
         space: with the genes of `evorec.models.spec.default_space`, fixed or not.
@@ -210,8 +253,11 @@ def cost_bounds(
     start = {name: space.gene(name).default for name in space.names}
     options = {name: _options(space.gene(name)) for name in space.names}
     starts = [{**start, "mechanism": mechanism} for mechanism in options.pop("mechanism")]
+    switches = {name: options.pop(name) for name in space.names if name.startswith(USE)}
     for sign, name, genes in [(s, n, g) for s in (1, -1) for n in cost(start) for g in starts]:
-        _improve(dict(genes), options, lambda values, sign=sign, name=name: sign * cost(values)[name])  # type: ignore[misc]
+        blocks = {block: values[0] if sign > 0 else values[-1] for block, values in switches.items()}
+        score = lambda values, sign=sign, name=name: sign * cost(values)[name]  # noqa: E731
+        _improve({**genes, **blocks}, options, score)
     return {n: (min(c[n] for c in known.values()), max(c[n] for c in known.values())) for n in cost(start)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evorec.config import EvaluationConfig
+from evorec.config import EvaluationConfig, QuantileKind, TaskKind
 from evorec.data.dataset import Csr, Dataset, Part
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import DataError, TrainingError
 from evorec.metrics.accuracy import LabelledRows
 from evorec.metrics.lists import ListScorer
 from evorec.metrics.ranking import hits_of_checked, n_relevant, recall_at_k
+from evorec.metrics.regression import NumberRows
 from evorec.models.population import Bag, Block, Population
 from evorec.models.recommend import ItemSide, Lists, MemberLists, UserSide, popularity_prior, recommend, stream_lists
 from evorec.seeds import generator
@@ -82,16 +83,24 @@ def ranking_users(dataset: Dataset, config: EvaluationConfig, *, seed: int, at_m
     return RankingUsers(ids, masked_items(dataset, config).select(ids), dataset.relevant.select(ids))
 
 
-def check_measurable(dataset: Dataset, wanted: Collection[str]) -> None:
+def check_measurable(dataset: Dataset, wanted: Collection[str], users: RankingUsers | None = None) -> None:
     """Refuses metrics that this data set cannot give to any model.
 
     Args:
         wanted: metric keys of objectives and constraints.
+        users: that lists are measured on; ``None`` = all.
     Raises:
-        DataError: a distance of lists without item content, or a `gauc` without a user who has both classes.
+        DataError: a distance of lists without item content, a `gauc` without a user who has both classes, or a recall
+            of items without a training row that none of the users wants.
     """
+    relevant = dataset.relevant if users is None else users.relevant
     for metric in sorted(wanted):
-        if metric.startswith("intra_list_distance") and dataset.item_content.shape[1] == 0:
+        if metric.startswith("cold_start_recall") and dataset.item_counts[relevant.indices].all():
+            raise DataError(
+                f"{metric} needs a held-out positive on an item without a training row, {dataset.name} has none for "
+                "the users that lists are measured on; choose recall@k, or hold out a later part."
+            )
+        if metric.startswith("intra_list_distance") and dataset.distance_content.shape[1] == 0:
             raise DataError(
                 f"{metric} needs content of the items, {dataset.name} has none; choose catalogue_coverage@k."
             )
@@ -241,13 +250,13 @@ def measure(
         One per member, in order; a `TrainingError` for one whose scores are not finite.
     """
     part = dataset.held_out
-    labels = {task: LabelledRows(part.labels[:, i], part.users) for i, task in enumerate(dataset.tasks)}
+    labels = labelled_rows(dataset, part)
     rows = _PartRows.of(part, data)
     accuracy: list[Mapping[str, float] | None] = [None] * population.size
     for block in population.blocks:
         for member, logits in zip(block.members, _block_logits(block, rows), strict=True):
             accuracy[member] = _accuracy(logits, labels) if np.isfinite(logits).all() else None
-    scorer = ListScorer(users.relevant, item_counts=dataset.item_counts, item_content=dataset.item_content)
+    scorer = ListScorer(users.relevant, item_counts=dataset.item_counts, item_content=dataset.distance_content)
     out: list[Measured | TrainingError] = [
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
@@ -260,15 +269,55 @@ def measure(
     return out
 
 
-def _accuracy(logits: npt.NDArray[np.floating], labels: Mapping[str, LabelledRows]) -> Mapping[str, float]:
-    out = {}
-    for scores, (task, rows) in zip(logits, labels.items(), strict=True):
-        out[f"auc/{task}"] = rows.auc(scores)
+@final
+@dataclass(frozen=True)
+class TaskRows:
+    """The held-out labels of one task.
+
+    Attributes:
+        task: its name.
+        kind: what its labels are.
+        rows: 0 and 1, or numbers.
+    """
+
+    task: str
+    kind: TaskKind
+    rows: LabelledRows | NumberRows
+
+
+def labelled_rows(dataset: Dataset, part: Part) -> tuple[TaskRows, ...]:
+    """The labels of every task of a part, for many models on the same rows."""
+    out = []
+    for i, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True)):
+        labels = part.labels[:, i]
+        is_number, unit = kind != "binary", float(dataset.label_scale[i])
+        rows = NumberRows(labels, unit=unit) if is_number else LabelledRows(labels, part.users)
+        out.append(TaskRows(task, kind, rows))
+    return tuple(out)
+
+
+def task_metrics(task: TaskRows, logits: npt.NDArray[np.floating]) -> dict[str, float]:
+    """Every metric of a task by base name, first the one that counts in the accuracy; logits ``(N,)``."""
+    rows = task.rows
+    if isinstance(rows, LabelledRows):
+        out = {"auc": rows.auc(logits)}
         if rows.has_gauc:
-            out[f"gauc/{task}"] = rows.gauc(scores).value
-        out[f"logloss/{task}"] = rows.logloss(scores)
-    out["accuracy"] = float(np.mean([out[f"auc/{task}"] for task in labels]))
-    return out
+            out["gauc"] = rows.gauc(logits).value
+        return out | {"logloss": rows.logloss(logits)}
+    out = {"concordance": rows.concordance(logits)}
+    if isinstance(task.kind, QuantileKind):
+        return out | {"pinball": rows.pinball(logits, task.kind.quantile)}
+    return out | {"mae": rows.mae(logits), "rmse": rows.rmse(logits)}
+
+
+def _accuracy(logits: npt.NDArray[np.floating], tasks: Sequence[TaskRows]) -> Mapping[str, float]:
+    out: dict[str, float] = {}
+    ordered = []
+    for scores, one in zip(logits, tasks, strict=True):
+        found = task_metrics(one, scores)
+        ordered.append(next(iter(found.values())))
+        out |= {f"{name}/{one.task}": value for name, value in found.items()}
+    return out | {"accuracy": float(np.mean(ordered))}
 
 
 def _has_user_with_both_classes(part: Part, task: int) -> bool:

@@ -17,18 +17,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-BETA2_DECAY = -0.8
-"""Adafactor: beta2 of 1-based step t is ``1 - t ** BETA2_DECAY``."""
-SMALLEST_RMS = 1e-3
-"""Adafactor: the step size is relative to the parameter's root mean square, but at least to this."""
-LARGEST_UPDATE = 1.0
-"""Adafactor: root mean square at which an update is clipped."""
+from evorec.models.devices import to_device
+from evorec.training.updates import BETA2_DECAY, adafactor_step, adam_direction, factored_variance
+
 CHUNK = 1 << 17
 """Numbers of a table that pass through AdamW at once on a CPU: some five such buffers fit its second-level cache."""
 
@@ -46,10 +44,19 @@ class RowOptimizer:
         kinds: columns and optimiser (``adamw`` or ``adafactor``) of each matrix, in the order of the columns, without
             gaps. One embedding table is one matrix: T task tables of a member are T entries.
         steps: steps of the whole training; bounds the number of steps a row can miss.
+        off: first column of a matrix -> blocks whose rows it leaves at 0, as places in the `spans` of a step; means
+            over rows leave them out.
     """
 
     def __init__(
-        self, table: Tensor, rates: Tensor, decays: Tensor, kinds: Sequence[tuple[slice, str]], *, steps: int
+        self,
+        table: Tensor,
+        rates: Tensor,
+        decays: Tensor,
+        kinds: Sequence[tuple[slice, str]],
+        *,
+        steps: int,
+        off: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> None:
         self._table = table
         self._last = torch.zeros(table.shape[0], dtype=torch.long, device=table.device)
@@ -66,6 +73,7 @@ class RowOptimizer:
         self._row_var = table.new_zeros(table.shape[0], len(matrices))
         self._col_var = table.new_zeros(sum(columns.stop - columns.start for columns in matrices))
         self._matrices = _matrices(matrices, together=table.device.type != "cpu")
+        self._off = {number: off[own.start] for number, own in enumerate(matrices) if own.start in off}
 
     def read(self, rows: Tensor, step: int) -> Tensor:
         """Rows as they stand before 1-based `step`, with the decay of all earlier steps applied.
@@ -83,7 +91,7 @@ class RowOptimizer:
             self._decay(values[part], missed[part])
         return values
 
-    def write(self, rows: Tensor, values: Tensor, grad: Tensor, step: int) -> None:
+    def write(self, rows: Tensor, values: Tensor, grad: Tensor, step: int, *, spans: Sequence[slice] = ()) -> None:
         """One step of every optimiser.
 
         Args:
@@ -91,10 +99,11 @@ class RowOptimizer:
             values: what `read` returned, ``[n, C]``; spoiled.
             grad: gradient of `values`, ``[n, C]``.
             step: 1-based.
+            spans: which of `rows` belong to each block.
         """
         values = values.detach()
         if self._matrices:
-            self._adafactor(rows, values, grad, step)
+            self._adafactor(rows, values, grad, step, spans)
         for part in self._parts(len(rows)):
             if self._runs:
                 self._adamw(rows[part], values[part], grad[part], step)
@@ -159,7 +168,7 @@ class RowOptimizer:
         m, v, direction = (self._scratch.take(x, len(rows), self._m.shape[1]) for x in ("m", "v", "direction"))
         torch.index_select(self._m, 0, rows, out=m)
         torch.index_select(self._v, 0, rows, out=v)
-        scale = _adam_direction(m, v, self._packed(grad), direction, step)
+        scale = adam_direction(m, v, self._packed(grad), direction, step)
         for run in self._runs:
             own = values[:, run.columns]
             if self._decays:
@@ -177,7 +186,16 @@ class RowOptimizer:
             packed[:, run.moments].copy_(grad[:, run.columns])
         return packed
 
-    def _adafactor(self, rows: Tensor, values: Tensor, grad: Tensor, step: int) -> None:
+    def _more(self, group: _Matrices, n: int, spans: Sequence[slice]) -> Tensor | None:
+        """How many times more rows than trained ones each matrix of a group has, ``[S, 1, 1]``; ``None`` = once."""
+        numbers = range(group.first, group.first + group.n)
+        if not any(number in self._off for number in numbers):
+            return None
+        left_out = [sum(spans[i].stop - spans[i].start for i in self._off.get(number, ())) for number in numbers]
+        ratios = np.array([n / max(n - left, 1) for left in left_out])
+        return to_device(ratios, self._table.device, self._table.dtype).view(-1, 1, 1)
+
+    def _adafactor(self, rows: Tensor, values: Tensor, grad: Tensor, step: int, spans: Sequence[slice]) -> None:
         """Adafactor on all touched rows: `values` ``[n, C]`` in place."""
         n = len(rows)
         weight = step**BETA2_DECAY
@@ -191,10 +209,11 @@ class RowOptimizer:
             variances = row_var[:, group.first : group.first + group.n]
             rows_now = self._scratch.take("rows_now", group.n, n, 1).copy_(variances.T[:, :, None])
             columns_now = self._col_var[group.factors].view(group.n, 1, group.dim)
-            _factored_variance(g, rows_now, columns_now, weight, update)
+            more = self._more(group, n, spans)
+            factored_variance(g, rows_now, columns_now, weight, update, more)
             first = slice(group.columns.start, group.columns.stop, group.dim)
             keep = self._keep[1, first].view(-1, 1, 1) if self._decays else None
-            _adafactor_step(own, g, update, self._rates[first].view(-1, 1, 1), keep, step)
+            adafactor_step(own, g, update, self._rates[first].view(-1, 1, 1), keep, step, more)
             spread.copy_(own)
             variances.copy_(rows_now[:, :, 0].T)
         self._row_var.index_copy_(0, rows, row_var)
@@ -211,10 +230,18 @@ class DenseOptimizer:
         matrices: what belongs to Adafactor: slices of `flat` and the shape ``(S, rows, columns)`` of each, S
             parameters of equal shape, one rate and one decay each; one with a single row is a vector and is not
             factored. All else belongs to AdamW.
+        more: how many times more rows than trained ones the parameter of each entry has, ``(N,)``: the rows that are
+            switched off are 0, and means over rows leave them out; ``None`` = all are trained.
     """
 
     def __init__(
-        self, flat: Tensor, rate: Tensor, keep: Tensor, matrices: Sequence[tuple[slice, tuple[int, ...]]]
+        self,
+        flat: Tensor,
+        rate: Tensor,
+        keep: Tensor,
+        matrices: Sequence[tuple[slice, tuple[int, ...]]],
+        *,
+        more: Tensor | None = None,
     ) -> None:
         self._flat = flat
         matrices = [(place, shape) for place, shape in matrices if place.stop > place.start]
@@ -223,6 +250,7 @@ class DenseOptimizer:
         rest = _complement([place for place, _ in matrices], flat.numel())
         self._packing = _Packing.of([*rest, *(place for stack in places for place in stack)])
         self._rate, self._keep = (self._packing.gather(factor.to(flat.dtype)) for factor in (rate, keep))
+        self._more = None if more is None else self._packing.gather(more.to(flat.dtype))
         self._decays = bool((keep != 1).any())
         self._n_adam = sum(place.stop - place.start for place in rest)
         self._m, self._v = flat.new_zeros(self._n_adam), flat.new_zeros(self._n_adam)
@@ -287,7 +315,7 @@ class DenseOptimizer:
 
     def _adamw(self, own: Tensor, grad: Tensor, step: int) -> None:
         direction = self._scratch.take("direction", self._n_adam)
-        scale = _adam_direction(self._m, self._v, grad, direction, step)
+        scale = adam_direction(self._m, self._v, grad, direction, step)
         if self._decays:
             own.mul_(self._keep[: self._n_adam])
         own.addcmul_(direction, self._rate[: self._n_adam], value=-scale)
@@ -296,12 +324,13 @@ class DenseOptimizer:
         own, g = stack.of_packed(packed), stack.of_packed(grad)
         update = self._scratch.take("update", *stack.shape)
         weight = step**BETA2_DECAY
+        more = None if self._more is None else self._more[stack.firsts].view(-1, 1, 1)
         if stack.factored:
-            _factored_variance(g, stack.row_var, stack.col_var, weight, update)
+            factored_variance(g, stack.row_var, stack.col_var, weight, update, more)
         else:
             update.copy_(stack.col_var.lerp_(torch.mul(g, g, out=update), weight))
         rate, keep = (factor[stack.firsts].view(-1, 1, 1) for factor in (self._rate, self._keep))
-        _adafactor_step(own, g, update, rate, keep if self._decays else None, step)
+        adafactor_step(own, g, update, rate, keep if self._decays else None, step, more)
 
 
 @final
@@ -451,49 +480,6 @@ def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
         table.numpy()[rows.numpy()] = values.numpy()
     else:
         table.index_copy_(0, rows, values)
-
-
-def _adam_direction(m: Tensor, v: Tensor, grad: Tensor, out: Tensor, step: int) -> float:
-    """Updates both moments in place; `out` times the number returned is the bias-corrected direction."""
-    m.lerp_(grad, 1 - BETA1)
-    v.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
-    root = math.sqrt(1 - BETA2**step)
-    torch.sqrt(v, out=out).add_(EPSILON * root)
-    torch.div(m, out, out=out)
-    return root / (1 - BETA1**step)
-
-
-def _factored_variance(grad: Tensor, row_var: Tensor, col_var: Tensor, weight: float, out: Tensor) -> None:
-    """Updates both factors in place and writes to `out` the variance they estimate; `weight` is 1 - beta2.
-
-    `grad` and `out` are ``[S, rows, columns]``, `row_var` ``[S, rows, 1]``, `col_var` ``[S, 1, columns]``.
-    """
-    torch.mul(grad, grad, out=out)
-    row_var.lerp_(out.mean(-1, keepdim=True), weight)
-    col_var.lerp_(out.mean(-2, keepdim=True), weight)
-    overall = row_var.mean(-2, keepdim=True).clamp_(min=torch.finfo(grad.dtype).eps)
-    torch.mul(row_var, col_var / overall, out=out)
-
-
-def _adafactor_step(own: Tensor, grad: Tensor, update: Tensor, rate: Tensor, keep: Tensor | None, step: int) -> None:
-    """One step of the S parameters `own` ``[S, rows, columns]`` in place.
-
-    `update` is the variance of `grad`, of the same shape, and spoiled; `rate` and `keep` (``None`` = nothing decays)
-    are ``[S, 1, 1]``.
-    """
-    update.clamp_(min=torch.finfo(grad.dtype).eps ** 2).rsqrt_().mul_(grad)
-    size = _rms(own).clamp_(min=SMALLEST_RMS).mul_(rate.clamp(max=step**-0.5))
-    size.div_(_rms(update).div_(LARGEST_UPDATE).clamp_(min=1.0))
-    if keep is not None:
-        own.mul_(keep)
-    own.addcmul_(update, size, value=-1)
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Root mean square of each of S parameters, ``[S, 1, 1]``."""
-    flat = values.flatten(1)
-    norm: Tensor = torch.linalg.vector_norm(flat, dim=1)
-    return norm.div_(math.sqrt(flat.shape[1])).view(-1, 1, 1)
 
 
 def _split(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:

@@ -137,9 +137,13 @@ def copy_members(source: Population, target: Population) -> None:
         for i, (own, theirs) in enumerate(zip(source.columns[member], target.columns[member], strict=True)):
             target.tables[i][:, theirs] = source.tables[i][:, own]
         (block, place), (into, place_there) = source.place_of(member), target.place_of(member)
-        for one, other in zip(block.placed, into.placed, strict=True):
+        there = {placed.tensor.name: placed for placed in into.placed}
+        for one in block.placed:
+            if not (slots := one.slots_of(place)):
+                continue
+            other = there[one.tensor.name]
             n_in, n_out = map(min, one.tensor.shape, other.tensor.shape)
-            values = one.view(source.flat)[one.slots_of(place), :n_in, :n_out]
+            values = one.view(source.flat)[slots, :n_in, :n_out]
             other.view(target.flat)[other.slots_of(place_there), :n_in, :n_out] = values
 
 

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
+from evorec.models.blocks import InputBlock, input_blocks
 from evorec.models.devices import to_device
 from evorec.models.inputs import InputShape
-from evorec.models.losses import Cells, TaskTargets
+from evorec.models.losses import Cells, NumberTasks, TaskTargets
 from evorec.models.population import Bag
+from evorec.models.pretrained import Pretrained
 from evorec.seeds import generator
 from evorec.training.cost import StepWork, mean_work
 
@@ -44,6 +46,7 @@ class DeviceData:
         history: bags of each user's past positives, as they stand at the end of training.
         user_statistics: ``[U + 1, su]``, as they stand at the end of training.
         item_statistics: ``[I + 1, si]``.
+        pretrained: what items' rows may start from, or ``None``.
     """
 
     users: Bag
@@ -54,6 +57,7 @@ class DeviceData:
     shape: InputShape
     device: torch.device
     dtype: torch.dtype
+    pretrained: Pretrained | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, *, n_layers: int, device: torch.device, dtype: torch.dtype) -> DeviceData:
@@ -75,6 +79,7 @@ class DeviceData:
             n_layers=n_layers,
             n_items=dataset.n_items,
             parents=dataset.parents,
+            blocks=input_blocks(dataset),
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
@@ -85,6 +90,7 @@ class DeviceData:
             shape=shape,
             device=device,
             dtype=dtype,
+            pretrained=Pretrained.of(dataset),
         )
 
     def context_bag(self, contexts: Tensor) -> Bag:
@@ -138,6 +144,7 @@ class Step:
             them.
         no_uniform: ``[Br, Un]``, likewise for the items drawn uniformly.
         work: sizes for counting cost.
+        spans: for each block that has rows (`InputShape.row_blocks`), which of `rows` are its own.
     """
 
     rows: Tensor
@@ -158,6 +165,7 @@ class Step:
     no_negative: Cells
     no_uniform: Cells
     work: StepWork
+    spans: tuple[slice, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -225,11 +233,15 @@ class BatchPlan:
         self._items = (dataset.item_rows, dataset.item_weights)
         self._history, self._history_row = dataset.history_rows, dataset.item_history_row
         self._recency, self._known = dataset.history_recency, dataset.history
+        self._numbers = NumberTasks.of(dataset.kinds, data.device, data.dtype)
         positives = np.flatnonzero(self._part.target > 0)
         self._order = PositiveOrder.of(self._part, positives) if config.next_item else None
         self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
         self._batches = _Batches(np.arange(self._part.n_rows), config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
+        self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
+        for place, block in enumerate(data.shape.row_blocks):
+            self._block_of[block.first : block.first + block.size] = place
         self._kept: dict[int, Step] = {}
         self._kept_bytes = 0
         self._lock = Lock()
@@ -304,11 +316,12 @@ class BatchPlan:
             context_of=self._ints(context_of.reshape(-1)),
             uniform_of=self._ints(item_of[len(both) :]),
             statistics=self._reals(part.statistics[batch]),
-            targets=TaskTargets.of(self._reals(np.nan_to_num(labels, nan=0.0)), self._reals(labelled)),
+            targets=TaskTargets.of(self._reals(np.nan_to_num(labels, nan=0.0)), self._reals(labelled), self._numbers),
             has_label=to_device(labelled.any(1), data.device),
             no_negative=self._wanted(positives, part.items[positives]),
             no_uniform=self._wanted(positives, uniform),
             work=self._work_of(bags, past, np.unique(item_of[: len(both)])),
+            spans=_spans(rows, data.shape.row_blocks),
         )
 
     def _work_of(self, bags: Sequence[_Entries], past: _Entries, own_items: Ints) -> StepWork:
@@ -319,7 +332,13 @@ class BatchPlan:
         def count(*of: _Entries) -> int:
             return len(_unique_rows(of, n_rows)[0])
 
+        def by_block(*rows: Ints) -> Ints:
+            n_blocks = len(self._data.shape.row_blocks)
+            return np.bincount(self._block_of[np.concatenate(rows)], minlength=n_blocks + 1)[:n_blocks]
+
         rows = count(users, own, contexts)
+        block_rows = by_block(_unique_rows((users, own, contexts), n_rows)[0])
+        block_uniform_rows = by_block(_unique_rows((users, items, contexts), n_rows)[0]) - block_rows
         return StepWork(
             batch=self.batch_size,
             positives=self.retrieval_batch,
@@ -332,6 +351,10 @@ class BatchPlan:
             uniform_rows=count(users, items, contexts) - rows,
             uniform_entries=len(items.rows) - len(own.rows),
             uniform_items=len(items.offset) - 1 - len(own_items),
+            block_rows=tuple(block_rows.tolist()),
+            block_entries=tuple(by_block(users.rows, own.rows, contexts.rows).tolist()),
+            block_uniform_rows=tuple(block_uniform_rows.tolist()),
+            block_uniform_entries=tuple((by_block(items.rows) - by_block(own.rows)).tolist()),
         )
 
     def _histories(self, positives: Ints) -> Ints:
@@ -389,6 +412,12 @@ class _Entries:
         chosen[bags] = True
         real = np.repeat(chosen, counts)
         return _Entries(self.rows[real], self.weights[real], np.concatenate([[0], np.cumsum(counts[chosen])]))
+
+
+def _spans(rows: Ints, blocks: Sequence[InputBlock]) -> tuple[slice, ...]:
+    """Which of ascending `rows` belong to each block."""
+    starts, stops = (np.searchsorted(rows, [block.first + block.size * end for block in blocks]) for end in (0, 1))
+    return tuple(slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 def _unique_rows(bags: Iterable[_Entries], n_rows: int) -> tuple[Ints, Ints]:

@@ -21,6 +21,8 @@ from evorec.models.inputs import INPUT, RankerInput, RowIndex
 from evorec.models.layers import BITS, SHARED, Drop, Dropout, product
 from evorec.models.losses import Alike, Blocked, alike, retrieval_loss, task_losses
 from evorec.models.population import NORM_FLOOR, Block, Population, projected
+from evorec.models.switches import OffRows, untrained_content
+from evorec.training.adapters import block_adapters
 from evorec.training.plan import Step
 
 INPUT_BYTES = 24 * 2**20
@@ -95,7 +97,10 @@ class BlockStep:
         fixed = all(spec.balancing == "fixed" for spec in block.specs)
         self._weights = like.new_tensor([spec.task_weights for spec in block.specs]) if fixed else None
         self._drops = any(block.rates)
-        self._shares = _Shares(block, like.device, batched=batched)
+        self._adapters = block_adapters(block)
+        owners = [adapter.owners.tolist() for adapter in self._adapters for _ in ("down", "up")]
+        self._shares = _Shares(block, like.device, owners, batched=batched)
+        self._off = _Off(block, like) if any(spec.off or spec.ranks for spec in block.specs) else None
 
     def run(
         self, x: Tensor, step: Step, number: int, targets: Targets, drop: Drop, ranker: RankerInput, members: slice,
@@ -166,11 +171,36 @@ class BlockStep:
         for grads in by_task:
             vectors = ranker.backward(grads[0].clone(), members)
             rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
+            if self._off is not None:
+                self._off.rows.clear_(rows, step.spans)
             tables = [rows.view(-1, block.size, block.dim).transpose(0, 1)]
+            factors: list[Tensor] = []
             if step.content is not None:
-                tables.append(_to_projection(step.content, vectors[1][:, :, :1])[:, 0])
-            shares.append([*tables, *self._shares.dense(grads, rows.dtype)])
+                projection = _to_projection(step.content, vectors[1][:, :, :1])[:, 0]
+                for adapter in self._adapters:
+                    factors += adapter.shared_back(block.flat, projection)
+                tables.append(projection if self._off is None else projection * self._off.kept)
+            shares.append([*tables, *self._shares.dense(grads, rows.dtype), *factors])
         return self._shares.products(shares)
+
+
+@final
+class _Off:
+    """What is no parameter of a block's members: rows of the first table, and rows of the projections of content.
+
+    Attributes:
+        rows: of gradients ``[n, P * E]``.
+        kept: ``[P, D, 1]``, 1 and 0.
+    """
+
+    def __init__(self, block: Block, like: Tensor) -> None:
+        shape, dim = block.shape, block.dim
+        columns = [slice(place * dim, (place + 1) * dim) for place in range(block.size)]
+        self.rows = OffRows(list(zip(block.specs, columns, strict=True)), shape, like.device)
+        self.kept = like.new_ones(block.size, shape.n_content, 1)
+        for place, spec in enumerate(block.specs):
+            for part in untrained_content(spec, shape):
+                self.kept[place, part.first : part.first + part.size] = 0.0
 
 
 @final
@@ -362,10 +392,11 @@ class _Shares:
     Args:
         block: its members.
         device: where it trains.
+        factors: the members that each factor of an adapter belongs to.
         batched: see `BlockStep`.
     """
 
-    def __init__(self, block: Block, device: torch.device, *, batched: bool) -> None:
+    def __init__(self, block: Block, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool) -> None:
         members, groups = range(block.size), range(block.n_groups)
         tensors = block.mechanism.tensors
         leaves = [[(m, group == 0) for m in members for group in groups]]  # group 0 of the input is the shared table
@@ -376,7 +407,7 @@ class _Shares:
         ]
         slots = {at: [slot for slot, (_, shared) in enumerate(leaf) if shared] for at, leaf in enumerate(leaves) if at}
         self._slots = {at: torch.tensor(own, device=device) for at, own in slots.items() if own}
-        owners = [list(members), *([leaves[at][slot][0] for slot in slots[at]] for at in self._slots)]
+        owners = [list(members), *([leaves[at][slot][0] for slot in slots[at]] for at in self._slots), *factors]
         self._owners = [torch.tensor(own, device=device) for own in owners]
         self._spans = [[slice(bisect_left(own, m), bisect_right(own, m)) for m in members] for own in owners]
         self._batched = batched
@@ -397,9 +428,10 @@ class _Shares:
         """Products ``[P, T, T]`` of the tasks' gradients.
 
         Args:
-            by_task: of each task, gradients ``[P, ...]`` of tables and projections, then `dense`.
+            by_task: of each task, gradients ``[P, ...]`` of tables and projections, then `dense`, then those of the
+                factors of adapters.
         """
-        n_tables = len(by_task[0]) - len(self._slots)
+        n_tables = len(by_task[0]) - len(self._owners) + 1
         if self._batched:
             owners = [self._owners[0]] * n_tables + self._owners[1:]
             out = by_task[0][0].new_zeros(len(self._spans[0]), len(by_task), len(by_task))

@@ -18,7 +18,9 @@ from evorec.models.inputs import INPUT
 from evorec.models.layers import DROPOUT_LEVELS
 from evorec.models.population import Block, Population, check_members, fresh_population
 from evorec.models.spec import ModelSpec
+from evorec.models.switches import PROJECTIONS, OffRows, off_entries, off_rows, untrained_content
 from evorec.seeds import generator
+from evorec.training.adapters import adapters_of
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import MergeRule, Padding, copy_members, padded_population, padded_specs
 from evorec.training.plan import BatchPlan, DeviceData
@@ -67,7 +69,7 @@ def train(
         plan: the shared batch stream.
         data: the data set on its device.
         seed: seed of initial values, dropout and balancing.
-        base_logits: log-odds of each task in training, ``(T,)``, the heads' first bias.
+        base_logits: the best constant of each task, ``(T,)``, the heads' first bias (`evorec.data.labels`).
         activations: type of activations and of the operands of matrix products; ``None`` = that of the parameters.
         block_size: most members in one batched product; ``None`` = what fits the cache.
         last: steps to run to; ``None`` = all of them.
@@ -117,13 +119,22 @@ class _Training:
         padded = padded_specs(specs, data.shape, merge, batch=plan.batch_size, bytes_per_value=itemsize)
         size = block_size or cache_block_size(padded, data, plan.batch_size, self._dtype)
         self._exact = fresh_population(
-            specs, data.shape, seed=seed, block_size=size, device=data.device, dtype=data.dtype
+            specs,
+            data.shape,
+            seed=seed,
+            block_size=size,
+            device=data.device,
+            dtype=data.dtype,
+            pretrained=data.pretrained,
         )
         for block in self._exact.blocks:
             bias = block.trained["head.bias"]
             bias += torch.as_tensor(block.mechanism.initial_bias(base_logits)).to(bias).view_as(bias)
         self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
+        self._off = _off_rows(population)
+        self._off_dense = off_entries(population)
+        self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
         low = self._dtype != data.dtype
         self._compute = population.flat.to(self._dtype) if low else population.flat
@@ -140,6 +151,7 @@ class _Training:
         grad = torch.zeros_like(self._population.flat)
         for number in range(first + 1, last + 1):
             self._step(number, grad)
+        self._put_products()
         checkpoints = self._checkpoints(last) if last < len(self._plan) else ()
         for rows in self._rows:
             rows.flush(last)
@@ -151,6 +163,7 @@ class _Training:
     def _step(self, number: int, grad: Tensor) -> None:
         step = self._plan.step(number - 1)
         with torch.no_grad():
+            self._put_products()
             values = [rows.read(step.rows, number) for rows in self._rows]
             vectors = Vectors.of(step, values)
             into = vectors.empty_like()
@@ -162,9 +175,19 @@ class _Training:
                 loss = group.run(step, number, vectors, targets, draws, into, grad)
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
-            for rows, value, to_rows in zip(self._rows, values, into.to_rows(step), strict=True):
-                rows.write(step.rows, value, to_rows, number)
+            for rows, value, to_rows, off in zip(self._rows, values, into.to_rows(step), self._off, strict=True):
+                rows.write(step.rows, value, off.clear_(to_rows, step.spans), number, spans=step.spans)
+            for adapter in self._adapters:
+                adapter.pass_back(self._population.flat, grad)
+            if len(self._off_dense):
+                grad.index_fill_(0, self._off_dense, 0.0)
+                self._population.flat.index_fill_(0, self._off_dense, 0.0)  # a product is no parameter
             self._dense.step(grad, number)
+
+    def _put_products(self) -> None:
+        """Writes what the adapters amount to into the projections, where training and measuring read it."""
+        for adapter in self._adapters:
+            adapter.put_product(self._population.flat)
 
     def _broken(self, member: int, last: int) -> int | None:
         """The last step if it left a member with parameters that are not finite: the loss would tell one step later."""
@@ -220,8 +243,9 @@ class _Training:
         block, place = self._population.place_of(member)
         out = []
         for placed in block.placed:
-            slots, size = placed.slots_of(place), prod(placed.tensor.shape)
-            out.append(slice(placed.start + slots[0] * size, placed.start + (slots[-1] + 1) * size))
+            if slots := placed.slots_of(place):
+                size = prod(placed.tensor.shape)
+                out.append(slice(placed.start + slots[0] * size, placed.start + (slots[-1] + 1) * size))
         return out
 
 
@@ -267,14 +291,26 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
     for i, table in enumerate(population.tables):
         rate, decay = torch.zeros(table.shape[1]).to(table), torch.zeros(table.shape[1]).to(table)
         kinds: list[tuple[slice, str]] = []
+        off: dict[int, list[int]] = {}
         for spec, columns in zip(population.specs, population.columns, strict=True):
             if len(columns) > i:
                 rate[columns[i]], decay[columns[i]] = spec.embedding_learning_rate, spec.embedding_decay
                 starts = range(columns[i].start, columns[i].stop, spec.embedding_dim)
                 kinds += [(slice(start, start + spec.embedding_dim), spec.optimizer) for start in starts]
+                if places := off_rows(spec, population.shape):
+                    off |= dict.fromkeys(starts, places)
         kinds.sort(key=lambda kind: kind[0].start)
-        out.append(RowOptimizer(table, rate, decay, kinds, steps=steps))
+        out.append(RowOptimizer(table, rate, decay, kinds, steps=steps, off=off))
     return out
+
+
+def _off_rows(population: Population) -> list[OffRows]:
+    """What is switched off in each table."""
+    members = list(zip(population.specs, population.columns, strict=True))
+    return [
+        OffRows([(spec, own[i]) for spec, own in members if len(own) > i], population.shape, table.device)
+        for i, table in enumerate(population.tables)
+    ]
 
 
 def _dense_optimizer(population: Population) -> DenseOptimizer:
@@ -295,7 +331,23 @@ def _dense_optimizer(population: Population) -> DenseOptimizer:
             if slots:
                 span = slice(placed.start, placed.start + slots * prod(placed.tensor.shape))
                 matrices.append((span, (slots, *placed.tensor.shape)))
-    return DenseOptimizer(flat, rate, keep, matrices)
+    return DenseOptimizer(flat, rate, keep, matrices, more=_more_rows(population))
+
+
+def _more_rows(population: Population) -> Tensor | None:
+    """How many times more rows than trained ones the projection of content of each entry has, 1 elsewhere."""
+    if not any(untrained_content(spec, population.shape) for spec in population.specs):
+        return None
+    more = torch.ones_like(population.flat)
+    for block in population.blocks:
+        ratios = []
+        for spec in block.specs:
+            trained = block.shape.n_content - sum(part.size for part in untrained_content(spec, block.shape))
+            ratios.append(block.shape.n_content / max(trained, 1))
+        for placed in block.placed:
+            if placed.tensor.name in PROJECTIONS:
+                placed.view(more).copy_(more.new_tensor([ratios[m] for m in placed.tensor.member])[:, None, None])
+    return more
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evorec.archive.decide import pick
+from evorec.archive.decide import check_pick, pick
 from evorec.errors import ConfigError
 from evorec.objectives import Objective
 
@@ -85,6 +85,14 @@ def test_a_problem_s_own_objective_is_picked_in_its_own_direction():
 def test_a_pick_that_cannot_be_answered_says_why(text, message):
     with pytest.raises(ConfigError, match=message):
         pick(text, MEMBERS, OBJECTIVES, 20)
+
+
+def test_a_pick_of_a_metric_that_the_task_does_not_have_is_refused_before_anything_is_searched():
+    tasks = {"click": "binary", "watch": "regression"}
+    check_pick("rmse/watch where auc/click >= 0.6 and mae/watch <= 3", (), 20, tasks=tasks)
+    for text in ("auc/watch", "accuracy where rmse/click <= 1", "auc/share"):
+        with pytest.raises(ConfigError, match=r"finalize\.picks: .*(is not measured|is not a ranked task)"):
+            check_pick(text, (), 20, tasks=tasks)
 
 
 def test_an_empty_archive_has_nothing_to_pick():

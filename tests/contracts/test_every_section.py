@@ -10,8 +10,12 @@ import pytest
 from evorec.config import RunConfig, Section, parse_config
 from evorec.errors import ConfigError
 
-NO_DEFAULT: dict[str, dict[str, Any]] = {"Bounds": {"low": 1.0, "high": 2.0}, "Box": {"ideal": 1.0, "worst": 0.0}}
-"""Values of the sections that have no default; they describe one gene or objective."""
+NO_DEFAULT: dict[str, dict[str, Any]] = {
+    "Bounds": {"low": 1.0, "high": 2.0},
+    "Box": {"ideal": 1.0, "worst": 0.0},
+    "QuantileKind": {"quantile": 0.5},
+}
+"""Values of the sections that have no default; they describe one gene, objective or task."""
 SECTIONS = sorted(Section.__subclasses__(), key=lambda section: section.__name__)
 
 every_section = pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)

@@ -54,11 +54,11 @@ def test_an_item_outside_the_catalogue_points_behind_the_last_one(small: Tables)
 def test_rows_of_one_table_are_laid_out_by_hand(encoded: Dataset) -> None:
     # users: row 0 padding | id: 1 unknown, 2-4 | city: 5 unknown, 6 "x" ("y" has one user) | age: 7 unknown, 8 ...
     # ages 20 and 30: the quantiles of two values are 15 different edges, 16 bins: 8 is the lowest, 23 the highest
-    assert encoded.user_fields == (("user_id", 0, 1), ("city", 1, 1), ("age", 2, 1))
+    assert encoded.user_fields == (("user_id", 0, 1, 1, 4), ("city", 1, 1, 5, 2), ("age", 2, 1, 7, 17))
     assert encoded.user_rows.tolist() == [[2, 6, 8], [3, 6, 23], [4, 5, 7], [1, 5, 7]]
     # items: id: 24 unknown, 25-27 for 11-13; 14 and 15 share 24 | kind: 28 unknown, 29 "a" (11, 13) | genres: 30
     # unknown, 31 "g" (11, 12). "b" and "h" have one training item each, 12, and count as unknown.
-    assert encoded.item_fields == (("item_id", 0, 1), ("kind", 1, 1), ("genres", 2, 1))
+    assert encoded.item_fields == (("item_id", 0, 1, 24, 4), ("kind", 1, 1, 28, 2), ("genres", 2, 1, 30, 2))
     assert encoded.item_rows.tolist() == [
         *([25, 29, 31], [26, 28, 31], [27, 29, 30]),
         *([24, 28, 31], [24, 29, 31], [24, 28, 30]),
@@ -91,7 +91,7 @@ def test_multi_hot_padding_has_row_zero_and_weight_zero(small: Tables) -> None:
     everything = Split(np.arange(9), np.arange(9, 11), np.arange(11, 12))
     log = small.interactions.with_columns(pl.Series(Columns.ITEM, [11, 12, 13, 14, 12, 12, 14, 13, 14, 11, 13, 11]))
     data = encode(small.with_interactions(log), everything, tasks=("click",), target="click", fit="train")
-    name, first, width = data.item_fields[-1]
+    name, first, width, *_ = data.item_fields[-1]
     rows, weights = data.item_rows[:, first:], data.item_weights[:, first:]
     assert (name, width) == ("genres", 2)
     assert (rows[0, 1], weights[0].tolist()) == (0, [1.0, 0.0])  # 11 has g only

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from evorec.data.dataset import Field
 from evorec.data.features import MAX_BINS, PADDING, UNKNOWN, Block, content_vectors, fit_block, id_block
 from evorec.data.tables import Columns, Feature, FeatureKind, Tables
 
@@ -81,27 +82,33 @@ def test_multi_hot_content_becomes_unit_rows_and_the_mean_fills_gaps() -> None:
     tables = with_content({"item_id": [1, 2, 3], "g": [["a"], ["b"], []]}, ("g",), (Feature("g", "multi_hot"),))
     half = np.sqrt(0.5)  # the mean of (1, 0) and (0, 1), made a unit vector
     expected = [[half, half], [0, 1], [1, 0], [half, half], [half, half]]
-    np.testing.assert_allclose(content_vectors(tables, np.array([9, 2, 1, 3])), expected, atol=ROUNDING)
+    found = content_vectors(tables, np.array([9, 2, 1, 3]))
+    np.testing.assert_allclose(found.vectors, expected, atol=ROUNDING)
+    assert found.parts == (Field("g", 0, 2),)
 
 
 def test_content_parts_weigh_the_same() -> None:
     frame = {"item_id": [1, 2], "v": [[3.0, 4.0], [0.0, 2.0]], "kind": ["a", "b"]}
     tables = with_content(frame, ("v", "kind"), (Feature("kind", "categorical"),))
     expected = np.array([[0.6, 0.8, 1, 0], [0, 1, 0, 1]]) / np.sqrt(2)
-    np.testing.assert_allclose(content_vectors(tables, np.array([1, 2]))[:2], expected, atol=ROUNDING)
+    found = content_vectors(tables, np.array([1, 2]))
+    np.testing.assert_allclose(found.vectors[:2], expected, atol=ROUNDING)
+    assert found.parts == (Field("v", 0, 2), Field("kind", 2, 2))
 
 
 def test_content_that_cancels_out_still_gives_a_unit_mean() -> None:
     tables = with_content({"item_id": [1, 2], "v": [[1.0, 0.0], [-1.0, 0.0]]}, ("v",))
-    np.testing.assert_allclose(np.linalg.norm(content_vectors(tables, np.array([1, 2, 3])), axis=1), 1, atol=ROUNDING)
+    vectors = content_vectors(tables, np.array([1, 2, 3])).vectors
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=ROUNDING)
 
 
 def test_integer_lists_are_values_not_vectors() -> None:
     tables = with_content({"item_id": [1, 2], "tag": [[39], [20, 43]]}, ("tag",), (Feature("tag", "multi_hot"),))
-    vectors = content_vectors(tables, np.array([1, 2]))
+    vectors = content_vectors(tables, np.array([1, 2])).vectors
     assert vectors.shape == (3, 3)
     assert vectors[0] @ vectors[1] == 0
 
 
 def test_without_content_the_vectors_have_no_columns(small: Tables) -> None:
-    assert content_vectors(replace(small, content=()), np.array([11, 12])).shape == (3, 0)
+    found = content_vectors(replace(small, content=()), np.array([11, 12]))
+    assert (found.vectors.shape, found.parts) == ((3, 0), ())

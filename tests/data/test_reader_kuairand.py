@@ -59,6 +59,20 @@ def test_logs_are_joined_in_order_of_their_names(tmp_path: Path) -> None:
     assert tables.interactions[Columns.USER].to_list() == [712, 13]
 
 
+def test_the_parts_of_27k_in_the_unpacked_archive_are_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for period in ("4_08_to_4_21", "4_22_to_5_08"):
+        for part in (1, 2):
+            name = f"log_standard_{period}_27k_part{part}.csv"
+            (tmp_path / "data" / name).write_text(LOG_HEAD + LINE_1.replace("712,5,", f"712,{period[2:4]}{part},"))
+    (tmp_path / "data" / "log_random_4_22_to_5_08_27k.csv").write_text(LOG_HEAD + LINE_2)
+    (tmp_path / "data" / "user_features_27k.csv").write_text(USERS)
+    (tmp_path / "data" / "video_features_basic_27k.csv").write_text(VIDEOS)
+    (tmp_path / "data" / "video_features_statistic_27k_part1.csv").write_text("not,read\n")
+    tables = kuairand.read(tmp_path)
+    assert tables.interactions[Columns.ITEM].to_list() == [6, 81, 82, 221, 222]
+
+
 @pytest.mark.parametrize(
     ("log", "message"),
     [

@@ -82,6 +82,61 @@ def test_the_1m_format_is_read(tmp_path: Path) -> None:
     assert tables.users.rows() == [(7, "F", 1, "10"), (8, "M", 56, "16")]
 
 
+def test_the_10m_format_is_read(tmp_path: Path) -> None:
+    tables = movielens.read(
+        write(
+            tmp_path,
+            ratings__dat="7::1::4::20\n7::2::3.5::10\n8::1::5::30\n",
+            movies__dat="1::Café, The (1995)::Drama|War\n2::Serial (2006-2007)::(no genres listed)\n3::Plain::\n",
+        )
+    )
+    check_films(tables)
+    assert tables.name == "movielens-10m"
+    assert tables.users is None
+
+
+def test_latin_1_without_users_is_refused_as_no_10m(tmp_path: Path) -> None:
+    files = {"ratings__dat": "7::1::4::20\n", "movies__dat": "1::Plain (1990)::Drama\n2::Café::Drama\n"}
+    with pytest.raises(DataError, match=r"movies\.dat, line 2 must be .* text, got the byte 0xe9"):
+        movielens.read(write(tmp_path, "latin-1", **files))
+
+
+GENOME = "movieId,tagId,relevance\n2,1,0.25\n1,2,0.5\n1,1,0.75\n2,2,1\n"
+
+
+def test_the_tag_genome_is_content_where_it_is_asked_for(tmp_path: Path) -> None:
+    files = {"ratings__csv": RATINGS, "movies__csv": MOVIES, "genome-scores__csv": GENOME}
+    write(tmp_path, **files)
+    assert movielens.read(tmp_path).content == ("genres",)
+    tables = movielens.read_with_genome(tmp_path)
+    check_films(tables)
+    assert tables.name == "movielens-latest-genome"
+    assert tables.content == ("genres", "genome")
+    assert tables.items is not None
+    assert tables.items["genome"].to_list() == [[0.75, 0.5], [0.25, 1.0], None]  # in order of the tags
+
+
+@pytest.mark.parametrize(
+    ("genome", "message"),
+    [
+        (GENOME.replace("0.25", "high"), "genome-scores.csv, line 2, column relevance must be Float64, got 'high'"),
+        (GENOME.replace("0.25", "1.25"), r"line 2, column relevance must be in 0 \.\. 1, got 1\.25"),
+        (GENOME + "2,2,1\n", "line 6, column tagId must be there once per film, got 2"),
+        (GENOME + "3,1,1\n", "line 6, column movieId must have all 2 tags, got 3"),
+        (GENOME.replace("relevance", "score"), r"line 1 must name the columns \['relevance'\]"),
+    ],
+)
+def test_a_broken_genome_is_refused_with_line_and_column(tmp_path: Path, genome: str, message: str) -> None:
+    files = {"ratings__csv": RATINGS, "movies__csv": MOVIES, "genome-scores__csv": genome}
+    with pytest.raises(DataError, match=message):
+        movielens.read_with_genome(write(tmp_path, **files))
+
+
+def test_a_data_set_without_a_genome_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"genome-scores\.csv cannot be read: No such file"):
+        movielens.read_with_genome(write(tmp_path, ratings__csv=RATINGS, movies__csv=MOVIES))
+
+
 @pytest.mark.parametrize(
     ("ratings", "message"),
     [
@@ -92,7 +147,7 @@ def test_the_1m_format_is_read(tmp_path: Path) -> None:
         (RATINGS + "8,3,good,40\n", "ratings.csv, line 5, column rating must be Float64, got 'good'"),
         (RATINGS + "8,3,1.0,40,9\n", "ratings.csv, line 5 must have 4 columns, got 5"),
         (RATINGS + "8,3,,40\n", "ratings.csv, line 5, column rating must not be empty"),
-        (RATINGS + "8,3\n", "ratings.csv, line 5, column rating must not be empty"),
+        (RATINGS + "8,3\n", "ratings.csv, line 5 must have 4 columns, got 2"),
     ],
 )
 def test_a_broken_file_is_refused_with_line_and_column(tmp_path: Path, ratings: str, message: str) -> None:

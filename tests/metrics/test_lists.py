@@ -26,10 +26,26 @@ def test_all_metrics_are_named_with_k_and_averaged_over_users():
             "intra_list_distance@2": (1 + 0) / 2,
             "catalogue_coverage@2": 1.0,
             "gini_diversity@2": 1.0,
+            "cold_start_recall@2": (1 + 1) / 2,  # items 1 and 2 have no training row; both are found
         }
     )
     assert found.per_user["recall@2"].tolist() == [1.0, 0.5]
-    assert set(found.values) - set(found.per_user) == {"catalogue_coverage@2", "gini_diversity@2"}
+    averaged_by_other_means = {"catalogue_coverage@2", "gini_diversity@2", "cold_start_recall@2"}
+    assert set(found.values) - set(found.per_user) == averaged_by_other_means
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([0, 0, 0], (1 / 1 + 1 / 2) / 2),  # every item is cold: user 1 finds one of two
+        ([0, 1, 1], 0.0),  # of item 0 alone, which user 1 wants and does not find
+        ([1, 0, 1], 1.0),  # of item 1 alone, which user 0 finds; user 1 does not count
+        ([5, 2, 1], None),
+    ],
+)
+def test_the_recall_of_cold_items_is_of_the_users_who_want_one(counts, expected):
+    found = list_metrics(LISTS, RELEVANT, item_counts=np.array(counts), item_content=np.eye(3)).values
+    assert found.get("cold_start_recall@2") == expected
 
 
 def test_a_content_row_for_the_unknown_item_is_allowed():

@@ -8,7 +8,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from tiny import spec
 
-from evorec.models.losses import COLDEST, Blocked, Cells, FirstCells, TaskTargets, alike, retrieval_loss, task_losses
+from evorec.config import QuantileKind
+from evorec.models.losses import (
+    COLDEST,
+    Blocked,
+    Cells,
+    FirstCells,
+    NumberTasks,
+    TaskTargets,
+    alike,
+    retrieval_loss,
+    task_losses,
+)
 from evorec.models.spec import NEGATIVE_SOURCES, RETRIEVAL_LOSSES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
@@ -99,6 +110,82 @@ def test_cross_entropy_and_its_gradient_are_those_of_torch():
 def test_extreme_logits_cost_their_size_and_nothing_overflows():
     found, _ = cross_entropy(torch.tensor([[[1e4, -1e4]]]), [[0, 0]])
     assert found.tolist() == [[5e3]]  # (1e4 + 0) / 2
+
+
+KINDS = ("binary", "regression", QuantileKind(quantile=0.9), QuantileKind(quantile=0.25))
+
+
+def losses_of_kinds(logits, labels, labelled=None, kinds=KINDS):
+    labels = torch.as_tensor(labels, dtype=logits.dtype)
+    labelled = torch.ones_like(labels) if labelled is None else torch.as_tensor(labelled, dtype=logits.dtype)
+    return task_losses(logits, TaskTargets.of(labels, labelled, NumberTasks.of(kinds, logits.device, logits.dtype)))
+
+
+def test_losses_of_numbers_worked_by_hand():
+    logits, labels = [[[0.0, 0.0], [1.0, 5.0], [1.0, 5.0], [1.0, 5.0]]], [[0, 1], [4, 4], [4, 4], [4, 4]]
+    loss, gradient = losses_of_kinds(doubles(logits), labels)
+    # too low by 3 and too high by 1: 9 / 2 and 1 / 2; 0.9 * 3 and 0.1 * 1; 0.25 * 3 and 0.75 * 1
+    assert loss.tolist() == [pytest.approx([log(2), 5 / 2, 2.8 / 2, 1.5 / 2], abs=ROUNDING)]
+    expected = [[0.25, -0.25], [-3 / 2, 1 / 2], [-0.9 / 2, 0.1 / 2], [-0.25 / 2, 0.75 / 2]]
+    torch.testing.assert_close(gradient, doubles([expected]), rtol=0, atol=ROUNDING)
+
+
+def test_losses_of_numbers_and_their_gradients_are_those_of_torch():
+    rng = torch.Generator().manual_seed(2)
+    logits = (3 * torch.randn(5, 4, 21, generator=rng, dtype=torch.float64)).requires_grad_()
+    labels = 2 * torch.randn(4, 21, generator=rng, dtype=torch.float64)
+    labels[0] = (labels[0] > 0).double()
+    labelled = (torch.rand(4, 21, generator=rng) < 0.8).double()
+    labels *= labelled
+    errors = labels - logits
+    each = [F.binary_cross_entropy_with_logits(logits[:, 0], labels[0].expand(5, -1), reduction="none")]
+    each.append(errors[:, 1] ** 2 / 2)
+    each += [torch.maximum(q * errors[:, t], (q - 1) * errors[:, t]) for t, q in ((2, 0.9), (3, 0.25))]
+    expected = (torch.stack(each, 1) * labelled).sum(2) / labelled.sum(1)
+    found, gradient = losses_of_kinds(logits.detach(), labels, labelled)
+    torch.testing.assert_close(found, expected.detach(), rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(gradient, *torch.autograd.grad(expected.sum(), logits), rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_numbers_without_a_label_give_zero_and_no_gradient():
+    logits, none = doubles([[[0.0] * 3, [1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]), [[0] * 3] * 4
+    loss, gradient = losses_of_kinds(logits, none, none)
+    assert loss.tolist() == [[0.0] * 4]
+    assert not gradient.any()
+
+
+def test_a_quantile_is_met_where_the_gradient_is_zero():
+    labels = torch.arange(10.0, dtype=torch.float64).expand(4, -1)
+    at = doubles([8.5]).expand(1, 4, 10)  # above 9 of 10 labels
+    assert losses_of_kinds(at, labels)[1][0, 2].sum().item() == pytest.approx(0.0, abs=ROUNDING)
+
+
+def test_binary_tasks_beside_numbers_are_bitwise_what_they_are_alone():
+    rng = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 4, 37, generator=rng)
+    labels = torch.randn(4, 37, generator=rng)
+    labels[0], labels[3] = (labels[0] > 0).float(), (labels[3] > 0).float()
+    kinds = ("binary", "regression", QuantileKind(quantile=0.5), "binary")
+    loss, gradient = losses_of_kinds(logits, labels, kinds=kinds)
+    for task in (0, 3):
+        alone, own = cross_entropy(logits[:, task : task + 1].contiguous(), labels[task : task + 1])
+        assert torch.equal(loss[:, task], alone[:, 0])
+        assert torch.equal(gradient[:, task], own[:, 0])
+    assert NumberTasks.of(("binary", "binary"), logits.device, logits.dtype) is None
+
+
+@pytest.mark.parametrize("n_rows", [5, 16, 37, 100])
+def test_losses_of_numbers_do_not_depend_on_where_a_member_stands(n_rows):
+    rng = torch.Generator().manual_seed(n_rows)
+    logits = torch.randn(7, 4, n_rows, generator=rng)
+    labels = torch.randn(4, n_rows, generator=rng)
+    labels[0] = (labels[0] > 0).float()
+    labelled = (torch.rand(4, n_rows, generator=rng) < 0.8).float()
+    together = losses_of_kinds(logits, labels * labelled, labelled)
+    for members in ([0, 1], [6, 5], [3, 1, 0], [4, 2, 6, 0, 1], [2]):
+        found = losses_of_kinds(logits[members], labels * labelled, labelled)
+        for part, whole in zip(found, together, strict=True):
+            assert torch.equal(part, whole[members])
 
 
 @pytest.mark.parametrize("n_rows", [5, 16, 37, 100])

@@ -7,6 +7,7 @@ import pytest
 
 from evorec.config import Bounds
 from evorec.errors import ConfigError
+from evorec.models.blocks import InputBlock
 from evorec.models.spec import (
     BALANCINGS,
     CHOICES,
@@ -132,7 +133,7 @@ def test_the_genes_of_the_default_space_and_the_fields_of_a_spec_are_the_same_wo
     names = {field.name for field in fields(ModelSpec)}
     counts = {"expert_depth", "experts", "shared_experts", "task_experts"}  # under the depth and numbers of experts
     assert set(SPACE.names) - names == {*SWITCHES, *counts}
-    assert names - set(SPACE.names) == {"n_shared_experts", "n_task_experts"}
+    assert names - set(SPACE.names) == {"n_shared_experts", "n_task_experts", "off", "ranks", "pretrained"}
 
 
 def test_mechanisms_of_a_funnel_need_one():
@@ -200,3 +201,72 @@ def test_gradients_of_tasks_split_blocks():
     keys = {name: ModelSpec.from_genes(genes(balancing=name)).block_key for name in BALANCINGS}
     assert len(set(keys.values())) == 2
     assert keys["pcgrad"] == keys["nash"] != keys["fixed"]
+
+
+BLOCKS = (
+    InputBlock("city", "user", "city", 9, 5, 1),
+    InputBlock("tags", "content", "tags", 0, 40),
+    InputBlock("tiny", "content", "tiny", 40, 2),
+    InputBlock("cooccurrence", "content", "cooccurrence", 42, 9),
+)
+
+
+def test_every_block_of_the_input_has_a_switch_and_content_a_rank():
+    space = space_of(blocks=BLOCKS)
+    assert set(space.names) - set(SPACE.names) == {
+        "use_city", "use_tags", "rank_tags", "use_tiny", "use_cooccurrence", "rank_cooccurrence", "pretrained",
+    }  # fmt: skip
+    assert space.gene("rank_tags").options == (0, 2, 4, 8, 16)
+    assert space.gene("rank_cooccurrence").options == (0, 2, 4, 8), "of 9 columns"
+    spec = ModelSpec.from_genes(space.decode(space.default()))
+    assert (spec.off, spec.ranks, spec.pretrained) == ((), (), False)
+    assert space_of(blocks=BLOCKS[:1]).names == (*SPACE.names, "use_city")
+
+
+def test_what_the_genes_of_blocks_say():
+    on = {**genes(), "use_city": True, "use_tags": True, "rank_tags": 4, "use_tiny": False, "pretrained": True}
+    spec = ModelSpec.from_genes({**on, "rank_cooccurrence": 0, "use_cooccurrence": True})
+    assert (spec.off, spec.ranks, spec.pretrained) == (("tiny",), (("tags", 4),), True)
+    assert ModelSpec.from_genes({**on, "use_tags": False, "use_city": False}).off == ("city", "tags", "tiny")
+    assert ModelSpec.from_genes({**on, "use_tags": False}).ranks == ()
+    for name, value in (("use_city", 1), ("rank_tags", 2.0), ("rank_tags", -2), ("rank_tags", True)):
+        with pytest.raises(ConfigError, match=rf"^{name} must be .*, got {value!r}"):
+            ModelSpec.from_genes({**on, name: value})
+
+
+def test_most_random_genomes_have_a_block():
+    space = space_of(blocks=BLOCKS)
+    specs = [ModelSpec.from_genes(space.decode(x)) for x in space.sample(np.random.default_rng(0), 400)]
+    for name in ("city", "tags", "tiny"):
+        share = np.mean([name not in spec.off for spec in specs])
+        assert share == pytest.approx(0.8, abs=0.08)  # four standard deviations of 400 draws
+    ranks = {dict(spec.ranks).get("tags", 0) for spec in specs}
+    assert ranks == {0, 2, 4, 8, 16}
+
+
+def test_blocks_that_are_not_searched_stay_on_unless_a_configuration_says_so():
+    space = space_of(blocks=BLOCKS, search_blocks=False)
+    assert space.n_var == SPACE.n_var
+    np.testing.assert_array_equal(
+        space.sample(np.random.default_rng(0), 9), SPACE.sample(np.random.default_rng(0), 9)
+    )  # what else is searched is drawn alike
+    spec = ModelSpec.from_genes(space.decode(space.default()))
+    assert (spec.off, spec.ranks, spec.pretrained) == ((), (), False)
+    other = space.with_overrides({"use_city": False, "rank_tags": 4, "pretrained": True}, "test")
+    spec = ModelSpec.from_genes(other.decode(other.default()))
+    assert (spec.off, spec.ranks, spec.pretrained) == (("city",), (("tags", 4),), True)
+
+
+def test_a_configuration_switches_blocks_for_all():
+    space = space_of(blocks=BLOCKS).with_overrides({"use_tags": False, "use_city": True, "pretrained": True}, "test")
+    assert "rank_tags" not in space.names
+    for x in space.sample(np.random.default_rng(0), 30):
+        spec = ModelSpec.from_genes(space.decode(x))
+        assert "tags" in spec.off
+        assert "city" not in spec.off
+        assert spec.pretrained
+    fixed = space_of(blocks=BLOCKS).with_overrides({"use_tags": True, "rank_tags": 8}, "test")
+    assert all(("tags", 8) in ModelSpec.from_genes(fixed.decode(x)).ranks for x in
+               fixed.sample(np.random.default_rng(0), 9))  # fmt: skip
+    with pytest.raises(ConfigError, match=r"space\.rank_tags must be one of 0, 2, 4, 8, 16, got 3"):
+        space_of(blocks=BLOCKS).with_overrides({"rank_tags": 3}, "test")

@@ -220,3 +220,40 @@ def test_different_rows_are_found_column_by_column():
         rows, place = unique_rows(array)
         np.testing.assert_array_equal(rows, np.unique(array, axis=0))
         np.testing.assert_array_equal(rows[place], array)
+
+
+def with_cold_items(data):
+    """The same data set as if the items of some held-out positives had no training row."""
+    wanted = np.unique(data.relevant.indices)[::3]
+    counts = data.item_counts.copy()
+    counts[wanted] = 0
+    return replace(data, item_counts=counts)
+
+
+def test_the_recall_of_cold_items_is_that_of_a_slow_loop(world):
+    data, on_device, population, users = world
+    cold = with_cold_items(data)
+    lists = member_lists(population, data, on_device, users, EVALUATION).final
+    for member, measured in enumerate(measure(population, cold, on_device, EVALUATION, users)):
+        shares = []
+        for found, user in zip(lists[member], users.ids, strict=True):
+            wanted = {item for item in data.relevant.row(user).tolist() if cold.item_counts[item] == 0}
+            if wanted:
+                shares.append(len(wanted & set(found.tolist())) / len(wanted))
+        assert 0 < len(shares) < len(users.ids)
+        assert measured.metrics[f"cold_start_recall@{EVALUATION.k}"] == pytest.approx(np.mean(shares), abs=ROUNDING)
+
+
+def test_the_recall_of_cold_items_is_left_out_where_nobody_wants_one(world):
+    data, on_device, population, users = world
+    assert not (data.item_counts[data.relevant.indices] == 0).any()
+    assert "cold_start_recall@5" not in measure(population, data, on_device, EVALUATION, users)[0].metrics
+    with pytest.raises(DataError, match=r"cold_start_recall@5 needs a held-out positive on an item without a training"):
+        check_measurable(data, {"cold_start_recall@5"})
+    cold = with_cold_items(data)
+    check_measurable(cold, {"cold_start_recall@5"})
+    without = [place for place, row in enumerate(map(users.relevant.row, range(len(users.ids))))
+               if cold.item_counts[row].all()]  # fmt: skip
+    some = replace(users, relevant=users.relevant.select(np.array(without)))
+    with pytest.raises(DataError, match="for the users that lists are measured on"):
+        check_measurable(cold, {"cold_start_recall@5"}, some)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import dataset, device_data, plan_of, spec, trained, with_missing_labels
+from tiny import dataset, device_data, number_dataset, plan_of, spec, trained, with_missing_labels
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from training.test_trainer import MEMBERS
 
 from evorec.models import balancing, layers
 from evorec.models.devices import to_device
-from evorec.models.spec import BALANCINGS, MECHANISMS
+from evorec.models.spec import BALANCINGS, FUNNEL_MECHANISMS, MECHANISMS
 from evorec.training import step as steps
 from evorec.training import trainer
 
@@ -129,6 +129,13 @@ def test_more_members_of_a_shape_start_no_more_products(ahead, mechanism, balanc
 def test_no_step_waits_for_the_device(ahead):
     found = Counter(one_step(MEMBERS, with_missing_labels(dataset())))
     assert not {name: WAITING[name] for name in found if name in WAITING}
+
+
+def test_no_step_with_numbers_among_its_labels_waits_or_copies(ahead):
+    members = [one for one in MEMBERS if one.mechanism not in FUNNEL_MECHANISMS]
+    found = Counter(one_step(members, with_missing_labels(number_dataset())))
+    assert not {name: WAITING[name] for name in found if name in WAITING}
+    assert FROM_HOST not in found
 
 
 def test_nothing_is_copied_from_the_host_in_a_step(ahead):

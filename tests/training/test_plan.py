@@ -11,7 +11,7 @@ from plain_model import epochs
 from tiny import SEED, UNIFORM, dataset, device_data, plan_of, with_missing_labels
 
 from evorec.config import TrainConfig
-from evorec.models.losses import Cells, TaskTargets
+from evorec.models.losses import Cells, NumberTargets, NumberTasks, TaskTargets
 from evorec.seeds import generator
 from evorec.training import plan as plans
 from evorec.training.plan import BatchPlan, Sums, history_weights
@@ -284,7 +284,7 @@ def assert_same(one, other):
         found = getattr(other, name)
         if isinstance(value, torch.Tensor | np.ndarray):
             np.testing.assert_array_equal(value, found, err_msg=name)
-        elif isinstance(value, Sums | Cells | TaskTargets):
+        elif isinstance(value, Sums | Cells | TaskTargets | NumberTargets | NumberTasks):
             assert_same(value, found)
         else:
             assert value == found, name
@@ -355,7 +355,8 @@ def test_the_memory_of_a_step_is_that_of_all_its_arrays():
     def n_bytes(value):
         if isinstance(value, torch.Tensor | np.ndarray):
             return np.asarray(value).nbytes
-        return sum(map(n_bytes, vars(value).values())) if isinstance(value, Sums | Cells | TaskTargets) else 0
+        nested = isinstance(value, Sums | Cells | TaskTargets | NumberTargets | NumberTasks)
+        return sum(map(n_bytes, vars(value).values())) if nested else 0
 
     assert step.n_bytes() == sum(map(n_bytes, vars(step).values()))
     assert filled(step.no_negative).sum() == len(step.no_negative.rows) < filled(step.no_negative).size / 2

@@ -12,6 +12,7 @@ from tiny import EXPERTS, dataset, device_data, of_mechanism, spec
 from torch.utils.flop_counter import FlopCounterMode
 
 from evorec.errors import ConfigError
+from evorec.models.blocks import InputBlock
 from evorec.models.inputs import InputShape
 from evorec.models.sharing import MECHANISMS
 from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS, ModelSpec, default_space
@@ -198,13 +199,55 @@ def test_settings_that_change_no_shape_cost_nothing():
     assert cost(spec()) == cost(other)
 
 
+BLOCKS = (
+    InputBlock("city", "user", "city", 11, 10, 1),
+    InputBlock("tags", "item", "tags", 21, 30, 4),
+    InputBlock("text", "content", "text", 0, 4),
+)
+BLOCK_SHAPE = replace(SHAPE, blocks=BLOCKS)
+BLOCK_STEP = replace(
+    STEP, block_rows=(5.0, 9.5), block_entries=(8.0, 40.0), block_uniform_rows=(0.0, 3.0),
+    block_uniform_entries=(0.0, 12.0),
+)  # fmt: skip
+
+
+def test_what_is_switched_off_costs_nothing():
+    def of(off, **changes):
+        return cost(spec(off=off, **changes), BLOCK_SHAPE, BLOCK_STEP, steps=1)
+
+    full, city, text = of(()), of(("city",)), of(("text",))
+    assert full == cost(spec(), steps=1)
+    # ten rows of four numbers; eight entries in sums, five rows updated; one row of a user
+    assert full["parameters"] - city["parameters"] == 10 * 4
+    assert full["training_flops"] - city["training_flops"] == 6 * 8 * 4 + 12 * 5 * 4
+    assert full["inference_flops"] - city["inference_flops"] == 2 * 1 * 4
+    # four of six columns are projected to four numbers, for 25 items
+    assert full["parameters"] - text["parameters"] == 4 * 4
+    assert full["training_flops"] - text["training_flops"] == 6 * 25 * 4 * 4 + 12 * 4 * 4
+    assert full["inference_flops"] == text["inference_flops"]
+    half = {"negatives": 4, "negative_source": "uniform"}
+    tags, without = of((), **half)["training_flops"], of(("tags",), **half)["training_flops"]
+    assert tags - without == 6 * (40 + 12 / 2) * 4 + 12 * (9.5 + 3 / 2) * 4, "half of what is drawn is used"
+
+
+def test_task_tables_leave_the_same_blocks_out():
+    one = spec(mechanism="mmoe", task_embeddings=True)
+    full, off = (cost(replace(one, off=off), BLOCK_SHAPE, BLOCK_STEP, steps=1) for off in ((), ("city", "text")))
+    assert full["parameters"] - off["parameters"] == 4 * (10 * 4 + 4 * 4)
+    assert full["training_flops"] - off["training_flops"] == 4 * (6 * (8 + 25 * 4) * 4 + 12 * (5 + 4) * 4)
+
+
 def test_an_average_step_keeps_what_is_the_same_in_all():
     steps = [STEP, replace(STEP, rows=53.0, uniform_items=8.0)]
     assert mean_work(steps) == replace(STEP, rows=51.5, uniform_items=7.5)
+    by_block = [BLOCK_STEP, replace(BLOCK_STEP, block_rows=(6.0, 9.5))]
+    assert mean_work(by_block) == replace(BLOCK_STEP, block_rows=(5.5, 9.5))
 
 
-def space(**overrides):
-    whole = default_space(("a", "b", "c"), n_layers=2, days=10.0, funnel=True, uniform_negatives=8, retrieval_batch=32)
+def space(blocks=(), **overrides):
+    whole = default_space(
+        ("a", "b", "c"), n_layers=2, days=10.0, funnel=True, uniform_negatives=8, retrieval_batch=32, blocks=blocks
+    )
     return whole.with_overrides(overrides, "test")
 
 
@@ -243,6 +286,18 @@ def test_cost_bounds_are_those_of_all_genomes(open_genes):
     assert cost_bounds(some, lambda one: cost(one, TWO_LAYERS)) == expected
 
 
+@pytest.mark.parametrize("overrides", [{}, {"use_tags": True}, {"use_text": False}], ids=str)
+def test_cost_bounds_switch_all_blocks_that_can_be(overrides):
+    blocks, shape = BLOCKS, replace(BLOCK_SHAPE, n_layers=2)
+    whole = space(blocks)
+    open_genes = ("use_city", "use_tags", "use_text", "rank_text", "embedding_dim", "history")
+    closed = {name: whole.gene(name).default for name in whole.names if name not in open_genes}
+    some = space(blocks, **{**closed, **overrides})
+    costs = [cost(ModelSpec.from_genes(some.decode(row)), shape, BLOCK_STEP) for row in every_genome(some)]
+    expected = {name: (min(c[name] for c in costs), max(c[name] for c in costs)) for name in costs[0]}
+    assert cost_bounds(some, lambda one: cost(one, shape, BLOCK_STEP)) == expected
+
+
 def test_cost_bounds_hold_every_genome():
     whole = space()
     bounds = cost_bounds(whole, lambda one: cost(one, TWO_LAYERS))
@@ -255,3 +310,11 @@ def test_cost_bounds_try_few_specs_of_a_large_space():
     tried = []
     cost_bounds(space(), lambda one: tried.append(one) or cost(one, TWO_LAYERS))
     assert len(tried) == len(set(tried)) < 2000
+    many = [InputBlock(f"feature{i}", "item", f"feature{i}", 1 + i, 1, 1) for i in range(30)]
+    without, tried = len(tried), []
+    step = replace(
+        STEP, **{f"block_{name}": (0.5,) * 30 for name in ("rows", "entries", "uniform_rows", "uniform_entries")}
+    )
+    shape = replace(TWO_LAYERS, blocks=tuple(many))
+    cost_bounds(space(many), lambda one: tried.append(one) or cost(one, shape, step))
+    assert len(tried) <= 2 * without, "all features on, and all off"

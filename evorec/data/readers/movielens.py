@@ -1,14 +1,16 @@
-"""MovieLens (Harper and Konstan 2015, https://grouplens.org/datasets/movielens): ratings of films, in three formats."""
+"""MovieLens (Harper and Konstan 2015, https://grouplens.org/datasets/movielens): ratings of films, in each format."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from evorec.data.readers.delimited import Schema, read_csv, read_rows, require_values
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.readers.published import require, require_flags, require_once
+from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
 from evorec.errors import DataError
 
 STARS: Final = (0.5, 5.0)
@@ -16,6 +18,7 @@ STARS: Final = (0.5, 5.0)
 LIKED_FROM: Final = 4.0
 """Stars; the usual threshold of a positive rating."""
 LOVED_FROM: Final = 5.0
+GENOME: Final = "genome-scores.csv"
 NO_GENRE: Final = ("(no genres listed)", "unknown")
 
 GENRES_100K: Final = (
@@ -35,15 +38,17 @@ USER_FEATURES: Final = (
 def read(folder: Path) -> Tables:
     """MovieLens in the format that the files of the folder have.
 
-    ``latest`` (also 20m, 25m, 32m): ``ratings.csv``, ``movies.csv``; ``100k``: ``u.data``, ``u.item``, ``u.user``;
-    ``1m`` (also 10m, which has no users): ``ratings.dat``, ``movies.dat``, ``users.dat``. Tasks: rated (always 1),
-    liked (4 stars or more), loved (5 stars). Items have genres, which are also their content, and the year of the
-    title; users of 100k and 1m have gender, age and occupation. File order is kept.
+    ``latest`` (also latest-small, 20m, 25m, 32m): ``ratings.csv``, ``movies.csv``; ``100k``: ``u.data``, ``u.item``,
+    ``u.user``; ``1m``: ``ratings.dat``, ``movies.dat``, ``users.dat`` in Latin-1; ``10m``: the same without users, in
+    UTF-8. Tasks: rated (always 1), liked (4 stars or more), loved (5 stars); there is no context. Items have genres,
+    which are also their content, and the year of the title; users of 100k and 1m have gender, age and occupation. Times
+    are in UTC. File order is kept. Tags, links and the tag genome are not read: see `read_with_genome`.
 
     Args:
         folder: of one data set.
     Raises:
         DataError: no format fits, or names the file, the line and the column.
+    Source: the README of each data set; research use, not commercial, under its conditions.
     """
     for ratings, reader in (("ratings.csv", _latest), ("u.data", _100k), ("ratings.dat", _1m)):
         if (folder / ratings).is_file():
@@ -51,20 +56,55 @@ def read(folder: Path) -> Tables:
     raise DataError(f"{folder} must have ratings.csv (latest), u.data (100k) or ratings.dat (1m); none is there.")
 
 
+def read_with_genome(folder: Path) -> Tables:
+    """MovieLens 20m, 25m or latest, as `read` gives it, with the tag genome as content beside the genres.
+
+    The genome says how strongly each of about 1,100 tags fits a film (Vig et al. 2012), for the films that had enough
+    tags; the others have none. It was learned from all tags, reviews and ratings up to its release, so that its vectors
+    know the days that are to be predicted: they measure diversity well, but a model that learns from them is flattered.
+
+    Args:
+        folder: with ``genome-scores.csv`` beside ``ratings.csv`` and ``movies.csv``.
+    Raises:
+        DataError: names the file, the line and the column.
+    """
+    tables = read(folder)
+    assert tables.items is not None
+    items = tables.items.join(_genome(folder / GENOME), on=Columns.ITEM, how="left", maintain_order="left")
+    return replace(tables, name=f"{tables.name}-genome", items=items, content=(*tables.content, "genome"))
+
+
+def _genome(path: Path) -> pl.DataFrame:
+    """Films with the relevance of every tag, in order of the tags."""
+    schema: Schema = {"movieId": pl.Int64, "tagId": pl.Int64, "relevance": pl.Float64}
+    scores = read_csv(path, schema)
+    require_values(path, scores, list(schema), first_line=2)
+    require(path, scores, "relevance", pl.col("relevance").is_between(0, 1), "be in 0 .. 1", line=2)
+    once = pl.struct("movieId", "tagId").is_first_distinct()
+    require(path, scores, "tagId", once, "be there once per film", line=2)
+    n_tags = scores["tagId"].n_unique()
+    whole = pl.len().over("movieId") == n_tags
+    require(path, scores, "movieId", whole, f"have all {n_tags} tags", line=2)
+    films = scores.sort("movieId", "tagId").group_by("movieId", maintain_order=True)
+    return films.agg(pl.col("relevance").alias("genome")).rename({"movieId": Columns.ITEM})
+
+
 def _latest(folder: Path) -> Tables:
     ratings = read_csv(folder / "ratings.csv", RATING)
     require_values(folder / "ratings.csv", ratings, list(RATING), first_line=2)
-    _check_stars(folder / "ratings.csv", ratings, first_line=2)
+    _check_ratings(folder / "ratings.csv", ratings, first_line=2)
     path = folder / "movies.csv"
     movies = read_csv(path, {"movieId": pl.Int64, "title": pl.String, "genres": pl.String})
     require_values(path, movies, ["movieId"], first_line=2)
+    require_once(path, movies, "movieId")
     return _tables("movielens-latest", ratings, _with_genres(movies), None)
 
 
 def _100k(folder: Path) -> Tables:
-    ratings = _check_stars(folder / "u.data", _rows(folder / "u.data", RATING, "\t"), first_line=1)
+    ratings = _check_ratings(folder / "u.data", _rows(folder / "u.data", RATING, "\t"), first_line=1)
     head: Schema = dict.fromkeys(("title", "release", "video_release", "url"), pl.String)
     movies = _rows(folder / "u.item", {"movieId": pl.Int64, **head, **dict.fromkeys(GENRES_100K, pl.Int64)}, "|")
+    require_flags(folder / "u.item", movies, GENRES_100K, line=1)
     genres = pl.concat_list(pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in GENRES_100K)
     movies = movies.select("movieId", "title", genres=genres.list.drop_nulls())
     user: Schema = {"userId": pl.Int64, "age": pl.Int64, "gender": pl.String, "occupation": pl.String}
@@ -72,22 +112,27 @@ def _100k(folder: Path) -> Tables:
 
 
 def _1m(folder: Path) -> Tables:
-    ratings = _check_stars(folder / "ratings.dat", _rows(folder / "ratings.dat", RATING, "::"), first_line=1)
-    movies = _rows(folder / "movies.dat", {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}, "::")
+    ratings = _check_ratings(folder / "ratings.dat", _rows(folder / "ratings.dat", RATING, "::"), first_line=1)
     user: Schema = {"userId": pl.Int64, "gender": pl.String, "age": pl.Int64, "occupation": pl.String}
     users = _rows(folder / "users.dat", user, "::") if (folder / "users.dat").is_file() else None
+    movie: Schema = {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}
+    movies = _rows(folder / "movies.dat", movie, "::", encoding="utf-8" if users is None else "latin-1")
     return _tables("movielens-1m" if users is not None else "movielens-10m", ratings, _with_genres(movies), users)
 
 
-def _rows(path: Path, schema: Schema, separator: str) -> pl.DataFrame:
-    frame = read_rows(path, schema, separator=separator, encoding="latin-1")
+def _rows(path: Path, schema: Schema, separator: str, encoding: str = "latin-1") -> pl.DataFrame:
+    frame = read_rows(path, schema, separator=separator, encoding=encoding)
     keys = [column for column, dtype in schema.items() if column in RATING]
     require_values(path, frame, keys, first_line=1)
+    if len(keys) == 1:  # a table of films or users
+        require_once(path, frame, keys[0], line=1)
     return frame
 
 
-def _check_stars(path: Path, ratings: pl.DataFrame, *, first_line: int) -> pl.DataFrame:
-    """Refuse what is no number of stars: NaN, above all, would count as loved."""
+def _check_ratings(path: Path, ratings: pl.DataFrame, *, first_line: int) -> pl.DataFrame:
+    """Refuse what is no time, and no number of stars: NaN, above all, would count as loved."""
+    times = pl.col("timestamp").is_between(0, LATEST_SECOND)
+    require(path, ratings, "timestamp", times, "be in seconds since 1970", line=first_line)
     wrong = (~ratings["rating"].is_between(*STARS)).arg_true()
     if len(wrong):
         row = int(wrong[0])

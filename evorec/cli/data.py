@@ -1,0 +1,155 @@
+"""Commands about data, before anything is trained: data describe, data get."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
+from evorec.cli.data_get import get
+from evorec.cli.output import Format, Output, command
+from evorec.cli.problems import configure
+from evorec.config import DataConfig
+from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evorec.data.description import Description, Source
+    from evorec.data.tables import Tables
+    from evorec.report.findings import Finding
+    from evorec.report.tables import Table
+
+data_app = typer.Typer(
+    name="data",
+    help="Look at a data set, or fetch one.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+"""Commands of ``evorec data``."""
+app.add_typer(data_app, rich_help_panel=DEFINE)
+
+
+@command(data_app)
+def describe(
+    output: Output,
+    config: Config = None,
+    problem: ProblemName = None,
+    overrides: Overrides = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write a page with pictures.", show_default=False),
+    ] = None,
+) -> None:
+    """Show what the data are like: parts, labels, what is new where, and what looks wrong.
+
+    Counts only, nothing is fitted. -v shows every feature and how the labels go together.
+    """
+    from evorec.data.describe import describe as count
+    from evorec.report.findings import findings
+
+    settings = configure(config, problem, overrides or [])
+    if page is not None and page.is_dir():
+        raise ConfigError(f"--html must be a file, and {page} is a folder; e.g. --html {page / 'data.html'}")
+    output.note(f"reading {settings.data.reader} {settings.data.path or ''}", level=1)
+    tables, source = _read(settings.data)
+    output.note(f"counting {tables.n_rows:,} rows", level=1)
+    warm = settings.evaluation.users == "warm"
+    found = count(tables, split=settings.split, tasks=settings.tasks, warm_users=warm)
+    remarks = findings(found, source, settings.tasks, now_s=int(time.time()))
+    _show(output, found, source, remarks)
+    named = str(config) if config else f"--problem {problem}"
+    if page is not None:
+        _write(page, found, source, remarks)
+        output.note(f"pictures in {page}")
+    else:
+        output.next_step(f"evorec data describe {named} --html data.html")
+    output.next_step(f"evorec validate {named}")
+
+
+def _read(config: DataConfig) -> tuple[Tables, Source]:
+    """The tables, and what is known about how they were read."""
+    from evorec.data.description import Source, SourceFile
+    from evorec.data.readers import SIMULATOR, TABLE, read, resolve_path, table
+
+    if config.reader == SIMULATOR or config.path is None:
+        return read(config), Source(config.reader)
+    folder = resolve_path(config.path)
+    if config.reader != TABLE or not folder.is_dir():
+        return read(config), Source(config.reader, str(folder))
+    found = table.read_counted(config, folder)
+    return found.tables, Source(
+        config.reader,
+        str(folder),
+        files=tuple(SourceFile(file.name.removeprefix(f"{folder}/"), file.n_rows) for file in found.files),
+        n_read=found.n_rows,
+        n_missing_ids=found.n_missing_ids,
+        n_duplicates=found.n_duplicates,
+        n_events=found.n_events,
+    )
+
+
+def _show(output: Output, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
+    """Warnings first, then the tables."""
+    value = {"source": asdict(source), "findings": [asdict(remark) for remark in remarks], **asdict(found)}
+    if output.form is Format.JSON:
+        output.result(value)
+        return
+    from evorec.report.data_tables import feature_summary, merged, origin, size
+
+    output.result(value, text=output.wrapped(f"{found.name}: {size(found)}"))
+    output.result(value, text=_indented(output, "source: ", origin(source)))
+    if text := merged(found, source):
+        output.result(value, text=text)
+    for level, mark, style in (("warning", "!", "yellow"), ("note", "-", "")):
+        texts = [remark.text for remark in remarks if remark.level == level]
+        if texts:
+            output.result(value, text="")
+        for text in texts:
+            output.result_console.print(_indented(output, f"{mark} ", text), style=style, markup=False)
+    output.result(value, *_tables(found, whole=output.verbosity > 0))
+    if output.verbosity <= 0:
+        output.result(value, text=f"\n{feature_summary(found)}; -v shows each of them")
+
+
+def _indented(output: Output, mark: str, text: str) -> str:
+    width = min(output.result_console.width, 120)
+    whole = text.replace(" %", "\u00a0%")  # a number keeps its sign
+    lines = textwrap.wrap(
+        whole,
+        width,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace("\u00a0", " ")
+
+
+def _tables(found: Description, *, whole: bool) -> Iterator[Table]:
+    from dataclasses import replace
+
+    from evorec.report import data_tables as of
+
+    tables = [of.parts_table(found), of.new_table(found), of.label_table(found)]
+    tables += [of.overlap_table(found)] if whole else []
+    tables += [of.spread_table(found)]
+    tables += [of.coverage_table(found), of.feature_table(found)] if whole else []
+    return (replace(table, title=f"\n{table.title}") for table in tables if table.rows)
+
+
+def _write(page: Path, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
+    from evorec.report.data_page import data_page
+    from evorec.store import write_atomic
+
+    text = data_page(found, source, remarks, version=metadata.version("evorec"))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(page, text.encode())
+
+
+command(data_app)(get)

@@ -1,0 +1,87 @@
+"""Vectors that are made once and kept, under the hash of what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from evorec.data.cache import cache_folder
+from evorec.data.tables import column_bytes
+
+RECIPE: Final = 1
+"""Of all vectors; a higher one makes them anew."""
+
+Ingredient = str | int | float | npt.NDArray[np.generic] | pl.Series | pl.DataFrame
+
+
+def hash_of(ingredients: Mapping[str, Ingredient]) -> str:
+    """SHA-256 of named values: of what they hold, not of any path or file format.
+
+    Returns:
+        64 hexadecimal digits.
+    Example:
+        >>> hash_of({"dims": 2}) == hash_of({"dims": 2}), hash_of({"dims": 2}) == hash_of({"dims": 3})
+        (True, False)
+    """
+    digest = hashlib.sha256(f"vectors {RECIPE}".encode())
+    for name, value in ingredients.items():
+        digest.update(f"\n{name}:".encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(value.tobytes())
+        elif isinstance(value, pl.Series | pl.DataFrame):
+            for column in value.get_columns() if isinstance(value, pl.DataFrame) else [value]:
+                digest.update(column.name.encode())
+                for part in column_bytes(column):
+                    digest.update(part)
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
+def stored(
+    sha256: str, libraries: tuple[str, ...], make: Callable[[], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Vectors from the cache, or made now and kept there.
+
+    Args:
+        sha256: hash of all that they are made of.
+        libraries: whose versions may change the numbers.
+        make: the vectors, float32 ``(N, d)``; called only when they are not there or damaged.
+    Returns:
+        float32 ``(N, d)``. A cache that cannot be written costs time and nothing else.
+    """
+    versions = ", ".join(f"{library} {version(library)}" for library in libraries)
+    key = hashlib.sha256(f"{sha256} {versions}".encode()).hexdigest()
+    path = cache_folder() / "vectors" / f"{key}.npy"
+    with suppress(Exception), path.open("rb") as file:  # one that is not there or damaged is made again
+        found = np.load(file, allow_pickle=False)
+        if found.dtype == np.float32 and found.ndim == 2:
+            return np.asarray(found)
+    made = make()
+    with suppress(OSError):
+        _write(path, made)
+    return made
+
+
+def _write(path: Path, vectors: npt.NDArray[np.float32]) -> None:
+    """The whole file or none, whoever else writes the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, vectors, allow_pickle=False)
+        Path(partial).replace(path)
+    except OSError:
+        Path(partial).unlink(missing_ok=True)
+        raise

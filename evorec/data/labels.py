@@ -1,0 +1,162 @@
+"""Labels of the ranked tasks: checked, and numbers brought to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import polars as pl
+
+from evorec.config import QuantileKind, TaskKind
+from evorec.data.dataset import Dataset, Float32, Float64, Int64
+from evorec.data.funnel import check_funnel, conditioned
+from evorec.data.tables import Tables
+from evorec.errors import ConfigError, DataError
+
+MAX_SHOWN: Final = 8
+"""Values that an error message counts."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LabelScales:
+    """What the training rows say about the scale of each task: 0 and 1 for binary ones, mean and spread of numbers.
+
+    Args:
+        kinds: ``(T,)``.
+        shift: float64 ``(T,)``.
+        scale: float64 ``(T,)``.
+    """
+
+    kinds: tuple[TaskKind, ...]
+    shift: Float64
+    scale: Float64
+
+    @classmethod
+    def fitted(cls, labels: pl.DataFrame, kinds: Sequence[TaskKind]) -> LabelScales:
+        """Fitted on labels ``(N, T)``, null where there is none."""
+        shift, scale = np.zeros(len(kinds)), np.ones(len(kinds))
+        for task, kind in enumerate(kinds):
+            if kind != "binary":
+                known = labels.to_series(task).drop_nulls().cast(pl.Float64).to_numpy()
+                shift[task], scale[task] = known.mean(), known.std()
+        return cls(tuple(kinds), shift, scale)
+
+    def standardised(self, labels: pl.DataFrame) -> pl.DataFrame:
+        """``(label - shift) / scale`` of numbers, in float32; labels 0 and 1 as they are."""
+        numbers = [task for task, kind in enumerate(self.kinds) if kind != "binary"]
+        out = labels
+        for task in numbers:
+            known = (labels.to_series(task).cast(pl.Float64) - self.shift[task]) / self.scale[task]
+            out = out.with_columns(known.cast(pl.Float32))
+            if not out.to_series(task).drop_nulls().is_finite().all():
+                raise DataError(
+                    f"task {labels.columns[task]} has a label too far from those of training, which are "
+                    f"{self.shift[task]:g} +- {self.scale[task]:g}; cut it, or leave the task out of tasks.ranked."
+                )
+        return out
+
+
+def checked_labels(
+    tables: Tables,
+    parts: Mapping[str, Int64],
+    *,
+    kinds: Mapping[str, TaskKind],
+    target: str,
+    funnel: Sequence[str],
+    given: Mapping[str, str],
+) -> list[pl.DataFrame]:
+    """The labels of the tasks in each part, null where not observed or not in the task's sample space.
+
+    Args:
+        tables: all interactions.
+        parts: name of a part -> its row numbers ``(N,)``.
+        kinds: ranked task -> what its labels are, in order.
+        target, funnel, given: see `evorec.data.encode.encode`.
+    Returns:
+        ``(N, T)`` of each part.
+    Raises:
+        ConfigError: a name that is no label column.
+        DataError: labels that are not of their kind, or that do not vary.
+    """
+    tasks = list(kinds)
+    names = {"ranked": tasks, "target": target, "funnel": list(funnel), "given": dict(given)}
+    if not tasks or not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
+        got = ", ".join(f"{name} = {value!r}" for name, value in names.items() if value or name in ("ranked", "target"))
+        raise ConfigError(
+            f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; got {got}."
+        )
+    check_funnel(tables, funnel, parts)
+    log = tables.interactions.select({*tasks, *given, *given.values()})
+    labels = [conditioned(log[rows], tasks, given) for rows in parts.values()]
+    for (part, rows), known in zip(parts.items(), labels, strict=True):
+        for task, kind in kinds.items():
+            _check_values(known[task], kind, f"task {task} of {tables.name}", part)
+        positives = tables.interactions[target][rows]
+        if not (positives > 0).any():
+            raise DataError(
+                f"target {target} of {tables.name} must have a positive in the {part} rows, got "
+                f"{_counts(positives)}; choose another tasks.target or give the part more rows."
+            )
+    return labels
+
+
+def best_constants(dataset: Dataset) -> list[float]:
+    """The prediction of each task that no input changes and that costs least in training, ``(T,)``.
+
+    Log-odds of the rate; of standardised numbers 0, or their quantile.
+    """
+    labels, out = dataset.train.labels, []
+    for task, kind in enumerate(dataset.kinds):
+        if kind == "binary":
+            rate = np.nanmean(labels[:, task])
+            out.append(float(np.log(rate / (1 - rate))))
+        else:
+            out.append(_lowest(labels[:, task], kind.quantile) if isinstance(kind, QuantileKind) else 0.0)
+    return out
+
+
+def constant_errors(dataset: Dataset) -> dict[str, float]:
+    """What a constant prediction gets in training, in the label's own unit, by name of the metric: where a box begins.
+
+    Args:
+        dataset: its tasks whose labels are numbers are looked at.
+    """
+    out: dict[str, float] = {}
+    for task, (name, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True)):
+        column, unit = dataset.train.labels[:, task], float(dataset.label_scale[task])
+        known = column[~np.isnan(column)].astype(np.float64)
+        if isinstance(kind, QuantileKind):
+            over = known - _lowest(column, kind.quantile)
+            out[f"pinball/{name}"] = unit * float(np.maximum(kind.quantile * over, (kind.quantile - 1) * over).mean())
+        elif kind == "regression":
+            out[f"mae/{name}"] = unit * float(np.abs(known - _lowest(column, 0.5)).mean())
+            out[f"rmse/{name}"] = unit * float(known.std())
+    return out
+
+
+def _lowest(labels: Float32, quantile: float) -> float:
+    """The smallest known label that at least this share of them does not exceed."""
+    known = labels[~np.isnan(labels)]
+    return float(np.quantile(known, quantile, method="inverted_cdf"))
+
+
+def _check_values(labels: pl.Series, kind: TaskKind, task: str, part: str) -> None:
+    if kind == "binary" and not labels.drop_nulls().is_in([0.0, 1.0]).all():
+        raise DataError(
+            f"{task} must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_counts(labels)}; "
+            'make a label of it, e.g. rating >= 4, or say tasks.kinds: "regression" or {quantile = 0.5}.'
+        )
+    if labels.drop_nulls().n_unique() < 2:
+        wanted = "two or more classes" if kind == "binary" else "two or more different numbers"
+        raise DataError(
+            f"{task} must have {wanted} in the {part} rows, got {_counts(labels)}; drop it from tasks.ranked or give "
+            "the part more rows."
+        )
+
+
+def _counts(labels: pl.Series) -> str:
+    counts = labels.value_counts(sort=True).rows()[:MAX_SHOWN]
+    return ", ".join(f"{'missing' if value is None else f'{value:g}'}: {count} rows" for value, count in counts)

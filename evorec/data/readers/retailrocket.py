@@ -1,0 +1,146 @@
+"""RetailRocket (https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset): a web shop's events, as published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from evorec.data.readers.delimited import read_csv, require_values
+from evorec.data.readers.published import require, require_once
+from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.errors import DataError
+
+EVENTS: Final = ("view", "addtocart", "transaction")
+"""Values of the column ``event``, each of them a task."""
+SESSION_GAP_MS: Final = 30 * 60 * 1000
+"""A visitor's session ends with a longer pause; 30 minutes is the usual choice of web statistics."""
+SNAPSHOT_EVERY_MS: Final = 7 * 24 * 3600 * 1000
+"""Properties were written down once a week: what stood at an event is in the snapshot of the following week at last."""
+MS_PER_S: Final = 1000
+TREE: Final = "category_tree.csv"
+
+
+def read(folder: Path) -> Tables:
+    """RetailRocket, 4.5 months of 2015: one row per visitor, item and session instead of one per event.
+
+    Tasks: interacted (always 1), and view, addtocart, transaction: whether the session has such an event of the item.
+    The log has no impressions without an event, so view is 1 almost everywhere, and a transaction of a session may lack
+    its own addtocart or view. A row has the time of its first event; rows are in order of that time. The context is the
+    hour in UTC: the shop's own time zone is not published.
+
+    Items have a category, the path of it and its ancestors (categories), and the root of the path (department), which
+    is their content. Item properties have a time: an item's category is the first one published, and only if its
+    snapshot is at most a week after the item's first event; one that came up later would tell rows what was not known,
+    and counts as unknown. All other properties are hashed or, like ``available``, follow the sales, and are not read.
+
+    Args:
+        folder: with ``events.csv``, ``item_properties_part1.csv``, ``item_properties_part2.csv`` (one or more
+            ``item_properties*.csv``) and ``category_tree.csv``.
+    Raises:
+        DataError: names the file, the line and the column.
+    Source: columns as the data set's page describes them; licence CC BY-NC-SA 4.0.
+    """
+    parts = sorted(folder.glob("item_properties*.csv"))
+    if not parts:
+        raise DataError(f"{folder} has no item_properties*.csv; expected it beside events.csv and {TREE}.")
+    events = _read_events(folder / "events.csv")
+    first_event = events.group_by("itemid").agg(first_event=pl.col("timestamp").min())
+    items = _categories([_read_properties(path) for path in parts], first_event)
+    paths = _paths(folder / TREE)
+    return Tables(
+        name="retailrocket",
+        interactions=_by_session(events),
+        tasks=("interacted", *EVENTS),
+        items=items.join(paths, on="category", how="left", maintain_order="left").with_columns(
+            department=pl.col("department").fill_null(pl.col("category")),
+            categories=pl.col("categories").fill_null(pl.concat_list("category").list.drop_nulls()),
+        ),
+        context=(Feature("hour", "categorical"),),
+        item_features=(
+            Feature("category", "categorical"),
+            Feature("categories", "multi_hot"),
+            Feature("department", "categorical"),
+        ),
+        content=("department",),
+    )
+
+
+def _read_events(path: Path) -> pl.DataFrame:
+    schema = {"timestamp": pl.Int64, "visitorid": pl.Int64, "event": pl.String, "itemid": pl.Int64}
+    frame = read_csv(path, schema)
+    require_values(path, frame, list(schema), first_line=2)
+    times = pl.col("timestamp").is_between(0, LATEST_SECOND * MS_PER_S)
+    require(path, frame, "timestamp", times, "be in milliseconds since 1970", line=2)
+    require(path, frame, "event", pl.col("event").is_in(EVENTS), f"be one of {list(EVENTS)}", line=2)
+    return frame
+
+
+def _by_session(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per visitor, item and session, in order of its first event."""
+    pause = pl.col("timestamp").diff().over("visitorid")
+    ordered = events.sort("timestamp", maintain_order=True).with_columns(
+        session=(pause > SESSION_GAP_MS).fill_null(value=False).cast(pl.Int64).cum_sum().over("visitorid")
+    )
+    rows = ordered.group_by("visitorid", "itemid", "session", maintain_order=True).agg(
+        pl.col("timestamp").first(), *((pl.col("event") == event).any().alias(event) for event in EVENTS)
+    )
+    return rows.select(
+        pl.col("visitorid").alias(Columns.USER),
+        pl.col("itemid").alias(Columns.ITEM),
+        (pl.col("timestamp") // MS_PER_S).alias(Columns.TIME),
+        (pl.col("timestamp") // (3600 * MS_PER_S) % 24).alias("hour"),
+        pl.lit(1.0, dtype=pl.Float32).alias("interacted"),
+        *EVENTS,
+    )
+
+
+def _read_properties(path: Path) -> pl.DataFrame:
+    """The categories; a row without one stands for every other item, so that the catalogue is complete."""
+    frame = read_csv(path, {"timestamp": pl.Int64, "itemid": pl.Int64, "property": pl.String, "value": pl.String})
+    require_values(path, frame, ["timestamp", "itemid", "property"], first_line=2)
+    category = pl.when(pl.col("property") == "categoryid").then(pl.col("value"))
+    frame = frame.select("timestamp", "itemid", category=category)
+    return frame.unique(subset=["timestamp", "itemid", "category"], keep="first", maintain_order=True)
+
+
+def _categories(parts: list[pl.DataFrame], first_event: pl.DataFrame) -> pl.DataFrame:
+    """Every item with its first category, null where that one came up too late."""
+    frame = pl.concat(parts)
+    first = (
+        frame.drop_nulls("category")
+        .sort("timestamp", maintain_order=True)
+        .unique(subset=["itemid"], keep="first", maintain_order=True)
+        .join(first_event, on="itemid", how="left")
+    )
+    in_time = (pl.col("timestamp") <= pl.col("first_event") + SNAPSHOT_EVERY_MS).fill_null(value=True)
+    known = first.filter(in_time).select("itemid", "category")
+    items = frame.select(pl.col("itemid").unique().sort())
+    return items.join(known, on="itemid", how="left", maintain_order="left").rename({"itemid": Columns.ITEM})
+
+
+def _paths(path: Path) -> pl.DataFrame:
+    """Each category with itself and its ancestors, nearest first, and the last of them."""
+    frame = read_csv(path, {"categoryid": pl.Int64, "parentid": pl.Int64})
+    require_values(path, frame, ["categoryid"], first_line=2)
+    require_once(path, frame, "categoryid")
+    parents = dict(frame.iter_rows())
+    paths = {category: _ancestry(path, category, parents) for category in parents}
+    return pl.DataFrame(
+        {
+            "category": [str(category) for category in paths],
+            "categories": [[str(step) for step in steps] for steps in paths.values()],
+            "department": [str(steps[-1]) for steps in paths.values()],
+        }
+    )
+
+
+def _ancestry(path: Path, category: int, parents: Mapping[int, int | None]) -> list[int]:
+    steps = [category]
+    while (parent := parents.get(steps[-1])) is not None:
+        if parent in steps:
+            raise DataError(f"{path}: column parentid must lead to a root, got the circle {[*steps, parent]}.")
+        steps.append(parent)
+    return steps

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that a test makes stays in anybody's own cache."""
+    monkeypatch.setenv("EVOREC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -1,0 +1,53 @@
+"""Small logs in files, read by the reader for any table."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from evorec.config import DataConfig, parse_config
+from evorec.data.readers.table import Reading, read_counted
+from evorec.data.tables import Tables
+
+HEAD = "u,i,t,c\n"
+LOG = {"files": ["log.csv"], "user": "u", "item": "i", "time": "t", "time_unit": "s", "tasks": {"click": "c"}}
+EVENTS = "u,i,t,e\n1,a,10,view\n1,a,20,cart\n2,a,15,view\n1,a,9000,view\n1,b,12,transaction\n"
+EVENT_TASKS = {"view": "e != 'remove'", "cart": "e == cart or e == transaction", "buy": "e == transaction"}
+
+
+def data_config(folder: Path, log: Mapping[str, Any], **sections: Any) -> DataConfig:
+    overlay = {"data": {"reader": "table", "path": str(folder), "log": {**LOG, **log}, **sections}}
+    return parse_config(overlay, source="my.toml").data
+
+
+def counted(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Reading:
+    for name, text in ({"log.csv": files} if isinstance(files, str) else files).items():
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_counted(data_config(folder, log or {}, **sections), folder)
+
+
+def table(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Tables:
+    return counted(folder, files, log, **sections).tables
+
+
+def rows(tables: Tables) -> list[tuple[Any, ...]]:
+    return tables.interactions.rows()
+
+
+def parquet(**columns: Any) -> bytes:
+    buffer = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def zipped(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/") + ".csv", text)
+    return buffer.getvalue()

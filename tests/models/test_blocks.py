@@ -1,0 +1,55 @@
+"""Names of the blocks of the input, from data and from tables."""
+
+import pytest
+from tiny import dataset, tables
+
+from evorec.errors import ConfigError
+from evorec.models.blocks import ANY_SIZE, block_names, blocks_of, declared_blocks, input_blocks, named_blocks
+
+
+def test_every_feature_but_the_ids_is_a_block_with_rows_of_its_own():
+    data = dataset()
+    blocks = [block for block in input_blocks(data) if not block.is_content]
+    assert [(block.side, block.field) for block in blocks] == [
+        ("user", "segment"), ("user", "tenure_days"), ("item", "category"), ("item", "price"), ("context", "hour"),
+    ]  # fmt: skip
+    taken = [set(range(block.first, block.first + block.size)) for block in blocks]
+    assert sum(map(len, taken)) == len(set.union(*taken)), "no row is of two blocks"
+    n_ids = 1 + data.n_users + 1 + (data.item_counts > 0).sum()
+    assert data.n_rows == 1 + n_ids + sum(map(len, taken)) + data.n_items
+
+
+def test_parts_of_the_content_cover_its_columns():
+    data = dataset()
+    parts = [block for block in input_blocks(data) if block.is_content]
+    assert sum(part.size for part in parts) == data.item_content.shape[1]
+    assert [part.first for part in parts] == [sum(p.size for p in parts[:i]) for i in range(len(parts))]
+    assert [block for block in input_blocks(dataset(content=False)) if block.is_content] == []
+
+
+def test_fields_of_one_name_are_told_apart_by_their_side():
+    assert block_names([("user", "city"), ("content", "tags")]) == ["city", "tags"]
+    assert block_names([("user", "city"), ("item", "city"), ("item", "x")]) == ["user_city", "item_city", "x"]
+    tricky = [("user", "city"), ("item", "city"), ("context", "user_city")]
+    assert block_names(tricky) == ["user_city", "item_city", "context_user_city"]
+
+
+def test_tables_declare_the_names_before_anything_is_encoded():
+    data = tables()
+    blocks = declared_blocks(data, content=("text", "content"))
+    names = [block.name for block in blocks]
+    assert {"segment", "tenure_days", "price", "hour", "text", "item_category", "content_category"} <= set(names)
+    assert names.count("content") == 1
+    assert all(block.size == ANY_SIZE for block in blocks)
+
+
+def test_genes_name_blocks():
+    blocks = named_blocks(["use_a", "rank_a", "rank_blend", "width", "rank_b"])
+    assert [block.name for block in blocks] == ["a", "b"]
+
+
+def test_unknown_names_are_refused_with_those_there_are():
+    blocks = named_blocks(["use_a", "use_b"])
+    assert blocks_of(["b"], blocks) == [blocks[1]]
+    with pytest.raises(ConfigError, match="no feature 'c', 'd' to switch; known: a, b"):
+        blocks_of(["c", "a", "d"], blocks)

@@ -1,0 +1,211 @@
+"""The page about a data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import polars as pl
+import pytest
+from example_data import NOW_S, TASKS, description, example_tables
+from test_html import HOSTILE, Elements
+
+from evorec.config import SplitConfig, TasksConfig
+from evorec.data.description import Description, Source, SourceFile
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.report.data_figures import new_figure, ranks_figure, rates_figure, rows_figure
+from evorec.report.data_page import data_page
+from evorec.report.data_tables import (
+    coverage_table,
+    feature_summary,
+    feature_table,
+    label_table,
+    merged,
+    new_table,
+    origin,
+    overlap_table,
+    parts_table,
+    size,
+    spread_table,
+    wide_label_table,
+)
+from evorec.report.findings import Finding, findings
+from evorec.report.tables import Table
+
+SOURCE = Source(
+    "table",
+    "/data/shop",
+    files=tuple(SourceFile(f"events-{number}.csv", 800) for number in range(7)),
+    n_read=5600,
+    n_missing_ids=20,
+    n_duplicates=0,
+    n_events=5580,
+)
+
+
+def page(found: Description, tasks: TasksConfig = TASKS) -> str:
+    return data_page(found, SOURCE, findings(found, SOURCE, tasks, now_s=NOW_S), version="0")
+
+
+def cells(table: Table) -> list[list[str]]:
+    """The texts of a table, row by row."""
+    return [
+        [row.name, *(column.text(value) for column, value in zip(table.columns, row.values, strict=True))]
+        for row in table.rows
+    ]
+
+
+def test_nothing_is_loaded_from_outside() -> None:
+    elements = Elements(page(description())).found
+    assert not [pair for pair in elements if pair[0] in ("link", "img", "iframe")]
+    assert not [attributes for _, attributes in elements if {"src", "href"} & set(attributes)]
+
+
+def test_plotly_is_there_once_and_draws_every_figure() -> None:
+    text = page(description())
+    assert text.count("plotly.js v") == 1
+    assert all(f'id="{name}"' in text for name in ("rows", "rates", "ranks", "new"))
+
+
+def test_equal_data_give_equal_pages() -> None:
+    assert page(description()) == page(description())
+
+
+def test_text_from_the_data_cannot_become_markup() -> None:
+    plain = example_tables()
+    assert plain.items is not None
+    tables = Tables(
+        HOSTILE,
+        plain.interactions.rename({"click": HOSTILE}).with_columns(pl.lit(HOSTILE).alias(Columns.USER)),
+        tasks=(HOSTILE, "like"),
+        items=plain.items.rename({"shelf": HOSTILE}),
+        item_features=(Feature(HOSTILE, "categorical"),),
+    )
+    tasks = TasksConfig(ranked=(HOSTILE, "like"), target=HOSTILE)
+    source = Source(HOSTILE, HOSTILE, files=(SourceFile(HOSTILE, 1),))
+    text = data_page(description(tables, tasks=tasks), source, [Finding("warning", HOSTILE)], version=HOSTILE)
+    assert HOSTILE not in text
+    assert "img" not in [tag for tag, _ in Elements(text).found]
+
+
+def test_warnings_stand_before_everything_else() -> None:
+    text = page(description(example_tables(like=1.0)))
+    assert text.index("Look at this first") < text.index("Rows over time")
+    assert "label like is constant" in text
+    assert "Look at this first" not in page(description())
+
+
+def test_a_log_that_cannot_be_split_has_a_page() -> None:
+    text = page(description(example_tables(**{Columns.TIME: 1_700_006_400})))
+    assert "the log cannot be split" in text
+    assert "<h2>Parts (not split)</h2>" in text
+    assert "<h2>New in the held-out parts</h2>" not in text
+
+
+def test_the_tables_say_what_was_counted() -> None:
+    found = description()
+    # 300 rows a day: 10 days of training, 2 of validation, 2 of test; 150 users in turn, 60 items in turn every 420
+    assert size(found) == (
+        "4,200 rows, 150 users, 60 items, 2023-11-15 to 2023-11-28 (14 days), "
+        f"{100 * found.density:.1f} % of all user-item pairs"
+    )
+    assert cells(parts_table(found)) == [
+        ["train", "3,000", "71.4 %", "150", "60", "2023-11-15", "2023-11-24"],
+        ["validation", "600", "14.3 %", "150", "60", "2023-11-25", "2023-11-26"],
+        ["test", "600", "14.3 %", "150", "60", "2023-11-27", "2023-11-28"],
+    ]
+    assert cells(new_table(found))[0][:6] == ["validation", "0 %", "0 %", "0 %", "0 %", "0 %"]
+    assert cells(spread_table(found)) == [
+        ["users", "150", "28", "28", "28", "28", "28", "28", "0 %", "0.67 %"],
+        ["items", "60", "70", "70", "70", "70", "70", "70", "0 %", "1.67 %"],
+    ]
+    assert cells(label_table(found))[1] == ["like", "30.0 %   900", "30.0 %   180", "30.0 %   180", "ranked"]
+    assert cells(wide_label_table(found))[1] == [
+        "like",
+        *["30.0 %", "900", "30.0 %", "180", "30.0 %", "180"],
+        "0 %",
+        "ranked",
+    ]
+    assert cells(overlap_table(found))[0][:2] == ["click", "–"]
+    assert cells(coverage_table(found)) == [["items", "60", "60", "0", "0"]]
+    assert cells(feature_table(found)) == [["shelf", "item", "categorical", "0 %", "5", "most frequent 20.0 %"]]
+    assert feature_summary(found) == "Features: 1 of items"
+
+
+def test_the_source_names_files_and_what_was_dropped() -> None:
+    files = ", ".join(f"events-{number}.csv (800 rows)" for number in range(6))
+    assert origin(SOURCE) == (f"reader table, /data/shop: {files}, 1 more files; 20 dropped without a user or an item")
+    assert merged(description(), SOURCE) == "5,580 events make 4,200 rows"
+    assert origin(Source("kuairand", "/data/k")) == "reader kuairand, /data/k"
+    assert origin(Source("simulator")) == "the built-in simulator, no real log"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.25, 3.0, 1234.5], "0.25 to 1,234, median 3"),
+        ([-2e15, 81_170.5, 1e15], "-2e+15 to 1e+15, median 81,170"),
+        ([float("nan"), None, None], "– to –, median –"),
+    ],
+)
+def test_numbers_are_short_but_whole(values: list[float | None], text: str) -> None:
+    tables = example_tables()
+    assert tables.items is not None
+    items = tables.items[:3].with_columns(weight=pl.Series(values, dtype=pl.Float64))
+    weighed = replace(tables, items=items, item_features=(Feature("weight", "numeric"),), content=())
+    assert cells(feature_table(description(weighed)))[0][-1] == text
+
+
+def test_a_label_that_is_a_number_is_shown_by_its_mean() -> None:
+    watch = [1.0, 2.0, 4.5] * 1400
+    found = description(example_tables(like=watch))
+    assert cells(label_table(found))[1][1:3] == ["mean 2.5", "mean 2.5"]
+    assert cells(wide_label_table(found))[1][1:4] == ["–", "–", "2.5"]
+
+
+def test_a_column_for_missing_labels_is_there_when_some_are_missing() -> None:
+    like = [None, 1.0, 0.0, 1.0] * 1050
+    assert cells(label_table(description(example_tables(like=like))))[1][4] == "25.0 %"
+    assert "missing" not in [column.key for column in label_table(description()).columns]
+
+
+def test_the_split_is_drawn_where_it_cuts() -> None:
+    figure = json.loads(rows_figure(description()).to_json())["layout"]
+    assert [line["x0"] for line in figure["shapes"]] == ["2023-11-25", "2023-11-27"]
+    assert [note["text"] for note in figure["annotations"]] == ["validation", "test"]
+    mixed = description(split=SplitConfig(kind="leave_last_out"))
+    assert "shapes" not in json.loads(rows_figure(mixed).to_json())["layout"]
+
+
+def test_the_bars_are_the_rows_of_each_part() -> None:
+    bars = {bar.name: list(bar.y) for bar in rows_figure(description()).data}
+    assert bars == {
+        "train": [300] * 10 + [0] * 4,
+        "validation": [0] * 10 + [300] * 2 + [0] * 2,
+        "test": [0] * 12 + [300] * 2,
+    }
+
+
+@pytest.mark.parametrize(("rare", "kind"), [(False, "linear"), (True, "log")])
+def test_rates_far_apart_get_a_logarithmic_axis(*, rare: bool, kind: str) -> None:
+    like = [float(number % 300 == 7) for number in range(4200)] if rare else None
+    found = description(example_tables(**({"like": like} if like else {})))
+    figure = rates_figure(found)
+    assert figure.layout.yaxis.type == kind
+    assert list(figure.data[1].y) == list(found.timeline.rates["like"])
+
+
+def test_a_day_without_positives_is_a_gap_on_a_logarithmic_axis() -> None:
+    like = [float(number % 300 == 7 and number > 300) for number in range(4200)]
+    assert rates_figure(description(example_tables(like=like))).data[1].y[0] is None
+
+
+def test_the_long_tail_is_drawn_by_rank() -> None:
+    users, items = ranks_figure(description()).data
+    assert (users.x[0], users.x[-1], items.x[-1], users.y[0], items.y[0]) == (1, 150, 60, 28, 70)
+
+
+def test_new_shares_are_drawn_by_part() -> None:
+    days = SplitConfig(validation_from=date(2023, 11, 25), test_from=date(2023, 11, 27))
+    assert [bar.name for bar in new_figure(description(split=days)).data] == ["validation", "test"]
