@@ -36,6 +36,9 @@ class SimulatorConfig(Section):
     n_factors: int = Field(8, ge=2, description="latent taste dimensions")
     n_days: int = Field(14, ge=3, description="length of the log in days")
     zipf_exponent: float = Field(0.9, ge=0, le=3, description="popularity exponent; 0 = uniform")
+    new_item_share: float = Field(
+        0.0, ge=0, lt=1, description="share of items that are first shown at a random moment; 0 = all from the first day"
+    )
     drift: float = Field(0.3, ge=0, le=1, description="share of taste and popularity that moves from first to last day")
     conflict_angle_deg: float = Field(
         45.0, ge=0, le=180, description="angle between the tasks' preference directions, in degrees; 0 = tasks agree"

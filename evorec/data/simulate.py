@@ -49,7 +49,8 @@ def simulate(config: SimulatorConfig) -> Tables:
        line towards a second taste and has covered ``drift`` of the way on the last day.
     2. *Exposure.* Users differ in activity (log-normal), hours follow a daily rhythm. The feed draws a category by the
        user's taste, then an item of it by Zipf popularity; with probability growing to ``drift`` the popularity of the
-       last day is used, a second order of the same items. A pair seldom repeats.
+       last day is used, a second order of the same items. A pair seldom repeats. ``new_item_share`` of the items come
+       during the log, each at a random moment before which nobody is shown it; every category has items from the start.
     3. *Tasks.* The logit of a task is taste x item + item quality + hour of day. Click uses the taste as it is; for
        like and purchase taste and quality are turned by ``conflict_angle_deg``, in two different sets of planes. At 0
        one taste drives all tasks and sharing is free; at 90 a click says nothing about a like; at 180 people click
@@ -130,6 +131,7 @@ class _Exposure:
         rhythm = 1.2 + np.cos(2 * np.pi * (np.arange(24) - 20) / 24)  # the evening is busiest, at 20 h
         seconds = rng.choice(24, n, p=rhythm / rhythm.sum()) * 3600 + rng.integers(0, 3600, n)
         offset = np.sort(rng.integers(0, config.n_days, n) * SECONDS_PER_DAY + seconds)
+        arrival = _arrivals(config, world)
         progress = config.drift * offset / (config.n_days * SECONDS_PER_DAY)
         taste = world.taste(users, progress)
         popularity = [_Popularity.draw(config, world, rng) for _ in range(2)]
@@ -141,9 +143,12 @@ class _Exposure:
             late = rng.random(len(again)) < progress[again]
             place = rng.random(len(again))
             items[again] = np.where(late, popularity[1].pick(chosen, place), popularity[0].pick(chosen, place))
-            again = _repeats(users * config.n_items + items)
+            early = np.flatnonzero(arrival[items] > offset)
+            again = np.union1d(_repeats(users * config.n_items + items), early)
             if len(again) == 0:
                 break
+        early = np.flatnonzero(arrival[items] > offset)
+        items[early] = _first_of_each(np.where(arrival == 0, world.category_of, -1))[world.category_of[items[early]]]
         return cls(users, items, FIRST_SECOND + offset, offset % SECONDS_PER_DAY // 3600, progress)
 
 
@@ -236,6 +241,21 @@ def _mixed(directions: Float64, share: float, rng: np.random.Generator) -> Float
 def _choose_categories(logits: Float64, rng: np.random.Generator) -> Int64:
     """One category per row of ``logits (N, C)``, by softmax (the Gumbel maximum)."""
     return np.asarray(np.argmax(logits + rng.gumbel(size=logits.shape), axis=1))
+
+
+def _arrivals(config: SimulatorConfig, world: _World) -> Int64:
+    """Second of the log from which an item may be shown, ``(I,)``; 0 for at least one item of each category."""
+    rng = generator(config.seed, "simulate-arrivals")
+    moments = rng.integers(1, config.n_days * SECONDS_PER_DAY, config.n_items)
+    is_new = rng.random(config.n_items) < config.new_item_share
+    is_new[_first_of_each(world.category_of)] = False
+    return np.where(is_new, moments, 0)
+
+
+def _first_of_each(categories: Int64) -> Int64:
+    """The first item of each category, ``(C,)``; items of category -1 do not count."""
+    found, first = np.unique(categories, return_index=True)
+    return first[found >= 0]
 
 
 def _repeats(keys: Int64) -> Int64:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 
 from evorec.config import SimulatorConfig, SplitConfig
@@ -134,3 +135,15 @@ def test_drift_changes_which_items_are_popular() -> None:
 def test_unusual_sizes_work(change: dict[str, float]) -> None:
     config = SimulatorConfig.model_validate({**SMALL.model_dump(), **change})
     assert simulate(config).n_rows == config.n_interactions
+
+
+def test_new_items_are_never_shown_before_they_come() -> None:
+    """Without new items the world is the same; with half of them new, many are met by nobody in the first half."""
+    log = simulate(SMALL).interactions
+    some = simulate(SMALL.model_copy(update={"new_item_share": 0.5})).interactions
+    half = log.height // 2
+    early, early_new = (frame[:half][Columns.ITEM].n_unique() for frame in (log, some))
+    assert early == SMALL.n_items
+    assert SMALL.n_items * 0.5 <= early_new <= SMALL.n_items * 0.9  # half, and half of the rest: 75 %
+    first_seen = some.group_by(Columns.ITEM).agg(pl.col(Columns.TIME).min())[Columns.TIME]
+    assert (first_seen > some[Columns.TIME][half]).sum() >= SMALL.n_items * 0.1
