@@ -255,6 +255,31 @@ def test_a_product_fills_the_tensor_that_it_is_given(n_slots, biased):
     torch.testing.assert_close(out, expected + x @ weight, rtol=0, atol=FLOAT64)
 
 
+def placed_at(values, first):
+    """The same numbers in memory that begins `first` numbers behind an aligned address."""
+    memory = torch.empty(values.numel() + first)
+    return memory[first:].view(values.shape).copy_(values)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(8, 8, 8), (4, 31, 8), (23, 8, 4), (40, 60, 8), (10, 300, 4)])
+def test_a_product_is_bitwise_the_same_wherever_its_matrices_begin(m, k, n):
+    """Of small sizes, which a member's place in the buffer of its block moves off an aligned address."""
+    rng = torch.Generator().manual_seed(4)
+    x, weight = torch.randn(5, m, k, generator=rng), torch.randn(5, k, n, generator=rng)
+    expected = product(x, weight, torch.empty(5, m, n))
+    for first in (1, 2, 3, 4, 8):
+        out = placed_at(torch.zeros(5, m, n), 5 * first % 16)
+        product(placed_at(x, first), placed_at(weight, 3 * first % 16), out)
+        torch.testing.assert_close(out, expected, rtol=0, atol=0)
+        transposed = placed_at(weight.transpose(1, 2).contiguous(), first).transpose(1, 2)
+        torch.testing.assert_close(
+            product(placed_at(x, first), transposed, torch.empty(5, m, n)),
+            product(x, weight.transpose(1, 2).contiguous().transpose(1, 2), torch.empty(5, m, n)),
+            rtol=0,
+            atol=0,
+        )
+
+
 def test_a_lone_product_that_is_added_is_bitwise_that_in_company():
     for m, k, n in ((64, 37, 16), (37, 69, 32), (1, 5, 1), (2, 128, 64)):
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
