@@ -82,6 +82,8 @@ def test_the_parts_of_27k_in_the_unpacked_archive_are_read(tmp_path: Path) -> No
             "line 3, column date must be YYYYMMDD, got 202213",
         ),
         (LOG_HEAD + LINE_1.replace("712", ""), "line 2, column user_id must not be empty"),
+        (LOG_HEAD + LINE_1.replace("436,1,", "436,2,"), "line 2, column is_click must be 0 or 1, got 2"),
+        (LOG_HEAD + "\n" + LINE_2.replace(",2300,", ",2400,"), "line 3, column hourmin must be HHMM, got 2400"),
         (LOG_HEAD.replace("is_click", "clicked") + LINE_1, r"line 1 must name the columns \['is_click'\]"),
     ],
 )

@@ -158,7 +158,9 @@ def test_a_broken_file_is_refused_with_line_and_column(tmp_path: Path, ratings: 
 @pytest.mark.parametrize(
     ("ratings", "message"),
     [
-        ("7::1::4\n", "ratings.dat, line 1 must have 4 columns separated by '::', got '7::1::4'"),
+        ("7::1::4\n", "ratings.dat, line 1 must have 4 columns separated by '::', got 3"),
+        ("\n7::1::4::20\n \n7::1::9::20\n", "ratings.dat, line 4, column rating must be in 0.5..5.0 stars, got 9.0"),
+        ("7::1::4::20\n\n7::::4::20\n", "ratings.dat, line 3, column movieId must not be empty"),
         ("7::1::4::20\n7::1::x::20\n", "ratings.dat, line 2, column rating must be Float64, got 'x'"),
         ("7::1::4::20\n7::::4::20\n", "ratings.dat, line 2, column movieId must not be empty"),
     ],
@@ -166,6 +168,15 @@ def test_a_broken_file_is_refused_with_line_and_column(tmp_path: Path, ratings: 
 def test_a_broken_file_without_header_is_refused_with_its_own_line(tmp_path: Path, ratings: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         movielens.read(write(tmp_path, ratings__dat=ratings, movies__dat="1::A (1995)::Drama\n"))
+
+
+def test_blank_lines_and_line_breaks_in_quotes_count_as_lines(tmp_path: Path) -> None:
+    movies = 'movieId,title,genres\n\n1,"A\n(1995)",Drama\n,B,War\n'
+    with pytest.raises(DataError, match=r"movies\.csv, line 5, column movieId must not be empty"):
+        movielens.read(write(tmp_path, ratings__csv=RATINGS, movies__csv=movies))
+    again = movies.replace("\n,B", "\n1,B")
+    with pytest.raises(DataError, match=r"movies\.csv, line 5, column movieId must be there once, got 1"):
+        movielens.read(write(tmp_path, ratings__csv=RATINGS, movies__csv=again))
 
 
 def test_a_missing_second_file_is_named(tmp_path: Path) -> None:

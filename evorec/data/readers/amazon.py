@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 import polars as pl
 
-from evorec.data.readers.json_lines import LINE, JsonSchema, first_object, read_json_lines
+from evorec.data.readers.json_lines import JsonSchema, find_line, first_object, read_json_lines
 from evorec.data.readers.published import require
+from evorec.data.readers.sources import Source
 from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
 from evorec.errors import DataError
 
@@ -135,7 +137,7 @@ def _version(reviews: Sequence[Path]) -> _Format:
     """The version whose fields all files have; ids of the two versions do not fit together."""
     found: dict[int, _Format] = {}
     for path in reviews:
-        fields = first_object(path)
+        fields = first_object(Source(path))
         fitting = [version for version in FORMATS if {version.user, version.item} <= fields.keys()]
         if not fitting:
             wanted = " or ".join(f"{version.user} and {version.item} ({version.year})" for version in FORMATS)
@@ -157,15 +159,16 @@ def _read_reviews(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
     }
     frames = []
     for path in paths:
-        frame = read_json_lines(path, schema)
+        frame = read_json_lines(Source(path), schema)
+        line = partial(find_line, Source(path))
         for name in (version.user, version.item, version.rating, version.time):
             _require_present(path, frame, name)
         stars = pl.col(version.rating).is_between(*STARS)
-        require(path, frame, version.rating, stars, f"be in {STARS[0]} .. {STARS[1]}", line=frame[LINE])
+        require(path, frame, version.rating, stars, f"be in {STARS[0]} .. {STARS[1]}", line=line)
         seconds = pl.col(version.time) // version.units_per_s
         unit = "seconds" if version.units_per_s == 1 else "milliseconds"
         good = seconds.is_between(0, LATEST_SECOND)
-        require(path, frame, version.time, good, f"be in {unit} since 1970", line=frame[LINE])
+        require(path, frame, version.time, good, f"be in {unit} since 1970", line=line)
         frames.append(
             frame.select(
                 pl.col(version.user).alias(Columns.USER),
@@ -199,7 +202,7 @@ def _read_items(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
     }
     frames = []
     for path in paths:
-        frame = read_json_lines(path, schema)
+        frame = read_json_lines(Source(path), schema)
         _require_present(path, frame, version.item_id)
         categories = pl.col(version.categories)
         price = pl.col("price").str.extract(PRICE).str.replace_all(",", "").cast(pl.Float64, strict=False)
@@ -227,4 +230,4 @@ def _require_present(path: Path, frame: pl.DataFrame, name: str) -> None:
     present = pl.col(name).is_not_null()
     if frame.schema[name] == pl.String:
         present &= ~pl.col(name).str.contains(r"^[\[{]|^\s*$")
-    require(path, frame, name, present, "be there and hold one value", line=frame[LINE])
+    require(path, frame, name, present, "be there and hold one value", line=partial(find_line, Source(path)))

@@ -6,6 +6,7 @@ A conversion tries all values at once and looks closer only at those that did no
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, final
@@ -15,17 +16,10 @@ from polars.exceptions import PolarsError
 
 from evorec.config.expressions import PATTERN, Clause
 from evorec.data.readers.files import Sheet
-from evorec.data.tables import LATEST_SECOND
 from evorec.errors import ConfigError, DataError
 
 TRUTH: Final = {"true": 1.0, "false": 0.0}
-PER_SECOND: Final = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
-UNIT_FROM: Final = {"s": 10**8, "ms": 10**11, "us": 10**14, "ns": 10**17}
-"""Smallest number that is taken for a time in this unit, in 1973; the largest is a hundred times it, in 2286."""
 LARGEST_WHOLE_FLOAT: Final = 2**53
-ISO_DAY: Final = r"^(\d{4}-\d\d-\d\d)$"
-ISO_FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-ISO_OFFSET_FORMATS: Final = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
 
 
 @final
@@ -38,12 +32,14 @@ class Cells:
         name: of the column.
         values: text, null for an empty value, or the type of a Parquet column.
         missing: texts that stand for no value.
+        is_derived: computed from a column of the file.
     """
 
     sheet: Sheet
     name: str
     values: pl.Series
     missing: tuple[str, ...]
+    is_derived: bool = False
 
     def refusal(self, bad: pl.Series, expected: str) -> DataError:
         """The error of the first true place of `bad`."""
@@ -53,8 +49,13 @@ class Cells:
 
     @property
     def is_text(self) -> bool:
-        """Whether the file had no types."""
+        """Whether the values are texts."""
         return self.values.dtype == pl.String
+
+    @property
+    def null_is_empty_text(self) -> bool:
+        """Whether an empty value, which is read as null, is a text like any other: it is not listed as missing."""
+        return self.sheet.is_text_table and not self.is_derived and "" not in self.missing
 
 
 def cells(sheet: Sheet, name: str, missing: tuple[str, ...], clause: Clause | None) -> Cells:
@@ -64,16 +65,49 @@ def cells(sheet: Sheet, name: str, missing: tuple[str, ...], clause: Clause | No
         ConfigError: a regular expression that cannot be used.
         DataError: a value that the clause cannot be computed from.
     """
+    column = name if clause is None else clause.column
+    found = Cells(sheet, column, _plain(sheet.frame[column]), missing)
     if clause is None:
-        return Cells(sheet, name, _plain(sheet.frame[name]), missing)
-    found = Cells(sheet, clause.column, _plain(sheet.frame[clause.column]), missing)
-    if clause.operator != PATTERN:
-        return replace(found, name=name, values=arithmetic(numbers(found), clause))
+        return found
+    if clause.operator != PATTERN:  # what it computes from a missing value is missing, and nothing else is
+        return replace(found, name=name, values=_computed(found, clause), missing=(), is_derived=True)
     try:
-        return replace(found, name=name, values=texts(found).str.extract(str(clause.operand), 1))
+        values = texts(found).str.extract(str(clause.operand), 1)
     except PolarsError as error:
-        why = str(error).splitlines()[-1]
-        raise ConfigError(f"derive: {clause.operand!r} is no usable regular expression: {why}.") from None
+        lines = str(error).splitlines()
+        why = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])
+        raise ConfigError(f"derive.{name}: {clause.operand!r} is no usable regular expression: {why}.") from None
+    return replace(found, name=name, values=values, is_derived=True)
+
+
+def _unmarked(column: Cells) -> pl.Series:
+    """Null where a number such as -1 stands for no value: a conversion to numbers would take it for one."""
+    values, marks = column.values, [text for text in column.missing if _is_number(text)]
+    if not marks:
+        return values
+    if column.is_text:
+        return _without(values.str.strip_chars(), tuple(marks))
+    if values.dtype.is_integer():
+        return values.set(values.cast(pl.String).is_in(marks).fill_null(False), None)
+    if values.dtype.is_float():
+        return values.set(values.cast(pl.Float64).is_in([float(text) for text in marks]).fill_null(False), None)
+    return values
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
+
+
+def _computed(column: Cells, clause: Clause) -> pl.Series:
+    """What a clause makes of numbers; whole ones are divided as such, because ids can be too large for a float."""
+    number = float(clause.operand or 0)
+    if clause.operator == "//" and number.is_integer() and abs(number) <= LARGEST_WHOLE_FLOAT:
+        whole = whole_or_text(column, is_id=False)
+        if whole.dtype.is_integer():
+            return whole // int(number)
+    return arithmetic(numbers(column), clause)
 
 
 def arithmetic(values: pl.Series, clause: Clause) -> pl.Series:
@@ -94,7 +128,7 @@ def numbers(column: Cells, *, truth: bool = False) -> pl.Series:
     Raises:
         DataError: names the first value that is none.
     """
-    values = column.values
+    values = _unmarked(column)
     if values.dtype == pl.Boolean and not truth:
         raise column.refusal(values.is_not_null(), "a number")
     if not column.is_text:
@@ -116,7 +150,7 @@ def _odd_numbers(column: Cells, out: pl.Series, odd: pl.Series, truth: bool) -> 
     """A closer look at the few texts that are no plain numbers."""
     rows = odd.arg_true()
     text = column.values.gather(rows).str.strip_chars()
-    text = _without(text, column.missing)
+    text = _without(text, ("", *column.missing))
     found = text.cast(pl.Float64, strict=False)
     if truth:
         said = text.str.to_lowercase().replace_strict(TRUTH, default=None, return_dtype=pl.Float64)
@@ -130,16 +164,26 @@ def _odd_numbers(column: Cells, out: pl.Series, odd: pl.Series, truth: bool) -> 
 
 
 def texts(column: Cells) -> pl.Series:
-    """Texts without white space around them; missing is null."""
+    """Single values as texts, without white space around them; missing is null.
+
+    Raises:
+        DataError: names the first value that is a list or an object.
+    """
     values = column.values
     if values.dtype.is_nested() or values.dtype == pl.Binary:
         raise column.refusal(pl.Series([True]), f"one value, and the column holds {values.dtype}")
-    if values.dtype.is_float():
-        values = values.fill_nan(None)
+    if column.sheet.is_json and not column.is_derived:
+        nested = (values.str.starts_with("[") | values.str.starts_with("{")).arg_true()
+        if (row := column.sheet.first_nested(column.name, set(nested))) is not None:
+            raise column.sheet.refusal(row, column.name, "one value", values[row])
+    return _stripped(column)
+
+
+def _stripped(column: Cells) -> pl.Series:
+    values = column.values if column.is_text else _unmarked(column)
+    values = values.fill_nan(None) if values.dtype.is_float() else values
     text = values.cast(pl.String).str.strip_chars()
-    if "" not in column.missing and column.is_text and not column.sheet.is_json:
-        text = text.fill_null("")
-    return _without(text, column.missing)
+    return _without(text.fill_null("") if column.null_is_empty_text else text, column.missing)
 
 
 def _without(text: pl.Series, missing: tuple[str, ...]) -> pl.Series:
@@ -154,22 +198,27 @@ def whole_or_text(column: Cells, *, is_id: bool = True) -> pl.Series:
 
     Args:
         column: of any single values.
-        is_id: refuse fractions, which no id has; without it they become texts.
+        is_id: an empty text is missing whatever the settings say, ``7.0`` is ``7`` where every value is written so
+            (by a program that has no missing whole numbers), and a fraction of a typed column is refused.
     Raises:
         DataError: names the first value that cannot be used.
     """
-    values = column.values
+    values = _unmarked(column)
     if values.dtype.is_integer():
         whole = values.cast(pl.Int64, strict=False)
         return whole if whole.null_count() == values.null_count() else values.cast(pl.String)
     if values.dtype.is_float():
-        return _whole_floats(column, is_id)
-    if not column.is_text:
-        return texts(column)
-    if (plain := _whole(values)) is not None:
+        return _whole_floats(column, values, is_id)
+    if column.is_text and (plain := _whole(values)) is not None:
         return plain
     text = texts(column)
+    if is_id:
+        text = _without(text, ("",))
+    if not column.is_text:
+        return text
     found = _whole(text)
+    if found is None and is_id and text.str.ends_with(".0").all():
+        found = _whole(text.str.strip_suffix(".0"))
     return text if found is None else found
 
 
@@ -181,13 +230,15 @@ def _whole(text: pl.Series) -> pl.Series | None:
     return None if unusual.any() else out
 
 
-def _whole_floats(column: Cells, is_id: bool) -> pl.Series:
+def _whole_floats(column: Cells, values: pl.Series, is_id: bool) -> pl.Series:
     """Whole numbers that a table with missing values has made floats of."""
-    values = column.values.cast(pl.Float64).fill_nan(None)
+    values = values.cast(pl.Float64).fill_nan(None)
     broken = ((values != values.floor()) | (values.abs() > LARGEST_WHOLE_FLOAT)).fill_null(False)
     if broken.any() and is_id:
         raise column.refusal(broken, "a whole number or a text")
-    return texts(column) if broken.any() else values.cast(pl.Int64)
+    if broken.any():  # 1.0 is 1 here, too, as it is in another file that has no fractions
+        return texts(column).str.strip_suffix(".0")
+    return values.cast(pl.Int64)
 
 
 def lists(column: Cells, separator: str | None, *, whole: bool = False) -> pl.Series:
@@ -220,7 +271,7 @@ def lists(column: Cells, separator: str | None, *, whole: bool = False) -> pl.Se
 
 
 def _json_lists(column: Cells) -> pl.Series:
-    found = texts(column)
+    found = _stripped(column)
     with suppress(PolarsError):  # then a closer look finds the first that is none
         if found.str.starts_with("[").all():
             return found.str.json_decode(pl.List(pl.String))
@@ -243,6 +294,8 @@ def _json_lists(column: Cells) -> pl.Series:
 def _json_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():  # as polars writes it
+        return str(int(value))
     return json.dumps(value)
 
 
@@ -265,128 +318,6 @@ def vectors(column: Cells, separator: str | None) -> pl.Series:
         if other.any():
             raise column.refusal(other, f"a list of {length} numbers, as in the first row that has one")
     return found
-
-
-def days(column: Cells) -> pl.Series:
-    """Calendar days; null where missing."""
-    values = column.values
-    if values.dtype == pl.Date:
-        return values
-    if isinstance(values.dtype, pl.Datetime):
-        return values.dt.date()
-    text = texts(column)
-    out = text.str.to_date("%Y%m%d", strict=False)
-    if out.null_count() != text.null_count():
-        out = text.str.to_date("%Y-%m-%d", strict=False)
-    wrong = out.is_null() & text.is_not_null()
-    if wrong.any():
-        raise column.refusal(wrong, "a day as 2024-01-31 or 20240131")
-    return out
-
-
-def times(column: Cells, unit: str, zone: str) -> pl.Series:
-    """Seconds since 1970 in UTC, Int64, rounded down; null where missing.
-
-    Args:
-        column: numbers, texts, or the times of a Parquet file.
-        unit: s, ms, us, ns, a format of strptime, or auto.
-        zone: of times that do not say theirs.
-    Raises:
-        DataError: names the first value that cannot be used.
-    """
-    values = column.values
-    if isinstance(values.dtype, pl.Datetime | pl.Date):
-        return _seconds(column, values.cast(pl.Datetime("us")) if values.dtype == pl.Date else values, zone)
-    if "%" in unit:
-        return _parsed(column, unit, zone)
-    if unit == "auto" and column.is_text:
-        text = texts(column).drop_nulls()
-        if len(text) and text.head(1).cast(pl.Float64, strict=False).null_count():
-            return _iso(column, zone)
-    return _epoch(column, unit)
-
-
-def _epoch(column: Cells, unit: str) -> pl.Series:
-    is_whole = column.is_text or column.values.dtype.is_integer()
-    found = whole_or_text(column) if is_whole else column.values
-    out = found if found.dtype.is_integer() else numbers(column)
-    if out.null_count() == len(out):
-        return out.cast(pl.Int64)
-    if unit == "auto":
-        unit = _unit(column, out)
-    per_second = PER_SECOND[unit]
-    seconds = out // per_second if out.dtype.is_integer() else (out / per_second).floor()
-    late = (seconds.abs() > LATEST_SECOND).fill_null(False)
-    if late.any():
-        raise column.refusal(late, f"a time in {unit} (time_unit) that is not after the year 5138")
-    return seconds.cast(pl.Int64)
-
-
-def _unit(column: Cells, values: pl.Series) -> str:
-    """The one unit in which all the numbers are times from 1973 to 2286."""
-    sizes = values.cast(pl.Float64)
-    fits = {unit: (sizes >= start) & (sizes < 100.0 * start) for unit, start in UNIT_FROM.items()}
-    for unit, fit in fits.items():
-        if fit.all():
-            return unit
-    of_first = [~fit for fit in fits.values() if fit.drop_nulls()[0]]
-    odd = of_first[0] if of_first else values.is_not_null()
-    raise column.refusal(
-        odd.fill_null(False),
-        "a number whose size tells its unit, all of them the same one; set time_unit to s, ms, us, ns or a format such "
-        "as %Y%m%d",
-    )
-
-
-def _iso(column: Cells, zone: str) -> pl.Series:
-    """ISO 8601: a day, or a day and a time, with or without an offset; several kinds may be mixed."""
-    text = texts(column)
-    uniform = text.str.replace(r"^(\d{4}-\d\d-\d\d)[T ] *", "$1 ").str.replace(ISO_DAY, "$1 00:00:00")
-    out = pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
-    for form in (*ISO_FORMATS, *ISO_OFFSET_FORMATS):
-        if out.null_count() == text.null_count():
-            return out
-        parsed = uniform.str.to_datetime(form, strict=False, time_unit="us")
-        if parsed.null_count() < len(parsed):
-            seconds = _seconds(column, parsed, zone)
-            out = out.zip_with(out.is_not_null(), seconds)
-    wrong = text.is_not_null() & out.is_null()
-    if not wrong.any():
-        return out
-    raise column.refusal(
-        wrong, "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number; set time_unit to its format"
-    )
-
-
-def _parsed(column: Cells, form: str, zone: str) -> pl.Series:
-    text = texts(column)
-    try:
-        parsed = text.str.to_datetime(form, strict=False, time_unit="us")
-    except PolarsError as error:
-        why = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"data.log.time_unit: {form!r} is no usable format of a time: {why}.") from None
-    wrong = parsed.is_null() & text.is_not_null()
-    if wrong.any():
-        raise column.refusal(wrong, f"a time in the format {form}")
-    return _seconds(column, parsed, zone)
-
-
-def _seconds(column: Cells, times: pl.Series, zone: str) -> pl.Series:
-    """Seconds of times, those without a zone in `zone`; of an hour that a clock shows twice it is the first."""
-    here = times
-    if getattr(times.dtype, "time_zone", None) is None and zone != "UTC":
-        try:
-            here = times.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        except PolarsError as error:
-            raise ConfigError(f"data.log.time_zone: {zone!r} cannot be used: {str(error).splitlines()[0]}.") from None
-        lost = here.is_null() & times.is_not_null()
-        if lost.any():
-            raise column.refusal(lost, f"a time that the clocks of {zone} have shown; set time_zone")
-    seconds = here.dt.timestamp("ms") // 1000
-    late = (seconds.abs() > LATEST_SECOND).fill_null(False)
-    if late.any():
-        raise column.refusal(late, "a time not after the year 5138")
-    return seconds
 
 
 def _plain(values: pl.Series) -> pl.Series:

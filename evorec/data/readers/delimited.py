@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from evorec.data.readers.files import Sheet, Source, read_text
-from evorec.data.readers.text import Layout, prepared
+from evorec.data.readers.files import Sheet, read_text
+from evorec.data.readers.sources import Source
+from evorec.data.readers.text import Layout, find_record, header_of, prepared
 from evorec.errors import DataError
 
 Schema = Mapping[str, type[pl.DataType]]
@@ -27,7 +29,7 @@ def read_csv(path: Path, schema: Schema) -> pl.DataFrame:
     """
     layout = Layout(separator=",", quote='"', columns=(), encoding="utf-8")
     source = Source(path)
-    return _typed(source, source.content(), layout, schema)
+    return _typed(source, prepared(source, source.content(), layout.encoding), layout, schema)
 
 
 def read_rows(path: Path, schema: Schema, *, separator: str, encoding: str) -> pl.DataFrame:
@@ -42,20 +44,14 @@ def read_rows(path: Path, schema: Schema, *, separator: str, encoding: str) -> p
         DataError: the file is missing or empty, or a value does not have its column's type.
     """
     source = Source(path)
-    content = source.content()
-    first = content[: content.find(b"\n") + 1 or None].decode(encoding, errors="replace").rstrip("\r\n")
-    n_columns = len(first.split(separator))
-    if n_columns < len(schema):
-        raise DataError(
-            f"{path}, line 1 must have {len(schema)} columns separated by {separator!r}, got {first[:80]!r}."
-        )
-    columns = (*schema, *(f"further_{number}" for number in range(n_columns - len(schema))))
-    return _typed(source, content, Layout(separator=separator, quote="", columns=columns, encoding=encoding), schema)
+    content = prepared(source, source.content(), encoding, separator)
+    layout = Layout(separator=separator, quote="", columns=(), encoding=encoding)
+    further = [f"further_{number}" for number in range(len(header_of(source, content, layout)) - len(schema))]
+    return _typed(source, content, replace(layout, columns=(*schema, *further)), schema)
 
 
 def _typed(source: Source, content: bytes, layout: Layout, schema: Schema) -> pl.DataFrame:
-    text_table = prepared(source, content, layout.encoding, layout.separator)
-    sheet = Sheet(source, layout, read_text(source, text_table, layout, tuple(schema)))
+    sheet = Sheet(source, layout, read_text(source, content, layout, tuple(schema)))
     typed = []
     for name, dtype in schema.items():
         text = sheet.frame[name]
@@ -68,12 +64,27 @@ def _typed(source: Source, content: bytes, layout: Layout, schema: Schema) -> pl
 
 
 def require_values(path: Path, frame: pl.DataFrame, columns: Sequence[str], *, first_line: int) -> None:
-    """Refuse an empty field in any of the columns; ``first_line`` = line of the file that holds row 0.
+    """Refuse an empty field in any of the columns; ``first_line`` as in `line_of`.
 
     Raises:
         DataError: names the file, the line and the column.
     """
     for column in columns:
         if frame[column].null_count():
-            line = first_line + int(frame[column].is_null().arg_true()[0])
+            line = line_of(path, int(frame[column].is_null().arg_true()[0]), first_line=first_line)
             raise DataError(f"{path}, line {line}, column {column} must not be empty.")
+
+
+def line_of(path: Path, row: int, *, first_line: int) -> int:
+    """Line of a file, from 1, on which a row begins; looked up once more, for blank lines and line breaks in quotes.
+
+    Args:
+        path: of `read_csv` or `read_rows`.
+        row: from 0.
+        first_line: 2 = the file has a header (`read_csv`), 1 = it has none (`read_rows`).
+    """
+    has_header = first_line == 2
+    columns = () if has_header else ("all",)
+    separator, quote = (",", '"') if has_header else ("\t", "")
+    layout = Layout(separator=separator, quote=quote, columns=columns, encoding="latin-1")  # lines are the same in it
+    return find_record(prepared(path, Source(path).content(), layout.encoding), layout, row)

@@ -1,129 +1,187 @@
-"""JSON lines, plain or gzip: typed columns, and errors that name the file, the line and the field."""
+"""JSON lines: columns of a stated type, and errors that name the file, the line and the field.
+
+Polars reads block after block, so that only the fields in use of a large file are ever held. It says neither where nor
+in which field a line does not fit: a slow second look, once a file is known to be broken, finds that.
+"""
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import polars as pl
-from polars.exceptions import ComputeError, SchemaError
+from polars.exceptions import PanicException, PolarsError
 
+from evorec.data.readers.sources import Source
+from evorec.data.readers.text import prepared
 from evorec.errors import DataError
 
-LINE: Final = "line of the file"
-"""Column with the line number of every row, from 1."""
 BLOCK_BYTES: Final = 32 * 2**20
-"""Read and parsed at a time, so that only the fields in use of a large file are ever held."""
+"""Read and parsed at a time."""
 SHOWN: Final = 80
-"""Characters of a broken line that a message shows."""
+"""Characters of a broken line or value that a message shows."""
+ANY_FIELD: Final = ""
+"""Read as text, which every value can be, where only the line itself is in question."""
 
 JsonSchema = Mapping[str, pl.DataType]
-"""Field -> pl.String() (numbers become text), pl.Int64(), pl.Float64(), pl.Boolean() or pl.List(pl.String())."""
+"""Field -> pl.String() (numbers, lists and objects become text), pl.Int64(), pl.Float64(), pl.Boolean() or
+pl.List(pl.String())."""
 
 
-def read_json_lines(path: Path, schema: JsonSchema) -> pl.DataFrame:
+def read_json_lines(
+    source: Source, schema: JsonSchema, *, needed: Collection[str] = (), encoding: str = "utf-8"
+) -> pl.DataFrame:
     """A file with one JSON object per line; other fields are ignored, a missing one is null.
 
     Args:
-        path: the file; gzip if its name ends in ``.gz``.
+        source: the file.
         schema: fields to read.
+        needed: of them, those that at least one line must have, if only as null.
+        encoding: of the text; only UTF-8 is read in blocks.
     Returns:
-        The columns of `schema`, then `LINE`; lines without text are left out.
+        The columns of `schema`; lines without text have no row (see `find_line`).
     Raises:
-        DataError: the file is missing, damaged or empty, a line is no JSON object, or a field has another type.
+        DataError: the file is missing, damaged or empty, a line is no JSON object, a field has another type, or no line
+            has a needed one.
     """
     frames: list[pl.DataFrame] = []
-    line = 1
-    for block in _blocks(path):
-        frames.append(_parsed(path, block, schema, line))
-        line += block.count(b"\n")
-    frame = pl.concat(frames) if frames else pl.DataFrame()
-    if frame.is_empty():
-        raise DataError(f"{path} has no rows; expected one JSON object per line with {list(schema)}.")
-    return frame
+    absent = set(needed)
+    for first_line, block in _blocks(source, encoding):
+        if block.strip():
+            frames.append(_parsed(source, block, schema, first_line))
+            absent = {name for name in absent if not _may_have(block, frames[-1][name])}
+    if not frames:
+        raise DataError(f"{source} has no rows; expected one JSON object per line with {list(schema)}.")
+    for name in needed:
+        if name in absent:
+            _, text = next(_numbered(source, encoding))
+            raise DataError(f"{source}: no line has the key {name!r}; the first is {_shown(text)}.")
+    return pl.concat(frames, rechunk=True)
 
 
-def first_object(path: Path) -> Mapping[str, Any]:
+def first_object(source: Source) -> Mapping[str, Any]:
     """The first line of a file that has text.
 
     Raises:
         DataError: the file is missing, damaged or empty, or the line is no JSON object.
     """
-    for block in _blocks(path):
-        for number, text in enumerate(block.split(b"\n"), start=1):
+    for number, text in _numbered(source, "utf-8"):
+        return _object(source, text, number)
+    raise DataError(f"{source} has no rows; expected one JSON object per line.")
+
+
+def find_line(source: Source, row: int, encoding: str = "utf-8") -> int:
+    """Line, from 1, of a row, from 0; looked up in the file once more."""
+    return next(islice(_numbered(source, encoding), row, None), (0, b""))[0]
+
+
+def find_nested(source: Source, name: str, rows: Collection[int], encoding: str = "utf-8") -> int | None:
+    """The first of some rows in which a field read as text holds a list or an object; looked up in the file once more.
+
+    Args:
+        source: the file.
+        name: of the field.
+        rows: whose text begins as that of a list or an object, from 0.
+        encoding: of the text.
+    """
+    for row, (number, text) in enumerate(_numbered(source, encoding)):
+        if row in rows and isinstance(_object(source, text, number).get(name), list | dict):
+            return row
+    return None
+
+
+def _blocks(source: Source, encoding: str) -> Iterator[tuple[int, bytes]]:
+    """Whole lines as UTF-8, about `BLOCK_BYTES` at a time, and the number of the first, from 1."""
+    first_line = 1
+    if encoding != "utf-8":  # a byte that ends a line of UTF-8 can be half a character of UTF-16
+        yield first_line, prepared(source, source.content(), encoding)
+        return
+    with source.opened() as file:
+        while block := file.read(BLOCK_BYTES):
+            block = prepared(source, block + file.readline(), encoding, first_line=first_line)
+            yield first_line, block
+            first_line += block.count(b"\n")
+
+
+def _numbered(source: Source, encoding: str) -> Iterator[tuple[int, bytes]]:
+    """The lines that have text, and their numbers, from 1."""
+    for first_line, block in _blocks(source, encoding):
+        for number, text in enumerate(block.split(b"\n"), first_line):
             if text.strip():
-                return _object(path, text, number)
-    raise DataError(f"{path} has no rows; expected one JSON object per line.")
+                yield number, text
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Whole lines, about `BLOCK_BYTES` at a time, without a byte-order mark."""
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            start = b"\xef\xbb\xbf"
-            while block := file.read(BLOCK_BYTES):
-                yield (block + file.readline()).removeprefix(start)
-                start = b""
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"{path} is damaged: {error}; download it again.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}; expected the file as published.") from None
+def _parsed(source: Source, block: bytes, schema: JsonSchema, first_line: int) -> pl.DataFrame:
+    found = _read(block, schema)
+    if isinstance(found, pl.DataFrame):
+        return found
+    texts = block.split(b"\n")
+    n_good = bisect_left(range(len(texts)), True, key=lambda n: _fails(b"\n".join(texts[: n + 1]), schema))
+    if n_good == len(texts):
+        raise DataError(f"{source}, line {first_line} or later, cannot be read as JSON lines: {found}.")
+    raise _problem(source, texts[n_good], first_line + n_good, schema, found)
 
 
-def _parsed(path: Path, block: bytes, schema: JsonSchema, first_line: int) -> pl.DataFrame:
-    if not block.strip():
-        return pl.DataFrame(schema={**schema, LINE: pl.Int64()})
+def _read(block: bytes, schema: JsonSchema) -> pl.DataFrame | str:
+    """The rows of some lines, or why they cannot be read."""
     try:
         frame = pl.read_ndjson(io.BytesIO(block), schema=dict(schema))
-    except (ComputeError, SchemaError) as error:
-        _refuse_first_problem(path, block, schema, first_line)
-        raise DataError(f"{path}, line {first_line} or later: {str(error).splitlines()[0]}.") from None
-    n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    lines = pl.int_range(first_line, first_line + n_lines, dtype=pl.Int64, eager=True)
-    if frame.height != n_lines:
-        texts = block.split(b"\n")[:n_lines]
-        lines = lines.filter(pl.Series([bool(text.strip()) for text in texts], dtype=pl.Boolean))
-    if frame.height != len(lines):
-        _refuse_first_problem(path, block, schema, first_line)
-        raise DataError(f"{path} must have one JSON object per line, got {frame.height} in {len(lines)} lines.")
-    return frame.select(list(schema)).with_columns(lines.alias(LINE))
+    except (PolarsError, PanicException) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    if frame.height == block.count(b"\n"):
+        return frame
+    n_lines = sum(bool(text.strip()) for text in block.split(b"\n"))
+    return frame if frame.height == n_lines else f"{frame.height} objects in {n_lines} lines"
 
 
-def _refuse_first_problem(path: Path, block: bytes, schema: JsonSchema, first_line: int) -> None:
-    """Where and what the first unusable value is: a slow second look, once a file is known to be broken."""
-    for number, text in enumerate(block.split(b"\n"), start=first_line):
-        if not text.strip():
-            continue
-        row = _object(path, text, number)
+def _fails(block: bytes, schema: JsonSchema) -> bool:
+    return bool(block.strip()) and isinstance(_read(block, schema), str)
+
+
+def _problem(source: Source, text: bytes, number: int, schema: JsonSchema, why: str) -> DataError:
+    """What is wrong with a line that cannot be read."""
+    row = _object(source, text, number)
+    if not _fails(text, {ANY_FIELD: pl.String()}):
         for name, dtype in schema.items():
-            value = row.get(name)
-            if value is not None and not _FITS[dtype](value):
-                raise DataError(f"{path}, line {number}, column {name} must be {dtype}, got {value!r:.{SHOWN}}.")
+            if _fails(text, {name: dtype}):
+                got = repr(row.get(name))[:SHOWN]
+                return DataError(f"{source}, line {number}, column {name} must be {dtype}, got {got}.")
+    return DataError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.")
 
 
-def _object(path: Path, text: bytes, number: int) -> Mapping[str, Any]:
+def _object(source: Source, text: bytes, number: int) -> Mapping[str, Any]:
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        row = None
+        row = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        why = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise DataError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.") from None
     if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number} must be a JSON object, got {text[:SHOWN].decode(errors='replace')!r}.")
+        raise DataError(f"{source}, line {number} must be one JSON object, got {_shown(text)}.")
     return row
 
 
-def _is_int64(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
-_FITS: Final[Mapping[pl.DataType, Callable[[object], bool]]] = {
-    pl.String(): lambda value: not isinstance(value, dict | list),
-    pl.Int64(): _is_int64,
-    pl.Float64(): lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    pl.Boolean(): lambda value: isinstance(value, bool),
-    pl.List(pl.String()): lambda value: isinstance(value, list) and all(isinstance(v, str | None) for v in value),
-}
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+def _may_have(block: bytes, column: pl.Series) -> bool:
+    """Whether some line of a block has a field: a value of it was read, or its name stands somewhere."""
+    if column.null_count() < len(column):
+        return True
+    names = (json.dumps(column.name, ensure_ascii=is_ascii).encode() for is_ascii in (True, False))
+    return any(name in block for name in names)
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:SHOWN].decode(errors="replace"))

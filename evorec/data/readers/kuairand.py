@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from evorec.data.readers.delimited import Schema, read_csv, require_values
-from evorec.data.readers.published import only_file, published_folder, require, require_once
+from evorec.data.readers.published import only_file, published_folder, require, require_flags, require_once
 from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
 from evorec.errors import DataError
 
@@ -89,10 +89,10 @@ def _read_log(path: Path) -> pl.DataFrame:
     require_values(path, frame, list(LOG), first_line=2)
     times = pl.col("time_ms").is_between(0, LATEST_SECOND * MS_PER_S)
     require(path, frame, "time_ms", times, "be in milliseconds since 1970", line=2)
-    day = frame["date"].cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    if day.null_count():
-        row = int(day.is_null().arg_true()[0])
-        raise DataError(f"{path}, line {row + 2}, column date must be YYYYMMDD, got {frame['date'][row]}.")
+    day = pl.col("date").cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    require(path, frame, "date", day.is_not_null(), "be YYYYMMDD", line=2)
+    require(path, frame, "hourmin", (pl.col("hourmin") // 100).is_between(0, 23), "be HHMM", line=2)
+    require_flags(path, frame, tuple(LABELS.values()))
     return frame.select(
         pl.col("user_id").alias(Columns.USER),
         pl.col("video_id").alias(Columns.ITEM),

@@ -133,13 +133,8 @@ def _check_ratings(path: Path, ratings: pl.DataFrame, *, first_line: int) -> pl.
     """Refuse what is no time, and no number of stars: NaN, above all, would count as loved."""
     times = pl.col("timestamp").is_between(0, LATEST_SECOND)
     require(path, ratings, "timestamp", times, "be in seconds since 1970", line=first_line)
-    wrong = (~ratings["rating"].is_between(*STARS)).arg_true()
-    if len(wrong):
-        row = int(wrong[0])
-        raise DataError(
-            f"{path}, line {first_line + row}, column rating must be in {STARS[0]}..{STARS[1]} stars, "
-            f"got {ratings['rating'][row]}."
-        )
+    stars = pl.col("rating").is_between(*STARS)
+    require(path, ratings, "rating", stars, f"be in {STARS[0]}..{STARS[1]} stars", line=first_line)
     return ratings
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
+from evorec.data.readers.delimited import line_of
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import DataError
 
@@ -44,7 +46,7 @@ def only_file(folder: Path, pattern: str) -> Path:
 
 
 def require(
-    path: Path, frame: pl.DataFrame, column: str, good: pl.Expr, expected: str, *, line: int | pl.Series
+    path: Path, frame: pl.DataFrame, column: str, good: pl.Expr, expected: str, *, line: int | Callable[[int], int]
 ) -> None:
     """Refuse the first value that is not good; null is neither good nor bad.
 
@@ -54,19 +56,19 @@ def require(
         column: of the frame.
         good: true where a value can be used.
         expected: the rest of "must ...".
-        line: line of the file that holds row 0, or of every row.
+        line: first line of the file that can hold a row (`line_of`), or what tells the line of a row.
     Raises:
         DataError: names the file, the line and the column.
     """
     bad = frame.select((~good).fill_null(value=False)).to_series()
     if bad.any():
         row = int(bad.arg_true()[0])
-        number = line + row if isinstance(line, int) else line[row]
+        number = line_of(path, row, first_line=line) if isinstance(line, int) else line(row)
         raise DataError(f"{path}, line {number}, column {column} must {expected}, got {frame[column][row]!r}.")
 
 
 def require_once(path: Path, frame: pl.DataFrame, column: str, *, line: int = 2) -> None:
-    """Refuse a row of an id that had one before; ``line`` = line of the file that holds row 0.
+    """Refuse a row of an id that had one before; ``line`` as in `require`.
 
     Raises:
         DataError: names the file, the line and the column.
@@ -75,7 +77,7 @@ def require_once(path: Path, frame: pl.DataFrame, column: str, *, line: int = 2)
 
 
 def require_flags(path: Path, frame: pl.DataFrame, columns: tuple[str, ...], *, line: int = 2) -> None:
-    """Refuse a label that is neither 0 nor 1; ``line`` = line of the file that holds row 0.
+    """Refuse a label that is neither 0 nor 1; ``line`` as in `require`.
 
     Raises:
         DataError: names the file, the line and the column.

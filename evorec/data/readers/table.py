@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
@@ -19,7 +19,9 @@ from evorec.config.expressions import Clause, parse_derived, parse_label
 from evorec.config.tables import Kind
 from evorec.data.readers import columns as convert
 from evorec.data.readers.expressions import label
-from evorec.data.readers.files import MAX_NAMES, Sheet, Source, find_sources, read_sheet
+from evorec.data.readers.files import Sheet, read_sheet
+from evorec.data.readers.sources import MAX_NAMES, Source, find_sources
+from evorec.data.readers.times import days, times
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import DataError
 
@@ -191,7 +193,7 @@ def _read_log(config: LogConfig, folder: Path) -> _Log:
             parts.append(_log_part(file, config, tasks, len(files)))
             unmatched.look_at(file)
         files.append(file.rows)
-        sheets.append(replace(file.sheet, frame=file.sheet.frame.clear()))
+        sheets.append(file.sheet.emptied())
         del file  # its text, before the next one is read
     unmatched.refuse()
     frame = _joined(parts)
@@ -224,10 +226,10 @@ def _log_part(file: _File, config: LogConfig, tasks: Tasks, number: int) -> pl.D
     if config.missing_ids == "refuse":
         file.refuse_missing(config.user, columns[Columns.USER])
         file.refuse_missing(config.item, columns[Columns.ITEM])
-    wanted = {config.time: convert.times(file.cells(config.time), config.time_unit, config.time_zone)}
+    wanted = {config.time: times(file.cells(config.time), config.time_unit, config.time_zone)}
     columns[Columns.TIME] = wanted[config.time]
     if config.day:
-        columns[Columns.DAY] = wanted[config.day] = convert.days(file.cells(config.day))
+        columns[Columns.DAY] = wanted[config.day] = days(file.cells(config.day))
     for name in _by(config):
         columns[BY + name] = wanted[name] = file.codes(name)
     for name, values in wanted.items():
@@ -343,7 +345,7 @@ def _read_entities(
             part = _entities_part(file, config, id_column)
         parts.append(part.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE)))
         files.append(file.rows)
-        sheets.append(file.sheet)
+        sheets.append(file.sheet.emptied())
     frame = _joined(parts)
     if config.duplicates != "refuse":
         frame = frame.unique(id_column, keep=config.duplicates, maintain_order=True)

@@ -56,7 +56,7 @@ class Layout:
         return ord(self.quote) if self.quote and len(self.separator) == 1 else None
 
 
-def prepared(source: object, content: bytes, encoding: str, separator: str = "") -> bytes:
+def prepared(source: object, content: bytes, encoding: str, separator: str = "", *, first_line: int = 1) -> bytes:
     """UTF-8 without a byte order mark, lines that end with a line feed (the last one too), and a separator of one byte.
 
     Args:
@@ -64,41 +64,44 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "")
         content: of the file.
         encoding: of the text.
         separator: of several characters, replaced by `UNIT_SEPARATOR`.
+        first_line: number of the first line of a part of a file, for errors; the mark stands only before line 1.
     Raises:
         DataError: bytes that the encoding does not have, or a NUL.
     """
-    content = _utf8(source, content, encoding).removeprefix(BYTE_ORDER_MARK)
+    content = _utf8(source, content, encoding, first_line)
+    if first_line == 1:
+        content = content.removeprefix(BYTE_ORDER_MARK)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n")
         if b"\n" not in content:
             content = content.replace(b"\r", b"\n")
     if (place := content.find(b"\0")) >= 0:
-        line = 1 + content.count(b"\n", 0, place)
+        line = first_line + content.count(b"\n", 0, place)
         raise DataError(f"{source}, line {line} must be text, got a NUL byte; the file is damaged or no text.")
     if len(separator) > 1:
         if (place := content.find(UNIT_SEPARATOR.encode())) >= 0:
-            line = 1 + content.count(b"\n", 0, place)
+            line = first_line + content.count(b"\n", 0, place)
             raise DataError(f"{source}, line {line} must not have the control character 0x1f; remove it.")
         content = content.replace(separator.encode(), UNIT_SEPARATOR.encode())
     return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
-def _utf8(source: object, content: bytes, encoding: str) -> bytes:
+def _utf8(source: object, content: bytes, encoding: str, first_line: int) -> bytes:
     if encoding == "utf-8":
         if not content.isascii():
-            _check_utf8(source, content)
+            _check_utf8(source, content, first_line)
         return content
     try:
         return content.decode(encoding).encode()
     except UnicodeError as error:
         start = getattr(error, "start", 0)
-        line = 1 + content.count(b"\n", 0, start)
+        line = first_line + content.count(b"\n", 0, start)
         raise DataError(
             f"{source}, line {line} must be {encoding} text, got the byte 0x{content[start]:02x}."
         ) from None
 
 
-def _check_utf8(source: object, content: bytes) -> None:
+def _check_utf8(source: object, content: bytes, first_line: int) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     view = memoryview(content)
     for start in range(0, len(content), CHUNK):
@@ -107,7 +110,7 @@ def _check_utf8(source: object, content: bytes) -> None:
             decoder.decode(view[start : start + CHUNK], final=start + CHUNK >= len(content))
         except UnicodeDecodeError as error:
             place = start - kept + error.start
-            line = 1 + content.count(b"\n", 0, place)
+            line = first_line + content.count(b"\n", 0, place)
             raise DataError(
                 f"{source}, line {line} must be UTF-8 text, got the byte 0x{content[place]:02x}; convert the file, or "
                 "set its encoding."
