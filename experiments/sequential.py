@@ -533,6 +533,8 @@ def _lists(model: Recommender, data: Tensors, loop: Loop, u: Tensor, v: Tensor) 
     dataset, spec, ids = data.dataset, model.spec, torch.tensor(data.users.ids, device=data.device)
     items, ages = positive_ages(dataset)
     counts = np.bincount(items, weights=np.exp2(-ages / spec.popularity_half_life), minlength=dataset.n_items)
+    if spec.new_item_popularity > 0:
+        counts[dataset.item_counts == 0] = np.quantile(counts[dataset.item_counts > 0], spec.new_item_popularity)
     prior = spec.popularity_weight * np.log(spec.popularity_smoothing + counts)
     shift = torch.tensor(prior.astype(np.float32), device=data.device)
     asking, offered = model.asking(data, ids, None, u[ids]), model.retrieved(v[:-1]).T.contiguous()

@@ -21,6 +21,7 @@ class Page:
         headers: sent with it, instead of its own where they have the same name; None leaves one out.
         cut: bytes after which a connection ends, for the first requests.
         status: answers to the first requests, instead of the file.
+        reason: said with the status, instead of what belongs to it.
         location: where the server sends everybody.
         asked: what every request said.
     """
@@ -31,6 +32,7 @@ class Page:
     headers: dict[str, str | None] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
+    reason: str | None = None
     location: str | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
 
@@ -61,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", page.location)
             self.end_headers()
         elif page.status:
-            self.send_error(page.status.pop(0))
+            self.send_error(page.status.pop(0), page.reason)
         else:
             self.send_page(page)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from evorec.cli import main
+from evorec.data.cache import CACHE_VARIABLE
 from evorec.errors import ConfigError, DataError
 
 SMALL = ("data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000")
@@ -179,3 +182,85 @@ def test_every_command_has_help_and_the_common_options(name: str, capsys: pytest
     text = capsys.readouterr().out
     for option in ("--format", "--quiet", "-q", "--verbose", "-v", "--debug"):
         assert option in text
+
+
+def test_what_is_typed_next_keeps_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert describe("-p", "feed", *settings(*SMALL, "data.statistics=['user']")) == 0
+    sets = " ".join(f"--set {text}" for text in SMALL) + """ --set 'data.statistics=['"'"'user'"'"']'"""
+    assert f"next: evorec validate --problem feed {sets}" in capsys.readouterr().err
+
+
+def test_a_page_does_not_take_the_place_of_a_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(here / "pipe")
+    (here / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        assert describe("-p", "feed", *settings(*SMALL), "--html", name) == ConfigError.exit_code
+        assert f"--html must be a file, and {name} is a device or a pipe" in capsys.readouterr().err
+        assert (here / name).is_fifo()
+
+
+def test_names_in_the_data_cannot_command_the_terminal(here: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    folder = os.fsencode(here) + b"/shop\xff"
+    os.mkdir(folder)
+    rows = [f"{row % 5},{row % 7},{1_700_000_000 + 9000 * row},{row % 2}" for row in range(60)]
+    with open(folder + b"/a\x1b[31m\xfe.csv", "w") as file:
+        file.write("\n".join(["who,what,when,event", *rows]) + "\n")
+    task = r"\u001b]0;mine\u0007\u202e<b>buy</b>"
+    with open(folder + b"/shop.toml", "w") as file:
+        file.write(
+            f'tasks = {{ ranked = ["{task}"], target = "{task}" }}\n[data]\nreader = "table"\npath = "."\n[data.log]\n'
+            f'files = ["*.csv"]\nuser = "who"\nitem = "what"\ntime = "when"\ntasks = {{ "{task}" = "event == 1" }}\n'
+        )
+    os.chdir(folder)
+    assert describe("shop.toml", "--html", "page.html", "-v") == 0
+    out = capfdbinary.readouterr().out.decode()
+    assert out.replace("\n", "").isprintable()
+    assert "a\\x1b[31m\\xfe.csv (60 rows)" in out
+    assert "\\x1b]0;mine\\x07\\u202e<b>buy</b>" in out
+    page = (Path() / "page.html").read_text()
+    assert "\x1b" not in page
+    assert "<b>buy" not in page
+    assert describe("shop.toml", "--format", "json", "-q") == 0
+    value = json.loads(capfdbinary.readouterr().out)
+    assert value["source"]["files"][0]["name"] == "a\x1b[31m\\xfe.csv"
+
+
+def test_content_is_counted_in_the_terminal_in_json_and_on_the_page(
+    films: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(films.parent / "cache"))
+    with films.open("a") as file:
+        file.write('[data.content.words]\nkind = "text"\ncolumns = ["title"]\n')
+        file.write('[data.content.cooccurrence]\nkind = "cooccurrence"\n')
+    assert describe(str(films), "--html", "films.html") == 0
+    out = capsys.readouterr().out
+    assert "Content: items with a vector" in out
+    # the only words that two films share are "film" and "1999", and all films have both
+    assert "! content words: the vectors of 7 items are equal" in out
+    assert "<h2>Content</h2>" in (films.parent / "films.html").read_text()
+    assert describe(str(films), "--format", "json", "-q") == 0
+    content = {part["name"]: part for part in json.loads(capsys.readouterr().out)["content"]}
+    assert [(name, part["kind"], part["n"], part["n_with"]) for name, part in content.items()] == [
+        ("genres", "multi_hot", 7, 7),
+        ("words", "text", 7, 7),
+        ("cooccurrence", "cooccurrence", 7, 7),
+    ]
+    assert content["words"]["made_of"] == "title"
+
+
+def test_content_of_any_log_is_counted(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(here / "cache"))
+    rows = [f"{row % 5},{row % 7},{1_700_000_000 + 9000 * row},{row % 2}" for row in range(60)]
+    (here / "log.csv").write_text("\n".join(["who,what,when,event", *rows]) + "\n")
+    np.save(here / "covers.npy", np.eye(3, dtype=np.float32))
+    (here / "ids.txt").write_text("0\n1\n99\n")
+    (here / "shop.toml").write_text(
+        'tasks = { ranked = ["buy"], target = "buy" }\n[data]\nreader = "table"\npath = "."\n[data.log]\n'
+        'files = ["log.csv"]\nuser = "who"\nitem = "what"\ntime = "when"\ntasks = { buy = "event == 1" }\n'
+        '[data.content.covers]\nkind = "vectors"\npath = "covers.npy"\nids = "ids.txt"\n'
+    )
+    assert describe("shop.toml") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "! content covers: only 28.6 % of the 7 items have a vector" in out

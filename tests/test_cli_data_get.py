@@ -96,13 +96,39 @@ def test_the_list_shows_every_data_set_and_which_are_there(
     out, err = capsys.readouterr()
     lines = {line.split()[0]: line for line in out.splitlines() if line.split()}
     assert set(CATALOGUE) <= set(lines)
-    assert lines["tiny"].split()[1:3] == ["yes", "movielens"]
+    assert lines["tiny"].split() == ["tiny", "yes", *tiny_size(tiny), "one", "rating"]
     assert "47.4 MB" in lines["kuairand-pure"]
+    assert "by hand" in lines["retailrocket"]
+    assert "next: evorec data get" in err
+
+
+def tiny_size(site: Site) -> list[str]:
+    return [str(len(site["tiny.zip"].body)), "B"]
+
+
+def test_a_verbose_list_shows_readers_and_checksums(run: Run, tiny: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list", "-v") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert lines["tiny"].split() == ["tiny", "movielens", *tiny_size(tiny), "sha256", "one", "rating"]
     assert " md5 " in lines["kuairand-pure"]
     assert " sha256 " in lines["movielens-1m"]
-    assert "by hand" in lines["retailrocket"]
     assert "first download" in lines["amazon-2023-all-beauty"]
-    assert "next: evorec data get" in err
+
+
+def test_a_damaged_data_set_does_not_hide_the_others_from_the_list(
+    run: Run, tiny: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("tiny", "-q") == 0
+    receipt = tmp_path / "cache" / "data" / "tiny" / ".evorec-receipt"
+    for text in ("{", '{"format": 1, "name": "tiny", "folder": "", "fetched": "", "sources": [], "files": null}'):
+        receipt.write_text(text)
+        capsys.readouterr()
+        assert run("--list") == 0
+        lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.split()}
+        assert lines["tiny"].split()[1] == "damaged"
+        assert "by hand" in lines["retailrocket"]
+        assert run("tiny") == DataError.exit_code
+        assert "is damaged" in capsys.readouterr().err
 
 
 def test_the_list_as_json_has_addresses_and_checksums(run: Run, tiny: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -46,24 +48,25 @@ def describe(
         typer.Option("--html", metavar="FILE", help="Also write a page with pictures.", show_default=False),
     ] = None,
 ) -> None:
-    """Show what the data are like: parts, labels, what is new where, and what looks wrong.
+    """Show what the data are like: parts, labels, what is new where, which items have content, what looks wrong.
 
-    Counts only, nothing is fitted. -v shows every feature and how the labels go together.
+    Counts only; no model is fitted, and the vectors of data.content are made as a search would make them.
+    -v shows every feature and how the labels go together.
     """
     from evorec.data.describe import describe as count
     from evorec.report.findings import findings
 
     settings = configure(config, problem, overrides or [])
-    if page is not None and page.is_dir():
-        raise ConfigError(f"--html must be a file, and {page} is a folder; e.g. --html {page / 'data.html'}")
+    if page is not None:
+        _check_page(page)
     output.note(f"reading {settings.data.reader} {settings.data.path or ''}", level=1)
     tables, source = _read(settings.data)
     output.note(f"counting {tables.n_rows:,} rows", level=1)
     warm = settings.evaluation.users == "warm"
-    found = count(tables, split=settings.split, tasks=settings.tasks, warm_users=warm)
+    found = count(tables, split=settings.split, tasks=settings.tasks, warm_users=warm, content=settings.data.content)
     remarks = findings(found, source, settings.tasks, now_s=int(time.time()))
     _show(output, found, source, remarks)
-    named = str(config) if config else f"--problem {problem}"
+    named = _same_data(config, problem, overrides or [])
     if page is not None:
         _write(page, found, source, remarks)
         output.note(f"pictures in {page}")
@@ -72,26 +75,47 @@ def describe(
     output.next_step(f"evorec validate {named}")
 
 
+def _check_page(page: Path) -> None:
+    """Refuse what a file cannot take the place of: a folder, or a device such as /dev/stdout, which would be gone."""
+    if page.is_dir():
+        raise ConfigError(f"--html must be a file, and {page} is a folder; e.g. --html {page / 'data.html'}")
+    if page.exists() and not page.is_file():
+        raise ConfigError(f"--html must be a file, and {page} is a device or a pipe; e.g. --html data.html")
+
+
+def _same_data(config: Path | None, problem: str | None, overrides: Sequence[str]) -> str:
+    """The words of a command line that lead to the same settings."""
+    words = [str(config)] if config else []
+    words += ["--problem", problem] if problem else []
+    words += [word for text in overrides for word in ("--set", text)]
+    return shlex.join(words)
+
+
 def _read(config: DataConfig) -> tuple[Tables, Source]:
     """The tables, and what is known about how they were read."""
     from evorec.data.description import Source, SourceFile
-    from evorec.data.readers import SIMULATOR, TABLE, read, resolve_path, table
+    from evorec.data.readers import SIMULATOR, TABLE, read, resolve_path, table, with_content
 
     if config.reader == SIMULATOR or config.path is None:
         return read(config), Source(config.reader)
     folder = resolve_path(config.path)
     if config.reader != TABLE or not folder.is_dir():
-        return read(config), Source(config.reader, str(folder))
+        return read(config), Source(config.reader, _text(folder))
     found = table.read_counted(config, folder)
-    return found.tables, Source(
+    return with_content(found.tables, config), Source(
         config.reader,
-        str(folder),
-        files=tuple(SourceFile(file.name.removeprefix(f"{folder}/"), file.n_rows) for file in found.files),
+        _text(folder),
+        files=tuple(SourceFile(_text(file.name.removeprefix(f"{folder}/")), file.n_rows) for file in found.files),
         n_read=found.n_rows,
         n_missing_ids=found.n_missing_ids,
         n_duplicates=found.n_duplicates,
         n_events=found.n_events,
     )
+
+
+def _text(path: Path | str) -> str:
+    """A path as text that any file can hold; its bytes may be no text at all."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _show(output: Output, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
@@ -100,8 +124,9 @@ def _show(output: Output, found: Description, source: Source, remarks: Sequence[
     if output.form is Format.JSON:
         output.result(value)
         return
-    from evorec.report.data_tables import feature_summary, merged, origin, size
+    from evorec.report.data_tables import feature_summary, merged, origin, printable, size
 
+    found, source, remarks = printable(found), printable(source), printable(tuple(remarks))
     output.result(value, text=output.wrapped(f"{found.name}: {size(found)}"))
     output.result(value, text=_indented(output, "source: ", origin(source)))
     if text := merged(found, source):
@@ -114,7 +139,7 @@ def _show(output: Output, found: Description, source: Source, remarks: Sequence[
             output.result_console.print(_indented(output, f"{mark} ", text), style=style, markup=False)
     output.result(value, *_tables(found, whole=output.verbosity > 0))
     if output.verbosity <= 0:
-        output.result(value, text=f"\n{feature_summary(found)}; -v shows each of them")
+        output.result(value, text=f"\n{feature_summary(found)}{'; -v shows each of them' if found.features else ''}")
 
 
 def _indented(output: Output, mark: str, text: str) -> str:
@@ -138,7 +163,7 @@ def _tables(found: Description, *, whole: bool) -> Iterator[Table]:
 
     tables = [of.parts_table(found), of.new_table(found), of.label_table(found)]
     tables += [of.overlap_table(found)] if whole else []
-    tables += [of.spread_table(found)]
+    tables += [of.spread_table(found), of.content_table(found)]
     tables += [of.coverage_table(found), of.feature_table(found)] if whole else []
     return (replace(table, title=f"\n{table.title}") for table in tables if table.rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self, final
 
@@ -17,7 +18,7 @@ from evorec.cli.problems import known_problems
 from evorec.data.cache import cached
 from evorec.data.catalogue import CATALOGUE, DataSet, find
 from evorec.data.fetch import Fetched, fetch
-from evorec.errors import ConfigError, Interrupted
+from evorec.errors import ConfigError, DataError, Interrupted
 from evorec.report.tables import Column, Row, Table
 
 LINE_EVERY_S = 30.0
@@ -28,13 +29,13 @@ def size_text(n_bytes: int | None) -> str:
     """Bytes as people read them.
 
     Example:
-        >>> [size_text(n_bytes) for n_bytes in (978_202, 47_432_272, 9_892_191_178, 12, None)]
-        ['978 kB', '47.4 MB', '9.89 GB', '12 B', 'not published']
+        >>> [size_text(n_bytes) for n_bytes in (978_202, 999_600, 9_892_191_178, 12, None)]
+        ['978 kB', '1.00 MB', '9.89 GB', '12 B', 'not published']
     """
     if n_bytes is None:
         return "not published"
     for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n_bytes >= size:
+        if n_bytes >= 0.9995 * size:  # from there on three digits round up to the unit
             return f"{n_bytes / size:#.3g}".rstrip(".") + f" {unit}"
     return f"{n_bytes} B"
 
@@ -95,7 +96,7 @@ def get(
         str | None, typer.Argument(metavar="NAME", help="Data set; --list shows them all.", show_default=False)
     ] = None,
     list_all: Annotated[
-        bool, typer.Option("--list", metavar="", help="Show all data sets, and download none.")
+        bool, typer.Option("--list", metavar="", help="Show all data sets, and download none; -v: more.")
     ] = False,
 ) -> None:
     """Download a published data set.
@@ -108,7 +109,7 @@ def get(
             "give the NAME of a data set, or --list to see them all; got " + ("both." if name else "none.")
         )
     if name is None:
-        output.result([_as_json(data_set) for data_set in CATALOGUE.values()], _table())
+        output.result([_as_json(data_set) for data_set in CATALOGUE.values()], _table(whole=output.verbosity > 0))
         output.next_step("evorec data get movielens-latest-small")
         return
     data_set = find(name)
@@ -140,8 +141,17 @@ def _report(output: Output, data_set: DataSet, fetched: Fetched) -> None:
         output.next_step(f"evorec data describe --problem {data_set.reader} --set data.path={data_set.name}")
 
 
+def _place(data_set: DataSet) -> tuple[str, Path | None]:
+    """Whether a data set is here, as a word, and its folder; a damaged one must not hide the others."""
+    try:
+        place = cached(data_set.name)
+    except DataError:
+        return "damaged", None
+    return ("" if place is None else "yes"), place
+
+
 def _as_json(data_set: DataSet) -> dict[str, Any]:
-    place = cached(data_set.name)
+    _, place = _place(data_set)
     return {
         "name": data_set.name,
         "about": data_set.about,
@@ -155,14 +165,18 @@ def _as_json(data_set: DataSet) -> dict[str, Any]:
     }
 
 
-def _table() -> Table:
+def _table(*, whole: bool) -> Table:
+    """All data sets; whole = with their readers, and what the downloads are compared with."""
+    columns = [Column("here"), *([Column("reader")] if whole else []), Column("download")]
+    columns += [*([Column("checksum")] if whole else []), Column("what")]
     rows = []
     for data_set in CATALOGUE.values():
         size = size_text(data_set.size_bytes) if data_set.files else "by hand"
-        here = "yes" if cached(data_set.name) is not None else ""
-        rows.append(Row(data_set.name, (here, data_set.reader, size, _checksum(data_set), data_set.about)))
-    columns = (Column("here"), Column("reader"), Column("download"), Column("checksum"), Column("what"))
-    return Table("Published data sets", "name", columns, tuple(rows))
+        here, _ = _place(data_set)
+        known = {"here": here, "reader": data_set.reader, "download": size}
+        known |= {"checksum": _checksum(data_set), "what": data_set.about}
+        rows.append(Row(data_set.name, tuple(known[column.key] for column in columns)))
+    return Table("Published data sets", "name", tuple(columns), tuple(rows))
 
 
 def _checksum(data_set: DataSet) -> str:

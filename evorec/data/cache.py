@@ -77,7 +77,7 @@ def cached(path: str) -> Path | None:
     """Where a data set of the cache, or a file in it, is.
 
     Args:
-        path: name of a data set, as ``evorec data get`` knows it, or a path below one: ``movielens-1m``.
+        path: name of a data set in any case, as ``evorec data get`` takes it, or a path below one: ``movielens-1m``.
     Returns:
         The folder to read, also where the archive had further folders around it; None if it is not there. A data set
         that was put there by hand has no receipt and is looked through.
@@ -85,6 +85,7 @@ def cached(path: str) -> Path | None:
         DataError: its receipt is damaged.
     """
     name, *rest = Path(path).parts or ("",)
+    name = name.lower()
     if name not in CATALOGUE:
         return None
     folder = home(name)
@@ -120,7 +121,8 @@ def read_receipt(folder: Path) -> Receipt | None:
         if stored.pop("format") != FORMAT:
             raise ValueError(f"another format than {FORMAT}")
         sources = tuple(Source(**source) for source in stored.pop("sources"))
-        return Receipt(sources=sources, **stored)
+        files = {str(name): int(size) for name, size in stored.pop("files").items()}
+        return Receipt(str(stored.pop("name")), str(stored.pop("folder")), files, sources, str(stored.pop("fetched")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}); delete {folder} and get the data set again.") from None
 

@@ -1,6 +1,7 @@
 """Counting what a data set is like, before anything is trained: sizes, times, labels, repeats, what is new where.
 
-Nothing is fitted: of validation and test, rows and labels are counted, and no value enters a setting or a model.
+Nothing is fitted: of validation and test, rows and labels are counted, and no value enters a setting or a model. Fixed
+content vectors are looked at as they are.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from evorec.config import SplitConfig, TasksConfig
+from evorec.config import COOCCURRENCE, ContentConfig, CooccurrenceContent, SplitConfig, TasksConfig
+from evorec.data.content_facts import content_facts
 from evorec.data.description import (
     PARTS,
     WHOLE,
+    ContentFacts,
     Coverage,
     Description,
     FeatureFacts,
@@ -59,7 +63,14 @@ _YEAR_1: Final = -62_135_596_800
 Side = Literal["user", "item"]
 
 
-def describe(tables: Tables, *, split: SplitConfig, tasks: TasksConfig, warm_users: bool = False) -> Description:
+def describe(
+    tables: Tables,
+    *,
+    split: SplitConfig,
+    tasks: TasksConfig,
+    warm_users: bool = False,
+    content: Mapping[str, ContentConfig] = MappingProxyType({}),
+) -> Description:
     """Count everything.
 
     Args:
@@ -67,6 +78,7 @@ def describe(tables: Tables, *, split: SplitConfig, tasks: TasksConfig, warm_use
         split: a log that cannot be divided so is described as one part, with the reason.
         tasks: what will be learned; a name that the data do not have is left out here.
         warm_users: whether recall counts only users with an earlier positive of the target.
+        content: what the parts of `Tables.vectors` were made of, and what co-occurrence learns from.
     Returns:
         Plain facts.
     Cost: a few hash tables over the rows; 10 million rows take some seconds and about a gigabyte.
@@ -83,7 +95,8 @@ def describe(tables: Tables, *, split: SplitConfig, tasks: TasksConfig, warm_use
         pl.Series(_PART, part),
     )
     users, items = (_counts(frame, column, target, len(names)) for column in (Columns.USER, Columns.ITEM))
-    parts = _parts(frame, names, users, _listed(items, tables), target, warm_users)
+    items = _listed(items, tables)
+    parts = _parts(frame, names, users, items, target, warm_users)
     repeats = count_repeats(tables, users[Columns.USER], items[Columns.ITEM])
     labels = _labels(frame, tables.tasks, names, tasks)
     binary = [label.task for label in labels if label.binary]
@@ -100,7 +113,7 @@ def describe(tables: Tables, *, split: SplitConfig, tasks: TasksConfig, warm_use
         density=repeats.n_pairs / (users.height * items.height),
         split_kind=split.kind,
         split_error=error,
-        split_starts=() if error else _split_starts(split, parts),
+        split_starts=() if error else _split_starts(split, frame),
         parts=parts,
         labels=labels,
         overlaps=_overlaps(frame, binary),
@@ -110,6 +123,7 @@ def describe(tables: Tables, *, split: SplitConfig, tasks: TasksConfig, warm_use
         users=_coverage(users, tables.users, Columns.USER),
         items=_coverage(items, tables.items, Columns.ITEM),
         features=_features(tables),
+        content=_content(tables, content, items, names),
         timeline=_timeline(frame, binary, names, split.utc_offset_h),
     )
 
@@ -136,12 +150,13 @@ def _iso(second: int) -> str:
     return str(np.datetime64(second, "s"))
 
 
-def _split_starts(config: SplitConfig, parts: Sequence[PartFacts]) -> tuple[str, ...]:
+def _split_starts(config: SplitConfig, frame: pl.DataFrame) -> tuple[str, ...]:
     if config.kind != "time":
         return ()
     if config.validation_from is not None and config.test_from is not None:
         return (config.validation_from.isoformat(), config.test_from.isoformat())
-    return tuple(part.first for part in parts if part.held_out is not None)
+    firsts = frame.filter(pl.col(_PART) > 0).group_by(_PART).agg(pl.col(Columns.TIME).min()).sort(_PART)
+    return tuple(_iso(second + round(config.utc_offset_h * SECONDS_PER_HOUR)) for second in firsts[Columns.TIME])
 
 
 def _rows_in(part: int) -> str:
@@ -205,11 +220,16 @@ def _n_met(counts: pl.DataFrame, part: int) -> int:
     return int((counts[_rows_in(part)] > 0).sum())
 
 
+def _is_new(part: int) -> pl.Expr:
+    """Whether no part before this one has a row of the user or item."""
+    return pl.sum_horizontal(_rows_in(earlier) for earlier in range(part)) == 0
+
+
 def _held_out(
     frame: pl.DataFrame, part: int, users: pl.DataFrame, items: pl.DataFrame, target: str | None, warm_users: bool
 ) -> HeldOut:
     here = pl.col(_rows_in(part)) > 0
-    cold = pl.sum_horizontal(_rows_in(earlier) for earlier in range(part)) == 0
+    cold = _is_new(part)
     liked = pl.sum_horizontal(_positives_in(earlier) for earlier in range(part)) > 0
     users = users.filter(here).select(Columns.USER, n=_rows_in(part), cold_user=cold, warm=liked)
     items = items.filter(here).select(Columns.ITEM, n=_rows_in(part), cold_item=cold, lost=cold & ~pl.col("listed"))
@@ -355,6 +375,28 @@ def _features(tables: Tables) -> tuple[FeatureFacts, ...]:
     )
 
 
+def _content(
+    tables: Tables, sources: Mapping[str, ContentConfig], items: pl.DataFrame, names: Sequence[str]
+) -> tuple[ContentFacts, ...]:
+    """Which items have content; `items` are the counts of those in the log."""
+    learned = sources.get(COOCCURRENCE)
+    some = _positives_in if isinstance(learned, CooccurrenceContent) and learned.rows == "positives" else _rows_in
+    known = (
+        items[Columns.ITEM] if tables.items is None else pl.concat([items[Columns.ITEM], tables.items[Columns.ITEM]])
+    )
+    return content_facts(
+        tables,
+        sources,
+        catalogue=known.unique(),
+        taught=items.filter(pl.col(some(0)) > 0)[Columns.ITEM],
+        new={
+            name: items.filter((pl.col(_rows_in(part)) > 0) & _is_new(part) & pl.col("listed"))[Columns.ITEM]
+            for part, name in enumerate(names)
+            if part
+        },
+    )
+
+
 def _category_facts(column: pl.Series) -> dict[str, Any]:
     present = column.drop_nulls()
     return {
@@ -369,7 +411,8 @@ def _number_facts(column: pl.Series) -> dict[str, Any]:
     facts: dict[str, Any] = {"n_missing": len(column) - len(present), "n_values": present.n_unique()}
     if len(present):
         values = present.to_numpy()
-        ends = {"low": values.min(), "median": np.median(values), "high": values.max()}
+        with np.errstate(over="ignore", invalid="ignore"):  # the middle of two numbers need not be a number
+            ends = {"low": values.min(), "median": np.median(values), "high": values.max()}
         # an infinite number is no JSON; it counts as a value, and its end stays open
         facts |= {name: float(value) for name, value in ends.items() if np.isfinite(value)}
     return facts

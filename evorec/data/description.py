@@ -224,6 +224,62 @@ class FeatureFacts:
     mean_length: float | None = None
 
 
+ContentKind = Literal["categorical", "multi_hot", "vectors", "text", "graph", "encoder", "cooccurrence"]
+"""The first two are columns of the item table, the next one may be, the others are kinds of ``data.content``."""
+
+
+@final
+@dataclass(frozen=True)
+class NewItems:
+    """Items that a held-out part has and no earlier one, as far as a list can hold them: they are in the item table.
+
+    Attributes:
+        part: ``validation`` or ``test``.
+        n: such items; n_with: of these, with a vector.
+    """
+
+    part: str
+    n: int
+    n_with: int
+
+    @property
+    def share(self) -> float | None:
+        """Of them with a vector."""
+        return self.n_with / self.n if self.n else None
+
+
+@final
+@dataclass(frozen=True)
+class ContentFacts:
+    """One part of the fixed content vectors, counted over the catalogue: all items of the log and of the item table.
+
+    Attributes:
+        name: of the column or of the source in ``data.content``.
+        kind: of either; made_of: ``item table``, columns of text, a path, or which rows of training.
+        width: numbers per vector; of co-occurrence, which every fit learns anew, the most that there may be.
+        n: items of the catalogue; n_with: of these, with a vector that is not zero; of co-occurrence, with a row of
+            training to learn from. An item without gets the mean of the part; the columns of the item table are one
+            part in that, so it must have none of them.
+        distance: mean cosine distance of two items with a vector, in [0, 2]; 0 = all are equal; None without two such
+            items and of co-occurrence.
+        new: how far the part reaches new items, for each held-out part.
+    """
+
+    name: str
+    kind: ContentKind
+    made_of: str
+    width: int
+    n: int
+    n_with: int
+    distance: float | None
+    new: tuple[NewItems, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the catalogue with a vector."""
+        return self.n_with / self.n
+
+
 @final
 @dataclass(frozen=True)
 class Timeline:
@@ -276,7 +332,8 @@ class Description:
         name: of the data set.
         first: moment of the earliest row, ISO 8601 in UTC; first_s: the same in seconds; last: of the latest row.
         split_kind: how it was divided; split_error: why it could not be, else empty.
-        split_starts: moments, ISO 8601 in UTC, from which rows are validation and test; empty without a time split.
+        split_starts: days or moments, ISO 8601, from which rows are validation and test, by the clock that cuts days
+            (`split.utc_offset_h`); empty without a time split.
         density: share of all pairs of a user and an item that the log has.
         overlaps: every ordered pair of binary labels.
     """
@@ -302,6 +359,7 @@ class Description:
     users: Coverage
     items: Coverage
     features: tuple[FeatureFacts, ...]
+    content: tuple[ContentFacts, ...]
     timeline: Timeline
 
     def label(self, task: str) -> LabelFacts | None:

@@ -28,6 +28,10 @@ TIMEOUT_S: Final = 60.0
 TRIES: Final = 4
 """Broken connections in a row, without one further byte, after which a person has to look."""
 LONGEST_PAUSE_S: Final = 60.0
+MOST_DIGITS: Final = 18
+"""Of a number in a header; a file is smaller."""
+MOST_WORDS: Final = 200
+"""Characters of what a server says that are shown."""
 BUSY: Final = (408, 425, 429, 500, 502, 503, 504)
 """Answers after which the same question may be asked again."""
 
@@ -187,7 +191,7 @@ class _SafeRedirects(HTTPRedirectHandler):
         allowed = ("https:",) if req.full_url.startswith("https:") else ("https:", "http:")
         if not newurl.lower().startswith(allowed):
             fp.close()
-            raise DataError(f"{req.full_url} redirects to {newurl}, which is not safe; nothing was downloaded.")
+            raise DataError(f"{req.full_url} redirects to {_shown(newurl)}, which is not safe; nothing was downloaded.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -204,28 +208,36 @@ def _open(file: RemoteFile, part: Path, have: int, tag: str | None) -> HTTPRespo
         return response
     except HTTPError as error:
         error.close()
+        reason = _shown(error.reason)
         if error.code == 416:  # the part is longer than what is there now
             _forget(part)
             raise _Broken("the server has no such part") from None
         if error.code in BUSY:
-            raise _Broken(f"the server answers {error.code} {error.reason}", _retry_after(error.headers)) from None
-        raise DataError(f"{file.url} cannot be downloaded: the server answers {error.code} {error.reason}.") from None
+            raise _Broken(f"the server answers {error.code} {reason}", _retry_after(error.headers)) from None
+        raise DataError(f"{file.url} cannot be downloaded: the server answers {error.code} {reason}.") from None
     except URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise DataError(
                 f"{file.url} is not safe to download: {error.reason.verify_message}. Fetch it some other way and put "
                 f"it at {part.with_suffix('')}; its checksum is compared then."
             ) from None
-        raise _Broken(f"no connection: {error.reason}") from None
+        raise _Broken(f"no connection: {_shown(error.reason)}") from None
     except (OSError, HTTPException) as error:
-        raise _Broken(f"no connection: {error or type(error).__name__}") from None
+        raise _Broken(f"no connection: {_shown(error) or type(error).__name__}") from None
+    except ValueError as error:  # a redirection to what is no address
+        raise DataError(f"{file.url} cannot be downloaded: {_shown(error)}.") from None
+
+
+def _shown(words: object) -> str:
+    """What a server says, without the characters that a terminal obeys, and not all of a long story."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(words))[:MOST_WORDS]
 
 
 def _check_offer(file: RemoteFile, part: Path, response: HTTPResponse, start: int, total: int | None) -> None:
     """Refuse an answer that cannot be the file before its first byte is written."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise DataError(f"{file.url} must be sent as it is, and the server sends it {encoding}-encoded.")
+        raise DataError(f"{file.url} must be sent as it is, and the server sends it {_shown(encoding)}-encoded.")
     if response.status == 206 and _first_byte(response.headers) != start:
         _forget(part)
         raise _Broken("the server sends another part than the one asked for")
@@ -240,15 +252,19 @@ def _check_offer(file: RemoteFile, part: Path, response: HTTPResponse, start: in
 def _total(response: HTTPResponse, start: int) -> int | None:
     """Size of the whole file by the server's word."""
     if response.status == 206:
-        found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        return int(found[1]) if found else None
-    length = response.headers.get("Content-Length", "")
-    return start + int(length) if length.isdecimal() else None
+        return _number(r"bytes \d+-\d+/(\d+)$", response.headers.get("Content-Range", ""))
+    length = _number(r"(\d+)$", response.headers.get("Content-Length", ""))
+    return None if length is None else start + length
 
 
 def _first_byte(headers: HTTPMessage) -> int | None:
-    found = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+    return _number(r"bytes (\d+)-", headers.get("Content-Range", ""))
+
+
+def _number(pattern: str, text: str) -> int | None:
+    """The whole number in a text that begins so; None where there is none, or one that no file has bytes of."""
+    found = re.match(pattern, text, re.ASCII)
+    return int(found[1]) if found and len(found[1]) <= MOST_DIGITS else None
 
 
 def _tag(headers: HTTPMessage) -> str | None:
@@ -258,15 +274,14 @@ def _tag(headers: HTTPMessage) -> str | None:
 
 
 def _retry_after(headers: Message) -> float:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else 0.0
+    return float(_number(r"(\d+)$", headers.get("Retry-After", "")) or 0)
 
 
 def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(CHUNK_BYTES)
     except (OSError, HTTPException) as error:
-        raise _Broken(f"the connection broke: {error or type(error).__name__}") from None
+        raise _Broken(f"the connection broke: {_shown(error) or type(error).__name__}") from None
 
 
 def _check(file: RemoteFile, path: Path, remembered: Remembered | None, watch: Watch) -> Checked:

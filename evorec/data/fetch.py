@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import json
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +17,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, final
 
-from evorec.data.cache import Receipt, Source, cache_folder, check_files, home, locate, read_receipt, write_receipt
+from evorec.data.cache import (
+    RECEIPT,
+    Receipt,
+    Source,
+    cache_folder,
+    check_files,
+    home,
+    locate,
+    read_receipt,
+    write_receipt,
+)
 from evorec.data.catalogue import DataSet, RemoteFile
 from evorec.data.download import Checked, Remembered, download
 from evorec.data.transfer import Silent, Watch
-from evorec.data.unpack import is_archive, unpack
+from evorec.data.unpack import ALLOWANCE_BYTES, CHUNK_BYTES, MAX_GROWTH, is_archive, unpack
 from evorec.errors import DataError, RunLockedError
 
 UNCHECKED: Final = "nothing"
@@ -110,8 +122,10 @@ def _install(data_set: DataSet, folder: Path, got: list[Checked], watch: Watch) 
             if is_archive(file.path):
                 unpack(file.path, staging, watch=watch)
             else:
-                _require_gzip(file.path)
+                _require_gzip(file, watch)
                 shutil.move(file.path, staging / file.path.name)
+        if os.path.lexists(staging / RECEIPT):
+            raise DataError(f"{data_set.name} must not hold a file {RECEIPT}; it is not the data set.")
         inner = locate(staging, data_set.holds)
         if inner is None:
             raise DataError(
@@ -133,12 +147,26 @@ def _install(data_set: DataSet, folder: Path, got: list[Checked], watch: Watch) 
     return receipt
 
 
-def _require_gzip(path: Path) -> None:
-    """Refuse a page of excuses under the name of a compressed table, where no checksum would tell."""
-    with path.open("rb") as file:
-        start = file.read(len(GZIP))
-    if path.suffix == ".gz" and start != GZIP:
-        raise DataError(f"{path} must be gzip-compressed, and begins with {start!r}; it is not the data set.")
+def _require_gzip(file: Checked, watch: Watch) -> None:
+    """Refuse a page of excuses under the name of a compressed table, and half a table where no checksum would tell."""
+    if file.path.suffix != ".gz":
+        return
+    with file.path.open("rb") as content:
+        start = content.read(len(GZIP))
+    if start != GZIP:
+        raise DataError(f"{file.path} must be gzip-compressed, and begins with {start!r}; it is not the data set.")
+    if file.checked != UNCHECKED:
+        return
+    done, most = 0, MAX_GROWTH * file.size_bytes + ALLOWANCE_BYTES
+    try:
+        with gzip.open(file.path) as content:
+            while done <= most and (chunk := content.read(CHUNK_BYTES)):
+                done += len(chunk)
+                watch.show("reading", done, None)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file.path} is damaged: {error}. Type the same command again to download it anew.") from None
+    if done > most:
+        raise DataError(f"{file.path} is not safe to read: its contents are larger than {most} bytes.")
 
 
 def _require_room(data_set: DataSet, downloads: Path) -> None:
@@ -171,7 +199,7 @@ def _remember(root: Path, data_set: DataSet, got: list[Checked], watch: Watch) -
     """Keep the checksums that nobody published, once the files have proved to be the data set."""
     for file, own in zip(data_set.files, got, strict=True):
         path = _checksum_path(root, data_set, file)
-        if file.sha256 is not None or path.exists():
+        if file.sha256 is not None or _remembered(root, data_set, file) is not None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         seen = {"url": file.url, "sha256": own.sha256, "size_bytes": own.size_bytes}
@@ -193,6 +221,6 @@ def _locked(root: Path, name: str) -> Iterator[None]:
     with path.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunLockedError(f"another process is fetching {name}; wait until it ends.") from None
         yield

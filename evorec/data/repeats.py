@@ -89,8 +89,7 @@ def _distinct(ordered: Int64) -> Int64:
 
 def _n_identical(tables: Tables, again: pl.Series) -> int:
     """Of the rows that share user, item and time, those equal to an earlier one in every label and context."""
-    schema = tables.interactions.schema
-    contexts = [feature.name for feature in tables.context if not schema[feature.name].is_nested()]
+    contexts = [feature.name for feature in tables.context]
     names = [Columns.USER, Columns.ITEM, Columns.TIME, *tables.tasks, *contexts]
     rows = tables.interactions.select(names).filter(again)
     return rows.height - rows.unique().height

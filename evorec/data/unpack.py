@@ -22,8 +22,13 @@ MAX_GROWTH: Final = 40
 ALLOWANCE_BYTES: Final = 1 << 20
 """On top, for archives so small that the factor says little."""
 MAX_NAME_BYTES: Final = 255
+MAX_PATH_BYTES: Final = 1024
+"""Of a whole name; a file system takes 4096 with the folder's own."""
 MAX_DEPTH: Final = 20
 CHUNK_BYTES: Final = 1 << 20
+
+_ZIP_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others are rare, and their headers decide how much memory unpacking takes."""
 
 _DAMAGED: Final = (
     zipfile.BadZipFile,
@@ -34,6 +39,8 @@ _DAMAGED: Final = (
     EOFError,
     ValueError,
     NotImplementedError,
+    OverflowError,
+    RecursionError,  # tarfile calls itself for each further header of one member
 )
 
 
@@ -112,7 +119,8 @@ class _Target:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or "\\" in name or ":" in name.split("/")[0]:
             raise self.refuse(f"the name {shown} leads out of the folder")
-        if not name.isprintable() or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts):
+        sizes = [len(os.fsencode(part)) for part in parts if part.isprintable()]
+        if not name.isprintable() or max(sizes, default=0) > MAX_NAME_BYTES or sum(sizes) > MAX_PATH_BYTES:
             raise self.refuse(f"the name {shown} cannot be used")
         if len(parts) > MAX_DEPTH:
             raise self.refuse(f"the name {shown} is nested too deeply")
@@ -156,7 +164,9 @@ def _unzip(path: Path, target: _Target) -> None:
                 raise target.refuse(f"{member.filename[:80]!a} is a link or a device")
             if member.flag_bits & 0x1:
                 raise target.refuse(f"{member.filename[:80]!a} is encrypted")
-            if member.is_dir():
+            if member.compress_type not in _ZIP_METHODS:
+                raise target.refuse(f"{member.filename[:80]!a} is neither stored nor deflated")
+            if member.filename.endswith("/"):  # `is_dir` stumbles over an empty name
                 target.make_folder(member.filename)
             else:
                 with archive.open(member) as source:

@@ -45,6 +45,7 @@ class ModelSpec:
         popularity_weight: share of the log-popularity prior in the retrieval score; 1 = calibrated, 0 = none.
         popularity_smoothing: positives added to every item before the logarithm.
         popularity_half_life: age in days at which a positive counts half in the prior.
+        new_item_popularity: quantile of the shown items' popularity that an item without a training row counts with.
         rank_blend: ρ, weight of the ranker in the list score; 0 = retrieval order.
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
@@ -78,6 +79,7 @@ class ModelSpec:
     popularity_smoothing: float
     popularity_half_life: float
     rank_blend: float
+    new_item_popularity: float = 0.0
     off: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     pretrained: bool = False
@@ -98,7 +100,7 @@ class ModelSpec:
                 raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
         mechanism = str(genes.get("mechanism", ""))
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not _is_of_block(name)}
-        values = {"negative_source": "batch", "pretrained": False, **own}
+        values = {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, **own}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
@@ -232,6 +234,7 @@ def default_space(
     retrieval_batch: int,
     blocks: Sequence[InputBlock] = (),
     search_blocks: bool = True,
+    new_items: bool = False,
 ) -> SearchSpace:
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
@@ -244,6 +247,7 @@ def default_space(
         retrieval_batch: target positives of a step, which bound the negatives.
         blocks: of the input; each can be switched off.
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
+        new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
     """
     return SearchSpace(
         (
@@ -259,7 +263,7 @@ def default_space(
             _log("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
             _log("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
             *_retrieval_genes(uniform_negatives, retrieval_batch),
-            *_list_genes(days),
+            *_list_genes(days, new_items=new_items),
             *_block_genes(blocks, is_open=search_blocks),
         )
     )
@@ -326,8 +330,12 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene 
     ]  # fmt: skip
 
 
-def _list_genes(days: float) -> list[Gene | Conditional]:
+def _list_genes(days: float, *, new_items: bool) -> list[Gene | Conditional]:
     """How lists are made: popularity prior and re-ranking."""
+    newcomers = Real(
+        "new_item_popularity", 0.0, 1.0, default=0.0, limits=(0.0, 1.0),
+        text="quantile of the shown items' popularity that an item without a training row counts with",
+    )
     return [
         Real(
             "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
@@ -338,6 +346,7 @@ def _list_genes(days: float) -> list[Gene | Conditional]:
             "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
             text="age at which a positive counts half in the popularity prior",
         ),
+        *([newcomers] if new_items else []),
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
         Conditional(
             _log("rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any, Final
 
 from evorec.data.description import WHOLE, Description
@@ -55,7 +56,7 @@ def rates_figure(found: Description) -> Figure:
         figure.add_scatter(
             **_over_time(found),
             y=[rate or (None if log else rate) for rate in line],  # no logarithm of 0
-            name=task,
+            name=html.escape(task, quote=False),  # plotly takes a name for markup
             mode="lines+markers",
             line={"color": _LINES[place % len(_LINES)], "width": 2},
             marker={"size": 5},

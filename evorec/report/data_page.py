@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from evorec.config import COOCCURRENCE
 from evorec.data.description import Description, Source
 from evorec.report.data_figures import new_figure, ranks_figure, rates_figure, rows_figure
 from evorec.report.data_tables import (
+    counted,
     coverage_table,
     feature_table,
+    file_table,
     merged,
     new_table,
     overlap_table,
     parts_table,
+    printable,
     size,
     spread_table,
+    wide_content_table,
     wide_label_table,
 )
 from evorec.report.findings import Finding
@@ -33,6 +38,7 @@ def data_page(found: Description, source: Source, remarks: Sequence[Finding], *,
     Returns:
         HTML with styles, scripts and figures inside; equal arguments give equal pages.
     """
+    found, source, remarks = printable(found), printable(source), printable(tuple(remarks))
     parts = [
         heading(found.name, "data", "; ".join(filter(None, [size(found), merged(found, source)]))),
         *_remarks(remarks),
@@ -42,20 +48,20 @@ def data_page(found: Description, source: Source, remarks: Sequence[Finding], *,
         *_labels(found),
         *_spread(found),
         *_features(found),
-        section("Source", "What was read.", facts(_read(source))),
+        *_content(found),
+        *_source(source),
     ]
     return document(f"{found.name} data", parts, footer=f"evorec {version}")
 
 
-def _read(source: Source) -> dict[str, str]:
-    files = {file.name: f"{file.n_rows:,} rows" for file in source.files}
+def _source(source: Source) -> Iterable[str]:
     dropped = {"Dropped, no user or item": source.n_missing_ids, "Dropped, repeated": source.n_duplicates}
-    return {
+    read = {
         "Reader": source.reader,
         "Folder": source.folder,
-        **files,
-        **{name: f"{n:,} rows" if n else "" for name, n in dropped.items()},
+        **{name: counted(n, "row") if n else "" for name, n in dropped.items()},
     }
+    yield section("Source", "What was read.", facts(read) + (table_html(file_table(source)) if source.files else ""))
 
 
 def _remarks(remarks: Sequence[Finding]) -> Iterable[str]:
@@ -130,3 +136,18 @@ def _features(found: Description) -> Iterable[str]:
     if found.features:
         about = "Missing counts rows of the table that has the feature; an empty list of tags is missing too."
         yield section("Features", about, table_html(feature_table(found)))
+
+
+def _content(found: Description) -> Iterable[str]:
+    if not found.content:
+        return
+    about = (
+        "Fixed vectors of the items of the log and of the item table. No candidate trains them, and an item without "
+        "one gets the mean (without any value, of the columns of the item table). Distance is the mean cosine distance "
+        "of two items that have one: 0 where all are equal."
+    )
+    if new := [f"{part.n:,} in {part.part}" for part in found.content[0].new]:
+        about += f" New are the items without an earlier row that the item table has: {' and '.join(new)}."
+    if any(part.kind == COOCCURRENCE for part in found.content):
+        about += " Co-occurrence is learned from training alone: counted are the items that have a row there."
+    yield section("Content", about, table_html(wide_content_table(found)))

@@ -3,19 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
-from evorec.data.description import Description, FeatureFacts, LabelFacts, LabelPart, PartFacts, Source, Spread
+from evorec.config import COOCCURRENCE
+from evorec.data.description import (
+    Description,
+    FeatureFacts,
+    LabelFacts,
+    LabelPart,
+    PartFacts,
+    Source,
+    Spread,
+)
 from evorec.report.tables import MISSING, Column, Row, Table, show_share
+
+T = TypeVar("T")
 
 MOST_FILES = 6
 """Files that are named in a sentence."""
 FOUR_DIGITS = 1e3
 """Numbers from here on are rounded to whole ones."""
+LEARNED = "learned"
+"""Kind of co-occurrence, whose name is the part's own already."""
+FIVE_DIGITS = 10_000
+"""Whole numbers from here on have commas."""
 LONGEST = 1e12
 """Numbers above are written with an exponent."""
 SHORT_LOG_DAYS = 3
 """Up to this length moments are shown instead of days."""
+
+
+def printable(value: T) -> T:
+    r"""The same text or facts, with the code of each character that cannot be seen, or moves what can, in its place.
+
+    Names and ids come from strangers' files, and a terminal obeys some characters.
+
+    Args:
+        value: text, or tuples, dictionaries and data classes with text somewhere inside.
+    Example:
+        >>> printable(("café", "\x1b[2J", 3))
+        ('café', '\\x1b[2J', 3)
+    """
+    shown: Any = value
+    if isinstance(value, str):
+        shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
+    elif isinstance(value, tuple):
+        shown = tuple(map(printable, value))
+    elif isinstance(value, dict):
+        shown = {printable(name): printable(part) for name, part in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        shown = replace(value, **{field.name: printable(getattr(value, field.name)) for field in fields(value)})
+    return cast(T, shown)
 
 
 def origin(source: Source) -> str:
@@ -25,17 +64,23 @@ def origin(source: Source) -> str:
     text = f"reader {source.reader}, {source.folder}"
     if not source.files:
         return text
-    named = [f"{file.name} ({file.n_rows:,} rows)" for file in source.files[:MOST_FILES]]
-    named += [f"{len(source.files) - MOST_FILES} more files"] if len(source.files) > MOST_FILES else []
+    named = [f"{file.name} ({counted(file.n_rows, 'row')})" for file in source.files[:MOST_FILES]]
+    named += [counted(len(source.files) - MOST_FILES, "more file")] if len(source.files) > MOST_FILES else []
     text += f": {', '.join(named)}"
     dropped = {"without a user or an item": source.n_missing_ids, "that repeat another": source.n_duplicates}
     losses = [f"{n:,} dropped {why}" for why, n in dropped.items() if n]
     return text + "".join(f"; {loss}" for loss in losses)
 
 
+def file_table(source: Source) -> Table:
+    """The files that were read; one that two tables come from stands there twice."""
+    rows = tuple(Row(file.name, (file.n_rows,)) for file in source.files)
+    return Table("Files", "file", (Column("rows", numbers="count"),), rows)
+
+
 def merged(found: Description, source: Source) -> str:
     """How many events became one row, empty where each is a row of its own."""
-    return f"{source.n_events:,} events make {found.n_rows:,} rows" if source.n_events > found.n_rows else ""
+    return f"{source.n_events:,} events make {counted(found.n_rows, 'row')}" if source.n_events > found.n_rows else ""
 
 
 def size(found: Description) -> str:
@@ -44,10 +89,20 @@ def size(found: Description) -> str:
     ends = [span(found, part) for part in found.parts]
     start, end = min(first for first, _ in ends), max(last for _, last in ends)
     return (
-        f"{found.n_rows:,} rows, {found.n_users:,} users, {found.n_items:,} items, "
-        f"{start} to {end} ({days:,} {'day' if days == 1 else 'days'}), {show_share(found.density)} of all user-item "
+        f"{counted(found.n_rows, 'row')}, {counted(found.n_users, 'user')}, {counted(found.n_items, 'item')}, "
+        f"{start} to {end} ({counted(days, 'day')}), {show_share(found.density)} of all user-item "
         "pairs"
     )
+
+
+def counted(n: int, thing: str) -> str:
+    """A count with what is counted.
+
+    Example:
+        >>> counted(1, "row"), counted(1200, "row")
+        ('1 row', '1,200 rows')
+    """
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def span(found: Description, part: PartFacts) -> tuple[str, str]:
@@ -158,12 +213,8 @@ def overlap_table(found: Description) -> Table:
     tasks = list(dict.fromkeys(pair.task for pair in found.overlaps))
     shares = {(pair.task, pair.other): pair.n_both / pair.n if pair.n else None for pair in found.overlaps}
     rows = tuple(Row(task, tuple(shares.get((task, other)) for other in tasks)) for task in tasks)
-    return Table(
-        "Labels together: of the positives of a line, so many are positives of the column",
-        "label",
-        tuple(Column(task, numbers="share") for task in tasks),
-        rows,
-    )
+    columns = tuple(Column(task, title=f"also {task}", numbers="share") for task in tasks)
+    return Table("Labels together", "positives of", columns, rows)
 
 
 def spread_table(found: Description) -> Table:
@@ -234,13 +285,68 @@ def _content(feature: FeatureFacts) -> str:
     if feature.top_share is None:
         return MISSING
     if feature.mean_length is not None:
-        return f"{feature.mean_length:.2g} each, most frequent in {show_share(feature.top_share)}"
+        return f"{_number(round(feature.mean_length, 1))} each, most frequent in {show_share(feature.top_share)}"
     return f"most frequent {show_share(feature.top_share)}"
 
 
 def _number(value: float) -> str:
-    is_long = value == round(value) or abs(value) >= FOUR_DIGITS
-    return f"{value:,.0f}" if is_long and abs(value) < LONGEST else f"{value:.4g}"
+    """A number among others; four digits, as of a year, have no comma."""
+    is_whole = value == round(value) or abs(value) >= FOUR_DIGITS
+    if not is_whole or abs(value) >= LONGEST:
+        return f"{value:.4g}"
+    return f"{value:.0f}" if round(abs(value)) < FIVE_DIGITS else f"{value:,.0f}"
+
+
+def content_table(found: Description) -> Table:
+    """Which items have fixed content vectors."""
+    columns = (
+        Column("kind"),
+        Column("width", numbers="count"),
+        Column("items with a vector", title="items\nwith one", numbers="count"),
+        Column("share of the catalogue", title="share", numbers="share"),
+        Column("mean distance", title="distance"),
+        *(
+            Column(f"share of the new items of {part.name}", title=f"new in\n{part.name}", numbers="share")
+            for part, _ in found.held_out
+        ),
+    )
+    rows = tuple(
+        Row(
+            part.name,
+            (
+                LEARNED if part.kind == COOCCURRENCE else part.kind,
+                part.width,
+                part.n_with,
+                part.share,
+                part.distance,
+                *(new.share for new in part.new),
+            ),
+        )
+        for part in found.content
+    )
+    return Table("Content: items with a vector", "part", columns, rows)
+
+
+def wide_content_table(found: Description) -> Table:
+    """The same with what the vectors are made of, and how many items are without."""
+    columns = (
+        Column("kind"),
+        Column("made of"),
+        Column("width", numbers="count"),
+        Column("items with a vector", title="with one", numbers="count"),
+        Column("items without a vector", title="without", numbers="count"),
+        Column("share of the catalogue", title="share", numbers="share"),
+        Column("mean distance", title="distance"),
+        *(
+            Column(f"share of the new items of {part.name}", title=f"new in {part.name}", numbers="share")
+            for part, _ in found.held_out
+        ),
+    )
+    rows = []
+    for facts in found.content:
+        counts = (facts.width, facts.n_with, facts.n - facts.n_with, facts.share, facts.distance)
+        rows.append(Row(facts.name, (facts.kind, facts.made_of, *counts, *(new.share for new in facts.new))))
+    return Table("Content", "part", columns, tuple(rows))
 
 
 def feature_summary(found: Description) -> str:

@@ -6,9 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
-from evorec.config import TasksConfig
-from evorec.data.description import Coverage, Description, FeatureFacts, LabelFacts, LabelPart, Source, Spread
+from evorec.config import COOCCURRENCE, TasksConfig
+from evorec.data.description import (
+    ContentFacts,
+    Coverage,
+    Description,
+    FeatureFacts,
+    LabelFacts,
+    LabelPart,
+    Source,
+    Spread,
+)
 from evorec.data.splits import SHORTEST_HISTORY
+from evorec.report.data_tables import counted
 from evorec.report.tables import show_share
 
 Level = Literal["warning", "note"]
@@ -28,9 +38,15 @@ MANY_USERS: Final = 100
 DRIFT: Final = 1.5
 """Ratio of a label's rates in two parts that is worth a sentence."""
 MOSTLY: Final = 0.5
+ALIKE: Final = 0.01
+"""Mean cosine distance below which vectors hardly tell items apart."""
+EQUAL: Final = 1e-6
+"""The same where only rounding makes them differ."""
 OLDEST_S: Final = 631_152_000
 """1990-01-01 UTC: hardly any log is older, and seconds taken for milliseconds fall into January 1970."""
 MOST_NAMED: Final = 5
+LONGEST_ID: Final = 60
+"""Characters of an id that are shown; it may be a whole text."""
 
 
 @final
@@ -66,6 +82,8 @@ def findings(found: Description, source: Source, tasks: TasksConfig, *, now_s: i
         *_covered("users", found.users),
         *_covered("items", found.items),
         *_features(found.features),
+        *(finding for part in found.content for finding in _content(part)),
+        *_new_content(found),
     ]
     return tuple(sorted(everything, key=lambda finding: finding.level != "warning"))
 
@@ -81,7 +99,7 @@ def _note(text: str) -> Finding:
 def _dropped(source: Source) -> Iterator[Finding]:
     for n, why in ((source.n_missing_ids, "have no user or no item"), (source.n_duplicates, "repeat another row")):
         if n:
-            text = f"{_n(n, 'row')} ({show_share(n / source.n_read)}) of the files {why} and were dropped"
+            text = f"{counted(n, 'row')} ({show_share(n / source.n_read)}) of the files {why} and were dropped"
             yield _warning(text) if n >= MANY_REPEATS * source.n_read else _note(text)
 
 
@@ -91,7 +109,7 @@ def _split(found: Description) -> Iterator[Finding]:
     elif found.split_kind != "time":
         kind = found.split_kind.replace("_", "-")
         yield _note(f"a {kind} split: a model learns from rows that are later than others it is measured on")
-    few = [f"{part.name} has only {_n(part.n_rows, 'row')}" for part in found.parts if part.n_rows < FEW]
+    few = [f"{part.name} has only {counted(part.n_rows, 'row')}" for part in found.parts if part.n_rows < FEW]
     if few and not found.split_error:
         yield _warning(f"{_and(few)}; every figure on so few will be rough")
 
@@ -124,7 +142,9 @@ def _time(found: Description, now_s: int) -> Iterator[Finding]:
         )
     empty = found.timeline.n_empty_days
     if found.split_kind == "time" and empty:
-        yield _note(f"{_n(empty, 'day')} of {found.timeline.n_days:,} between the first and the last row have no rows")
+        yield _note(
+            f"{counted(empty, 'day')} of {found.timeline.n_days:,} between the first and the last row have no rows"
+        )
 
 
 def _repeats(found: Description) -> Iterator[Finding]:
@@ -134,10 +154,9 @@ def _repeats(found: Description) -> Iterator[Finding]:
     same = _which(
         repeats.n_identical, repeats.n_rows, "equal in every label and context too", "with other labels or context"
     )
-    text = (
-        f"duplicates: {_n(repeats.n_rows, 'row')} ({show_share(repeats.n_rows / found.n_rows)}) repeat user, item and "
-    )
-    text += f"timestamp of an earlier row, {same}"
+    share = show_share(repeats.n_rows / found.n_rows)
+    text = f"duplicates: {counted(repeats.n_rows, 'row')} ({share}) repeat user, item and timestamp of an earlier row"
+    text += f", {same}"
     yield _warning(text) if repeats.n_rows >= MANY_REPEATS * found.n_rows else _note(text)
 
 
@@ -206,7 +225,7 @@ def _few_of_a_class(label: LabelFacts) -> Iterator[Finding]:
         if 0 < rarer[0] < FEW:
             few[part.part] = rarer
     if few:
-        places = _and([f"{_n(n, kind)} in {name}" for name, (n, kind) in few.items()])
+        places = _and([f"{counted(n, kind)} in {name}" for name, (n, kind) in few.items()])
         held = [n for name, (n, _) in few.items() if name != "train"]
         rough = f": its AUC there has a standard error of up to {_uncertainty(min(held)):.2f}" if held else ""
         yield _warning(f"label {label.task} has only {places}{rough}")
@@ -239,7 +258,7 @@ def _funnel(found: Description, tasks: TasksConfig) -> Iterator[Finding]:
             pair = found.overlap(later, earlier)
             if pair and pair.n_both < pair.n:
                 yield _warning(
-                    f"the funnel is broken: {_n(pair.n - pair.n_both, 'row')} of {pair.n:,} with {later} lack "
+                    f"the funnel is broken: {counted(pair.n - pair.n_both, 'row')} of {pair.n:,} with {later} lack "
                     f"{earlier}; a search will refuse it, take one of them out of tasks.funnel"
                 )
     if tasks.funnel:  # there is one chain at most
@@ -285,7 +304,7 @@ def _measured(found: Description, tasks: TasksConfig) -> Iterator[Finding]:
         if new.n_ranking_users is not None and new.n_ranking_users < FEW:
             doubt = f": standard error up to {_uncertainty(new.n_ranking_users):.2f}" if new.n_ranking_users else ""
             yield _warning(
-                f"recall on {part.name} rests on only {_n(new.n_ranking_users, 'known user')} with a positive of "
+                f"recall on {part.name} rests on only {counted(new.n_ranking_users, 'known user')} with a positive of "
                 f"{tasks.target}{doubt}"
             )
     short = found.per_user
@@ -299,7 +318,7 @@ def _spread(side: str, spread: Spread, n_rows: int) -> Iterator[Finding]:
         return
     share = spread.quantiles["max"] / n_rows
     if side == "user" and spread.n >= MANY_USERS and share >= HEAVY:
-        yield _warning(f"user {spread.largest} has {show_share(share)} of all rows: a person, or a machine?")
+        yield _warning(f"user {_short(spread.largest)} has {show_share(share)} of all rows: a person, or a machine?")
     if spread.n_single >= MOSTLY * spread.n:
         yield _note(f"{show_share(spread.n_single / spread.n)} of the {side}s have a single row")
 
@@ -331,17 +350,52 @@ def _features(features: Sequence[FeatureFacts]) -> Iterator[Finding]:
             yield _note(f"{side} features with another value in every row, which say no more than the id: {_few(own)}")
 
 
+def _content(part: ContentFacts) -> Iterator[Finding]:
+    """How many items a part of the content reaches, and whether it tells them apart."""
+    learned = part.kind == COOCCURRENCE
+    what = "a row of training to learn from" if learned else "a vector"
+    if not part.n_with:
+        yield _warning(f"content {part.name}: no item has {what}; leave it out")
+        return
+    if part.share < MOSTLY:
+        few = f"only {show_share(part.share)} of the {counted(part.n, 'item')} have {what}"
+        yield _warning(f"content {part.name}: {few}; it does not tell the others apart")
+    if part.distance is not None and part.distance < ALIKE:
+        near = f"hardly differ, their mean cosine distance is {part.distance:.2g}"
+        alike = "are equal" if part.distance < EQUAL else near
+        yield _warning(f"content {part.name}: the vectors of {part.n_with:,} items {alike}")
+    for new in part.new:
+        if not learned and new.share is not None and new.share < MOSTLY:
+            some = f"only {show_share(new.share)}" if new.n_with else "none"
+            yield _warning(
+                f"content {part.name}: {some} of the {counted(new.n, 'new item')} of {new.part} has a vector"
+            )
+
+
+def _new_content(found: Description) -> Iterator[Finding]:
+    """New items that no part of the content can help, whatever their vectors."""
+    if not found.content:
+        return
+    learned = all(content.kind == COOCCURRENCE for content in found.content)
+    for (part, held_out), new in zip(found.held_out, found.content[0].new, strict=True):
+        if held_out.n_cold_items and not new.n:
+            n_new = counted(held_out.n_cold_items, "new item")
+            yield _note(f"content cannot help the {n_new} of {part.name}: no table of items has them, so no list can")
+        elif new.n and learned:
+            yield _note(f"content {COOCCURRENCE} knows none of the {counted(new.n, 'new item')} of {part.name}")
+
+
 def _few(names: Sequence[str]) -> str:
     rest = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_ID else f"{name[:LONGEST_ID]}…"
+
+
 def _and(texts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
-
-
-def _n(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def _day(moment: str) -> str:

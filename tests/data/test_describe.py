@@ -19,7 +19,7 @@ from evorec.data.describe import describe
 from evorec.data.description import Description, HeldOut, LabelPart, Overlap
 from evorec.data.encode import encode
 from evorec.data.readers import kuairand
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
 
@@ -293,6 +293,21 @@ def test_columns_may_have_any_name(small: Tables) -> None:
     )
     found = described(renamed, tasks=TasksConfig(ranked=("warm", "lost"), target="warm"))
     assert found.parts == described(small).parts
+
+
+def test_rows_with_other_lists_in_their_context_are_not_identical() -> None:
+    frame = pl.DataFrame(
+        {
+            Columns.USER: [1, 1, 1],
+            Columns.ITEM: [2, 2, 2],
+            Columns.TIME: [3, 3, 3],
+            "click": [0, 0, 0],
+            "shelves": [["a"], ["a", "b"], ["a"]],
+        }
+    )
+    tables = Tables("log", frame, tasks=("click",), context=(Feature("shelves", "multi_hot"),))
+    repeats = described(tables).repeats
+    assert (repeats.n_rows, repeats.n_identical) == (2, 1)
 
 
 @pytest.mark.parametrize("kind", ["time", "leave_last_out", "random"])

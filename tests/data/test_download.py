@@ -355,3 +355,32 @@ def test_a_disk_that_fills_up_on_the_way_is_gone_on_from(
     assert 0 < have <= 300_000
     assert get(site, tmp_path, len(BODY), SHA256).sha256 == SHA256
     assert page.asked[1]["range"] == f"bytes={have}-"
+
+
+@pytest.mark.parametrize("to", ["http://[::1", f"http://{'a' * 70}.invalid/"])
+def test_a_redirection_to_what_is_no_address_is_refused(site: Site, tmp_path: Path, to: str) -> None:
+    site["a.zip"] = Page(BODY, location=to)
+    with pytest.raises(DataError, match=r"a\.zip cannot be downloaded: "):
+        get(site, tmp_path)
+
+
+@pytest.mark.parametrize("code", [404, 503])
+def test_what_a_server_says_cannot_command_the_terminal(site: Site, tmp_path: Path, code: int) -> None:
+    watch = Watcher()
+    site["a.zip"] = Page(BODY, status=[code] * 9, reason="\x1b]0;mine\x07\x9b2J" + "x" * 1000)
+    with pytest.raises(DataError, match=rf"the server answers {code} \?\]0;mine\?\?2Jx") as refused:
+        get(site, tmp_path, watch=watch)
+    assert all(text.isprintable() and len(text) < 500 for text in (str(refused.value), *watch.said))
+    site["a.zip"] = Page(BODY, headers={"Content-Encoding": "\x1b[2J"})
+    with pytest.raises(DataError, match=r"the server sends it \?\[2J-encoded"):
+        get(site, tmp_path)
+
+
+def test_a_number_too_long_for_any_file_is_no_number(site: Site, tmp_path: Path) -> None:
+    site["a.zip"] = Page(BODY, headers={"Content-Length": "9" * 5000})
+    assert get(site, tmp_path).size_bytes == len(BODY)
+    waits = Waits()
+    site["b.zip"] = Page(BODY, status=[503], headers={"Retry-After": "9" * 5000})
+    file = RemoteFile(f"{site.url}/b.zip")
+    assert download(file, tmp_path, pause=waits).size_bytes == len(BODY)
+    assert waits == [1.0]

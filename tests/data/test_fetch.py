@@ -253,6 +253,53 @@ def test_a_page_of_excuses_is_not_taken_for_a_compressed_table(root: Path, tiny:
         get(replace(tiny, files=files, holds="reviews.jsonl.gz"))
 
 
+def test_half_a_compressed_table_is_refused_where_no_checksum_would_tell(root: Path, tiny: DataSet, site: Site) -> None:
+    whole = gzip.compress(b"".join(b'{"rating": %d}\n' % number for number in range(999)))
+    site["reviews.jsonl.gz"] = Page(whole[: len(whole) // 2], headers={"Content-Length": None})
+    data_set = replace(tiny, files=(RemoteFile(f"{site.url}/reviews.jsonl.gz"),), holds="reviews.jsonl.gz")
+    with pytest.raises(DataError, match=r"reviews\.jsonl\.gz is damaged: .*Type the same command again"):
+        get(data_set)
+    site["reviews.jsonl.gz"] = Page(whole)
+    assert (get(data_set).path / "reviews.jsonl.gz").read_bytes() == whole
+
+
+def test_a_compressed_table_that_grows_without_end_is_refused_where_no_checksum_would_tell(
+    root: Path, tiny: DataSet, site: Site
+) -> None:
+    site["reviews.jsonl.gz"] = Page(gzip.compress(b"\n" * 2_000_000))
+    with pytest.raises(DataError, match=r"is not safe to read: its contents are larger than 1\d{6} bytes"):
+        get(replace(tiny, files=(RemoteFile(f"{site.url}/reviews.jsonl.gz"),), holds="reviews.jsonl.gz"))
+
+
+def test_a_checksum_is_remembered_anew_when_the_address_changes(root: Path, tiny: DataSet, site: Site) -> None:
+    get(unchecked(tiny))
+    site["moved/tiny.zip"] = Page(ARCHIVE)
+    moved = replace(tiny, files=(RemoteFile(f"{site.url}/moved/tiny.zip"),))
+    checked = []
+    for _ in range(2):
+        _remove(root / "data" / "tiny")
+        checked.append(get(moved).receipt.sources[0].checked)
+    assert checked == ["nothing", "first download"]
+
+
+def test_an_archive_with_a_receipt_of_its_own_is_refused(root: Path, tiny: DataSet, site: Site) -> None:
+    for name in (RECEIPT, f"{RECEIPT}/a"):
+        site["tiny.zip"] = Page(zipped({"ratings.csv": RATINGS, name: b"{}"}))
+        with pytest.raises(DataError, match=rf"tiny must not hold a file {RECEIPT}"):
+            get(unchecked(tiny))
+
+
+def test_a_file_system_that_cannot_lock_is_not_taken_for_another_process(
+    root: Path, tiny: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="No locks available"):
+        get(tiny)
+
+
 def test_a_second_process_is_told_to_wait(root: Path, tiny: DataSet) -> None:
     (root / "downloads").mkdir(parents=True)
     with (root / "downloads" / "tiny.lock").open("w") as held:
@@ -315,7 +362,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 def test_a_name_of_the_cache_leads_to_the_folder_to_read(root: Path, tiny: DataSet) -> None:
     assert cached("tiny") is None
     path = get(tiny).path
-    assert cached("tiny") == path
+    assert cached("tiny") == cached("Tiny") == path
     assert cached("tiny/ratings.csv") == path / "ratings.csv"
     assert cached("tiny/movies.csv") is None
     assert cached("my-shop") is None

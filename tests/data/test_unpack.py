@@ -258,3 +258,42 @@ def test_any_bytes_give_files_or_a_data_error(kind: str, tmp_path: Path, out: Pa
             outcomes.add("refused")
         assert nothing_outside(out)
     assert outcomes == {"files", "refused"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_packed_in_a_rare_way_is_refused(method: int, tmp_path: Path, out: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a", b"1" * 100)
+    with pytest.raises(DataError, match="'a' is neither stored nor deflated"):
+        unpack(tmp_path / "a.zip", out)
+
+
+@every_kind
+def test_a_name_too_long_for_a_file_system_is_refused(kind: str, tmp_path: Path, out: Path) -> None:
+    with pytest.raises(DataError, match=r"the name .* cannot be used"):
+        unpack(KINDS[kind](tmp_path / kind, {"/".join(["n" * 250] * 19): b"1"}), out)
+
+
+def test_a_member_of_a_zip_file_without_a_name_is_refused(tmp_path: Path, out: Path) -> None:
+    content = bytearray(make_zip(tmp_path / "a.zip", {"a": b""}).read_bytes())
+    central = content.index(b"PK\x01\x02")
+    del content[central + 46], content[30]  # the name, behind the member's entry in the directory and its own header
+    content[central - 1 + 28] = content[26] = 0  # its length in both
+    end = content.index(b"PK\x05\x06")
+    content[end + 12] -= 1  # size of the directory
+    content[end + 16] -= 1  # where it begins
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match="the name '' occurs twice"):
+        unpack(tmp_path / "a.zip", out)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_upon_headers_are_damage(kind: bytes, tmp_path: Path, out: Path) -> None:
+    header = tarfile.TarInfo("a")
+    header.type = kind
+    body = {tarfile.GNUTYPE_LONGNAME: b"abc\0", tarfile.XHDTYPE: b"11 path=ab\n"}[kind]
+    header.size = len(body)
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as archive:
+        archive.write((header.tobuf(tarfile.GNU_FORMAT) + body.ljust(512, b"\0")) * 3000)
+    with pytest.raises(DataError, match="is damaged and cannot be unpacked: maximum recursion depth"):
+        unpack(tmp_path / "a.tar.gz", out)

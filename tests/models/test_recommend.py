@@ -1,5 +1,6 @@
 """Two-stage recommendation against a slow loop over users and items, on a plain model of each member."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from evorec.data.encode import Csr
 from evorec.models import recommend as module
 from evorec.models.population import fresh_population
 from evorec.models.recommend import NO_ITEM, popularity_prior, top_items
+from evorec.training import evaluate
 from evorec.training.evaluate import RankingUsers, member_lists, ranking_users
 
 FLOAT64 = 1e-10  # dot products and three layers of float64 on scores of size 10
@@ -27,8 +29,8 @@ def best_first(scores, ids, k):
     return found + [NO_ITEM] * (k - len(found)), [-score for score, item in order if score < np.inf]
 
 
-def slow_lists(plain, data, users, masked, k, n_candidates):
-    """Lists of one member, user by user."""
+def slow_scores(plain, data, users, masked):
+    """Scores of the first stage, user by user, ``-inf`` where an item is masked."""
     one, part = plain.spec, data.train
     every = np.arange(data.n_items)
     counts = np.full(data.n_items, one.popularity_smoothing)
@@ -36,15 +38,23 @@ def slow_lists(plain, data, users, masked, k, n_candidates):
         if target > 0:
             counts[item] += 0.5 ** ((part.time.max() - time) / DAY_S / one.popularity_half_life)
     prior = one.popularity_weight * np.log(counts)
+    for user in users:
+        history = [row for row in data.history_rows[user] if row > 0]
+        histories = plain.histories([np.array(history, dtype=int)])
+        cosines = plain.retrieval(plain.users([user]), histories, plain.items(every))
+        scores = cosines.detach().numpy()[0] + prior
+        scores[masked[user]] = -np.inf
+        yield scores
+
+
+def slow_lists(plain, data, users, masked, k, n_candidates):
+    """Lists of one member, user by user."""
+    one, every = plain.spec, np.arange(data.n_items)
     item_vectors = plain.items(every)
     contexts = plain.contexts(np.tile(data.context_mode, (n_candidates, 1)))
     finals, retrieved, values = [], [], []
-    for user in users:
-        history = [row for row in data.history_rows[user] if row > 0]
+    for user, scores in zip(users, slow_scores(plain, data, users, masked), strict=True):
         vector = plain.users([user])
-        cosines = plain.retrieval(vector, plain.histories([np.array(history, dtype=int)]), item_vectors)
-        scores = cosines.detach().numpy()[0] + prior
-        scores[masked[user]] = -np.inf
         first, _ = best_first(scores, every, n_candidates)
         candidates = np.array([item for item in first if item != NO_ITEM], dtype=int)
         blended = scores[candidates].copy()
@@ -111,6 +121,35 @@ def test_lists_are_those_of_a_slow_loop(options, candidates, monkeypatch):
         np.testing.assert_allclose(lists.scores[member], scores, rtol=0, atol=FLOAT64)
     assert (lists.final[:, 1, 2:] == NO_ITEM).all()
     assert (lists.final[:, 2] == NO_ITEM).all()
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0, 2.0, 0.0])
+def test_improbable_items_are_those_of_a_slow_softmax(threshold, monkeypatch):
+    data = dataset()
+    population, on_device = stack(SPECS, data)
+    users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)
+    monkeypatch.setattr(module, "MOST_USERS", 3)  # the last users come twice
+    monkeypatch.setattr(module, "FEWEST_USERS", 3)
+    sides = evaluate._sides(population, data, on_device, ranking(data, users, hidden))
+    for lists in module.stream_lists(population, *sides, k=5, candidates=12, threshold=threshold):
+        plain = PlainModel(SPECS[lists.member], data, 2).load(population.member_arrays(lists.member))
+        expected = []
+        for scores in slow_scores(plain, data, users, hidden):
+            weights = [math.exp(score - 8) for score in scores]  # the scores are about 8
+            total = sum(weights) or 1.0
+            expected.append(sum(weight / total <= threshold / data.n_items for weight in weights))
+        assert lists.n_improbable.tolist() == expected
+        assert expected[2] == data.n_items, "everything is masked"
+        assert threshold == 0 or 0 < expected[0] < data.n_items
+
+
+def test_nothing_is_counted_unless_it_is_asked_for():
+    data = dataset()
+    population, on_device = stack(SPECS, data)
+    sides = evaluate._sides(population, data, on_device, ranking(data, [3], {3: [0]}))
+    assert {lists.n_improbable for lists in module.stream_lists(population, *sides, k=5, candidates=12)} == {None}
+    for lists in module.stream_lists(population, *sides, k=5, candidates=12, threshold=1.0):
+        assert lists.n_improbable.shape == (1,)
 
 
 def test_a_blend_of_zero_is_the_order_of_retrieval():
@@ -194,10 +233,19 @@ def test_the_popularity_prior_worked_by_hand():
     items, ages = np.array([0, 2, 2]), np.array([7.0, 0.0, 3.5])
     one = spec(popularity_weight=0.5, popularity_smoothing=2.0, popularity_half_life=3.5)
     none = spec(popularity_weight=0.0)
-    prior = popularity_prior(items, ages, 4, [one, none])
+    prior = popularity_prior(items, ages, np.ones(4, dtype=bool), [one, none])
     # positives count 1/4; 0; 1 + 1/2; 0
     expected = [0.5 * np.log([2.25, 2.0, 3.5, 2.0]), [0.0] * 4]
     np.testing.assert_allclose(prior, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("quantile", "sum_of_a_new_item"), [(0.0, 0.0), (0.5, 0.25), (1.0, 1.5)])
+def test_an_item_that_nobody_was_shown_counts_as_a_quantile_of_those_that_were(quantile, sum_of_a_new_item):
+    items, ages = np.array([0, 2, 2]), np.array([7.0, 0.0, 3.5])
+    one = spec(popularity_smoothing=2.0, popularity_half_life=3.5, new_item_popularity=quantile)
+    shown = np.array([True, True, True, False])  # with sums 1/4, 0 and 1 + 1/2
+    prior = popularity_prior(items, ages, shown, [one])
+    np.testing.assert_allclose(prior, [np.log([2.25, 2.0, 3.5, 2.0 + sum_of_a_new_item])], rtol=1e-15)
 
 
 def test_lists_of_a_member_do_not_depend_on_its_company():

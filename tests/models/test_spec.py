@@ -133,7 +133,10 @@ def test_the_genes_of_the_default_space_and_the_fields_of_a_spec_are_the_same_wo
     names = {field.name for field in fields(ModelSpec)}
     counts = {"expert_depth", "experts", "shared_experts", "task_experts"}  # under the depth and numbers of experts
     assert set(SPACE.names) - names == {*SWITCHES, *counts}
-    assert names - set(SPACE.names) == {"n_shared_experts", "n_task_experts", "off", "ranks", "pretrained"}
+    assert names - set(SPACE.names) == {
+        *("n_shared_experts", "n_task_experts", "off", "ranks"),
+        *("pretrained", "new_item_popularity"),
+    }
 
 
 def test_mechanisms_of_a_funnel_need_one():
@@ -270,3 +273,12 @@ def test_a_configuration_switches_blocks_for_all():
                fixed.sample(np.random.default_rng(0), 9))  # fmt: skip
     with pytest.raises(ConfigError, match=r"space\.rank_tags must be one of 0, 2, 4, 8, 16, got 3"):
         space_of(blocks=BLOCKS).with_overrides({"rank_tags": 3}, "test")
+
+
+def test_the_popularity_of_new_items_is_a_gene_where_there_are_some():
+    settings = {"n_layers": 2, "days": 3.0, "funnel": False, "uniform_negatives": 0, "retrieval_batch": 16}
+    without, with_new = (default_space(("click",), **settings, new_items=there) for there in (False, True))
+    assert set(with_new.names) - set(without.names) == {"new_item_popularity"}
+    genes = with_new.decode(with_new.default())
+    assert ModelSpec.from_genes(genes | {"new_item_popularity": 0.5}).new_item_popularity == 0.5
+    assert ModelSpec.from_genes(without.decode(without.default())).new_item_popularity == 0.0

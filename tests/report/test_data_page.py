@@ -11,12 +11,14 @@ import pytest
 from example_data import NOW_S, TASKS, description, example_tables
 from test_html import HOSTILE, Elements
 
-from evorec.config import SplitConfig, TasksConfig
+from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
+from evorec.data.describe import describe
 from evorec.data.description import Description, Source, SourceFile
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.report.data_figures import new_figure, ranks_figure, rates_figure, rows_figure
 from evorec.report.data_page import data_page
 from evorec.report.data_tables import (
+    content_table,
     coverage_table,
     feature_summary,
     feature_table,
@@ -26,8 +28,10 @@ from evorec.report.data_tables import (
     origin,
     overlap_table,
     parts_table,
+    printable,
     size,
     spread_table,
+    wide_content_table,
     wide_label_table,
 )
 from evorec.report.findings import Finding, findings
@@ -128,6 +132,7 @@ def test_the_tables_say_what_was_counted() -> None:
         "ranked",
     ]
     assert cells(overlap_table(found))[0][:2] == ["click", "–"]
+    assert [column.title for column in overlap_table(found).columns] == ["also click", "also like"]
     assert cells(coverage_table(found)) == [["items", "60", "60", "0", "0"]]
     assert cells(feature_table(found)) == [["shelf", "item", "categorical", "0 %", "5", "most frequent 20.0 %"]]
     assert feature_summary(found) == "Features: 1 of items"
@@ -135,7 +140,7 @@ def test_the_tables_say_what_was_counted() -> None:
 
 def test_the_source_names_files_and_what_was_dropped() -> None:
     files = ", ".join(f"events-{number}.csv (800 rows)" for number in range(6))
-    assert origin(SOURCE) == (f"reader table, /data/shop: {files}, 1 more files; 20 dropped without a user or an item")
+    assert origin(SOURCE) == (f"reader table, /data/shop: {files}, 1 more file; 20 dropped without a user or an item")
     assert merged(description(), SOURCE) == "5,580 events make 4,200 rows"
     assert origin(Source("kuairand", "/data/k")) == "reader kuairand, /data/k"
     assert origin(Source("simulator")) == "the built-in simulator, no real log"
@@ -144,7 +149,10 @@ def test_the_source_names_files_and_what_was_dropped() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ([0.25, 3.0, 1234.5], "0.25 to 1,234, median 3"),
+        ([0.25, 3.0, 1234.5], "0.25 to 1234, median 3"),
+        ([1902.0, 1999.0, 10_000.0], "1902 to 10,000, median 1999"),
+        ([-float("inf"), None, float("inf")], "– to –, median –"),
+        ([1.5e308, None, 1.7e308], "1.5e+308 to 1.7e+308, median –"),
         ([-2e15, 81_170.5, 1e15], "-2e+15 to 1e+15, median 81,170"),
         ([float("nan"), None, None], "– to –, median –"),
     ],
@@ -204,6 +212,66 @@ def test_a_day_without_positives_is_a_gap_on_a_logarithmic_axis() -> None:
 def test_the_long_tail_is_drawn_by_rank() -> None:
     users, items = ranks_figure(description()).data
     assert (users.x[0], users.x[-1], items.x[-1], users.y[0], items.y[0]) == (1, 150, 60, 28, 70)
+
+
+def test_a_split_by_shares_is_drawn_by_the_clock_of_the_days() -> None:
+    east = description(split=SplitConfig(validation_share=0.1, test_share=0.1, utc_offset_h=3))
+    # rows 3360 and 3780 of 288 s each are 11 days and 4.8 hours, and 12 days and 14.4 hours, after 2023-11-15 00:00 UTC
+    assert east.split_starts == ("2023-11-26T07:48:00", "2023-11-27T17:24:00")
+    lines = json.loads(rows_figure(east).to_json())["layout"]["shapes"]
+    assert [line["x0"] for line in lines] == list(east.split_starts)
+
+
+def test_names_of_labels_are_no_markup_in_a_figure() -> None:
+    link = '<a href="https://example.org">like</a>'
+    tables = example_tables()
+    named = replace(tables, interactions=tables.interactions.rename({"like": link}), tasks=("click", link))
+    names = [line.name for line in rates_figure(description(named)).data]
+    assert names == ["click", '&lt;a href="https://example.org"&gt;like&lt;/a&gt;']
+
+
+def test_long_lists_of_tags_are_counted_in_whole_numbers() -> None:
+    tables = example_tables()
+    assert tables.items is not None
+    items = tables.items.with_columns(tags=pl.lit([f"t{number}" for number in range(123)]))
+    tagged = replace(tables, items=items, item_features=(Feature("tags", "multi_hot"),), content=())
+    assert cells(feature_table(description(tagged)))[0][-1] == "123 each, most frequent in 100 %"
+
+
+def test_content_is_shown_with_what_it_reaches() -> None:
+    found = description()
+    # 60 items on 5 shelves of 12: of the 59 others 11 are on the same shelf, 48 at a right angle, 48 / 59 = 0.8136
+    start = ["shelf", "categorical"]
+    assert cells(content_table(found)) == [[*start, "5", "60", "100 %", "0.8136", "–", "–"]]
+    assert cells(wide_content_table(found)) == [[*start, "item table", "5", "60", "0", "100 %", "0.8136", "–", "–"]]
+    assert "<h2>Content</h2>" in page(found)
+    assert "that the item table has: 0 in validation and 0 in test." in page(found)
+    assert "Co-occurrence" not in page(found)
+    bare = replace(example_tables(), items=None, item_features=(), content=())
+    assert "<h2>Content</h2>" not in page(description(bare))
+
+
+def test_cooccurrence_says_on_the_page_that_it_is_learned_from_training() -> None:
+    learned = {"cooccurrence": CooccurrenceContent(kind="cooccurrence")}
+    days = SplitConfig(validation_from=date(2023, 11, 25), test_from=date(2023, 11, 27))
+    found = describe(example_tables(), split=days, tasks=TASKS, content=learned)
+    assert cells(content_table(found))[1][:5] == ["cooccurrence", "learned", "64", "60", "100 %"]
+    assert "Co-occurrence is learned from training alone: counted are the items that have a row there." in page(found)
+
+
+def test_files_of_one_name_are_all_on_the_page() -> None:
+    files = (SourceFile("Reader", 11), SourceFile("a.csv", 22), SourceFile("a.csv", 33))
+    text = data_page(description(), Source("table", "/data", files=files), (), version="0")
+    assert all(f">{n}</td>" in text for n in (11, 22, 33))
+    assert "<dt>Reader</dt><dd>table</dd>" in text
+
+
+def test_characters_that_cannot_be_seen_are_shown_by_their_code() -> None:
+    assert printable("a\x1b[2J\u202eb\n\udcff") == r"a\x1b[2J\u202eb\n\udcff"
+    found = description(example_tables("shop\x07"))
+    shown = printable(found)
+    assert shown.name == r"shop\x07"
+    assert replace(shown, name=found.name) == found
 
 
 def test_new_shares_are_drawn_by_part() -> None:

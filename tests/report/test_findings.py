@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from example_data import DAY_S, N_ROWS, NOW_S, START_S, TASKS, description, example_log, example_tables
 
-from evorec.config import SplitConfig, TasksConfig
+from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
+from evorec.data.describe import describe
 from evorec.data.description import Description, Source
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.report.findings import findings
 
 SOURCE = Source("simulator")
@@ -253,3 +254,70 @@ def test_long_lists_of_names_are_cut() -> None:
     features = tuple(Feature(name, "categorical") for name in names)
     found = description(replace(tables, items=items, item_features=features, content=()))
     assert "which are left out: f0, f1, f2, f3, f4 and 3 more" in said(found)
+
+
+def with_cover(
+    share: float = 1.0, *, equal: bool = False, near: bool = False, table: bool = True, new: int = 0
+) -> Description:
+    """With vectors of a share of the 60 items; the last ones are new in the test."""
+    rows = example_log()
+    late = np.where(ROW >= 3600, np.where(ROW % 3 < 2, 60 + ROW % max(new, 1), rows[Columns.ITEM]), rows[Columns.ITEM])
+    tables = example_tables(**{Columns.ITEM: late if new else rows[Columns.ITEM]})
+    ids = tables.interactions[Columns.ITEM].unique().sort()[: round(60 * share)]
+    angle = np.zeros(len(ids)) if equal else np.linspace(0, 0.02 if near else 3, len(ids))
+    part = ItemVectors("cover", ids, np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32), sha256="")
+    items = {} if table else {"items": None, "item_features": ()}
+    return description(replace(tables, vectors=(part,), content=(), **items))
+
+
+def test_vectors_of_few_items_are_a_warning() -> None:
+    assert said(with_cover(0.5)) == ""
+    text = said(with_cover(0.45), level="warning")
+    assert text == "content cover: only 45.0 % of the 60 items have a vector; it does not tell the others apart"
+
+
+def test_content_without_a_vector_is_a_warning() -> None:
+    assert said(with_cover(0.0), level="warning") == "content cover: no item has a vector; leave it out"
+
+
+def test_vectors_that_hardly_differ_are_a_warning() -> None:
+    assert said(with_cover(equal=True), level="warning") == "content cover: the vectors of 60 items are equal"
+    # 1 - cos is half the squared angle between, 0.02 / 59 from one to the next; (i - j) ** 2 has the mean 60 * 61 / 6
+    near = said(with_cover(near=True), level="warning")
+    assert near == "content cover: the vectors of 60 items hardly differ, their mean cosine distance is 3.5e-05"
+
+
+def test_new_items_without_a_vector_are_a_warning() -> None:
+    text = said(with_cover(new=5), level="warning")
+    assert "content cover: none of the 5 new items of test has a vector" in text
+    text = said(with_cover(62 / 60, new=5), level="warning")
+    assert "content cover: only 40.0 % of the 5 new items of test has a vector" in text
+    assert "content cover" not in said(with_cover(65 / 60, new=5))
+
+
+def test_new_items_that_no_list_can_hold_are_told_where_content_was_to_help() -> None:
+    text = said(with_cover(65 / 60, new=5, table=False), level="note")
+    assert "content cannot help the 5 new items of test: no table of items has them, so no list can" in text
+
+
+def test_cooccurrence_alone_knows_no_new_item() -> None:
+    late = np.where(ROW >= 3600, 60 + ROW % 5, LOG[Columns.ITEM])
+    tables = replace(example_tables(**{Columns.ITEM: late}), content=())
+    days = SplitConfig.model_validate({"validation_from": "2023-11-25", "test_from": "2023-11-27"})
+    learned = CooccurrenceContent(kind="cooccurrence")
+    found = describe(tables, split=days, tasks=TASKS, content={"cooccurrence": learned})
+    assert "content cooccurrence knows none of the 5 new items of test" in said(found, level="note")
+
+
+def test_cooccurrence_with_few_items_in_training_is_a_warning() -> None:
+    items = np.where(TRAIN, ROW % 20, LOG[Columns.ITEM])
+    tables = replace(example_tables(**{Columns.ITEM: items}), content=())
+    days = SplitConfig.model_validate({"validation_from": "2023-11-25", "test_from": "2023-11-27"})
+    learned = CooccurrenceContent(kind="cooccurrence")
+    text = said(describe(tables, split=days, tasks=TASKS, content={"cooccurrence": learned}), level="warning")
+    assert "content cooccurrence: only 33.3 % of the 60 items have a row of training to learn from" in text
+
+
+def test_an_id_as_long_as_a_text_is_cut() -> None:
+    users = [f"{user:x>90}" for user in np.where(ROW % 10 == 3, 77, LOG[Columns.USER])]
+    assert f"user {'x' * 60}… has" in said(of(**{Columns.USER: users}), level="warning")

@@ -1,0 +1,224 @@
+"""What item content adds, block by block: to the lists of new items, to lists in general and to AUC.
+
+On each data set one specification near the middle of the search space is trained with the item's id alone, with one
+block of item content or features beside it, and with all of them, in one program along one batch stream. A tenth of
+the items, other ones for each seed, loses its training rows: they are new, whatever the split, beside those that are
+new anyway. `noise` are random vectors and must add nothing. Lists are measured with the popularity prior as trained
+and without it. Everything is measured on validation; no test row is read.
+
+    python experiments/content_blocks.py                                 # about 20 minutes on 2 cores; $EVOREC_DATA
+    python experiments/content_blocks.py --encoder FOLDER --data movielens   # with a sentence encoder on the titles
+
+Prints differences to the id alone with 95 % intervals over seeds, writes experiments/results/content_blocks.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from evorec.config import RunConfig, load_config
+from evorec.data.readers import read, with_content
+from evorec.data.splits import split
+from evorec.data.tables import Columns, ItemVectors, Tables
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import RecProblem
+from evorec.seeds import generator
+from evorec.training.evaluate import task_logits
+from problems import feed, kuairand, movielens
+
+HERE = Path(__file__).parent
+SEEDS = tuple(range(8))
+COLD_SHARE = 0.1
+NOISE_WIDTH = 16
+PRIORS = (1.0, 0.0)
+"""Shares of the popularity prior in the list score."""
+IDS = "id alone"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One data set: its problem, the settings that differ from the problem's file, and the specification."""
+
+    defaults: Mapping[str, Any]
+    file: str | None
+    overrides: tuple[str, ...]
+    genes: Mapping[str, Any]
+    relations: tuple[str, ...] = ()
+
+
+CASES = {
+    "simulator": Case(
+        feed.DEFAULTS,
+        None,
+        (
+            "data.simulator.new_item_share=0.5", 'split.validation_from="2024-01-12"', 'split.test_from="2024-01-14"',
+            "data.simulator.n_interactions=100000", 'data.statistics=["user", "item"]', "training.steps=300",
+        ),
+        {},
+    ),
+    "kuairand": Case(
+        kuairand.DEFAULTS,
+        "kuairand.toml",
+        ('data.statistics=["user", "item"]',),
+        {"embedding_dim": 32, "history_weight": 10.0, "popularity_smoothing": 10.0, "popularity_half_life": 2.0},
+        ("author_id", "music_id", "tag"),
+    ),
+    "movielens": Case(
+        movielens.DEFAULTS,
+        "movielens.toml",
+        ('data.content.title={kind="text", columns=["title"], min_count=2}',),
+        {"embedding_dim": 64, "embedding_learning_rate": 0.01, "embedding_decay": 0.03, "history_weight": 30.0,
+         "temperature": 0.1},
+        ("genres", "year"),
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measures every case and writes the figures."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--data", choices=[*CASES], nargs="*", default=[*CASES])
+    arguments.add_argument("--encoder", type=Path, help="folder of a sentence encoder for the titles of films")
+    arguments.add_argument("--workers", type=int, default=2)
+    options = arguments.parse_args()
+    out = HERE / "results" / "content_blocks.json"
+    results = json.loads(out.read_text())["results"] if out.is_file() else {}
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        for name in options.data:
+            encoder = str(options.encoder.resolve()) if options.encoder and name == "movielens" else ""
+            found = list(pool.map(measured, [name] * len(SEEDS), SEEDS, [encoder] * len(SEEDS)))
+            results[name] = {
+                setting: {metric: [one[setting][metric] for one in found] for metric in found[0][setting]}
+                for setting in found[0]
+            }
+            show(name, results[name])
+            out.write_text(json.dumps({"seeds": SEEDS, "cold_share": COLD_SHARE, "results": results}, indent=1) + "\n")
+
+
+def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:
+    """Metrics of every setting of one data set with one seed."""
+    case = CASES[name]
+    overrides = [*case.overrides, f"search.seed={seed}", 'inputs="search"', "constraints=[]", "finalize.picks=[]"]
+    overrides += ['objectives=["accuracy", "recall@k"]', "evaluation.max_users=100000"]
+    overrides += ['data.content.cooccurrence={kind="cooccurrence", dims=32}']
+    overrides += [f"data.simulator.seed={seed}"] if name == "simulator" else []
+    if encoder:
+        overrides += [f'data.content.encoder={{kind="encoder", columns=["title"], path="{encoder}"}}']
+    with tempfile.TemporaryDirectory() as folder:
+        if case.relations:
+            overrides += [f'data.content.graph={{kind="graph", path="{folder}/triples.parquet", dims=32}}']
+        config = load_config(HERE / case.file if case.file else None, defaults=case.defaults, overrides=overrides)
+        tables = read(config.data.model_copy(update={"content": {}}))
+        if case.relations:
+            triples(tables, case.relations).write_parquet(Path(folder) / "triples.parquet")
+        tables = with_noise(without_training_rows(tables, config, seed=seed), seed=seed)
+        problem = RecProblem(config, with_content(tables, config.data))
+    return compared(problem, case.genes)
+
+
+def triples(tables: Tables, relations: Sequence[str]) -> pl.DataFrame:
+    """A knowledge graph out of columns of the item table: item, column, value."""
+    assert tables.items is not None
+    parts = []
+    for relation in relations:
+        values = tables.items.select(head=pl.col(Columns.ITEM).cast(pl.String), value=pl.col(relation))
+        if isinstance(values.schema["value"], pl.List):
+            values = values.explode("value", empty_as_null=True)
+        value = pl.col("value") // 10 if relation == "year" else pl.col("value")
+        tail = pl.concat_str(pl.lit(f"{relation}:"), value.cast(pl.String))
+        parts.append(values.drop_nulls().select("head", relation=pl.lit(relation), tail=tail))
+    return pl.concat(parts)
+
+
+def without_training_rows(tables: Tables, config: RunConfig, *, seed: int) -> Tables:
+    """The tables without the training rows of a tenth of the items; validation and test stay as they are."""
+    log = tables.interactions
+    items = log[Columns.ITEM].unique().sort()
+    chosen = generator(seed, "items without training rows").random(len(items)) < COLD_SHARE
+    train = np.zeros(log.height, dtype=np.bool_)
+    train[split(tables, config.split).train] = True
+    cold = log[Columns.ITEM].is_in(items.filter(pl.Series(chosen)).to_list()).to_numpy()
+    return tables.with_interactions(log.filter(pl.Series(~(train & cold))))
+
+
+def with_noise(tables: Tables, *, seed: int) -> Tables:
+    """The tables with random vectors as a part of the content."""
+    assert tables.items is not None
+    ids = tables.items[Columns.ITEM]
+    values = generator(seed, "noise as content").standard_normal((len(ids), NOISE_WIDTH)).astype(np.float32)
+    return replace(tables, vectors=(*tables.vectors, ItemVectors("noise", ids, values, sha256=f"noise {seed}")))
+
+
+def compared(problem: RecProblem, genes: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Metrics with the id alone, with one block of the items, and with all of them but the noise."""
+    blocks = [block.name for block in problem.fitted.data.shape.blocks if block.side in ("item", "content")]
+    on = {IDS: [], **{name: [name] for name in blocks}, ALL: [name for name in blocks if name != "noise"]}
+    genome = {**problem.space.decode(problem.space.default()), **genes}
+    specs = [
+        replace(ModelSpec.from_genes(genome), off=tuple(sorted(set(blocks) - set(names))), ranks=())
+        for names in on.values()
+    ]
+    fitted = problem.fitted
+    trained = fitted.train(specs)
+    assert not any(trained.diverged), trained.diverged
+    arrays = [trained.population.member_arrays(member) for member in range(len(specs))]
+    part = fitted.dataset.held_out
+    cold_rows = np.append(fitted.dataset.item_counts == 0, False)[part.items]
+    logits = task_logits(trained.population, fitted.data, part)
+    positives = fitted.users.relevant.indices
+    out: dict[str, dict[str, float]] = {setting: {} for setting in on}
+    for prior in PRIORS:
+        population = fitted.stack([replace(spec, popularity_weight=prior) for spec in specs], arrays)
+        for setting, one in zip(on, fitted.measure(population), strict=True):
+            k = problem.config.evaluation.k
+            assert not isinstance(one, Exception), one
+            out[setting]["accuracy"] = one.metrics["accuracy"]
+            for metric in (f"recall@{k}", f"cold_start_recall@{k}"):
+                out[setting][f"{metric}, prior {prior:g}"] = one.metrics[metric]
+    for member, setting in enumerate(on):
+        out[setting]["accuracy, rows of new items"] = mean_auc(logits[member][:, cold_rows], part.labels[cold_rows])
+        out[setting]["new items wanted"] = float((fitted.dataset.item_counts[positives] == 0).sum())
+        out[setting]["rows of new items"] = float(cold_rows.sum())
+    return out
+
+
+def mean_auc(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the tasks that have both classes; logits ``(T, N)``, labels ``(N, T)``."""
+    aucs = []
+    for scores, label in zip(logits, labels.T, strict=True):
+        known = ~np.isnan(label)
+        if len(np.unique(label[known])) == 2:
+            aucs.append(roc_auc_score(label[known], scores[known]))
+    return float(np.mean(aucs))
+
+
+def show(name: str, results: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Every setting: its mean, and the difference to the id alone with a 95 % interval (t) over seeds."""
+    counts = {metric: np.mean(results[IDS][metric]) for metric in ("new items wanted", "rows of new items")}
+    print(f"\n{name}: " + ", ".join(f"{metric} {count:.0f}" for metric, count in counts.items()))
+    for metric in [metric for metric in results[IDS] if metric not in counts]:
+        print(f"  {metric}")
+        for setting, found in results.items():
+            values = np.array(found[metric])
+            difference = values - np.array(results[IDS][metric])
+            reach = stats.t.ppf(0.975, len(values) - 1) * difference.std(ddof=1) / np.sqrt(len(values))
+            add = "" if setting == IDS else f"{difference.mean():+.4f} ± {reach:.4f}"
+            print(f"    {setting:18s} {values.mean():.4f}  {add}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
