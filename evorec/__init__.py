@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evorec.objectives import Constraint, Objective
     from evorec.problem import Outcome, Problem
     from evorec.rec_problem import RecProblem, build_problem
+    from evorec.search.deap_toolbox import as_deap
     from evorec.search.engine import search as run_search
     from evorec.search.pymoo_problem import as_pymoo
     from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
@@ -82,6 +83,7 @@ __all__ = [
     "Simplex",
     "TrainingError",
     "__version__",
+    "as_deap",
     "as_pymoo",
     "build_problem",
     "export_bundle",
@@ -105,6 +107,7 @@ _PLACES: Final = {
     "ParetoArchive": "evorec.archive.pareto",
     "RunDirectory": "evorec.store",
     "SearchSpace": "evorec.space.space",
+    "as_deap": "evorec.search.deap_toolbox",
     "as_pymoo": "evorec.search.pymoo_problem",
     "finalize": "evorec.deploy.finalize",
     "run_search": "evorec.search.engine:search",  # the name `evorec.search` is the package's

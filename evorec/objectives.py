@@ -10,13 +10,14 @@ import math
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evorec.config import Box, TaskKind, kind_name
+from evorec.config import Box, RunConfig, TaskKind, kind_name
 from evorec.errors import ConfigError, DataError
 
 FloatArray = NDArray[np.float64]
@@ -64,6 +65,20 @@ def _error(name: str, text: str, kind: str) -> MetricInfo:
     return MetricInfo(name, "min", "", None, None, False, text, (kind,))
 
 
+_ANY_KIND = ("binary", "regression", "quantile")
+
+
+def _choice(name: str, direction: Direction, text: str, kinds: tuple[str, ...] = _ANY_KIND) -> MetricInfo:
+    """In the unit of the labels; its corners are what choosing by the labels themselves gives."""
+    whole = f"{text} of the held-out rows that the model would choose, the better half of each user's"
+    return MetricInfo(name, direction, "", None, None, False, whole, kinds)
+
+
+def _gap(name: str, text: str) -> MetricInfo:
+    """A difference of shares."""
+    return MetricInfo(name, "min", "", 0.0, 1.0, False, text)
+
+
 def _cost(name: str, unit: str, text: str) -> MetricInfo:
     return MetricInfo(name, "min", unit, None, None, True, text)
 
@@ -81,6 +96,9 @@ CATALOGUE: Mapping[str, MetricInfo] = {
         _error("mae/<task>", "mean absolute error, in the unit of the labels", "regression"),
         _error("rmse/<task>", "root of the mean squared error, in the unit of the labels", "regression"),
         _error("pinball/<task>", "pinball loss of the task's quantile, in the unit of the labels", "quantile"),
+        _choice("gain/<task>", "max", "mean label"),
+        _choice("harm/<task>", "min", "mean label, of a task of tasks.lower_is_better,"),
+        _choice("cost_per/<task>", "min", "evaluation.spend per positive", kinds=("binary",)),
         _share("recall@k", "held-out positives found in the list, over the whole catalogue"),
         _share("cold_start_recall@k", "recall of held-out positives on items without a training row"),
         _share("ndcg@k", "recall discounted by rank"),
@@ -93,6 +111,12 @@ CATALOGUE: Mapping[str, MetricInfo] = {
         _share("catalogue_coverage@k", "share of the catalogue that is in any list"),
         _share("gini_diversity@k", "1 - Gini of how often each item is recommended"),
         MetricInfo("novelty@k", "max", "bit", 20.0, 0.0, False, "mean self-information of the recommended items"),
+        _gap("group_gap@k", "largest difference of recall between evaluation.groups of users"),
+        _gap(
+            "attack_shift@k",
+            "how far evaluation.attack moves the hit rate of its items; a second training that cost does not count",
+        ),
+        _share("sparsity", "pairs of user and item whose predicted preference is below evaluation.sparsity_threshold"),
         _cost("training_flops", "FLOP", "arithmetic of the training run, counted"),
         _cost("inference_flops", "FLOP", "arithmetic of one request, counted"),
         _cost("parameters", "", "trained numbers"),
@@ -393,6 +417,60 @@ def to_matrices(
     columns = [np.where(failed, FAILED_VIOLATION, c.violation(_column(rows, c.metric, c.bound))) for c in constraints]
     G = np.array(columns or [np.where(failed, FAILED_VIOLATION, 0.0)]).T
     return F, G
+
+
+def wanted_metrics(config: RunConfig) -> frozenset[str]:
+    """Keys of the metrics of objectives and constraints: those that must be measured, whatever they cost.
+
+    A name that is no metric is left out; `build_objectives` and `parse_constraint` refuse it.
+
+    Example:
+        >>> sorted(wanted_metrics(RunConfig(objectives=("cost",), constraints=("recall@k >= 0.9 * popularity",))))
+        ['recall@20', 'training_flops']
+    """
+    parsed = [_CONSTRAINT.fullmatch(text) for text in config.constraints]
+    keys = set()
+    for name in (*config.objectives, *(found["metric"] for found in parsed if found)):
+        with suppress(ConfigError):
+            keys.add(resolve(name, config.evaluation.k))
+    return frozenset(keys)
+
+
+def check_metrics(config: RunConfig) -> None:
+    """Whether the metrics that a configuration names agree with what it says of its tasks and its evaluation.
+
+    Raises:
+        ConfigError: lists each gain of a task that is better low, each harm of one that is not, and each metric whose
+            setting is missing.
+    """
+    kinds, lower, spend = config.tasks.kind_of_each(), config.tasks.lower_is_better, config.evaluation.spend
+    errors = []
+    if spend and kinds.get(spend, "binary") == "binary":
+        known = [task for task, kind in kinds.items() if kind != "binary"]
+        errors.append(f"evaluation.spend must be a ranked task whose labels are numbers, {known}; got {spend!r}.")
+    texts = (*config.objectives, *config.box, *config.constraints, *config.finalize.picks)
+    if not config.evaluation.groups and any("group_gap@" in text for text in texts):
+        errors.append("group_gap@k needs evaluation.groups, the column of the user table that states the groups.")
+    measured = {metric.partition("@")[0] for metric in wanted_metrics(config)}
+    errors += [
+        f"finalize.picks: {name} is measured only where it is an objective or a constraint."
+        for name in ON_DEMAND
+        if name not in measured and any(re.search(rf"\b{name}\b", text) for text in config.finalize.picks)
+    ]
+    for base, task in dict.fromkeys(found for text in texts for found in _OF_TASK.findall(text)):
+        if base == "cost_per" and not spend:
+            errors.append(f"cost_per/{task} needs evaluation.spend, the ranked task whose label is what a row costs.")
+        if task in kinds and base != "harm" and task in lower:
+            errors.append(f"{base}/{task}: {task} is in tasks.lower_is_better; write harm/{task}.")
+        if task in kinds and base == "harm" and task not in lower:
+            errors.append(f"harm/{task}: {task} is not in tasks.lower_is_better; write gain/{task}, or name it there.")
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+ON_DEMAND = ("sparsity", "attack_shift")
+"""Metrics that are measured only for an objective or a constraint, because they cost so much."""
+_OF_TASK = re.compile(r"\b(gain|harm|cost_per)/([^\s<>=*]+)")
 
 
 def _column(rows: Iterable[Metrics | None], metric: str, failed: float) -> FloatArray:

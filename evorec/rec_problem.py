@@ -9,31 +9,38 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from evorec.archive.decide import check_pick
 from evorec.config import RunConfig
+from evorec.data.attack import attack
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
+from evorec.data.groups import user_groups
 from evorec.data.labels import best_constants, constant_errors
 from evorec.data.readers import read, with_content
-from evorec.data.splits import split
+from evorec.data.splits import Split, split
 from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
-from evorec.models.baselines import Baselines, baselines
+from evorec.metrics.robustness import attack_shift
+from evorec.models.baselines import Baselines, all_baseline_lists, baselines
 from evorec.models.mechanism import n_groups
 from evorec.models.population import Population, stack_members
 from evorec.models.sharing import n_dense_parameters, values_per_row
-from evorec.models.spec import ModelSpec, default_space
-from evorec.objectives import build_objectives, parse_constraint
+from evorec.models.spec import RANK, USE, ModelSpec, default_space
+from evorec.objectives import build_objectives, check_metrics, parse_constraint, wanted_metrics
 from evorec.problem import Outcome, Problem, Spec
+from evorec.training.choices import ChoiceRows
 from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
 from evorec.training.evaluate import (
+    Extras,
     Measured,
     RankingUsers,
     check_measurable,
@@ -41,6 +48,7 @@ from evorec.training.evaluate import (
     measure,
     member_lists,
     ranking_users,
+    target_hit_rates,
 )
 from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
@@ -61,13 +69,24 @@ class Fitted:
         fit: ``train`` holds out validation; ``train+validation`` holds out test.
         seed: run seed: batches, initial values, dropout, sample of ranking users.
         at_most: users of the ranking sample; ``None`` = all.
+        parts: row numbers of the parts; ``None`` = as `config` splits, and an attack that it asks for is fitted too.
     """
 
-    def __init__(self, tables: Tables, config: RunConfig, *, fit: Fit, seed: int, at_most: int | None) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        config: RunConfig,
+        *,
+        fit: Fit,
+        seed: int,
+        at_most: int | None,
+        parts: Split | None = None,
+    ) -> None:
         self.config, self.seed = config, seed
-        self.dataset: Dataset = encode(
+        own = split(tables, config.split) if parts is None else parts
+        encoded = encode(
             tables,
-            split(tables, config.split),
+            own,
             tasks=config.tasks.ranked,
             target=config.tasks.target,
             fit=fit,
@@ -79,6 +98,9 @@ class Fitted:
             history_recency=config.data.history_recency,
             cooccurrence=config.data.cooccurrence,
         )
+        column = config.evaluation.groups
+        groups = user_groups(tables, encoded.user_ids, column) if column else None
+        self.dataset: Dataset = replace(encoded, signs=config.tasks.signs(), user_groups=groups)
         device = resolve_device(config.run.device)
         if device.type == "cpu":
             torch.set_num_threads(1)  # parallelism is over stacks; a result must not depend on the number of cores
@@ -87,12 +109,30 @@ class Fitted:
             self.dataset, n_layers=config.training.layers, device=device, dtype=self.precision.parameters
         )
         self.users: RankingUsers = ranking_users(self.dataset, config.evaluation, seed=seed, at_most=at_most)
+        wanted = wanted_metrics(config)
+        self.attacked: _AttackedFit | None = None
+        if parts is None and f"attack_shift@{config.evaluation.k}" in wanted:
+            self.attacked = self._attacked(tables, own, fit)
+        targets = None if self.attacked is None else self.attacked.targets
+        self._extras = Extras(sparsity="sparsity" in wanted, targets=targets)
+
+    def _attacked(self, tables: Tables, parts: Split, fit: Fit) -> _AttackedFit:
+        config, ids = self.config, self.dataset.user_ids
+        found = attack(tables, parts, config.evaluation.attack, fit=fit, target=config.tasks.target)
+        fitted = Fitted(found.tables, config, fit=fit, seed=self.seed, at_most=1, parts=found.split)
+        return _AttackedFit(
+            fitted,
+            targets=np.searchsorted(self.dataset.item_ids, found.targets),
+            users=np.searchsorted(fitted.dataset.user_ids, ids),
+        )
 
     def with_seed(self, seed: int) -> Fitted:
         """The same fit with other batches, initial values and dropout; data and users are shared."""
         other = copy(self)
         other.seed = seed
         other.__dict__.pop("plan", None)
+        if self.attacked is not None:
+            other.attacked = replace(self.attacked, fitted=self.attacked.fitted.with_seed(seed))
         return other
 
     def with_all_users(self) -> Fitted:
@@ -108,11 +148,23 @@ class Fitted:
         return BatchPlan(self.dataset, self.config.training, seed=self.seed, data=self.data)
 
     @cached_property
+    def choices(self) -> ChoiceRows:
+        """The held-out rows as choices of the members."""
+        return ChoiceRows(self.dataset, spend=self.config.evaluation.spend)
+
+    @cached_property
     def baselines(self) -> Baselines:
         """Popularity, ItemKNN and EASE on the same rows and users."""
         evaluation = self.config.evaluation
         masked = masked_items(self.dataset, evaluation)
-        return baselines(self.dataset, self.users.ids, evaluation.k, masked=masked)
+        found = baselines(self.dataset, self.users.ids, evaluation.k, masked=masked, groups=self.users.groups)
+        if self.attacked is None:
+            return found
+        dataset, targets = self.attacked.fitted.dataset, self.attacked.targets
+        users, masked = self.attacked.users[self.users.ids], masked_items(dataset, evaluation)
+        lists, _ = all_baseline_lists(dataset, users, evaluation.k, masked=masked)
+        shifts = {name: attack_shift(found.lists[name], after, targets) for name, after in lists.items()}
+        return found.with_metric(f"attack_shift@{evaluation.k}", shifts)
 
     def train(
         self,
@@ -137,12 +189,13 @@ class Fitted:
     def parts(self, specs: Sequence[ModelSpec], *, workers: int) -> list[slice]:
         """Consecutive members that fit the memory of one of `workers` programs at once."""
         work, shape = self.plan.work, self.data.shape
+        copies = 2 if self.attacked is None else 3  # the member stays while the one under attack is trained
         each = [
             member_bytes(
                 n_rows=shape.n_rows,
                 columns=spec.embedding_dim * n_groups(spec, shape),
                 dense_parameters=n_dense_parameters(spec, shape),
-                optimizer_states=2,
+                optimizer_states=copies,
                 rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
                 batch=work.batch,
                 values_per_row=values_per_row(spec, shape),
@@ -157,7 +210,47 @@ class Fitted:
 
     def measure(self, population: Population) -> list[Measured | TrainingError]:
         """Held-out metrics of each member of a trained stack."""
-        return measure(population, self.dataset, self.data, self.config.evaluation, self.users)
+        extras = replace(self._extras, choices=self.choices)
+        return measure(population, self.dataset, self.data, self.config.evaluation, self.users, extras=extras)
+
+    def under_attack(
+        self,
+        specs: Sequence[ModelSpec],
+        measured: Sequence[Measured | TrainingError],
+        *,
+        last: int | None = None,
+        checkpoints: Sequence[Checkpoint] | None = None,
+    ) -> tuple[list[Measured | TrainingError], tuple[Checkpoint, ...]]:
+        """Adds ``attack_shift@k`` where it is asked for: trains the same specs on the attacked rows too.
+
+        Batches, initial values and dropout have the same seed as without the fake users, whose rows change them all
+        the same. The lists that are compared are those of the same genuine users.
+
+        Args:
+            specs: P members.
+            measured: `measure` of them after `last` steps, P.
+            last, checkpoints: see `train`; the checkpoints are those that this returned.
+        Returns:
+            `measured` with the metric, or an error for a member that diverged; and where each member under attack can
+            go on from.
+        """
+        if self.attacked is None:
+            return list(measured), ()
+        fitted, evaluation = self.attacked.fitted, self.config.evaluation
+        trained = fitted.train(specs, last=last, checkpoints=checkpoints)
+        users = RankingUsers(self.attacked.users[self.users.ids], self.users.masked, self.users.relevant)
+        targets = self.attacked.targets
+        rates = target_hit_rates(trained.population, fitted.dataset, fitted.data, evaluation, users, targets)
+        out: list[Measured | TrainingError] = []
+        for found, diverged, rate in zip(measured, trained.diverged, rates, strict=False):
+            if isinstance(found, TrainingError) or found.target_hit_rate is None:
+                out.append(found)
+            elif diverged is not None or rate is None:
+                out.append(TrainingError(f"under attack: {_divergence(diverged, len(fitted.plan))}"))
+            else:
+                shift = {f"attack_shift@{evaluation.k}": rate - found.target_hit_rate}
+                out.append(replace(found, metrics={**found.metrics, **shift}))
+        return out, trained.checkpoints
 
     def stack(self, specs: Sequence[ModelSpec], members: Sequence[Mapping[str, np.ndarray]]) -> Population:
         """A population of stored members."""
@@ -192,6 +285,51 @@ class Fitted:
 
 
 @final
+@dataclass(frozen=True)
+class _AttackedFit:
+    """The same data with the rows of fake users, and what is compared with the genuine ones.
+
+    Args:
+        fitted: of the attacked rows.
+        targets: items that are pushed, int64 ``(n,)``.
+        users: which user of `fitted` each genuine user is, int64 ``(U,)``.
+    """
+
+    fitted: Fitted
+    targets: npt.NDArray[np.int64]
+    users: npt.NDArray[np.int64]
+
+
+UNDER_ATTACK = "attacked/"
+"""Prefix, in the state of a member at a rung, of what its training under attack goes on from."""
+
+
+def _state(trained: Sequence[Checkpoint], attacked: Sequence[Checkpoint], member: int) -> Checkpoint | None:
+    """Where both trainings of a member go on from; ``None`` at the end."""
+    if not trained:
+        return None
+    beside = attacked[member] if attacked else {}
+    return {**trained[member], **{UNDER_ATTACK + name: array for name, array in beside.items()}}
+
+
+def _attacked_states(states: Sequence[Checkpoint] | None) -> list[Checkpoint] | None:
+    """The part of each state that is of the training under attack."""
+    if states is None:
+        return None
+    return [
+        {name.removeprefix(UNDER_ATTACK): array for name, array in state.items() if name.startswith(UNDER_ATTACK)}
+        for state in states
+    ]
+
+
+def _divergence(diverged: int | None, n_steps: int) -> str:
+    """What became of a member, in words; ``None`` = its training did not show it."""
+    if diverged is None:
+        return "the trained model gives scores that are not finite"
+    return f"diverged: the loss was not finite at step {diverged} of {n_steps}"
+
+
+@final
 class RecProblem(Problem):
     """Multi-task recommenders on one data set.
 
@@ -206,6 +344,7 @@ class RecProblem(Problem):
     mixes_shapes = True
 
     def __init__(self, config: RunConfig, tables: Tables) -> None:
+        check_metrics(config)
         self.config = config
         self.tables = tables
         self.name = config.problem
@@ -230,10 +369,16 @@ class RecProblem(Problem):
             uniform_negatives=config.training.uniform_negatives,
             blocks=self.fitted.data.shape.blocks,
             search_blocks=config.inputs == "search",
+            new_items=bool((self.fitted.dataset.item_counts == 0).any()),
         )
-        self.space = space.with_overrides(config.space, "space")
+        nothing_to_switch = {prefix + name for prefix in (USE, RANK) for name in self.fitted.data.shape.absent}
+        overrides = {gene: value for gene, value in config.space.items() if gene not in nothing_to_switch}
+        self.space = space.with_overrides(overrides, "space")
         corners = cost_bounds(self.space, self.fitted.cost)
         corners |= {name: (0.0, error) for name, error in constant_errors(self.fitted.dataset).items()}
+        wanted = wanted_metrics(config)
+        self.fitted.choices.check(wanted)
+        corners |= self.fitted.choices.corners
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
         for text in config.finalize.picks:
             check_pick(text, self.objectives, k, tasks=tasks)
@@ -241,7 +386,6 @@ class RecProblem(Problem):
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
-        wanted = {objective.metric for objective in self.objectives} | {c.metric for c in self.constraints}
         check_measurable(self.fitted.dataset, wanted, self.fitted.users)
         self._wants_latency = "latency_ms" in wanted
 
@@ -283,17 +427,21 @@ class RecProblem(Problem):
         steps = None if rung is None else self.rungs[rung]
         trained = self.fitted.train(models, last=steps, checkpoints=states)
         measured = self.fitted.measure(trained.population)
+        of_training = (time.perf_counter() - start) / len(models)
+        measured, attacked = self.fitted.under_attack(
+            models, measured, last=steps, checkpoints=_attacked_states(states)
+        )
         seconds = (time.perf_counter() - start) / len(models)
         outcomes = []
         for member, (model, diverged) in enumerate(zip(models, trained.diverged, strict=True)):
             found = measured[member]
             if diverged is not None:
-                cause = f"diverged: the loss was not finite at step {diverged} of {len(self.fitted.plan)}"
+                cause = _divergence(diverged, len(self.fitted.plan))
                 outcomes.append(Outcome(None, cause, seconds=seconds, rung=steps))
             elif isinstance(found, TrainingError):
                 outcomes.append(Outcome(None, str(found), seconds=seconds, rung=steps))
             else:
-                metrics = found.metrics | self.fitted.cost(model, steps=steps) | {"train_seconds": seconds}
+                metrics = found.metrics | self.fitted.cost(model, steps=steps) | {"train_seconds": of_training}
                 if self._wants_latency:
                     metrics["latency_ms"] = self.fitted.latency_ms(trained, member)
                 outcomes.append(
@@ -302,7 +450,7 @@ class RecProblem(Problem):
                         weights=trained.population.member_arrays(member) if rung is None else None,
                         seconds=seconds,
                         rung=steps,
-                        state=trained.checkpoints[member] if trained.checkpoints else None,
+                        state=_state(trained.checkpoints, attacked, member),
                     )
                 )
         return outcomes

@@ -41,7 +41,7 @@ from bench_setup import (
 from plotly.subplots import make_subplots
 
 from evorec.config import RunConfig
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.rec_problem import Fitted
 
 HERE = Path(__file__).parent

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evorec.config import RunConfig, parse_config
+from problems import QUICK_SPACE
 
 if TYPE_CHECKING:
     from evorec.rec_problem import RecProblem
@@ -24,12 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "problem": "feed",
     "data": {"reader": "simulator", "statistics": ("user", "item", "category")},
     "tasks": {"ranked": ("click", "like", "purchase"), "target": "click", "funnel": ("click", "purchase")},
-    "space": {
-        "balancing": ("fixed", "uncertainty", "dwa", "random"),
-        "optimizer": "adamw",
-        "experts": {"low": 2, "high": 4},
-        "shared_experts": {"low": 1, "high": 2},
-    },
+    "space": QUICK_SPACE,
     "inputs": "all",
     "box": {
         "recall@k": {"ideal": 0.5, "worst": 0.0},

@@ -537,7 +537,7 @@ def test_a_problem_is_described_within_the_terminal(
     assert main(["problems", "feed"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= width
-    for words in ("click, like, purchase", "accuracy, recall@k, diversity, cost", "recall@k >= 0.9 * popularity"):
+    for words in ("purchase  binary  high    step 2  all rows", "recall@k >= 0.9 * popularity", "reference point"):
         assert words in out
     assert "loss weight of each task" in out  # in one piece: the meanings have room
 

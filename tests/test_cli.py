@@ -375,3 +375,38 @@ def test_a_bug_is_one_line_without_debug(third_party: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=STARTUP_S, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith(shown)
+
+
+ON_DEMAND = (
+    'objectives=["gain/click", "harm/like", "cost_per/click", "sparsity", "attack_shift@k"]',
+    'constraints=["group_gap@k <= 1.0 * popularity", "attack_shift@k <= 1.0 * ease"]',
+    'tasks.lower_is_better=["like", "watch"]',
+    'tasks.ranked=["click", "like", "watch"]',
+    'tasks.kinds={watch = "regression"}',
+    'evaluation.spend="watch"',
+    'evaluation.groups="segment"',
+    'evaluation.attack.kind="bandwagon"',
+)
+
+
+def validated(*overrides: str) -> int:
+    return main(["validate", "-p", "feed", "--no-data", *(part for text in overrides for part in ("--set", text))])
+
+
+def test_validate_knows_choices_groups_and_attacks_without_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert validated(*ON_DEMAND) == 0
+    capsys.readouterr()
+    assert validated(*ON_DEMAND, 'objectives=["gain/like", "sparsity"]', 'evaluation.spend=""') == ConfigError.exit_code
+    assert "gain/like: like is in tasks.lower_is_better; write harm/like." in capsys.readouterr().err
+    assert validated(*ON_DEMAND, 'constraints=["sparsity >= 1.0 * popularity"]') == ConfigError.exit_code
+    assert "popularity has no sparsity" in capsys.readouterr().err
+    assert validated(*ON_DEMAND, 'evaluation.groups=""') == ConfigError.exit_code
+    assert "group_gap@k needs evaluation.groups" in capsys.readouterr().err
+
+
+def test_the_settings_of_an_attack_are_listed_with_their_range(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "--keys"]) == 0
+    listed = capsys.readouterr().out
+    assert "[evaluation.attack]" in listed.splitlines()
+    assert "fake users, in % of the users of the training rows; a number in 0.01..100" in listed
+    assert "lower_is_better = []" in listed.splitlines()

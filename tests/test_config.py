@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from evorec.config import Bounds, QuantileKind, RunConfig, keys, load_config, merge, parse_config, parse_override
+from evorec.config import (
+    Bounds,
+    QuantileKind,
+    RunConfig,
+    check_used,
+    keys,
+    load_config,
+    merge,
+    parse_config,
+    parse_override,
+)
 from evorec.errors import ConfigError
 
 
@@ -132,6 +142,18 @@ def test_an_error_says_key_file_expected_and_found(overlay: dict[str, Any], expe
             "the steps of the funnel and target must be binary, and kinds makes ['c'] numbers; make a label of 0 and 1 "
             "of it for that, e.g. rating >= 4",
         ),
+        ({"lower_is_better": ["b", "b"]}, "lower_is_better lists a task twice: ['b', 'b']"),
+        ({"lower_is_better": ["x"]}, "lower_is_better names ['x'], which must be among ranked, ['a', 'b', 'c']"),
+        (
+            {"target": "c", "lower_is_better": ["c"]},
+            "lower_is_better names ['c'], and the target and the steps of the funnel are what lists look for; take "
+            "them out of it",
+        ),
+        (
+            {"funnel": ["a", "b"], "lower_is_better": ["c", "b"]},
+            "lower_is_better names ['b'], and the target and the steps of the funnel are what lists look for; take "
+            "them out of it",
+        ),
         ({"given": {"x": "a"}}, "given names ['x'], which must be among ranked, ['a', 'b', 'c']"),
         ({"given": {"a": "a"}}, "given goes in a circle: a among a"),
         ({"given": {"a": "b", "b": "c", "c": "a"}}, "given goes in a circle: a among b among c among a"),
@@ -173,6 +195,8 @@ def test_other_ranked_tasks_bring_their_own_funnel() -> None:
     assert merge(weak, {"tasks": {"ranked": ["b"]}}) == {"tasks": {"ranked": ["b"], "target": "a"}}
     counted = {"tasks": {**weak["tasks"], "kinds": {"b": "regression"}}}
     assert merge(counted, {"tasks": {"ranked": ["c"]}}) == {"tasks": {"ranked": ["c"], "target": "a"}}
+    feared = {"tasks": {"ranked": ["a", "b"], "target": "a", "lower_is_better": ["b"]}}
+    assert merge(feared, {"tasks": {"ranked": ["c"]}}) == {"tasks": {"ranked": ["c"], "target": "a"}}
     assert merge(weak, {"tasks": {"given": {"a": "c"}}})["tasks"]["given"] == {"b": "a", "a": "c"}
     overrides = ['tasks.funnel=["b", "c"]', 'tasks.ranked=["b", "c"]']
     for order in (overrides, overrides[::-1]):
@@ -182,6 +206,7 @@ def test_other_ranked_tasks_bring_their_own_funnel() -> None:
 def test_what_later_versions_added_changes_nothing_by_default() -> None:
     config = RunConfig()
     assert (config.tasks.funnel, config.tasks.given, config.tasks.kinds) == ((), {}, {})
+    assert (config.tasks.lower_is_better, config.tasks.signs()) == ((), ())
     assert (config.training.rungs, config.training.rung_keep, config.training.precision) == ((), 0.5, "float32")
     assert (config.run.executor, config.run.memory_gib, config.run.chunk) == ("auto", 0.0, 32)
 
@@ -277,3 +302,17 @@ def test_the_fingerprint_names_results_not_places() -> None:
         assert parse_config(same).fingerprint("aa") == base
     assert parse_config({"search": {"seed": 1}}).fingerprint("aa") != base
     assert RunConfig().fingerprint("bb") != base
+
+
+def test_settings_that_a_problem_does_not_read_are_refused_together():
+    own = {"problem": "toy", "training": {"steps": 7}}
+    used = ("data.path", "search", "training.steps")
+    fine = load_config(defaults=own, overrides=["data.path=x", "search.seed=3", "training.steps=9", "finalize.seeds=1"])
+    check_used(fine, own, used=used)
+    wrong = load_config(defaults=own, overrides=["data.reader=table2", "training.layers=1", "box.a={ideal=1, worst=0}"])
+    with pytest.raises(ConfigError) as caught:
+        check_used(wrong, own, used=used)
+    assert str(caught.value) == (
+        "problem toy does not use box.a.ideal = 1.0, box.a.worst = 0.0, data.reader = 'table2', training.layers = 1; "
+        "it reads data.path, search, training.steps and nothing else."
+    )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evorec.config import Box, QuantileKind
+from evorec.config import Box, QuantileKind, merge, parse_config
 from evorec.errors import ConfigError, DataError
 from evorec.objectives import (
     ALIASES,
@@ -13,10 +13,12 @@ from evorec.objectives import (
     Constraint,
     Objective,
     build_objectives,
+    check_metrics,
     metric_info,
     parse_constraint,
     resolve,
     to_matrices,
+    wanted_metrics,
 )
 
 RECALL = Objective("recall@20", "recall@20", "max", "", ideal=1.0, worst=0.0)
@@ -90,8 +92,9 @@ def test_every_catalogue_entry_resolves_and_makes_an_objective(name):
     key = resolve(written, 20, tasks={"click": a_kind(name)})
     assert metric_info(key) is CATALOGUE[name]
     assert "@k" not in key
+    corners = (1e3, 1e6) if CATALOGUE[name].direction == "min" else (1e6, 1e3)
     (objective,) = build_objectives(
-        [written], k=20, box={}, cost_bounds={key: (1e3, 1e6)} if CATALOGUE[name].ideal is None else {}
+        [written], k=20, box={}, cost_bounds={key: corners} if CATALOGUE[name].ideal is None else {}
     )
     assert (objective.metric, objective.direction) == (key, CATALOGUE[name].direction)
     assert CATALOGUE[name].text
@@ -241,3 +244,53 @@ def test_without_constraints_one_column_marks_failures():
 def test_nan_never_reaches_a_matrix(row):
     with pytest.raises(DataError, match="recall@20 of evaluation 1 must be a finite number"):
         to_matrices([{"recall@20": 0.1}, row], [RECALL], [])
+
+
+CHOICES = {
+    "tasks": {"ranked": ["click", "pain", "pay"], "target": "click", "lower_is_better": ["pain"],
+              "kinds": {"pay": "regression"}},
+    "evaluation": {"spend": "pay"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objectives": ["gain/pain"]}, "gain/pain: pain is in tasks.lower_is_better; write harm/pain."),
+        ({"constraints": ["cost_per/pain <= 3"]}, "cost_per/pain: pain is in tasks.lower_is_better; write harm/pain."),
+        (
+            {"finalize": {"picks": ["accuracy where harm/click <= 3"]}},
+            "harm/click: click is not in tasks.lower_is_better; write gain/click, or name it there.",
+        ),
+        (
+            {"box": {"harm/click": {"ideal": 0, "worst": 1}}, "objectives": ["harm/click"]},
+            "harm/click: click is not in tasks.lower_is_better; write gain/click, or name it there.",
+        ),
+        (
+            {"objectives": ["cost_per/click"], "evaluation": {"spend": ""}},
+            "cost_per/click needs evaluation.spend, the ranked task whose label is what a row costs.",
+        ),
+        (
+            {"constraints": ["group_gap@k <= 1.0 * popularity"]},
+            "group_gap@k needs evaluation.groups, the column of the user table that states the groups.",
+        ),
+        (
+            {"finalize": {"picks": ["sparsity"]}},
+            "finalize.picks: sparsity is measured only where it is an objective or a constraint.",
+        ),
+        (
+            {"evaluation": {"spend": "click"}},
+            "evaluation.spend must be a ranked task whose labels are numbers, ['pay']; got 'click'.",
+        ),
+    ],
+)
+def test_metrics_that_contradict_the_tasks_are_refused_with_what_to_write(changes, message):
+    check_metrics(parse_config(merge(CHOICES, {"objectives": ["gain/click", "harm/pain", "cost_per/click"]})))
+    with pytest.raises(ConfigError) as caught:
+        check_metrics(parse_config(merge(CHOICES, changes)))
+    assert str(caught.value) == message
+
+
+def test_the_metrics_of_objectives_and_constraints_are_wanted():
+    texts = {"objectives": ["cost", "gain/click", "acuracy"], "constraints": ["recall@k >= popularity", "???"]}
+    assert wanted_metrics(parse_config(texts)) == {"training_flops", "gain/click", "recall@20"}

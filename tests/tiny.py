@@ -8,7 +8,7 @@ import torch
 
 from evorec.config import EvaluationConfig, QuantileKind, SimulatorConfig, SplitConfig, TrainConfig
 from evorec.data.encode import encode
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.models.spec import (
     BALANCINGS,

@@ -12,8 +12,19 @@ import typer
 
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
 from evorec.cli.output import Format, Output, command
-from evorec.cli.problems import configure, known_problems, problem_module, scenario
-from evorec.config import RunConfig, TasksConfig, keys, load_config, task_in_words
+from evorec.cli.problems import build_problem, configure, known_problems, problem_module, scenario, trains
+from evorec.cli.trained import (
+    data_of,
+    features_of,
+    objective_table,
+    objectives_of,
+    settings_table,
+    task_table,
+    tasks_of,
+)
+from evorec.cli.untrained import description, facts_table
+from evorec.cli.untrained import facts as untrained_facts
+from evorec.config import RunConfig, TasksConfig, keys, load_config
 from evorec.errors import ConfigError
 from evorec.report.tables import Column, Row, Table, show
 
@@ -26,6 +37,8 @@ if TYPE_CHECKING:
 
 BASELINES = ("popularity", "item_knn", "ease")
 """What a constraint may name."""
+SWITCHES = ("use_", "rank_")
+"""Beginnings of the names of genes that switch a part of the input."""
 
 
 @command(app, rich_help_panel=DEFINE)
@@ -54,16 +67,34 @@ def _first_line(name: str) -> str:
 def _describe(output: Output, name: str) -> None:
     module = problem_module(name)
     config = load_config(defaults=module.DEFAULTS, source=module.__name__)
-    genes = _gene_table(config, module.__name__)
+    if not trains(name):
+        built = build_problem(config)
+        value = description(built, config, scenario(module))
+        output.result(value, text=output.wrapped(scenario(module)))
+        if output.form is Format.TABLE:
+            output.result(value, facts_table(built, config), _gene_table(built.space))
+        output.next_step(f"evorec search --problem {name}")
+        return
+    tables, unknown = data_of(module, config)
+    space = _space(config, tables, module.__name__)
+    features = features_of(tables, config) if tables else None
+    objectives = objectives_of(config)
     value = {
         "name": name,
         "scenario": scenario(module),
-        "genes": [asdict(info) for info in _space(config, None, module.__name__).describe()],
+        "tasks": tasks_of(config),
+        "target": config.tasks.target,
+        "features": features or unknown,
+        "objectives": objectives,
+        "constraints": list(config.constraints),
+        "reference_point": {one["name"]: one["worst"] for one in objectives},
+        "genes": [asdict(info) for info in space.describe()],
         "config": config.model_dump(mode="json"),
     }
     output.result(value, text=output.wrapped(scenario(module)))
     if output.form is Format.TABLE:
-        output.result(value, _settings_table(config), genes)
+        settings = settings_table(config, features, unknown)
+        output.result(value, settings, task_table(config), objective_table(config), _gene_table(space))
     output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
 
 
@@ -90,16 +121,23 @@ def validate(
         return
     settings = configure(config, problem, overrides or [])
     source = str(config or f"--problem {problem}")
-    tables, facts = _read(settings) if data else (None, {})
-    _check_names(settings, tables, source)
-    facts = {
-        "problem": settings.problem,
-        **facts,
-        "evaluations": settings.search.population * settings.search.generations,
-    }
+    facts = _checked(settings, source, data=data) if trains(settings.problem) else _built(settings)
     rows = tuple(Row(name, (value,)) for name, value in facts.items())
     output.result(facts, Table(f"{source} is valid", "", (Column(""),), rows))
     output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
+
+
+def _checked(config: RunConfig, source: str, *, data: bool) -> dict[str, Any]:
+    """Facts of a recommender problem, once every name in its configuration exists."""
+    tables, facts = _read(config) if data else (None, {})
+    _check_names(config, tables, source)
+    evaluations = config.search.population * config.search.generations
+    return {"problem": config.problem, **facts, "evaluations": evaluations}
+
+
+def _built(config: RunConfig) -> dict[str, Any]:
+    """Facts of a problem that trains nothing; building it checks everything."""
+    return untrained_facts(build_problem(config), config)
 
 
 def template(config: RunConfig) -> str:
@@ -151,6 +189,7 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         if known is not None and name not in known
     ]
     checks: list[Callable[[], object]] = [
+        partial(_check_settings, config),
         partial(_check_objectives, config, tasks),
         partial(_space, config, tables, source),
     ]
@@ -165,12 +204,18 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         raise ConfigError("\n".join(errors))
 
 
+def _check_settings(config: RunConfig) -> None:
+    from evorec.objectives import check_metrics
+
+    check_metrics(config)
+
+
 def _check_objectives(config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.objectives import CATALOGUE, build_objectives
 
     k = config.evaluation.k
     costs = {
-        name.replace("<task>", task): (1.0, 10.0)
+        name.replace("<task>", task): (1.0, 10.0) if info.direction == "min" else (10.0, 1.0)
         for name, info in CATALOGUE.items()
         for task in tasks or ("",)
         if info.ideal is None
@@ -198,7 +243,7 @@ def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace
     from evorec.models.spec import default_space
 
     tasks = config.tasks.ranked or (tables.tasks if tables else ("task",))
-    days = _n_days(tables) if tables else 14.0
+    days = round(_n_days(tables), 1) if tables else 14.0
     space = default_space(
         tasks,
         n_layers=config.training.layers,
@@ -208,8 +253,20 @@ def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace
         retrieval_batch=config.training.retrieval_batch,
         blocks=declared_blocks(tables, config.data.content) if tables else named_blocks(config.space),
         search_blocks=config.inputs == "search",
+        new_items="new_item_popularity" in config.space if tables is None else _has_new_items(config, tables),
     )
     return space.with_overrides(config.space, source)
+
+
+def _has_new_items(config: RunConfig, tables: Tables) -> bool:
+    """Whether the catalogue has items without a training row."""
+    from evorec.data.splits import split
+    from evorec.data.tables import Columns
+
+    if tables.items is None:
+        return False
+    shown = tables.interactions[Columns.ITEM][split(tables, config.split).train].unique()
+    return not tables.items[Columns.ITEM].is_in(shown.to_list()).all()
 
 
 def _n_days(tables: Tables) -> float:
@@ -219,30 +276,15 @@ def _n_days(tables: Tables) -> float:
     return float(time.max() - time.min()) / 86_400
 
 
-def _settings_table(config: RunConfig) -> Table:
-    """What a problem asks for, as long as nothing else is set."""
-    search, measured = config.search, config.evaluation
-    facts = {
-        "data": config.data.reader + (f", {config.data.path}" if config.data.path else ""),
-        "split": config.split.kind,
-        "tasks": [task_in_words(task, kind) for task, kind in config.tasks.kind_of_each().items()],
-        "target": config.tasks.target,
-        "lists": f"k = {measured.k} items out of {measured.candidates} candidates",
-        "objectives": config.objectives,
-        "constraints": config.constraints or "none",
-        "budget": f"{search.population} x {search.generations} trainings of {config.training.steps} steps",
-    }
-    return Table("\nSettings", "", (Column(""),), tuple(Row(name, (fact,)) for name, fact in facts.items()))
-
-
-def _gene_table(config: RunConfig, source: str) -> Table:
+def _gene_table(space: SearchSpace) -> Table:
     """What evolves; `GeneInfo` is the long form, and only meanings may be too wide for a terminal."""
-    from evorec.space.genes import Categorical
+    from evorec.space.genes import Categorical, Fixed
 
-    space = _space(config, None, source)
     rows = []
     for info in space.describe():
         gene = space.gene(info.name)
+        if isinstance(gene, Fixed) and info.name.startswith(SWITCHES):
+            continue  # inputs = "all": the settings name the features
         domain, meaning = _short(info.domain), info.text
         if isinstance(gene, Categorical):
             domain = f"{len(gene.options)} options"

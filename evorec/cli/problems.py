@@ -49,6 +49,17 @@ def build_problem(config: RunConfig) -> Problem:
     return problem
 
 
+def trains(name: str) -> bool:
+    """Whether a problem trains recommenders on interactions; a module of another kind says ``TRAINS = False``.
+
+    One that is not installed, whose run may still be read, counts as one that does.
+    """
+    try:
+        return bool(getattr(problem_module(name), "TRAINS", True))
+    except ConfigError:
+        return True
+
+
 def scenario(module: ModuleType) -> str:
     """The module's docstring: what the problem is about."""
     return inspect.cleandoc(module.__doc__ or "")

@@ -9,7 +9,7 @@ import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
 from evorec.cli.output import Output, command
-from evorec.cli.problems import build_problem, configure, reset
+from evorec.cli.problems import build_problem, configure, reset, trains
 from evorec.config import RunConfig
 from evorec.errors import ConfigError
 
@@ -100,10 +100,9 @@ def _show_end(output: Output, path: Path) -> None:
     output.result(value, short, text=output.wrapped(text))
     if short is not table:
         output.note(f"all members: evorec front {path}")
-    if record.members:
-        output.next_step(f"evorec report {path}", f"evorec finalize {path}")
-    else:
-        output.next_step(f"evorec report {path}")
+    output.next_step(f"evorec report {path}")
+    if record.members and trains(record.config.problem):
+        output.next_step(f"evorec finalize {path}")
 
 
 @command(app, rich_help_panel=SEARCH)
@@ -123,7 +122,7 @@ def front(
     text = verdict(record)
     value = {"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}
     output.result(value, table, text=output.wrapped(text))
-    if record.members:
+    if record.members and trains(record.config.problem):
         output.next_step(f"evorec export {run} {table.rows[0].name}")
 
 

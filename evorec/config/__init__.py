@@ -14,14 +14,14 @@ from evorec.config.content import (
     TextContent,
     VectorsContent,
 )
+from evorec.config.evaluation import AttackConfig, EvaluationConfig
 from evorec.config.listing import Key, keys
-from evorec.config.loading import load_config, merge, parse_config, parse_override, read_toml
+from evorec.config.loading import check_used, load_config, merge, parse_config, parse_override, read_toml
 from evorec.config.section import Section
 from evorec.config.sections import (
     Bounds,
     Box,
     DataConfig,
-    EvaluationConfig,
     ExecutionConfig,
     FinalizeConfig,
     GeneOverride,
@@ -42,6 +42,7 @@ from evorec.config.tables import EntityConfig, FilesConfig, ItemsConfig, LogConf
 __all__ = [
     "CONTENT_KINDS",
     "COOCCURRENCE",
+    "AttackConfig",
     "Bounds",
     "Box",
     "ContentConfig",
@@ -72,6 +73,7 @@ __all__ = [
     "TrainConfig",
     "UsersConfig",
     "VectorsContent",
+    "check_used",
     "keys",
     "kind_name",
     "load_config",

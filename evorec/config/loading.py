@@ -21,8 +21,8 @@ from evorec.errors import ConfigError
 def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """Deep merge of two partial configurations; `strong` wins.
 
-    What belongs together is replaced together: a gene's override whole, the funnel, the conditions and the kinds of the
-    tasks with the ranked tasks.
+    What belongs together is replaced together: a gene's override whole, all that is said of the ranked tasks with
+    them.
 
     Example:
         >>> merge({"training": {"steps": 1, "layers": 2}}, {"training": {"steps": 5}})
@@ -30,9 +30,13 @@ def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """
     old, new = weak.get("tasks"), strong.get("tasks")
     if isinstance(old, Mapping) and isinstance(new, Mapping) and "ranked" in new:
-        kept = {name: value for name, value in old.items() if name not in ("funnel", "given", "kinds")}
+        kept = {name: value for name, value in old.items() if name not in _OF_RANKED}
         weak = {**weak, "tasks": kept}
     return _merged(weak, strong)
+
+
+_OF_RANKED = ("funnel", "given", "kinds", "lower_is_better")
+"""Settings of the ranked tasks, which go with them."""
 
 
 def _merged(weak: Overlay, strong: Overlay) -> dict[str, Any]:
@@ -118,6 +122,38 @@ def load_config(
         given = _merged(given, parse_override(text))
     overlay = merge(overlay, given)
     return parse_config(overlay, source=source or (path.name if path else "command line"))
+
+
+def check_used(config: RunConfig, defaults: Overlay, *, used: Sequence[str]) -> None:
+    """Refuses settings that a problem would silently ignore.
+
+    Args:
+        config: of the run.
+        defaults: the problem's own settings, below which the field defaults stand.
+        used: sections and dotted keys that it reads; ``problem`` and ``finalize`` are always allowed.
+    Raises:
+        ConfigError: lists every other key that was set to something else.
+    """
+    usual = _flat(parse_config(defaults).model_dump(mode="json"))
+    given = _flat(config.model_dump(mode="json"))
+    known = ("problem", "finalize", *used)
+    ignored = [
+        f"{key} = {given.get(key)!r}"
+        for key in sorted(usual | given)
+        if given.get(key) != usual.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in known)
+    ]
+    if ignored:
+        raise ConfigError(
+            f"problem {config.problem} does not use {', '.join(ignored)}; it reads {', '.join(used)} and nothing else."
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key; an empty table has none."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return out
 
 
 _TAGGED: Final[Mapping[tuple[str, ...], int]] = {("space",): 2, ("tasks", "kinds"): 3, ("data", "content"): 3}

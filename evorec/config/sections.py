@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceContent
+from evorec.config.evaluation import EvaluationConfig
 from evorec.config.section import Section
 from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
 
@@ -27,8 +27,13 @@ Overlay = Mapping[str, Any]
 
 
 class SimulatorConfig(Section):
-    """The built-in simulator (`evorec.data.simulate`)."""
+    """The built-in simulators (`evorec.data.simulators`)."""
 
+    scenario: str = Field(
+        "feed",
+        description="world to simulate: feed, ecommerce, ads, media, support, treatment, sentiment_news, courses, "
+        "rating_matrix or funnel",
+    )
     n_users: int = Field(1500, ge=1, description="users")
     n_items: int = Field(800, ge=2, description="items of the catalogue")
     n_interactions: int = Field(60_000, ge=10, description="impressions in the log")
@@ -37,11 +42,23 @@ class SimulatorConfig(Section):
     n_days: int = Field(14, ge=3, description="length of the log in days")
     zipf_exponent: float = Field(0.9, ge=0, le=3, description="popularity exponent; 0 = uniform")
     new_item_share: float = Field(
-        0.0, ge=0, lt=1, description="share of items that are first shown at a random moment; 0 = all from the first day"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of items that are first shown at a random moment; 0 = all from the first day",
     )
     drift: float = Field(0.3, ge=0, le=1, description="share of taste and popularity that moves from first to last day")
     conflict_angle_deg: float = Field(
         45.0, ge=0, le=180, description="angle between the tasks' preference directions, in degrees; 0 = tasks agree"
+    )
+    missing_share: float = Field(
+        0.8, ge=0, lt=1, description="rating_matrix (n_users x n_items cells): share of the cells without a rating"
+    )
+    signal_share: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="rating_matrix: share of the ratings' variance that users and items explain; 0 = noise",
     )
     seed: int = Field(0, ge=0, description="seed of the simulated world; the run's seed does not change the data")
 
@@ -174,15 +191,27 @@ class TasksConfig(Section):
         description="ranked task -> what its labels are: binary (0 and 1; the default), regression (numbers, squared "
         "error), {quantile = 0.9} (numbers, pinball loss)",
     )
+    lower_is_better: tuple[str, ...] = Field(
+        (),
+        description="ranked tasks whose high values are bad, e.g. a side effect, a waiting time or what something "
+        "costs: they count against an item in lists; losses and AUC do not change",
+    )
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> TasksConfig:
-        for name, tasks in (("ranked", self.ranked), ("funnel", self.funnel)):
+        lower = self.lower_is_better
+        for name, tasks in (("ranked", self.ranked), ("funnel", self.funnel), ("lower_is_better", lower)):
             if len(set(tasks)) != len(tasks):
                 raise ValueError(f"{name} lists a task twice: {list(tasks)}")
-        for name, tasks in (("funnel", self.funnel), ("given", tuple(self.given)), ("kinds", tuple(self.kinds))):
-            if unknown := [task for task in tasks if task not in self.ranked]:
+        named = {"funnel": self.funnel, "given": self.given, "kinds": self.kinds, "lower_is_better": lower}
+        for name, some in named.items():
+            if unknown := [task for task in some if task not in self.ranked]:
                 raise ValueError(f"{name} names {unknown}, which must be among ranked, {list(self.ranked)}")
+        if wanted := [task for task in lower if task in (*self.funnel, self.target)]:
+            raise ValueError(
+                f"lower_is_better names {wanted}, and the target and the steps of the funnel are what lists look for; "
+                "take them out of it"
+            )
         if len(self.funnel) == 1:
             raise ValueError(f"funnel must have two or more tasks, or none, got {list(self.funnel)}")
         counted = dict.fromkeys((*self.funnel, self.target))
@@ -205,6 +234,17 @@ class TasksConfig(Section):
             {'click': 'binary', 'watch': 'regression'}
         """
         return {task: self.kinds.get(task, "binary") for task in self.ranked}
+
+    def signs(self) -> tuple[int, ...]:
+        """1 or -1 for every ranked task, as its logit counts in lists, ``(T,)``; empty = all count as they are.
+
+        Example:
+            >>> TasksConfig(ranked=("click", "pain"), lower_is_better=("pain",)).signs()
+            (1, -1)
+        """
+        if not self.lower_is_better:
+            return ()
+        return tuple(-1 if task in self.lower_is_better else 1 for task in self.ranked)
 
     def conditions(self, task: str) -> tuple[str, ...]:
         """The task, the label it is given, the label that one is given, and so on; a circle ends at its first repeat.
@@ -254,39 +294,6 @@ class TrainConfig(Section):
     def _rungs_in_order(self) -> TrainConfig:
         if any(low >= high for low, high in pairwise((0, *self.rungs, self.steps))):
             raise ValueError(f"rungs must ascend and stay below steps ({self.steps}), got {list(self.rungs)}")
-        return self
-
-
-def _candidates(value: Any) -> Any:
-    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    raise ValueError("neither")
-
-
-class EvaluationConfig(Section):
-    """How a trained candidate is measured."""
-
-    k: int = Field(20, ge=1, le=1000, description="length of a recommendation list")
-    candidates: Annotated[int | Literal["all"], BeforeValidator(_candidates)] = Field(
-        200, description="retrieved items that the ranker re-orders, or all"
-    )
-    max_users: int = Field(2000, ge=1, description="users sampled for ranking metrics during the search")
-    users: Literal["all", "warm"] = Field(
-        "all",
-        description="users of ranking metrics: all with a training row, or warm = with a target positive in training",
-    )
-    mask: Literal["seen", "positives"] = Field(
-        "seen", description="items never recommended: all that the user met in training, or only target positives"
-    )
-
-    def n_candidates(self, n_items: int) -> int:
-        """Items that the ranker re-orders, of a catalogue of `n_items`."""
-        return n_items if self.candidates == "all" else min(self.candidates, n_items)
-
-    @model_validator(mode="after")
-    def _candidates_hold_the_list(self) -> EvaluationConfig:
-        if self.candidates != "all" and self.candidates < self.k:
-            raise ValueError(f"candidates ({self.candidates}) must be at least k ({self.k})")
         return self
 
 
@@ -341,10 +348,30 @@ moves its bounds; a value's type is kept."""
 class SearchConfig(Section):
     """The evolutionary search."""
 
-    algorithm: Literal["nsga2"] = Field("nsga2", description="multi-objective algorithm")
+    algorithm: Literal["nsga2", "weighted_sum", "random"] = Field(
+        "nsga2",
+        description="nsga2 = many objectives at once; as baselines at equal training: weighted_sum = a genetic "
+        "algorithm on one sum of the objectives, random = random genomes; all keep the best trade-offs they met",
+    )
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="weighted_sum: weight of each objective's place in its box, in the order of objectives; empty = "
+        "all alike",
+    )
+    penalty: float = Field(
+        1.0, ge=0, description="weighted_sum: what is added per unit of violated constraints, λ of f + λ g"
+    )
     population: int = Field(24, ge=4, le=10_000, description="genomes per generation")
     generations: int = Field(8, ge=1, le=100_000, description="generations, the first one included")
     seed: int = Field(0, ge=0, description="seed of the run: initial genomes, operators, training streams")
+
+    @model_validator(mode="after")
+    def _weights_are_of_a_sum(self) -> SearchConfig:
+        if self.weights and self.algorithm != "weighted_sum":
+            raise ValueError(f'only algorithm = "weighted_sum" has weights, got algorithm = "{self.algorithm}"')
+        if self.weights and sum(self.weights) == 0:
+            raise ValueError(f"weights must not all be 0, got {list(self.weights)}")
+        return self
 
 
 class FinalizeConfig(Section):

@@ -185,6 +185,11 @@ class Dataset:
         context_columns: which column of `Part.context` and which rows of the embedding table a context feature has.
         content_parts: what the columns of `item_content` are made of, in order; the part `COOCCURRENCE` comes from the
             training rows, all others from what is known of an item before anybody meets it.
+        signs: ``(T,)``, -1 for a task whose high values are bad, else 1; empty = all are good.
+        user_groups: int64 ``(U + 1,)``, stated group of each user, -1 = none is known; ``None`` = no groups are stated.
+        declared: side (user, item, context or content) and name of every feature and part of the content that the
+            tables declare, those included that are the same for all training rows and so have no field here; empty =
+            all have one.
     """
 
     name: str
@@ -225,6 +230,9 @@ class Dataset:
     sha256: str
     context_columns: tuple[Field, ...] = ()
     content_parts: tuple[Field, ...] = ()
+    signs: tuple[int, ...] = ()
+    user_groups: Int64 | None = None
+    declared: tuple[tuple[str, str], ...] = ()
 
     @property
     def n_tasks(self) -> int:

@@ -86,14 +86,9 @@ def describe(
     part, error = _part_of_rows(tables, split)
     names = (WHOLE,) if error else PARTS
     target = tasks.target if tasks.target in tables.tasks else None
-    frame = tables.interactions.select(
-        Columns.USER,
-        Columns.ITEM,
-        Columns.TIME,
-        *tables.tasks,
-        _days(tables.interactions, split.utc_offset_h),
-        pl.Series(_PART, part),
-    )
+    days = _days(tables.interactions, split.utc_offset_h)
+    columns = (Columns.USER, Columns.ITEM, Columns.TIME, *tables.tasks)
+    frame = tables.interactions.select(*columns, days, pl.Series(_PART, part))
     users, items = (_counts(frame, column, target, len(names)) for column in (Columns.USER, Columns.ITEM))
     items = _listed(items, tables)
     parts = _parts(frame, names, users, items, target, warm_users)

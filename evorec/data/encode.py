@@ -67,7 +67,7 @@ def encode(
         ConfigError: an unknown task or statistic.
         DataError: a task with one class or number, or no target positive, in either part; a row against the funnel.
     """
-    rows, held_rows = _parts(split, fit)
+    rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     parts = {"training": rows, "held-out": held_rows}
     known: dict[str, TaskKind] = {task: kinds.get(task, "binary") for task in tasks}
@@ -244,6 +244,7 @@ class _Encoder:
             notes={**lost, **notes},
             sha256=sha256,
             context_columns=self.by_row.fields,
+            declared=tuple(_declared(self.tables, content)),
         )
 
 
@@ -311,7 +312,8 @@ def _context_blocks(features: Sequence[Feature], log: pl.DataFrame, held: pl.Dat
     return [block for block in blocks if not block.is_constant(fitted)]
 
 
-def _parts(split: Split, fit: Fit) -> tuple[Int64, Int64]:
+def rows_of_fit(split: Split, fit: Fit) -> tuple[Int64, Int64]:
+    """Row numbers of the training rows of a fit, and of the held-out ones, both ascending."""
     if fit == "train":
         return split.train, split.validation
     return np.sort(np.concatenate([split.train, split.validation])), split.test
@@ -357,6 +359,15 @@ def _days(log: pl.DataFrame) -> Int64:
     if Columns.DAY in log.columns:
         return log[Columns.DAY].cast(pl.Int32).cast(pl.Int64).to_numpy()
     return log[Columns.TIME].to_numpy() // SECONDS_PER_DAY
+
+
+def _declared(tables: Tables, content: Content) -> Iterator[tuple[str, str]]:
+    """Side and name of everything that describes a user, an item or the moment, whatever the training rows are."""
+    sides = {"user": tables.user_features, "item": tables.item_features, "context": tables.context}
+    for side, features in sides.items():
+        yield from ((side, feature.name) for feature in features)
+    sources, parts = (vectors.name for vectors in tables.vectors), (part.name for part in content.parts)
+    yield from (("content", name) for name in dict.fromkeys((*tables.content, *sources, *parts)))
 
 
 def _most_frequent(context: Int64) -> Int64:

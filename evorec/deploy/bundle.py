@@ -256,9 +256,13 @@ class Recommender:
 
 
 def _shape_of(stored: Mapping[str, Any]) -> InputShape:
-    """Sizes as the manifest has them, where tuples are lists."""
+    """Sizes as the manifest has them, where tuples are lists; a bundle from before there were signs has none."""
     blocks = tuple(InputBlock(*block) for block in stored.get("blocks", ()))
-    return InputShape(**{**stored, "parents": tuple(stored["parents"]), "blocks": blocks})
+    signs = tuple(stored.get("signs", ()))
+    if len(signs) not in (0, stored["n_tasks"]) or not {1, -1}.issuperset(signs):
+        raise ValueError(f"signs must be 1 or -1 for each of {stored['n_tasks']} tasks, got {signs}")
+    known = {"parents": tuple(stored["parents"]), "absent": tuple(stored.get("absent", ()))}
+    return InputShape(**{**stored, **known, "blocks": blocks, "signs": signs})
 
 
 _USER_ARRAYS = ("user.rows", "user.weights", "user.statistics", "history.rows", "history.weights")
@@ -284,7 +288,7 @@ def _serving_arrays(fitted: Fitted, spec: ModelSpec) -> dict[str, np.ndarray]:
         "item.weights": dataset.item_weights[:-1].astype(real),
         "item.content": dataset.item_content[:-1].astype(real),
         "item.statistics": dataset.item_statistics[:-1].astype(real),
-        "item.prior": popularity_prior(items, ages, dataset.n_items, [spec])[0],
+        "item.prior": popularity_prior(items, ages, dataset.item_counts > 0, [spec])[0],
         "user.rows": dataset.user_rows,
         "user.weights": dataset.user_weights.astype(real),
         "user.statistics": dataset.user_statistics.astype(real),
@@ -312,6 +316,7 @@ def _manifest(
         "spec": dict(spec),
         "tasks": list(config.tasks.ranked),
         "kinds": config.tasks.model_dump(mode="json")["kinds"],
+        "lower_is_better": list(config.tasks.lower_is_better),
         "target": config.tasks.target,
         "k": config.evaluation.k,
         "candidates": config.evaluation.n_candidates(fitted.dataset.n_items),

@@ -66,6 +66,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 
 
 def _tasks(manifest: Mapping[str, Any]) -> str:
-    """The tasks, with what their labels are where these are numbers."""
+    """The tasks, with what their labels are where these are numbers, and which of them are better low."""
     tasks = TasksConfig(ranked=tuple(manifest["tasks"]), kinds=manifest["kinds"])
-    return ", ".join(task_in_words(task, kind) for task, kind in tasks.kind_of_each().items())
+    lower = manifest.get("lower_is_better", ())
+    return ", ".join(
+        task_in_words(task, kind) + (" (lower is better)" if task in lower else "")
+        for task, kind in tasks.kind_of_each().items()
+    )

@@ -19,10 +19,11 @@ import numpy as np
 
 from evorec.archive.decide import KNEE, pick
 from evorec.config import FinalizeConfig, RunConfig
-from evorec.data.dataset import Dataset
 from evorec.errors import RunError, TrainingError
 from evorec.ledger import Evaluation
+from evorec.metrics.choice import LoggedRows
 from evorec.metrics.compare import paired_bootstrap
+from evorec.metrics.fairness import UserGroups
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics
 from evorec.rec_problem import Fitted, RecProblem
@@ -56,7 +57,9 @@ def finalize(
         progress: told what goes on, one line each.
     Returns:
         The report, as ``final.json`` holds it: per pick the member, its validation metrics, its test metrics as mean
-        and standard deviation over seeds, and the paired difference of recall to every baseline; the baselines.
+        and standard deviation over seeds, and the paired difference of recall to every baseline; the baselines. A shift
+        by an attack is measured on the test too, with another training per pick and seed; that of validation is the
+        search's own, on its sample of users.
     Raises:
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
             other picks.
@@ -222,8 +225,10 @@ def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
 def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:
     out = []
     for keys in _stacks(specs):
-        trained = fitted.train([specs[key] for key in keys])
-        for place, (key, measured) in enumerate(zip(keys, fitted.measure(trained.population), strict=False)):
+        own = [specs[key] for key in keys]
+        trained = fitted.train(own)
+        found, _ = fitted.under_attack(own, fitted.measure(trained.population))
+        for place, (key, measured) in enumerate(zip(keys, found, strict=True)):
             if trained.diverged[place] is not None or isinstance(measured, TrainingError):
                 raise TrainingError(
                     f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
@@ -277,18 +282,24 @@ def _report(
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit": "train+validation",
         "seeds": list(seeds),
-        "rows": _rows(fitted.dataset, len(fitted.users.ids)),
+        "rows": _rows(fitted),
         "picks": picks,
         "baselines": {name: measured.values for name, measured in baselines.measured.items()},
         "skipped_baselines": dict(baselines.skipped),
     }
 
 
-def _rows(dataset: Dataset, n_users: int) -> dict[str, int]:
+def _rows(fitted: Fitted) -> dict[str, int]:
+    """What the figures are of, as counts, and what was left out of them."""
+    dataset, groups = fitted.dataset, fitted.users.groups
+    choices = LoggedRows(dataset.held_out.users, n_users=dataset.n_users)
     return {
         "train": dataset.train.n_rows,
         "test": dataset.held_out.n_rows,
-        "ranking_users": n_users,
+        "ranking_users": len(fitted.users.ids),
+        "choice_users": choices.n_users,
+        "n_single_row_users": choices.n_left_out,
+        **({} if groups is None else {"n_users_of_no_large_group": UserGroups(groups).n_left_out}),
         "catalogue": dataset.n_items,
         **dataset.notes,
     }

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.metrics import diversity, ranking
+from evorec.metrics.fairness import UserGroups
 from evorec.metrics.ranking import ItemSets
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,12 @@ class ListMetrics:
 
 
 def list_metrics(
-    lists: Ints, relevant: ItemSets, *, item_counts: Ints, item_content: npt.NDArray[np.floating[Any]]
+    lists: Ints,
+    relevant: ItemSets,
+    *,
+    item_counts: Ints,
+    item_content: npt.NDArray[np.floating[Any]],
+    groups: Ints | None = None,
 ) -> ListMetrics:
     """All ranking and diversity metrics of the lists of one model.
 
@@ -37,10 +43,11 @@ def list_metrics(
         relevant: held-out positives of the same users, at least one each.
         item_counts: training interactions per item, integer ``(I,)``.
         item_content: fixed content, float ``(I, D)`` unit rows; with D = 0 there is no ``intra_list_distance``.
+        groups: stated group of each user, integer ``(U,)``, -1 = none is known; ``None`` = no groups.
     Returns:
         Keys ``recall ndcg precision hit_rate mrr intra_list_distance novelty catalogue_coverage gini_diversity``,
-        each with ``@K``, and ``cold_start_recall`` where a user has a positive on an item without a training
-        interaction.
+        each with ``@K``, ``cold_start_recall`` where a user has a positive on an item without a training
+        interaction, and ``group_gap`` (of recall) where there are two groups that are large enough.
     Raises:
         DataError: as the single metrics do.
     Example:
@@ -50,7 +57,7 @@ def list_metrics(
         >>> found.values["recall@2"], found.values["intra_list_distance@2"]
         (0.5, 1.0)
     """
-    return ListScorer(relevant, item_counts=item_counts, item_content=item_content).measure(lists)
+    return ListScorer(relevant, item_counts=item_counts, item_content=item_content, groups=groups).measure(lists)
 
 
 @final
@@ -61,14 +68,23 @@ class ListScorer:
         relevant: held-out positives of the users, at least one each.
         item_counts: training interactions per item, integer ``(I,)``.
         item_content: fixed content, float ``(I, D)`` unit rows.
+        groups: stated group of each user, integer ``(U,)``, or ``None``.
     """
 
-    def __init__(self, relevant: ItemSets, *, item_counts: Ints, item_content: npt.NDArray[np.floating[Any]]) -> None:
+    def __init__(
+        self,
+        relevant: ItemSets,
+        *,
+        item_counts: Ints,
+        item_content: npt.NDArray[np.floating[Any]],
+        groups: Ints | None = None,
+    ) -> None:
         self._relevant, self._n_items = relevant, len(item_counts)
         self._positives = ranking.n_relevant(relevant)
         self._bits = diversity.self_information(item_counts)
         self._is_cold = np.asarray(item_counts) == 0
         self._cold_positives = ranking.n_relevant_among(relevant, self._is_cold)
+        self._groups = None if groups is None else UserGroups(groups)
         self._content: Floats | None = None
         if item_content.shape[1] > 0:
             content = diversity.unit_rows(item_content)
@@ -91,6 +107,8 @@ class ListScorer:
         if self._cold_positives.any():
             cold = ranking.recall_among(lists, hit, self._is_cold, self._cold_positives)
             values["cold_start_recall"] = float(cold.mean())
+        if self._groups is not None and self._groups.can_differ:
+            values["group_gap"] = self._groups.gap(per_user["recall"])
         exposure = diversity.exposure_of_checked(lists, self._n_items)
         values["catalogue_coverage"] = float((exposure > 0).mean())
         values["gini_diversity"] = diversity.gini_of_exposure(exposure, len(lists))

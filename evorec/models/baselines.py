@@ -7,7 +7,7 @@ alone, as sets of items per user, and are exact: there is no seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,26 +41,61 @@ SCORES_AT_ONCE = 8_000_000
 
 @dataclass(frozen=True)
 class Baselines:
-    """Metrics by name of the baseline, and the reason for each that was not computed."""
+    """Metrics and lists by name of the baseline, and the reason for each that was not computed."""
 
     measured: Mapping[str, ListMetrics]
     skipped: Mapping[str, str]
+    lists: Mapping[str, Ints]
+
+    def with_metric(self, key: str, values: Mapping[str, float]) -> Baselines:
+        """The same baselines with one more metric, by name of the baseline."""
+        measured = {
+            name: ListMetrics({**found.values, key: values[name]}, found.per_user)
+            for name, found in self.measured.items()
+        }
+        return replace(self, measured=measured)
 
 
-def baselines(dataset: Dataset, users: Ints, k: int, *, masked: Csr) -> Baselines:
-    """Fit and measure every baseline: ``popularity``, ``item_knn``, ``ease``.
-
-    The last two know nothing of a user without a training positive, who gets the popular items from them too.
+def baselines(dataset: Dataset, users: Ints, k: int, *, masked: Csr, groups: Ints | None = None) -> Baselines:
+    """Fit and measure every baseline (`all_baseline_lists`).
 
     Args:
         dataset: the baselines are fitted on its `history`.
         users: int64 ``(B,)``, each with at least one row in `relevant`.
         k: length of the lists.
         masked: per user id, the items that are never listed.
+        groups: stated group of each of `users`, int64 ``(B,)``, or ``None``.
     Returns:
         The metrics of `list_metrics`, means and per user, in the order of `users`.
     Raises:
         DataError: a user has no held-out positive.
+    """
+    lists, skipped = all_baseline_lists(dataset, users, k, masked=masked)
+    measured = {
+        name: list_metrics(
+            found,
+            dataset.relevant.select(users),
+            item_counts=dataset.item_counts,
+            item_content=dataset.distance_content,
+            groups=groups,
+        )
+        for name, found in lists.items()
+    }
+    return Baselines(measured, skipped, lists)
+
+
+def all_baseline_lists(dataset: Dataset, users: Ints, k: int, *, masked: Csr) -> tuple[dict[str, Ints], dict[str, str]]:
+    """Fit every baseline and list items: ``popularity``, ``item_knn``, ``ease``.
+
+    The last two know nothing of a user without a training positive, who gets the popular items from them too.
+
+    Args:
+        dataset: the baselines are fitted on its `history`.
+        users: int64 ``(B,)``.
+        k: length of the lists.
+        masked: per user id, the items that are never listed.
+    Returns:
+        Lists ``(B, k)`` by name, and the reason for each baseline that was not computed.
     Cost: EASE inverts a matrix of ``min(users, items)`` rows: seconds for 5,000, minutes for 20,000.
     """
     history, n_items = dataset.history, dataset.n_items
@@ -73,16 +108,8 @@ def baselines(dataset: Dataset, users: Ints, k: int, *, masked: Csr) -> Baseline
     if n_items > EASE_MAX_ITEMS:
         del fits["ease"]
         skipped["ease"] = f"the catalogue has {n_items} items, more than {EASE_MAX_ITEMS}"
-    measured = {}
-    for name, fit in fits.items():
-        lists = baseline_lists(fit(), users, k, masked=masked, n_items=n_items)
-        measured[name] = list_metrics(
-            lists,
-            dataset.relevant.select(users),
-            item_counts=dataset.item_counts,
-            item_content=dataset.distance_content,
-        )
-    return Baselines(measured, skipped)
+    lists = {name: baseline_lists(fit(), users, k, masked=masked, n_items=n_items) for name, fit in fits.items()}
+    return lists, skipped
 
 
 def baseline_lists(scorer: Scorer, users: Ints, k: int, *, masked: Csr, n_items: int) -> Ints:

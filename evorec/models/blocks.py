@@ -10,7 +10,7 @@ from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evorec.data.dataset import Dataset
+    from evorec.data.dataset import Dataset, Field
     from evorec.data.tables import Tables
 
 CONTENT = "content"
@@ -48,9 +48,38 @@ class InputBlock(NamedTuple):
 def input_blocks(dataset: Dataset) -> tuple[InputBlock, ...]:
     """The blocks of an encoded data set: everything but the ids, rows of the tables first.
 
+    Their names do not depend on which other fields these training rows have: a stored spec must mean the same block in
+    the fit of another part of the log.
+
     Args:
         dataset: with the rows of its fields.
     """
+    found = _found(dataset)
+    names = _names(dataset)
+    return tuple(
+        InputBlock(names[side, field.name], side, field.name, first, size, 0 if side == CONTENT else field.n_columns)
+        for side, field, first, size in found
+    )
+
+
+def absent_blocks(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the blocks that the tables declare and these training rows do not have: the same for all of them.
+
+    Args:
+        dataset: with what its tables declare.
+    """
+    present = {(side, field.name) for side, field, _, _ in _found(dataset)}
+    return tuple(name for key, name in _names(dataset).items() if key not in present)
+
+
+def _names(dataset: Dataset) -> dict[tuple[str, str], str]:
+    """Name of every declared block by its side and field."""
+    declared = dataset.declared or [(side, field.name) for side, field, _, _ in _found(dataset)]
+    return dict(zip(declared, block_names(declared), strict=True))
+
+
+def _found(dataset: Dataset) -> list[tuple[str, Field, int, int]]:
+    """Side, field, first row or column, and size of every block that there is."""
     fields = {
         "user": dataset.user_fields[1:],
         "item": dataset.item_fields[1:],
@@ -58,12 +87,7 @@ def input_blocks(dataset: Dataset) -> tuple[InputBlock, ...]:
     }
     found = [(side, field, field.first_row, field.n_rows) for side, own in fields.items() for field in own]
     found = [part for part in found if part[3]]
-    found += [(CONTENT, part, part.first_column, part.n_columns) for part in dataset.content_parts]
-    names = block_names([(side, field.name) for side, field, _, _ in found])
-    return tuple(
-        InputBlock(name, side, field.name, first, size, 0 if side == CONTENT else field.n_columns)
-        for name, (side, field, first, size) in zip(names, found, strict=True)
-    )
+    return found + [(CONTENT, part, part.first_column, part.n_columns) for part in dataset.content_parts]
 
 
 def declared_blocks(tables: Tables, content: Iterable[str] = ()) -> tuple[InputBlock, ...]:
@@ -115,13 +139,18 @@ def block_names(found: Sequence[tuple[str, str]]) -> list[str]:
     return names if len(set(names)) == len(names) else long
 
 
-def blocks_of(names: Iterable[str], blocks: Sequence[InputBlock]) -> list[InputBlock]:
+def blocks_of(names: Iterable[str], blocks: Sequence[InputBlock], absent: Sequence[str] = ()) -> list[InputBlock]:
     """The blocks of the given names.
 
+    Args:
+        names: of blocks to switch.
+        blocks: those that there are.
+        absent: names that the data declare and that have no block here (`absent_blocks`); nothing is switched there.
     Raises:
         ConfigError: the data have no such block.
     """
     known = {block.name: block for block in blocks}
+    names = [name for name in names if name not in absent]
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
             f"the data have no feature {', '.join(map(repr, unknown))} to switch; known: {', '.join(known) or 'none'}."

@@ -30,6 +30,8 @@ class InputShape:
         n_items: items of the catalogue.
         parents: for each task the one before it in the funnel, or -1.
         blocks: what a member can do without, rows of the tables before parts of the content.
+        signs: for each task -1 if its high values are bad, else 1; empty = all are good.
+        absent: names of blocks that the data declare and these training rows do not have.
     """
 
     n_rows: int
@@ -40,6 +42,16 @@ class InputShape:
     n_items: int
     parents: tuple[int, ...]
     blocks: tuple[InputBlock, ...] = ()
+    signs: tuple[int, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
+        """What each task's logit counts in the score of an item: its weight, less than 0 where high values are bad.
+
+        Args:
+            task_weights: loss weights, ``(T,)``.
+        """
+        return tuple(w * sign for w, sign in zip(task_weights, self.signs or (1,) * self.n_tasks, strict=True))
 
     @property
     def row_blocks(self) -> tuple[InputBlock, ...]:

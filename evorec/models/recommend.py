@@ -1,15 +1,16 @@
 """Two-stage recommendation with a stack of members: search, final training and exported bundles all use this.
 
 Retrieval scores the whole catalogue: ``cos(user, item) / temperature + popularity_weight * log(popularity)``. The
-ranker then re-orders the best candidates by retrieval score plus ``rank_blend * sum_t w_t logit_t`` in the usual
-context of training. Equal scores stand by item id.
+ranker then re-orders the best candidates by retrieval score plus ``rank_blend * sum_t ±w_t logit_t`` in the usual
+context of training, with minus for a task whose high values are bad. Equal scores stand by item id.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
@@ -82,36 +83,50 @@ class Lists:
 @final
 @dataclass(frozen=True)
 class MemberLists:
-    """`Lists` of one member: ``(U, K)``, ``(U, C)`` and ``(U, K)``; scores are NaN where the model's are not finite."""
+    """`Lists` of one member: ``(U, K)``, ``(U, C)`` and ``(U, K)``; scores are NaN where the model's are not finite.
+
+    `n_improbable` is `improbable` of each user, int64 ``(U,)``, or ``None`` where nobody asked for it.
+    """
 
     member: int
     final: npt.NDArray[np.int64]
     retrieved: npt.NDArray[np.int64]
     scores: npt.NDArray[np.floating]
+    n_improbable: npt.NDArray[np.int64] | None = None
 
 
 def popularity_prior(
-    items: npt.NDArray[np.int64], ages_days: npt.NDArray[np.float64], n_items: int, specs: Sequence[ModelSpec]
+    items: npt.NDArray[np.int64],
+    ages_days: npt.NDArray[np.float64],
+    shown: npt.NDArray[np.bool_],
+    specs: Sequence[ModelSpec],
 ) -> npt.NDArray[np.float64]:
     """Each member's log-popularity term, ``weight * log(smoothing + sum of 2 ** (-age / half_life))``.
+
+    That nobody liked an item which nobody was shown says nothing of it: a member's `new_item_popularity` is the
+    quantile among the shown items whose sum such an item gets; 0 = none.
 
     Args:
         items: int64 ``(N,)``, items of the training positives.
         ages_days: float ``(N,)``, their age at the end of training.
-        n_items: size of the catalogue I.
+        shown: bool ``(I,)``, items of the catalogue with a training row.
         specs: P members.
     Returns:
         float64 ``(P, I)``.
     Example:
         >>> from types import SimpleNamespace
-        >>> spec = SimpleNamespace(popularity_weight=1.0, popularity_smoothing=1.0, popularity_half_life=2.0)
-        >>> popularity_prior(np.array([1, 1]), np.array([0.0, 2.0]), 2, [spec])  # log 1, log (1 + 1 + 1/2)
-        array([[0.        , 0.91629073]])
+        >>> genes = {"popularity_weight": 1.0, "popularity_smoothing": 1.0, "popularity_half_life": 2.0}
+        >>> spec = SimpleNamespace(**genes, new_item_popularity=1.0)  # a new item counts as the best one
+        >>> shown = np.array([True, True, False])
+        >>> popularity_prior(np.array([1, 1]), np.array([0.0, 2.0]), shown, [spec])  # log 1, log (1 + 1 + 1/2)
+        array([[0.        , 0.91629073, 0.91629073]])
     """
     rows = []
     for spec in specs:
         weights = np.exp2(ages_days * (-1 / spec.popularity_half_life))
-        counts = np.bincount(items, weights=weights, minlength=n_items)
+        counts = np.bincount(items, weights=weights, minlength=len(shown))
+        if spec.new_item_popularity > 0:
+            counts[~shown] = np.quantile(counts[shown], spec.new_item_popularity)
         rows.append(spec.popularity_weight * np.log(spec.popularity_smoothing + counts))
     return np.stack(rows)
 
@@ -151,8 +166,9 @@ def stream_lists(
     *,
     k: int,
     candidates: int,
+    threshold: float | None = None,
 ) -> Iterator[MemberLists]:
-    """`recommend`, one member at a time, block by block."""
+    """`recommend`, one member at a time, block by block; with a `threshold` the items below it are counted too."""
     n_users, n_items = len(users.statistics), len(items.statistics)
     if n_users == 1:  # products with one row round differently from those with more
         users = _twice(users)
@@ -164,7 +180,8 @@ def stream_lists(
             sides = _BlockSides.of(block, items, users)
             for place, member in enumerate(block.members):
                 shift = torch.tensor(prior[member], dtype=sides.keys.dtype, device=sides.keys.device)
-                values, ids = _retrieve(sides.askers[place], sides.keys[place], shift, chunks, count)
+                found = _retrieve(sides.askers[place], sides.keys[place], shift, chunks, count, threshold)
+                values, ids = found.values, found.ids
                 retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
                 top, final = values[:, :k], ids[:, :k]
                 if block.specs[place].rank_blend:
@@ -176,6 +193,7 @@ def stream_lists(
                     np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
                     retrieved.cpu().numpy(),
                     np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
+                    None if threshold is None else found.n_improbable[:n_users].cpu().numpy(),
                 )
 
 
@@ -208,28 +226,67 @@ class _BlockSides:
         )
 
 
+class _Retrieved(NamedTuple):
+    """Scores and ids of each user's best `k` items, ``[U, k]``, and how many items are improbable, ``[U]``."""
+
+    values: Tensor
+    ids: Tensor
+    n_improbable: Tensor
+
+
 def _retrieve(
-    askers: Tensor, keys: Tensor, prior: Tensor, chunks: Sequence[tuple[slice, Tensor]], k: int
-) -> tuple[Tensor, Tensor]:
-    """Scores and ids of each user's best `k` items, ``[U, k]``; NaN and 0 if a vector is not finite.
+    askers: Tensor,
+    keys: Tensor,
+    prior: Tensor,
+    chunks: Sequence[tuple[slice, Tensor]],
+    k: int,
+    threshold: float | None,
+) -> _Retrieved:
+    """The first stage for one member; scores are NaN and ids 0 if a vector is not finite.
 
     Args:
         askers: ``[U, E]``, U >= 2.
         keys: ``[I, E]``.
         prior: ``[I]``.
         chunks: see `_chunks`.
+        k: items to find.
+        threshold: see `improbable`; ``None`` = nothing is counted.
     """
     values = askers.new_full((len(askers), k), torch.nan)
     ids = torch.zeros(len(askers), k, dtype=torch.long, device=askers.device)
+    out = _Retrieved(values, ids, torch.zeros_like(ids[:, 0]))
     if not all(bool(part.isfinite().all()) for part in (askers, keys, prior)):
-        return values, ids
+        return out
     columns = keys.T.contiguous()
     scores = askers.new_empty(chunks[0][0].stop, len(keys))
     for rows, masked in chunks:
         torch.mm(askers[rows], columns, out=scores).add_(prior)
         scores.view(-1)[masked] = -torch.inf
         values[rows], ids[rows] = top_items(scores, k)
-    return values, ids
+        if threshold is not None:
+            out.n_improbable[rows] = improbable(scores, threshold)
+    return out
+
+
+def improbable(scores: Tensor, threshold: float) -> Tensor:
+    """How many items each user is predicted not to prefer: ``softmax(scores) <= threshold / I``.
+
+    The mean over users, divided by I, is the member's sparsity: the share of the pairs of user and item that hardly
+    count in the predicted preferences. With a threshold of 1 these are the items below uniform chance.
+
+    Args:
+        scores: of the first stage, ``[U, I]``; ``-inf`` = masked, a preference of 0, which every threshold takes in.
+        threshold: in units of the uniform chance 1 / I, at least 0.
+    Returns:
+        int64 ``[U]``, items of the catalogue, of I; higher is sparser.
+    Source: Hurley & Rickard 2009, the measure l0 with a threshold. Cost: O(U I), an exponential per pair.
+    Example:
+        >>> scores = torch.tensor([[0.7, 0.2, 0.1, 0.0]]).log()  # one quarter is the chance of each
+        >>> improbable(scores, 1.0).tolist(), improbable(scores, 0.5).tolist()
+        ([3], [2])
+    """
+    cut = math.log(threshold / scores.shape[1]) if threshold > 0 else -math.inf
+    return (scores <= scores.logsumexp(1, keepdim=True) + cut).sum(1)
 
 
 def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ class _Folded:
 
 
 def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
-    """``rank_blend * sum_t w_t logit_t`` of the candidates of U >= 2 users.
+    """``rank_blend * sum_t ±w_t logit_t`` of the candidates of U >= 2 users; minus where a task's high values are bad.
 
     Args:
         block: of the member.
@@ -94,7 +94,7 @@ def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
     items, rates = _item_side(inputs), (0.0,) * at_once
     shift = torch.arange(len(inputs.items), device=ids.device)[:, None] * inputs.items.shape[1]
-    weights = spec.rank_blend * items.new_tensor(spec.task_weights)[:, None]
+    weights = spec.rank_blend * items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
     out = items.new_empty(n_users, n_candidates)
     for start in range(0, n_users, at_once):
         start = min(start, n_users - at_once)  # the last users may come twice: no batch is smaller than the others

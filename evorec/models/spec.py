@@ -333,7 +333,11 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene 
 def _list_genes(days: float, *, new_items: bool) -> list[Gene | Conditional]:
     """How lists are made: popularity prior and re-ranking."""
     newcomers = Real(
-        "new_item_popularity", 0.0, 1.0, default=0.0, limits=(0.0, 1.0),
+        "new_item_popularity",
+        0.0,
+        1.0,
+        default=0.0,
+        limits=(0.0, 1.0),
         text="quantile of the shown items' popularity that an item without a training row counts with",
     )
     return [

@@ -29,7 +29,7 @@ def off_rows(spec: ModelSpec, shape: InputShape) -> list[int]:
     Raises:
         ConfigError: the data have no such block.
     """
-    off = blocks_of(spec.off, shape.blocks)
+    off = blocks_of(spec.off, shape.blocks, shape.absent)
     return [place for place, block in enumerate(shape.row_blocks) if block in off]
 
 
@@ -39,7 +39,7 @@ def off_content(spec: ModelSpec, shape: InputShape) -> list[InputBlock]:
     Raises:
         ConfigError: the data have no such block.
     """
-    return [block for block in blocks_of(spec.off, shape.blocks) if block.is_content]
+    return [block for block in blocks_of(spec.off, shape.blocks, shape.absent) if block.is_content]
 
 
 def adapted_content(spec: ModelSpec, shape: InputShape) -> list[tuple[InputBlock, int]]:
@@ -49,7 +49,7 @@ def adapted_content(spec: ModelSpec, shape: InputShape) -> list[tuple[InputBlock
         ConfigError: the data have no such part.
     """
     ranks = dict(spec.ranks)
-    parts = blocks_of(ranks, shape.content_blocks)
+    parts = blocks_of(ranks, shape.content_blocks, shape.absent)
     return [(part, ranks[part.name]) for part in parts if part.name not in spec.off]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,24 @@ from evorec.objectives import FloatArray
 from evorec.seeds import child_seed, generator
 from evorec.space.operators import TypedCrossover, TypedMutation
 from evorec.space.space import SearchSpace
+
+
+class Proposer(Protocol):
+    """What the search asks for genomes and tells their values."""
+
+    def ask(self) -> FloatArray:
+        """The next generation, snapped ``(P, V)``; fewer rows, or none, when there are no new genomes left."""
+        ...
+
+    def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:
+        """Values of the generation asked for last; see `AskTell.tell`."""
+        ...
+
+
+def first_generation(space: SearchSpace, config: SearchConfig) -> FloatArray:
+    """The default genome and P random ones, ``(P + 1, V)``: the first P different ones are the first generation."""
+    sampled = space.sample(generator(config.seed, "first generation"), config.population)
+    return np.vstack([space.default(), sampled])
 
 
 def crowding_name(n_objectives: int) -> str:
@@ -46,15 +64,14 @@ def nsga2(space: SearchSpace, config: SearchConfig, *, n_objectives: int, told: 
     Returns:
         A pymoo algorithm that is not set up yet; its operators return snapped genomes.
     """
-    sampled = space.sample(generator(config.seed, "first generation"), config.population)
     return NSGA2(
         pop_size=config.population,
-        sampling=np.vstack([space.default(), sampled]),
+        sampling=first_generation(space, config),
         selection=TournamentSelection(func_comp=binary_tournament),
         crossover=TypedCrossover(space),
         mutation=TypedMutation(space),
         survival=RankAndCrowding(crowding_func=crowding_name(n_objectives)),
-        eliminate_duplicates=_NeverTwice(space, told),
+        eliminate_duplicates=NeverTwice(space, told),
         output=None,
         seed=child_seed(config.seed, "nsga2"),
     )
@@ -107,7 +124,7 @@ class AskTell:
 
 
 @final
-class _NeverTwice(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped
+class NeverTwice(DuplicateElimination):  # type: ignore[misc]  # pymoo is untyped
     """Drops genomes that were told before; pymoo's own looks at the current population only."""
 
     def __init__(self, space: SearchSpace, told: Container[str]) -> None:

@@ -26,7 +26,7 @@ from evorec.errors import Interrupted, RunError, SearchError
 from evorec.ledger import Evaluation
 from evorec.objectives import FloatArray, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
-from evorec.search.algorithms import AskTell, nsga2
+from evorec.search.choice import algorithm_for
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 from evorec.search.rungs import survivors
@@ -201,11 +201,12 @@ class _Search:
     def run(self) -> SearchResult:
         if self._run:
             self._run.pin_problem(_description(self._problem))
-        algorithm = AskTell(
-            nsga2(self._problem.space, self._config, n_objectives=len(self._problem.objectives), told=self._known),
+        algorithm = algorithm_for(
             self._problem.space,
-            n_objectives=len(self._problem.objectives),
+            self._config,
+            self._problem.objectives,
             n_constraints=max(1, len(self._problem.constraints)),
+            told=self._known,
         )
         for generation in range(1, self._config.generations + 1):
             if len(self._known) >= self._problem.space.cardinality():

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from typing import Any, final
 
-import numpy as np
 from pymoo.core.problem import Problem as PymooProblem
 
-from evorec.objectives import FloatArray, to_matrices
+from evorec.objectives import FloatArray
 from evorec.problem import Problem
-from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
-
-_logger = logging.getLogger(__name__)
+from evorec.search.values import GenomeValues
 
 
 def as_pymoo(problem: Problem, *, executor: Executor | None = None, chunk: int = 8) -> EvorecProblem:
@@ -48,19 +43,7 @@ class EvorecProblem(PymooProblem):  # type: ignore[misc]  # pymoo is untyped
             xl=problem.space.low,
             xu=problem.space.high,
         )
-        self._evorec, self._executor, self._chunk = problem, executor, chunk
-        self._known: dict[str, Mapping[str, float] | None] = {}
+        self._values = GenomeValues(problem, executor=executor, chunk=chunk)
 
     def _evaluate(self, X: FloatArray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        problem = self._evorec
-        X = problem.space.snap(np.asarray(X, dtype=np.float64))
-        keys = [problem.space.key(x) for x in X]
-        new = {key: x for key, x in zip(keys, X, strict=True) if key not in self._known}
-        names, specs = list(new), [problem.space.decode(x) for x in new.values()]
-        for stack in evaluate(problem, specs, seed=problem.seed, executor=self._executor, chunk=self._chunk):
-            for position, outcome in stack:
-                self._known[names[position]] = outcome.metrics
-                if outcome.metrics is None:
-                    _logger.warning("%s: genome %s failed: %s", problem.name, names[position], outcome.failure)
-        metrics = [self._known[key] for key in keys]
-        out["F"], out["G"] = to_matrices(metrics, problem.objectives, problem.constraints)
+        out["F"], out["G"] = self._values.matrices(X)

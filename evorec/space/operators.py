@@ -75,18 +75,7 @@ class TypedCrossover(Crossover):  # type: ignore[misc]  # pymoo has no types
     def _do(
         self, problem: Any, X: FloatArray, *args: Any, random_state: np.random.Generator, **kwargs: Any
     ) -> FloatArray:
-        a, b = X[0].astype(np.float64), X[1].astype(np.float64)
-        active_a, active_b = self.space.active(a), self.space.active(b)
-        only_a, only_b = active_a & ~active_b, active_b & ~active_a
-        for index, name in enumerate(self.space.names):
-            columns = self.space.slices[name]
-            a[only_b[:, index], columns] = b[only_b[:, index], columns]
-            b[only_a[:, index], columns] = a[only_a[:, index], columns]
-            rows = np.flatnonzero(random_state.random(len(a)) < 0.5)
-            a[rows, columns], b[rows, columns] = _recombine(
-                self.space.gene(name), a[rows, columns], b[rows, columns], random_state
-            )
-        return np.stack([self.space.snap(a), self.space.snap(b)])
+        return recombined(self.space, X, random_state)
 
 
 @final
@@ -109,34 +98,71 @@ class TypedMutation(Mutation):  # type: ignore[misc]  # pymoo has no types
     def _do(
         self, problem: Any, X: FloatArray, *args: Any, random_state: np.random.Generator, **kwargs: Any
     ) -> FloatArray:
-        out = self.space.snap(X)
-        before = self.space.active(out)
-        chosen = self._choose(before, random_state)
-        for index, name in enumerate(self.space.names):
-            rows, columns = np.flatnonzero(chosen[:, index]), self.space.slices[name]
-            if len(rows):
-                out[rows, columns] = _changed(self.space.gene(name), out[rows, columns], random_state)
-        known = before
-        while (fresh := self.space.active(out) & ~known).any():  # again, because a fresh gene may activate others
-            for index, name in enumerate(self.space.names):
-                rows = np.flatnonzero(fresh[:, index])
-                out[rows, self.space.slices[name]] = self.space.gene(name).sample(random_state, len(rows))
-            known = known | fresh
-        return self.space.snap(out)
+        return mutated(self.space, X, random_state, rate=self.rate)
 
-    def _choose(self, active: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Genes to change, bool ``(P, n_genes)``: at least one per row that has a gene with a choice."""
-        has_choice = np.array([self.space.gene(name).cardinality > 1 for name in self.space.names], dtype=bool)
-        can_change: NDArray[np.bool_] = active & has_choice
-        if not can_change.any():
-            return can_change
-        n = can_change.sum(axis=1, keepdims=True)
-        rate = np.minimum(MAX_RATE, GENES_CHANGED / np.maximum(n, 1)) if self.rate is None else self.rate
-        chosen: NDArray[np.bool_] = can_change & (rng.random(active.shape) < rate)
-        lottery = np.where(can_change, rng.random(active.shape), -1.0)
-        empty = np.flatnonzero(~chosen.any(axis=1) & can_change.any(axis=1))
-        chosen[empty, lottery[empty].argmax(axis=1)] = True
-        return chosen
+
+def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Two children of each pair of parents, snapped; see `TypedCrossover`.
+
+    Args:
+        space: the search space.
+        X: parents ``(2, N, V)``.
+        rng: decides.
+    Returns:
+        Children ``(2, N, V)``.
+    """
+    a, b = X[0].astype(np.float64), X[1].astype(np.float64)
+    active_a, active_b = space.active(a), space.active(b)
+    only_a, only_b = active_a & ~active_b, active_b & ~active_a
+    for index, name in enumerate(space.names):
+        columns = space.slices[name]
+        a[only_b[:, index], columns] = b[only_b[:, index], columns]
+        b[only_a[:, index], columns] = a[only_a[:, index], columns]
+        rows = np.flatnonzero(rng.random(len(a)) < 0.5)
+        a[rows, columns], b[rows, columns] = _recombine(space.gene(name), a[rows, columns], b[rows, columns], rng)
+    return np.stack([space.snap(a), space.snap(b)])
+
+
+def mutated(space: SearchSpace, X: FloatArray, rng: np.random.Generator, *, rate: float | None = None) -> FloatArray:
+    """Genomes ``(N, V)`` with some active genes changed, at least one of each, snapped; see `TypedMutation`.
+
+    Args:
+        space: the search space.
+        X: genomes ``(N, V)``.
+        rng: decides.
+        rate: per active gene; ``None`` = 2/n.
+    """
+    out = space.snap(X)
+    before = space.active(out)
+    chosen = _choose(space, before, rng, rate)
+    for index, name in enumerate(space.names):
+        rows, columns = np.flatnonzero(chosen[:, index]), space.slices[name]
+        if len(rows):
+            out[rows, columns] = _changed(space.gene(name), out[rows, columns], rng)
+    known = before
+    while (fresh := space.active(out) & ~known).any():  # again, because a fresh gene may activate others
+        for index, name in enumerate(space.names):
+            rows = np.flatnonzero(fresh[:, index])
+            out[rows, space.slices[name]] = space.gene(name).sample(rng, len(rows))
+        known = known | fresh
+    return space.snap(out)
+
+
+def _choose(
+    space: SearchSpace, active: NDArray[np.bool_], rng: np.random.Generator, rate: float | None
+) -> NDArray[np.bool_]:
+    """Genes to change, bool ``(P, n_genes)``: at least one per row that has a gene with a choice."""
+    has_choice = np.array([space.gene(name).cardinality > 1 for name in space.names], dtype=bool)
+    can_change: NDArray[np.bool_] = active & has_choice
+    if not can_change.any():
+        return can_change
+    n = can_change.sum(axis=1, keepdims=True)
+    share = np.minimum(MAX_RATE, GENES_CHANGED / np.maximum(n, 1)) if rate is None else rate
+    chosen: NDArray[np.bool_] = can_change & (rng.random(active.shape) < share)
+    lottery = np.where(can_change, rng.random(active.shape), -1.0)
+    empty = np.flatnonzero(~chosen.any(axis=1) & can_change.any(axis=1))
+    chosen[empty, lottery[empty].argmax(axis=1)] = True
+    return chosen
 
 
 def _recombine(gene: Gene, a: FloatArray, b: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -16,12 +16,15 @@ from evorec.data.dataset import Csr, Dataset, Part
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import DataError, TrainingError
 from evorec.metrics.accuracy import LabelledRows
+from evorec.metrics.fairness import FEWEST_USERS, UserGroups
 from evorec.metrics.lists import ListScorer
 from evorec.metrics.ranking import hits_of_checked, n_relevant, recall_at_k
 from evorec.metrics.regression import NumberRows
+from evorec.metrics.robustness import target_hit_rate
 from evorec.models.population import Bag, Block, Population
 from evorec.models.recommend import ItemSide, Lists, MemberLists, UserSide, popularity_prior, recommend, stream_lists
 from evorec.seeds import generator
+from evorec.training.choices import ChoiceRows
 from evorec.training.plan import DeviceData
 
 ROWS_AT_ONCE = 512
@@ -36,10 +39,12 @@ class Measured:
     Attributes:
         metrics: by canonical key (`evorec.objectives.CATALOGUE`).
         per_user: float64 ``(U,)`` in the order of the evaluated users, for paired comparisons.
+        target_hit_rate: of `Extras.targets`; ``None`` without.
     """
 
     metrics: dict[str, float]
     per_user: dict[str, npt.NDArray[np.float64]]
+    target_hit_rate: float | None = None
 
 
 @final
@@ -51,11 +56,13 @@ class RankingUsers:
         ids: int64 ``(U,)``, ascending.
         masked: items never listed to them.
         relevant: their held-out positives.
+        groups: their stated groups, int64 ``(U,)``, -1 = none is known; ``None`` = there are none.
     """
 
     ids: npt.NDArray[np.int64]
     masked: Csr
     relevant: Csr
+    groups: npt.NDArray[np.int64] | None = None
 
 
 def ranking_users(dataset: Dataset, config: EvaluationConfig, *, seed: int, at_most: int | None) -> RankingUsers:
@@ -80,7 +87,8 @@ def ranking_users(dataset: Dataset, config: EvaluationConfig, *, seed: int, at_m
         )
     if at_most is not None and len(ids) > at_most:
         ids = np.sort(generator(seed, "ranking users").choice(ids, at_most, replace=False))
-    return RankingUsers(ids, masked_items(dataset, config).select(ids), dataset.relevant.select(ids))
+    groups = None if dataset.user_groups is None else dataset.user_groups[ids]
+    return RankingUsers(ids, masked_items(dataset, config).select(ids), dataset.relevant.select(ids), groups)
 
 
 def check_measurable(dataset: Dataset, wanted: Collection[str], users: RankingUsers | None = None) -> None:
@@ -90,10 +98,11 @@ def check_measurable(dataset: Dataset, wanted: Collection[str], users: RankingUs
         wanted: metric keys of objectives and constraints.
         users: that lists are measured on; ``None`` = all.
     Raises:
-        DataError: a distance of lists without item content, a `gauc` without a user who has both classes, or a recall
-            of items without a training row that none of the users wants.
+        DataError: a distance of lists without item content, a `gauc` without a user who has both classes, a recall
+            of items without a training row that none of the users wants, or a gap without two large groups of users.
     """
     relevant = dataset.relevant if users is None else users.relevant
+    groups = dataset.user_groups if users is None else users.groups
     for metric in sorted(wanted):
         if metric.startswith("cold_start_recall") and dataset.item_counts[relevant.indices].all():
             raise DataError(
@@ -104,9 +113,21 @@ def check_measurable(dataset: Dataset, wanted: Collection[str], users: RankingUs
             raise DataError(
                 f"{metric} needs content of the items, {dataset.name} has none; choose catalogue_coverage@k."
             )
+        if metric.startswith("group_gap"):
+            _check_groups(metric, dataset.name, groups)
         base, _, task = metric.partition("/")
         if base == "gauc" and not _has_user_with_both_classes(dataset.held_out, dataset.tasks.index(task)):
             raise DataError(f"{metric} needs a user with both classes in the held-out rows; choose auc/{task}.")
+
+
+def _check_groups(metric: str, name: str, groups: npt.NDArray[np.int64] | None) -> None:
+    found = UserGroups(np.zeros(0, dtype=np.int64) if groups is None else groups)
+    if not found.can_differ:
+        raise DataError(
+            f"{metric} needs two or more groups of {FEWEST_USERS} or more users whose lists are measured, {name} has "
+            f"{len(found.sizes)}, and {found.n_left_out} users in smaller ones or in none; choose other "
+            "evaluation.groups, or raise evaluation.max_users."
+        )
 
 
 def masked_items(dataset: Dataset, config: EvaluationConfig) -> Csr:
@@ -204,17 +225,24 @@ def member_lists(
 
 
 def _stream(
-    population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
+    population: Population,
+    dataset: Dataset,
+    data: DeviceData,
+    users: RankingUsers,
+    config: EvaluationConfig,
+    *,
+    threshold: float | None = None,
 ) -> Iterator[MemberLists]:
+    sides = _sides(population, dataset, data, users)
     candidates = config.n_candidates(dataset.n_items)
-    return stream_lists(population, *_sides(population, dataset, data, users), k=config.k, candidates=candidates)
+    return stream_lists(population, *sides, k=config.k, candidates=candidates, threshold=threshold)
 
 
 def _sides(
     population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers
 ) -> tuple[ItemSide, UserSide, npt.NDArray[np.float64]]:
     """What `recommend` needs: items, users and the prior."""
-    prior = popularity_prior(*positive_ages(dataset), dataset.n_items, population.specs)
+    prior = popularity_prior(*positive_ages(dataset), dataset.item_counts > 0, population.specs)
     ids = torch.tensor(users.ids, device=data.device)
     mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
     content = None if data.items.content is None else data.items.content[:-1]
@@ -233,39 +261,91 @@ def positive_ages(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     return part.items[positives], (part.time.max() - part.time[positives]) / SECONDS_PER_DAY
 
 
+@final
+@dataclass(frozen=True)
+class Extras:
+    """What is measured only where it is asked for, because it costs so much, and what is made once for many stacks.
+
+    Attributes:
+        sparsity: `evorec.models.recommend.improbable`, as a share of the pairs of user and item.
+        targets: items of an attack, int64 ``(n,)``, whose hit rate is needed as it is without one.
+        choices: of the held-out part; ``None`` = made anew.
+    """
+
+    sparsity: bool = False
+    targets: npt.NDArray[np.int64] | None = None
+    choices: ChoiceRows | None = None
+
+
+NO_EXTRAS = Extras()
+
+
 def measure(
     population: Population,
     dataset: Dataset,
     data: DeviceData,
     config: EvaluationConfig,
     users: RankingUsers,
+    *,
+    extras: Extras = NO_EXTRAS,
 ) -> list[Measured | TrainingError]:
-    """Every accuracy, ranking and diversity metric of every member.
+    """Every accuracy, choice, ranking and diversity metric of every member.
 
     Args:
         population: a trained stack of P members.
         dataset: its ``held_out`` part is measured.
         users: from `ranking_users`.
+        extras: what is measured besides.
     Returns:
         One per member, in order; a `TrainingError` for one whose scores are not finite.
     """
     part = dataset.held_out
-    labels = labelled_rows(dataset, part)
+    labels, choices = labelled_rows(dataset, part), extras.choices or ChoiceRows(dataset, spend=config.spend)
     rows = _PartRows.of(part, data)
-    accuracy: list[Mapping[str, float] | None] = [None] * population.size
+    of_rows: list[Mapping[str, float] | None] = [None] * population.size
     for block in population.blocks:
-        for member, logits in zip(block.members, _block_logits(block, rows), strict=True):
-            accuracy[member] = _accuracy(logits, labels) if np.isfinite(logits).all() else None
-    scorer = ListScorer(users.relevant, item_counts=dataset.item_counts, item_content=dataset.distance_content)
+        for member, spec, logits in zip(block.members, block.specs, _block_logits(block, rows), strict=True):
+            if np.isfinite(logits).all():
+                chosen = choices.metrics(logits, data.shape.score_weights(spec.task_weights))
+                of_rows[member] = {**_accuracy(logits, labels), **chosen}
+    scorer = ListScorer(
+        users.relevant, item_counts=dataset.item_counts, item_content=dataset.distance_content, groups=users.groups
+    )
     out: list[Measured | TrainingError] = [
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
-    for lists in _stream(population, dataset, data, users, config):
-        found = accuracy[lists.member]
+    threshold = config.sparsity_threshold if extras.sparsity else None
+    for lists in _stream(population, dataset, data, users, config, threshold=threshold):
+        found = of_rows[lists.member]
         if found is not None and not np.isnan(lists.scores).any():
             ranked = scorer.measure(lists.final)
-            first = _stage_one(lists.retrieved, users.relevant, dataset.n_items, config.k)
-            out[lists.member] = Measured({**found, **ranked.values, **first}, ranked.per_user)
+            metrics = {**found, **ranked.values}
+            metrics |= _stage_one(lists.retrieved, users.relevant, dataset.n_items, config.k)
+            if lists.n_improbable is not None:
+                metrics["sparsity"] = float(lists.n_improbable.sum() / (len(users.ids) * dataset.n_items))
+            rate = None if extras.targets is None else target_hit_rate(lists.final, extras.targets)
+            out[lists.member] = Measured(metrics, ranked.per_user, rate)
+    return out
+
+
+def target_hit_rates(
+    population: Population,
+    dataset: Dataset,
+    data: DeviceData,
+    config: EvaluationConfig,
+    users: RankingUsers,
+    targets: npt.NDArray[np.int64],
+) -> list[float | None]:
+    """`evorec.metrics.robustness.target_hit_rate` of every member, one each; ``None`` where scores are not finite.
+
+    Args:
+        population, dataset, data, config, users: see `measure`.
+        targets: items, int64 ``(n,)``.
+    """
+    out: list[float | None] = [None] * population.size
+    for lists in _stream(population, dataset, data, users, config):
+        if not np.isnan(lists.scores).any():
+            out[lists.member] = target_hit_rate(lists.final, targets)
     return out
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
-from evorec.models.blocks import InputBlock, input_blocks
+from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
 from evorec.models.devices import to_device
 from evorec.models.inputs import InputShape
 from evorec.models.losses import Cells, NumberTasks, TaskTargets
@@ -80,6 +80,8 @@ class DeviceData:
             n_items=dataset.n_items,
             parents=dataset.parents,
             blocks=input_blocks(dataset),
+            signs=dataset.signs,
+            absent=absent_blocks(dataset),
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),

@@ -9,12 +9,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from evorec.cli.problems import configure, known_problems, problem_module
-from evorec.config import RunConfig, kind_name, load_config
+from evorec.cli.problems import configure, known_problems, problem_module, trains
+from evorec.config import RunConfig, SearchConfig, kind_name, load_config
 from evorec.data.readers import SIMULATOR, resolve_path
 from evorec.errors import DataError
 from evorec.objectives import ALIASES, CATALOGUE, resolve
 from evorec.problem import Problem
+from evorec.rec_problem import RecProblem
+from evorec.search.engine import search
 
 TINY_WORLD = (
     "data.simulator.n_users=80",
@@ -37,12 +39,13 @@ every_problem = pytest.mark.parametrize(
 
 
 def configured(name: str, *overrides: str) -> RunConfig:
-    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides])
+    """Settings of a tiny training; a problem that trains nothing refuses them and is quick anyway."""
+    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides] if trains(name) else [])
 
 
 def needs_data(config: RunConfig) -> None:
     """Skips where the data set is not on this machine."""
-    if config.data.reader != SIMULATOR:
+    if trains(config.problem) and config.data.reader != SIMULATOR:
         try:
             resolve_path(config.data.path or "")
         except DataError as missing:
@@ -51,7 +54,7 @@ def needs_data(config: RunConfig) -> None:
 
 @cache
 def built(name: str, *overrides: str) -> Problem:
-    """The problem, with a rung after the first step."""
+    """The problem, with a rung after the first step where there are steps."""
     config = configured(name, "training.rungs=[1]", *overrides)
     needs_data(config)
     problem = problem_module(name).build(config)
@@ -108,21 +111,60 @@ def test_a_genome_scores_the_same_at_the_same_rung_alone_and_in_any_company(name
             for one in outcomes
         ]
 
-    for rung in (0, None):
+    for rung in (*range(len(problem.rungs)), None):
         together = scores(range(4), rung)
         for company in ([3], [2, 0]):
             assert scores(company, rung) == [together[i] for i in company], f"seed {SEED}"
 
 
+@every_problem
+def test_three_generations_of_a_search_find_members(name: str) -> None:
+    problem = built(name)
+    result = search(problem, SearchConfig(population=4, generations=3, seed=problem.seed))
+    assert result.n_evaluated == 12
+    assert result.failures == {}
+    assert len(result.hypervolume) == 3
+    assert result.archive, "nothing is constrained here, so every evaluation is feasible"
+    for member in result.archive:
+        assert member.metrics is not None
+        assert all(np.isfinite(member.metrics[objective.metric]) for objective in problem.objectives)
+
+
+@every_problem
+def test_what_is_measured_on_demand_can_be_searched_for_in_every_problem_that_makes_lists(name: str) -> None:
+    if not isinstance(built(name), RecProblem):
+        pytest.skip("it makes no lists")
+    wanted = ('objectives=["recall@k", "sparsity"]', 'constraints=["attack_shift@k <= 1"]', "finalize.picks=[]")
+    asked = configured(name, *wanted, "evaluation.attack.n_targets=3", "training.rungs=[]")
+    problem = problem_module(name).build(asked)
+    metrics = first_metrics(problem)
+    assert {constraint.metric for constraint in problem.constraints} <= set(metrics)
+    assert 0 <= metrics["sparsity"] <= 1
+    assert all(np.isfinite(value) for value in metrics.values())
+    for task, kind in asked.tasks.kind_of_each().items():
+        lower = task in asked.tasks.lower_is_better
+        assert f"{'gain' if lower else 'harm'}/{task}" not in metrics, kind
+
+
 @pytest.fixture(scope="module")
 def measured() -> tuple[RunConfig, Mapping[str, float]]:
-    """Everything that the feed problem measures, measured latency included; some of its many items are never met."""
+    """Everything that the feed problem measures, what must be asked for included; many items are never met."""
     settings = (
-        'objectives=["accuracy", "cold_start_recall@k", "latency_ms"]',
+        'objectives=["accuracy", "cold_start_recall@k", "sparsity", "attack_shift@k", "latency_ms"]',
         "box.latency_ms={ideal=0.1, worst=1000.0}",
         "data.simulator.n_items=900",
+        'tasks.lower_is_better=["like"]',
+        'tasks.kinds={like="regression"}',
+        'evaluation.spend="like"',
+        'evaluation.groups="segment"',
+        "evaluation.max_users=80",
+        "data.simulator.n_categories=2",
     )
     return configured("feed", *settings), first_metrics(built("feed", *settings))
+
+
+DIRECTED = ("gain/<task>", "harm/<task>")
+"""Metrics of the tasks whose label is good, or bad, as the metric's direction says."""
 
 
 def keys(name: str, config: RunConfig) -> list[str]:
@@ -131,6 +173,9 @@ def keys(name: str, config: RunConfig) -> list[str]:
     if "<task>" in name:
         kinds = config.tasks.kind_of_each()
         tasks = [task for task, kind in kinds.items() if kind_name(kind) in CATALOGUE[name].kinds]
+        if name in DIRECTED:
+            lower = config.tasks.lower_is_better
+            tasks = [task for task in tasks if (task in lower) == (CATALOGUE[name].direction == "min")]
     return [resolve(name.replace("<task>", task), config.evaluation.k) for task in tasks]
 
 

@@ -108,9 +108,16 @@ def test_only_the_command_line_prints(path: Path) -> None:
 def test_only_the_command_line_and_data_read_the_environment(path: Path) -> None:
     if {"cli", "data"} & set(path.relative_to(ROOT).parts):
         return
+    writes = {  # a default for a library that has no other switch is set, not read
+        node.func.value
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setdefault"
+    }
     read = [
         place(path, node.lineno)
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).split(".")[-1] in ("environ", "getenv")
+        if isinstance(node, ast.Attribute | ast.Name)
+        and ast.unparse(node).split(".")[-1] in ("environ", "getenv")
+        and node not in writes
     ]
     assert not read, "\n".join(read)

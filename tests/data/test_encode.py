@@ -11,7 +11,7 @@ from evorec.config import SimulatorConfig, SplitConfig
 from evorec.data.dataset import Csr, Dataset, Part
 from evorec.data.encode import Fit, encode
 from evorec.data.funnel import conditioned
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.splits import Split, split
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError

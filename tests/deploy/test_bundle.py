@@ -18,7 +18,7 @@ from feed_run import Recommended, alone, config, final_fit, positives, recalls, 
 from safetensors.numpy import load_file
 
 from evorec.data.dataset import Csr
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.tables import Columns, Tables
 from evorec.deploy.bundle import Recommender, export_bundle, load_bundle
 from evorec.deploy.finalize import final_weights, finalize
@@ -162,6 +162,40 @@ def test_a_bundle_of_every_mechanism_lists_what_the_member_does(mechanism: str, 
         assert spec["mechanism"] == mechanism
         bundle, expected = load_bundle(made.bundles / key), made.expected(key)
         assert answered(bundle, expected) == expected
+
+
+@pytest.fixture(scope="module")
+def feared(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The feed, where likes are to be avoided and every member re-orders by its ranker."""
+    root = tmp_path_factory.mktemp("feared")
+    settings = config(tasks={"lower_is_better": ["like"]}, space={"rerank": True, "rank_blend": 1.0})
+    return with_exports(*searched(root, settings), root / "bundles")
+
+
+def changed_shape(bundle: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a bundle whose manifest has other sizes; ``None`` = as if that one had not been thought of."""
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    sizes = {**manifest["shape"], **changes}
+    manifest["shape"] = {name: value for name, value in sizes.items() if value is not None}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_bundle_keeps_which_tasks_are_better_low(feared: Made, tmp_path: Path) -> None:
+    key = next(iter(feared.specs))
+    bundle, expected = load_bundle(feared.bundles / key), feared.expected(key)
+    assert answered(bundle, expected) == expected
+    assert (bundle.manifest["shape"]["signs"], bundle.manifest["lower_is_better"]) == ([1, -1, 1], ["like"])
+    older = load_bundle(changed_shape(feared.bundles / key, tmp_path / "older", signs=None))
+    assert answered(older, expected) != expected, "without signs every task counts as good"
+
+
+@pytest.mark.parametrize("signs", [[1, -1], [1, 0, 1], [2, 1, 1]])
+def test_signs_that_are_none_are_refused(feared: Made, tmp_path: Path, signs: list[int]) -> None:
+    bundle = changed_shape(feared.bundles / next(iter(feared.specs)), tmp_path / "bundle", signs=signs)
+    with pytest.raises(RunError, match=r"contradicts itself .*signs must be 1 or -1 for each of 3 tasks"):
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("change", ["width", "foreign", "content"])

@@ -23,3 +23,8 @@ def test_a_card_says_which_tasks_are_numbers():
         "Multi-task recommender for click, watch (regression), late (quantile 0.9); lists are made for click." in card
     )
     assert "| rmse/watch | 12.5 |" in card.splitlines()
+
+
+def test_a_card_says_which_tasks_are_better_low():
+    card = model_card({**MANIFEST, "lower_is_better": ["watch"]})
+    assert "recommender for click, watch (regression) (lower is better), late (quantile 0.9); lists" in card

@@ -16,9 +16,10 @@ from safetensors.numpy import load_file
 
 from evorec.config import FinalizeConfig
 from evorec.data.encode import encode
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.splits import split
-from evorec.data.tables import Columns, Tables
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.deploy.bundle import export_bundle, load_bundle
 from evorec.deploy.finalize import choose, exact, finalize, measure_archive
 from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
@@ -404,3 +405,20 @@ def test_the_search_and_the_choice_never_look_at_the_test(
     parts, same = (split(one.tables, problem.config.split) for one in (problem, other))
     np.testing.assert_array_equal(same.test, parts.test)
     assert (lies[parts.test] != honest[parts.test]).to_numpy().all()
+
+
+def test_a_feature_that_is_constant_in_training_alone_and_named_as_another_does_not_stop_it(tmp_path: Path) -> None:
+    tables = simulate(config().data.simulator)
+    first = tables.interactions[split(tables, config().split).validation][Columns.TIME].min()
+    late = pl.when(pl.col(Columns.TIME) >= first).then(pl.col(Columns.ITEM) % 3).otherwise(0).alias("segment")
+    context = (*tables.context, Feature("segment", "categorical"))
+    tables = replace(tables, interactions=tables.interactions.with_columns(late), context=context)
+    switches = {"use_user_segment": False, "use_context_segment": False}
+    settings = config(space=switches, finalize={"seeds": 1, "bootstrap": 200, "picks": ["knee"]})
+    problem, path = searched(tmp_path, settings, tables=tables)
+    assert "use_context_segment" not in problem.space.names, "there is nothing to switch in training"
+    with RunDirectory.open(path) as run:
+        report = finalize(run, problem, settings.finalize)
+        export_bundle(run, problem, report["picks"][0]["member"], tmp_path / "bundle")
+    assert load_bundle(tmp_path / "bundle").recommend([0])
+    assert report["picks"][0]["spec"]["use_user_segment"] is False

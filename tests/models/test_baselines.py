@@ -10,7 +10,7 @@ from evorec.config import DataConfig, SimulatorConfig, SplitConfig
 from evorec.data.dataset import Csr
 from evorec.data.encode import encode
 from evorec.data.readers import data_folder, read
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.errors import DataError
 from evorec.metrics.lists import list_metrics

@@ -1,10 +1,25 @@
 """Names of the blocks of the input, from data and from tables."""
 
-import pytest
-from tiny import dataset, tables
+from dataclasses import replace
 
+import polars as pl
+import pytest
+from tiny import dataset, device_data, plan_of, spec, tables, trained
+
+from evorec.config import SplitConfig
+from evorec.data.encode import encode
+from evorec.data.splits import split
+from evorec.data.tables import Columns, Feature
 from evorec.errors import ConfigError
-from evorec.models.blocks import ANY_SIZE, block_names, blocks_of, declared_blocks, input_blocks, named_blocks
+from evorec.models.blocks import (
+    ANY_SIZE,
+    absent_blocks,
+    block_names,
+    blocks_of,
+    declared_blocks,
+    input_blocks,
+    named_blocks,
+)
 
 
 def test_every_feature_but_the_ids_is_a_block_with_rows_of_its_own():
@@ -53,3 +68,41 @@ def test_unknown_names_are_refused_with_those_there_are():
     assert blocks_of(["b"], blocks) == [blocks[1]]
     with pytest.raises(ConfigError, match="no feature 'c', 'd' to switch; known: a, b"):
         blocks_of(["c", "a", "d"], blocks)
+
+
+def with_a_late_segment(fit):
+    """The moment has a ``segment`` as users have, which is the same for everybody until validation begins."""
+    data = tables()
+    parts = split(data, SplitConfig())
+    first = data.interactions[parts.validation][Columns.TIME].min()
+    late = pl.when(pl.col(Columns.TIME) >= first).then(pl.col(Columns.ITEM) % 3).otherwise(0).alias("segment")
+    context = (*data.context, Feature("segment", "categorical"))
+    data = replace(data, interactions=data.interactions.with_columns(late), context=context)
+    return data, encode(data, parts, tasks=data.tasks, target="click", fit=fit)
+
+
+def test_names_are_those_of_the_tables_whatever_is_constant_in_a_fit():
+    data, search = with_a_late_segment("train")
+    _, final = with_a_late_segment("train+validation")
+    declared = {block.name for block in declared_blocks(data)}
+    own = {block.name for block in input_blocks(search)}
+    assert own == declared - {"context_segment"}
+    assert absent_blocks(search) == ("context_segment",)
+    assert {block.name for block in input_blocks(final)} == declared
+    assert absent_blocks(final) == ()
+    assert "user_segment" in own, "and not segment, which the final fit would not know"
+
+
+def test_a_switch_of_what_is_constant_in_a_fit_does_nothing_and_one_of_nothing_is_an_error():
+    _, search = with_a_late_segment("train")
+    on_device = device_data(search)
+    plan = plan_of(search, on_device)
+    plain, switched = (trained([spec(off=off)], plan, on_device).population for off in ((), ("context_segment",)))
+    for name, array in plain.member_arrays(0).items():
+        assert (array == switched.member_arrays(0)[name]).all()
+    with pytest.raises(ConfigError, match=r"no feature 'segment' to switch; known: .*user_segment"):
+        trained([spec(off=("segment",))], plan, on_device)
+    blocks = named_blocks(["use_a"])
+    assert blocks_of(["a", "b"], blocks, ("b",)) == blocks_of(["a"], blocks)
+    with pytest.raises(ConfigError, match="no feature 'c' to switch"):
+        blocks_of(["a", "b", "c"], blocks, ("b",))

@@ -23,8 +23,8 @@ def with_own_embeddings(name):
 CASES = [case for name in MECHANISMS for case in with_own_embeddings(name)]
 
 
-def world(specs, *, dtype=torch.float64, **options):
-    data = dataset(**options)
+def world(specs, *, dtype=torch.float64, signs=(), **options):
+    data = replace(dataset(**options), signs=signs)
     on_device = device_data(data, dtype=dtype)
     population = fresh_population(specs, on_device.shape, seed=SEED, device=CPU, dtype=dtype)
     generator = torch.Generator().manual_seed(0)
@@ -51,7 +51,8 @@ def both(data, on_device, population, member, users, ids):
             context.expand(-1, -1, len(own), -1),
             rows,
         )
-        slow.append(spec_.rank_blend * torch.tensor(spec_.task_weights, dtype=logits.dtype) @ logits[place])
+        weights = torch.tensor(spec_.task_weights, dtype=logits.dtype) * torch.tensor(data.signs or (1, 1, 1))
+        slow.append(spec_.rank_blend * weights @ logits[place])
     return ranker_scores(block, place, inputs, ids), torch.stack(slow)
 
 
@@ -67,6 +68,21 @@ def test_scores_are_those_of_the_block(name, own, dtype):
         assert expected.std() > 0.05
         close = FLOAT64 if dtype == torch.float64 else FLOAT32
         torch.testing.assert_close(found, expected, rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("signs", [(1, -1, 1), (-1, 1, -1)])
+def test_a_task_whose_high_values_are_bad_counts_with_minus(signs):
+    ids = torch.arange(40).view(4, 10)
+    found, expected = both(*world([spec(rank_blend=0.7)], signs=signs), 0, [0, 3, 5, 7], ids)
+    torch.testing.assert_close(found, expected, rtol=0, atol=FLOAT64)
+    without, _ = both(*world([spec(rank_blend=0.7)]), 0, [0, 3, 5, 7], ids)
+    assert (found - without).abs().max() > 0.05
+
+
+def test_the_weights_of_a_score_worked_by_hand():
+    shape = device_data(dataset()).shape
+    assert shape.score_weights((1.0, 1.25, 0.75)) == (1.0, 1.25, 0.75)
+    assert replace(shape, signs=(1, -1, 1)).score_weights((1.0, 1.25, 0.75)) == (1.0, -1.25, 0.75)
 
 
 @pytest.mark.parametrize("options", [{"content": False}, {"context": False}, {"statistics": ()}], ids=str)

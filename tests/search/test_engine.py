@@ -14,10 +14,10 @@ from evorec.store import RunDirectory
 
 SMALL = SearchConfig(population=8, generations=5, seed=1)
 LARGE = SearchConfig(population=24, generations=25, seed=0)
-TRUE_SHARE = (3 * 4 + 4 - 1 / 3) / 16
-"""Of the box, quality -3..1 by cost 1..5: above the front cost = 1 + q ** 2 lie 4 for q < 0, then 4 - q ** 2."""
-NEAR_SHARE = 0.94
-"""Seeds 0-9 reach 0.953 to 0.971 in 600 evaluations; the first generation alone 0.83."""
+TRUE_SHARE = 2 / 3
+"""Of the box, quality 0..1 by cost 1..2: above the front cost = 1 + q ** 2 lie 1 - q ** 2."""
+NEAR_SHARE = 0.48
+"""Seeds 0-9 reach 0.519 to 0.606 in 600 evaluations; the first generation alone 0.27 at most."""
 
 FINITE = (  # 5 * (1 + 4 + 4) * 2 = 90 genomes
     Categorical("effort", (0.0, 0.25, 0.5, 0.75, 1.0), 0.0),
@@ -57,9 +57,9 @@ def test_search_of_a_finite_space_ends_with_its_exact_front_and_says_why():
 
 def test_hypervolume_of_the_finite_front_is_the_area_counted_by_hand():
     result = search(Analytic(genes=FINITE), SearchConfig(population=10, generations=100, seed=0))
-    # Box: quality from -3 to 1, cost from 1 to 5. Steps of quality at rising effort: 3 below 0, then 0.25 each.
-    area = 3 * 4 + 0.25 * (4 - 0.0625) + 0.25 * (4 - 0.25) + 0.25 * (4 - 0.5625) + 0.25 * (4 - 1)
-    assert result.hypervolume[-1] == pytest.approx(area / 16, rel=1e-12)  # float64 rounding
+    # Box: quality from 0 to 1, cost from 1 to 2. Steps of quality at rising effort: 0.25 each.
+    area = 0.25 * (1 - 0.0625) + 0.25 * (1 - 0.25) + 0.25 * (1 - 0.5625) + 0.25 * (1 - 1)
+    assert result.hypervolume[-1] == pytest.approx(area, rel=1e-12)  # float64 rounding
 
 
 def test_hypervolume_never_falls():
@@ -211,9 +211,9 @@ def test_member_whose_files_were_lost_is_trained_again(run):
 def test_member_that_trains_to_other_values_stops_the_run(run, monkeypatch):
     result = search(Analytic(), SMALL, run=run)
     shutil.rmtree(run.path / "archive" / result.archive[0].key)
-    monkeypatch.setattr("analytic.distance", lambda spec: 0.125)
-    quality = result.archive[0].spec["effort"] - 0.125
-    with pytest.raises(RunError, match=f"gave other values.*quality: ledger .*, now {quality}"):
+    monkeypatch.setattr("problems.analytic.penalty", lambda spec: 0.125)
+    cost = 1.0 + result.archive[0].spec["effort"] ** 2 + 0.125
+    with pytest.raises(RunError, match=f"gave other values.*cost: ledger .*, now {cost}; quality"):
         search(Analytic(), SMALL, run=run)
 
 

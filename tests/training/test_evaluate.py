@@ -14,7 +14,15 @@ from evorec.data.encode import Csr
 from evorec.errors import DataError, TrainingError
 from evorec.models.population import fresh_population
 from evorec.training import evaluate
-from evorec.training.evaluate import check_measurable, measure, member_lists, ranking_users, task_logits, unique_rows
+from evorec.training.evaluate import (
+    Extras,
+    check_measurable,
+    measure,
+    member_lists,
+    ranking_users,
+    task_logits,
+    unique_rows,
+)
 
 FLOAT64 = 1e-10  # three layers of float64
 ROUNDING = 1e-12
@@ -257,3 +265,60 @@ def test_the_recall_of_cold_items_is_left_out_where_nobody_wants_one(world):
     some = replace(users, relevant=users.relevant.select(np.array(without)))
     with pytest.raises(DataError, match="for the users that lists are measured on"):
         check_measurable(cold, {"cold_start_recall@5"}, some)
+
+
+def grouped(data, n_groups):
+    """The same data set with groups of users, each of whom wants two items."""
+    users, rng = np.arange(data.n_users), np.random.default_rng(0)
+    items = np.concatenate([rng.integers(0, 25, data.n_users), rng.integers(25, 50, data.n_users)])
+    relevant = Csr.from_pairs(np.tile(users, 2), items, n_rows=data.n_users + 1)
+    return replace(data, relevant=relevant, user_groups=np.append(users, 0) % n_groups)
+
+
+def test_the_gap_between_groups_is_that_of_a_slow_loop(world):
+    data, on_device, population, _ = world
+    two = grouped(data, 2)
+    users = ranking_users(two, EVALUATION, seed=0, at_most=None)
+    lists = member_lists(population, two, on_device, users, EVALUATION).final
+    for member, measured in enumerate(measure(population, two, on_device, EVALUATION, users)):
+        shares = {0: [], 1: []}
+        for found, user in zip(lists[member], users.ids, strict=True):
+            wanted = set(two.relevant.row(user).tolist())
+            shares[user % 2].append(len(wanted & set(found.tolist())) / len(wanted))
+        assert all(len(own) >= 20 for own in shares.values())
+        gap = abs(np.mean(shares[0]) - np.mean(shares[1]))
+        assert measured.metrics["group_gap@5"] == pytest.approx(gap, abs=ROUNDING)
+
+
+def test_a_gap_without_two_large_groups_is_refused_and_not_measured(world):
+    data, on_device, population, _ = world
+    many = grouped(data, 10)
+    users = ranking_users(many, EVALUATION, seed=0, at_most=None)
+    assert "group_gap@5" not in measure(population, many, on_device, EVALUATION, users)[0].metrics
+    with pytest.raises(DataError, match=r"group_gap@5 needs two or more groups of 20 or more users .* has 0, and \d+"):
+        check_measurable(many, {"group_gap@5"}, users)
+    with pytest.raises(DataError, match="group_gap@5 needs two or more groups"):
+        check_measurable(data, {"group_gap@5"})
+    check_measurable(grouped(data, 2), {"group_gap@5"})
+
+
+def test_sparsity_is_the_share_of_pairs_below_the_threshold(world):
+    data, on_device, population, users = world
+    assert "sparsity" not in measure(population, data, on_device, EVALUATION, users)[0].metrics
+    shares = []
+    for threshold in (0.0, 0.5, 1.0, 1e9):
+        config = EVALUATION.model_copy(update={"sparsity_threshold": threshold})
+        found = measure(population, data, on_device, config, users, extras=Extras(sparsity=True))
+        shares.append([one.metrics["sparsity"] for one in found])
+    masked = len(users.masked.indices) / (len(users.ids) * data.n_items)
+    assert shares[0] == [masked] * 2, "only what is masked has no preference at all"
+    assert masked < shares[1][0] < shares[2][0] < 1
+    assert shares[3] == [1.0] * 2
+
+
+def test_sparsity_does_not_depend_on_the_company(world):
+    data, on_device, population, users = world
+    together = measure(population, data, on_device, EVALUATION, users, extras=Extras(sparsity=True))
+    alone = trained(SPECS[1:], plan_of(data, on_device, steps=30), on_device).population
+    (found,) = measure(alone, data, on_device, EVALUATION, users, extras=Extras(sparsity=True))
+    assert found.metrics == together[1].metrics

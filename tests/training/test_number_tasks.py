@@ -93,7 +93,8 @@ def test_errors_are_those_of_scikit_learn_in_the_labels_own_unit():
         ordered = (expected["auc/click"], expected["concordance/watch"], expected["concordance/late"])
         assert found.metrics["accuracy"] == pytest.approx(np.mean(ordered), rel=SINGLE)
         per_task = {name for name in found.metrics if "/" in name}
-        assert per_task == {*expected, "gauc/click", "logloss/click"}
+        gains = {f"gain/{task}" for task in data.tasks}
+        assert per_task == {*expected, *gains, "gauc/click", "logloss/click"}
 
 
 def slow_concordance(scores, labels):

@@ -1,4 +1,4 @@
-"""From a configured data source to checked tables: one module per file format."""
+"""From a configured data source to checked tables: a module per published data set, and `table` for any other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evorec.config import DataConfig
 from evorec.data.cache import cached, hint
 from evorec.data.content.sources import item_vectors
 from evorec.data.readers import aliccp, aliexpress, amazon, kuairand, kuairec, movielens, retailrocket, table
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
 

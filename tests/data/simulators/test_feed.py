@@ -11,7 +11,8 @@ import pytest
 from evorec.config import SimulatorConfig, SplitConfig
 from evorec.data.dataset import Dataset
 from evorec.data.encode import encode
-from evorec.data.simulate import RATES, TASKS, simulate
+from evorec.data.simulators import simulate
+from evorec.data.simulators.feed import RATES, TASKS
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 
@@ -60,7 +61,7 @@ def test_sizes_order_and_span_are_as_asked(feed: Tables) -> None:
 def test_the_same_seed_gives_the_same_world_in_another_process() -> None:
     program = f"""
 from evorec.config import SimulatorConfig
-from evorec.data.simulate import simulate
+from evorec.data.simulators import simulate
 print(simulate(SimulatorConfig.model_validate_json({SMALL.model_dump_json()!r})).sha256())
 """
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

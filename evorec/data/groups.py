@@ -1,0 +1,43 @@
+"""Stated groups of users, for metrics that compare them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from evorec.data.tables import Columns, Tables
+from evorec.errors import DataError
+
+NO_GROUP = -1
+
+
+def user_groups(tables: Tables, user_ids: npt.NDArray[Any], column: str) -> npt.NDArray[np.int64]:
+    """Group of each user: users with the same value of a column are one.
+
+    Args:
+        tables: with a table of users.
+        user_ids: external ids ``(U,)``.
+        column: of the table of users; any column with one value per user.
+    Returns:
+        int64 ``(U + 1,)``, the place of the value among all of them, ascending; `NO_GROUP` for a user without one and,
+        in the last place, the unknown user.
+    Raises:
+        DataError: there is no such column, or it holds lists.
+    """
+    known = [] if tables.users is None else [name for name in tables.users.columns if name != Columns.USER]
+    if tables.users is None or column not in known:
+        raise DataError(
+            f"evaluation.groups must be a column of the users of {tables.name}, {known or 'which has no such table'}; "
+            f"got {column!r}."
+        )
+    if tables.users.schema[column].is_nested():
+        raise DataError(f"evaluation.groups must have one value per user, got {column}: {tables.users.schema[column]}.")
+    values = tables.users[column].drop_nulls().unique().sort()
+    number = f"number of {column}"  # no column of the table that is read here
+    codes = values.alias(column).to_frame().with_row_index(number)
+    coded = tables.users.select(Columns.USER, column).join(codes, on=column, how="left")
+    own = pl.DataFrame({Columns.USER: user_ids}).join(coded, on=Columns.USER, how="left", maintain_order="left")
+    return np.append(own[number].cast(pl.Int64).fill_null(NO_GROUP).to_numpy(), NO_GROUP)

@@ -1,0 +1,115 @@
+"""What a multi-objective search must beat at equal training: random genomes, and one weighted sum of the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from pymoo.algorithms.soo.nonconvex.ga import GA, FitnessSurvival, comp_by_cv_and_fitness
+from pymoo.operators.selection.tournament import TournamentSelection
+
+from evorec.config import SearchConfig
+from evorec.errors import ConfigError
+from evorec.objectives import FloatArray, Objective
+from evorec.search.algorithms import AskTell, NeverTwice, first_generation
+from evorec.seeds import child_seed, generator
+from evorec.space.operators import TypedCrossover, TypedMutation
+from evorec.space.space import SearchSpace
+
+DRAWS_PER_GENOME = 50
+"""How often a random genome that was told before is drawn again before the generation stays short."""
+
+
+def weighted_sum(
+    F: FloatArray, G: FloatArray, objectives: Sequence[Objective], weights: Sequence[float], penalty: float
+) -> FloatArray:
+    """``sum_k w_k f_k + penalty * g``: f are places in the hypervolume box, g is how far constraints are violated.
+
+    Args:
+        F: objectives to minimise ``(N, M)``.
+        G: constraints ``(N, C)``, at most 0 is feasible.
+        objectives: M objectives with their boxes.
+        weights: M of them, at least 0, scaled here to sum 1.
+        penalty: λ.
+    Returns:
+        float64 ``(N,)``, lower is better; 0 = ideal in every objective, 1 = worst in every one.
+    Example:
+        >>> axes = [Objective(name, name, "max", "", 1.0, 0.0) for name in ("a", "b")]
+        >>> weighted_sum(np.array([[-1.0, -0.5]]), np.array([[0.5]]), axes, (1, 1), 0.1).round(9)  # 0/2 + .5/2 + .05
+        array([0.3])
+    """
+    natural = [objective.minimised(column) for objective, column in zip(objectives, F.T, strict=True)]
+    places = np.array([one.normalised(values) for one, values in zip(objectives, natural, strict=True)]).T
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    total: FloatArray = places @ shares + penalty * np.maximum(G, 0.0).sum(axis=1)
+    return total
+
+
+@final
+class WeightedSumSearch:
+    """A genetic algorithm on one weighted sum, with the operators, the start and the duplicate check of NSGA-II."""
+
+    def __init__(
+        self, space: SearchSpace, config: SearchConfig, objectives: Sequence[Objective], *, told: Container[str]
+    ) -> None:
+        """Args as of `evorec.search.choice.algorithm_for`.
+
+        Raises:
+            ConfigError: not one weight per objective.
+        """
+        weights = config.weights or (1.0,) * len(objectives)
+        if len(weights) != len(objectives):
+            names = ", ".join(objective.name for objective in objectives)
+            raise ConfigError(f"search.weights must have one number for each of {names}, got {list(weights)}.")
+        self._objectives, self._weights, self._penalty = tuple(objectives), weights, config.penalty
+        algorithm = GA(
+            pop_size=config.population,
+            sampling=first_generation(space, config),
+            selection=TournamentSelection(func_comp=comp_by_cv_and_fitness),
+            crossover=TypedCrossover(space),
+            mutation=TypedMutation(space),
+            survival=FitnessSurvival(),
+            eliminate_duplicates=NeverTwice(space, told),
+            output=None,
+            seed=child_seed(config.seed, "weighted sum"),
+        )
+        self._inner = AskTell(algorithm, space, n_objectives=1, n_constraints=1)
+
+    def ask(self) -> FloatArray:
+        """See `AskTell.ask`."""
+        return self._inner.ask()
+
+    def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:
+        """See `AskTell.tell`."""
+        total = weighted_sum(F, G, self._objectives, self._weights, self._penalty)
+        self._inner.tell(total[:, None], np.zeros((len(F), 1)), told=told)
+
+
+@final
+class RandomSearch:
+    """Genomes drawn as those of the first generation of NSGA-II are, none of them twice; the first is the default."""
+
+    def __init__(self, space: SearchSpace, config: SearchConfig, *, told: Container[str]) -> None:
+        """Args as of `evorec.search.choice.algorithm_for`."""
+        self._space, self._size, self._told = space, config.population, told
+        self._rng = generator(config.seed, "random search")
+        self._start: FloatArray | None = first_generation(space, config)
+
+    def ask(self) -> FloatArray:
+        """The next generation, snapped ``(P, V)``; fewer rows when new genomes are hardly found any more."""
+        found: dict[str, FloatArray] = {}
+        for _ in range(DRAWS_PER_GENOME):
+            drawn = self._space.sample(self._rng, self._size) if self._start is None else self._start
+            self._start = None
+            for x in self._space.snap(drawn):
+                key = self._space.key(x)
+                if key not in self._told and len(found) < self._size:
+                    found.setdefault(key, x)
+            if len(found) == self._size:
+                break
+        return np.array(list(found.values())).reshape(len(found), self._space.n_var)
+
+    def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:
+        """Nothing is learned."""

@@ -1,0 +1,177 @@
+"""How many evaluations does a search need on a landscape whose front is known (`problems.analytic`)?
+
+Each method runs, seed by seed, until what it has evaluated dominates 99 % of what the known front dominates, or until
+its budget is spent; an evaluation is a genome that was not evaluated before. evorec's search has its usual population;
+random draws genomes as evorec draws its first generation; pymoo is its NSGA-II as it comes, population 100, on the
+same problem through `evorec.as_pymoo`, where every gene is a real column that is snapped. The fourth method looks for
+the difference: evorec's operators at half their usual rate of mutation.
+
+    python experiments/analytic.py                                    # about 15 minutes on one core
+    python experiments/analytic.py --seeds 1 --budget 200             # to see that it runs
+
+Prints medians and ranges over the seeds and writes experiments/results/analytic.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final, final
+
+import numpy as np
+import typer
+from pymoo.algorithms.moo.nsga2 import NSGA2
+
+from evorec import as_pymoo
+from evorec.archive.indicators import hypervolume_share
+from evorec.archive.pareto import non_dominated
+from evorec.config import merge, parse_config
+from evorec.errors import Interrupted
+from evorec.objectives import Metrics, to_matrices
+from evorec.problem import Outcome, Problem, Spec
+from evorec.search.engine import search
+from evorec.seeds import generator
+from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
+from problems import analytic
+
+HERE = Path(__file__).parent
+TARGET: Final = 0.99
+"""Share of the known front's hypervolume."""
+CASES: Final = {"two objectives": ("quality", "cost"), "three objectives": ("click", "like", "cost")}
+MARKS: Final = (200, 500, 1000, 2000, 4000, 8000, 12_000)
+"""Evaluations after which the share is noted."""
+BATCH: Final = 100
+"""Random genomes drawn at once."""
+
+
+@final
+class Recorded(Problem):
+    """A problem that remembers the front of everything it was asked for, and how far it got when.
+
+    Attributes:
+        n: evaluations so far.
+        share: of the known front's hypervolume, after the last evaluated stack.
+        trace: evaluations and share after every stack.
+    """
+
+    def __init__(self, problem: analytic.Analytic) -> None:
+        self._problem = problem
+        self.name, self.space, self.seed = problem.name, problem.space, problem.seed
+        self.objectives, self.constraints = problem.objectives, problem.constraints
+        self.data_sha256 = problem.data_sha256
+        self._known = analytic.known_hypervolume([one.name for one in problem.objectives])
+        self._front: list[Metrics] = []
+        self.n, self.share = 0, 0.0
+        self.trace: list[tuple[int, float]] = []
+
+    def shape_key(self, spec: Spec) -> Any:
+        """As the problem's."""
+        return self._problem.shape_key(spec)
+
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """As the problem's."""
+        return self._problem.baselines()
+
+    def evaluate(
+        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+    ) -> list[Outcome]:
+        """The problem's outcomes, counted."""
+        outcomes = self._problem.evaluate(specs, seed=seed)
+        rows = [*self._front, *(outcome.metrics for outcome in outcomes if outcome.metrics is not None)]
+        keep = non_dominated(to_matrices(rows, self.objectives, ())[0])
+        self._front = [row for row, stays in zip(rows, keep, strict=True) if stays]
+        self.n += len(specs)
+        self.share = hypervolume_share(self._front, self.objectives) / self._known
+        self.trace.append((self.n, self.share))
+        return outcomes
+
+
+Done = Callable[[], bool]
+
+
+def evorec_nsga2(problem: Recorded, seed: int, done: Done) -> None:
+    """evorec's search with the settings of the problem."""
+    config = parse_config(merge(analytic.DEFAULTS, {"search": {"seed": seed, "generations": 100_000}}))
+    with suppress(Interrupted):
+        search(problem, config.search, stop=done)
+
+
+def random_search(problem: Recorded, seed: int, done: Done) -> None:
+    """Genomes drawn as evorec draws a first generation, none of them twice."""
+    rng, known = generator(seed, "random search"), set[str]()
+    while not done():
+        new = {problem.space.key(x): problem.space.decode(x) for x in problem.space.sample(rng, BATCH)}
+        problem.evaluate([spec for key, spec in new.items() if key not in known], seed=seed)
+        known |= new.keys()
+
+
+def pymoo_nsga2(problem: Recorded, seed: int, done: Done) -> None:
+    """pymoo's NSGA-II with its defaults."""
+    algorithm = NSGA2(pop_size=100)
+    algorithm.setup(as_pymoo(problem, chunk=100), seed=seed, termination=("n_gen", 100_000))
+    while not done():
+        algorithm.next()
+
+
+def typed_at_1_of_n(problem: Recorded, seed: int, done: Done) -> None:
+    """evorec's operators in pymoo's loop, changing one gene of a child on average instead of two."""
+    space = problem.space
+    mutation = TypedMutation(space, prob_var=1 / len(space.genes))
+    algorithm = NSGA2(pop_size=24, sampling=TypedSampling(space), crossover=TypedCrossover(space), mutation=mutation)
+    algorithm.setup(as_pymoo(problem, chunk=100), seed=seed, termination=("n_gen", 100_000))
+    while not done():
+        algorithm.next()
+
+
+METHODS: Final[Mapping[str, Callable[[Recorded, int, Done], None]]] = {
+    "evorec": evorec_nsga2,
+    "pymoo NSGA-II": pymoo_nsga2,
+    "evorec's operators at 1/n": typed_at_1_of_n,
+    "random": random_search,
+}
+
+
+def one_run(method: str, objectives: Sequence[str], seed: int, budget: int) -> dict[str, Any]:
+    """One run: evaluations until the target, None when the budget was spent before, and the share at the marks."""
+    problem = Recorded(analytic.build(parse_config(merge(analytic.DEFAULTS, {"objectives": objectives}))))
+    METHODS[method](problem, seed, lambda: problem.share >= TARGET or problem.n >= budget)
+    reached = next((n for n, share in problem.trace if share >= TARGET and n <= budget), None)
+    at = {str(mark): max((share for n, share in problem.trace if n <= mark), default=0.0) for mark in MARKS}
+    spent = [mark for mark in MARKS if mark <= problem.n]
+    return {"seed": seed, "needed": reached, "share_at": {str(mark): at[str(mark)] for mark in spent}}
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Median and range; a run that did not arrive counts as later than all others."""
+    numbers = sorted(np.inf if value is None else value for value in values)
+    middle = numbers[len(numbers) // 2] if len(numbers) % 2 else float(np.mean(numbers[len(numbers) // 2 - 1 :][:2]))
+    text = [f"{number:,.0f}" if np.isfinite(number) else "not reached" for number in (middle, numbers[0], numbers[-1])]
+    return f"{text[0]} ({text[1]}..{text[2]})"
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=1, help="runs of each method")] = 11,
+    budget: Annotated[int, typer.Option(min=1, help="most evaluations of a run with two objectives")] = 12_000,
+    methods: Annotated[str, typer.Option(help="some of them, by comma; figures of others are kept")] = "",
+    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "analytic.json",
+) -> None:
+    """Runs every method on both sets of objectives; with three of them for a third of the budget."""
+    found: dict[str, Any] = json.loads(out.read_text())["results"] if methods else {}
+    for case, objectives in CASES.items():
+        most = budget if len(objectives) == 2 else budget // 3
+        for method in methods.split(",") if methods else METHODS:
+            runs = [one_run(method, objectives, seed, most) for seed in range(seeds)]
+            found.setdefault(case, {})[method] = {"budget": most, "runs": runs}
+            marks = [mark for mark in MARKS if all(str(mark) in run["share_at"] for run in runs)]
+            shares = {mark: np.median([run["share_at"][str(mark)] for run in runs]) for mark in marks}
+            text = "  ".join(f"{mark}: {share:.3f}" for mark, share in shares.items())
+            print(f"{case}, {method}: {spread([run['needed'] for run in runs])} evaluations; {text}", flush=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
+            document = {"target": TARGET, "hypervolume": {c: analytic.known_hypervolume(o) for c, o in CASES.items()}}
+            out.write_text(json.dumps({**document, "results": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,466 @@
+"""A table of trained recommenders: search methods compared in milliseconds instead of hours.
+
+Every configuration of a finite grid was trained by evorec, with several seeds, and measured after a quarter, half and
+all of its steps; an evaluation looks its row up. So a search method meets real noise and real trade-offs between
+accuracy, recall, coverage and cost in a fraction of a second. ``data.path`` names the table: ``simulated`` (the feed
+simulator, 2,016 configurations), ``kuairand`` (KuaiRand-Pure, 336 configurations), or the Parquet file of a table of
+your own, made as ``experiments/make_tabular.py`` makes them. ``problems/tables/README.md`` says what is in them.
+
+The seed of the search picks the replicate: seeds that are equal modulo the number of replicates meet the same
+trainings. ``training.rungs`` may name steps of the table. Bounds of the hypervolume's box are the extremes of the table
+and cannot be set, so figures of different methods are comparable; `Tabular.reference_front` is the best there is.
+
+Test columns are not in any outcome. `Tabular.open_test` reads them once, for the configurations that were chosen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import polars as pl
+
+from evorec.archive.indicators import hypervolume_share
+from evorec.archive.pareto import non_dominated
+from evorec.config import RunConfig, TaskKind, check_used, merge, parse_config
+from evorec.errors import ConfigError, DataError
+from evorec.objectives import FloatArray, Metrics, build_objectives, metric_info, parse_constraint, to_matrices
+from evorec.problem import Outcome, Problem, Spec
+from evorec.space.gene import Gene
+from evorec.space.genes import Categorical, Conditional, Integer
+from evorec.space.space import SearchSpace
+
+DEFAULTS: Mapping[str, Any] = {
+    "problem": "tabular",
+    "data": {"reader": "tabular", "path": "simulated"},
+    "training": {"steps": 120},
+    "evaluation": {"k": 10},
+    "objectives": ("accuracy", "recall@k", "catalogue_coverage@k", "cost"),
+    "search": {"population": 24, "generations": 8},
+    "run": {"executor": "serial"},
+}
+"""Settings of this problem, below a configuration file and above the field defaults."""
+TRAINS: Final = False
+"""Nothing is trained here, so there is nothing to finalize or to export."""
+USED: Final = (
+    "data.path", "training.steps", "training.rungs", "training.rung_keep", "evaluation.k", "objectives", "constraints",
+    "space", "search", "run",
+)  # fmt: skip
+"""Parts of the configuration that change something here; others are refused."""
+
+TABLES: Final = Path(__file__).parent / "tables"
+"""The tables that come with this package."""
+FORMAT: Final = 1
+"""Of the description beside a table; every other one is refused."""
+_SAID: Final = (
+    "genes", "steps", "seeds", "k", "tasks", "metrics", "costs", "bounds", "baselines", "objectives", "constraints",
+    "sha256",
+)  # fmt: skip
+"""What a description must say."""
+
+
+def space_of(genes: Sequence[Mapping[str, Any]]) -> SearchSpace:
+    """The finite space that a table describes.
+
+    Args:
+        genes: each with ``name``, ``default``, ``text``, ``kind`` (``categorical`` with ``options`` or ``integer`` with
+            ``low`` and ``high``), and where it is conditional ``parent`` and ``values``.
+    Raises:
+        DataError: a description is incomplete or contradicts itself.
+    Example:
+        >>> space_of([{"name": "width", "kind": "categorical", "options": [16, 64], "default": 16}]).cardinality()
+        2.0
+    """
+    try:
+        return SearchSpace(tuple(_gene(one) for one in genes))
+    except (KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"genes of a table must describe a finite space; {error!r}.") from None
+
+
+def _gene(one: Mapping[str, Any]) -> Gene | Conditional:
+    gene: Gene
+    name, text = str(one["name"]), str(one.get("text", ""))
+    if one["kind"] == "categorical":
+        gene = Categorical(name, tuple(one["options"]), one["default"], text=text)
+    elif one["kind"] == "integer":
+        low, high = one["low"], one["high"]
+        gene = Integer(name, low, high, default=one["default"], limits=(low, high), text=text)
+    else:
+        raise ConfigError(f"kind of gene {name} must be categorical or integer, got {one['kind']!r}.")
+    if "parent" not in one:
+        return gene
+    return Conditional(gene, parent=str(one["parent"]), values=tuple(one["values"]))
+
+
+def configurations(space: SearchSpace) -> list[dict[str, Any]]:
+    """Every spec of a finite space once; a configuration's number is its place.
+
+    Args:
+        space: of genes with one column each.
+    Example:
+        >>> configurations(space_of([{"name": "depth", "kind": "integer", "low": 1, "high": 2, "default": 1}]))
+        [{'depth': 1}, {'depth': 2}]
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for values in itertools.product(*(_values(space.gene(name)) for name in space.names)):
+        spec = space.spec_of(dict(zip(space.names, values, strict=True)))
+        found.setdefault(json.dumps(spec), spec)
+    return list(found.values())
+
+
+def _values(gene: Gene) -> list[Any]:
+    low, high = (int(bound[0]) for bound in gene.bounds)
+    return [gene.decode(np.array([float(column)])) for column in range(low, high + 1)]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A checked table: C configurations, each with S seeds and R numbers of steps, in this order.
+
+    Attributes:
+        name: file without its ending.
+        about: what the JSON file beside it says.
+        space: of its configurations.
+        specs: the configurations, C of them.
+        rows: C * S * R of them, with the columns of validation and cost; test columns are not in it.
+        path: of the Parquet file.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    space: SearchSpace
+    specs: tuple[Mapping[str, Any], ...]
+    rows: pl.DataFrame
+    path: Path
+
+    @classmethod
+    def read(cls, name: str) -> Table:
+        """A table that comes with the package, by its name, or any other by the path of its Parquet file.
+
+        Raises:
+            DataError: there is none, or it is damaged, incomplete, has a row twice or a number that is not finite.
+        """
+        path = Path(name) if name.endswith(".parquet") else TABLES / f"{name}.parquet"
+        if not path.is_file():
+            known = ", ".join(sorted(one.stem for one in TABLES.glob("*.parquet"))) or "none"
+            raise DataError(
+                f"data.path must name a table ({known}) or the .parquet file of one, got {name!r}; "
+                "experiments/make_tabular.py makes tables."
+            )
+        about = _description(path.with_suffix(".json"))
+        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != about["sha256"]:
+            raise DataError(
+                f"{path} is not the file that {path.stem}.json describes: expected sha256 {about['sha256'][:12]}, got "
+                f"{found[:12]}; restore both from one copy."
+            )
+        space = space_of(about["genes"])
+        table = cls(path.stem, about, space, tuple(configurations(space)), _rows(path, about, space), path)
+        table._check()
+        return table
+
+    def sha256(self) -> str:
+        """Hash of everything that a look-up can depend on: the description, which holds that of the rows."""
+        return hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers of steps after which everything was measured, R, rising."""
+        return tuple(self.about["steps"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trainings, S of them."""
+        return tuple(self.about["seeds"])
+
+    @cached_property
+    def columns(self) -> Mapping[str, str]:
+        """Metric -> column of `rows`: all that an outcome may hold."""
+        costs = {name: name for name in (*self.about["costs"], "train_seconds")}
+        return {**{name: f"validation/{name}" for name in self.about["metrics"]}, **costs}
+
+    @cached_property
+    def values(self) -> FloatArray:
+        """Metrics of every row, float64 ``(C * S * R, n)`` in the order of `columns`; NaN in a failed one."""
+        found: FloatArray = self.rows.select(self.columns.values()).to_numpy().astype(np.float64)
+        return found
+
+    @cached_property
+    def places(self) -> Mapping[tuple[Any, ...], int]:
+        """Number of each configuration by its values, None for a gene that it does not have."""
+        return {self._key(spec): number for number, spec in enumerate(self.specs)}
+
+    def number(self, spec: Spec) -> int:
+        """Number of a configuration.
+
+        Raises:
+            DataError: it is not in the table.
+        """
+        try:
+            return self.places[self._key(spec)]
+        except (KeyError, TypeError):
+            raise DataError(f"table {self.name} has no configuration {dict(spec)}.") from None
+
+    def metrics(self, number: int, *, seed: int, steps: int) -> Metrics | None:
+        """Validation metrics and cost of a configuration after `steps` of the replicate of a seed; None = failed."""
+        seeds, every = self.seeds, self.steps
+        row = (number * len(seeds) + seed % len(seeds)) * len(every) + every.index(steps)
+        found = self.values[row].tolist()
+        return None if math.isnan(found[0]) else dict(zip(self.columns, found, strict=True))
+
+    def means(self, steps: int) -> dict[int, Metrics]:
+        """Mean over the seeds of every configuration that failed with none of them, by its number."""
+        by_seed = self.values.reshape(len(self.specs), len(self.seeds), len(self.steps), -1)
+        mean = by_seed[:, :, self.steps.index(steps)].mean(axis=1)
+        return {
+            number: dict(zip(self.columns, found, strict=True))
+            for number, found in enumerate(mean.tolist())
+            if not math.isnan(found[0])
+        }
+
+    def read_test(self, numbers: Sequence[int]) -> list[dict[str, list[float | None]]]:
+        """Test metrics of fully trained configurations: a value per seed, None where the training failed."""
+        names = [f"test/{name}" for name in self.about["metrics"]]
+        wanted = pl.col("config_id").is_in(list(set(numbers))) & (pl.col("step") == self.steps[-1])
+        rows = pl.read_parquet(self.path, columns=["config_id", "seed", "step", *names]).filter(wanted)
+        by_number = {key[0]: one.sort("seed") for key, one in rows.partition_by("config_id", as_dict=True).items()}
+        return [{name.removeprefix("test/"): by_number[number][name].to_list() for name in names} for number in numbers]
+
+    def _key(self, spec: Spec) -> tuple[Any, ...]:
+        return tuple(spec.get(name) for name in self.space.names)
+
+    def _check(self) -> None:
+        """Every configuration, seed and number of steps has one row, and every number is there.
+
+        Raises:
+            DataError: names the first row or column that is not.
+        """
+        ids = range(len(self.specs))
+        expected = pl.DataFrame(
+            list(itertools.product(ids, self.seeds, self.steps)), schema=("config_id", "seed", "step"), orient="row"
+        )
+        found = self.rows.select(pl.col("config_id", "seed", "step").cast(pl.Int64))
+        if not found.equals(expected):
+            twice = found.filter(found.is_duplicated())
+            missing = expected.join(found, on=found.columns, how="anti")
+            foreign = found.join(expected, on=found.columns, how="anti")
+            cases = (("twice", twice), ("not at all", missing), ("which is not in its grid", foreign))
+            told = [f"{_row(rows)} {how}" for how, rows in cases if rows.height] or ["its rows in another order"]
+            raise DataError(f"{self.path} must have each configuration, seed and step once; it has {told[0]}.")
+        genes = self.rows.filter((pl.col("seed") == self.seeds[0]) & (pl.col("step") == self.steps[0]))
+        said = [self._key(spec) for spec in self.specs]
+        for number, (values, key) in enumerate(zip(genes.select(self.space.names).iter_rows(), said, strict=True)):
+            if values != key:
+                raise DataError(f"{self.path}: configuration {number} must be {key}, got {values}.")
+        failed = self.rows["failed"].to_numpy()[:, None]
+        is_metric = np.arange(self.values.shape[1]) < len(self.about["metrics"])
+        wrong = np.argwhere(np.isfinite(self.values) == (failed & is_metric))
+        if len(wrong):
+            row, column = (int(place) for place in wrong[0])
+            raise DataError(
+                f"{self.path}: {list(self.columns.values())[column]} of {_row(self.rows[row])} must be a number, or "
+                f"empty if it is a metric of a failed training; got {self.values[row, column]}."
+            )
+
+
+def _row(rows: pl.DataFrame) -> str:
+    config_id, seed, step = rows.select("config_id", "seed", "step").row(0)
+    return f"configuration {config_id}, seed {seed}, step {step}"
+
+
+def _description(path: Path) -> Mapping[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; a table needs its description beside it.") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        got = about.get("format") if isinstance(about, dict) else type(about).__name__
+        raise DataError(f"{path} must be a description of format {FORMAT}, got {got}; make the table again.")
+    if missing := [name for name in _SAID if name not in about]:
+        raise DataError(f"{path} must say {', '.join(_SAID)}; {', '.join(missing)} is missing.")
+    return about
+
+
+def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFrame:
+    """The columns that are looked up, sorted."""
+    numbers = [f"validation/{name}" for name in about["metrics"]] + [*about["costs"], "train_seconds"]
+    wanted = ["config_id", "seed", "step", "failed", *space.names, *numbers]
+    try:
+        schema = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is no Parquet file: {error}.") from None
+    tests = [f"test/{name}" for name in about["metrics"]]
+    if missing := [name for name in (*wanted, *tests) if name not in schema]:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
+    if wrong := [name for name in (*numbers, *tests) if not schema[name].is_numeric()]:
+        raise DataError(f"{path}: {wrong[0]} must be numbers, got {schema[wrong[0]]}.")
+    if schema["failed"] != pl.Boolean or not all(schema[name].is_integer() for name in ("config_id", "seed", "step")):
+        raise DataError(f"{path}: config_id, seed and step must be whole numbers and failed true or false.")
+    return pl.read_parquet(path, columns=wanted).sort("config_id", "seed", "step")
+
+
+@final
+class Tabular(Problem):
+    """A table as a problem.
+
+    Args:
+        config: of the run; it may name another table, other objectives, steps and rungs of the table.
+    Attributes:
+        table: what is looked up.
+        steps: the search budget, one of the table's numbers of steps.
+    Raises:
+        DataError: the table cannot be used.
+        ConfigError: lists settings that this problem does not use, and what the table does not have.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        check_used(config, DEFAULTS, used=USED)
+        self.table = table = Table.read(config.data.path or "")
+        k = int(table.about["k"])
+        tasks: dict[str, TaskKind] = dict.fromkeys(table.about["tasks"], "binary")
+        _check_budget(config, table)
+        self.name = config.problem
+        self.data_sha256 = table.sha256()
+        self.seed, self.steps = config.search.seed, config.training.steps
+        self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
+        self.space = table.space.with_overrides(config.space, "space")
+        bounds = {name: (low, high) for name, (low, high) in table.about["bounds"].items()}
+        self.objectives = build_objectives(config.objectives, k=k, box={}, cost_bounds=_corners(bounds), tasks=tasks)
+        self.constraints = tuple(
+            parse_constraint(text, k=k, baselines=self.baselines(), tasks=tasks) for text in config.constraints
+        )
+        wanted = [*(one.metric for one in self.objectives), *(one.metric for one in self.constraints)]
+        if missing := [name for name in wanted if name not in table.columns]:
+            raise ConfigError(f"table {table.name} has no {', '.join(missing)}; it has {', '.join(table.columns)}.")
+        self._opened: tuple[int, ...] | None = None
+
+    def shape_key(self, spec: Spec) -> Hashable:
+        """All specs may be looked up at once."""
+        return ()
+
+    def evaluate(
+        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+    ) -> list[Outcome]:
+        """Looks up validation metrics; the replicate is `seed` modulo the number of the table's seeds."""
+        steps = None if rung is None else self.rungs[rung]
+        outcomes = []
+        for spec in specs:
+            number = self.table.number(spec)
+            found = self.table.metrics(number, seed=seed, steps=steps or self.steps)
+            cause = None if found else f"the training of configuration {number} failed"
+            outcomes.append(Outcome(found, cause, rung=steps, extra={"config_id": number}))
+        return outcomes
+
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """Validation metrics of popularity, ItemKNN and EASE on the same rows."""
+        return dict(self.table.about["baselines"]["validation"])
+
+    def expected(self, specs: Sequence[Spec]) -> list[Metrics]:
+        """What configurations are worth without luck: means over all seeds. For judging a search, never inside it.
+
+        Raises:
+            DataError: one failed with some seed.
+        """
+        means = self.table.means(self.steps)
+        numbers = [self.table.number(spec) for spec in specs]
+        if failed := [number for number in numbers if number not in means]:
+            raise DataError(f"configuration {failed[0]} of table {self.table.name} failed with a seed and has no mean.")
+        return [means[number] for number in numbers]
+
+    def reference_front(self) -> list[Spec]:
+        """The configurations whose means over the seeds are feasible and that no other one dominates."""
+        means = {
+            number: metrics
+            for number, metrics in self.table.means(self.steps).items()
+            if self._key_in_space(self.table.specs[number])
+        }
+        F, G = to_matrices(list(means.values()), self.objectives, self.constraints)
+        feasible = np.flatnonzero((G <= 0).all(axis=1))
+        numbers = np.array(list(means), dtype=np.int64)[feasible]
+        return [self.table.specs[number] for number in numbers[non_dominated(F[feasible])]]
+
+    def reference_hypervolume(self) -> float:
+        """Share of the box that the reference front dominates: what a method can reach, in `expected` values."""
+        return hypervolume_share(self.expected(self.reference_front()), self.objectives)
+
+    def open_test(self, specs: Sequence[Spec]) -> list[dict[str, list[float | None]]]:
+        """Test metrics of chosen configurations, per seed; the test is opened once.
+
+        Args:
+            specs: all that were chosen; the same call may be repeated, another one is refused.
+        Raises:
+            ConfigError: it was opened for others before, which would make it a second validation; or the search budget
+                is not the whole training, which alone was measured on test.
+        """
+        if self.steps != self.table.steps[-1]:
+            raise ConfigError(f"test metrics are of {self.table.steps[-1]} steps; training.steps is {self.steps}.")
+        numbers = tuple(self.table.number(spec) for spec in specs)
+        if self._opened not in (None, numbers):
+            raise ConfigError(
+                f"the test of table {self.table.name} was opened for {len(self._opened or ())} other configurations; "
+                "choosing again after the test would make it a second validation."
+            )
+        self._opened = numbers
+        return self.table.read_test(numbers)
+
+    def _key_in_space(self, spec: Spec) -> bool:
+        """Whether overrides have left a configuration in the space."""
+        try:
+            self.space.encode(spec)
+        except ConfigError:
+            return False
+        return True
+
+
+def _check_budget(config: RunConfig, table: Table) -> None:
+    errors = []
+    if config.evaluation.k != table.about["k"]:
+        errors.append(f"evaluation.k must be {table.about['k']}, the length of the lists in table {table.name}.")
+    asked = {"training.steps": (config.training.steps,), "training.rungs": config.training.rungs}
+    errors += [
+        f"{key} must be among the steps of table {table.name}, {list(table.steps)}; got {list(steps)}."
+        for key, steps in asked.items()
+        if not set(steps) <= set(table.steps)
+    ]
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def _corners(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """(ideal, worst) of every metric, from its lowest and highest value."""
+    return {
+        name: (high, low) if metric_info(name).direction == "max" else (low, high)
+        for name, (low, high) in bounds.items()
+    }
+
+
+def build(config: RunConfig | None = None) -> Tabular:
+    """The problem on the table that `config` names in ``data.path``; the simulated one by default."""
+    return Tabular(config or parse_config(DEFAULTS, source="problems.tabular"))
+
+
+def of_table(name: str) -> Tabular:
+    """The problem on any table, with that table's own objectives, constraints, steps and length of lists.
+
+    Args:
+        name: ``simulated``, ``kuairand`` or the Parquet file of a table.
+    Raises:
+        DataError: the table cannot be used.
+    """
+    table = Table.read(name)
+    own = {
+        "data": {"path": name},
+        "training": {"steps": table.steps[-1]},
+        "evaluation": {"k": table.about["k"]},
+        "objectives": table.about["objectives"],
+        "constraints": table.about["constraints"],
+    }
+    return build(parse_config(merge(DEFAULTS, own), source="problems.tabular"))

@@ -1,0 +1,163 @@
+"""What holds for every problem that runs on a simulated world: on the same rows in files it is the same problem."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from contracts.test_every_problem import TINY_BUDGET, TINY_WORLD
+
+from evorec.cli.problems import configure, known_problems, problem_module
+from evorec.config import RunConfig, load_config
+from evorec.data.encode import encode
+from evorec.data.readers import SIMULATOR, read
+from evorec.data.simulators import SCENARIOS
+from evorec.data.splits import split
+from evorec.data.tables import Columns, Feature, Tables
+
+
+def simulated() -> list[str]:
+    """Problems of this package whose own settings name the simulator."""
+    own = [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
+    defaults = {name: problem_module(name).DEFAULTS.get("data", {}) for name in own}
+    return [name for name, data in defaults.items() if data.get("reader") == SIMULATOR]
+
+
+ROUNDING = 1e-5  # of cosines of float32 vectors
+every_simulated_problem = pytest.mark.parametrize("name", simulated())
+
+
+def tiny(name: str, *overrides: str) -> RunConfig:
+    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides])
+
+
+def test_every_world_has_a_problem() -> None:
+    assert {tiny(name).data.simulator.scenario for name in simulated()} == set(SCENARIOS)
+
+
+def in_files(tables: Tables, folder: Path) -> dict[str, Any]:
+    """Writes a world as somebody's files, log and users as CSV, items as Parquet; how they are described."""
+    assert tables.users is not None
+    assert tables.items is not None
+
+    def kinds(features: tuple[Feature, ...]) -> dict[str, str]:
+        return {feature.name: feature.kind for feature in features}
+
+    lists = [name for name, dtype in tables.users.schema.items() if dtype.is_nested()]
+    users = tables.users.with_columns(pl.col(name).list.join("|") for name in lists)
+    tables.interactions.write_csv(folder / "log.csv")
+    users.write_csv(folder / "users.csv")
+    tables.items.write_parquet(folder / "items.parquet")
+    texts = [name for name, dtype in tables.items.schema.items() if dtype == pl.String and name == "headline"]
+    user_features, item_features = kinds(tables.user_features), kinds(tables.item_features)
+    sections: dict[str, Any] = {
+        "log": {
+            "files": ["log.csv"],
+            "user": Columns.USER,
+            "item": Columns.ITEM,
+            "time": Columns.TIME,
+            "time_unit": "s",
+            "tasks": {task: task for task in tables.tasks},
+            "context": kinds(tables.context),
+        },
+        "items": {
+            "files": ["items.parquet"],
+            "key": Columns.ITEM,
+            "features": item_features,
+            "content": list(tables.content),
+            "texts": texts,
+        },
+    }
+    if user_features:
+        separators = dict.fromkeys(lists, "|")
+        sections["users"] = {
+            "files": ["users.csv"], "key": Columns.USER, "features": user_features, "separators": separators
+        }  # fmt: skip
+    return sections
+
+
+def toml(sections: dict[str, Any], name: str, folder: Path) -> str:
+    """A configuration file with the description of the files; JSON's texts, numbers and lists are TOML's too."""
+    lines = [f'problem = "{name}"', "[data]", 'reader = "table"', f"path = {json.dumps(str(folder))}"]
+    for section, settings in sections.items():
+        lines.append(f"[data.{section}]")
+        for key, value in settings.items():
+            shown = (
+                "{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items()) + " }"
+                if isinstance(value, dict)
+                else json.dumps(value)
+            )
+            lines.append(f"{key} = {shown}")
+    return "\n".join([*lines, ""])
+
+
+def assert_same_but_for_order(rows: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
+    """Rows ``(N, F)`` of features with equal values in the same places, numbered anew: as text, 10 comes before 2."""
+    assert rows.shape == others.shape
+    for column in range(rows.shape[1]):
+        pairs = np.unique(np.column_stack([rows[:, column], others[:, column]]), axis=0)
+        assert len(pairs) == len(np.unique(rows[:, column])) == len(np.unique(others[:, column]))
+
+
+@every_simulated_problem
+def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) -> None:
+    """Labels, users, items and moments are equal, and so is what a member may see of them."""
+    own = tiny(name)
+    world = read(own.data)
+    (tmp_path / "mine.toml").write_text(toml(in_files(world, tmp_path), name, tmp_path), encoding="utf-8")
+    mine = load_config(
+        tmp_path / "mine.toml", defaults=problem_module(name).DEFAULTS, overrides=[*TINY_WORLD, *TINY_BUDGET]
+    )
+    assert mine.data.reader == "table"
+    assert mine.tasks == own.tasks
+    problem, other = (problem_module(name).build(config) for config in (own, mine))
+    data, read_back = problem.fitted.dataset, other.fitted.dataset
+    for part, part_read in ((data.train, read_back.train), (data.held_out, read_back.held_out)):
+        np.testing.assert_array_equal(part.labels, part_read.labels)
+        np.testing.assert_array_equal(part.target, part_read.target)
+        np.testing.assert_array_equal(part.users, part_read.users)
+        np.testing.assert_array_equal(part.items, part_read.items)
+        assert_same_but_for_order(part.context, part_read.context)
+    assert_same_but_for_order(data.user_rows, read_back.user_rows)
+    assert_same_but_for_order(data.item_rows, read_back.item_rows)
+    np.testing.assert_allclose(
+        data.item_content @ data.item_content.T, read_back.item_content @ read_back.item_content.T, atol=ROUNDING
+    )
+    assert [gene.name for gene in problem.space.describe()] == [gene.name for gene in other.space.describe()]
+
+
+@every_simulated_problem
+def test_the_constraints_and_the_box_of_a_problem_can_be_measured(name: str) -> None:
+    """Tiny runs leave the constraints out; here they are in, on a world with users enough for groups."""
+    small = ("n_users=200", "n_items=100", "n_interactions=8000")
+    config = configure(None, name, [f"data.simulator.{size}" for size in small])
+    problem = problem_module(name).build(config)
+    assert [constraint.text for constraint in problem.constraints] == list(config.constraints)
+    assert all(np.isfinite(constraint.bound) for constraint in problem.constraints)
+    corners = [(one.worst, one.ideal) for one in problem.objectives]
+    assert np.isfinite(corners).all()
+
+
+@every_simulated_problem
+def test_a_world_is_large_enough_to_be_measured(name: str) -> None:
+    """Fewer held-out positives would make recall a lottery; a hundred have a standard error of 4 points at most."""
+    config = configure(None, name, [])
+    tables = read(config.data.model_copy(update={"content": {}}))
+    data = encode(
+        tables,
+        split(tables, config.split),
+        tasks=config.tasks.ranked,
+        target=config.tasks.target,
+        kinds=config.tasks.kinds,
+        funnel=config.tasks.funnel,
+        fit="train",
+    )
+    assert data.relevant.counts().sum() > 300
+    for task, kind in enumerate(data.kinds):
+        known = data.held_out.labels[:, task]
+        assert kind != "binary" or np.nansum(known) > 100, data.tasks[task]

@@ -1,0 +1,87 @@
+"""The scripts that compare search methods on `analytic` and `tabular`: they run, and count what they say they count."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from problems import tabular
+
+
+def script(name: str) -> ModuleType:
+    """An experiment as a module of its own name: `analytic` is that of a test helper too."""
+    path = Path(__file__).parents[1] / "experiments" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"experiment_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+analytic, methods = script("analytic"), script("tabular_methods")
+
+
+@pytest.mark.parametrize("method", analytic.METHODS)
+def test_every_method_spends_its_budget_on_the_analytic_problem(method: str) -> None:
+    run = analytic.one_run(method, ("quality", "cost"), 0, 300)
+    assert run["needed"] is None
+    assert list(run["share_at"]) == ["200"]
+    assert 0 < run["share_at"]["200"] < analytic.TARGET
+
+
+def test_the_figures_of_the_analytic_problem_are_written_and_kept(tmp_path: Path) -> None:
+    out = tmp_path / "analytic.json"
+    analytic.main(seeds=1, budget=60, methods="", out=out)
+    first = json.loads(out.read_text())["results"]
+    assert {case: set(found) for case, found in first.items()} == {key: set(analytic.METHODS) for key in analytic.CASES}
+    analytic.main(seeds=2, budget=60, methods="random", out=out)
+    second = json.loads(out.read_text())["results"]["two objectives"]
+    assert second["evorec"] == first["two objectives"]["evorec"]
+    assert len(second["random"]["runs"]) == 2
+
+
+def test_median_and_range_count_a_run_that_did_not_arrive_as_the_last() -> None:
+    assert analytic.spread([300, None, 100]) == "300 (100..not reached)"
+    assert analytic.spread([300, 100]) == "200 (100..300)"
+
+
+def test_going_on_from_a_rung_is_paid_once() -> None:
+    problem = tabular.build(methods.parse_config(methods.merge(tabular.DEFAULTS, {"training": {"rungs": (30, 60)}})))
+    metered = methods.Metered(problem)
+    spec = problem.table.specs[0]
+    unit = sum(one["training_flops"] for one in problem.table.means(120).values()) / len(problem.table.means(120))
+    flops = [problem.table.metrics(0, seed=0, steps=steps)["training_flops"] for steps in (30, 60, 120)]
+    for rung, paid in zip((0, 1, None), flops, strict=True):
+        metered.evaluate([spec], seed=0, rung=rung)
+        assert metered.spent == pytest.approx(paid / unit, rel=1e-9)  # float64 rounding
+    metered.evaluate([spec], seed=0)
+    assert metered.spent == pytest.approx(flops[-1] / unit, rel=1e-9), "a training is paid once"
+    assert list(metered.found) == [0]
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_every_method_runs_on_a_table(method: str) -> None:
+    run = methods.one_run("simulated", method, 0, 60.0)
+    assert list(run["at"]) == ["50"]
+    assert 0 <= run["worth"] <= 1
+    assert run["trained_to_the_end"] >= run["members"] > 0
+
+
+def test_the_picture_is_svg_with_every_method(tmp_path: Path) -> None:
+    out = tmp_path / "methods.json"
+    methods.main(tables="simulated", seeds=1, budget=60.0, out=out)
+    texts = [node.text for node in ET.parse(tmp_path / "methods_simulated.svg").iter() if node.tag.endswith("text")]
+    assert set(methods.METHODS) <= set(texts)
+    assert "50" in texts
+
+
+def test_a12_by_hand() -> None:
+    assert methods.a12([2.0, 3.0], [1.0, 3.0]) == (1 + 0 + 1 + 0.5) / 4
