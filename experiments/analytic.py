@@ -3,8 +3,8 @@
 Each method runs, seed by seed, until what it has evaluated dominates 99 % of what the known front dominates, or until
 its budget is spent; an evaluation is a genome that was not evaluated before. evorec's search has its usual population;
 random draws genomes as evorec draws its first generation; pymoo is its NSGA-II as it comes, population 100, on the
-same problem through `evorec.as_pymoo`, where every gene is a real column that is snapped. The fourth method looks for
-the difference: evorec's operators at half their usual rate of mutation.
+same problem through `evorec.as_pymoo`, where every gene is a real column that is snapped. The fourth method divides
+fronts by crowding, as NSGA-II does, and not by what a genome adds to the hypervolume.
 
     python experiments/analytic.py                                    # about 15 minutes on one core
     python experiments/analytic.py --seeds 1 --budget 200             # to see that it runs
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, final
 
@@ -33,7 +34,6 @@ from evorec.objectives import Metrics, to_matrices
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.engine import search
 from evorec.seeds import generator
-from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
 from problems import analytic
 
 HERE = Path(__file__).parent
@@ -91,9 +91,10 @@ class Recorded(Problem):
 Done = Callable[[], bool]
 
 
-def evorec_nsga2(problem: Recorded, seed: int, done: Done) -> None:
+def evorec_nsga2(problem: Recorded, seed: int, done: Done, selection: str = "hypervolume") -> None:
     """evorec's search with the settings of the problem."""
-    config = parse_config(merge(analytic.DEFAULTS, {"search": {"seed": seed, "generations": 100_000}}))
+    settings = {"seed": seed, "generations": 100_000, "selection": selection}
+    config = parse_config(merge(analytic.DEFAULTS, {"search": settings}))
     with suppress(Interrupted):
         search(problem, config.search, stop=done)
 
@@ -115,20 +116,10 @@ def pymoo_nsga2(problem: Recorded, seed: int, done: Done) -> None:
         algorithm.next()
 
 
-def typed_at_1_of_n(problem: Recorded, seed: int, done: Done) -> None:
-    """evorec's operators in pymoo's loop, changing one gene of a child on average instead of two."""
-    space = problem.space
-    mutation = TypedMutation(space, prob_var=1 / len(space.genes))
-    algorithm = NSGA2(pop_size=24, sampling=TypedSampling(space), crossover=TypedCrossover(space), mutation=mutation)
-    algorithm.setup(as_pymoo(problem, chunk=100), seed=seed, termination=("n_gen", 100_000))
-    while not done():
-        algorithm.next()
-
-
 METHODS: Final[Mapping[str, Callable[[Recorded, int, Done], None]]] = {
     "evorec": evorec_nsga2,
     "pymoo NSGA-II": pymoo_nsga2,
-    "evorec's operators at 1/n": typed_at_1_of_n,
+    "evorec, crowding": partial(evorec_nsga2, selection="crowding"),
     "random": random_search,
 }
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pictures import panels, save
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import load_config
@@ -168,16 +169,10 @@ def ends(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
 
 def picture(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Two objectives of each problem: the fronts of the first seed, and the baselines in them."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "evorec"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(results), figsize=(5 * len(results), 4.2), squeeze=False)
+    figure, axes = panels(len(results), width=5, height=4.2)
     marks = {"nsga2": ("o", 26, "tab:blue"), "random": (".", 30, "tab:gray")}
     marks |= {"equal sum": ("^", 24, "tab:orange"), "first sum": ("v", 24, "tab:red")}
-    for axis, (name, found) in zip(axes[0], results.items(), strict=True):
+    for axis, (name, found) in zip(axes, results.items(), strict=True):
         objectives = found[0]["objectives"]
         (x_name, x, _), (y_name, y, y_direction) = objectives[1], objectives[2]
         for kind, (mark, size, colour) in marks.items():
@@ -192,9 +187,8 @@ def picture(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> N
                 axis.scatter(row[x], row[y], marker="x", c="black")
                 axis.annotate(baseline, (row[x], row[y]), fontsize=8, xytext=(4, 3), textcoords="offset points")
         axis.set(title=name, xlabel=x_name, ylabel=y_name + (" (less is better)" if y_direction == "min" else ""))
-    axes[0][0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    axes[0].legend(fontsize=8)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
+from pictures import panels, save
 
 from evorec.config import load_config
 from problems import rating_matrix
@@ -79,14 +81,8 @@ def show(missing: float, found: Mapping[str, Mapping[str, Sequence[float]]]) -> 
 
 def picture(results: Figures, path: Path) -> None:
     """A panel for each metric: lines over λ, one for each p, with the range over seeds."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "evorec"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(METRICS), figsize=(4 * len(METRICS), 3.6))
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(results)))
+    figure, axes = panels(len(METRICS), width=4, height=3.6)
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(results)))
     for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
         for colour, (missing, found) in zip(colours, results.items(), strict=True):
             values = np.array([found[penalty][metric] for penalty in found])
@@ -98,8 +94,7 @@ def picture(results: Figures, path: Path) -> None:
             axis.set_yscale("log")
     axes[0].axhline(np.sqrt(1 - 0.7), color="black", linestyle=":", linewidth=1)
     axes[0].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, final
 
 import numpy as np
 import typer
+from pictures import panels, save
 from pymoo.algorithms.moo.nsga2 import NSGA2
 
 from evorec import as_pymoo
@@ -31,10 +31,9 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import SearchConfig, merge, parse_config
 from evorec.errors import Interrupted
-from evorec.objectives import FloatArray, Metrics, to_matrices
+from evorec.objectives import Metrics, to_matrices
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.engine import search
-from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
 from problems import tabular
 
 HERE = Path(__file__).parent
@@ -130,41 +129,30 @@ def evorec(problem: Metered, config: SearchConfig, done: Done) -> None:
 
 def pymoo(problem: Metered, config: SearchConfig, done: Done) -> None:
     """pymoo's NSGA-II with its own operators on real columns that are snapped."""
-    _run(NSGA2(config.population), problem, config, done)
-
-
-def typed_at_1_of_n(problem: Metered, config: SearchConfig, done: Done) -> None:
-    """evorec's operators in pymoo's loop, changing one gene of a child on average instead of two."""
-    space = problem.space
-    mutation = TypedMutation(space, prob_var=1 / len(space.genes))
-    sampling, crossover = TypedSampling(space), TypedCrossover(space)
-    _run(NSGA2(config.population, sampling=sampling, crossover=crossover, mutation=mutation), problem, config, done)
-
-
-def _run(algorithm: NSGA2, problem: Metered, config: SearchConfig, done: Done) -> None:
+    algorithm = NSGA2(config.population)
     algorithm.setup(as_pymoo(problem, chunk=POPULATION), seed=config.seed, termination=("n_gen", MOST_GENERATIONS))
     while not done() and algorithm.has_next():
         algorithm.next()
 
 
-Method = tuple[Callable[[Metered, SearchConfig, Done], None], str, tuple[int, ...]]
+Method = tuple[Callable[[Metered, SearchConfig, Done], None], Mapping[str, str], tuple[int, ...]]
 METHODS: Final[Mapping[str, Method]] = {
-    "random": (evorec, "random", ()),
-    "random, rungs 30, 60": (evorec, "random", (30, 60)),
-    "weighted sum": (evorec, "weighted_sum", ()),
-    "pymoo NSGA-II": (pymoo, "nsga2", ()),
-    "evorec's operators at 1/n": (typed_at_1_of_n, "nsga2", ()),
-    BASE: (evorec, "nsga2", ()),
-    "evorec, rung 60": (evorec, "nsga2", (60,)),
-    "evorec, rungs 30, 60": (evorec, "nsga2", (30, 60)),
+    "random": (evorec, {"algorithm": "random"}, ()),
+    "random, rungs 30, 60": (evorec, {"algorithm": "random"}, (30, 60)),
+    "weighted sum": (evorec, {"algorithm": "weighted_sum"}, ()),
+    "pymoo NSGA-II": (pymoo, {}, ()),
+    "evorec, crowding": (evorec, {"selection": "crowding"}, ()),
+    BASE: (evorec, {}, ()),
+    "evorec, rung 60": (evorec, {}, (60,)),
+    "evorec, rungs 30, 60": (evorec, {}, (30, 60)),
 }
-"""Name -> who runs it, ``search.algorithm`` and where it compares."""
+"""Name -> who runs it, settings of ``[search]`` and where it compares."""
 
 
 def one_run(table: str, method: str, seed: int, budget: float) -> dict[str, Any]:
     """Figures of one run; `trace` is thinned to where the worth changes."""
-    run, algorithm, rungs = METHODS[method]
-    sought = {"algorithm": algorithm, "seed": seed, "population": POPULATION, "generations": MOST_GENERATIONS}
+    run, settings, rungs = METHODS[method]
+    sought = {**settings, "seed": seed, "population": POPULATION, "generations": MOST_GENERATIONS}
     own = {"data": {"path": table}, "training": {"rungs": rungs}, "search": sought}
     config = parse_config(merge(tabular.DEFAULTS, own))
     problem = tabular.build(config)
@@ -201,73 +189,18 @@ def a12(one: Sequence[float], other: Sequence[float]) -> float:
     return float((difference > 0).mean() + (difference == 0).mean() / 2)
 
 
-COLOURS: Final = ("#9aa0a6", "#5f6368", "#c9a227", "#d1495b", "#8e6c8a", "#2a6f97", "#52b788", "#1b7f4d")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 60, 190, 20, 50
-LINE_OF_TEXT: Final = 15
-
-
-@final
-@dataclass(frozen=True)
-class Axes:
-    """Where a point of compute and share stands in the picture.
-
-    Args:
-        budget: right end of the axis of compute; the left one is the first generation.
-        low: lower end of the axis of the share; the upper one is 1.
-    """
-
-    budget: float
-    low: float
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Coordinates in the picture."""
-        across = LEFT + (x - POPULATION) / (self.budget - POPULATION) * (WIDTH - LEFT - RIGHT)
-        return across, HEIGHT - BOTTOM - (y - self.low) / (1.0 - self.low) * (HEIGHT - TOP - BOTTOM)
-
-    def line(self, x: FloatArray, y: FloatArray) -> str:
-        """Points of a polyline."""
-        places = [self.place(*pair) for pair in zip(x.tolist(), y.tolist(), strict=True)]
-        return " ".join(f"{across:.1f},{up:.1f}" for across, up in places)
-
-    def frame(self) -> list[str]:
-        """Lines, numbers and titles."""
-        parts = []
-        for share in np.arange(np.ceil(self.low * 10) / 10, 1.001, 0.1):
-            ends = self.line(np.array([POPULATION, self.budget]), np.array([share, share]))
-            parts.append(f'<polyline points="{ends}" stroke="#e0e0e0" fill="none"/>')
-            parts.append(_text(LEFT - 8, self.place(0, share)[1] + 4, f"{share:.1f}", anchor="end"))
-        marks = [mark for mark in MARKS if mark <= self.budget]
-        parts += [_text(self.place(mark, 1)[0], HEIGHT - BOTTOM + 18, str(mark)) for mark in marks]
-        middle = f"translate(16 {HEIGHT / 2}) rotate(-90)"
-        parts.append(f'<text transform="{middle}" text-anchor="middle">share of the reference front</text>')
-        return [*parts, _text((WIDTH - RIGHT + LEFT) / 2, HEIGHT - 10, "compute, in whole trainings")]
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", fill: str = "black") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}">{text}</text>'
-
-
-def picture(runs: Mapping[str, Sequence[Mapping[str, Any]]], budget: float) -> str:
-    """Median and quartiles of every method against compute, as SVG."""
+def picture(runs: Mapping[str, Sequence[Mapping[str, Any]]], budget: float, path: Path) -> None:
+    """Median and quartiles of every method against compute."""
+    figure, (axis,) = panels(1, width=8, height=4.6)
     grid = np.linspace(POPULATION, budget, 80)
-    curves = {
-        name: np.quantile([[_at(run["trace"], x) for x in grid] for run in found], (0.25, 0.5, 0.75), axis=0)
-        for name, found in runs.items()
-    }
-    axes = Axes(budget, max(0.0, min(float(curve[0].min()) for curve in curves.values()) - 0.02))
-    parts, ends = axes.frame(), []
-    for colour, (name, (first, middle, third)) in zip(COLOURS, curves.items(), strict=True):
-        band = f"{axes.line(grid, third)} {axes.line(grid[::-1], first[::-1])}"
-        parts.append(f'<polygon points="{band}" fill="{colour}" opacity="0.15"/>')
-        parts.append(f'<polyline points="{axes.line(grid, middle)}" stroke="{colour}" stroke-width="2" fill="none"/>')
-        ends.append((axes.place(budget, middle[-1])[1], name, colour))
-    height = -np.inf
-    for y, name, colour in sorted(ends):
-        height = max(y, height + LINE_OF_TEXT)  # names do not lie on each other
-        parts.append(_text(WIDTH - RIGHT + 8, height + 4, name, anchor="start", fill=colour))
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>'
-    return "\n".join([head, *parts, "</svg>"]) + "\n"
+    for name, found in runs.items():
+        curves = [[_at(run["trace"], x) for x in grid] for run in found]
+        first, middle, third = np.quantile(curves, (0.25, 0.5, 0.75), axis=0)
+        (line,) = axis.plot(grid, middle, label=name)
+        axis.fill_between(grid, first, third, color=line.get_color(), alpha=0.12, linewidth=0)
+    axis.set(xlabel="compute, in whole trainings", ylabel="share of the reference front", ylim=(None, 1.0))
+    axis.legend(fontsize=8, loc="lower right")
+    save(figure, path)
 
 
 def _at(trace: Sequence[Sequence[float]], compute: float) -> float:
@@ -308,7 +241,7 @@ def main(
         kept = {name: [{k: v for k, v in run.items() if k != "trace"} for run in found] for name, found in runs.items()}
         document["tables"][table] = {"budget": most, "summary": figures, "runs": kept}
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        out.with_name(f"{out.stem}_{Path(table).stem}.svg").write_text(picture(runs, most), encoding="utf-8")
+        picture(runs, most, out.with_name(f"{out.stem}_{Path(table).stem}.svg"))
 
 
 if __name__ == "__main__":

@@ -353,6 +353,11 @@ class SearchConfig(Section):
         description="nsga2 = many objectives at once; as baselines at equal training: weighted_sum = a genetic "
         "algorithm on one sum of the objectives, random = random genomes; all keep the best trade-offs they met",
     )
+    selection: Literal["hypervolume", "crowding"] = Field(
+        "hypervolume",
+        description="nsga2: what decides inside a front that not all survive: hypervolume = what a genome adds to the "
+        "share of the box, up to 5 objectives; crowding = how far its neighbours are",
+    )
     weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),
         description="weighted_sum: weight of each objective's place in its box, in the order of objectives; empty = "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -18,10 +18,14 @@ from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 from pymoo.problems.static import StaticProblem
 
 from evorec.config import SearchConfig
-from evorec.objectives import FloatArray
+from evorec.objectives import FloatArray, Objective
+from evorec.search.survival import RankAndHypervolume
 from evorec.seeds import child_seed, generator
 from evorec.space.operators import TypedCrossover, TypedMutation
 from evorec.space.space import SearchSpace
+
+DRAWS_PER_GENOME = 50
+"""How often random genomes are drawn again for those that are known before a generation stays short."""
 
 
 class Proposer(Protocol):
@@ -42,6 +46,26 @@ def first_generation(space: SearchSpace, config: SearchConfig) -> FloatArray:
     return np.vstack([space.default(), sampled])
 
 
+def new_genomes(space: SearchSpace, rng: np.random.Generator, n: int, is_known: Callable[[str], bool]) -> FloatArray:
+    """Random genomes, snapped, that are not known and differ, ``(n, V)``; fewer when they are hardly found any more.
+
+    Args:
+        space: what a genome encodes.
+        rng: decides.
+        n: how many.
+        is_known: of the key of a genome.
+    """
+    found: dict[str, FloatArray] = {}
+    for _ in range(DRAWS_PER_GENOME):
+        for x in space.snap(space.sample(rng, n)):
+            key = space.key(x)
+            if len(found) < n and not is_known(key):
+                found.setdefault(key, x)
+        if len(found) == n:
+            break
+    return np.array(list(found.values())).reshape(len(found), space.n_var)
+
+
 def crowding_name(n_objectives: int) -> str:
     """pymoo's name of the crowding distance: to the M nearest neighbours from 3 objectives on, else the classic one.
 
@@ -50,27 +74,32 @@ def crowding_name(n_objectives: int) -> str:
     return "mnn" if n_objectives > 2 else "cd"
 
 
-def nsga2(space: SearchSpace, config: SearchConfig, *, n_objectives: int, told: Container[str]) -> NSGA2:
+def nsga2(space: SearchSpace, config: SearchConfig, objectives: Sequence[Objective], *, told: Container[str]) -> NSGA2:
     """NSGA-II with typed operators that never proposes a genome twice.
 
-    The first genome is the default one, the others of the first generation are sampled.
+    The first genome is the default one, the others of the first generation are sampled. A front is divided by what its
+    members add to the hypervolume in the box, or by crowding (``search.selection``).
 
     Args:
         space: what a genome encodes.
-        config: population size and seed.
-        n_objectives: M.
+        config: population size, selection and seed.
+        objectives: M of them.
         told: keys of the genomes evaluated so far (`SearchSpace.key`), those dropped at a rung included; the caller
             keeps it up to date.
     Returns:
         A pymoo algorithm that is not set up yet; its operators return snapped genomes.
     """
+    crowding = crowding_name(len(objectives))
+    by_hypervolume = config.selection == "hypervolume"
     return NSGA2(
         pop_size=config.population,
         sampling=first_generation(space, config),
         selection=TournamentSelection(func_comp=binary_tournament),
         crossover=TypedCrossover(space),
         mutation=TypedMutation(space),
-        survival=RankAndCrowding(crowding_func=crowding_name(n_objectives)),
+        survival=RankAndHypervolume(objectives, crowding=crowding)
+        if by_hypervolume
+        else RankAndCrowding(crowding_func=crowding),
         eliminate_duplicates=NeverTwice(space, told),
         output=None,
         seed=child_seed(config.seed, "nsga2"),
@@ -81,7 +110,15 @@ def nsga2(space: SearchSpace, config: SearchConfig, *, n_objectives: int, told: 
 class AskTell:
     """A pymoo algorithm as two methods on arrays; the search keeps count, evaluates and decides when to stop."""
 
-    def __init__(self, algorithm: Any, space: SearchSpace, *, n_objectives: int, n_constraints: int) -> None:
+    def __init__(
+        self,
+        algorithm: Any,
+        space: SearchSpace,
+        *,
+        n_objectives: int,
+        n_constraints: int,
+        told: Container[str],
+    ) -> None:
         """Set `algorithm` up for M objectives and C constraints.
 
         Args:
@@ -89,8 +126,10 @@ class AskTell:
             space: what a genome encodes.
             n_objectives: M, columns of ``F``.
             n_constraints: C, columns of ``G``.
+            told: keys of the genomes evaluated so far; those drawn to fill a generation are none of them.
         """
-        self._space = space
+        self._space, self._told = space, told
+        self._rng = generator(algorithm.seed or 0, "genomes beside the offspring")
         self._size = algorithm.pop_size
         self._problem = PymooProblem(
             n_var=space.n_var, n_obj=n_objectives, n_ieq_constr=n_constraints, xl=space.low, xu=space.high
@@ -100,13 +139,21 @@ class AskTell:
         self._asked: Any = None
 
     def ask(self) -> FloatArray:
-        """The next generation, snapped ``(P, V)``; fewer rows, or none, when there are no new genomes left."""
+        """The next generation, snapped ``(P, V)``; fewer rows, or none, when new genomes are hardly found any more.
+
+        Where parents are too much alike for enough new offspring, random genomes fill the generation.
+        """
         asked = self._algorithm.ask()
         self._asked = Population.new() if asked is None else asked[: self._size]
-        if len(self._asked) == 0:
-            return np.empty((0, self._space.n_var))
-        X = self._space.snap(self._asked.get("X").astype(np.float64))
-        self._asked.set("X", X)
+        X = np.empty((0, self._space.n_var))
+        if len(self._asked):
+            X = self._space.snap(self._asked.get("X").astype(np.float64))
+            self._asked.set("X", X)
+        if len(X) < self._size:
+            own = {self._space.key(x) for x in X}
+            more = new_genomes(self._space, self._rng, self._size - len(X), lambda key: key in self._told or key in own)
+            self._asked = Population.merge(self._asked, Population.new("X", more))
+            X = np.vstack([X, more])
         return X
 
     def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:

@@ -13,13 +13,11 @@ from pymoo.operators.selection.tournament import TournamentSelection
 from evorec.config import SearchConfig
 from evorec.errors import ConfigError
 from evorec.objectives import FloatArray, Objective
-from evorec.search.algorithms import AskTell, NeverTwice, first_generation
+from evorec.search.algorithms import AskTell, NeverTwice, first_generation, new_genomes
+from evorec.search.survival import places_in_box
 from evorec.seeds import child_seed, generator
 from evorec.space.operators import TypedCrossover, TypedMutation
 from evorec.space.space import SearchSpace
-
-DRAWS_PER_GENOME = 50
-"""How often a random genome that was told before is drawn again before the generation stays short."""
 
 
 def weighted_sum(
@@ -34,14 +32,13 @@ def weighted_sum(
         weights: M of them, at least 0, scaled here to sum 1.
         penalty: λ.
     Returns:
-        float64 ``(N,)``, lower is better; 0 = ideal in every objective, 1 = worst in every one.
+        float64 ``(N,)``, lower is better; 0 = ideal or better in every objective, 1 = worst in every one.
     Example:
         >>> axes = [Objective(name, name, "max", "", 1.0, 0.0) for name in ("a", "b")]
         >>> weighted_sum(np.array([[-1.0, -0.5]]), np.array([[0.5]]), axes, (1, 1), 0.1).round(9)  # 0/2 + .5/2 + .05
         array([0.3])
     """
-    natural = [objective.minimised(column) for objective, column in zip(objectives, F.T, strict=True)]
-    places = np.array([one.normalised(values) for one, values in zip(objectives, natural, strict=True)]).T
+    places = places_in_box(F, objectives)
     shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
     total: FloatArray = places @ shares + penalty * np.maximum(G, 0.0).sum(axis=1)
     return total
@@ -75,7 +72,7 @@ class WeightedSumSearch:
             output=None,
             seed=child_seed(config.seed, "weighted sum"),
         )
-        self._inner = AskTell(algorithm, space, n_objectives=1, n_constraints=1)
+        self._inner = AskTell(algorithm, space, n_objectives=1, n_constraints=1, told=told)
 
     def ask(self) -> FloatArray:
         """See `AskTell.ask`."""
@@ -99,17 +96,11 @@ class RandomSearch:
 
     def ask(self) -> FloatArray:
         """The next generation, snapped ``(P, V)``; fewer rows when new genomes are hardly found any more."""
-        found: dict[str, FloatArray] = {}
-        for _ in range(DRAWS_PER_GENOME):
-            drawn = self._space.sample(self._rng, self._size) if self._start is None else self._start
-            self._start = None
-            for x in self._space.snap(drawn):
-                key = self._space.key(x)
-                if key not in self._told and len(found) < self._size:
-                    found.setdefault(key, x)
-            if len(found) == self._size:
-                break
-        return np.array(list(found.values())).reshape(len(found), self._space.n_var)
+        if self._start is None:
+            return new_genomes(self._space, self._rng, self._size, lambda key: key in self._told)
+        first, self._start = self._space.snap(self._start), None
+        different = {self._space.key(x): x for x in first if self._space.key(x) not in self._told}
+        return np.array(list(different.values())[: self._size]).reshape(-1, self._space.n_var)
 
     def tell(self, F: FloatArray, G: FloatArray, *, told: NDArray[np.bool_] | None = None) -> None:
         """Nothing is learned."""

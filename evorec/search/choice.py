@@ -34,5 +34,5 @@ def algorithm_for(
         return RandomSearch(space, config, told=told)
     if config.algorithm == "weighted_sum":
         return WeightedSumSearch(space, config, objectives, told=told)
-    algorithm = nsga2(space, config, n_objectives=len(objectives), told=told)
-    return AskTell(algorithm, space, n_objectives=len(objectives), n_constraints=n_constraints)
+    algorithm = nsga2(space, config, objectives, told=told)
+    return AskTell(algorithm, space, n_objectives=len(objectives), n_constraints=n_constraints, told=told)

@@ -26,8 +26,8 @@ SMALLEST_GAP = 1e-9
 """Equal parents count as this far apart, as a share of the range: far below a grid step, and nothing overflows."""
 POLYNOMIAL_ETA = 20.0
 """Distribution index of polynomial mutation; larger means smaller steps."""
-GENES_CHANGED = 2.0
-"""Expected number of genes that a mutation changes, with a rate of 2/n for n active genes."""
+GENES_CHANGED = 1.0
+"""Genes that a mutation draws on average, with a rate of 1/n for n active genes; one is changed where it draws none."""
 MAX_RATE = 0.5
 """Highest default rate per gene, so a genome with few genes does not always change all of them."""
 INTEGER_STEP = 0.2
@@ -87,7 +87,7 @@ class TypedMutation(Mutation):  # type: ignore[misc]  # pymoo has no types
 
     Args:
         space: the search space.
-        prob_var: rate per active gene; None means 2/n for a row with n active genes, at most one half.
+        prob_var: rate per active gene; None means 1/n for a row with n active genes, at most one half.
     """
 
     def __init__(self, space: SearchSpace, prob_var: float | None = None) -> None:
@@ -130,7 +130,7 @@ def mutated(space: SearchSpace, X: FloatArray, rng: np.random.Generator, *, rate
         space: the search space.
         X: genomes ``(N, V)``.
         rng: decides.
-        rate: per active gene; ``None`` = 2/n.
+        rate: per active gene; ``None`` = 1/n.
     """
     out = space.snap(X)
     before = space.active(out)

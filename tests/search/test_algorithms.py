@@ -6,6 +6,7 @@ import pytest
 from analytic import Analytic
 
 from evorec.config import SearchConfig
+from evorec.objectives import Objective
 from evorec.search.algorithms import AskTell, nsga2
 from evorec.space.genes import Boolean, Categorical
 from evorec.space.space import SearchSpace
@@ -15,8 +16,12 @@ CONFIG = SearchConfig(population=12, generations=5, seed=3)
 TINY = SearchSpace((Categorical("a", ("x", "y", "z"), "x"), Boolean("b", False)))  # 6 genomes
 
 
+def axes(n_objectives):
+    return [Objective(str(i), str(i), "min", "", ideal=-10.0, worst=10.0) for i in range(n_objectives)]
+
+
 def algorithm(space, told, config=CONFIG):
-    return AskTell(nsga2(space, config, n_objectives=2, told=told), space, n_objectives=2, n_constraints=1)
+    return AskTell(nsga2(space, config, axes(2), told=told), space, n_objectives=2, n_constraints=1, told=told)
 
 
 def asked_by(space, told, *, config=CONFIG, generations=4):
@@ -79,7 +84,7 @@ def test_equal_seeds_ask_alike_whatever_the_global_random_state():
 def test_any_number_of_objectives_is_taken(n_objectives):
     space = Analytic().space
     ask_tell = AskTell(
-        nsga2(space, CONFIG, n_objectives=n_objectives, told=set()), space, n_objectives=n_objectives, n_constraints=2
+        nsga2(space, CONFIG, axes(n_objectives), told=set()), space, n_objectives=n_objectives, n_constraints=2, told=()
     )
     rng = np.random.default_rng(0)
     for _ in range(4):
@@ -93,7 +98,11 @@ def test_any_number_of_objectives_is_taken(n_objectives):
 def test_a_part_of_every_generation_may_be_told(n_objectives, n_told):
     space, told = Analytic().space, set()
     ask_tell = AskTell(
-        nsga2(space, CONFIG, n_objectives=n_objectives, told=told), space, n_objectives=n_objectives, n_constraints=1
+        nsga2(space, CONFIG, axes(n_objectives), told=told),
+        space,
+        n_objectives=n_objectives,
+        n_constraints=1,
+        told=told,
     )
     rng = np.random.default_rng(0)
     for _ in range(20):

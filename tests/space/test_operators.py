@@ -64,8 +64,8 @@ def changed_genes(space, before, after):
 def test_every_gene_changes_at_the_same_rate_whatever_its_kind():
     X = TEN.sample(np.random.default_rng(SEED), N_ROWS)
     rates = changed_genes(TEN, X, mutate(TEN, X)).mean(axis=0)
-    # n = 10 genes have a choice: 2/n = 0.2, and a row where nothing was chosen (0.8 ** 10) changes one of the ten
-    expected = 0.2 + 0.8**10 / 10
+    # n = 10 genes have a choice: 1/n = 0.1, and a row where nothing was chosen (0.9 ** 10) changes one of the ten
+    expected = 0.1 + 0.9**10 / 10
     five_sigma = 5 * math.sqrt(expected * (1 - expected) / N_ROWS)
     np.testing.assert_allclose(rates[:10], expected, atol=five_sigma, err_msg=f"seed {SEED}")
     assert rates[10:].tolist() == [0.0, 0.0], "a fixed gene and a single option never change"
@@ -103,8 +103,8 @@ def test_rate_follows_the_active_genes_of_the_row():
     off = np.tile(space.encode({"switch": False, "r1": 0.5}), (N_ROWS, 1))
     on = np.tile(space.encode({"switch": True, "r1": 0.5} | {f"child{i}": 0.5 for i in range(16)}), (N_ROWS, 1))
     few, many = (changed_genes(space, X, mutate(space, X))[:, 1].mean() for X in (off, on))
-    # 2 active genes: rate 1/2, and 1/4 of the rows choose none, which then change one of the two; 18 genes: 2/18
-    for rate, expected in ((few, 0.5 + 0.25 / 2), (many, 2 / 18 + (16 / 18) ** 18 / 18)):
+    # 2 active genes: rate 1/2, and 1/4 of the rows choose none, which then change one of the two; 18 genes: 1/18
+    for rate, expected in ((few, 0.5 + 0.25 / 2), (many, 1 / 18 + (17 / 18) ** 18 / 18)):
         assert rate == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / N_ROWS)), f"seed {SEED}"
 
 

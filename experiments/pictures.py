@@ -1,0 +1,26 @@
+"""Pictures of the experiments: the same file for the same figures, with text that stays text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams |= {"svg.hashsalt": "evorec", "svg.fonttype": "none"}
+
+from matplotlib import pyplot as plt  # noqa: E402  # after its backend is chosen
+
+
+def panels(n: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
+    """A figure and n axes side by side; sizes of one in inches."""
+    figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
+    return figure, list(axes[0])
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes an SVG without a date."""
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
