@@ -436,15 +436,32 @@ def wanted_metrics(config: RunConfig) -> frozenset[str]:
     return frozenset(keys)
 
 
+def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
+    """Whether a weighted sum has a weight for each objective.
+
+    Args:
+        weights: ``search.weights``; none = all alike.
+        names: of the objectives.
+    Raises:
+        ConfigError: it has more or fewer.
+    """
+    if weights and len(weights) != len(names):
+        raise ConfigError(f"search.weights must have one number for each of {', '.join(names)}, got {list(weights)}.")
+
+
 def check_metrics(config: RunConfig) -> None:
-    """Whether the metrics that a configuration names agree with what it says of its tasks and its evaluation.
+    """Whether the metrics that a configuration names agree with what it says of its tasks, evaluation and search.
 
     Raises:
-        ConfigError: lists each gain of a task that is better low, each harm of one that is not, and each metric whose
-            setting is missing.
+        ConfigError: lists each gain of a task that is better low, each harm of one that is not, each metric whose
+            setting is missing, and weights that are not one per objective.
     """
     kinds, lower, spend = config.tasks.kind_of_each(), config.tasks.lower_is_better, config.evaluation.spend
     errors = []
+    try:
+        check_weights(config.search.weights, config.objectives)
+    except ConfigError as error:
+        errors.append(str(error))
     if spend and kinds.get(spend, "binary") == "binary":
         known = [task for task, kind in kinds.items() if kind != "binary"]
         errors.append(f"evaluation.spend must be a ranked task whose labels are numbers, {known}; got {spend!r}.")

@@ -242,7 +242,7 @@ class Fitted:
         targets = self.attacked.targets
         rates = target_hit_rates(trained.population, fitted.dataset, fitted.data, evaluation, users, targets)
         out: list[Measured | TrainingError] = []
-        for found, diverged, rate in zip(measured, trained.diverged, rates, strict=False):
+        for found, diverged, rate in zip(measured, trained.diverged, rates, strict=True):
             if isinstance(found, TrainingError) or found.target_hit_rate is None:
                 out.append(found)
             elif diverged is not None or rate is None:
@@ -382,11 +382,11 @@ class RecProblem(Problem):
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
         for text in config.finalize.picks:
             check_pick(text, self.objectives, k, tasks=tasks)
+        check_measurable(self.fitted.dataset, wanted, self.fitted.users)
         known = self.baselines()
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
-        check_measurable(self.fitted.dataset, wanted, self.fitted.users)
         self._wants_latency = "latency_ms" in wanted
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ Baselines (popularity, ItemKNN, EASE) are measured on the same users. Validation
 read.
 
     python experiments/problem_fronts.py                  # ecommerce, ads and media, about 30 minutes on 2 cores
-    python experiments/problem_fronts.py feed --seeds 3   # any problem with lists
+    python experiments/problem_fronts.py feed --seeds 3   # any problem with lists; --generations 12 for a longer search
 
 Writes experiments/results/problem_fronts.json and a picture of the first seed's fronts, problem_fronts.svg.
 """
@@ -48,13 +48,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("problems", nargs="*", default=PROBLEMS)
     arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--generations", type=int, default=GENERATIONS)
     arguments.add_argument("--workers", type=int, default=2)
+    arguments.add_argument("--out", type=Path, default=HERE / "results" / "problem_fronts.json")
     options = arguments.parse_args()
-    out = HERE / "results" / "problem_fronts.json"
+    out: Path = options.out
     results: dict[str, list[Any]] = json.loads(out.read_text()) if out.is_file() else {}
-    cases = list(product(options.problems, range(options.seeds)))
+    cases = list(product(options.problems, range(options.seeds), [options.generations]))
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        for (name, seed), found in zip(cases, pool.map(fronts, *zip(*cases, strict=True)), strict=True):
+        for (name, seed, _), found in zip(cases, pool.map(fronts, *zip(*cases, strict=True)), strict=True):
             results[name] = [*(results.get(name, []) if seed else []), found]
             out.write_text(json.dumps(results, indent=1) + "\n")
             shares = "  ".join(f"{kind} {one['hypervolume']:.4f}" for kind, one in found["searches"].items())
@@ -96,11 +98,11 @@ class Remembering(Problem):
         return self._problem.baselines()
 
 
-def fronts(name: str, seed: int) -> dict[str, Any]:
+def fronts(name: str, seed: int, generations: int, population: int = POPULATION) -> dict[str, Any]:
     """All searches of one problem with one seed."""
     module = import_module(f"problems.{name}")
     overrides = [f"search.seed={seed}", f"data.simulator.seed={seed}", "training.rungs=[]"]
-    overrides += [f"search.population={POPULATION}", f"search.generations={GENERATIONS}"]
+    overrides += [f"search.population={population}", f"search.generations={generations}"]
     config = load_config(defaults=module.DEFAULTS, overrides=overrides)
     problem = Remembering(module.build(config))
     wanted = [objective.metric for objective in problem.objectives]
@@ -186,6 +188,9 @@ def picture(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> N
             if x in row and y in row:
                 axis.scatter(row[x], row[y], marker="x", c="black")
                 axis.annotate(baseline, (row[x], row[y]), fontsize=8, xytext=(4, 3), textcoords="offset points")
+            elif x in row:  # lists alone, without the other figure
+                axis.axvline(row[x], color="black", linestyle=":", linewidth=1)
+                axis.text(row[x], 0.02, baseline, fontsize=8, rotation=90, transform=axis.get_xaxis_transform())
         axis.set(title=name, xlabel=x_name, ylabel=y_name + (" (less is better)" if y_direction == "min" else ""))
     axes[0].legend(fontsize=8)
     save(figure, path)

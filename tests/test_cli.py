@@ -258,6 +258,18 @@ def test_validate_finds_a_switch_of_no_feature(capsys: pytest.CaptureFixture[str
     assert "space.use_huor is not a gene; known:" in capsys.readouterr().err
 
 
+def test_validate_finds_groups_that_the_users_do_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "-p", "toy", "--set", "evaluation.groups=segment"]) == 0
+    assert main(["validate", "-p", "toy", "--set", "evaluation.groups=city"]) == DataError.exit_code
+    assert "evaluation.groups must be a column of the users of" in capsys.readouterr().err
+
+
+def test_validate_knows_that_a_baseline_has_no_first_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    bound = ("--set", "constraints=['retrieval_recall@k >= popularity']")
+    assert main(["validate", "-p", "toy", "--no-data", *bound]) == ConfigError.exit_code
+    assert "popularity has no retrieval_recall@" in capsys.readouterr().err
+
+
 def test_validate_shows_the_size_of_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["--set", "data.simulator.n_interactions=5000", "--set", "objectives=['cost', 'recall@k']"]
     assert main(["validate", "-p", "toy", "--format", "json", *overrides]) == 0
@@ -356,8 +368,9 @@ def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:
     other = max(member.key for member in record.members)
     finalized = replace(record, final={"picks": [{"pick": "knee", "member": other}]})
     assert find_member(finalized, "knee") == other
-    with pytest.raises(ConfigError, match=r"begins .* members"):
-        find_member(record, "")
+    twin = replace(record.members[0], key=key[:-1] + ("0" if key[-1] != "0" else "1"))
+    with pytest.raises(ConfigError, match=r"begins 2 members"):
+        find_member(replace(record, members=(record.members[0], twin)), key[:-1])
     with pytest.raises(ConfigError, match=r"'zzz' is no member .* and no pick"):
         find_member(record, "zzz")
 

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from problems import tabular
+from evorec.config import merge
+from problems import ads, tabular
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 sys.path.append(str(EXPERIMENTS))  # for the module that draws their pictures
@@ -30,6 +31,7 @@ def script(name: str) -> ModuleType:
 
 
 analytic, methods = script("analytic"), script("tabular_methods")
+fronts, rating_matrix = script("problem_fronts"), script("rating_matrix")
 
 
 @pytest.mark.parametrize("method", analytic.METHODS)
@@ -88,3 +90,25 @@ def test_the_picture_is_svg_with_every_method(tmp_path: Path) -> None:
 
 def test_a12_by_hand() -> None:
     assert methods.a12([2.0, 3.0], [1.0, 3.0]) == (1 + 0 + 1 + 0.5) / 4
+
+
+def test_the_fronts_of_a_problem_are_searched_by_every_method_at_equal_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"scenario": "ads", "n_users": 60, "n_items": 40, "n_interactions": 2500}
+    tiny = merge(ads.DEFAULTS, {"data": {"simulator": sizes}, "training": {"steps": 3}, "constraints": ()})
+    monkeypatch.setattr(ads, "DEFAULTS", tiny)
+    found = fronts.fronts("ads", 0, generations=2, population=4)
+    assert {one["evaluated"] for one in found["searches"].values()} == {8}
+    assert set(found["searches"]) == set(fronts.SEARCHES)
+    fronts.show("ads", [found])
+    assert "best cost_per/conversion" in capsys.readouterr().out
+    fronts.picture({"ads": [found]}, tmp_path / "fronts.svg")
+    assert "popularity" in (tmp_path / "fronts.svg").read_text()
+
+
+def test_a_heavy_penalty_presses_the_rating_matrix_to_a_constant() -> None:
+    metrics = rating_matrix.swept(0.9, seed=0)
+    assert len(metrics) == len(rating_matrix.PENALTIES)
+    assert metrics[0]["accuracy"] > metrics[-1]["accuracy"]
+    assert metrics[-1]["rmse/rating"] == pytest.approx(1.0, abs=0.1)

@@ -282,6 +282,10 @@ CHOICES = {
             {"evaluation": {"spend": "click"}},
             "evaluation.spend must be a ranked task whose labels are numbers, ['pay']; got 'click'.",
         ),
+        (
+            {"objectives": ["cost", "gain/click"], "search": {"algorithm": "weighted_sum", "weights": [1, 2, 3]}},
+            "search.weights must have one number for each of cost, gain/click, got [1.0, 2.0, 3.0].",
+        ),
     ],
 )
 def test_metrics_that_contradict_the_tasks_are_refused_with_what_to_write(changes, message):

@@ -236,6 +236,14 @@ def test_groups_that_are_too_few_or_not_there_are_refused():
     )
 
 
+def test_a_gap_that_is_not_there_is_refused_as_such_where_a_baseline_bounds_it():
+    with pytest.raises(DataError, match="group_gap@5 needs two or more groups of 20 or more users"):
+        built(
+            constraints=["group_gap@k <= popularity"],
+            evaluation={**SETTINGS["evaluation"], "groups": "tenure_days"},
+        )
+
+
 def test_a_gain_of_what_is_better_low_is_refused_before_anything_is_read():
     with pytest.raises(ConfigError, match=r"gain/pain: pain is in tasks\.lower_is_better; write harm/pain"):
         built(objectives=["gain/pain"])

@@ -136,8 +136,12 @@ def _checked(config: RunConfig, source: str, *, data: bool) -> dict[str, Any]:
 
 
 def _built(config: RunConfig) -> dict[str, Any]:
-    """Facts of a problem that trains nothing; building it checks everything."""
-    return untrained_facts(build_problem(config), config)
+    """Facts of a problem that trains nothing; building it checks everything but the search."""
+    from evorec.objectives import check_weights
+
+    problem = build_problem(config)
+    check_weights(config.search.weights, [objective.name for objective in problem.objectives])
+    return untrained_facts(problem, config)
 
 
 def template(config: RunConfig) -> str:
@@ -157,12 +161,15 @@ def template(config: RunConfig) -> str:
 
 def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
     """The data set and what a person checks first: its size, part by part, and how often each label is 1."""
+    from evorec.data.groups import users_with
     from evorec.data.readers import read
     from evorec.data.splits import split
     from evorec.data.tables import Columns
 
     tables = read(config.data)
     parts = split(tables, config.split)
+    if config.evaluation.groups:
+        users_with(config.evaluation.groups, tables)
     log = tables.interactions
     return tables, {
         "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
@@ -233,7 +240,8 @@ def _check_constraint(text: str, config: RunConfig, tasks: Mapping[str, TaskKind
     from evorec.objectives import CATALOGUE, parse_constraint, resolve
 
     k = config.evaluation.k
-    measured = {resolve(name, k): 1.0 for name in CATALOGUE if name.endswith("@k")}  # of a baseline
+    of_lists = [name for name in CATALOGUE if name.endswith("@k") and name != "retrieval_recall@k"]  # of a baseline
+    measured = {resolve(name, k): 1.0 for name in of_lists}
     parse_constraint(text, k=k, baselines=dict.fromkeys(BASELINES, measured), tasks=tasks)
 
 

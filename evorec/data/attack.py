@@ -60,7 +60,7 @@ def attack(tables: Tables, split: Split, config: AttackConfig, *, fit: Fit, targ
         fit: which parts are trained on.
         target: label column whose positives push an item.
     Raises:
-        DataError: there are not more trained items than targets.
+        DataError: there are not more trained items than targets, or no training row is positive for `target`.
     """
     log = tables.interactions[rows_of_fit(split, fit)[0]]
     rows = _TrainingRows.of(log, target)
@@ -69,6 +69,11 @@ def attack(tables: Tables, split: Split, config: AttackConfig, *, fit: Fit, targ
         raise DataError(
             f"evaluation.attack.n_targets must be below the {len(rows.items)} items of {tables.name} that have a "
             f"training row, got {n_targets}."
+        )
+    if len(rows.liked) == 0:
+        raise DataError(
+            f"an attack on {tables.name} copies training rows with {target} > 0, and there are none; choose another "
+            "target, or leave attack_shift@k out."
         )
     rare = stable_order(rows.counts)[: max(n_targets, ceil(RARE_SHARE * len(rows.items)))]
     targets = np.sort(generator(config.seed, "attack targets").choice(rare, n_targets, replace=False))
@@ -187,10 +192,10 @@ def _with_features(tables: Tables, fake_ids: pl.Series, models: npt.NDArray[Any]
     users = tables.users
     if users is None:
         return None
-    copied = pl.DataFrame({"fake": fake_ids, Columns.USER: pl.Series(models.tolist(), dtype=fake_ids.dtype)})
-    found = copied.join(users, on=Columns.USER, how="inner", maintain_order="left")
-    own = found.with_columns(pl.col("fake").alias(Columns.USER)).select(users.columns)
-    return pl.concat([users, own])
+    model = f"described as, beside {users.columns}"  # no column of the table has this name
+    copied = pl.DataFrame({Columns.USER: fake_ids, model: pl.Series(models.tolist(), dtype=fake_ids.dtype)})
+    found = copied.join(users, left_on=model, right_on=Columns.USER, how="inner", maintain_order="left")
+    return pl.concat([users, found.select(users.columns)])
 
 
 def _array(ids: pl.Series) -> npt.NDArray[Any]:

@@ -14,6 +14,26 @@ from evorec.errors import DataError
 NO_GROUP = -1
 
 
+def users_with(column: str, tables: Tables) -> pl.DataFrame:
+    """The table of users, which has a column that can tell groups.
+
+    Args:
+        column: its name.
+        tables: with a table of users.
+    Raises:
+        DataError: there is no such column, or it holds lists.
+    """
+    known = [] if tables.users is None else [name for name in tables.users.columns if name != Columns.USER]
+    if tables.users is None or column not in known:
+        raise DataError(
+            f"evaluation.groups must be a column of the users of {tables.name}, {known or 'which has no such table'}; "
+            f"got {column!r}."
+        )
+    if tables.users.schema[column].is_nested():
+        raise DataError(f"evaluation.groups must have one value per user, got {column}: {tables.users.schema[column]}.")
+    return tables.users
+
+
 def user_groups(tables: Tables, user_ids: npt.NDArray[Any], column: str) -> npt.NDArray[np.int64]:
     """Group of each user: users with the same value of a column are one.
 
@@ -27,17 +47,10 @@ def user_groups(tables: Tables, user_ids: npt.NDArray[Any], column: str) -> npt.
     Raises:
         DataError: there is no such column, or it holds lists.
     """
-    known = [] if tables.users is None else [name for name in tables.users.columns if name != Columns.USER]
-    if tables.users is None or column not in known:
-        raise DataError(
-            f"evaluation.groups must be a column of the users of {tables.name}, {known or 'which has no such table'}; "
-            f"got {column!r}."
-        )
-    if tables.users.schema[column].is_nested():
-        raise DataError(f"evaluation.groups must have one value per user, got {column}: {tables.users.schema[column]}.")
-    values = tables.users[column].drop_nulls().unique().sort()
+    users = users_with(column, tables)
+    values = users[column].drop_nulls().unique().sort()
     number = f"number of {column}"  # no column of the table that is read here
     codes = values.alias(column).to_frame().with_row_index(number)
-    coded = tables.users.select(Columns.USER, column).join(codes, on=column, how="left")
+    coded = users.select(Columns.USER, column).join(codes, on=column, how="left")
     own = pl.DataFrame({Columns.USER: user_ids}).join(coded, on=Columns.USER, how="left", maintain_order="left")
     return np.append(own[number].cast(pl.Int64).fill_null(NO_GROUP).to_numpy(), NO_GROUP)

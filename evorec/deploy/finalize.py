@@ -229,9 +229,13 @@ def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str
         trained = fitted.train(own)
         found, _ = fitted.under_attack(own, fitted.measure(trained.population))
         for place, (key, measured) in enumerate(zip(keys, found, strict=True)):
-            if trained.diverged[place] is not None or isinstance(measured, TrainingError):
+            if trained.diverged[place] is not None:
                 raise TrainingError(
                     f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
+                )
+            if isinstance(measured, TrainingError):
+                raise TrainingError(
+                    f"member {key}, trained on train + validation: {measured}; leave it out of finalize.picks"
                 )
             out.append((key, measured, trained.population.member_arrays(place)))
     return out

@@ -11,8 +11,7 @@ from pymoo.algorithms.soo.nonconvex.ga import GA, FitnessSurvival, comp_by_cv_an
 from pymoo.operators.selection.tournament import TournamentSelection
 
 from evorec.config import SearchConfig
-from evorec.errors import ConfigError
-from evorec.objectives import FloatArray, Objective
+from evorec.objectives import FloatArray, Objective, check_weights
 from evorec.search.algorithms import AskTell, NeverTwice, first_generation, new_genomes
 from evorec.search.survival import places_in_box
 from evorec.seeds import child_seed, generator
@@ -56,10 +55,8 @@ class WeightedSumSearch:
         Raises:
             ConfigError: not one weight per objective.
         """
+        check_weights(config.weights, [objective.name for objective in objectives])
         weights = config.weights or (1.0,) * len(objectives)
-        if len(weights) != len(objectives):
-            names = ", ".join(objective.name for objective in objectives)
-            raise ConfigError(f"search.weights must have one number for each of {names}, got {list(weights)}.")
         self._objectives, self._weights, self._penalty = tuple(objectives), weights, config.penalty
         algorithm = GA(
             pop_size=config.population,

@@ -66,10 +66,12 @@ def divided(places: FloatArray, room: int) -> tuple[NDArray[np.intp], FloatArray
     """
     stay = np.arange(len(places))
     part = max(1, (len(places) - room) // MOST_PARTS)
+    twins = np.unique(places, axis=0, return_inverse=True)[1]
     alone = contributions(places)
     while (surplus := len(stay) - room) > 0:
-        worst = np.argsort(alone, kind="stable")[: min(part, surplus)]
-        stay = np.delete(stay, worst)
+        order = np.argsort(alone, kind="stable")
+        first = np.unique(twins[stay[order]], return_index=True)[1]  # equals add nothing: all would go in one part
+        stay = np.delete(stay, order[np.sort(first)[: min(part, surplus)]])
         alone = contributions(places[stay])
     return stay, alone
 

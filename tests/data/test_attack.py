@@ -183,3 +183,19 @@ def test_more_targets_than_items_are_refused():
     with pytest.raises(DataError, match=rf"n_targets must be below the {n_items} items of simulator .* got {n_items}"):
         attacked(n_targets=n_items)
     assert len(attacked(n_targets=n_items - 1, filler=1).targets) == n_items - 1
+
+
+def test_a_column_of_users_may_have_any_name():
+    data = tables()
+    named = data.users.with_columns(fake=pl.lit("no"))
+    found = attacked(data=replace(data, users=named)).tables.users
+    assert found[: named.height].equals(named)
+    assert found[named.height :]["fake"].to_list() == ["no"] * (found.height - named.height)
+    assert found[USER].n_unique() == found.height > named.height
+
+
+def test_an_attack_without_a_positive_row_to_copy_is_refused():
+    data = tables()
+    nobody = data.interactions.with_columns(click=pl.lit(0.0))
+    with pytest.raises(DataError, match="copies training rows with click > 0, and there are none"):
+        attacked(data=replace(data, interactions=nobody))

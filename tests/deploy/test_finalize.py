@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from evorec.data.encode import encode
 from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
+from evorec.deploy import finalize as module
 from evorec.deploy.bundle import export_bundle, load_bundle
 from evorec.deploy.finalize import choose, exact, finalize, measure_archive
-from evorec.errors import ConfigError, RunError
+from evorec.errors import ConfigError, RunError, TrainingError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
@@ -422,3 +424,18 @@ def test_a_feature_that_is_constant_in_training_alone_and_named_as_another_does_
         export_bundle(run, problem, report["picks"][0]["member"], tmp_path / "bundle")
     assert load_bundle(tmp_path / "bundle").recommend([0])
     assert report["picks"][0]["spec"]["use_user_segment"] is False
+
+
+def test_a_member_that_fails_in_the_final_training_is_named_with_the_cause() -> None:
+    """Diverged, and with another cause: what the measurement says, not that it diverged."""
+    for diverged, cause in (
+        (3, "diverged when trained on"),
+        (None, "trained on train \\+ validation: under attack: no"),
+    ):
+        fitted = SimpleNamespace(
+            train=lambda specs, step=diverged: SimpleNamespace(population=None, diverged=(step,)),
+            measure=lambda population: [],
+            under_attack=lambda specs, measured: ([TrainingError("under attack: no")], ()),
+        )
+        with pytest.raises(TrainingError, match=rf"member a1.* {cause}.*; leave it out of finalize\.picks"):
+            module._train_all(fitted, {"a1": SimpleNamespace(block_key=())})  # type: ignore[arg-type, dict-item]

@@ -62,6 +62,11 @@ def test_equals_add_nothing_and_all_but_one_go_first():
     assert divided(points, 2)[0].tolist() == [2, 3]
 
 
+def test_of_equals_one_stays_however_many_go_at_a_time():
+    points = np.repeat(front(40, 2), 3, axis=0)  # a surplus of 80, removed two by two
+    assert divided(points, 40)[0].tolist() == list(range(2, 120, 3))
+
+
 def population_of(F, G):
     population = Population.new("X", np.arange(len(F), dtype=float)[:, None])
     population.set("F", F, "G", G)

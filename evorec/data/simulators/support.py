@@ -20,7 +20,7 @@ CHANNEL_SHARES: Final = (0.5, 0.3, 0.2)
 SKILL: Final = (0.0, 0.8, 1.6)
 """Logit by which each channel helps more than an article, before the difficulty of the customer's questions."""
 MINUTES: Final = (2.0, 15.0, 40.0)
-"""Median minutes until each channel has answered, at a quiet hour."""
+"""Median minutes until each channel has answered, at an average hour."""
 COST: Final = (0.2, 4.0, 12.0)
 """Median cost of an answer of each channel, in euros."""
 SPREAD: Final = 0.25
