@@ -9,9 +9,9 @@ and at its end: on validation, and on test with the encoders still fitted on the
 decide how lists are made (`LIST_GENES`) do not touch the training, so one training is measured under all their values;
 that equals training each of them anew, bit for bit, because a stream's key never holds the genome.
 
-Finished stacks are kept below the folder ``--parts``, so a second start goes on where the first one stopped. The table
-holds metrics of models and no row of the data set. Written are ``NAME.parquet``, a row per configuration, seed and
-number of steps, and ``NAME.json``, which says what the rows mean.
+Finished stacks are kept below the folder ``--parts``, so a second start of the same grid at the same commit goes on
+where the first one stopped. The table holds metrics of models and no row of the data set. Written are ``NAME.parquet``,
+a row per configuration, seed and number of steps, and ``NAME.json``, which says what the rows mean.
 """
 
 from __future__ import annotations
@@ -485,7 +485,8 @@ def main(
     if problem not in GRIDS:
         raise typer.BadParameter(f"--problem must be one of {', '.join(GRIDS)}, got {problem!r}")
     grid = GRIDS[problem]
-    folder = parts / grid.name
+    version = commit or head_commit()
+    folder = parts / f"{grid.name}-{hashlib.sha256(f'{version} {grid}'.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     n_members = len(members(grid))
     n_stacks = math.ceil((configs or n_members) / STACK)
@@ -501,7 +502,7 @@ def main(
     table = table_of(grid, pl.concat([pl.read_parquet(path) for path in wanted.values()], how="diagonal"))
     about = description(
         problem, grid, table, command=f"python experiments/make_tabular.py --problem {problem}",
-        commit=commit or head_commit(),
+        commit=version,
     )  # fmt: skip
     write(out, grid.name, table, about)
     print(f"{out / grid.name}.parquet: {table.height} rows, {(out / f'{grid.name}.parquet').stat().st_size:,} bytes")
