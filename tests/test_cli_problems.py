@@ -104,3 +104,12 @@ def test_a_problem_that_brings_its_own_data_is_not_given_the_features_of_the_fee
     tables, why = data_of(module, parse_config(module.DEFAULTS))
     assert tables is None
     assert "brings its own data" in why
+
+
+def test_a_fixed_gene_that_only_begins_like_a_switch_is_shown() -> None:
+    from evorec.cli.define import _gene_table
+    from evorec.space.genes import Fixed
+    from evorec.space.space import SearchSpace
+
+    table = _gene_table(SearchSpace((Fixed("rank_blend", 0.2), Fixed("use_city", True), Fixed("rank_text", 0))))
+    assert [row.name for row in table.rows] == ["rank_blend"]

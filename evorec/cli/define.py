@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 BASELINES = ("popularity", "item_knn", "ease")
 """What a constraint may name."""
-SWITCHES = ("use_", "rank_")
-"""Beginnings of the names of genes that switch a part of the input."""
 
 
 @command(app, rich_help_panel=DEFINE)
@@ -286,12 +284,13 @@ def _n_days(tables: Tables) -> float:
 
 def _gene_table(space: SearchSpace) -> Table:
     """What evolves; `GeneInfo` is the long form, and only meanings may be too wide for a terminal."""
+    from evorec.models.spec import is_of_block
     from evorec.space.genes import Categorical, Fixed
 
     rows = []
     for info in space.describe():
         gene = space.gene(info.name)
-        if isinstance(gene, Fixed) and info.name.startswith(SWITCHES):
+        if isinstance(gene, Fixed) and is_of_block(info.name):
             continue  # inputs = "all": the settings name the features
         domain, meaning = _short(info.domain), info.text
         if isinstance(gene, Categorical):

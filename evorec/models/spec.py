@@ -99,7 +99,7 @@ class ModelSpec:
             if name in genes and genes[name] not in options:
                 raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
         mechanism = str(genes.get("mechanism", ""))
-        own = {name: value for name, value in genes.items() if name not in SWITCHES and not _is_of_block(name)}
+        own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
         values = {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, **own}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
@@ -183,7 +183,13 @@ FEWEST_NEGATIVES, MOST_NEGATIVES = 16, 512
 """Range in which the number of negatives is searched, where the batch is as large."""
 
 
-def _is_of_block(gene: str) -> bool:
+def is_of_block(gene: str) -> bool:
+    """Whether a gene switches a block of the input, or sets the rank of its projection, by its name.
+
+    Example:
+        >>> [name for name in ("use_city", "rank_text", "rank_blend", "width") if is_of_block(name)]
+        ['use_city', 'rank_text']
+    """
     return gene.startswith((USE, RANK)) and gene != "rank_blend"
 
 
@@ -194,7 +200,7 @@ def _block_settings(genes: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a value is of the wrong kind.
     """
     used = {name.removeprefix(USE): value for name, value in genes.items() if name.startswith(USE)}
-    ranks = {name.removeprefix(RANK): genes[name] for name in genes if _is_of_block(name) and name.startswith(RANK)}
+    ranks = {name.removeprefix(RANK): genes[name] for name in genes if is_of_block(name) and name.startswith(RANK)}
     for name, value in used.items():
         if not isinstance(value, bool):
             raise ConfigError(f"{USE}{name} must be true or false, got {value!r}.")
