@@ -59,6 +59,34 @@ from evorec.training.trainer import Checkpoint, Trained, resolve_device, train
 LATENCY_REPEATS = 20
 
 
+def encoded(tables: Tables, parts: Split, config: RunConfig, *, fit: Fit) -> Dataset:
+    """The tables as a configuration asks for them: its tasks, statistics, histories and groups of users.
+
+    Args:
+        tables: all interactions.
+        parts: row numbers of the parts.
+        config: of the run.
+        fit: which parts are trained on, and which is held out.
+    """
+    found = encode(
+        tables,
+        parts,
+        tasks=config.tasks.ranked,
+        target=config.tasks.target,
+        fit=fit,
+        funnel=config.tasks.funnel,
+        given=config.tasks.given,
+        kinds=config.tasks.kinds,
+        statistics=config.data.statistics,
+        history_length=config.data.history_length,
+        history_recency=config.data.history_recency,
+        cooccurrence=config.data.cooccurrence,
+    )
+    column = config.evaluation.groups
+    groups = user_groups(tables, found.user_ids, column) if column else None
+    return replace(found, signs=config.tasks.signs(), user_groups=groups)
+
+
 @final
 class Fitted:
     """One encoding of the data with everything that training and measuring on it needs.
@@ -84,23 +112,7 @@ class Fitted:
     ) -> None:
         self.config, self.seed = config, seed
         own = split(tables, config.split) if parts is None else parts
-        encoded = encode(
-            tables,
-            own,
-            tasks=config.tasks.ranked,
-            target=config.tasks.target,
-            fit=fit,
-            funnel=config.tasks.funnel,
-            given=config.tasks.given,
-            kinds=config.tasks.kinds,
-            statistics=config.data.statistics,
-            history_length=config.data.history_length,
-            history_recency=config.data.history_recency,
-            cooccurrence=config.data.cooccurrence,
-        )
-        column = config.evaluation.groups
-        groups = user_groups(tables, encoded.user_ids, column) if column else None
-        self.dataset: Dataset = replace(encoded, signs=config.tasks.signs(), user_groups=groups)
+        self.dataset: Dataset = encoded(tables, own, config, fit=fit)
         device = resolve_device(config.run.device)
         if device.type == "cpu":
             torch.set_num_threads(1)  # parallelism is over stacks; a result must not depend on the number of cores

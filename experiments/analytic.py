@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, final
 import numpy as np
 import typer
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from wrapped import Wrapped
 
 from evorec import as_pymoo
 from evorec.archive.indicators import hypervolume_share
@@ -31,7 +32,7 @@ from evorec.archive.pareto import non_dominated
 from evorec.config import merge, parse_config
 from evorec.errors import Interrupted
 from evorec.objectives import Metrics, to_matrices
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Spec
 from evorec.search.engine import search
 from evorec.seeds import generator
 from problems import analytic
@@ -47,7 +48,7 @@ BATCH: Final = 100
 
 
 @final
-class Recorded(Problem):
+class Recorded(Wrapped):
     """A problem that remembers the front of everything it was asked for, and how far it got when.
 
     Attributes:
@@ -57,22 +58,11 @@ class Recorded(Problem):
     """
 
     def __init__(self, problem: analytic.Analytic) -> None:
-        self._problem = problem
-        self.name, self.space, self.seed = problem.name, problem.space, problem.seed
-        self.objectives, self.constraints = problem.objectives, problem.constraints
-        self.data_sha256 = problem.data_sha256
+        super().__init__(problem)
         self._known = analytic.known_hypervolume([one.name for one in problem.objectives])
         self._front: list[Metrics] = []
         self.n, self.share = 0, 0.0
         self.trace: list[tuple[int, float]] = []
-
-    def shape_key(self, spec: Spec) -> Any:
-        """As the problem's."""
-        return self._problem.shape_key(spec)
-
-    def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """As the problem's."""
-        return self._problem.baselines()
 
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None

@@ -39,14 +39,13 @@ import typer
 
 from evorec.config import RunConfig, merge, parse_config
 from evorec.data.dataset import Part
-from evorec.data.encode import encode
 from evorec.data.readers import read
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.rec_problem import Fitted, encoded
 from evorec.space.space import SearchSpace
 from evorec.training.evaluate import Measured, RankingUsers, measure, ranking_users
 from evorec.training.plan import DeviceData
@@ -270,19 +269,7 @@ class View:
         config = fitted.config
         rows = split(tables, config.split)
         swapped = rows if part == "validation" else Split(rows.train, rows.test, rows.validation)
-        dataset = encode(
-            tables,
-            swapped,
-            tasks=config.tasks.ranked,
-            target=config.tasks.target,
-            fit="train",
-            funnel=config.tasks.funnel,
-            given=config.tasks.given,
-            kinds=config.tasks.kinds,
-            statistics=config.data.statistics,
-            history_length=config.data.history_length,
-            history_recency=config.data.history_recency,
-        )
+        dataset = encoded(tables, swapped, config, fit="train")
         _check_same_training(dataset.train, fitted.dataset.train)
         other, known = copy(fitted), fitted.data
         other.dataset = dataset

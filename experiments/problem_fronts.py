@@ -27,11 +27,12 @@ from typing import Any
 
 import numpy as np
 from pictures import panels, save
+from wrapped import Wrapped
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import load_config
 from evorec.objectives import to_matrices
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Spec
 from evorec.rec_problem import RecProblem
 from evorec.search.baselines import weighted_sum
 from evorec.search.engine import search
@@ -66,22 +67,12 @@ def main() -> None:
     picture(results, out.with_suffix(".svg"))
 
 
-class Remembering(Problem):
+class Remembering(Wrapped):
     """A problem that evaluates each genome once, whoever asks."""
 
     def __init__(self, problem: RecProblem) -> None:
-        self.name, self.space, self.seed = problem.name, problem.space, problem.seed
-        self.objectives, self.constraints = problem.objectives, problem.constraints
-        self.data_sha256, self.mixes_shapes = problem.data_sha256, problem.mixes_shapes
-        self._problem, self._known = problem, dict[str, Outcome]()
-
-    def shape_key(self, spec: Spec) -> Any:
-        """See `Problem`."""
-        return self._problem.shape_key(spec)
-
-    def stack_key(self, spec: Spec) -> Any:
-        """See `Problem`."""
-        return self._problem.stack_key(spec)
+        super().__init__(problem)
+        self._known: dict[str, Outcome] = {}
 
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
@@ -92,10 +83,6 @@ class Remembering(Problem):
             outcomes = self._problem.evaluate(new, seed=seed)
             self._known |= {repr(spec): outcome for spec, outcome in zip(new, outcomes, strict=True)}
         return [self._known[repr(spec)] for spec in specs]
-
-    def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """See `Problem`."""
-        return self._problem.baselines()
 
 
 def fronts(name: str, seed: int, generations: int, population: int = POPULATION) -> dict[str, Any]:
@@ -147,8 +134,9 @@ def show(name: str, found: Sequence[Mapping[str, Any]]) -> None:
     shares = {kind: np.array([one["searches"][kind]["hypervolume"] for one in found]) for kind in SEARCHES}
     for kind in SEARCHES:
         values, ahead = shares[kind], int((shares["nsga2"] > shares[kind]).sum())
-        alone = [one["searches"][kind].get("hypervolume_of_optimum") for one in found]
-        single = f"; its optimum alone {np.median(alone):.4f}" if alone[0] is not None else ""
+        optima = [one["searches"][kind].get("hypervolume_of_optimum") for one in found]
+        alone = [share for share in optima if share is not None]
+        single = f"; its optimum alone {np.median(alone):.4f}" if alone else ""
         against = "" if kind == "nsga2" else f"  {ahead} of {len(found)}"
         print(f"  {kind:10s} {np.median(values):.4f} ({values.min():.4f}..{values.max():.4f}){against}{single}")
     first = found[0]

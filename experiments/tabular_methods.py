@@ -25,6 +25,7 @@ import numpy as np
 import typer
 from pictures import panels, save
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from wrapped import Wrapped
 
 from evorec import as_pymoo
 from evorec.archive.indicators import hypervolume_share
@@ -32,7 +33,7 @@ from evorec.archive.pareto import non_dominated
 from evorec.config import SearchConfig, merge, parse_config
 from evorec.errors import Interrupted
 from evorec.objectives import Metrics, to_matrices
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Spec
 from evorec.search.engine import search
 from problems import tabular
 
@@ -49,7 +50,7 @@ BASE: Final = "evorec, no rungs"
 
 
 @final
-class Metered(Problem):
+class Metered(Wrapped):
     """A table that counts what its look-ups would have cost to train.
 
     Attributes:
@@ -57,13 +58,10 @@ class Metered(Problem):
         trace: after every stack, the compute so far and the share that the archive is worth.
     """
 
-    mixes_shapes = True
-
     def __init__(self, problem: tabular.Tabular) -> None:
-        self._problem = problem
-        self.name, self.space, self.seed = problem.name, problem.space, problem.seed
-        self.objectives, self.constraints = problem.objectives, problem.constraints
-        self.rungs, self.rung_keep, self.data_sha256 = problem.rungs, problem.rung_keep, problem.data_sha256
+        super().__init__(problem)
+        self.mixes_shapes = True
+        self.rungs, self.rung_keep = problem.rungs, problem.rung_keep
         means = problem.table.means(problem.steps)
         self._unit = float(np.mean([metrics["training_flops"] for metrics in means.values()]))
         self._means, self._reference = means, problem.reference_hypervolume()
@@ -71,14 +69,6 @@ class Metered(Problem):
         self.found: dict[int, Metrics] = {}
         self.spent = 0.0
         self.trace: list[tuple[float, float]] = []
-
-    def shape_key(self, spec: Spec) -> Any:
-        """As the table's."""
-        return self._problem.shape_key(spec)
-
-    def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """As the table's."""
-        return self._problem.baselines()
 
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
