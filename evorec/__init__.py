@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from evorec.archive.pareto import ParetoArchive
     from evorec.config import RunConfig, load_config
-    from evorec.deploy.bundle import export_bundle, load_bundle
+    from evorec.deploy.export import ExportOptions, export_bundle
     from evorec.deploy.finalize import finalize
     from evorec.errors import (
         ConfigError,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from evorec.search.deap_toolbox import as_deap
     from evorec.search.engine import search as run_search
     from evorec.search.pymoo_problem import as_pymoo
+    from evorec.serving.queries import Item, User
+    from evorec.serving.recommender import Recommender, load_bundle
     from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
     from evorec.space.space import SearchSpace
     from evorec.store import RunDirectory
@@ -64,16 +66,19 @@ __all__ = [
     "Constraint",
     "DataError",
     "EvorecError",
+    "ExportOptions",
     "Fixed",
     "Gene",
     "Integer",
     "Interrupted",
+    "Item",
     "Objective",
     "Outcome",
     "ParetoArchive",
     "Problem",
     "Real",
     "RecProblem",
+    "Recommender",
     "RunConfig",
     "RunDirectory",
     "RunError",
@@ -82,6 +87,7 @@ __all__ = [
     "SearchSpace",
     "Simplex",
     "TrainingError",
+    "User",
     "__version__",
     "as_deap",
     "as_pymoo",
@@ -102,7 +108,9 @@ _PLACES: Final = {
     **dict.fromkeys(
         ("Boolean", "Categorical", "Conditional", "Fixed", "Gene", "Integer", "Real", "Simplex"), "evorec.space.genes"
     ),
-    **dict.fromkeys(("export_bundle", "load_bundle"), "evorec.deploy.bundle"),
+    **dict.fromkeys(("ExportOptions", "export_bundle"), "evorec.deploy.export"),
+    **dict.fromkeys(("Item", "User"), "evorec.serving.queries"),
+    **dict.fromkeys(("Recommender", "load_bundle"), "evorec.serving.recommender"),
     "Interrupted": "evorec.errors",
     "ParetoArchive": "evorec.archive.pareto",
     "RunDirectory": "evorec.store",

@@ -22,30 +22,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from evorec.config import load_config
-from evorec.data.dataset import Dataset, Part
 from evorec.data.encode import encode
 from evorec.data.readers import read
 from evorec.data.splits import split
+from evorec.models.boosting import features
 from problems import kuairand
 
 HERE = Path(__file__).parent
 LEAVES, RATES, TREES = (15, 31), (0.05, 0.1), (50, 100, 200)
-MAX_CODES = 200
-"""A field with more values enters through its statistics only."""
-
-
-def features(dataset: Dataset, part: Part) -> np.ndarray:
-    """Statistics and low-cardinality fields of each row, float32 ``(N, F)``."""
-    columns = [part.statistics, part.context.astype(np.float32)]
-    for rows, fields, ids in (
-        (dataset.user_rows, dataset.user_fields, part.users),
-        (dataset.item_rows, dataset.item_fields, part.items),
-    ):
-        for field in fields:
-            codes = rows[:, field.first_column]
-            if len(np.unique(codes)) <= MAX_CODES:
-                columns.append(codes[ids][:, None].astype(np.float32))
-    return np.hstack(columns)
 
 
 def fit(x: np.ndarray, y: np.ndarray, leaves: int, rate: float, trees: int) -> HistGradientBoostingClassifier:

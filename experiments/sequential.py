@@ -23,13 +23,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from evorec.data.dataset import Csr, Dataset, Part
+from evorec.data.histories import history_weights
 from evorec.errors import DataError
 from evorec.metrics.accuracy import LabelledRows
 from evorec.models.balancing import Balancer
 from evorec.models.population import INIT_SCALE, NORM_FLOOR
 from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
 from evorec.training.evaluate import RankingUsers, positive_ages
-from evorec.training.plan import history_weights
 
 USERS_SCORED = 256
 """Users whose catalogue is scored at a time: fresh memory of larger scores costs more than the scores."""

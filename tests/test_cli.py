@@ -68,7 +68,10 @@ def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
     assert imported_by(f"from evorec.cli import main\nassert main({arguments!r}) == 0") == []
 
 
-COMMANDS = ("search", "resume", "front", "report", "finalize", "export", "recommend", "problems", "validate")
+COMMANDS = (
+    "search", "resume", "front", "report", "finalize", "export", "recommend", "explain", "fuse", "serve", "problems",
+    "validate",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMMANDS)

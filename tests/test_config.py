@@ -298,6 +298,7 @@ def test_the_fingerprint_names_results_not_places() -> None:
         {"run": {"workers": 3, "executor": "serial", "memory_gib": 1.5}},
         {"data": {"path": "/elsewhere"}},
         {"finalize": {"seeds": 5}},
+        {"fuse": {"population": 8, "seed": 3}},
     ):
         assert parse_config(same).fingerprint("aa") == base
     assert parse_config({"search": {"seed": 1}}).fingerprint("aa") != base

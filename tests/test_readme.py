@@ -13,7 +13,7 @@ from evorec.cli.problems import known_problems
 from evorec.config import merge
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-FEED, SHOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FEED, SERVED, SHOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 TINY_FEED = {
     "data": {"simulator": {"n_users": 80, "n_items": 60, "n_interactions": 3000}},
     "training": {"steps": 2, "batch_size": 64, "retrieval_batch": 16},
@@ -57,6 +57,20 @@ def test_the_pymoo_block_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, object] = {}
     exec(FEED.replace(whole, smaller), found)  # as a reader pastes it, but for the size
     assert found["result"].pop.get("F").shape == (6, 4)  # type: ignore[attr-defined]
+
+
+def test_the_block_of_a_bundle_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = [f"data.simulator.{name}={value}" for name, value in TINY_FEED["data"]["simulator"].items()]
+    tiny += ["training.steps=20", "training.rungs=[]", "search.population=4", "search.generations=1", "constraints=[]"]
+    assert main(["search", "--problem", "feed", "-q", *(part for text in tiny for part in ("--set", text))]) == 0
+    (run,) = map(str, (tmp_path / "runs").iterdir())
+    assert main(["export", run, "knee", "--out", "bundle", "-q"]) == 0
+    place = '"bundles/a540b0b8e4cb80e9"'
+    assert place in SERVED
+    found: dict[str, object] = {}
+    exec(SERVED.replace(place, '"bundle"'), found)
+    assert found["more"].has_item("new-1")  # type: ignore[attr-defined]
 
 
 def test_every_command_and_problem_in_the_readme_exists() -> None:

@@ -1,27 +1,47 @@
-"""Picking one member of a front by a sentence, e.g. ``auc/click where catalogue_coverage@k >= 0.3``."""
+"""Picking members of a front by a sentence.
+
+``METRIC`` or ``best:METRIC`` is the best member in that metric, ``knee`` the one that bulges farthest towards the ideal
+corner; ``where A >= x and B <= y``, or the same conditions after commas, narrow the choice. `choose` also knows the
+members by name: ``all`` of them, or the beginning of a key.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from evorec.archive.indicators import normalised
 from evorec.config import TaskKind
 from evorec.errors import ConfigError
-from evorec.objectives import Constraint, Direction, Metrics, Objective, metric_info, parse_constraint, resolve
+from evorec.objectives import (
+    CATALOGUE,
+    Constraint,
+    Direction,
+    Metrics,
+    Objective,
+    metric_info,
+    parse_constraint,
+    resolve,
+)
 
 KNEE = "knee"
-_SENTENCE = re.compile(r"\s*(?P<goal>\S+)(?:\s+where\s+(?P<conditions>\S.*?))?\s*")
+ALL = "all"
+"""Every member of the archive."""
+_SENTENCE = re.compile(r"\s*(?:best:\s*)?(?P<goal>[^\s,]+)(?:(?:\s+where\s+|\s*,\s*)(?P<conditions>\S.*?))?\s*")
+_BETWEEN = re.compile(r"\s+and\s+|\s*,\s*")
+_CONDITION = re.compile(r"\s*(?P<metric>[^\s<>=*]+)(?P<rest>.*)", re.DOTALL)
+_KEY = re.compile(r"[0-9a-f]+")
 
 
 def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objective], k: int) -> str:
     """The member that a sentence asks for; of equals the one with the smallest key.
 
     Args:
-        text: ``METRIC`` (its best value, up or down as the catalogue says) or ``knee``, then optionally
-            ``where METRIC >= NUMBER``, more conditions joined by ``and``.
+        text: ``METRIC`` or ``best:METRIC`` (its best value, up or down as the catalogue says) or ``knee``, then
+            optionally conditions: ``where METRIC >= NUMBER and ...`` or ``,METRIC>=NUMBER,...``. A metric of lists may
+            be written without its length, ``recall`` for ``recall@k``.
         members: measured metrics by key.
         objectives: M objectives; ``knee`` weighs them.
         k: length of the recommendation lists.
@@ -31,7 +51,7 @@ def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objecti
         ConfigError: the sentence does not parse, a metric was not measured, or no member qualifies.
     Example:
         >>> members = {"a": {"accuracy": 0.8, "recall@20": 0.1}, "b": {"accuracy": 0.7, "recall@20": 0.2}}
-        >>> pick("accuracy", members, (), 20), pick("accuracy where recall@k >= 0.15", members, (), 20)
+        >>> pick("accuracy", members, (), 20), pick("best:accuracy,recall>=0.15", members, (), 20)
         ('a', 'b')
     """
     if not members:
@@ -47,21 +67,77 @@ def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objecti
     return min(key for key, value in values.items() if value == best)
 
 
-def check_pick(
-    text: str, objectives: Sequence[Objective], k: int, *, tasks: Mapping[str, TaskKind] | None = None
-) -> None:
-    """Refuse a sentence that `pick` could never follow, before anything is searched.
+def choose(
+    texts: Sequence[str], members: Mapping[str, Metrics], objectives: Sequence[Objective], k: int
+) -> dict[str, str]:
+    """The members that several texts ask for.
 
     Args:
-        text, objectives, k: see `pick`.
-        tasks: the ranked tasks and what their labels are; None skips the check of task names.
+        texts: sentences of `pick`; ``all``; a member's key or the beginning of one and no other.
+        members, objectives, k: see `pick`.
+    Returns:
+        Member by pick, in the order of `texts`; a sentence is called as it was written, a member named by ``all`` or
+        by its key is called by its key.
     Raises:
-        ConfigError: it does not parse, or names a metric that does not exist.
+        ConfigError: see `pick`; or a beginning fits several members.
+    Example:
+        >>> members = {"0a": {"accuracy": 0.8}, "1b": {"accuracy": 0.7}}
+        >>> choose(["best:accuracy", "1"], members, (), 20)
+        {'best:accuracy': '0a', '1b': '1b'}
+    """
+    out: dict[str, str] = {}
+    for text in texts:
+        if text.strip() == ALL:
+            if not members:
+                raise ConfigError(f"pick {text!r} needs a member to choose from, got an empty archive.")
+            out |= {key: key for key in members}
+        elif (key := _named(text, members, objectives)) is not None:
+            out[key] = key
+        else:
+            out[text] = pick(text, members, objectives, k)
+    return out
+
+
+def check_pick(
+    text: str,
+    objectives: Sequence[Objective],
+    k: int,
+    *,
+    tasks: Mapping[str, TaskKind] | None = None,
+    keys: Collection[str] = (),
+) -> None:
+    """Refuse a text that `choose` could never follow, before anything is searched or measured.
+
+    Args:
+        text, objectives, k: see `choose`.
+        tasks: the ranked tasks and what their labels are; None skips the check of task names.
+        keys: of the members; before a search there are none, and a key is no pick.
+    Raises:
+        ConfigError: it does not parse, or names a metric that does not exist or several members.
     """
     try:
-        _parsed(text, objectives, k, tasks)
+        if text.strip() != ALL and _named(text, keys, objectives) is None:
+            _parsed(text, objectives, k, tasks)
     except ConfigError as error:
-        raise ConfigError(f"finalize.picks: {error}") from None
+        is_key = _KEY.fullmatch(text.strip()) and keys
+        why = f"no member begins with {text!r}; there are {', '.join(sorted(keys))}; all means every one."
+        begun = any(key.startswith(text.strip()) for key in keys)
+        raise ConfigError(f"finalize.picks: {why if is_key and not begun else error}") from None
+
+
+def _named(text: str, keys: Collection[str], objectives: Sequence[Objective]) -> str | None:
+    """The member whose key is `text` or begins with it, None where it is no key.
+
+    Raises:
+        ConfigError: several begin so.
+    """
+    start = text.strip()
+    if not start or start == KNEE or any(start in (one.name, one.metric) for one in objectives):
+        return None
+    begun = [start] if start in keys else [key for key in keys if key.startswith(start)]
+    if len(begun) > 1:
+        raise ConfigError(f"pick {text!r} begins {len(begun)} members: {', '.join(begun)}; write more of it.")
+    return begun[0] if begun else None
 
 
 def _parsed(
@@ -70,9 +146,12 @@ def _parsed(
     """Metric and direction that a sentence asks for, None for the knee, and its conditions."""
     found = _SENTENCE.fullmatch(text)
     if not found:
-        raise ConfigError(f"pick must read METRIC or METRIC where METRIC >= NUMBER, got {text!r}.")
-    parts = re.split(r"\s+and\s+", found["conditions"]) if found["conditions"] else []
-    conditions = [parse_constraint(part, k=k, baselines={}, tasks=tasks) for part in parts]
+        raise ConfigError(
+            f"pick must read METRIC or METRIC where METRIC >= NUMBER, got {text!r}; best:METRIC, knee and all are "
+            "picks too, and conditions may follow commas."
+        )
+    parts = _BETWEEN.split(found["conditions"]) if found["conditions"] else []
+    conditions = [parse_constraint(_in_full(part), k=k, baselines={}, tasks=tasks) for part in parts]
     return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k, tasks), conditions
 
 
@@ -83,7 +162,19 @@ def _goal(
     for objective in objectives:
         if name in (objective.name, objective.metric):
             return objective.metric, objective.direction
-    return resolve(name, k, tasks=tasks), metric_info(name).direction
+    full = _with_length(name)
+    return resolve(full, k, tasks=tasks), metric_info(full).direction
+
+
+def _with_length(name: str) -> str:
+    """``recall`` as the catalogue has it, ``recall@k``; any other name as it is."""
+    return f"{name}@k" if name not in CATALOGUE and f"{name}@k" in CATALOGUE else name
+
+
+def _in_full(condition: str) -> str:
+    """A condition with the name of its metric `_with_length`."""
+    found = _CONDITION.fullmatch(condition)
+    return _with_length(found["metric"]) + found["rest"] if found else condition
 
 
 def _knee(members: Mapping[str, Metrics], objectives: Sequence[Objective]) -> str:

@@ -1,6 +1,6 @@
 """The command line: argv to one call."""
 
-from evorec.cli import data, define, search, ship
+from evorec.cli import bundles, data, define, explain, fuse, search, serve, ship
 from evorec.cli.app import main
 
-__all__ = ["data", "define", "main", "search", "ship"]
+__all__ = ["bundles", "data", "define", "explain", "fuse", "main", "search", "serve", "ship"]

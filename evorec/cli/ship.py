@@ -1,8 +1,8 @@
-"""Commands that turn a front into something that runs elsewhere: finalize, export, recommend."""
+"""Finalize, and what the commands that ship a member share."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,21 +19,38 @@ if TYPE_CHECKING:
 
 
 @command(app, rich_help_panel=SHIP)
-def finalize(output: Output, run: Run, overrides: Overrides = None) -> None:
-    """Choose members, train them again with fresh seeds, and open the test once.
+def finalize(
+    output: Output,
+    run: Run,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PICK",
+            help="knee, best:METRIC, best:METRIC,METRIC<=NUMBER, all, or the start of a member's key; repeatable. "
+            "Default: finalize.picks.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Choose members and their training steps on validation, train them again with fresh seeds, open the test once.
 
-    Picks and seeds come from finalize.* and can be set anew, e.g. --set 'finalize.picks=["knee", "accuracy"]'.
+    Picks, steps and seeds come from finalize.* and can be set anew, e.g. --pick knee --pick best:recall,cost<=1e12
+    --set finalize.seeds=5.
     """
     from evorec.deploy.finalize import finalize as run_finalize
+    from evorec.report.final_tables import final_notes, final_tables
     from evorec.report.record import read_record
-    from evorec.report.tables import final_tables
     from evorec.store import RunDirectory
 
+    picks = [f"finalize.picks={json.dumps(pick)}"] if pick else []
     with RunDirectory.open(run) as opened:
-        config = reset(opened.config, overrides or [], sections=("finalize", "run"))
-        run_finalize(opened, build_rec_problem(config), config.finalize, progress=output.note)
+        config = reset(opened.config, [*(overrides or []), *picks], sections=("finalize", "run"))
+        # keys of members are picks of a finished run alone: no problem knows them
+        problem = build_rec_problem(config.model_copy(update={"finalize": opened.config.finalize}))
+        run_finalize(opened, problem, config.finalize, progress=output.note)
     record = read_record(run)
-    output.result(record.final, *final_tables(record))
+    output.result(record.final, *final_tables(record), text=final_notes(record))
     output.next_step(f"evorec report {run}", f"evorec export {run} MEMBER")
 
 
@@ -45,31 +62,6 @@ def build_rec_problem(config: RunConfig) -> RecProblem:
     if not isinstance(problem, RecProblem):
         raise ConfigError(f"problem {config.problem!r} trains no recommender, so there is nothing to ship.")
     return problem
-
-
-@command(app, rich_help_panel=SHIP)
-def export(
-    output: Output,
-    run: Run,
-    member: Annotated[
-        str, typer.Argument(help="Its key or the start of it, or a pick: knee, accuracy, 'auc/click where ...'.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default bundles/MEMBER.", show_default=False)
-    ] = None,
-) -> None:
-    """Write the bundle of one member: weights, ids, metrics and a model card."""
-    from evorec.deploy.bundle import export_bundle
-    from evorec.report.record import read_record
-    from evorec.store import RunDirectory
-
-    key = find_member(read_record(run), member)
-    target = out or Path("bundles") / key
-    with RunDirectory.open(run, read_only=True) as opened:
-        output.note(f"reading the data of {opened.config.problem}", level=1)
-        export_bundle(opened, build_rec_problem(opened.config), key, target)
-    output.result({"member": key, "bundle": str(target)}, text=str(target))
-    output.next_step(f"evorec recommend {target} --user ID")
 
 
 def find_member(record: RunRecord, text: str) -> str:
@@ -99,29 +91,3 @@ def find_member(record: RunRecord, text: str) -> str:
     except ConfigError as error:
         known = ", ".join(members) or "none"
         raise ConfigError(f"{text!r} is no member (there are {known}) and no pick: {error}") from None
-
-
-@command(app, rich_help_panel=SHIP)
-def recommend(
-    output: Output,
-    bundle: Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)],
-    user: Annotated[list[str], typer.Option(metavar="ID", help="User to recommend to; repeatable.")],
-    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default as measured.")] = None,
-) -> None:
-    """Recommend items to users from a bundle."""
-    from evorec.deploy.bundle import load_bundle
-    from evorec.report.tables import Column, Row, Table
-
-    recommender = load_bundle(bundle)
-    for name in user:
-        if not recommender.knows(name):
-            output.note(f"user {name} was not in training and gets the list of an unknown user", style="yellow")
-    best = dict(zip(user, recommender.recommend(user, k=k), strict=True))
-    tables = [
-        Table(f"User {name}", "rank", (Column("item"), Column("score")), tuple(
-            Row(str(rank), pair) for rank, pair in enumerate(pairs, start=1)
-        ))
-        for name, pairs in best.items()
-    ]  # fmt: skip
-    value = {name: [{"item": item, "score": score} for item, score in pairs] for name, pairs in best.items()}
-    output.result(value, *tables)

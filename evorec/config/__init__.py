@@ -15,6 +15,7 @@ from evorec.config.content import (
     VectorsContent,
 )
 from evorec.config.evaluation import AttackConfig, EvaluationConfig
+from evorec.config.fuse import FuseConfig
 from evorec.config.listing import Key, keys
 from evorec.config.loading import check_used, load_config, merge, parse_config, parse_override, read_toml
 from evorec.config.section import Section
@@ -54,6 +55,7 @@ __all__ = [
     "ExecutionConfig",
     "FilesConfig",
     "FinalizeConfig",
+    "FuseConfig",
     "GeneOverride",
     "GraphContent",
     "ItemsConfig",

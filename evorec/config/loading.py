@@ -130,13 +130,13 @@ def check_used(config: RunConfig, defaults: Overlay, *, used: Sequence[str]) -> 
     Args:
         config: of the run.
         defaults: the problem's own settings, below which the field defaults stand.
-        used: sections and dotted keys that it reads; ``problem`` and ``finalize`` are always allowed.
+        used: sections and dotted keys that it reads; ``problem``, ``finalize`` and ``fuse`` are always allowed.
     Raises:
         ConfigError: lists every other key that was set to something else.
     """
     usual = _flat(parse_config(defaults).model_dump(mode="json"))
     given = _flat(config.model_dump(mode="json"))
-    known = ("problem", "finalize", *used)
+    known = ("problem", "finalize", "fuse", *used)
     ignored = [
         f"{key} = {given.get(key)!r}"
         for key in sorted(usual | given)

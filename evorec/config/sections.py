@@ -19,6 +19,7 @@ from pydantic import (
 
 from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceContent
 from evorec.config.evaluation import EvaluationConfig
+from evorec.config.fuse import FuseConfig
 from evorec.config.section import Section
 from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
 
@@ -384,10 +385,22 @@ class FinalizeConfig(Section):
     """How members are chosen and trained again before the test is opened."""
 
     picks: tuple[str, ...] = Field(
-        (), description='validation picks: "METRIC" or "METRIC where METRIC >= NUMBER"; empty = best of each objective'
+        (),
+        description="validation picks: METRIC or best:METRIC, knee; either narrowed by where METRIC >= NUMBER and ..., "
+        "or ,METRIC>=NUMBER; all = every member; empty = best of each objective, and the knee",
     )
     seeds: int = Field(3, ge=1, le=100, description="fresh seeds per pick; the first one is shipped")
-    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the paired bootstrap over users")
+    bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples of the bootstrap over users")
+    steps: Literal["validation", "search"] = Field(
+        "validation",
+        description="steps of the final training: validation = as many as served the member best when it was trained "
+        "on the training part again and watched on validation; search = training.steps",
+    )
+    patience: int = Field(
+        3, ge=1, le=100, description="checkpoints, of training.steps / 10 each, without a new best that end a task"
+    )
+    longest: float = Field(3.0, ge=1, le=100, description="most steps of the final training, in training.steps")
+    boosting: bool = Field(True, description="gradient boosting of each task as a baseline on the test")
 
 
 class ExecutionConfig(Section):
@@ -419,6 +432,7 @@ class ExecutionConfig(Section):
 _NOT_RESULTS: Any = {
     "run": True,
     "finalize": True,
+    "fuse": True,
     "data": {
         **dict.fromkeys(("path", "log", "users", "items"), True),
         "content": {"__all__": {"path", "ids", "links"}},
@@ -456,6 +470,7 @@ class RunConfig(Section):
     box: dict[str, Box] = Field({}, description="per objective: corners of the hypervolume box")
     search: SearchConfig = SearchConfig()
     finalize: FinalizeConfig = FinalizeConfig()
+    fuse: FuseConfig = FuseConfig()
     run: ExecutionConfig = ExecutionConfig()
 
     def result_settings(self) -> dict[str, Any]:

@@ -260,6 +260,17 @@ CATALOGUE: Final[Mapping[str, DataSet]] = {data_set.name: data_set for data_set 
 """Name -> data set, in the order in which they are listed."""
 
 
+def licence_of(reader: str) -> str:
+    """What publishers of the data that a reader reads ask for; empty where it is the user's own data.
+
+    Example:
+        >>> licence_of("kuairand"), licence_of("table")
+        ('CC BY-SA 4.0', '')
+    """
+    found = dict.fromkeys(data_set.licence for data_set in CATALOGUE.values() if data_set.reader == reader)
+    return "; or ".join(found)
+
+
 def find(name: str) -> DataSet:
     """The data set of that name, in any case.
 

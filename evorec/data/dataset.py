@@ -122,14 +122,34 @@ class Csr:
         return csr_array((ones, self.indices, self.indptr), shape=(self.n_rows, n_columns))
 
 
+@final
+@dataclass(frozen=True)
+class Codebook:
+    """How the values of one feature become codes; what is not in it has code 0, "unknown".
+
+    Attributes:
+        kind: ``categorical``, ``multi_hot``, ``numeric`` or ``vector``, whose numbers stand as they are.
+        values: value of each code from 1 on; of numbers and vectors empty.
+        edges: ascending; a number's code is 1 + how many of them are not above it.
+    """
+
+    kind: str
+    values: tuple[Any, ...] = ()
+    edges: tuple[float, ...] = ()
+
+
 class Field(NamedTuple):
-    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`, and its rows of the embedding table."""
+    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`, and its rows of the embedding table.
+
+    `codebook` says how a value becomes a row; ids, and content that does not come from the item table, have none.
+    """
 
     name: str
     first_column: int
     n_columns: int
     first_row: int = 0
     n_rows: int = 0
+    codebook: Codebook | None = None
 
 
 @final
@@ -190,6 +210,7 @@ class Dataset:
         declared: side (user, item, context or content) and name of every feature and part of the content that the
             tables declare, those included that are the same for all training rows and so have no field here; empty =
             all have one.
+        no_statistics: float32 ``(S,)``, the statistics of what has no training row.
     """
 
     name: str
@@ -233,6 +254,7 @@ class Dataset:
     signs: tuple[int, ...] = ()
     user_groups: Int64 | None = None
     declared: tuple[tuple[str, str], ...] = ()
+    no_statistics: Float32 | None = None
 
     @property
     def n_tasks(self) -> int:

@@ -245,6 +245,7 @@ class _Encoder:
             sha256=sha256,
             context_columns=self.by_row.fields,
             declared=tuple(_declared(self.tables, content)),
+            no_statistics=known.nothing,
         )
 
 

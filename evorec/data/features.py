@@ -7,7 +7,7 @@ alone, before any training, and no candidate trains them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, Final, NamedTuple, final
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from evorec.data.dataset import Field, Float32, Int64
+from evorec.data.dataset import Codebook, Field, Float32, Int64
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.errors import DataError
 
@@ -39,24 +39,26 @@ class Block:
         codes: int64 ``(N, c)``: `PADDING`, `UNKNOWN` or ``1..size - 1``.
         weights: float32 ``(N, c)``; each row sums to 1, padding is 0.
         size: number of codes that need an embedding row, the unknown one included.
+        codebook: how a value became a code; ``None`` for ids.
     """
 
     name: str
     codes: Int64
     weights: Float32
     size: int
+    codebook: Codebook | None = None
 
     @classmethod
-    def single(cls, name: str, codes: Int64, size: int) -> Block:
+    def single(cls, name: str, codes: Int64, size: int, codebook: Codebook | None = None) -> Block:
         """A feature with one value per entity; ``codes``: int64 ``(N,)``."""
-        return cls(name, codes[:, None].astype(np.int64), np.ones((len(codes), 1), dtype=np.float32), size)
+        return cls(name, codes[:, None].astype(np.int64), np.ones((len(codes), 1), dtype=np.float32), size, codebook)
 
     def with_unknown_entity(self) -> Block:
         """The same feature with one more entity at the end, about which nothing is known."""
         codes = np.full((1, self.codes.shape[1]), PADDING, dtype=np.int64)
         codes[0, 0] = UNKNOWN
         weights = (codes != PADDING).astype(np.float32)
-        return Block(self.name, np.vstack([self.codes, codes]), np.vstack([self.weights, weights]), self.size)
+        return replace(self, codes=np.vstack([self.codes, codes]), weights=np.vstack([self.weights, weights]))
 
     def is_constant(self, fitted: Mask) -> bool:
         """Whether all fitted entities have the same codes, so that nothing can be learned from the feature."""
@@ -97,8 +99,8 @@ def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: i
         return _binned(feature.name, values, fitted)
     if feature.kind == "multi_hot":
         return _multi_hot(feature.name, values, fitted, min_count)
-    codes, size = _vocabulary_codes(values, fitted, min_count)
-    return Block.single(feature.name, codes, size)
+    codes, known = _vocabulary_codes(values, fitted, min_count)
+    return Block.single(feature.name, codes, 1 + len(known), Codebook("categorical", known))
 
 
 def lay_out(blocks: Sequence[Block], n_lines: int, first_row: int) -> tuple[FieldRows, int]:
@@ -116,7 +118,7 @@ def lay_out(blocks: Sequence[Block], n_lines: int, first_row: int) -> tuple[Fiel
     for block in blocks:
         rows.append(np.where(block.codes == PADDING, 0, first_row + block.codes))
         weights.append(block.weights)
-        fields.append(Field(block.name, column, block.codes.shape[1], first_row, block.size))
+        fields.append(Field(block.name, column, block.codes.shape[1], first_row, block.size, block.codebook))
         column += block.codes.shape[1]
         first_row += block.size
     return FieldRows(np.concatenate(rows, axis=1), np.concatenate(weights, axis=1), tuple(fields)), first_row
@@ -150,38 +152,43 @@ def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequenc
     Raises:
         DataError: no item has a vector of a source.
     """
-    declared, widths = _declared(tables, item_ids)
+    declared, parts = _declared(tables, item_ids)
     sources = [*tables.vectors, *learned]
     if not sources:
-        return Content(declared.astype(np.float32), _fields(widths))
-    n_parts = len(widths) + len(sources)
-    parts = [(declared * sqrt(len(widths) / n_parts)).astype(np.float32)]
+        return Content(declared.astype(np.float32), _side_by_side(parts))
+    n_parts = len(parts) + len(sources)
+    columns = [(declared * sqrt(len(parts) / n_parts)).astype(np.float32)]
     for source in sources:
-        parts.append((_placed(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
-        widths[source.name] = source.values.shape[1]
-    return Content(np.concatenate(parts, axis=1), _fields(widths))
+        columns.append((_placed(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
+        parts.append(Field(source.name, 0, source.values.shape[1]))
+    return Content(np.concatenate(columns, axis=1), _side_by_side(parts))
 
 
-def _fields(widths: dict[str, int]) -> tuple[Field, ...]:
-    first = np.cumsum([0, *widths.values()]).tolist()
-    return tuple(Field(name, column, width) for (name, width), column in zip(widths.items(), first, strict=False))
+def _side_by_side(parts: Sequence[Field]) -> tuple[Field, ...]:
+    """The parts, each with its first column."""
+    first = np.cumsum([0, *(part.n_columns for part in parts)]).tolist()
+    return tuple(part._replace(first_column=column) for part, column in zip(parts, first, strict=False))
 
 
-def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], dict[str, int]]:
-    """Content columns of the item table as unit rows ``(I + 1, d)``, and how many of them each has; d may be 0."""
+def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], list[Field]]:
+    """Content columns of the item table as unit rows ``(I + 1, d)``, and what each has of them; d may be 0."""
     nothing = np.zeros((len(item_ids) + 1, 0))
     if tables.items is None or not tables.content:
-        return nothing, {}
+        return nothing, []
     ids = pl.DataFrame({Columns.ITEM: item_ids})
     rows = ids.join(
         tables.items.select(Columns.ITEM, *tables.content), on=Columns.ITEM, how="left", maintain_order="left"
     )
-    parts = [_unit(_dense(rows[name]))[0] for name in tables.content]
-    vectors, has_content = _unit(np.concatenate(parts, axis=1))
+    found = [_dense(rows[name]) for name in tables.content]
+    vectors, has_content = _unit(np.concatenate([_unit(part)[0] for part, _ in found], axis=1))
     if not has_content.any():
-        return nothing, {}
-    widths = {name: part.shape[1] for name, part in zip(tables.content, parts, strict=True) if part.shape[1]}
-    return _with_mean(vectors, has_content), widths
+        return nothing, []
+    parts = [
+        Field(name, 0, part.shape[1], codebook=codebook)
+        for name, (part, codebook) in zip(tables.content, found, strict=True)
+        if part.shape[1]
+    ]
+    return _with_mean(vectors, has_content), parts
 
 
 def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -207,8 +214,8 @@ def _with_mean(vectors: npt.NDArray[np.float64], known: Mask) -> npt.NDArray[np.
     return np.concatenate([vectors, mean])
 
 
-def _vocabulary_codes(values: pl.Series, fitted: Mask, min_count: int) -> tuple[Int64, int]:
-    """Codes int64 ``(N,)`` and their number; values are numbered in ascending order."""
+def _vocabulary_codes(values: pl.Series, fitted: Mask, min_count: int) -> tuple[Int64, tuple[Any, ...]]:
+    """Codes int64 ``(N,)`` and the known values, which are numbered from 1 on in ascending order."""
     if isinstance(values.dtype, pl.Float32 | pl.Float64):
         values = values.fill_nan(None)
     if isinstance(values.dtype, pl.Categorical | pl.Enum):
@@ -218,7 +225,7 @@ def _vocabulary_codes(values: pl.Series, fitted: Mask, min_count: int) -> tuple[
     known = seen.group_by("value").len().filter(pl.col("len") >= min_count).select(pl.col("value").sort())
     known = known.with_row_index("code", offset=1)
     codes = frame.join(known, on="value", how="left", maintain_order="left")["code"]
-    return codes.fill_null(UNKNOWN).cast(pl.Int64).to_numpy(), 1 + known.height
+    return codes.fill_null(UNKNOWN).cast(pl.Int64).to_numpy(), tuple(known["value"].to_list())
 
 
 def _binned(name: str, values: pl.Series, fitted: Mask) -> Block:
@@ -228,12 +235,12 @@ def _binned(name: str, values: pl.Series, fitted: Mask) -> Block:
     shares = np.linspace(0, 1, MAX_BINS + 1)[1:-1]
     edges = np.unique(np.quantile(sample, shares)) if len(sample) else np.empty(0)
     codes = np.where(present, 1 + np.searchsorted(edges, numbers, side="right"), UNKNOWN)
-    return Block.single(name, codes, 2 + len(edges))
+    return Block.single(name, codes, 2 + len(edges), Codebook("numeric", edges=tuple(edges.tolist())))
 
 
 def _multi_hot(name: str, values: pl.Series, fitted: Mask, min_count: int) -> Block:
     entity, flat = _exploded(values)
-    flat_codes, size = _vocabulary_codes(flat, fitted[entity], min_count)
+    flat_codes, values_known = _vocabulary_codes(flat, fitted[entity], min_count)
     known = flat_codes != UNKNOWN
     entity, flat_codes = entity[known], flat_codes[known]
     lengths = np.bincount(entity, minlength=len(values))
@@ -243,7 +250,8 @@ def _multi_hot(name: str, values: pl.Series, fitted: Mask, min_count: int) -> Bl
     codes[entity, column] = flat_codes
     codes[lengths == 0, 0] = UNKNOWN
     weights = np.where(codes == PADDING, 0, 1 / np.maximum(lengths, 1)[:, None])
-    return Block(name, codes, weights.astype(np.float32), size)
+    codebook = Codebook("multi_hot", values_known)
+    return Block(name, codes, weights.astype(np.float32), 1 + len(values_known), codebook)
 
 
 def _exploded(values: pl.Series) -> tuple[Int64, pl.Series]:
@@ -253,24 +261,25 @@ def _exploded(values: pl.Series) -> tuple[Int64, pl.Series]:
     return flat["entity"].cast(pl.Int64).to_numpy(), flat["value"]
 
 
-def _dense(values: pl.Series) -> npt.NDArray[np.float64]:
-    """One content column as a matrix ``(N, d)``; zero rows where there is no content."""
+def _dense(values: pl.Series) -> tuple[npt.NDArray[np.float64], Codebook]:
+    """One content column as a matrix ``(N, d)``, zero rows where there is no content, and what its columns mean."""
     everything = np.ones(len(values), dtype=np.bool_)
     inner = getattr(values.dtype, "inner", None)
     if inner is not None and inner.is_float():
         vectors = values.cast(pl.List(pl.Float64))
         matrix = np.zeros((len(values), int(vectors.list.len().drop_nulls()[0])))
         matrix[vectors.is_not_null().to_numpy()] = np.stack(vectors.drop_nulls().to_list())
-        return matrix
+        return matrix, Codebook("vector")
     if inner is not None:
         entity, flat = _exploded(values)
-        codes, size = _vocabulary_codes(flat, everything[entity], 1)
+        codes, known = _vocabulary_codes(flat, everything[entity], 1)
     else:
         entity = np.arange(len(values))
-        codes, size = _vocabulary_codes(values, everything, 1)
-    matrix = np.zeros((len(values), size))
+        codes, known = _vocabulary_codes(values, everything, 1)
+    matrix = np.zeros((len(values), 1 + len(known)))
     matrix[entity, codes] = 1
-    return matrix[:, 1:]  # code 0 stands for no value
+    codebook = Codebook("categorical" if inner is None else "multi_hot", known)
+    return matrix[:, 1:], codebook  # code 0 stands for no value
 
 
 def _unit(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], Mask]:

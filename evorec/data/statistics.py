@@ -75,6 +75,7 @@ class Statistics:
         held_out: float32 ``(M, S)``.
         users: float32 ``(U + 1, su)``, the first columns.
         items: float32 ``(I + 1, S - su)``, the others.
+        nothing: float32 ``(S,)``, those of a key without a training row.
     """
 
     names: tuple[str, ...]
@@ -82,6 +83,7 @@ class Statistics:
     held_out: Float32
     users: Float32
     items: Float32
+    nothing: Float32
 
 
 def history(key: str, sides: Sides, train: Part, held_out: Part) -> History:
@@ -132,7 +134,7 @@ def statistics(
     known = np.where(observed, labels, 0.0)
     base = known.sum(0) / np.maximum(observed.sum(0), 1)
     is_number = np.array([task in numbers for task in tasks], dtype=bool)
-    blocks: dict[str, list[tuple[Float32, Float32, Float32]]] = {"user": [], "item": []}
+    blocks: dict[str, list[tuple[Float32, ...]]] = {"user": [], "item": []}
     names: dict[str, list[str]] = {"user": [], "item": []}
     counted = [np.ones(len(days), dtype=np.bool_), *known.T.copy(), *observed.T.copy()]
     del observed, known
@@ -143,14 +145,19 @@ def statistics(
         after, served = (
             _features(rows.of_codes(sums, codes), base, is_number) for codes in (keyed.held_out, keyed.served)
         )
-        blocks[keyed.side].append(_standardised(before, after, served))
+        nothing = _features(np.zeros((sums.shape[0], 1)), base, is_number)
+        blocks[keyed.side].append(_standardised(before, after, served, nothing))
         names[keyed.side] += [f"{keyed.name}:{column}" for column in ("rows", *tasks)]
     n_held_out = len(histories[0].held_out) if histories else 0
-    train = _beside(len(days), [before for before, _, _ in (*blocks["user"], *blocks["item"])])
-    held_out = _beside(n_held_out, [after for _, after, _ in (*blocks["user"], *blocks["item"])])
-    users = _beside(n_users + 1, [served for _, _, served in blocks["user"]])
-    items = _beside(n_items + 1, [served for _, _, served in blocks["item"]])
-    return Statistics((*names["user"], *names["item"]), train, held_out, users, items)
+    everything = (*blocks["user"], *blocks["item"])
+    return Statistics(
+        (*names["user"], *names["item"]),
+        train=_beside(len(days), [before for before, *_ in everything]),
+        held_out=_beside(n_held_out, [after for _, after, *_ in everything]),
+        users=_beside(n_users + 1, [served for _, _, served, _ in blocks["user"]]),
+        items=_beside(n_items + 1, [served for _, _, served, _ in blocks["item"]]),
+        nothing=_beside(1, [nothing for *_, nothing in everything])[0],
+    )
 
 
 def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item"]:
@@ -256,7 +263,7 @@ def _features(totals: Float64, base: Float64, is_number: npt.NDArray[np.bool_]) 
     return out
 
 
-def _standardised(train: Float64, *others: Float64) -> tuple[Float32, Float32, Float32]:
+def _standardised(train: Float64, *others: Float64) -> tuple[Float32, ...]:
     """Each part ``(M, c)`` in standard deviations of the training rows; the parts are used up."""
     mean, spread = train.mean(0), train.std(0)
     spread = np.where(spread > 0, spread, 1.0)
@@ -264,5 +271,4 @@ def _standardised(train: Float64, *others: Float64) -> tuple[Float32, Float32, F
         part -= mean
         part /= spread
         np.clip(part, -LARGEST, LARGEST, out=part)
-    first, second, third = (part.astype(np.float32) for part in (train, *others))
-    return first, second, third
+    return tuple(part.astype(np.float32) for part in (train, *others))

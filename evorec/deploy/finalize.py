@@ -1,8 +1,8 @@
 """The final training: members chosen on validation, trained again on train + validation, and the test opened once.
 
-Every pick gets the same number of steps as in the search and fresh seeds; the first seed's model is the one that is
-shipped. What the test said is written into the run and never computed a second time for other picks: choosing by it
-would make it a second validation.
+Every chosen member gets the number of steps that served it best on validation (`evorec.deploy.steps`) and fresh seeds;
+the first seed's model is the one that is shipped. What the test said is written into the run and never computed a
+second time for other picks: choosing by it would make it a second validation.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from evorec.archive.decide import KNEE, pick
+from evorec.archive.decide import KNEE, check_pick
+from evorec.archive.decide import choose as choose_members
 from evorec.config import FinalizeConfig, RunConfig
+from evorec.deploy.final_report import Detail, Details, Finals, final_report, steps_settings
+from evorec.deploy.steps import ChosenSteps, choose_steps
+from evorec.deploy.training import FinalModel, run_all, train_members
 from evorec.errors import RunError, TrainingError
-from evorec.ledger import Evaluation
-from evorec.metrics.choice import LoggedRows
-from evorec.metrics.compare import paired_bootstrap
-from evorec.metrics.fairness import UserGroups
+from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
-from evorec.objectives import Metrics
+from evorec.objectives import Metrics, check_metrics
 from evorec.rec_problem import Fitted, RecProblem
-from evorec.search.executors import WorkerDied, executor_for
 from evorec.seeds import child_seed
 from evorec.store import RunDirectory, write_atomic, write_json
 from evorec.training.evaluate import Measured
@@ -48,23 +47,28 @@ def finalize(
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Chooses members, trains them again and opens the test.
+    """Chooses members and their steps, trains them again and opens the test.
 
     Args:
         run: a finished search, open for writing.
         problem: the problem it searched.
-        config: picks, seeds and bootstrap resamples.
+        config: picks, steps, seeds and bootstrap resamples.
         progress: told what goes on, one line each.
     Returns:
-        The report, as ``final.json`` holds it: per pick the member, its validation metrics, its test metrics as mean
-        and standard deviation over seeds, and the paired difference of recall to every baseline; the baselines. A shift
-        by an attack is measured on the test too, with another training per pick and seed; that of validation is the
-        search's own, on its sample of users.
+        The report, as ``final.json`` holds it. Per pick the member, its steps with the validation curves that chose
+        them, its validation metrics, its test metrics as mean and standard deviation over seeds; of the shipped model
+        the paired difference of recall to every baseline, intervals over users, and the parts of the test that are
+        new to it; whether another pick dominates it. The baselines, and the rank correlation between the search's
+        objectives and the test's. A shift by an attack is measured on the test too, with another training per pick
+        and seed; that of validation is the search's own, on its sample of users.
     Raises:
+        ConfigError: a pick cannot be followed.
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
-            other picks.
+            other picks, seeds or steps.
     """
     _check_finished(run, problem)
+    members = {evaluation.key: evaluation for evaluation in run.members()}
+    _check_picks(config, problem, list(members))
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
     chosen = choose(validation, problem, config)
@@ -72,21 +76,55 @@ def finalize(
     if stored is not None:
         progress("the test was opened before; showing what it said")
         return stored
-    members = {evaluation.key: evaluation for evaluation in run.members()}
     specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys(chosen.values())}
-    seeds = [child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds)]
+    watched: dict[str, ChosenSteps] = {}
+    if config.steps == "validation":
+        progress(f"choosing the steps of {len(specs)} members on validation")
+        watched = choose_steps(_on_validation(problem), specs, config)
+    steps = {key: watched[key].steps if key in watched else problem.config.training.steps for key in specs}
+    seeds = tuple(child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds))
     fitted = Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
-    runs: dict[str, list[Measured]] = {key: [] for key in specs}
-    for number, seed in enumerate(seeds):
-        progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
-        for key, measured, weights in _train_all(fitted.with_seed(seed), specs):
-            runs[key].append(measured)
-            if number == 0:
-                _save_weights(run.path / FOLDER / key, weights)
+    details = Details(fitted, seed=seeds[0], resamples=config.bootstrap)
+    runs, of_shipped = _trained(run, fitted, specs, steps, seeds, details, progress)
     progress("computing the baselines on the same rows")
-    report = _report(fitted, chosen, members, validation, runs, seeds, config)
+    boosted = boosting(problem.fitted.dataset, fitted.dataset, seed=seeds[0]) if config.boosting else None
+    objectives = tuple(problem.objectives)
+    finals = Finals(
+        fitted, objectives, config, seeds, chosen, members, validation, steps, watched, runs, of_shipped, boosted
+    )
+    report = final_report(finals, details)
     write_json(run.path / FINAL, report)
     return report
+
+
+def _trained(
+    run: RunDirectory,
+    fitted: Fitted,
+    specs: Mapping[str, ModelSpec],
+    steps: Mapping[str, int],
+    seeds: Sequence[int],
+    details: Details,
+    progress: Callable[[str], None],
+) -> tuple[dict[str, list[Measured]], dict[str, Detail]]:
+    """What each seed's model of each member measures, and what is said of the first one, which is saved."""
+    runs: dict[str, list[Measured]] = {key: [] for key in specs}
+    of_shipped: dict[str, Detail] = {}
+
+    def shipped(model: FinalModel) -> Measured:
+        of_shipped[model.key] = details.of(model)
+        _save_weights(run.path / FOLDER / model.key, model.weights)
+        return model.measured
+
+    for number, seed in enumerate(seeds):
+        progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
+        finish = shipped if number == 0 else _measured_of
+        for key, measured in train_members(fitted.with_seed(seed), specs, steps, finish):
+            runs[key].append(measured)
+    return runs, of_shipped
+
+
+def _measured_of(model: FinalModel) -> Measured:
+    return model.measured
 
 
 def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics]:
@@ -108,9 +146,7 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
         return fitted.measure(fitted.stack([specs[key] for key in keys], weights))
 
     out: dict[str, Metrics] = {}
-    executor = executor_for(problem.config.run, device=fitted.data.device.type, picklable=False)
-    for place, results in executor.run([partial(measure, keys) for keys in stacks]):
-        assert not isinstance(results, WorkerDied)  # threads only
+    for place, results in run_all(fitted, [partial(measure, keys) for keys in stacks]):
         for key, found in zip(stacks[place], results, strict=True):
             if isinstance(found, TrainingError):
                 raise RunError(f"member {key} of {run.path}: {found}")
@@ -121,8 +157,15 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
 def choose(members: Mapping[str, Metrics], problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
     """Member of each pick, decided on validation metrics alone; by default each objective's best and the knee."""
     picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
-    k = problem.config.evaluation.k
-    return {text: pick(text, members, problem.objectives, k) for text in picks}
+    return choose_members(picks, members, problem.objectives, problem.config.evaluation.k)
+
+
+def _check_picks(config: FinalizeConfig, problem: RecProblem, keys: Sequence[str]) -> None:
+    """Refuses what no member could answer, before anything is measured."""
+    tasks = problem.config.tasks.kind_of_each()
+    for text in config.picks:
+        check_pick(text, problem.objectives, problem.config.evaluation.k, tasks=tasks, keys=keys)
+    check_metrics(problem.config.model_copy(update={"finalize": config}))
 
 
 def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
@@ -151,6 +194,14 @@ def exact(config: RunConfig) -> RunConfig:
         return config
     training = config.training.model_copy(update={"precision": "float32"})
     return config.model_copy(update={"training": training})
+
+
+def _on_validation(problem: RecProblem) -> Fitted:
+    """The search's own fit, on all its validation users and as exact as the final training."""
+    config = exact(problem.config)
+    if config == problem.config:
+        return problem.fitted.with_all_users()
+    return Fitted(problem.tables, config, fit="train", seed=problem.fitted.seed, at_most=None)
 
 
 def _stacks(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
@@ -208,13 +259,17 @@ def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig
         return None
     report = read_final(run)
     before = {entry["pick"]: entry["member"] for entry in report["picks"]}
-    if before != dict(chosen) or len(report["seeds"]) != config.seeds:
-        raise RunError(
-            f"the test of {run.path} was opened on {report['opened_at']} for {_asked(before, len(report['seeds']))}, "
-            f"now asked for {_asked(chosen, config.seeds)}; choosing again after the test would turn it into a second "
-            "validation. Search again with another test period to choose anew."
-        )
-    return report
+    n_before, settings = len(report["seeds"]), report.get("settings", {"steps": "search"})  # once there was no choice
+    asked = steps_settings(config)
+    if before == dict(chosen) and n_before == config.seeds and settings == asked:
+        return report
+    steps = ("", "") if settings == asked else (_steps_in_words(settings), _steps_in_words(asked))
+    raise RunError(
+        f"the test of {run.path} was opened on {report['opened_at']} for {_asked(before, n_before)}{steps[0]}, "
+        f"now asked for {_asked(chosen, config.seeds)}{steps[1]}; choosing again after the test would turn it into a "
+        f"second validation. `evorec report {run.path}` shows what it said; search again with another test period to "
+        "choose anew."
+    )
 
 
 def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
@@ -222,23 +277,8 @@ def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
     return f"{', '.join(f'{text} ({member[:8]})' for text, member in picks.items())} with {seeds}"
 
 
-def _train_all(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[tuple[str, Measured, dict[str, np.ndarray]]]:
-    out = []
-    for keys in _stacks(specs):
-        own = [specs[key] for key in keys]
-        trained = fitted.train(own)
-        found, _ = fitted.under_attack(own, fitted.measure(trained.population))
-        for place, (key, measured) in enumerate(zip(keys, found, strict=True)):
-            if trained.diverged[place] is not None:
-                raise TrainingError(
-                    f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
-                )
-            if isinstance(measured, TrainingError):
-                raise TrainingError(
-                    f"member {key}, trained on train + validation: {measured}; leave it out of finalize.picks"
-                )
-            out.append((key, measured, trained.population.member_arrays(place)))
-    return out
+def _steps_in_words(settings: Mapping[str, Any]) -> str:
+    return f" and {', '.join(f'finalize.{name} = {value}' for name, value in settings.items())}"
 
 
 def _save_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
@@ -248,71 +288,3 @@ def _save_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
     data = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
     write_atomic(folder / WEIGHTS, data)
     write_atomic(folder / "sha256", hashlib.sha256(data).hexdigest().encode())
-
-
-def _report(
-    fitted: Fitted,
-    chosen: Mapping[str, str],
-    members: Mapping[str, Evaluation],
-    validation: Mapping[str, Metrics],
-    runs: Mapping[str, Sequence[Measured]],
-    seeds: Sequence[int],
-    config: FinalizeConfig,
-) -> dict[str, Any]:
-    recall = f"recall@{fitted.config.evaluation.k}"
-    baselines = fitted.baselines
-    picks = []
-    for text, key in chosen.items():
-        cost = fitted.cost(ModelSpec.from_genes(members[key].spec))
-        per_seed = [measured.metrics | cost for measured in runs[key]]
-        against = {}
-        for name, baseline in baselines.measured.items():
-            interval = paired_bootstrap(
-                runs[key][0].per_user[recall], baseline.per_user[recall], seed=seeds[0], resamples=config.bootstrap
-            )
-            against[name] = {"metric": recall, **_plain(interval)}
-        picks.append(
-            {
-                "pick": text,
-                "member": key,
-                "spec": dict(members[key].spec),
-                "validation": dict(validation[key]),
-                "test": {name: _spread([run[name] for run in per_seed]) for name in per_seed[0]},
-                "shipped": per_seed[0],
-                "against": against,
-            }
-        )
-    return {
-        "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit": "train+validation",
-        "seeds": list(seeds),
-        "rows": _rows(fitted),
-        "picks": picks,
-        "baselines": {name: measured.values for name, measured in baselines.measured.items()},
-        "skipped_baselines": dict(baselines.skipped),
-    }
-
-
-def _rows(fitted: Fitted) -> dict[str, int]:
-    """What the figures are of, as counts, and what was left out of them."""
-    dataset, groups = fitted.dataset, fitted.users.groups
-    choices = LoggedRows(dataset.held_out.users, n_users=dataset.n_users)
-    return {
-        "train": dataset.train.n_rows,
-        "test": dataset.held_out.n_rows,
-        "ranking_users": len(fitted.users.ids),
-        "choice_users": choices.n_users,
-        "n_single_row_users": choices.n_left_out,
-        **({} if groups is None else {"n_users_of_no_large_group": UserGroups(groups).n_left_out}),
-        "catalogue": dataset.n_items,
-        **dataset.notes,
-    }
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation (n - 1; 0 for one seed)."""
-    return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
-
-
-def _plain(interval: Any) -> dict[str, float]:
-    return {name: getattr(interval, name) for name in ("mean_difference", "low", "high", "p_value", "n_users")}

@@ -15,6 +15,7 @@ from evorec.models.mechanism import (
     SHARED_GATE,
     DenseTensor,
     Mechanism,
+    Mix,
     Pass,
     Reads,
     Slots,
@@ -45,6 +46,11 @@ class _Stage:
     gates: tuple[Slots, ...]
     reads: Reads
     learns: Reads
+
+    @property
+    def top(self) -> int:
+        """The last layer."""
+        return self.layers[-1].level
 
 
 @final
@@ -88,15 +94,30 @@ class Experts(Mechanism):
         run = Pass(dense, rates, uniforms, keep)
         streams = x.flatten(0, 1)
         for stage in self._stages:
-            experts = streams
-            for layer in stage.layers:
-                experts = run.layer(layer, experts)
-            gates = [run.gate(gate, streams) for gate in stage.gates]
-            experts = experts.view(len(self.specs), -1, *experts.shape[1:])
+            experts, gates = self._run(run, stage, streams)
             streams = mixture(experts, gates, stage.reads, stage.learns).flatten(0, 1)
         for tower in self._towers:
             streams = run.layer(tower, streams)
         return run.logits(streams, tuple(range(streams.shape[0])))
+
+    def mixes(self, x: Tensor, dense: Mapping[str, Tensor]) -> tuple[Mix, ...]:
+        run, streams, out = Pass(dense, (0.0,) * len(self.specs)), x.flatten(0, 1), []
+        readers = (*range(self.shape.n_tasks), SHARED)
+        for stage in self._stages:
+            experts, gates = self._run(run, stage, streams)
+            shares = [column for gate in gates for column in gate.unbind(1)]
+            for reader, read, share in zip(readers, stage.reads, shares, strict=False):  # the last has no SHARED
+                out.append(Mix(stage.top, reader, tuple(self._experts[i] for i in read), share))
+            streams = mixture(experts, gates, stage.reads, stage.learns).flatten(0, 1)
+        return tuple(out)
+
+    def _run(self, run: Pass, stage: _Stage, streams: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Experts ``[P, K, B, W]`` of a stage and the shares of its gates (`mixture`)."""
+        experts = streams
+        for layer in stage.layers:
+            experts = run.layer(layer, experts)
+        gates = [run.gate(gate, streams) for gate in stage.gates]
+        return experts.view(len(self.specs), -1, *experts.shape[1:]), gates
 
     def mixing_macs(self) -> int:
         terms = sum(len(read) for stage in self._stages for read in stage.reads)

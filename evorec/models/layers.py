@@ -399,7 +399,8 @@ def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) 
     """
     kind = "none" if bias is None else "into" if bias is out else "row"
     layout = x.stride(2) == 1, weight.stride(2) == 1
-    if len(x) == 1 and not _lone_is_exact(x.dtype, x.device.type, *x.shape[1:], weight.shape[2], kind, *layout):
+    alone = len(x) == 1 and not torch.compiler.is_exporting()  # another runtime has kernels of its own
+    if alone and not _lone_is_exact(x.dtype, x.device.type, *x.shape[1:], weight.shape[2], kind, *layout):
         twice = out.expand(2, -1, -1).clone() if bias is out else out.new_empty(2, *out.shape[1:])
         added = twice if bias is out else None if bias is None else bias.expand(2, -1, -1)
         return out.copy_(product(x.expand(2, -1, -1), weight.expand(2, -1, -1), twice, added)[:1])

@@ -155,6 +155,24 @@ class Pass:
         return self.dense[name].to(like.dtype)
 
 
+@final
+@dataclass(frozen=True)
+class Mix:
+    """One mixture of a mechanism as it stands for some rows: who gets how much of what.
+
+    Attributes:
+        level: the layer after which things are mixed, from 0.
+        reader: the task that reads the mixture; `SHARED` = what the next level's shared experts read.
+        sources: owner (a task or `SHARED`) and number, from 0, of each of the K things that are mixed.
+        shares: ``[P, K, B]``, the K of a row sum to 1; B is 1 where all rows are mixed alike.
+    """
+
+    level: int
+    reader: int
+    sources: tuple[tuple[int, int], ...]
+    shares: Tensor
+
+
 class Mechanism(abc.ABC):
     """How tasks share in the members of one block: its parameters and the way from ranker input to logits.
 
@@ -199,6 +217,14 @@ class Mechanism(abc.ABC):
     @abc.abstractmethod
     def mixing_macs(self) -> int:
         """Multiply-adds per row of the ranker, all members, that no parameter tensor counts."""
+
+    def mixes(self, x: Tensor, dense: Mapping[str, Tensor]) -> tuple[Mix, ...]:
+        """What `logits` mixes without dropout, from the bottom up; empty where nothing is mixed.
+
+        Args:
+            x, dense: see `logits`.
+        """
+        return ()
 
     def extra_loss(self, logits: Tensor) -> Tensor | None:
         """Loss of each member besides its task losses, ``[P, T, B] -> [P]``; ``None`` = there is none."""
@@ -272,7 +298,9 @@ def pick(x: Tensor, slots: tuple[int, ...]) -> Tensor:
     """Slots of `x` in the given order; `x` itself when that is all of them as they stand."""
     if slots == tuple(range(x.shape[0])):
         return x
-    return x.index_select(0, _index(slots, x.device))
+    # what is made while a graph is exported is no value, and must not stay in the cache
+    index = _index.__wrapped__ if torch.compiler.is_exporting() else _index
+    return x.index_select(0, index(slots, x.device))
 
 
 @lru_cache(maxsize=4096)
@@ -371,6 +399,11 @@ def attention(candidates: Sequence[Tensor]) -> Tensor:
     return out
 
 
+def attention_shares(candidates: Sequence[Tensor]) -> Tensor:
+    """Weight of each of C candidates in `attention`, ``[S, C, B]``; those of a row sum to 1."""
+    return _attention_shares([_thirds(exact(candidate)) for candidate in candidates])
+
+
 @final
 class _Attention(torch.autograd.Function):
     """Writes the gradients of query, key and value into one buffer instead of three padded with zeros."""
@@ -378,8 +411,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *candidates: Tensor) -> Tensor:
         parts = [_thirds(exact(candidate)) for candidate in candidates]
-        scores = torch.stack([(query * key).sum(2) for query, key, _ in parts], 1)
-        shares = torch.softmax(scores / parts[0][0].shape[2] ** 0.5, 1)
+        shares = _attention_shares(parts)
         ctx.save_for_backward(shares, *candidates)
         out = torch.empty_like(parts[0][0], memory_format=torch.contiguous_format)
         for c, (_, _, value) in enumerate(parts):
@@ -402,6 +434,11 @@ class _Attention(torch.autograd.Function):
             torch.mul(grad, shares[:, c, :, None], out=to_value)
             out.append(to_candidate.to(candidates[c].dtype))
         return tuple(out)
+
+
+def _attention_shares(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    scores = torch.stack([(query * key).sum(2) for query, key, _ in parts], 1)
+    return torch.softmax(scores / parts[0][0].shape[2] ** 0.5, 1)
 
 
 def _thirds(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

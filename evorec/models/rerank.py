@@ -7,7 +7,7 @@ of ``E + n_item_statistics + 1`` inputs instead of ``4 E + n_dense``, and the me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -83,29 +83,43 @@ def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -
     Returns:
         ``[U, C]``; differs from `Block.rank_logits` by rounding, in the same way for every member and company.
     """
+    spec = block.specs[place]
+    weights = spec.rank_blend * inputs.items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
+    out = inputs.items.new_empty(ids.shape)
+    for rows, columns, logits in _logit_tiles(block, place, inputs, ids):
+        out[rows, columns] = (logits * weights).sum(1)
+    return out
+
+
+def ranker_logits(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+    """What each head says of the candidates of U >= 2 users, ``[T, U, C]``; see `ranker_scores`, which adds them up."""
+    out = inputs.items.new_empty(block.shape.n_tasks, *ids.shape)
+    for rows, columns, logits in _logit_tiles(block, place, inputs, ids):
+        out[:, rows, columns] = logits.transpose(0, 1)
+    return out
+
+
+def _logit_tiles(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Users, candidates and their logits ``[n, T, m]``, as many pairs at a time as stay in a processor's cache."""
     n_users, n_candidates = ids.shape
     at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: lone products round differently
     columns = max(1, PAIRS_AT_ONCE // at_once)
-    spec = block.specs[place]
-    mechanism = mechanism_for([replace(spec, dropout=0.0)] * at_once, block.shape)
+    mechanism = mechanism_for([replace(block.specs[place], dropout=0.0)] * at_once, block.shape)
     own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(place)] for p in block.placed}
     folded = _fold(mechanism, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
     items, rates = _item_side(inputs), (0.0,) * at_once
     shift = torch.arange(len(inputs.items), device=ids.device)[:, None] * inputs.items.shape[1]
-    weights = spec.rank_blend * items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
-    out = items.new_empty(n_users, n_candidates)
     for start in range(0, n_users, at_once):
         start = min(start, n_users - at_once)  # the last users may come twice: no batch is smaller than the others
         rows = slice(start, start + at_once)
         dense |= {name: weight.of(rows) for name, weight in folded.items()}
         for first in range(0, n_candidates, columns):
-            places = ids[rows, None, first : first + columns] + shift
+            some = slice(first, first + columns)
+            places = ids[rows, None, some] + shift
             x = items.index_select(0, places.flatten()).view(*places.shape, items.shape[1])
-            logits = mechanism.logits(x, dense, rates, None)
-            out[rows, first : first + columns] = (logits * weights).sum(1)
-    return out
+            yield rows, some, mechanism.logits(x, dense, rates, None)
 
 
 def _item_side(inputs: RankerInputs) -> Tensor:

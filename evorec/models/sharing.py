@@ -27,9 +27,11 @@ from evorec.models.mechanism import (
     VALUE,
     DenseTensor,
     Mechanism,
+    Mix,
     Pass,
     Slots,
     attention,
+    attention_shares,
     heads,
     pick,
     role,
@@ -155,12 +157,24 @@ class Aitm(Mechanism):
         above, source, out = own, self._own(self._waves[0]), []
         for i, wave in enumerate(self._waves):
             if i > 0:
-                above = self._transfer(run, wave, own, above, self._above(i))
+                above = attention(self._candidates(run, wave, own, above, self._above(i)))
                 source = tuple(range(above.shape[0]))
             out.append(run.logits(above, source, self._pairs(tuple(range(self.shape.n_tasks)), wave)))
         order = [task for wave in self._waves for task in wave]
         back = tuple(order.index(task) for task in range(self.shape.n_tasks))
         return pick(torch.cat(out, 1).transpose(0, 1), back).transpose(0, 1).contiguous()
+
+    def mixes(self, x: Tensor, dense: Mapping[str, Tensor]) -> tuple[Mix, ...]:
+        run, out = Pass(dense, (0.0,) * len(self.specs)), []
+        above = own = _climb(run, self._layers, x)
+        for i, wave in enumerate(self._waves[1:], start=1):
+            candidates = self._candidates(run, wave, own, above, self._above(i))
+            shares = attention_shares(candidates)
+            for task, share in zip(wave, shares.view(len(self.specs), len(wave), *shares.shape[1:]).unbind(1),
+                                   strict=True):  # fmt: skip
+                out.append(Mix(self.shape.n_layers - 1, task, ((task, 0), (self.shape.parents[task], 0)), share))
+            above = attention(candidates)
+        return tuple(out)
 
     def extra_loss(self, logits: Tensor) -> Tensor | None:
         """Calibrator: mean probability by which a funnel step exceeds the step before, ``[P, T, B] -> [P]``."""
@@ -174,16 +188,16 @@ class Aitm(Mechanism):
     def mixing_macs(self) -> int:
         return 4 * self.specs[0].width * len(self._children) * len(self.specs)  # two scores and a sum of two
 
-    def _transfer(
+    def _candidates(
         self, run: Pass, wave: tuple[int, ...], own: Tensor, above: Tensor, source: tuple[int, ...]
-    ) -> Tensor:
-        """Vectors ``[P * n, B, W]`` of the wave's tasks from their own and those of the wave above."""
+    ) -> list[Tensor]:
+        """What `attention` mixes for the wave's tasks: their own and that of the wave above, ``[P * n, B, 3 W]``."""
         slots = self._pairs(self._children, wave)
         weight, bias = (pick(run.tensor(f"info.{part}", own), slots) for part in ("weight", "bias"))
         info = slot_layer(above, source, weight, bias, None, None, keep=run.keep)
         maps = torch.cat([pick(run.tensor(f"{name}.weight", own), slots) for name in ("query", "key", "value")], 2)
         mine = slot_linear(own, self._own(wave), maps, None)
-        return attention([mine, slot_linear(info, tuple(range(info.shape[0])), maps, None)])
+        return [mine, slot_linear(info, tuple(range(info.shape[0])), maps, None)]
 
     def _slots(self, name: str, kind: int) -> Slots:
         units = [(member, task) for member in range(len(self.specs)) for task in self._children]
@@ -247,6 +261,15 @@ class CrossStitch(Mechanism):
                 stitch, flat = run.tensor(f"stitch{level}.weight", x), units.reshape(members, n_tasks, -1)
                 units = slot_linear(stitch, tuple(range(members)), flat, None).view(units.shape)
         return run.logits(units, tuple(range(members * n_tasks)))
+
+    def mixes(self, x: Tensor, dense: Mapping[str, Tensor]) -> tuple[Mix, ...]:
+        sources = tuple((task, 0) for task in range(self.shape.n_tasks))
+        out = []
+        for level in range(self._depth):
+            weights = dense[f"stitch{level}.weight"].abs()
+            shares = weights / weights.sum(2, keepdim=True)
+            out += [Mix(level, task, sources, shares[:, task, :, None]) for task, _ in sources]
+        return tuple(out)
 
     def mixing_macs(self) -> int:
         return 0

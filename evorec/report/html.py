@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from evorec.report.figures import hypervolume_figure, parallel_figure, scatter_figure
-from evorec.report.markup import document, drawing, facts, heading, section, table_html, tiles, verdict_box
+from evorec.report.final_tables import final_notes, final_sections
+from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles, verdict_box
 from evorec.report.record import RunRecord
 from evorec.report.tables import (
     Column,
@@ -14,7 +15,6 @@ from evorec.report.tables import (
     dropped_table,
     dropped_text,
     failure_table,
-    final_tables,
     front_table,
     gene_table,
     settings_table,
@@ -118,12 +118,10 @@ def _front(record: RunRecord) -> Iterable[str]:
 
 
 def _final(record: RunRecord) -> Iterable[str]:
-    abouts = (
-        "Picks made on validation, trained again on train and validation with fresh seeds; the test was opened once.",
-        "Paired over the users of the test, bootstrap intervals; the first seed's model is the one that is shipped.",
-    )
-    for table, about in zip(final_tables(record), abouts, strict=False):
+    for table, about in final_sections(record):
         yield section(table.title, about, table_html(table))
+    if notes := final_notes(record).splitlines():
+        yield bullets("What the test leaves out", notes)
 
 
 def _progress(record: RunRecord) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
+from evorec.data.histories import history_weights
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
 from evorec.models.devices import to_device
 from evorec.models.inputs import InputShape
@@ -464,19 +465,3 @@ class _Batches:
             # two are kept: threads may stand on both sides of an epoch's end
             self._epochs = {**{e: o for e, o in self._epochs.items() if abs(e - epoch) == 1}, epoch: order}
         return order
-
-
-def history_weights(rows: Ints, recency: float = 0.0) -> np.ndarray:
-    """Weights of history bags: ``w_j / sqrt(sum of w + 1)`` with ``w_j = (1 + j) ** -recency``, 0 for padding (row 0).
-
-    Between a sum, which lets long histories shout, and a mean, which forgets how sure they are.
-
-    Args:
-        rows: int64 ``(m, H)``, latest first: column j is j places back.
-        recency: 0 = all items weigh alike.
-    Example:
-        >>> history_weights(np.array([[5, 0, 6, 7]]))
-        array([[0.5, 0. , 0.5, 0.5]])
-    """
-    real = (rows > 0) * np.arange(1.0, rows.shape[1] + 1) ** -recency
-    return np.asarray(real / np.sqrt(real.sum(1, keepdims=True) + 1))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evorec.archive.decide import check_pick, pick
+from evorec.archive.decide import check_pick, choose, pick
 from evorec.errors import ConfigError
 from evorec.objectives import Objective
 
@@ -50,6 +50,14 @@ OBJECTIVES = (
         # scaled to the front: m1 (0, 1, 1) = 2.0, m2 (0.2, 0.2, 1/3) = 0.73, m3 (1, 0, 0) = 1.0
         ("knee", "m2"),
         ("knee where recall@k >= 0.19", "m3"),
+        ("best:accuracy", "m1"),
+        ("best:recall", "m3"),
+        ("recall", "m3"),
+        ("best:cost", "m3"),
+        ("best: recall , cost >= 2e6", "m2"),
+        ("best:accuracy,cost<=2e7,recall>=0.19", "m3"),
+        ("knee,recall>=0.19", "m3"),
+        ("best:accuracy where catalogue_coverage >= 0.30, cost <= 2e6", "m3"),
     ],
 )
 def test_a_sentence_picks_the_member_it_means(text, key):
@@ -80,6 +88,10 @@ def test_a_problem_s_own_objective_is_picked_in_its_own_direction():
         ("novelty@k", "novelty@20 was not measured for m1; known: accuracy, auc/click"),
         ("accuracy where latency_ms <= 5", "latency_ms was not measured for m1"),
         ("recall@10", "recall@10 is not measured"),
+        ("best:", "pick must read METRIC|'best:' is not a metric"),
+        ("accuracy,", "pick must read METRIC"),
+        ("accuracy,recall", "must read METRIC >= NUMBER"),
+        ("best:recall,recall>=0.5", r"none of 3 members qualifies; their recall@20 is 0\.1\.\.0\.2"),
     ],
 )
 def test_a_pick_that_cannot_be_answered_says_why(text, message):
@@ -98,3 +110,34 @@ def test_a_pick_of_a_metric_that_the_task_does_not_have_is_refused_before_anythi
 def test_an_empty_archive_has_nothing_to_pick():
     with pytest.raises(ConfigError, match="pick 'accuracy' needs a member to choose from, got an empty archive"):
         pick("accuracy", {}, OBJECTIVES, 20)
+
+
+KEYED = {"0a1": MEMBERS["m1"], "0a2": MEMBERS["m2"], "1b": MEMBERS["m3"]}
+
+
+def test_members_are_chosen_by_sentence_by_key_or_all():
+    assert choose(["knee", "1", " 0a1"], KEYED, OBJECTIVES, 20) == {"knee": "0a2", "1b": "1b", "0a1": "0a1"}
+    assert choose(["all"], KEYED, OBJECTIVES, 20) == {key: key for key in KEYED}
+    assert choose(["best:recall", "all"], KEYED, OBJECTIVES, 20) == {"best:recall": "1b", **{key: key for key in KEYED}}
+    own = [Objective("1b", "accuracy", "max", "", 1.0, 0.5)]
+    assert choose(["1b"], KEYED, own, 20) == {"1b": "0a1"}, "the name of an objective is no key"
+
+
+def test_a_key_that_says_too_little_is_refused():
+    with pytest.raises(ConfigError, match=r"pick '0a' begins 2 members: 0a1, 0a2; write more of it"):
+        choose(["0a"], KEYED, OBJECTIVES, 20)
+    with pytest.raises(ConfigError, match="pick 'all' needs a member to choose from, got an empty archive"):
+        choose(["all"], {}, OBJECTIVES, 20)
+
+
+def test_all_is_a_pick_before_a_search_and_a_key_only_after_it():
+    for text in ("all", "best:recall", "knee,cost<=1e9"):
+        check_pick(text, (), 20)
+    with pytest.raises(ConfigError, match=r"finalize\.picks: '0a1' is not a metric"):
+        check_pick("0a1", (), 20)
+    check_pick("0a1", (), 20, keys=KEYED)
+    check_pick("1", (), 20, keys=KEYED)
+    with pytest.raises(ConfigError, match=r"finalize\.picks: pick '0a' begins 2 members"):
+        check_pick("0a", (), 20, keys=KEYED)
+    with pytest.raises(ConfigError, match=r"finalize\.picks: no member begins with 'ff'; there are 0a1, 0a2, 1b"):
+        check_pick("ff", (), 20, keys=KEYED)

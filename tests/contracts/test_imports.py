@@ -15,7 +15,7 @@ LAYERS = (
     ("config",),
     ("space", "objectives"),
     ("data", "metrics", "archive", "ledger"),
-    ("store",),
+    ("store", "serving"),
     ("models",),
     ("training",),
     ("problem",),
@@ -33,8 +33,8 @@ TORCH = ("models", "training", "rec_problem", "deploy")
 TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
 TORCH_INSIDE = "evorec.data.content.encoder"
 """Imports torch in the function that encodes texts."""
-PYMOO = ("evorec.search", "evorec.space.operators")
-"""Where pymoo, and later deap, may be imported."""
+PYMOO = ("evorec.search", "evorec.space.operators", "evorec.deploy.fusion")
+"""Where pymoo and deap may be imported."""
 LATE = ("plotly", "sklearn", "joblib", "scipy.stats", "safetensors")
 """Libraries that are imported inside the functions that use them: a command that does not need them must not wait."""
 STARTUP_S = 120.0  # a Python process that imports most of the package, on a busy machine
@@ -127,6 +127,38 @@ def loaded(names: list[str]) -> set[str]:
 
 def test_the_package_alone_loads_no_library() -> None:
     assert loaded(["evorec"]) & {"torch", "pymoo", "deap", "numpy", "scipy", "polars", "pydantic", "plotly"} == set()
+
+
+def served() -> list[str]:
+    """Modules that read and ask a bundle; the others answer over HTTP."""
+    over_http = {"http", "messages"}
+    return [
+        name for name in modules("evorec") if part(f"{name}.") == "serving" and name.split(".")[-1] not in over_http
+    ]
+
+
+@pytest.mark.parametrize("module", served())
+def test_a_bundle_is_read_with_numpy_and_onnxruntime_alone(module: str) -> None:
+    """Whatever is imported, at once or late; polars, which reads tables of users, is late and named here."""
+    allowed = {*sys.stdlib_module_names, "numpy", "onnxruntime", "evorec", *(["polars"] if "batch" in module else [])}
+    breaches = []
+    for found in imports(modules("evorec")[module]):
+        library = found.target.split(".")[0]
+        if library not in allowed or (library in ("polars", "onnxruntime") and found.at_import):
+            breaches.append(f"line {found.line}: {found.target}")
+    assert not breaches, "\n".join(breaches)
+
+
+def test_a_process_that_reads_bundles_loads_no_other_library() -> None:
+    """Through what evorec itself imports, too."""
+    assert len(served()) > 10
+    names = loaded(served())
+    heavy = {
+        "torch", "polars", "pydantic", "scipy", "typer", "rich", "pymoo", "deap", "plotly", "sklearn", "safetensors",
+        "onnx", "fastapi", "joblib", "moocore",
+    }  # fmt: skip
+    assert names & heavy == set()
+    assert "numpy" in names
 
 
 def test_parts_without_training_load_no_torch() -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from evorec.config import SimulatorConfig, SplitConfig
-from evorec.data.dataset import Csr, Dataset, Part
+from evorec.data.dataset import Codebook, Csr, Dataset, Part
 from evorec.data.encode import Fit, encode
 from evorec.data.funnel import conditioned
 from evorec.data.simulators import simulate
@@ -54,11 +54,18 @@ def test_an_item_outside_the_catalogue_points_behind_the_last_one(small: Tables)
 def test_rows_of_one_table_are_laid_out_by_hand(encoded: Dataset) -> None:
     # users: row 0 padding | id: 1 unknown, 2-4 | city: 5 unknown, 6 "x" ("y" has one user) | age: 7 unknown, 8 ...
     # ages 20 and 30: the quantiles of two values are 15 different edges, 16 bins: 8 is the lowest, 23 the highest
-    assert encoded.user_fields == (("user_id", 0, 1, 1, 4), ("city", 1, 1, 5, 2), ("age", 2, 1, 7, 17))
+    places = [tuple(field[:5]) for field in encoded.user_fields]
+    assert places == [("user_id", 0, 1, 1, 4), ("city", 1, 1, 5, 2), ("age", 2, 1, 7, 17)]
+    _, city, age = (field.codebook for field in encoded.user_fields)
+    assert city == Codebook("categorical", ("x",))
+    assert age is not None
+    assert (age.kind, len(age.edges), age.edges[0], age.edges[-1]) == ("numeric", 15, 20.625, 29.375)
     assert encoded.user_rows.tolist() == [[2, 6, 8], [3, 6, 23], [4, 5, 7], [1, 5, 7]]
     # items: id: 24 unknown, 25-27 for 11-13; 14 and 15 share 24 | kind: 28 unknown, 29 "a" (11, 13) | genres: 30
     # unknown, 31 "g" (11, 12). "b" and "h" have one training item each, 12, and count as unknown.
-    assert encoded.item_fields == (("item_id", 0, 1, 24, 4), ("kind", 1, 1, 28, 2), ("genres", 2, 1, 30, 2))
+    places = [tuple(field[:5]) for field in encoded.item_fields]
+    assert places == [("item_id", 0, 1, 24, 4), ("kind", 1, 1, 28, 2), ("genres", 2, 1, 30, 2)]
+    assert encoded.item_fields[2].codebook == Codebook("multi_hot", ("g",))
     assert encoded.item_rows.tolist() == [
         *([25, 29, 31], [26, 28, 31], [27, 29, 30]),
         *([24, 28, 31], [24, 29, 31], [24, 28, 30]),

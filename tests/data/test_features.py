@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from evorec.data.dataset import Field
+from evorec.data.dataset import Codebook, Field
 from evorec.data.features import MAX_BINS, PADDING, UNKNOWN, Block, content_vectors, fit_block, id_block
 from evorec.data.tables import Columns, Feature, FeatureKind, Tables
 
@@ -84,7 +84,7 @@ def test_multi_hot_content_becomes_unit_rows_and_the_mean_fills_gaps() -> None:
     expected = [[half, half], [0, 1], [1, 0], [half, half], [half, half]]
     found = content_vectors(tables, np.array([9, 2, 1, 3]))
     np.testing.assert_allclose(found.vectors, expected, atol=ROUNDING)
-    assert found.parts == (Field("g", 0, 2),)
+    assert found.parts == (Field("g", 0, 2, codebook=Codebook("multi_hot", ("a", "b"))),)
 
 
 def test_content_parts_weigh_the_same() -> None:
@@ -93,7 +93,8 @@ def test_content_parts_weigh_the_same() -> None:
     expected = np.array([[0.6, 0.8, 1, 0], [0, 1, 0, 1]]) / np.sqrt(2)
     found = content_vectors(tables, np.array([1, 2]))
     np.testing.assert_allclose(found.vectors[:2], expected, atol=ROUNDING)
-    assert found.parts == (Field("v", 0, 2), Field("kind", 2, 2))
+    vector, kind = Codebook("vector"), Codebook("categorical", ("a", "b"))
+    assert found.parts == (Field("v", 0, 2, codebook=vector), Field("kind", 2, 2, codebook=kind))
 
 
 def test_content_that_cancels_out_still_gives_a_unit_mean() -> None:

@@ -13,8 +13,22 @@ MANIFEST = {
     "metrics": {"validation": {"rmse/watch": 12.5}, "test": None},
     "against": None,
     "spec": {"width": 16},
-    "data": {"name": "shop", "sha256": "00", "users": 3, "items": 4, "training_rows": 5},
-}
+    "data": {"name": "shop", "licence": "", "sha256": "00", "users": 3, "items": 4, "training_rows": 5},
+    "objectives": [{"name": "accuracy", "better": "max"}, {"name": "cost", "better": "min"}],
+    "formula": {"text": "retrieval + 0.25*z_click", "short": "retrieval + 0.25*z_click", "source": "given by hand"},
+    "mmr": 0.3,
+    "candidates": 200,
+    "words": ["All tasks share the embeddings."],
+    "neighbours": ["cd34 gives up 0.1 accuracy for half the cost."],
+    "lists": {"n_users": 7, "n_equal": 6, "largest_difference": 2e-6},
+    "parity": {"recommend": 1e-7, "ranker": 3e-7},
+    "variants": {
+        "int8": {
+            "file": "recommend.int8.onnx", "bytes": 1000, "bytes_of_full": 4000, "list_loss": 0.0125,
+            "latency": {"p50_ms": 0.5},
+        }
+    },
+}  # fmt: skip
 
 
 def test_a_card_says_which_tasks_are_numbers():
@@ -28,3 +42,21 @@ def test_a_card_says_which_tasks_are_numbers():
 def test_a_card_says_which_tasks_are_better_low():
     card = model_card({**MANIFEST, "lower_is_better": ["watch"]})
     assert "recommender for click, watch (regression) (lower is better), late (quantile 0.9); lists" in card
+
+
+def test_a_card_says_what_was_traded_checked_and_is_allowed():
+    card = model_card(MANIFEST)
+    for line in (
+        "One of the trade-offs that a search found between accuracy (high), cost (low).",
+        "`retrieval + 0.25*z_click` (given by hand), over the best 200 items of retrieval.",
+        "- All tasks share the embeddings.",
+        "- cd34 gives up 0.1 accuracy for half the cost.",
+        "- Graphs against PyTorch: largest relative difference 3e-07.",
+        "- Licence of the data, which applies to the model: that of your own data.",
+    ):
+        assert line in card.splitlines()
+    assert "7 users compared with the trained member: 6 equal item by item" in card
+    assert "re-ranked for diversity (MMR) with weight 0.3" in card
+    assert "1,000 bytes instead of 4,000; 1.25% of the places of the lists change" in card
+    licensed = model_card({**MANIFEST, "data": {**MANIFEST["data"], "licence": "CC BY-SA 4.0"}})
+    assert "which applies to the model: CC BY-SA 4.0." in licensed

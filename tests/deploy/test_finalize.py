@@ -5,25 +5,25 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from feed_run import alone, config, final_fit, positives, recalls, recommended, searched, task_aucs
+from feed_run import alone, config, positives, recalls, recommended, searched, task_aucs
 from safetensors.numpy import load_file
 
+from evorec import export_bundle, load_bundle
+from evorec.cli import main
 from evorec.config import FinalizeConfig
 from evorec.data.encode import encode
 from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.deploy import finalize as module
-from evorec.deploy.bundle import export_bundle, load_bundle
 from evorec.deploy.finalize import choose, exact, finalize, measure_archive
-from evorec.errors import ConfigError, RunError, TrainingError
+from evorec.deploy.steps import choose_steps
+from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
@@ -58,6 +58,13 @@ class Finalized:
     @property
     def chosen(self) -> dict[str, str]:
         return {entry["pick"]: entry["member"] for entry in self.report["picks"]}
+
+
+def final_fit(problem: RecProblem, seed: int, steps: int) -> Fitted:
+    """Train + validation as a person would make it who wants that many steps."""
+    training = problem.config.training.model_copy(update={"steps": steps})
+    settings = problem.config.model_copy(update={"training": training})
+    return Fitted(problem.tables, settings, fit="train+validation", seed=seed, at_most=None)
 
 
 def refuse(*_: Any, **__: Any) -> Any:
@@ -155,21 +162,37 @@ def test_what_the_search_measured_on_its_sample_decides_nothing(
     assert chosen == finalized.chosen
 
 
-def test_every_pick_gets_the_steps_of_the_search_once_per_seed(finalized: Finalized) -> None:
-    settings = finalized.problem.config
-    assert {training.steps for training in finalized.trainings} == {settings.training.steps}
-    specs = {ModelSpec.from_genes(entry["spec"]) for entry in finalized.report["picks"]}
+def final_steps(trainings: tuple[Training, ...], seed: int) -> dict[ModelSpec, int]:
+    """How far each spec was trained with a seed."""
+    found: dict[ModelSpec, int] = {}
+    for training in trainings:
+        if training.seed == seed:
+            found |= {spec: max(training.steps, found.get(spec, 0)) for spec in training.specs}
+    return found
+
+
+def test_every_pick_is_trained_to_its_own_steps_with_every_seed(finalized: Finalized) -> None:
+    expected = {ModelSpec.from_genes(entry["spec"]): entry["steps"] for entry in finalized.report["picks"]}
+    assert len(set(expected.values())) > 1, "the test needs members that stop at different steps"
     for seed in finalized.report["seeds"]:
-        trained = [spec for training in finalized.trainings if training.seed == seed for spec in training.specs]
-        assert len(trained) == len(specs)
-        assert set(trained) == specs
+        assert final_steps(finalized.trainings, seed) == expected
+
+
+def test_the_steps_are_those_that_validation_chose(finalized: Finalized) -> None:
+    problem = finalized.problem
+    specs = {entry["member"]: ModelSpec.from_genes(entry["spec"]) for entry in finalized.report["picks"]}
+    chosen = choose_steps(problem.fitted.with_all_users(), specs, problem.config.finalize)
+    for entry in finalized.report["picks"]:
+        expected = {"steps": chosen[entry["member"]].steps, **chosen[entry["member"]].as_json()}
+        assert {name: entry[name] for name in expected} == expected
+        assert entry["steps"] in entry["curve"]["steps"]
 
 
 def test_the_seeds_are_fresh_and_as_many_as_asked_for(finalized: Finalized) -> None:
-    seeds = finalized.report["seeds"]
+    seeds, own = finalized.report["seeds"], finalized.problem.config.search.seed
     assert len(set(seeds)) == len(seeds) == finalized.problem.config.finalize.seeds == 2
-    assert finalized.problem.config.search.seed not in seeds
-    assert {training.seed for training in finalized.trainings} == set(seeds)
+    assert own not in seeds
+    assert {training.seed for training in finalized.trainings} == {*seeds, own}, "its own to choose the steps"
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +201,9 @@ def tested(finalized: Finalized) -> dict[str, list[tuple[dict[str, float], list[
     relevant = positives(finalized.problem, "test")
     found: dict[str, list[tuple[dict[str, float], list[float]]]] = {}
     for seed in finalized.report["seeds"]:
-        fitted = final_fit(finalized.problem, seed)
         for entry in finalized.report["picks"]:
             if len(found.setdefault(entry["member"], [])) == finalized.report["seeds"].index(seed):
+                fitted = final_fit(finalized.problem, seed, entry["steps"])
                 population = alone(fitted, entry["spec"])
                 aucs = task_aucs(finalized.problem, fitted, population, "test")
                 found[entry["member"]].append((aucs, recalls(recommended(fitted, population), relevant)))
@@ -231,11 +254,12 @@ def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
     finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
 ) -> None:
     problem, report = finalized.problem, finalized.report
-    fitted = final_fit(problem, report["seeds"][0])
+    fitted = final_fit(problem, report["seeds"][0], 1)
     baselines = {name: found.per_user[RECALL] for name, found in fitted.baselines.measured.items()}
     popular = recalls(slow_popularity(problem), positives(problem, "test"))
     np.testing.assert_allclose(baselines["popularity"], popular, rtol=0, atol=ROUNDING)
-    assert report["baselines"].keys() == baselines.keys() == {"popularity", "item_knn", "ease"}
+    assert baselines.keys() == {"popularity", "item_knn", "ease"}
+    assert report["baselines"].keys() == {*baselines, "gradient_boosting"}
     for entry in report["picks"]:
         _, shipped = tested[entry["member"]][0]
         for name, against in entry["against"].items():
@@ -280,6 +304,52 @@ def test_other_picks_after_the_test_are_refused(
     assert (finalized.path / "final.json").read_bytes() == before
 
 
+def test_other_steps_after_the_test_are_refused(finalized: Finalized) -> None:
+    words = (
+        r"2 seeds and finalize\.steps = validation, finalize\.patience = 3, finalize\.longest = 3\.0, now asked for "
+        r".* with 2 seeds and finalize\.steps = search; .*`evorec report .*` shows what it said"
+    )
+    settings = finalized.problem.config.finalize
+    with RunDirectory.open(finalized.path) as run:
+        with pytest.raises(RunError, match=words):
+            finalize(run, finalized.problem, settings.model_copy(update={"steps": "search"}))
+        with pytest.raises(RunError, match=r"now asked for .*finalize\.patience = 4"):
+            finalize(run, finalized.problem, settings.model_copy(update={"patience": 4}))
+        same = settings.model_copy(update={"bootstrap": 100, "boosting": False})
+        assert finalize(run, finalized.problem, same) == finalized.report, "what trains nothing else is no other asking"
+
+
+def test_a_report_from_before_steps_were_chosen_is_one_of_the_search_s_steps(
+    finalized: Finalized, tmp_path: Path
+) -> None:
+    shutil.copytree(finalized.path, tmp_path / "run")
+    old = {name: value for name, value in finalized.report.items() if name != "settings"}
+    (tmp_path / "run" / "final.json").write_text(json.dumps(old))
+    settings = finalized.problem.config.finalize
+    with RunDirectory.open(tmp_path / "run") as run:
+        assert finalize(run, finalized.problem, settings.model_copy(update={"steps": "search"})) == old
+        with pytest.raises(RunError, match=r"and finalize\.steps = search, now asked for"):
+            finalize(run, finalized.problem, settings)
+
+
+@pytest.mark.parametrize(
+    ("picks", "message"),
+    [
+        (("zzz",), r"finalize\.picks: 'zzz' is not a metric"),
+        (("0123456789",), r"no member begins with '0123456789'; there are .*all means every one"),
+        (("",), r"finalize\.picks: pick must read METRIC"),
+        (("accuracy", "sparsity"), "sparsity is measured only where it is an objective or a constraint"),
+    ],
+)
+def test_a_pick_that_means_nothing_is_refused_before_anything_is_measured(
+    searched_run: tuple[RecProblem, Path], monkeypatch: pytest.MonkeyPatch, picks: tuple[str, ...], message: str
+) -> None:
+    problem, path = searched_run
+    monkeypatch.setattr("evorec.deploy.finalize.measure_archive", refuse)
+    with RunDirectory.open(path) as run, pytest.raises(ConfigError, match=message):
+        finalize(run, problem, FinalizeConfig(picks=picks))
+
+
 def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
     searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,21 +370,24 @@ def test_picks_of_one_member_are_trained_once_and_a_report_is_the_same_again(
     problem, source = searched_run
     trainings: list[int] = []
 
-    def watched(self: Fitted, specs: Any) -> Trained:
-        trainings.append(len(specs))
-        return train_of(self, specs)
+    def watched(self: Fitted, specs: Any, **options: Any) -> Trained:
+        if self.seed != problem.config.search.seed:  # which chooses the steps
+            trainings.append(len(specs))
+        return train_of(self, specs, **options)
 
     train_of = Fitted.train
     monkeypatch.setattr(Fitted, "train", watched)
     reports = []
-    picks = FinalizeConfig(seeds=1, bootstrap=200, picks=(RECALL, "recall@k", f"{RECALL} where accuracy >= 0"))
+    picks = FinalizeConfig(
+        seeds=1, bootstrap=200, picks=(RECALL, "best:recall", f"{RECALL} where accuracy >= 0", "recall,accuracy>=0")
+    )
     for name in ("one", "two"):
         shutil.copytree(source, tmp_path / name)
         with RunDirectory.open(tmp_path / name) as run:
             reports.append(finalize(run, problem, picks))
     assert trainings == [1, 1]
     assert {entry["member"] for entry in reports[0]["picks"]} == {finalized.chosen[RECALL]}
-    assert [entry["test"][RECALL]["sd"] for entry in reports[0]["picks"]] == [0.0, 0.0, 0.0]
+    assert [entry["test"][RECALL]["sd"] for entry in reports[0]["picks"]] == [0.0] * 4
     one, two = ({name: value for name, value in report.items() if name != OPENED} for report in reports)
     assert one == two
     first = next(entry for entry in finalized.report["picks"] if entry["member"] == finalized.chosen[RECALL])
@@ -337,9 +410,9 @@ def test_a_run_in_bfloat16_with_rungs_is_finalized_in_float32_to_the_end(
     with RunDirectory.open(path) as run:
         assert any(row.dropped for row in run.ledger.evaluations())
         report = finalize(run, problem, low.finalize)
-    assert set(used) == {(torch.float32, None)}
-    float32 = config()
+    assert {precision for precision, _ in used} == {torch.float32}
     for entry in report["picks"]:
+        float32 = config(training={"steps": entry["steps"]})
         fitted = Fitted(problem.tables, float32, fit="train+validation", seed=report["seeds"][0], at_most=None)
         again = alone(fitted, entry["spec"]).member_arrays(0)
         stored = load_file(path / "final" / entry["member"] / "weights.safetensors")
@@ -426,16 +499,136 @@ def test_a_feature_that_is_constant_in_training_alone_and_named_as_another_does_
     assert report["picks"][0]["spec"]["use_user_segment"] is False
 
 
-def test_a_member_that_fails_in_the_final_training_is_named_with_the_cause() -> None:
-    """Diverged, and with another cause: what the measurement says, not that it diverged."""
-    for diverged, cause in (
-        (3, "diverged when trained on"),
-        (None, "trained on train \\+ validation: under attack: no"),
-    ):
-        fitted = SimpleNamespace(
-            train=lambda specs, step=diverged: SimpleNamespace(population=None, diverged=(step,)),
-            measure=lambda population: [],
-            under_attack=lambda specs, measured: ([TrainingError("under attack: no")], ()),
-        )
-        with pytest.raises(TrainingError, match=rf"member a1.* {cause}.*; leave it out of finalize\.picks"):
-            module._train_all(fitted, {"a1": SimpleNamespace(block_key=())})  # type: ignore[arg-type, dict-item]
+def test_with_the_steps_of_the_search_nothing_is_chosen(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem, source = searched_run
+    shutil.copytree(source, tmp_path / "run")
+    monkeypatch.setattr("evorec.deploy.finalize.choose_steps", refuse)
+    settings = FinalizeConfig(seeds=1, bootstrap=100, picks=("knee",), steps="search", boosting=False)
+    with RunDirectory.open(tmp_path / "run") as run:
+        report = finalize(run, problem, settings)
+    (entry,) = report["picks"]
+    assert entry["steps"] == problem.config.training.steps == 5
+    assert "curve" not in entry
+    assert report["settings"] == {"steps": "search"}
+    assert "gradient_boosting" not in report["baselines"]
+    assert report["skipped_baselines"] == {"gradient_boosting": "finalize.boosting is false"}
+    assert (tmp_path / "run" / "final" / entry["member"] / "weights.safetensors").exists()
+    assert report["proxies"]["of"] == {}
+    assert set(report["proxies"]["left_out"].values()) == {"needs 3 or more members, got 1"}
+
+
+@pytest.fixture(scope="module")
+def of_all(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.TempPathFactory) -> Finalized:
+    """Every member, and one of them by the beginning of its key, with one seed."""
+    problem, source = searched_run
+    path = tmp_path_factory.mktemp("all") / "run"
+    shutil.copytree(source, path)
+    with RunDirectory.open(path) as run:
+        start = run.members()[-1].key[:9]
+        settings = FinalizeConfig(seeds=1, bootstrap=100, picks=(start, "all"), longest=1.0, patience=1)
+        report = finalize(run, problem, settings)
+    return Finalized(problem, path, report, ())
+
+
+def test_all_is_every_member_by_its_key(of_all: Finalized) -> None:
+    with RunDirectory.open(of_all.path, read_only=True) as run:
+        keys = [member.key for member in run.members()]
+    assert of_all.chosen == {key: key for key in [keys[-1], *keys[:-1]]}
+    assert max(entry["steps"] for entry in of_all.report["picks"]) <= 5
+
+
+def test_the_command_takes_picks_one_by_one_and_keys_among_them(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, source = searched_run
+    path = tmp_path / "run"
+    shutil.copytree(source, path)
+    with RunDirectory.open(path, read_only=True) as run:
+        key = run.members()[0].key
+    settings = [part for text in ("seeds=1", "steps=search", "bootstrap=100") for part in ("--set", f"finalize.{text}")]
+    picks = ["--pick", "best:recall,cost<=1e30", "--pick", key[:10]]
+    assert main(["finalize", str(path), "-q", "--format", "json", *settings, *picks]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [entry["pick"] for entry in report["picks"]] == ["best:recall,cost<=1e30", key]
+    assert main(["finalize", str(path), "-q", *settings, *picks]) == 0
+    out = capsys.readouterr().out
+    assert "gradient_boosting" in out
+    assert "No rank correlation with the search of accuracy" in out
+    assert main(["finalize", str(path), "-q", *settings, "--pick", "nonsense"]) == ConfigError.exit_code
+    assert "finalize.picks: 'nonsense' is not a metric" in capsys.readouterr().err
+
+
+def test_a_dominated_pick_is_marked_and_what_stays_is_the_front_of_the_test(of_all: Finalized) -> None:
+    signs = {"accuracy": -1, RECALL: -1, "intra_list_distance@5": -1, "training_flops": 1}
+    rows = {
+        entry["member"]: [sign * entry["test"][name]["mean"] for name, sign in signs.items()]
+        for entry in of_all.report["picks"]
+    }
+    for entry in of_all.report["picks"]:
+        own = rows[entry["member"]]
+        better = [r for r in rows.values() if all(a <= b for a, b in zip(r, own, strict=True)) and r != own]
+        assert entry["non_dominated"] is (not better)
+    assert of_all.report["dominance"] == {"objectives": list(signs), "left_out": []}
+
+
+def test_the_rank_correlation_is_of_the_search_s_own_figures(of_all: Finalized) -> None:
+    with RunDirectory.open(of_all.path, read_only=True) as run:
+        sampled = {member.key: member.metrics or {} for member in run.members()}
+    found = of_all.report["proxies"]
+    assert found["n"] == len(sampled) >= 3
+    for name, told in found["of"].items():
+        pairs = [(sampled[e["member"]][name], e["test"][name]["mean"]) for e in of_all.report["picks"]]
+        a, b = (pl.Series([pair[side] for pair in pairs]).rank() for side in (0, 1))
+        assert told["spearman"] == pytest.approx(float(np.corrcoef(a, b)[0, 1]), abs=ROUNDING)
+    assert {"accuracy", "training_flops"} <= found["of"].keys()
+
+
+def test_the_cost_of_a_pick_is_that_of_its_own_steps(finalized: Finalized) -> None:
+    for entry in finalized.report["picks"]:
+        spec = ModelSpec.from_genes(entry["spec"])
+        per_step = [finalized.problem.fitted.cost(spec, steps=n)["training_flops"] for n in (1, 2)]
+        assert entry["test"]["training_flops"]["sd"] == 0.0
+        ratio = entry["test"]["training_flops"]["mean"] / (per_step[1] - per_step[0])
+        assert ratio == pytest.approx(entry["steps"], rel=COMPANY_OF_ROWS)
+
+
+COMPANY_OF_ROWS = 0.1  # batches of train + validation hold a few rows more or less than those of train
+
+
+def test_intervals_hold_what_they_are_of_and_parts_add_up(
+    finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
+) -> None:
+    rows = finalized.report["rows"]
+    for entry in finalized.report["picks"]:
+        aucs, per_user = tested[entry["member"]][0]
+        expected = {f"auc/{task}": auc for task, auc in aucs.items()} | {RECALL: np.mean(per_user)}
+        for name, value in expected.items():
+            assert entry["interval"][name]["low"] < value < entry["interval"][name]["high"]
+        assert entry["interval"][RECALL]["n"] == rows["ranking_users"]
+        parts = entry["parts"]
+        n_new = parts["rows"]["new_users"]["rows"], parts["rows"]["new_items"]["rows"]
+        assert n_new == (rows["n_cold_user_rows"], rows["n_cold_item_rows"])
+        assert parts["rows"]["known"]["rows"] == rows["test"] - sum(n_new), "the simulator has no row that is both"
+        users = parts["users"].values()
+        total = sum(part["users"] * part[RECALL] for part in users if part["users"])
+        assert sum(part["users"] for part in users) == len(per_user)
+        assert total == pytest.approx(sum(per_user), abs=ROUNDING * len(per_user))
+
+
+def test_gradient_boosting_is_scored_on_the_rows_of_the_test(finalized: Finalized) -> None:
+    report, parts = finalized.report, split(finalized.problem.tables, finalized.problem.config.split)
+    found = report["baselines"]["gradient_boosting"]
+    tasks = finalized.problem.config.tasks.ranked
+    assert found.keys() == {"accuracy", *(f"auc/{task}" for task in tasks)}
+    for task in tasks:
+        assert report["boosting"][task]["rows"] == len(parts.train) + len(parts.validation)
+    known = report["baseline_parts"]["gradient_boosting"]["rows"]["known"]
+    if known["rows"] == len(parts.test):
+        assert {name: known[name] for name in found} == pytest.approx(found, abs=ROUNDING)
+
+
+def test_the_report_is_json_without_a_number_that_is_none(finalized: Finalized, of_all: Finalized) -> None:
+    for report in (finalized.report, of_all.report):
+        assert json.loads(json.dumps(report, allow_nan=False)) == report

@@ -6,7 +6,6 @@ from evorec.report.tables import (
     dropped_table,
     dropped_text,
     failure_table,
-    final_tables,
     front_table,
     gene_table,
     settings_table,
@@ -150,39 +149,3 @@ def test_metrics_read_as_four_decimals_or_three_digits(value: float, text: str) 
 
 def test_nested_values_are_flat_text() -> None:
     assert show({"a": [1, None, True], "b": 0.25}) == "a 1, –, yes, b 0.25"
-
-
-FINAL = {
-    "seeds": [1, 2],
-    "picks": [
-        {
-            "pick": "knee",
-            "member": "0123456789abcdef",
-            "test": {"recall@20": {"mean": 0.12, "sd": 0.01}, "training_flops": {"mean": 2e7, "sd": 0.0}},
-            "against": {
-                "popularity": {"metric": "recall@20", "mean_difference": 0.02, "low": 0.01, "high": 0.03},
-                "ease": {"metric": "recall@20", "mean_difference": -0.02, "low": -0.03, "high": -0.01},
-                "item_knn": {"metric": "recall@20", "mean_difference": 0.01, "low": 0.0, "high": 0.02},
-            },
-        }
-    ],
-    "baselines": {"popularity": {"recall@20": 0.1}},
-}
-
-
-def test_there_is_no_test_table_before_finalize() -> None:
-    assert final_tables(record()) == ()
-
-
-def test_the_test_is_shown_with_its_spread_over_seeds() -> None:
-    table, _ = final_tables(record(final=FINAL))
-    assert table.title == "Test, mean of 2 seeds ± standard deviation"
-    assert [column.key for column in table.columns][:4] == ["member", "accuracy", "recall@20", "training_flops"]
-    assert table.rows[0].values[:4] == ("01234567", "–", "0.1200 ± 0.0100", "20.0 M")
-    assert table.rows[1].values[2] == "0.1000"
-
-
-def test_a_difference_counts_only_when_its_interval_leaves_zero_out() -> None:
-    _, table = final_tables(record(final=FINAL))
-    assert [row.values[-1] for row in table.rows] == ["better", "worse", "not shown to differ"]
-    assert table.rows[0].values[1:3] == ("+0.0200", "+0.0100 to +0.0300")

@@ -11,10 +11,11 @@ from plain_model import epochs
 from tiny import SEED, UNIFORM, dataset, device_data, plan_of, with_missing_labels
 
 from evorec.config import TrainConfig
+from evorec.data.histories import history_weights
 from evorec.models.losses import Cells, NumberTargets, NumberTasks, TaskTargets
 from evorec.seeds import generator
 from evorec.training import plan as plans
-from evorec.training.plan import BatchPlan, Sums, history_weights
+from evorec.training.plan import BatchPlan, Sums
 
 FLOAT64 = 1e-13  # sums of a few dozen numbers of size 1
 ROUNDING = 1e-6  # float32 weights

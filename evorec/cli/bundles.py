@@ -1,0 +1,207 @@
+"""Commands around bundles: export and recommend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evorec.cli.app import SHIP, Run, app
+from evorec.cli.output import Output, command
+from evorec.cli.ship import build_rec_problem, find_member
+from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evorec.deploy.export import ExportOptions
+    from evorec.serving.queries import Id, User
+    from evorec.serving.recommender import Recommender
+    from evorec.store import RunDirectory
+
+Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
+
+
+@command(app, rich_help_panel=SHIP)
+def export(
+    output: Output,
+    run: Run,
+    member: Annotated[
+        str, typer.Argument(help="Its key or the start of it, or a pick: knee, accuracy, 'auc/click where ...'.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default bundles/MEMBER.", show_default=False)
+    ] = None,
+    formula: Annotated[
+        str | None,
+        typer.Option(
+            help="List score instead of the member's own: an id of `evorec fuse`, knee, best:METRIC, or a formula such "
+            "as 'retrieval + p_click**0.5'.",
+            show_default=False,
+        ),
+    ] = None,
+    mmr: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Weight of re-ranking for diversity; default that of the formula, or 0."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Further graph for small devices, fp16 or int8; repeatable."),
+    ] = None,
+    max_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the places of the lists that a variant may change.")
+    ] = 0.02,
+    triton: Annotated[
+        Path | None, typer.Option(help="Also write a Triton model repository to this folder.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the bundle of one member: weights, ONNX graphs, ids, encoders, metrics and a model card.
+
+    Its lists are compared with the trained member's before it is there.
+    """
+    from evorec.deploy.export import export_bundle
+    from evorec.deploy.triton import write_triton
+    from evorec.report.record import read_record
+    from evorec.store import RunDirectory
+
+    key = find_member(read_record(run), member)
+    target = out or Path("bundles") / key
+    with RunDirectory.open(run, read_only=True) as opened:
+        output.note(f"reading the data of {opened.config.problem}", level=1)
+        options = _options(opened, key, formula, mmr, tuple(variant or ()), max_loss)
+        export_bundle(opened, build_rec_problem(opened.config), key, target, options=options, progress=output.note)
+    if triton is not None:
+        write_triton(target, triton)
+    output.result({"member": key, "bundle": str(target)}, text=str(target))
+    output.next_step(f"evorec recommend {target} --user ID", f"evorec serve {target}")
+
+
+def _options(
+    run: RunDirectory, member: str, formula: str | None, mmr: float | None, variants: tuple[str, ...], max_loss: float
+) -> ExportOptions:
+    from evorec.deploy.export import ExportOptions
+    from evorec.deploy.formula import Formula, variable_names
+    from evorec.deploy.fusion_choice import chosen_formula, fusion_path
+
+    tasks = run.config.tasks.ranked
+    chosen, weight, source = None, 0.0, ""
+    if formula is not None and any(name in formula for name in variable_names(tasks)):
+        chosen, source = Formula.parse(formula, tasks), "given by hand"
+    elif formula is not None:
+        chosen, weight = chosen_formula(run, member, formula, tasks)
+        source = f"evolved on validation, {formula} of {fusion_path(run, member).name}"
+    return ExportOptions(
+        formula=chosen,
+        mmr=weight if mmr is None else mmr,
+        formula_source=source,
+        variants=variants,
+        largest_loss=max_loss,
+    )
+
+
+@command(app, rich_help_panel=SHIP)
+def recommend(
+    output: Output,
+    bundle: Bundle,
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="User to recommend to; repeatable.", show_default=False)
+    ] = None,
+    liked: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Item that a new user liked, latest first; repeatable.")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Feature of a new user or of the moment; repeatable.")
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default as measured.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="List only items with this feature; several values of one are or."),
+    ] = None,
+    seen: Annotated[bool, typer.Option("--seen", metavar="", help="List items of the user's past too.")] = False,
+    mmr: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Weight of re-ranking for diversity; default the bundle's.")
+    ] = None,
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Parquet with a column user (or liked), for many users; needs --out.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Parquet to write for --users.", show_default=False)] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Calls at once for --users.")] = 2,
+) -> None:
+    """Recommend items from a bundle: to known users, to new ones from what they liked, or to a whole table of users."""
+    from evorec.serving.recommender import load_bundle
+
+    if users is not None and (user or liked or feature):
+        raise ConfigError("--users takes everything from its table; leave --user, --liked and --feature out.")
+    if (users is None) != (out is None):
+        raise ConfigError("--users and --out go together.")
+    if users is None and not (user or liked or feature):
+        raise ConfigError(
+            "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."
+        )
+    recommender = load_bundle(bundle, threads=threads)
+    settings: dict[str, Any] = {"k": k, "seen": seen, "where": _filters(where or []), "mmr": mmr}
+    if users is not None and out is not None:
+        _table(output, recommender, users, out, settings)
+        return
+    asked = _asked(recommender, user or [], liked or [], feature or [])
+    for name, one in asked.items():
+        if one.id is not None and not recommender.knows(one.id):
+            output.note(f"user {name} was not in training and is answered from what is told", style="yellow")
+    found = recommender.recommend(list(asked.values()), **settings)
+    _show(output, dict(zip(asked, found, strict=True)))
+
+
+def _table(output: Output, recommender: Recommender, users: Path, out: Path, settings: dict[str, Any]) -> None:
+    import time
+
+    from evorec.serving.batch import recommend_table
+
+    start = time.perf_counter()
+    n = recommend_table(
+        recommender, users, out, **settings, progress=lambda done: output.note(f"{done:,} users", level=1)
+    )
+    seconds = time.perf_counter() - start
+    output.note(f"{n:,} lists in {seconds:.1f} s, {n / seconds:,.0f} a second")
+    output.result({"lists": n, "out": str(out)}, text=str(out))
+
+
+def _asked(recommender: Recommender, ids: list[str], liked: list[str], features: list[str]) -> dict[str, User]:
+    """Those who ask, by what they are called in the result."""
+    from evorec.serving.queries import User
+
+    of_user: dict[str, Any] = {}
+    of_moment: dict[str, Any] = {}
+    for name, values in _filters(features).items():
+        value = values if len(values) > 1 else values[0]
+        if name not in recommender.user_features | recommender.context_features:
+            known = ", ".join(sorted(recommender.user_features | recommender.context_features)) or "none"
+            raise ConfigError(
+                f"--feature {name}: the model has no such feature of users or the moment; it has {known}."
+            )
+        (of_user if name in recommender.user_features else of_moment)[name] = value
+    asking: dict[str, str | None] = {name: name for name in ids} or {"new": None}
+    return {name: User(one, tuple(liked), of_user, of_moment) for name, one in asking.items()}
+
+
+def _filters(pairs: list[str]) -> dict[str, list[Any]]:
+    """``NAME=VALUE`` pairs; several values of one name are kept."""
+    out: dict[str, list[Any]] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"expected NAME=VALUE, got {pair!r}.")
+        out.setdefault(name, []).append(value)
+    return out
+
+
+def _show(output: Output, best: dict[str, list[tuple[Id, float]]]) -> None:
+    from evorec.report.tables import Column, Row, Table
+
+    tables = [
+        Table(f"User {name}", "rank", (Column("item"), Column("score")), tuple(
+            Row(str(rank), pair) for rank, pair in enumerate(pairs, start=1)
+        ))
+        for name, pairs in best.items()
+    ]  # fmt: skip
+    value = {name: [{"item": item, "score": score} for item, score in pairs] for name, pairs in best.items()}
+    output.result(value, *tables)

@@ -1,0 +1,166 @@
+"""Whether what is exported is what was trained: graphs against torch, lists against the member of the archive."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evorec.deploy.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
+from evorec.errors import RunError
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted
+from evorec.seeds import generator
+from evorec.serving.graph import Graph
+from evorec.serving.recommender import NO_ITEM, Places, Recommender
+from evorec.training.evaluate import RankingUsers, masked_items, member_lists
+
+PARITY: Final = 1e-5
+"""Largest difference of torch and onnxruntime, relative to numbers above 1."""
+SAME_SCORE: Final = 1e-4
+"""Scores that lists may differ by: float32 adds the same numbers in another order, and scores are about 10."""
+SIZES: Final = (1, 2, 7, 64)
+"""Users, items or pairs of a parity check."""
+CHECKED_USERS: Final = 500
+REQUESTS: Final = 200
+
+
+def parity(folder: Path, member: Member) -> dict[str, float]:
+    """Largest difference between each graph in torch and in onnxruntime, over random and edge inputs.
+
+    Args:
+        folder: with the graphs.
+        member: that they are of.
+    Raises:
+        RunError: a difference is above `PARITY`.
+    """
+    out = {}
+    for name, (program, _) in GRAPHS.items():
+        graph, session = program(member).eval(), Graph(folder / f"{name}.onnx")
+        worst = 0.0
+        for inputs in _cases(member, name):
+            more = catalogue_inputs(member) if issubclass(program, Recommend) else {}
+            with torch.no_grad():
+                expected = graph({**inputs, **more})
+            found = session({key: tensor.numpy() for key, tensor in inputs.items()})
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            for one, other in zip(expected, found, strict=True):
+                if one.is_floating_point():  # of equally good items, either may come first
+                    worst = max(worst, _difference(one.numpy(), other))
+        if worst > PARITY:
+            raise RunError(f"{name}.onnx differs from the trained model by {worst:.2g}, allowed is {PARITY:g}")
+        out[name] = worst
+    return out
+
+
+def _cases(member: Member, graph: str) -> Iterator[Mapping[str, Tensor]]:
+    """Random inputs of several sizes, and edges: empty bags, first and last rows, everything but a few items gone."""
+    n_items = len(member.arrays["catalogue.prior"])
+    for n in SIZES:
+        case = example_inputs(member, graph, n=n, n_items=n_items, seed=n)
+        yield case
+        yield {name: torch.zeros_like(t) if t.is_floating_point() else t for name, t in case.items()}
+        last = member.shape.n_rows - 1
+        yield {name: torch.full_like(t, last) if name.endswith("_rows") else t for name, t in case.items()}
+        if graph == "recommend":
+            allowed = torch.zeros(n_items, dtype=torch.bool)
+            allowed[: min(3, n_items)] = True
+            yield {**case, "allowed": allowed}
+            yield {**case, "excluded": torch.full((n, 1), -1)}
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    finite = np.isfinite(one)
+    if not np.array_equal(finite, np.isfinite(other)):
+        return float("inf")
+    return float((np.abs(one[finite] - other[finite]) / np.maximum(1.0, np.abs(one[finite]))).max(initial=0.0))
+
+
+@final
+@dataclass(frozen=True)
+class Agreement:
+    """How far the lists of a bundle are those of the member.
+
+    Attributes:
+        n_users: whose lists were compared.
+        n_equal: whose lists are the same item by item; the others differ among items of equal score, up to rounding.
+        largest_difference: of the scores at one place of a list.
+    """
+
+    n_users: int
+    n_equal: int
+    largest_difference: float
+
+
+def same_lists(
+    recommender: Recommender, fitted: Fitted, spec: ModelSpec, weights: Mapping[str, np.ndarray]
+) -> Agreement:
+    """Compares the lists of a bundle with those of the member that it was made from, user by user.
+
+    Raises:
+        RunError: scores at one place of a list differ by more than rounding explains.
+    """
+    dataset, evaluation = fitted.dataset, fitted.config.evaluation
+    ids = np.arange(dataset.n_users)
+    if len(ids) > CHECKED_USERS:
+        ids = np.sort(generator(fitted.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
+    users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
+    own = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
+    found = _widened(recommender.places(dataset.user_ids[ids].tolist(), k=evaluation.k, mmr=0.0), evaluation.k)
+    expected, real = own.scores[0].astype(np.float64), np.isfinite(own.scores[0])
+    if not np.array_equal(real, found.items != NO_ITEM):
+        raise RunError("the exported graph lists another number of items than the member of the archive")
+    worst = float(np.abs(np.where(real, expected, 0) - np.where(real, found.scores, 0)).max(initial=0.0))
+    if worst > SAME_SCORE * max(1.0, float(np.abs(expected[real]).max(initial=0.0)) / 10):
+        raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
+    return Agreement(len(ids), int((own.final[0] == found.items).all(axis=1).sum()), worst)
+
+
+def _widened(found: Places, k: int) -> Places:
+    """Lists with `k` places, those beyond the catalogue empty."""
+    spare = ((0, 0), (0, k - found.items.shape[1]))
+    return Places(
+        np.pad(found.items, spare, constant_values=NO_ITEM), np.pad(found.scores, spare, constant_values=-np.inf)
+    )
+
+
+def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str]) -> float:
+    """Share of the places of the lists whose item a smaller graph no longer lists to the user, 0..1."""
+    one, other = (side.places(users, mmr=0.0).items for side in (full, small))
+    kept = (one[:, :, None] == other[:, None, :]).any(axis=2)
+    return float(1 - kept[one != NO_ITEM].mean())
+
+
+def latency(recommender: Recommender, users: Sequence[int | str]) -> dict[str, Any]:
+    """Time of one list for one user, and of lists in batches, on this machine with one thread.
+
+    Args:
+        recommender: to be timed.
+        users: who ask.
+    """
+    asking = [users[i % len(users)] for i in range(REQUESTS)]
+    recommender.recommend(asking[:1])
+    seconds = []
+    for user in asking:
+        start = time.perf_counter()
+        recommender.recommend([user])
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    recommender.recommend(asking)
+    batch = time.perf_counter() - start
+    p50, p99 = np.percentile(np.array(seconds) * 1000, [50, 99])
+    return {
+        "p50_ms": round(float(p50), 4),
+        "p99_ms": round(float(p99), 4),
+        "requests": REQUESTS,
+        "lists_per_second": round(REQUESTS / batch, 1),
+        "threads": 1,
+        "machine": f"{platform.machine()} {platform.processor() or platform.system()}".strip(),
+    }

@@ -1,0 +1,129 @@
+"""What serving needs besides the trained parameters: encoded users and items, vocabularies, statistics by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from evorec.config import COOCCURRENCE
+from evorec.data.dataset import Dataset, Field
+from evorec.models.recommend import popularity_prior
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted
+from evorec.training.evaluate import masked_items, positive_ages
+
+Real: Final = np.float32
+"""Number type of everything that is served."""
+
+
+def serving_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
+    """Encoded users and items, the unknown one last, and what is never listed; float32 and int64."""
+    dataset = fitted.dataset
+    masked = masked_items(dataset, fitted.config.evaluation)
+    nothing = np.zeros(0, dtype=Real) if dataset.no_statistics is None else dataset.no_statistics
+    return {
+        "item.rows": dataset.item_rows,
+        "item.weights": dataset.item_weights.astype(Real),
+        "item.content": dataset.item_content.astype(Real),
+        "item.history_row": dataset.item_history_row[:-1],
+        "user.rows": dataset.user_rows,
+        "user.weights": dataset.user_weights.astype(Real),
+        "user.statistics": dataset.user_statistics.astype(Real),
+        "history.rows": dataset.history_rows,
+        "context.rows": dataset.context_mode,
+        "masked.indptr": masked.indptr,
+        "masked.indices": masked.indices,
+        "statistics.nothing": nothing.astype(Real),
+    }
+
+
+def priors(dataset: Dataset, spec: ModelSpec) -> tuple[npt.NDArray[np.float32], float]:
+    """What popularity adds to the score of each item ``(I,)``, and to that of one that nobody was shown yet."""
+    shown = np.append(dataset.item_counts > 0, False)
+    found = popularity_prior(*positive_ages(dataset), shown, [spec])[0].astype(Real)
+    return found[:-1], float(found[-1])
+
+
+def encoders(dataset: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """How features become rows, as JSON, and the tables of statistics that it names."""
+    arrays: dict[str, np.ndarray] = {}
+    out: dict[str, Any] = {
+        "user": [_field(field) for field in dataset.user_fields[1:]],
+        "item": [_field(field) for field in dataset.item_fields[1:]],
+        "context": [_field(field) for field in dataset.context_columns],
+        "content": [{**_field(part), "learned": part.name == COOCCURRENCE} for part in dataset.content_parts],
+    }
+    n_user = dataset.user_statistics.shape[1]
+    sides = (
+        ("user", dataset.statistics[:n_user], dataset.user_fields, dataset.user_rows, dataset.user_statistics),
+        ("item", dataset.statistics[n_user:], dataset.item_fields, dataset.item_rows, dataset.item_statistics),
+    )
+    for side, names, fields, rows, statistics in sides:
+        out[f"{side}_statistics"] = []
+        for first, n_columns, columns in _keys(names, fields, {field.name for field in dataset.context_columns}):
+            name = f"statistics.{side}.{first}"
+            codes, where = _different(rows[:, columns])
+            arrays[f"{name}.codes"] = codes.astype(np.int64)
+            arrays[f"{name}.values"] = statistics[where, first : first + n_columns].astype(Real)
+            out[f"{side}_statistics"].append({"first": first, "fields": columns, "array": name})
+    return out, arrays
+
+
+def _different(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The different rows of a matrix, and where each stands first; a key of the moment alone has no columns."""
+    if rows.shape[1] == 0:
+        return rows[:1], np.zeros(1, dtype=np.int64)
+    codes, where = np.unique(rows, axis=0, return_index=True)
+    return codes, where
+
+
+def _field(field: Field) -> dict[str, Any]:
+    """A field as JSON; of a part of content from elsewhere the kind is empty."""
+    book = field.codebook
+    return {
+        "name": field.name,
+        "first_column": field.first_column,
+        "n_columns": field.n_columns,
+        "first_row": field.first_row,
+        "kind": "" if book is None else book.kind,
+        "values": [] if book is None else [_plain(value) for value in book.values],
+        "edges": [] if book is None else list(book.edges),
+    }
+
+
+def _plain(value: Any) -> int | float | str | bool:
+    """A value as JSON has it; dates and the like as text."""
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def _keys(names: Sequence[str], fields: Sequence[Field], context: Iterable[str]) -> list[tuple[int, int, list[int]]]:
+    """Keys of one side that do without its id: first statistic, number of them, columns of the bag it is made of.
+
+    A part that is a feature of the moment is the same for all who are served, in the usual context.
+    """
+    of_field = {field.name: field.first_column for field in fields[1:]}
+    keys: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        keys.setdefault(name.rpartition(":")[0], []).append(column)
+    out = []
+    for key, columns in keys.items():
+        parts = [part.strip() for part in key.split("+")]
+        if all(part in of_field or part in context for part in parts):
+            out.append((columns[0], len(columns), [of_field[part] for part in parts if part in of_field]))
+    return out
+
+
+def number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
+    """Of each task what turns an output into the label's unit, ``None`` for the log-odds of a binary one."""
+    return [
+        None if kind == "binary" else (float(shift), float(scale))
+        for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
+    ]
+
+
+def described(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    """Number type and shape of every array, as the manifest has them."""
+    return {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}

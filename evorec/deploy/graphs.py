@@ -1,0 +1,417 @@
+"""One member as ONNX graphs: vectors of users and items, the ranker, and the way from a user to the best items.
+
+The graphs are traced from the very programs that train and measure a member. Their weights stand once, in the bundle's
+safetensors file, where the graphs point to as external data.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from evorec.deploy.formula import RETRIEVAL, Formula, Operators, identifier
+from evorec.models.inputs import InputShape
+from evorec.models.population import NORM_FLOOR
+from evorec.models.sharing import mechanism_for
+from evorec.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+OPSET: Final = 20
+PARAMETERS: Final = "parameters."
+"""Prefix of the trained arrays; the others are encoded data that serving needs."""
+CATALOGUE: Final = ("catalogue.vectors", "catalogue.keys", "catalogue.prior", "catalogue.statistics")
+"""Arrays of the whole catalogue; a caller may feed those of another one."""
+
+MOST_INT8: Final = 127
+
+Inputs = Mapping[str, Tensor]
+
+
+@final
+@dataclass(frozen=True)
+class Member:
+    """What the graphs are made of.
+
+    Attributes:
+        spec: of the member.
+        shape: sizes fixed by the data.
+        arrays: trained ones, with `PARAMETERS` before their names, and those of `CATALOGUE`, all float32.
+        number_scales: of each task ``None``, or what turns the output into the label's own unit: shift and scale.
+        n_user_statistics, n_item_statistics: dense inputs of the two sides.
+        n_context: features of the moment.
+        formula: the list score.
+        tasks: names, as `formula` has them.
+    """
+
+    spec: ModelSpec
+    shape: InputShape
+    arrays: Mapping[str, np.ndarray]
+    number_scales: Sequence[tuple[float, float] | None]
+    n_user_statistics: int
+    n_item_statistics: int
+    n_context: int
+    formula: Formula
+    tasks: Sequence[str]
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the list score needs the ranker."""
+        return self.formula.names != (RETRIEVAL,)
+
+
+class _Graph(torch.nn.Module):
+    """Base of the graphs: parameters under their stored names, and vectors from bags of rows."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__()
+        self.member = member
+        spec = replace(member.spec, dropout=0.0)
+        self._mechanism = mechanism_for([spec], member.shape)
+        for name, array in member.arrays.items():
+            if name.startswith(PARAMETERS):
+                self.register_buffer(_attribute(name), torch.tensor(np.asarray(array)))
+
+    def _parameter(self, name: str) -> Tensor:
+        found: Tensor = getattr(self, _attribute(PARAMETERS + name))
+        return found
+
+    def _gathered(self, table: str, rows: Tensor) -> Tensor:
+        """Rows of an embedding table, ``[m, F, C]``."""
+        return self._parameter(table)[rows]
+
+    def _vectors(self, rows: Tensor, weights: Tensor, content: Tensor | None = None) -> Tensor:
+        """Vectors ``[G, m, E]`` of bags ``[m, F]``; as `Block.vectors`."""
+        dim = self.member.spec.embedding_dim
+        tables = ("table", "task_table") if self.member.spec.task_embeddings else ("table",)
+        sums = [(self._gathered(table, rows) * weights[..., None]).sum(1) for table in tables]
+        vectors = torch.cat(sums, 1).view(rows.shape[0], -1, dim).transpose(0, 1)
+        if content is None:
+            return vectors
+        names = ("content.weight", "task_content.weight") if len(tables) > 1 else ("content.weight",)
+        return vectors + content @ torch.cat([self._parameter(name) for name in names])
+
+    def _logits(self, user: Tensor, item: Tensor, context: Tensor, statistics: Tensor) -> Tensor:
+        """Outputs ``[T, m]`` of the ranker for vectors ``[G, m, E]`` and statistics ``[m, n_dense]``."""
+        of_groups = statistics.expand(user.shape[0], -1, -1)
+        x = torch.cat([user, item, user * item, context, of_groups], 2)[None]
+        dense = {tensor.name: self._parameter(tensor.name) for tensor in self._mechanism.tensors}
+        return self._mechanism.logits(x, dense, (0.0,), None)[0]
+
+    def _context(self, given: Inputs, like: Tensor) -> Tensor:
+        """Vectors of the moment; 0 where the data have none."""
+        if not self.member.n_context:
+            return torch.zeros_like(like)
+        return self._vectors(given["context_rows"], torch.ones_like(given["context_rows"], dtype=like.dtype))
+
+    def _asker(self, given: Inputs, user: Tensor) -> Tensor:
+        """Unit vectors ``[m, E]`` of the retrieval head."""
+        past = self._vectors(given["history_rows"], given["history_weights"])[0]
+        return F.normalize(user[0] + self.member.spec.history_weight * past, dim=1, eps=NORM_FLOOR)
+
+    def _item_side(self, given: Inputs) -> Tensor:
+        return self._vectors(given["item_rows"], given["item_weights"], given.get("item_content"))
+
+
+@final
+class UserVectors(_Graph):
+    """Unit retrieval vectors of users: ``score = user_vectors @ item_keys + prior``."""
+
+    def forward(self, given: dict[str, Tensor]) -> Tensor:
+        """``[m, E]``."""
+        return self._asker(given, self._vectors(given["user_rows"], given["user_weights"]))
+
+
+@final
+class ItemVectors(_Graph):
+    """Vectors of items for the ranker, and their keys of retrieval."""
+
+    def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """``[G, m, E]`` and ``[m, E]``."""
+        vectors = self._item_side(given)
+        return vectors, F.normalize(vectors[0], dim=1, eps=NORM_FLOOR) / self.member.spec.temperature
+
+
+@final
+class Ranker(_Graph):
+    """Predictions of every task for pairs of user and item: a probability, or a number in the label's own unit."""
+
+    def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Predictions and raw outputs, both ``[m, T]``."""
+        user = self._vectors(given["user_rows"], given["user_weights"])
+        item = self._item_side(given)
+        sides = [given[name] for name in ("user_statistics", "item_statistics") if name in given]
+        statistics = torch.cat(sides, 1) if sides else user.new_zeros(user.shape[1], 0)
+        logits = self._logits(user, item, self._context(given, user), statistics)
+        out = [
+            torch.sigmoid(one) if scale is None else scale[0] + scale[1] * one
+            for one, scale in zip(logits.unbind(0), self.member.number_scales, strict=True)
+        ]
+        return torch.stack(out, 1), logits.T
+
+
+class Recommend(_Graph):
+    """From users to their best items: both stages and the list score's formula."""
+
+    def _catalogue(self, given: Inputs, name: str) -> Tensor:
+        """One of the arrays of `CATALOGUE`."""
+        return given[name]
+
+    def _matched(self, given: Inputs, askers: Tensor) -> Tensor:
+        """Products ``[U, I]`` of users with the keys of all items."""
+        return askers @ given["catalogue.keys"]
+
+    def _listed(self, given: Inputs, items: Tensor) -> Tensor:
+        """Vectors ``[G, n, E]`` of some items."""
+        return given["catalogue.vectors"][:, items]
+
+    def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Places of items, int64 ``[U, k]``, -1 where none is left, and their list scores."""
+        user = self._vectors(given["user_rows"], given["user_weights"])
+        scores = self._matched(given, self._asker(given, user)) + self._catalogue(given, "catalogue.prior")
+        scores = torch.where(given["allowed"], scores, -torch.inf)
+        gone = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
+        scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), gone, "amin")
+        if not self.member.ranks:
+            top, items = torch.topk(scores, _size(given["k"], scores), dim=1)
+            return torch.where(top.isneginf(), -1, items), top
+        retrieved, items = torch.topk(scores, _size(given["candidates"], scores), dim=1)
+        items, order = torch.sort(items, dim=1)  # equal scores stand by item
+        retrieved = retrieved.gather(1, order)
+        final = torch.where(retrieved.isneginf(), -torch.inf, self._final(given, user, items, retrieved))
+        top, place = torch.topk(final, _size(given["k"], final), dim=1)
+        return torch.where(top.isneginf(), -1, items.gather(1, place)), top
+
+    def _final(self, given: Inputs, user: Tensor, items: Tensor, retrieved: Tensor) -> Tensor:
+        """List scores ``[U, C]`` of the candidates."""
+        n_users, n_candidates = items.shape
+        chosen = items.flatten()
+
+        def each(of_user: Tensor) -> Tensor:  # [..., U, n] -> [..., U * C, n]
+            spread = of_user.unsqueeze(-2).expand(*of_user.shape[:-1], n_candidates, of_user.shape[-1])
+            return spread.reshape(*of_user.shape[:-2], n_users * n_candidates, of_user.shape[-1])
+
+        statistics = [each(given["user_statistics"])] if "user_statistics" in given else []
+        if self.member.n_item_statistics:
+            statistics.append(self._catalogue(given, "catalogue.statistics")[chosen])
+        dense = torch.cat(statistics, 1) if statistics else user.new_zeros(chosen.shape[0], 0)
+        context = self._context(given, user)
+        logits = self._logits(each(user), self._listed(given, chosen), each(context), dense)
+        by_name = {RETRIEVAL: torch.where(retrieved.isneginf(), 0.0, retrieved)}
+        for task, output in zip(self.member.tasks, logits.view(-1, n_users, n_candidates).unbind(0), strict=True):
+            by_name |= {f"z_{identifier(task)}": output, f"p_{identifier(task)}": torch.sigmoid(output)}
+        score: Tensor = self.member.formula.evaluate({n: by_name[n] for n in self.member.formula.names}, TORCH)
+        return score
+
+
+def _minimum(one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(one < other, one, torch.where(one >= other, other, one + other))
+
+
+def _maximum(one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(one < other, other, torch.where(one >= other, one, one + other))
+
+
+def _clip(x: Tensor, low: float, high: float) -> Tensor:
+    return torch.where(x < low, low, torch.where(x > high, high, x))
+
+
+TORCH: Final[Operators[Any]] = Operators(
+    log=torch.log, exp=torch.exp, minimum=_minimum, maximum=_maximum, clip=_clip, where=torch.where
+)
+"""Without Min, Max and Clip, which onnxscript 0.7 fuses under the same name where they read one input, as in
+``p ** 2.0 - log(p)``: such a graph has no input of that name, or the wrong one. NaN stays NaN.
+"""
+
+
+@final
+class SmallRecommend(Recommend):
+    """`Recommend` for small devices: tables and catalogue of half the bytes, or of a quarter; nothing to be fed.
+
+    With ``int8`` every row has a scale of its own, its largest entry over 127.
+
+    Args:
+        member: of the graph.
+        kind: ``fp16`` or ``int8``.
+    """
+
+    def __init__(self, member: Member, kind: str) -> None:
+        super().__init__(member)
+        for name in ("table", "task_table"):
+            if PARAMETERS + name in member.arrays:
+                self._store(PARAMETERS + name, self._parameter(name), kind)
+                delattr(self, _attribute(PARAMETERS + name))
+        for name in ("catalogue.vectors", "catalogue.keys"):
+            array = torch.tensor(np.asarray(member.arrays[name]))
+            self._store(name, array.T.contiguous() if name == "catalogue.keys" else array, kind)
+        for name in ("catalogue.prior", "catalogue.statistics"):
+            self.register_buffer(_attribute(name), torch.tensor(np.asarray(member.arrays[name])))
+
+    def _store(self, name: str, rows: Tensor, kind: str) -> None:
+        """Keeps rows ``[..., n, E]`` in the smaller type, with their scales."""
+        scale = torch.ones_like(rows[..., :1])
+        if kind == "int8":
+            scale = rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / MOST_INT8
+            small = (rows / scale).round().to(torch.int8)
+        else:
+            small = rows.to(torch.float16)
+        self.register_buffer(f"small_{_attribute(name)}", small)
+        self.register_buffer(f"scale_{_attribute(name)}", scale)
+
+    def _kept(self, name: str) -> tuple[Tensor, Tensor]:
+        return getattr(self, f"small_{_attribute(name)}"), getattr(self, f"scale_{_attribute(name)}")
+
+    def _gathered(self, table: str, rows: Tensor) -> Tensor:
+        small, scale = self._kept(PARAMETERS + table)
+        return small[rows].to(torch.float32) * scale[rows]
+
+    def _catalogue(self, given: Inputs, name: str) -> Tensor:
+        found: Tensor = getattr(self, _attribute(name))
+        return found
+
+    def _matched(self, given: Inputs, askers: Tensor) -> Tensor:
+        small, scale = self._kept("catalogue.keys")
+        return (askers @ small.to(torch.float32).T) * scale[:, 0]
+
+    def _listed(self, given: Inputs, items: Tensor) -> Tensor:
+        small, scale = self._kept("catalogue.vectors")
+        return small[:, items].to(torch.float32) * scale[:, items]
+
+
+def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: int) -> dict[str, Tensor]:
+    """Random inputs of a graph by name, within the ranges that the bundle allows.
+
+    Args:
+        member: of the graph.
+        graph: ``user_vectors``, ``item_vectors``, ``ranker`` or ``recommend``.
+        n: users, items or pairs.
+        n_items: items of the catalogue.
+        seed: of the draws.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    shape = member.shape
+
+    def rows(columns: int) -> Tensor:
+        return torch.randint(0, shape.n_rows, (n, columns), generator=rng)
+
+    def reals(columns: int) -> Tensor:
+        return torch.randn(n, columns, generator=rng)
+
+    user = {"user_rows": rows(3), "user_weights": reals(3).abs()}
+    past = {"history_rows": rows(4), "history_weights": reals(4).abs()}
+    item = {"item_rows": rows(3), "item_weights": reals(3).abs()}
+    if shape.n_content:
+        item["item_content"] = F.normalize(reals(shape.n_content), dim=1)
+    of_user = {"user_statistics": reals(member.n_user_statistics)} if member.n_user_statistics else {}
+    of_item = {"item_statistics": reals(member.n_item_statistics)} if member.n_item_statistics else {}
+    moment = {"context_rows": rows(member.n_context)} if member.n_context else {}
+    if graph == "user_vectors":
+        return user | past
+    if graph == "item_vectors":
+        return item
+    if graph == "ranker":
+        return user | of_user | item | of_item | moment
+    asked = {
+        "allowed": torch.ones(n_items, dtype=torch.bool),
+        "excluded": torch.randint(-1, n_items, (n, 3), generator=rng),
+        "k": torch.tensor(min(5, n_items)),
+    }
+    if not member.ranks:
+        return user | past | asked
+    return user | past | of_user | moment | asked | {"candidates": torch.tensor(min(8, n_items))}
+
+
+def catalogue_inputs(member: Member) -> dict[str, Tensor]:
+    """The arrays of the catalogue that `Recommend` reads, by name."""
+    keys = ("catalogue.keys", "catalogue.prior")
+    if member.ranks:
+        keys = ("catalogue.vectors", *keys, *(("catalogue.statistics",) if member.n_item_statistics else ()))
+    return {name: torch.tensor(np.asarray(member.arrays[name])) for name in keys}
+
+
+GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
+    "user_vectors": (UserVectors, ("vectors",)),
+    "item_vectors": (ItemVectors, ("vectors", "keys")),
+    "ranker": (Ranker, ("predictions", "outputs")),
+    "recommend": (Recommend, ("items", "scores")),
+}
+"""Name of a graph -> its program and the names of its outputs."""
+_STATIC: Final = {"context_rows": "context", "item_content": "content"}
+
+
+def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx_ir.Model:
+    """The ONNX model of a graph, with dynamic sizes; input names as in `inputs`.
+
+    Args:
+        graph: to trace.
+        inputs: examples, see `example_inputs`; with arrays of the catalogue where the graph reads them.
+        outputs: their names.
+    """
+    names = list(inputs)
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            graph.eval(),
+            kwargs={"given": dict(inputs)},
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=list(outputs),
+            dynamic_shapes={"given": {name: _dynamic(name, tensor) for name, tensor in inputs.items()}},
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model
+
+
+def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:
+    """Which sizes of an input may vary."""
+    # a small graph has its catalogue inside, whose size is then fixed
+    auto = torch.export.Dim.AUTO if name == "allowed" else torch.export.Dim.DYNAMIC
+    if name in ("k", "candidates"):
+        return None
+    axes = {
+        "catalogue.vectors": (1,), "catalogue.keys": (1,), "allowed": (0,), "catalogue.prior": (0,),
+        "catalogue.statistics": (0,), "user_statistics": (0,), "item_statistics": (0,), "context_rows": (0,),
+        "item_content": (0,),
+    }.get(name, tuple(range(tensor.dim())))  # fmt: skip
+    return dict.fromkeys(axes, auto)
+
+
+def _size(wanted: Tensor, scores: Tensor) -> int:
+    """A number that is known when the graph runs, at most the columns of the scores."""
+    size: int = wanted.item()  # type: ignore[assignment]  # a symbol while the graph is traced
+    torch._check(size >= 1)  # type: ignore[no-untyped-call]
+    torch._check(size <= scores.shape[1])  # type: ignore[no-untyped-call]
+    return size
+
+
+def _attribute(name: str) -> str:
+    """Name of a buffer: modules allow no dots."""
+    return name.replace(".", "__")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's notes on libraries that are not installed are none of the user's business."""
+    logger, traces = logging.getLogger("torch.onnx"), logging.getLogger("torch.__trace")
+    before, spread = logger.level, traces.propagate
+    logger.setLevel(logging.ERROR)
+    traces.propagate = False  # thousands of lines, for whoever listens to everything
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+        traces.propagate = spread

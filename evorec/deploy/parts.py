@@ -1,0 +1,80 @@
+"""The test by what the model could know: rows of known users and items, of new users, of new items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from evorec.data.dataset import Dataset
+from evorec.models.boosting import metric_name, ordering
+
+KNOWN, NEW_USERS, NEW_ITEMS = "known", "new_users", "new_items"
+WITH_HISTORY, WITHOUT_HISTORY = "with_history", "without_history"
+
+
+@final
+class ColdParts:
+    """The held-out rows and users of a fit by what was in its training; the same for all models.
+
+    Args:
+        dataset: its held-out part is divided.
+        users: ids of the users that lists are made for, int64 ``(U,)``.
+    Attributes:
+        rows: rows of `KNOWN` (user and item have a training row), `NEW_USERS` and `NEW_ITEMS`, bool ``(N,)`` each; a
+            row of a new user on a new item is in both.
+        users: of the users of lists, `WITH_HISTORY` (a training positive of the target) and `WITHOUT_HISTORY`, bool
+            ``(U,)`` each.
+    """
+
+    def __init__(self, dataset: Dataset, users: npt.NDArray[np.int64]) -> None:
+        part = dataset.held_out
+        new_users = part.users == dataset.n_users
+        new_items = np.append(dataset.item_counts, 0)[part.items] == 0  # the last one is outside the catalogue
+        self.rows = {KNOWN: ~new_users & ~new_items, NEW_USERS: new_users, NEW_ITEMS: new_items}
+        has_history = dataset.history.counts()[users] > 0
+        self.users = {WITH_HISTORY: has_history, WITHOUT_HISTORY: ~has_history}
+        self._tasks = [
+            (task, kind, part.labels[:, place])
+            for place, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True))
+        ]
+
+    def of_rows(self, scores: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, float]]:
+        """The order of each task in each part.
+
+        Args:
+            scores: by task, ``(N,)``; a task may be missing.
+        Returns:
+            By part ``rows`` and the metric of each task; what is not defined there, for want of two different labels,
+            is left out, counted by ``n_undefined``; ``accuracy`` is the mean where nothing is.
+        """
+        out: dict[str, dict[str, float]] = {}
+        for name, rows in self.rows.items():
+            found = {
+                metric_name(task, kind): ordering(kind, labels[rows], scores[task][rows])
+                for task, kind, labels in self._tasks
+                if task in scores
+            }
+            defined = {key: value for key, value in found.items() if value is not None}
+            n_undefined = len(self._tasks) - len(defined)
+            own: dict[str, float] = {"rows": int(rows.sum()), **defined}
+            if n_undefined:
+                own["n_undefined"] = n_undefined
+            else:
+                own["accuracy"] = float(np.mean(list(defined.values())))
+            out[name] = own
+        return out
+
+    def of_users(self, per_user: Mapping[str, npt.NDArray[Any]], recall: str) -> dict[str, dict[str, float]]:
+        """Mean recall of the users with and without a past.
+
+        Args:
+            per_user: by metric, ``(U,)``.
+            recall: key of the metric.
+        """
+        return {
+            name: {"users": int(some.sum())} | ({recall: float(per_user[recall][some].mean())} if some.any() else {})
+            for name, some in self.users.items()
+        }

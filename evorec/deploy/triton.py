@@ -1,0 +1,88 @@
+"""The graphs of a bundle as a model repository of NVIDIA Triton Inference Server.
+
+Layout ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``; each graph holds its own weights, because Triton looks for
+external data beside the model. Which rows and weights stand for an id is told by the bundle's ``ids.json`` and
+``encoders.json``; `evorec.serving` shows how they are used.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from evorec.deploy.graphs import CATALOGUE, GRAPHS
+from evorec.deploy.onnx_files import require_onnx, write_graph
+from evorec.errors import RunError
+from evorec.serving.bundle import read_bundle
+from evorec.store import write_atomic
+
+if TYPE_CHECKING:
+    import onnx
+
+TYPES: Final = {1: "TYPE_FP32", 7: "TYPE_INT64", 9: "TYPE_BOOL"}
+"""Triton's name of each ONNX number type that the graphs use."""
+
+
+def write_triton(bundle: str | Path, out: Path) -> list[str]:
+    """Writes a model repository with the graphs of a bundle.
+
+    Args:
+        bundle: folder, checked first.
+        out: folder to make.
+    Returns:
+        Names of the models.
+    Raises:
+        RunError: `out` exists, or the bundle is damaged.
+        ConfigError: onnx is missing, or a graph with its weights is larger than its format allows.
+    """
+    require_onnx()
+    if out.exists():
+        raise RunError(f"{out} exists already; nothing is written over")
+    folder = read_bundle(bundle).path
+    partial = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for name in GRAPHS:
+            model = _whole(folder, name)
+            version = partial / f"evorec_{name}" / "1"
+            version.mkdir(parents=True)
+            write_graph(version / "model.onnx", model)
+            write_atomic(version.parent / "config.pbtxt", _config(f"evorec_{name}", model).encode())
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [f"evorec_{name}" for name in GRAPHS]
+
+
+def _whole(folder: Path, name: str) -> onnx.ModelProto:
+    """A graph with its weights inside, whose catalogue is fixed: Triton knows no inputs with a default."""
+    import onnx
+    from onnx.external_data_helper import convert_model_from_external_data
+
+    model = onnx.load(folder / f"{name}.onnx")  # external data with it
+    convert_model_from_external_data(model)
+    kept = [value for value in model.graph.input if value.name not in CATALOGUE]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    return model
+
+
+def _config(name: str, model: onnx.ModelProto) -> str:
+    """``config.pbtxt``; sizes that vary are -1, the first one (users, items or pairs) included."""
+    lines = [f'name: "{name}"', 'platform: "onnxruntime_onnx"', "max_batch_size: 0"]
+    for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
+        lines.append(f"{kind} [")
+        blocks = [_tensor(value) for value in values]
+        lines.append(",\n".join(blocks))
+        lines.append("]")
+    lines += ["instance_group [ { kind: KIND_CPU count: 1 } ]", "version_policy: { latest: { num_versions: 1 } }", ""]
+    return "\n".join(lines)
+
+
+def _tensor(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+    dims = ", ".join(map(str, sizes or [1]))
+    scalar = "" if sizes else " reshape: { shape: [ ] }"
+    return f'  {{ name: "{value.name}" data_type: {TYPES[kind.elem_type]} dims: [ {dims} ]{scalar} }}'

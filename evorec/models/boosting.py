@@ -1,0 +1,209 @@
+"""Gradient boosting of each task: the baseline that knows tables, and that a searched ranker should beat.
+
+One boosted model per task on what the members see of a row: the statistics of user and item, and every field of few
+values as a number. It makes no lists, so only its order of the held-out rows is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from evorec.config import QuantileKind, TaskKind
+from evorec.data.dataset import Dataset, Part
+from evorec.errors import DataError
+from evorec.metrics.accuracy import LabelledRows, concordance
+from evorec.seeds import generator
+
+GRADIENT_BOOSTING = "gradient_boosting"
+"""Name of the baseline."""
+MAX_CODES = 200
+"""A field with more values enters through its statistics only."""
+MAX_ROWS = 500_000
+"""Rows a model is fitted on; of more, so many are drawn."""
+FEW_ROWS = 10_000
+"""Below, a small model on one thread: starting threads and trying large trees costs more than it gives."""
+
+Reals = npt.NDArray[np.floating[Any]]
+
+
+@final
+@dataclass(frozen=True)
+class BoostingGrid:
+    """The settings that are tried: every one of ``leaves`` with every one of ``rates``, each at all of ``trees``."""
+
+    leaves: tuple[int, ...] = (15, 31)
+    rates: tuple[float, ...] = (0.05, 0.1)
+    trees: tuple[int, ...] = (50, 100, 200)
+
+
+SMALL_GRID = BoostingGrid(leaves=(15,), rates=(0.1,), trees=(25, 50, 100))
+
+
+@final
+@dataclass(frozen=True)
+class Boosted:
+    """Gradient boosting on the held-out rows of a fit.
+
+    Attributes:
+        values: ``auc/<task>`` or ``concordance/<task>``, and their mean ``accuracy`` where every task has one.
+        scores: of each task that has a model, ``(N,)`` in the order of the held-out rows.
+        settings: of each task: what was chosen, what it gave on validation, and the rows it was fitted on.
+        skipped: task -> why it has no model or no value.
+    """
+
+    values: Mapping[str, float]
+    scores: Mapping[str, Reals]
+    settings: Mapping[str, Mapping[str, float]]
+    skipped: Mapping[str, str]
+
+
+def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
+    """Statistics and fields of at most `MAX_CODES` values of each row, float32 ``(N, F)``."""
+    columns = [part.statistics, part.context.astype(np.float32)]
+    for rows, fields, ids in (
+        (dataset.user_rows, dataset.user_fields, part.users),
+        (dataset.item_rows, dataset.item_fields, part.items),
+    ):
+        for field in fields:
+            codes = rows[:, field.first_column]
+            if len(np.unique(codes)) <= MAX_CODES:
+                columns.append(codes[ids][:, None].astype(np.float32))
+    return np.hstack(columns)
+
+
+def ordering(kind: TaskKind, labels: Reals, scores: Reals) -> float | None:
+    """How well scores order the known labels of a task: `auc`, or of numbers `concordance`.
+
+    Args:
+        kind: what the labels are.
+        labels: ``(N,)``, NaN = not known.
+        scores: ``(N,)``.
+    Returns:
+        A share, higher is better; ``None`` where fewer than two different labels are known.
+    Example:
+        >>> ordering("binary", np.array([1.0, 0.0, np.nan]), np.array([0.9, 0.1, 0.5]))
+        1.0
+    """
+    known = ~np.isnan(labels)
+    if len(np.unique(labels[known])) < 2:
+        return None
+    if kind == "binary":
+        return LabelledRows(labels, np.zeros(len(labels), dtype=np.int64)).auc(scores)
+    return concordance(scores[known], labels[known])
+
+
+def metric_name(task: str, kind: TaskKind) -> str:
+    """The measured key of `ordering`.
+
+    Example:
+        >>> metric_name("click", "binary"), metric_name("watch", "regression")
+        ('auc/click', 'concordance/watch')
+    """
+    return f"{'auc' if kind == 'binary' else 'concordance'}/{task}"
+
+
+def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> Boosted:
+    """Chooses leaves, rate and number of trees on validation, fits again on train + validation, and scores the test.
+
+    Args:
+        search: fitted on train; validation is held out.
+        final: the same tasks, fitted on train + validation; test is held out.
+        seed: of the rows that are drawn, and of the bins.
+        grid: what is tried; by default `BoostingGrid`, or `SMALL_GRID` below `FEW_ROWS` training rows.
+    Source: Ke et al. 2017 (LightGBM), as scikit-learn's HistGradientBoosting. Cost: O(settings trees rows features).
+    """
+    few = search.train.n_rows < FEW_ROWS
+    grid = grid or (SMALL_GRID if few else BoostingGrid())
+    x = [features(dataset, part) for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
+    scores: dict[str, Reals] = {}
+    settings: dict[str, Mapping[str, float]] = {}
+    skipped: dict[str, str] = {}
+    values: dict[str, float] = {}
+    with _threads(1 if few else None):
+        for place, (task, kind) in enumerate(zip(final.tasks, final.kinds, strict=True)):
+            y = [part.labels[:, place] for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
+            try:
+                chosen = _chosen(kind, x[0], y[0], x[1], y[1], grid, seed=seed)
+                model, n_rows = _fitted(kind, x[2], y[2], chosen, seed=seed)
+            except DataError as error:
+                skipped[task] = str(error)
+                continue
+            scores[task] = _scores(model, x[3])
+            settings[task] = {**chosen, "rows": n_rows, "of_rows": int((~np.isnan(y[2])).sum())}
+            found = ordering(kind, y[3], scores[task])
+            if found is None:
+                skipped[task] = "the held-out rows have fewer than two different labels"
+            else:
+                values[metric_name(task, kind)] = found
+    if len(values) == len(final.tasks):
+        values["accuracy"] = float(np.mean(list(values.values())))
+    return Boosted(values, scores, settings, skipped)
+
+
+def _chosen(
+    kind: TaskKind, x: Reals, y: Reals, x_held: Reals, y_held: Reals, grid: BoostingGrid, *, seed: int
+) -> dict[str, float]:
+    """The setting that orders the validation rows best; of equals the smaller and slower one."""
+    tried = []
+    for leaves, rate in product(grid.leaves, grid.rates):
+        settings = {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": max(grid.trees)}
+        model, _ = _fitted(kind, x, y, settings, seed=seed)
+        staged = model.staged_decision_function if kind == "binary" else model.staged_predict
+        for trees, scores in enumerate(staged(x_held), start=1):
+            if trees in grid.trees:
+                found = ordering(kind, y_held, np.asarray(scores).reshape(-1))
+                if found is None:
+                    raise DataError("the validation rows have fewer than two different labels")
+                tried.append((-found, leaves, rate, trees))
+    worst, leaves, rate, trees = min(tried)
+    return {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": trees, "validation": -worst}
+
+
+def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *, seed: int) -> tuple[Any, int]:
+    """A boosted model with fixed settings on at most `MAX_ROWS` rows whose label is known, and how many those are."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    rows = np.flatnonzero(~np.isnan(y))
+    if len(np.unique(y[rows])) < 2:
+        raise DataError("the training rows have fewer than two different labels")
+    if x.shape[1] == 0:
+        raise DataError(f"there are no statistics and no field of at most {MAX_CODES} values to learn from")
+    if len(rows) > MAX_ROWS:
+        rows = np.sort(generator(seed, "boosting rows").choice(rows, MAX_ROWS, replace=False))
+    options: dict[str, Any] = {
+        "max_leaf_nodes": int(settings["max_leaf_nodes"]),
+        "learning_rate": settings["learning_rate"],
+        "max_iter": int(settings["trees"]),
+        "l2_regularization": 1.0,
+        "early_stopping": False,
+        "random_state": seed % 2**32,
+    }
+    if kind == "binary":
+        model = HistGradientBoostingClassifier(**options)
+    elif isinstance(kind, QuantileKind):
+        model = HistGradientBoostingRegressor(loss="quantile", quantile=kind.quantile, **options)
+    else:
+        model = HistGradientBoostingRegressor(loss="squared_error", **options)
+    return model.fit(x[rows], y[rows]), len(rows)
+
+
+def _scores(model: Any, x: Reals) -> Reals:
+    """What orders the rows: log-odds of a positive, or the predicted number, float64 ``(N,)``."""
+    score = getattr(model, "decision_function", model.predict)
+    return np.asarray(score(x), dtype=np.float64).reshape(-1)
+
+
+@contextmanager
+def _threads(limit: int | None) -> Iterator[None]:
+    """At most so many threads of scikit-learn's loops; ``None`` = as the machine has."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=limit, user_api="openmp"):
+        yield

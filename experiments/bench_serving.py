@@ -1,0 +1,209 @@
+"""How fast a bundle answers: over HTTP under load, in batches without HTTP, and as the catalogue grows.
+
+    python experiments/bench_serving.py                      # all parts, makes its own bundle of 10,000 items
+    python experiments/bench_serving.py --bundle bundles/x --parts http
+
+Part `http` starts ``evorec serve`` in a process of its own, with a worker per core, and asks it from another process
+over connections that stay open, each with one request on the way. The two share the cores, so that a client of another
+machine would see at least as much. `cpu_ms` is the server's processor time per request, which depends less on what else
+the machine does. Part `batch` calls `Recommender.recommend` for all users at once. Part `growth` adds made-up items to
+the catalogue and times single requests with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+RESULT: Final = Path(__file__).parent / "results" / "serving.json"
+PARTS: Final = ("http", "batch", "growth")
+N_USERS: Final = 1_500
+N_ITEMS: Final = 10_000
+N_INTERACTIONS: Final = 60_000
+CONNECTIONS: Final = (1, 4, 16, 64)
+USERS: Final = (1, 32)
+K: Final = 20
+CATALOGUES: Final = (1_000, 10_000, 100_000, 1_000_000)
+NEW_ID: Final = 10**9
+"""First id of items that are made up."""
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def evorec(*words: str) -> str:
+    """Standard output of one command."""
+    done = subprocess.run([sys.executable, "-m", "evorec", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"evorec {' '.join(words)}\n{done.stderr}")
+    return done.stdout
+
+
+def make_bundle(n_items: int, folder: Path) -> Path:
+    """A bundle of a barely trained member of problem `feed`: its shape is what counts, not its recommendations."""
+    settings = {
+        "data.simulator.n_items": n_items, "data.simulator.n_users": N_USERS,
+        "data.simulator.n_interactions": N_INTERACTIONS, "search.population": 4, "search.generations": 1,
+        "training.steps": 20, "training.rungs": [], "constraints": [], "run.output": str(folder / "runs"),
+    }  # fmt: skip
+    given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    evorec("search", "--problem", "feed", *given, "-q")
+    (run,) = (folder / "runs").iterdir()
+    evorec("export", str(run), "knee", "--out", str(folder / "bundle"), "-q")
+    return folder / "bundle"
+
+
+def over_http(bundle: Path, seconds: float) -> list[dict[str, Any]]:
+    """Latency and throughput for each number of connections and of users per request."""
+    command = [sys.executable, "-m", "evorec", "serve", str(bundle), "--port", "0", "--drain-s", "0", "-q"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    rows = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().rpartition(":")[2].strip()
+        try:
+            for n_users, n_connections in product(USERS, CONNECTIONS):
+                client = [sys.executable, __file__, "--client", port, str(n_connections), str(n_users), str(seconds)]
+                before = _cpu_s(server.pid)
+                found = json.loads(subprocess.run(client, capture_output=True, text=True, check=True).stdout)
+                found["cpu_ms"] = round(1000 * (_cpu_s(server.pid) - before) / found["requests"], 3)
+                rows.append({"users": n_users, "connections": n_connections, **found})
+                print(json.dumps(rows[-1]))
+        finally:
+            server.send_signal(signal.SIGTERM)
+    return rows
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def client(port: int, n_connections: int, n_users: int, seconds: float) -> dict[str, Any]:
+    """Ask on over every connection for some seconds, the first fifth of which is not counted."""
+    latencies: list[float] = []
+    n_errors = 0
+    rng = random.Random(0)
+    bodies = [
+        json.dumps({"users": [{"id": rng.randrange(N_USERS)} for _ in range(n_users)], "k": K}).encode()
+        for _ in range(256)
+    ]
+    head = "POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+    requests = [head.format(len(body)).encode() + body for body in bodies]
+
+    async def ask_on(begin: float, end: float) -> None:
+        nonlocal n_errors
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+        while (sent := time.perf_counter()) < end:
+            writer.write(rng.choice(requests))
+            answer = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            if sent >= begin:
+                latencies.append(time.perf_counter() - sent)
+                n_errors += b" 200 " not in answer[:16]
+        writer.close()
+
+    async def ask() -> None:
+        now = time.perf_counter()
+        await asyncio.gather(*(ask_on(now + seconds / 5, now + seconds) for _ in range(n_connections)))
+
+    asyncio.run(ask())
+    p50, p90, p99 = (round(1000 * float(found), 2) for found in np.percentile(latencies, (50, 90, 99)))
+    rate = len(latencies) / (0.8 * seconds)
+    return {
+        "p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "requests_per_s": round(rate, 1),
+        "lists_per_s": round(rate * n_users, 1), "requests": len(latencies), "errors": n_errors,
+    }  # fmt: skip
+
+
+def in_batches(bundle: Path, threads: int, seconds: float) -> dict[str, Any]:
+    """Lists per second of `Recommender.recommend`, all users in one call."""
+    from evorec.serving.recommender import load_bundle
+
+    recommender = load_bundle(bundle, threads=threads)
+    users = list(range(recommender.n_users))
+    recommender.recommend(users[:64], k=K)
+    begun, cpu, n_calls = time.perf_counter(), time.process_time(), 0
+    while (wall := time.perf_counter() - begun) < seconds:
+        recommender.recommend(users, k=K)
+        n_calls += 1
+    n_lists = n_calls * len(users)
+    return {
+        "threads": threads, "items": recommender.n_items, "k": K, "users_per_call": len(users),
+        "lists_per_s": round(n_lists / wall), "cpu_ms_per_list": round(1000 * (time.process_time() - cpu) / n_lists, 4),
+    }  # fmt: skip
+
+
+def as_it_grows(bundle: Path, sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """Milliseconds of one request, of one user and of many, at each size of the catalogue; one thread."""
+    from evorec.serving.queries import Item
+    from evorec.serving.recommender import load_bundle
+
+    recommender = load_bundle(bundle)
+    rows = []
+    for size in sizes:
+        first, n_new = NEW_ID + recommender.n_items, size - recommender.n_items
+        if n_new > 0:
+            new = [Item(first + n, {"category": n % 12, "price": n % 50}) for n in range(n_new)]
+            recommender = recommender.with_items(new)
+        for n_users in USERS:
+            times: list[float] = []
+            users = list(range(n_users))
+            recommender.recommend(users, k=K)
+            while sum(times) < seconds or len(times) < 5:
+                begun = time.perf_counter()
+                recommender.recommend(users, k=K)
+                times.append(time.perf_counter() - begun)
+            p50, p99 = (round(1000 * float(found), 3) for found in np.percentile(times, (50, 99)))
+            rows.append({"items": recommender.n_items, "users": n_users, "k": K, "p50_ms": p50, "p99_ms": p99})
+            print(json.dumps(rows[-1]))
+    return rows
+
+
+def main() -> None:
+    """Run what is asked for and keep the figures of every part that ran."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="instead of one that is made here; users must be numbers from 0 on")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.client:
+        port, n_connections, n_users, seconds = arguments.client
+        print(json.dumps(client(int(port), int(n_connections), int(n_users), float(seconds))))
+        return
+
+    from bench_setup import machine, n_cores
+
+    out = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = arguments.parts.split(",")
+        bundle = arguments.bundle
+        if bundle is None and {"http", "batch"} & set(parts):
+            bundle = make_bundle(N_ITEMS, Path(folder) / "large")
+        if "http" in parts:
+            out["http"] = {"workers": n_cores(), "k": K, "rows": over_http(bundle, arguments.seconds)}
+        if "batch" in parts:
+            out["batch"] = [in_batches(bundle, threads, arguments.seconds) for threads in (1, n_cores())]
+            print(json.dumps(out["batch"]))
+        if "growth" in parts:
+            small = make_bundle(CATALOGUES[0], Path(folder) / "small")
+            out["growth"] = as_it_grows(small, CATALOGUES, arguments.seconds / 3)
+    out["machine"] = machine()
+    RESULT.write_text(json.dumps(out, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

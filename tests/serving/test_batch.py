@@ -1,0 +1,164 @@
+"""Lists for a table of users: those of `recommend`, in order, whole or not at all."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import exported
+import polars as pl
+import pytest
+from exported import Made
+
+from evorec.errors import ConfigError, DataError
+from evorec.serving import batch
+from evorec.serving.batch import recommend_table
+from evorec.serving.queries import Item, User
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return exported.numbers(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return exported.odd(tmp_path_factory.getbasetemp())
+
+
+def written(folder: Path, **columns: Any) -> Path:
+    pl.DataFrame(columns).write_parquet(folder / "users.parquet")
+    return folder / "users.parquet"
+
+
+def by_line(path: Path) -> dict[int, list[tuple[Any, float]]]:
+    found: dict[int, list[tuple[Any, float]]] = {}
+    for line, rank, item, score in pl.read_parquet(path).select("line", "rank", "item", "score").iter_rows():
+        found.setdefault(line, []).append((item, score))
+        assert rank == len(found[line]), "ranks count from 1, in order"
+    return found
+
+
+def check(made: Made, folder: Path, users: list[Any], options: dict[str, Any], **columns: Any) -> None:
+    out = folder / "lists.parquet"
+    assert recommend_table(made.recommender, written(folder, **columns), out, **options) == len(users)
+    expected = made.recommender.recommend(users, **options)
+    assert list(by_line(out).items()) == [(line, pairs) for line, pairs in enumerate(expected) if pairs]
+    names = pl.read_parquet(out).unique("line", maintain_order=True)
+    asked = columns.get("user", [None] * len(users))
+    assert dict(names.select("line", "user").iter_rows()) == {line: asked[line] for line in names["line"]}
+    assert sorted(path.name for path in folder.iterdir()) == ["lists.parquet", "users.parquet"]
+
+
+def test_known_and_unknown_users_get_their_lists_in_order(numbers: Made, tmp_path: Path) -> None:
+    ids = [5, 10**9, 3, 5, None, 0]
+    check(numbers, tmp_path, [5, 10**9, 3, 5, User(), 0], {}, user=ids)
+
+
+def test_ids_of_text(odd: Made, tmp_path: Path) -> None:
+    check(odd, tmp_path, ["5", "nobody", "31"], {"k": 3, "seen": True}, user=["5", "nobody", "31"])
+
+
+def test_ids_of_numbers_where_the_model_has_texts(odd: Made, tmp_path: Path) -> None:
+    check(odd, tmp_path, [5, 31], {"mmr": 0.4}, user=[5, 31])
+
+
+def test_liked_items_features_the_moment_and_what_is_excluded(numbers: Made, tmp_path: Path) -> None:
+    users = [
+        User(None, [3, 4], {"segment": 2, "hobbies": ["t1", "t3"]}, {"hour": 7}, [9]),
+        User(2, (), {"tenure_days": 300.5}),
+        User(None, [1]),
+        User(1, exclude=[1, 2, 3]),
+    ]
+    check(
+        numbers, tmp_path, users, {"k": 7, "where": {"category": [1, 2, 3, 4, 5, 6]}},
+        user=[None, 2, None, 1], liked=[[3, 4], None, [1], []], segment=[2, None, None, None],
+        hobbies=[["t1", "t3"], None, None, None], hour=[7, None, None, None],
+        tenure_days=[None, 300.5, None, None], exclude=[[9], None, None, [1, 2, 3]],
+    )  # fmt: skip
+
+
+def test_new_users_alone_need_no_column_of_ids(numbers: Made, tmp_path: Path) -> None:
+    check(numbers, tmp_path, [User(liked=[3]), User(liked=[4, 5])], {}, liked=[[3], [4, 5]])
+
+
+def test_empty_lists_have_no_rows(numbers: Made, tmp_path: Path) -> None:
+    check(numbers, tmp_path, [1, 2], {"only": []}, user=[1, 2])
+
+
+def test_parts_come_together_in_order(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "USERS_AT_ONCE", 4)
+    told: list[int] = []
+    ids = [n % 60 for n in range(11)]
+    users = written(tmp_path, user=ids)
+    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet", progress=told.append) == 11
+    assert told == [4, 8, 11]
+    found, expected = by_line(tmp_path / "out.parquet"), numbers.recommender.recommend(ids)
+    for line, pairs in enumerate(expected):
+        exported.same(found[line], pairs)
+
+
+def test_new_items_of_another_kind_of_id_can_be_listed(numbers: Made, tmp_path: Path) -> None:
+    recommender = numbers.recommender.with_items([Item("new", {"category": 1})])
+    users = written(tmp_path, user=[1])
+    recommend_table(recommender, users, tmp_path / "out.parquet", k=51, seen=True)
+    assert "new" in pl.read_parquet(tmp_path / "out.parquet")["item"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"users": [1]}, r"needs a column user or liked, got users"),
+        (
+            {"user": [1], "colour": [2]},
+            r"has a column 'colour' that the model does not know; it knows: exclude, hobbies",
+        ),
+        ({"user": []}, r"users\.parquet has no user"),
+        ({"user": [1.5]}, r"an id must be a whole number or a text, got 1\.5"),
+        ({"liked": ["12"]}, r"column liked of .* must have lists of items, got String"),
+        ({"user": [1], "exclude": [3]}, r"column exclude of .* must have lists of items, got Int64"),
+        ({"user": [1], "tenure_days": ["long"]}, r"feature tenure_days must be a number, got 'long'"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(
+    numbers: Made, tmp_path: Path, columns: dict[str, Any], words: str
+) -> None:
+    users = written(tmp_path, **columns)
+    with pytest.raises(DataError, match=words):
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+
+
+def test_nothing_is_written_over(numbers: Made, tmp_path: Path) -> None:
+    users = written(tmp_path, user=[1])
+    for out in (users, tmp_path):
+        with pytest.raises(ConfigError, match="exists already; nothing is written over"):
+            recommend_table(numbers.recommender, users, out)
+
+
+def test_a_broken_table_is_refused_and_leaves_nothing(numbers: Made, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    pl.DataFrame({"user": [rng.randrange(60) for _ in range(5000)]}).write_parquet(tmp_path / "users.parquet")
+    whole = (tmp_path / "users.parquet").read_bytes()
+    zeroed = whole[:40] + bytes(600) + whole[640:]  # the end is whole, a page is not
+    for broken in (b"", b"PAR1", whole[:-5], whole[: len(whole) // 2], b"user\n1\n", zeroed):
+        (tmp_path / "users.parquet").write_bytes(broken)
+        with pytest.raises(DataError, match=r"users\.parquet cannot be read as Parquet"):
+            recommend_table(numbers.recommender, tmp_path / "users.parquet", tmp_path / "out.parquet", k=1)
+        assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+    with pytest.raises(DataError, match=r"nowhere\.parquet cannot be read as Parquet"):
+        recommend_table(numbers.recommender, tmp_path / "nowhere.parquet", tmp_path / "out.parquet")
+
+
+def test_what_was_killed_is_made_again(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, parts = written(tmp_path, user=[1, 2, 3]), tmp_path / ".out.parquet.parts"
+
+    def killed(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", progress=killed)
+    assert not parts.exists()
+    parts.mkdir()
+    (parts / "000000000099.parquet").write_bytes(b"of a process that was killed")
+    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet") == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "users.parquet"]

@@ -1,0 +1,141 @@
+"""`evorec recommend`: everything that a bundle can be asked, from the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import exported
+import polars as pl
+import pytest
+from exported import Made, same
+
+from evorec.cli import main
+from evorec.errors import ConfigError, DataError
+from evorec.serving.queries import User
+
+USAGE, DATA = ConfigError.exit_code, DataError.exit_code
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return exported.plain(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    capsys.readouterr()
+    assert main(["recommend", *arguments, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def pairs(value: Any) -> list[tuple[Any, float]]:
+    return [(one["item"], one["score"]) for one in value]
+
+
+def test_known_and_unknown_users(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    found = said(capsys, str(plain.bundle), "--user", "3", "--user", "nobody", "-k", "4", "--seen")
+    expected = plain.recommender.recommend([3, "nobody"], k=4, seen=True)
+    for name, own in zip(("3", "nobody"), expected, strict=True):
+        same(pairs(found[name]), own)
+    assert main(["recommend", str(plain.bundle), "--user", "nobody"]) == 0
+    captured = capsys.readouterr()
+    assert "user nobody was not in training and is answered from what is told" in captured.err
+    assert "User nobody" in captured.out
+
+
+def test_somebody_new_by_what_was_liked_and_by_features(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    found = said(
+        capsys, str(plain.bundle), "--liked", "3", "--liked", "9", "--feature", "segment=2", "--feature", "hour=5",
+        "--feature", "tenure_days=300.5",
+    )  # fmt: skip
+    user = User(None, [3, 9], {"segment": 2, "tenure_days": 300.5}, {"hour": 5})
+    assert pairs(found["new"]) == plain.recommender.recommend([user])[0]
+
+
+def test_filters_and_diversity(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    found = said(
+        capsys, str(plain.bundle), "--user", "3", "--where", "category=1", "--where", "category=4", "--mmr", "0.5",
+        "-k", "50",
+    )  # fmt: skip
+    expected = plain.recommender.recommend([3], where={"category": [1, 4]}, mmr=0.5, k=50)[0]
+    assert expected
+    assert pairs(found["3"]) == expected
+
+
+def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pl.DataFrame({"user": [3, 4]}).write_parquet("users.parquet")
+    found = said(capsys, str(plain.bundle), "--users", "users.parquet", "--out", "lists.parquet", "-k", "3")
+    assert found == {"lists": 2, "out": "lists.parquet"}
+    frame = pl.read_parquet("lists.parquet")
+    expected = plain.recommender.recommend([3, 4], k=3)
+    for user, own in zip((3, 4), expected, strict=True):
+        same(list(frame.filter(pl.col("user") == user).select("item", "score").iter_rows()), own)
+    again = ["recommend", str(plain.bundle), "--users", "users.parquet", "--out", "lists.parquet"]
+    assert main(again) == USAGE
+    assert "exists already; nothing is written over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], USAGE, "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."),
+        (["--users", "a"], USAGE, "--users and --out go together."),
+        (["--user", "1", "--out", "a"], USAGE, "--users and --out go together."),
+        (["--users", "a", "--out", "b", "--user", "1"], USAGE, "--users takes everything from its table"),
+        (["--users", "nowhere.parquet", "--out", "b"], DATA, "nowhere.parquet cannot be read as Parquet"),
+        (["--feature", "colour=red"], USAGE, "--feature colour: the model has no such feature of users or the moment"),
+        (["--feature", "segment"], USAGE, "expected NAME=VALUE, got 'segment'."),
+        (["--user", "1", "--where", "colour=1"], DATA, "the model has no item feature 'colour'"),
+        (["--user", "1", "--where", "price=1"], DATA, "where.price: a bundle keeps numbers in bins only"),
+        (["--feature", "tenure_days=long"], DATA, "feature tenure_days must be a number, got 'long'."),
+        (["--feature", "segment=1", "--feature", "segment=2"], DATA, "feature segment has one value, got 2"),
+        (["--user", "1", "--mmr", "2"], USAGE, "Input should be less than or equal to 1"),
+        (["--user", "1", "-k", "0"], USAGE, "Input should be greater than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_message(
+    plain: Made, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    assert main(["recommend", str(plain.bundle), *arguments]) == code
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert words in " ".join(err.replace("│", " ").split())
+    assert list(Path().iterdir()) == []
+
+
+def test_nobody_left_to_list_is_an_empty_table(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, str(plain.bundle), "--user", "1", "--where", "category=999") == {"1": []}
+    assert main(["recommend", str(plain.bundle), "--user", "1", "--where", "category=999"]) == 0
+
+
+def test_export_says_where_the_bundle_is_and_takes_a_formula(
+    plain: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is handed to `export_bundle`; the work itself is tested beside it."""
+    asked: dict[str, Any] = {}
+
+    def exported_bundle(run: Any, problem: Any, member: str, out: Path, *, options: Any, progress: Any) -> Path:
+        asked.update(member=member, out=out, options=options)
+        return out
+
+    monkeypatch.setattr("evorec.deploy.export.export_bundle", exported_bundle)
+    monkeypatch.setattr("evorec.deploy.triton.write_triton", lambda bundle, out: asked.update(triton=(bundle, out)))
+    run = str(plain.run)
+    assert main(
+        ["export", run, plain.key[:6], "--formula", "retrieval + p_click", "--mmr", "0.25", "--variant", "int8",
+         "--max-loss", "0.1", "--triton", "models", "--format", "json"]
+    ) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out) == {"member": plain.key, "bundle": f"bundles/{plain.key}"}
+    options = asked["options"]
+    assert (asked["member"], asked["out"]) == (plain.key, Path("bundles") / plain.key)
+    assert asked["triton"] == (asked["out"], Path("models"))
+    assert (options.formula.text, options.mmr, options.formula_source) == ("retrieval + p_click", 0.25, "given by hand")
+    assert (options.variants, options.largest_loss) == (("int8",), 0.1)
+    for wrong in (["--variant", "int4"], ["--formula", "p_click +"], ["--formula", "p_click + p_nap"]):
+        assert main(["export", run, plain.key, *wrong]) == USAGE
+        assert "Traceback" not in capsys.readouterr().err
