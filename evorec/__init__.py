@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from evorec.archive.pareto import ParetoArchive
     from evorec.config import RunConfig, load_config
-    from evorec.deploy.export import ExportOptions, export_bundle
-    from evorec.deploy.finalize import finalize
+    from evorec.deploy.bundle.export import ExportOptions, export_bundle
+    from evorec.deploy.final.finalize import finalize
     from evorec.errors import (
         ConfigError,
         DataError,
@@ -108,7 +108,7 @@ _PLACES: Final = {
     **dict.fromkeys(
         ("Boolean", "Categorical", "Conditional", "Fixed", "Gene", "Integer", "Real", "Simplex"), "evorec.space.genes"
     ),
-    **dict.fromkeys(("ExportOptions", "export_bundle"), "evorec.deploy.export"),
+    **dict.fromkeys(("ExportOptions", "export_bundle"), "evorec.deploy.bundle.export"),
     **dict.fromkeys(("Item", "User"), "evorec.serving.queries"),
     **dict.fromkeys(("Recommender", "load_bundle"), "evorec.serving.recommender"),
     "Interrupted": "evorec.errors",
@@ -117,7 +117,7 @@ _PLACES: Final = {
     "SearchSpace": "evorec.space.space",
     "as_deap": "evorec.search.deap_toolbox",
     "as_pymoo": "evorec.search.pymoo_problem",
-    "finalize": "evorec.deploy.finalize",
+    "finalize": "evorec.deploy.final.finalize",
     "run_search": "evorec.search.engine:search",  # the name `evorec.search` is the package's
 }
 """Public name -> module, or module:name."""

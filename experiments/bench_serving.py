@@ -51,12 +51,17 @@ def evorec(*words: str) -> str:
     return done.stdout
 
 
-def make_bundle(n_items: int, folder: Path) -> Path:
-    """A bundle of a barely trained member of problem `feed`: its shape is what counts, not its recommendations."""
+def make_bundle(n_items: int, folder: Path, *, reranks: bool) -> Path:
+    """A bundle of a barely trained member of problem `feed`: its shape is what counts, not its recommendations.
+
+    A shared bottom of width 64 with embeddings of 32; where it re-ranks, the ranker sees the best 200 items.
+    """
     settings = {
         "data.simulator.n_items": n_items, "data.simulator.n_users": N_USERS,
         "data.simulator.n_interactions": N_INTERACTIONS, "search.population": 4, "search.generations": 1,
         "training.steps": 20, "training.rungs": [], "constraints": [], "run.output": str(folder / "runs"),
+        "space.rerank": str(reranks).lower(), "space.mechanism": '"shared_bottom"', "space.embedding_dim": 32,
+        "space.width": 64,
     }  # fmt: skip
     given = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     evorec("search", "--problem", "feed", *given, "-q")
@@ -172,8 +177,34 @@ def as_it_grows(bundle: Path, sizes: Sequence[int], seconds: float) -> list[dict
     return rows
 
 
+def all_parts(parts: Sequence[str], given: Path | None, folder: Path, seconds: float) -> dict[str, Any]:
+    """The figures of the parts that are asked for, of members with and without a ranker in the list score."""
+    from bench_setup import n_cores
+
+    out: dict[str, Any] = {"workers": n_cores(), "k": K}
+    for kind, reranks in (("retrieval alone", False), ("re-ranking", True)):
+        found: dict[str, Any] = {}
+        own = folder / kind.replace(" ", "_")
+        bundle = given
+        if bundle is None and {"http", "batch"} & set(parts):
+            bundle = make_bundle(N_ITEMS, own / "large", reranks=reranks)
+        if "http" in parts and bundle is not None:
+            found["http"] = over_http(bundle, seconds)
+        if "batch" in parts and bundle is not None:
+            found["batch"] = [in_batches(bundle, threads, seconds) for threads in (1, n_cores())]
+            print(json.dumps(found["batch"]))
+        if "growth" in parts:
+            found["growth"] = as_it_grows(
+                make_bundle(CATALOGUES[0], own / "small", reranks=reranks), CATALOGUES, seconds / 3
+            )
+        out["bundle" if given else kind] = found
+        if given:
+            break
+    return out
+
+
 def main() -> None:
-    """Run what is asked for and keep the figures of every part that ran."""
+    """Run what is asked for and keep its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, help="instead of one that is made here; users must be numbers from 0 on")
     parser.add_argument("--parts", default=",".join(PARTS))
@@ -185,22 +216,10 @@ def main() -> None:
         print(json.dumps(client(int(port), int(n_connections), int(n_users), float(seconds))))
         return
 
-    from bench_setup import machine, n_cores
+    from bench_setup import machine
 
-    out = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        parts = arguments.parts.split(",")
-        bundle = arguments.bundle
-        if bundle is None and {"http", "batch"} & set(parts):
-            bundle = make_bundle(N_ITEMS, Path(folder) / "large")
-        if "http" in parts:
-            out["http"] = {"workers": n_cores(), "k": K, "rows": over_http(bundle, arguments.seconds)}
-        if "batch" in parts:
-            out["batch"] = [in_batches(bundle, threads, arguments.seconds) for threads in (1, n_cores())]
-            print(json.dumps(out["batch"]))
-        if "growth" in parts:
-            small = make_bundle(CATALOGUES[0], Path(folder) / "small")
-            out["growth"] = as_it_grows(small, CATALOGUES, arguments.seconds / 3)
+        out = all_parts(arguments.parts.split(","), arguments.bundle, Path(folder), arguments.seconds)
     out["machine"] = machine()
     RESULT.write_text(json.dumps(out, indent=1) + "\n")
 

@@ -28,8 +28,8 @@ import numpy as np
 
 from evorec.archive.decide import pick
 from evorec.config import FuseConfig, load_config
-from evorec.deploy.formula_scores import fusion_objectives
-from evorec.deploy.fused import SWEEP, Halves, evolved_fronts, halves, hypervolumes
+from evorec.deploy.fusion.formula_scores import fusion_objectives
+from evorec.deploy.fusion.fused import SWEEP, Halves, evolved_fronts, halves, hypervolumes
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import RecProblem, build_problem
 from evorec.search import engine

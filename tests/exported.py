@@ -15,9 +15,9 @@ from feed_run import Recommended, config, final_fit, searched
 from evorec.data.dataset import Csr, Dataset
 from evorec.data.simulators import simulate
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
-from evorec.deploy.export import AS_TRAINED, ExportOptions, export_bundle
-from evorec.deploy.finalize import finalize
-from evorec.deploy.formula import Formula
+from evorec.deploy.bundle.export import AS_TRAINED, ExportOptions, export_bundle
+from evorec.deploy.final.finalize import finalize
+from evorec.deploy.fusion.formula import Formula
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem

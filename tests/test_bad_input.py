@@ -442,7 +442,7 @@ def test_sigterm_while_starting_exits_75() -> None:
 
 
 def test_a_bundle_that_contradicts_itself_is_refused(refused: Callable[..., None], bundle: Path) -> None:
-    from evorec.deploy.export import seal
+    from evorec.deploy.bundle.export import seal
 
     manifest = json.loads((bundle / "manifest.json").read_text())
     (bundle / "ids.json").write_text('{"users": [1], "items": [1]}')

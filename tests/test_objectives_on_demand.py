@@ -15,7 +15,7 @@ from evorec.data.encode import encode
 from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns
-from evorec.deploy.finalize import finalize
+from evorec.deploy.final.finalize import finalize
 from evorec.errors import ConfigError, DataError
 from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec

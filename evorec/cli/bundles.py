@@ -13,7 +13,7 @@ from evorec.cli.ship import build_rec_problem, find_member
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evorec.deploy.export import ExportOptions
+    from evorec.deploy.bundle.export import ExportOptions
     from evorec.serving.queries import Id, User
     from evorec.serving.recommender import Recommender
     from evorec.store import RunDirectory
@@ -58,8 +58,8 @@ def export(
 
     Its lists are compared with the trained member's before it is there.
     """
-    from evorec.deploy.export import export_bundle
-    from evorec.deploy.triton import write_triton
+    from evorec.deploy.bundle.export import export_bundle
+    from evorec.deploy.bundle.triton import write_triton
     from evorec.report.record import read_record
     from evorec.store import RunDirectory
 
@@ -78,9 +78,9 @@ def export(
 def _options(
     run: RunDirectory, member: str, formula: str | None, mmr: float | None, variants: tuple[str, ...], max_loss: float
 ) -> ExportOptions:
-    from evorec.deploy.export import ExportOptions
-    from evorec.deploy.formula import Formula, variable_names
-    from evorec.deploy.fusion_choice import chosen_formula, fusion_path
+    from evorec.deploy.bundle.export import ExportOptions
+    from evorec.deploy.fusion.choice import chosen_formula, fusion_path
+    from evorec.deploy.fusion.formula import Formula, variable_names
 
     tasks = run.config.tasks.ranked
     chosen, weight, source = None, 0.0, ""

@@ -13,8 +13,8 @@ from evorec.cli.ship import build_rec_problem, find_member
 from evorec.report.tables import MISSING, Column, Row, Table
 
 if TYPE_CHECKING:
-    from evorec.deploy.explain import Explanation, Use
-    from evorec.deploy.importance import Importance
+    from evorec.deploy.explaining.explain import Explanation, Use
+    from evorec.deploy.explaining.importance import Importance
     from evorec.report.record import RunRecord
 
 MOST_SHOWN = 20
@@ -36,7 +36,7 @@ def explain(
 
     It is measured on validation, with the weights of the search. Nothing is written.
     """
-    from evorec.deploy.explain import explain as run_explain
+    from evorec.deploy.explaining.explain import explain as run_explain
     from evorec.report.record import read_record
     from evorec.store import RunDirectory
 

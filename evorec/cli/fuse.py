@@ -27,7 +27,7 @@ def fuse(
     Formulas are fitted on one half of the validation users and judged on the other. Settings come from fuse.* and can
     be set anew, e.g. --set fuse.generations=40.
     """
-    from evorec.deploy.fused import fuse as run_fuse
+    from evorec.deploy.fusion.fused import fuse as run_fuse
     from evorec.report.record import read_record
     from evorec.store import RunDirectory
 
@@ -44,7 +44,7 @@ def fuse(
 
 def _tables(report: dict[str, Any]) -> list[Table]:
     """Formulas and baselines of one member on the half of the users that no formula was fitted on."""
-    from evorec.deploy.formula import Formula
+    from evorec.deploy.fusion.formula import Formula
 
     metrics = [one for one in report["objectives"] if one["metric"] != "size"]
     columns = [Column(one["metric"], direction=one["direction"]) for one in metrics]

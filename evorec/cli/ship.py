@@ -38,7 +38,7 @@ def finalize(
     Picks, steps and seeds come from finalize.* and can be set anew, e.g. --pick knee --pick best:recall,cost<=1e12
     --set finalize.seeds=5.
     """
-    from evorec.deploy.finalize import finalize as run_finalize
+    from evorec.deploy.final.finalize import finalize as run_finalize
     from evorec.report.final_tables import final_notes, final_tables
     from evorec.report.record import read_record
     from evorec.store import RunDirectory

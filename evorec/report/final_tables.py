@@ -27,7 +27,7 @@ _PARTS = (
 
 
 def final_tables(record: RunRecord) -> tuple[Table, ...]:
-    """What the test said about the picks; empty before `evorec.deploy.finalize`."""
+    """What the test said about the picks; empty before `evorec.deploy.final.finalize`."""
     return tuple(table for table, _ in final_sections(record))
 
 

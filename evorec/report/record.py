@@ -20,7 +20,7 @@ from evorec.report.tables import UNFINISHED
 from evorec.store import RunDirectory
 
 FINAL = "final.json"
-"""Name of what `evorec.deploy.finalize` writes into the run directory."""
+"""Name of what `evorec.deploy.final.finalize` writes into the run directory."""
 
 ALWAYS = ("recall@k", "catalogue_coverage@k")
 """Metrics shown for every run that measured them, objectives or not: the two that no honest report leaves out."""

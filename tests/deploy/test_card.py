@@ -1,6 +1,6 @@
 """The model card of a bundle."""
 
-from evorec.deploy.card import model_card
+from evorec.deploy.bundle.card import model_card
 
 MANIFEST = {
     "member": "ab12",

@@ -18,8 +18,8 @@ from feed_run import config, searched
 from evorec.cli import main
 from evorec.data.dataset import Dataset
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
-from evorec.deploy.explain import STREAM, Explanation, Use, _ranker_input, expert_uses, explain
-from evorec.deploy.importance import block_importance
+from evorec.deploy.explaining.explain import STREAM, Explanation, Use, _ranker_input, expert_uses, explain
+from evorec.deploy.explaining.importance import block_importance
 from evorec.errors import ConfigError, RunError
 from evorec.models.population import Population, fresh_population
 from evorec.models.spec import MECHANISMS, ModelSpec

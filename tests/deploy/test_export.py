@@ -15,8 +15,8 @@ from exported import BY_HAND, MMR, Made, same
 from feed_run import config, positives, recalls, recommended
 from safetensors.numpy import load_file
 
-from evorec.deploy.checks import same_lists
-from evorec.deploy.export import ExportOptions, export_bundle
+from evorec.deploy.bundle.checks import same_lists
+from evorec.deploy.bundle.export import ExportOptions, export_bundle
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import build_problem
@@ -216,7 +216,7 @@ def test_int8_keeps_every_entry_within_half_a_step_of_its_row(plain: Made) -> No
 def test_a_variant_that_changes_too_much_is_refused_and_leaves_nothing(
     plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evorec.deploy.export.list_loss", lambda *_: 0.25)
+    monkeypatch.setattr("evorec.deploy.bundle.export.list_loss", lambda *_: 0.25)
     copied_graphs(plain, monkeypatch)
     with pytest.raises(ConfigError, match=r"variant int8 changes 25\.0% of the places of the lists, allowed are 0\.0%"):
         plain.export(tmp_path / "bundle", ExportOptions(variants=("int8",), largest_loss=0.0))
@@ -231,9 +231,9 @@ def copied_graphs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copy(made.bundle / f"{name}.onnx", folder)
 
     small = onnx.load(made.bundle / "recommend.int8.onnx")
-    monkeypatch.setattr("evorec.deploy.export._write_graph", written)
-    monkeypatch.setattr("evorec.deploy.export.traced", lambda *_: None)
-    monkeypatch.setattr("evorec.deploy.export.as_proto", lambda *_: small)
+    monkeypatch.setattr("evorec.deploy.bundle.export._write_graph", written)
+    monkeypatch.setattr("evorec.deploy.bundle.export.traced", lambda *_: None)
+    monkeypatch.setattr("evorec.deploy.bundle.export.as_proto", lambda *_: small)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_failure_at_any_stage_leaves_nothing_behind(
         raise OSError("no space left on device")
 
     copied_graphs(plain, monkeypatch)
-    monkeypatch.setattr(f"evorec.deploy.export.{stage}", broken)
+    monkeypatch.setattr(f"evorec.deploy.bundle.export.{stage}", broken)
     with pytest.raises(OSError, match="no space left"):
         plain.export(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -292,7 +292,8 @@ def test_a_graph_of_another_member_is_not_exported(
     copied_graphs(plain, monkeypatch)
     weights = {name: array + (0.01 if name == "table" else 0) for name, array in plain.weights.items()}
     monkeypatch.setattr(
-        "evorec.deploy.export.same_lists", lambda found, fitted, spec, _: same_lists(found, fitted, spec, weights)
+        "evorec.deploy.bundle.export.same_lists",
+        lambda found, fitted, spec, _: same_lists(found, fitted, spec, weights),
     )
     with pytest.raises(RunError, match="differently from the member of the archive"):
         plain.export(tmp_path / "bundle")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evorec.config import FinalizeConfig
-from evorec.deploy.final_report import proxies, steps_settings, undominated
+from evorec.deploy.final.final_report import proxies, steps_settings, undominated
 from evorec.objectives import Objective
 
 ROUNDING = 1e-12

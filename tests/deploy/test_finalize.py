@@ -21,8 +21,8 @@ from evorec.data.encode import encode
 from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.deploy.finalize import choose, exact, finalize, measure_archive
-from evorec.deploy.steps import choose_steps
+from evorec.deploy.final.finalize import choose, exact, finalize, measure_archive
+from evorec.deploy.final.steps import choose_steps
 from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
@@ -275,7 +275,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
     finalized: Finalized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Fitted, "train", refuse)
-    monkeypatch.setattr("evorec.deploy.finalize.Fitted", refuse)  # nor is the test encoded
+    monkeypatch.setattr("evorec.deploy.final.finalize.Fitted", refuse)  # nor is the test encoded
     before = (finalized.path / "final.json").read_bytes()
     said: list[str] = []
     with RunDirectory.open(finalized.path) as run:
@@ -345,7 +345,7 @@ def test_a_pick_that_means_nothing_is_refused_before_anything_is_measured(
     searched_run: tuple[RecProblem, Path], monkeypatch: pytest.MonkeyPatch, picks: tuple[str, ...], message: str
 ) -> None:
     problem, path = searched_run
-    monkeypatch.setattr("evorec.deploy.finalize.measure_archive", refuse)
+    monkeypatch.setattr("evorec.deploy.final.finalize.measure_archive", refuse)
     with RunDirectory.open(path) as run, pytest.raises(ConfigError, match=message):
         finalize(run, problem, FinalizeConfig(picks=picks))
 
@@ -355,7 +355,7 @@ def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
 ) -> None:
     problem, source = searched_run
     shutil.copytree(source, tmp_path / "run")
-    monkeypatch.setattr("evorec.deploy.finalize.Fitted", refuse)
+    monkeypatch.setattr("evorec.deploy.final.finalize.Fitted", refuse)
     with (
         RunDirectory.open(tmp_path / "run") as run,
         pytest.raises(ConfigError, match=r"none of \d+ members qualifies; their recall@5 is"),
@@ -504,7 +504,7 @@ def test_with_the_steps_of_the_search_nothing_is_chosen(
 ) -> None:
     problem, source = searched_run
     shutil.copytree(source, tmp_path / "run")
-    monkeypatch.setattr("evorec.deploy.finalize.choose_steps", refuse)
+    monkeypatch.setattr("evorec.deploy.final.finalize.choose_steps", refuse)
     settings = FinalizeConfig(seeds=1, bootstrap=100, picks=("knee",), steps="search", boosting=False)
     with RunDirectory.open(tmp_path / "run") as run:
         report = finalize(run, problem, settings)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import spec
 
-from evorec.deploy.formula import (
+from evorec.deploy.fusion.formula import (
     LIMIT,
     NUMPY,
     Formula,

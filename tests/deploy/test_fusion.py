@@ -18,13 +18,13 @@ from sklearn.metrics import ndcg_score
 from evorec.cli import main
 from evorec.config import FuseConfig
 from evorec.data.dataset import Csr
-from evorec.deploy.formula import NUMPY, Formula, member_formula
-from evorec.deploy.formula_scores import FormulaScorer, fusion_objectives
-from evorec.deploy.fused import fuse, halves
-from evorec.deploy.fusion import TreeLanguage, evolve
-from evorec.deploy.fusion_choice import best_of_front, chosen_formula, read_fusion
-from evorec.deploy.fusion_languages import WeightedLanguage
-from evorec.deploy.head_outputs import HeadOutputs, head_outputs
+from evorec.deploy.fusion.choice import best_of_front, chosen_formula, read_fusion
+from evorec.deploy.fusion.evolution import TreeLanguage, evolve
+from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
+from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
+from evorec.deploy.fusion.fused import fuse, halves
+from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs
+from evorec.deploy.fusion.languages import WeightedLanguage
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective

@@ -10,9 +10,17 @@ import pytest
 import torch
 
 from evorec.data.dataset import Csr
-from evorec.deploy.formula import NUMPY, Formula, member_formula
-from evorec.deploy.graphs import GRAPHS, PARAMETERS, ItemVectors, Member, catalogue_inputs, example_inputs, traced
-from evorec.deploy.onnx_files import as_proto
+from evorec.deploy.bundle.graphs import (
+    GRAPHS,
+    PARAMETERS,
+    ItemVectors,
+    Member,
+    catalogue_inputs,
+    example_inputs,
+    traced,
+)
+from evorec.deploy.bundle.onnx_files import as_proto
+from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
 from evorec.models.inputs import InputShape
 from evorec.models.population import Bag, Population, fresh_population
 from evorec.models.recommend import ItemSide, Lists, UserSide, recommend

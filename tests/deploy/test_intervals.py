@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evorec.deploy import intervals as module
-from evorec.deploy.intervals import AucPieces, UserDraws, auc_intervals, row_units
+from evorec.deploy.final import intervals as module
+from evorec.deploy.final.intervals import AucPieces, UserDraws, auc_intervals, row_units
 from evorec.metrics.compare import paired_bootstrap
 
 ROUNDING = 1e-12  # sums in another order

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from evorec.config import QuantileKind
 from evorec.data.dataset import Csr
-from evorec.deploy.parts import ColdParts
+from evorec.deploy.final.parts import ColdParts
 
 NAN = np.nan
 USERS = np.array([0, 0, 1, 1, 2, 2, 2, 0])  # user 2 has no training row

@@ -7,8 +7,8 @@ import pytest
 from feed_run import config, positives, recalls, recommended, task_aucs
 
 from evorec.config import FinalizeConfig
-from evorec.deploy import steps as module
-from evorec.deploy.steps import checkpoint_steps, choose_steps, is_finished, least_regret
+from evorec.deploy.final import steps as module
+from evorec.deploy.final.steps import checkpoint_steps, choose_steps, is_finished, least_regret
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem

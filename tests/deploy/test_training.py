@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from feed_run import config
 
-from evorec.deploy.training import FinalModel, stacks, train_members, with_steps
+from evorec.deploy.final.training import FinalModel, stacks, train_members, with_steps
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem

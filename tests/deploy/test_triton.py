@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from exported import Made
 
-from evorec.deploy.triton import write_triton
+from evorec.deploy.bundle.triton import write_triton
 from evorec.errors import RunError
 
 NAMES = ["evorec_user_vectors", "evorec_item_vectors", "evorec_ranker", "evorec_recommend"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evorec.archive.decide import pick
-from evorec.deploy.words import (
+from evorec.deploy.explaining.words import (
     BALANCED,
     MECHANISM_IN_WORDS,
     RETRIEVED,
@@ -277,6 +277,6 @@ def test_choices_are_told_before_numbers_and_near_numbers_not_at_all() -> None:
 
 
 def test_words_need_no_torch() -> None:
-    code = "import sys, evorec.deploy.words; print('torch' in sys.modules)"
+    code = "import sys, evorec.deploy.explaining.words; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=STARTUP_S, check=True)
     assert done.stdout.strip() == "False"

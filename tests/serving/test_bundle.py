@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from evorec.deploy.export import seal
+from evorec.deploy.bundle.export import seal
 from evorec.errors import RunError
 from evorec.serving.bundle import read_arrays, read_bundle
 from evorec.serving.recommender import load_bundle

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from exported import TITLES, Made
 
-from evorec.deploy.encoders import encoders
+from evorec.deploy.bundle.encoders import encoders
 from evorec.errors import DataError
 from evorec.serving.encoders import Codes, ContentParts, Fields, SideStatistics
 from evorec.serving.ids import Ids

@@ -123,8 +123,10 @@ def test_export_says_where_the_bundle_is_and_takes_a_formula(
         asked.update(member=member, out=out, options=options)
         return out
 
-    monkeypatch.setattr("evorec.deploy.export.export_bundle", exported_bundle)
-    monkeypatch.setattr("evorec.deploy.triton.write_triton", lambda bundle, out: asked.update(triton=(bundle, out)))
+    monkeypatch.setattr("evorec.deploy.bundle.export.export_bundle", exported_bundle)
+    monkeypatch.setattr(
+        "evorec.deploy.bundle.triton.write_triton", lambda bundle, out: asked.update(triton=(bundle, out))
+    )
     run = str(plain.run)
     assert main(
         ["export", run, plain.key[:6], "--formula", "retrieval + p_click", "--mmr", "0.25", "--variant", "int8",

@@ -15,11 +15,11 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import FuseConfig
-from evorec.deploy.finalize import check_belongs
-from evorec.deploy.formula import Formula, member_formula
-from evorec.deploy.formula_scores import FormulaScorer, fusion_objectives
-from evorec.deploy.fusion_choice import FORMAT, SIZE, best_of_front, fusion_path
-from evorec.deploy.head_outputs import HeadOutputs, head_outputs, task_positives
+from evorec.deploy.final.finalize import check_belongs
+from evorec.deploy.fusion.choice import FORMAT, SIZE, best_of_front, fusion_path
+from evorec.deploy.fusion.formula import Formula, member_formula
+from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
+from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs, task_positives
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
@@ -29,7 +29,7 @@ from evorec.store import RunDirectory, write_json
 from evorec.training.evaluate import ranking_users
 
 if TYPE_CHECKING:
-    from evorec.deploy.fusion import Candidate
+    from evorec.deploy.fusion.evolution import Candidate
 
 SWEEP: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Weights of re-ranking that the member's own score is tried with."""
@@ -178,8 +178,8 @@ def evolved_fronts(
     Returns:
         The fronts on the fitting half by method, and the evaluations of each.
     """
-    from evorec.deploy.fusion import TreeLanguage, evolve
-    from evorec.deploy.fusion_languages import Language, WeightedLanguage
+    from evorec.deploy.fusion.evolution import TreeLanguage, evolve
+    from evorec.deploy.fusion.languages import Language, WeightedLanguage
 
     tasks, is_binary = found.outputs.tasks, found.outputs.is_binary
     total = WeightedLanguage("sum", tasks, is_binary, found.signs)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from random import Random
 from typing import Generic, Literal, TypeVar, final
 
-from evorec.deploy.formula import RETRIEVAL, Formula, Node, identifier, negative, number, variable
+from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Node, identifier, negative, number, variable
 
 G = TypeVar("G")
 DIGITS = 3

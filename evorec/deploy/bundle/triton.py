@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evorec.deploy.graphs import CATALOGUE, GRAPHS
-from evorec.deploy.onnx_files import require_onnx, write_graph
+from evorec.deploy.bundle.graphs import CATALOGUE, GRAPHS
+from evorec.deploy.bundle.onnx_files import require_onnx, write_graph
 from evorec.errors import RunError
 from evorec.serving.bundle import read_bundle
 from evorec.store import write_atomic

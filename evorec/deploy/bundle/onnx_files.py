@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
-from evorec.deploy.graphs import CATALOGUE
+from evorec.deploy.bundle.graphs import CATALOGUE
 from evorec.errors import ConfigError
 from evorec.store import write_atomic
 

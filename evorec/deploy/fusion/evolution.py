@@ -20,10 +20,10 @@ import numpy as np
 from deap import gp, tools
 
 from evorec.archive.pareto import non_dominated
-from evorec.deploy.formula import RETRIEVAL, Formula, Node, identifier, number, variable
-from evorec.deploy.formula_scores import FormulaScorer
-from evorec.deploy.fusion_choice import SIZE, best_of_front
-from evorec.deploy.fusion_languages import Language, rounded, simplified
+from evorec.deploy.fusion.choice import SIZE, best_of_front
+from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Node, identifier, number, variable
+from evorec.deploy.fusion.formula_scores import FormulaScorer
+from evorec.deploy.fusion.languages import Language, rounded, simplified
 from evorec.objectives import FloatArray, Objective
 from evorec.search.deap_toolbox import GenomeFitness, fitness_kind
 from evorec.seeds import child_seed

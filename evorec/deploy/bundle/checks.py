@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evorec.deploy.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
+from evorec.deploy.bundle.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted

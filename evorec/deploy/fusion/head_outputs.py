@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from evorec.data.dataset import Csr, Dataset
-from evorec.deploy.formula import RETRIEVAL, identifier
+from evorec.deploy.fusion.formula import RETRIEVAL, identifier
 from evorec.errors import RunError
 from evorec.models.population import Bag
 from evorec.models.rerank import RankerInputs, ranker_logits

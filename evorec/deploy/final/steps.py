@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.config import FinalizeConfig
-from evorec.deploy.training import run_all, stacks, with_steps
+from evorec.deploy.final.training import run_all, stacks, with_steps
 from evorec.errors import TrainingError
 from evorec.models.boosting import metric_name
 from evorec.models.spec import ModelSpec

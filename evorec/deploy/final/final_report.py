@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.config import FinalizeConfig
-from evorec.deploy.intervals import UserDraws, auc_intervals, row_units
-from evorec.deploy.parts import ColdParts
-from evorec.deploy.steps import ChosenSteps
-from evorec.deploy.training import FinalModel
+from evorec.deploy.final.intervals import UserDraws, auc_intervals, row_units
+from evorec.deploy.final.parts import ColdParts
+from evorec.deploy.final.steps import ChosenSteps
+from evorec.deploy.final.training import FinalModel
 from evorec.ledger import Evaluation
 from evorec.metrics.choice import LoggedRows
 from evorec.metrics.compare import paired_bootstrap

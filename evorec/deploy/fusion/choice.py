@@ -1,4 +1,4 @@
-"""The formulas that `evorec.deploy.fused.fuse` stored for a member, and the choice of one of them."""
+"""The formulas that `evorec.deploy.fusion.fused.fuse` stored for a member, and the choice of one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from evorec.archive.decide import KNEE, pick
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
-from evorec.deploy.formula import Formula
+from evorec.deploy.fusion.formula import Formula
 from evorec.errors import ConfigError, RunError
 from evorec.objectives import Metrics, Objective
 from evorec.store import RunDirectory

@@ -1,8 +1,8 @@
 """The final training: members chosen on validation, trained again on train + validation, and the test opened once.
 
-Every chosen member gets the number of steps that served it best on validation (`evorec.deploy.steps`) and fresh seeds;
-the first seed's model is the one that is shipped. What the test said is written into the run and never computed a
-second time for other picks: choosing by it would make it a second validation.
+Every chosen member gets the number of steps that served it best on validation (`evorec.deploy.final.steps`) and fresh
+seeds; the first seed's model is the one that is shipped. What the test said is written into the run and never computed
+a second time for other picks: choosing by it would make it a second validation.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from evorec.archive.decide import KNEE, check_pick
 from evorec.archive.decide import choose as choose_members
 from evorec.config import FinalizeConfig, RunConfig
-from evorec.deploy.final_report import Detail, Details, Finals, final_report, steps_settings
-from evorec.deploy.steps import ChosenSteps, choose_steps
-from evorec.deploy.training import FinalModel, run_all, train_members
+from evorec.deploy.final.final_report import Detail, Details, Finals, final_report, steps_settings
+from evorec.deploy.final.steps import ChosenSteps, choose_steps
+from evorec.deploy.final.training import FinalModel, run_all, train_members
 from evorec.errors import RunError, TrainingError
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from evorec.deploy.formula import RETRIEVAL, Formula, Operators, identifier
+from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Operators, identifier
 from evorec.models.inputs import InputShape
 from evorec.models.population import NORM_FLOOR
 from evorec.models.sharing import mechanism_for

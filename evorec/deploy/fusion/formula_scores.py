@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.data.dataset import Csr
-from evorec.deploy.formula import NUMPY, Formula
-from evorec.deploy.fusion_choice import SIZE, measured_name
-from evorec.deploy.head_outputs import HeadOutputs
+from evorec.deploy.fusion.choice import SIZE, measured_name
+from evorec.deploy.fusion.formula import NUMPY, Formula
+from evorec.deploy.fusion.head_outputs import HeadOutputs
 from evorec.errors import ConfigError
 from evorec.metrics import diversity, ranking
 from evorec.objectives import Objective

@@ -18,12 +18,10 @@ import numpy as np
 import torch
 
 from evorec.data.catalogue import licence_of
-from evorec.deploy.card import model_card
-from evorec.deploy.checks import CHECKED_USERS, latency, list_loss, parity, same_lists
-from evorec.deploy.encoders import described, encoders, number_scales, priors, serving_arrays
-from evorec.deploy.finalize import check_belongs, exact, final_weights, read_final
-from evorec.deploy.formula import Formula, member_formula
-from evorec.deploy.graphs import (
+from evorec.deploy.bundle.card import model_card
+from evorec.deploy.bundle.checks import CHECKED_USERS, latency, list_loss, parity, same_lists
+from evorec.deploy.bundle.encoders import described, encoders, number_scales, priors, serving_arrays
+from evorec.deploy.bundle.graphs import (
     GRAPHS,
     PARAMETERS,
     ItemVectors,
@@ -33,8 +31,18 @@ from evorec.deploy.graphs import (
     example_inputs,
     traced,
 )
-from evorec.deploy.onnx_files import Stored, as_proto, named_axes, require_onnx, shared, with_catalogue, write_graph
-from evorec.deploy.words import differences, genome_in_words, neighbour_in_words, neighbours
+from evorec.deploy.bundle.onnx_files import (
+    Stored,
+    as_proto,
+    named_axes,
+    require_onnx,
+    shared,
+    with_catalogue,
+    write_graph,
+)
+from evorec.deploy.explaining.words import differences, genome_in_words, neighbour_in_words, neighbours
+from evorec.deploy.final.finalize import check_belongs, exact, final_weights, read_final
+from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
 from evorec.ledger import Evaluation
 from evorec.models.spec import ModelSpec

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evorec.deploy.finalize import check_belongs
-from evorec.deploy.importance import Importance, Spread, block_importance
-from evorec.deploy.words import (
+from evorec.deploy.explaining.importance import Importance, Spread, block_importance
+from evorec.deploy.explaining.words import (
     Difference,
     Neighbour,
     differences,
@@ -23,6 +22,7 @@ from evorec.deploy.words import (
     neighbour_in_words,
     neighbours,
 )
+from evorec.deploy.final.finalize import check_belongs
 from evorec.errors import ConfigError, RunError
 from evorec.models.layers import SHARED
 from evorec.models.mechanism import Mix

@@ -1,0 +1,1 @@
+"""A member as a bundle: arrays, graphs, checks and the model card."""
