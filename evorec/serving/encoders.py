@@ -20,6 +20,7 @@ from evorec.errors import DataError
 
 Rows = list[tuple[int, float]]
 """Rows of the embedding table with their weights."""
+_TRUTH = {"true": True, "false": False}
 SHORTEST = 1e-6
 """A shorter vector has no direction (`evorec.data.features`)."""
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
@@ -75,7 +76,9 @@ class Codes:
     def _code(self, value: Any) -> int:
         if isinstance(value, dict | list | tuple | set | frozenset):
             raise DataError(f"feature {self.name} must be a text or a number, got {value!r}.")
-        if isinstance(value, str) and self._are_numbers:
+        if isinstance(value, str) and value.lower() in _TRUTH and all(one in (True, False) for one in self.values):
+            value = _TRUTH[value.lower()]
+        elif isinstance(value, str) and self._are_numbers:
             try:
                 value = int(value) if _WHOLE_NUMBER.fullmatch(value) else float(value)  # a float has 53 bits alone
             except ValueError:

@@ -161,3 +161,13 @@ def test_ids_are_found_by_number_and_by_text() -> None:
     for asked in ("x", "", "1.0", " 1", "9" * 30, 7, None, "³", "--1"):
         assert numbers.place(asked) is None
     assert (texts.place(3), texts.place("3"), texts.place("01"), texts.place(1)) == (0, 0, 2, None)
+
+
+def test_truth_may_be_written_as_text() -> None:
+    codes = Codes("is_new", "categorical", (False, True), ())
+    assert [codes(value) for value in (True, "True", "true", "1", False, "false", "0", "yes")] == [
+        *([2], [2], [2], [2]),
+        *([1], [1], [1], []),
+    ]
+    texts = Codes("word", "categorical", ("false", "true"), ())
+    assert list(map(texts, ("true", "false", "True"))) == [[2], [1], []]
