@@ -1,1 +1,1 @@
-"""From a front to something that runs elsewhere: the final training and the bundle."""
+"""From a front to something that runs elsewhere: final training, list scores, explanations and bundles."""

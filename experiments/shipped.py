@@ -1,0 +1,104 @@
+"""Whether what is served is what was trained: lists over HTTP against those of the archive's member, user by user.
+
+    evorec export RUN knee --out bundles/knee
+    python experiments/shipped.py RUN bundles/knee
+
+Starts ``evorec serve`` on the bundle, asks for the lists of known users (2,000 spread over all, or ``--users N``) and
+computes those of the member anew from the run, with the code that measured it: of the final model where the member was
+finalized, else of the search's. Writes experiments/results/shipped.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from evorec.cli.ship import build_rec_problem
+from evorec.deploy.final.finalize import exact, final_weights
+from evorec.models.spec import ModelSpec
+from evorec.rec_problem import Fitted
+from evorec.serving.bundle import read_bundle
+from evorec.store import RunDirectory
+from evorec.training.evaluate import RankingUsers, masked_items, member_lists
+
+RESULT: Final = Path(__file__).parent / "results" / "shipped.json"
+AT_ONCE: Final = 100
+Lists = list[list[tuple[int | str, float]]]
+
+
+def of_the_member(path: Path, member: str, n_users: int) -> tuple[list[int | str], Lists]:
+    """Users, and the lists that the member of the run makes for them in PyTorch."""
+    with RunDirectory.open(path, read_only=True) as run:
+        problem = build_rec_problem(run.config)
+        weights, fitted = final_weights(run, member), problem.fitted
+        spec = ModelSpec.from_genes(next(one.spec for one in run.members() if one.key == member))
+        if weights is None:
+            weights = run.read_weights(member)
+        else:
+            fitted = Fitted(
+                problem.tables, exact(problem.config), fit="train+validation", seed=fitted.seed, at_most=None
+            )
+    dataset, evaluation = fitted.dataset, fitted.config.evaluation
+    ids = np.arange(dataset.n_users)[:: max(1, dataset.n_users // n_users)]
+    users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
+    found = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
+    items = dataset.item_ids.tolist()
+    lists = [
+        [(items[item], float(score)) for item, score in zip(*pair, strict=True) if item >= 0]
+        for pair in zip(found.final[0], found.scores[0], strict=True)
+    ]
+    return dataset.user_ids[ids].tolist(), lists
+
+
+def served(bundle: Path, users: list[int | str]) -> Lists:
+    """Lists of the users over HTTP."""
+    command = [sys.executable, "-m", "evorec", "serve", str(bundle), "--port", "0", "--drain-s", "0", "-q"]
+    out: Lists = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        try:
+            for at in range(0, len(users), AT_ONCE):
+                body = json.dumps({"users": [{"id": user} for user in users[at : at + AT_ONCE]], "mmr": 0})
+                request = urllib.request.Request(
+                    f"{url}/recommend", body.encode(), {"Content-Type": "application/json"}
+                )
+                with urllib.request.urlopen(request) as answer:
+                    lists = json.load(answer)["lists"]
+                out += [[(one["item"], one["score"]) for one in found["items"]] for found in lists]
+        finally:
+            server.send_signal(signal.SIGTERM)
+    return out
+
+
+def main() -> None:
+    """Compares and writes the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--users", type=int, default=2000)
+    arguments = parser.parse_args()
+    manifest = read_bundle(arguments.bundle).manifest
+    users, expected = of_the_member(arguments.run, manifest["member"], arguments.users)
+    found = served(arguments.bundle, users)
+    equal = sum([item for item, _ in a] == [item for item, _ in b] for a, b in zip(expected, found, strict=True))
+    worst = max(abs(x - y) for a, b in zip(expected, found, strict=True) for (_, x), (_, y) in zip(a, b, strict=True))
+    result: dict[str, Any] = {
+        "problem": manifest["problem"], "member": manifest["member"], "fit": manifest["fit"],
+        "formula": manifest["formula"]["short"], "users": len(users), "equal_lists": equal,
+        "largest_difference_of_scores": worst,
+    }  # fmt: skip
+    print(json.dumps(result))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
