@@ -147,6 +147,22 @@ class Fitted:
             other.attacked = replace(self.attacked, fitted=self.attacked.fitted.with_seed(seed))
         return other
 
+    def with_steps(self, steps: int) -> Fitted:
+        """The same fit with a longer or shorter batch stream; step i is the same one.
+
+        The learning rate of a member is the same at every step, so the first steps of a longer training are a shorter
+        one.
+        """
+        if len(self.plan) == steps:
+            return self
+        other = copy(self)
+        training = self.config.training.model_copy(update={"steps": steps})
+        other.config = self.config.model_copy(update={"training": training})
+        other.__dict__.pop("plan", None)
+        if self.attacked is not None:
+            other.attacked = replace(self.attacked, fitted=self.attacked.fitted.with_steps(steps))
+        return other
+
     def with_all_users(self) -> Fitted:
         """The same fit, measured on every user with a held-out positive instead of a sample."""
         other = copy(self)

@@ -36,7 +36,6 @@ from bench_setup import (
     settled_rss,
     simulated,
     status_bytes,
-    with_steps,
 )
 from plotly.subplots import make_subplots
 
@@ -97,7 +96,7 @@ def point(work: Mapping[str, int]) -> dict[str, float]:
         fitted.plan.step(index)
     planned_at = time.perf_counter()
     models = plain_specs(config, sizes.members)
-    with_steps(fitted, 1).train(models[:1])  # the libraries' own memory
+    fitted.with_steps(1).train(models[:1])  # the libraries' own memory
     data_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     before = settled_rss()
     turns = [clocked(fitted, models) for _ in range(REPEATS)]

@@ -168,15 +168,6 @@ def in_precision(fitted: Fitted, name: str) -> Fitted:
     return other
 
 
-def with_steps(fitted: Fitted, steps: int) -> Fitted:
-    """The same fit, trained for another number of steps."""
-    other = copy(fitted)
-    training = fitted.config.training.model_copy(update={"steps": steps})
-    other.config = fitted.config.model_copy(update={"training": training})
-    other.__dict__.pop("plan", None)
-    return other
-
-
 @contextmanager
 def threads(n: int) -> Iterator[None]:
     """Threads inside PyTorch's operations."""

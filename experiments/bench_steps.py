@@ -28,7 +28,6 @@ from bench_setup import (
     simulated,
     status_bytes,
     threads,
-    with_steps,
 )
 from sequential import Loop, Tensors, fit
 
@@ -67,7 +66,7 @@ def peak_memory(how: str, members: int, precision: str, quick: bool) -> dict[str
         for spec in models[:2]:
             fit(spec, data, loop)
     else:
-        with_steps(fitted, 1).train(models[:2])
+        fitted.with_steps(1).train(models[:2])
         before = settled_rss()
         population = fitted.train(models).population
         n_parameters = sum(table.numel() for table in population.tables) + population.flat.numel()
@@ -158,7 +157,7 @@ def large_table(quick: bool) -> dict[str, Any]:
     """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread."""
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
-    fitted = with_steps(_large(scale, batch=64 if quick else 1024), scale.table_steps)
+    fitted = _large(scale, batch=64 if quick else 1024).with_steps(scale.table_steps)
     models = plain_specs(fitted.config, CHUNK)
     data = Tensors.of(fitted.dataset, fitted.users)
     choices = {

@@ -22,9 +22,8 @@ from typing import Any, Final
 import numpy as np
 
 from evorec.cli.ship import build_rec_problem
-from evorec.deploy.final.finalize import exact, final_weights
+from evorec.deploy.final.finalize import shipped_model
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
 from evorec.serving.bundle import read_bundle
 from evorec.store import RunDirectory
 from evorec.training.evaluate import RankingUsers, masked_items, member_lists
@@ -38,14 +37,8 @@ def of_the_member(path: Path, member: str, n_users: int) -> tuple[list[int | str
     """Users, and the lists that the member of the run makes for them in PyTorch."""
     with RunDirectory.open(path, read_only=True) as run:
         problem = build_rec_problem(run.config)
-        weights, fitted = final_weights(run, member), problem.fitted
+        fitted, weights, _ = shipped_model(run, problem, member)
         spec = ModelSpec.from_genes(next(one.spec for one in run.members() if one.key == member))
-        if weights is None:
-            weights = run.read_weights(member)
-        else:
-            fitted = Fitted(
-                problem.tables, exact(problem.config), fit="train+validation", seed=fitted.seed, at_most=None
-            )
     dataset, evaluation = fitted.dataset, fitted.config.evaluation
     ids = np.arange(dataset.n_users)[:: max(1, dataset.n_users // n_users)]
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))

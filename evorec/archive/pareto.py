@@ -15,11 +15,12 @@ FloatArray = NDArray[np.float64]
 Status = Literal["member", "dominated", "infeasible", "repeat"]
 
 
-def non_dominated(F: FloatArray) -> NDArray[np.bool_]:
+def non_dominated(F: FloatArray, *, keep_equal: bool = False) -> NDArray[np.bool_]:
     """Which rows no other row dominates; of equal rows only the first.
 
     Args:
         F: objectives to minimise, float64 ``(N, M)``.
+        keep_equal: whether all of equal rows stay.
     Returns:
         bool ``(N,)``.
     Raises:
@@ -33,7 +34,7 @@ def non_dominated(F: FloatArray) -> NDArray[np.bool_]:
         raise DataError(f"F must be finite with shape (N, M), got {_first_bad(points)}.")
     if not len(points):
         return np.zeros(0, dtype=bool)
-    mask: NDArray[np.bool_] = np.asarray(moocore.is_nondominated(points, keep_weakly=False), dtype=bool)
+    mask: NDArray[np.bool_] = np.asarray(moocore.is_nondominated(points, keep_weakly=keep_equal), dtype=bool)
     return mask
 
 

@@ -54,7 +54,7 @@ def recommend_table(
 
     if out.exists():
         raise ConfigError(f"{out} exists already; nothing is written over.")
-    scan = _scanned(users)
+    scan, items = _scanned(users), _external_ids(recommender)
     settings = {"k": k, "seen": seen, "where": where, "only": only, "mmr": mmr}
     partial = out.with_name(f".{out.name}.parts")
     partial.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def recommend_table(
             if frame.height == 0:
                 break
             parts.append(partial / f"{done:012}.parquet")
-            _lists(recommender, frame, first=done, **settings).write_parquet(parts[-1])
+            _lists(recommender, items, frame, first=done, **settings).write_parquet(parts[-1])
             done += frame.height
             progress(done)
         if not parts:
@@ -107,14 +107,22 @@ def _part(scan: pl.LazyFrame, users: Path, first: int) -> pl.DataFrame:
         raise DataError(f"{users} cannot be read as Parquet: {error}") from None
 
 
-def _lists(recommender: Recommender, frame: pl.DataFrame, *, first: int, **settings: Any) -> pl.DataFrame:
-    """Lists of the users of one part of the table."""
+def _external_ids(recommender: Recommender) -> pl.Series:
+    """Ids of the catalogue as one column: new items may have ids of another kind, then all are texts."""
+    import polars as pl
+
+    ids = recommender.catalogue.ids.ids
+    return pl.Series(ids if len({type(one) for one in ids}) == 1 else [str(one) for one in ids])
+
+
+def _lists(
+    recommender: Recommender, items: pl.Series, frame: pl.DataFrame, *, first: int, **settings: Any
+) -> pl.DataFrame:
+    """Lists of the users of one part of the table; `items` are the ids of the catalogue."""
     import polars as pl
 
     found = recommender.places(_asking(recommender, frame), **settings)
     line, place = np.nonzero(found.items != NO_ITEM)
-    ids = recommender.catalogue.ids.ids
-    items = pl.Series(ids if len({type(one) for one in ids}) == 1 else [str(one) for one in ids])
     user = frame[USER] if USER in frame.columns else pl.Series(USER, [None] * frame.height, dtype=pl.Int64)
     return pl.DataFrame(
         {

@@ -99,14 +99,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: the file is no such file, or has gaps, overlaps or a type other than those of `DTYPES`.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(LONGEST_HEADER, size - 8):
-            raise ValueError(f"{path.name} has a header of {length} bytes in a file of {size}")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    start, out, end = 8 + length, {}, 0
+    size, (header, start) = path.stat().st_size, read_header(path)
+    out, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"]):
         dtype, shape, (first, stop) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
         if min(shape, default=0) < 0 or first != end or stop - first != dtype.itemsize * math.prod(shape):
@@ -119,6 +113,22 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if start + end != size:
         raise ValueError(f"{path.name} has {size} bytes for {start + end}")
     return out
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The description of each array of a safetensors file, and where their bytes begin.
+
+    Raises:
+        ValueError: the file has no such header.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(LONGEST_HEADER, size - 8):
+            raise ValueError(f"{path.name} has a header of {length} bytes in a file of {size}")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
 
 
 def sha256_of(path: Path) -> str:

@@ -30,6 +30,11 @@ class User:
     exclude: Sequence[Id] = ()
 
 
+def as_user(one: User | Id) -> User:
+    """The user, or the one of an id."""
+    return one if isinstance(one, User) else User(one)
+
+
 @final
 @dataclass(frozen=True)
 class Item:

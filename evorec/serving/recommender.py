@@ -24,7 +24,7 @@ from evorec.serving.encoders import ContentParts, Fields, SideStatistics
 from evorec.serving.graph import Graph
 from evorec.serving.ids import Ids
 from evorec.serving.mmr import mmr
-from evorec.serving.queries import Id, Item, User
+from evorec.serving.queries import Id, Item, User, as_user
 
 SCORES_AT_ONCE: Final = 1 << 21
 """Scores over the whole catalogue that one call of the graph holds."""
@@ -210,7 +210,7 @@ class Recommender:
         weight = self._mmr if mmr is None else mmr
         if not 0 <= weight <= 1:
             raise DataError(f"mmr must be in 0..1, got {weight!r}.")
-        asked = [user if isinstance(user, User) else User(user) for user in users]
+        asked = [as_user(user) for user in users]
         allowed = self._allowed(where, only)
         size = max(1, min(MOST_USERS, SCORES_AT_ONCE // self.n_items, -(-len(asked) // self._threads)))
         parts = [asked[at : at + size] for at in range(0, len(asked), size)]
@@ -242,7 +242,7 @@ class Recommender:
             raise DataError("score needs one or more items, got none.")
         asked = [item if isinstance(item, Item) else Item(item) for item in items]
         given = describe(asked, self.catalogue, self._item_encoders)
-        of_user = self._askers.feeds([user if isinstance(user, User) else User(user)], self.catalogue, seen=True)
+        of_user = self._askers.feeds([as_user(user)], self.catalogue, seen=True)
         n = len(asked)
         pairs = {name: np.repeat(array, n, axis=0) for name, array in of_user.items()}
         predictions = self._ranker(pairs | given)[0]
@@ -258,13 +258,16 @@ class Recommender:
 
     def user_vectors(self, users: Sequence[User | Id]) -> npt.NDArray[np.float32]:
         """Unit vectors ``(n, E)`` of the first stage, e.g. for an index: its score is ``users @ keys.T + prior``."""
-        asked = [user if isinstance(user, User) else User(user) for user in users]
+        asked = [as_user(user) for user in users]
         return np.asarray(self._user_vectors(self._askers.feeds(asked, self.catalogue, seen=True))[0])
 
     def item_keys(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Keys ``(I, E)`` and prior ``(I,)`` of the whole catalogue, see `user_vectors`."""
-        keys, prior = (self.catalogue.feeds.get(n, self._arrays[n]) for n in ("catalogue.keys", "catalogue.prior"))
-        return np.ascontiguousarray(keys.T), np.asarray(prior)
+        return np.ascontiguousarray(self._of_catalogue("catalogue.keys").T), self._of_catalogue("catalogue.prior")
+
+    def _of_catalogue(self, name: str) -> npt.NDArray[np.float32]:
+        """An array of the catalogue as it is now, with its new items."""
+        return np.asarray(self.catalogue.feeds.get(name, self._arrays[name]))
 
     def _lists(self, feeds: Feeds, k: int, weight: float) -> Places:
         """Lists of one call of the graph."""
@@ -283,8 +286,10 @@ class Recommender:
 
     def _alike(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Unit vectors ``(n, C, D)`` whose cosine says how alike items are: of content, else of the first stage."""
-        content = self.catalogue.content
-        vectors = content[items][..., self._similarity] if self._similarity else self.item_keys()[0][items]
+        if self._similarity:
+            vectors = self.catalogue.content[items][..., self._similarity]
+        else:  # some columns: the catalogue may be large
+            vectors = np.moveaxis(self._of_catalogue("catalogue.keys")[:, items], 0, -1)
         lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
         return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
@@ -292,7 +297,7 @@ class Recommender:
         """List scores ``(n,)`` of the given items, by the graph that makes lists."""
         n = len(asked)
         vectors, keys = self._item_vectors(given)
-        known = self.item_keys()[1]
+        known = self._of_catalogue("catalogue.prior")
         places = [self.catalogue.ids.place(item.id) for item in asked]
         prior = [self._item_encoders.prior if place is None else known[place] for place in places]
         feeds = of_user | {

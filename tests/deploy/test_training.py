@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from feed_run import config
 
-from evorec.deploy.final.training import FinalModel, stacks, train_members, with_steps
+from evorec.deploy.final.training import FinalModel, stacks, train_members
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
@@ -86,11 +86,11 @@ def test_the_stacks_leave_a_worker_nothing_to_wait_for_and_fit_the_memory(
 
 
 def test_a_longer_training_begins_with_the_same_steps(problem: RecProblem) -> None:
-    longer = with_steps(problem.fitted, 11)
+    longer = problem.fitted.with_steps(11)
     assert (len(longer.plan), len(problem.fitted.plan)) == (11, 5)
     for step in range(5):
         np.testing.assert_array_equal(longer.plan.step(step).rows, problem.fitted.plan.step(step).rows)
-    assert with_steps(problem.fitted, 5) is problem.fitted
+    assert problem.fitted.with_steps(5) is problem.fitted
 
 
 def diverging(at: int) -> Callable[..., Trained]:

@@ -13,7 +13,7 @@ from evorec.data.dataset import Dataset, Field
 from evorec.models.recommend import popularity_prior
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.training.evaluate import masked_items, positive_ages
+from evorec.training.evaluate import masked_items, positive_ages, unique_rows
 
 Real: Final = np.float32
 """Number type of everything that is served."""
@@ -65,19 +65,12 @@ def encoders(dataset: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         out[f"{side}_statistics"] = []
         for first, n_columns, columns in _keys(names, fields, {field.name for field in dataset.context_columns}):
             name = f"statistics.{side}.{first}"
-            codes, where = _different(rows[:, columns])
-            arrays[f"{name}.codes"] = codes.astype(np.int64)
-            arrays[f"{name}.values"] = statistics[where, first : first + n_columns].astype(Real)
+            codes, which = unique_rows(rows[:, columns])
+            values = np.empty((len(codes), n_columns), dtype=Real)
+            values[which] = statistics[:, first : first + n_columns]
+            arrays[f"{name}.codes"], arrays[f"{name}.values"] = codes, values
             out[f"{side}_statistics"].append({"first": first, "fields": columns, "array": name})
     return out, arrays
-
-
-def _different(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The different rows of a matrix, and where each stands first; a key of the moment alone has no columns."""
-    if rows.shape[1] == 0:
-        return rows[:1], np.zeros(1, dtype=np.int64)
-    codes, where = np.unique(rows, axis=0, return_index=True)
-    return codes, where
 
 
 def _field(field: Field) -> dict[str, Any]:

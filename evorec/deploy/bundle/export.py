@@ -36,12 +36,11 @@ from evorec.deploy.bundle.onnx_files import (
     as_proto,
     named_axes,
     require_onnx,
-    shared,
     with_catalogue,
     write_graph,
 )
 from evorec.deploy.explaining.words import differences, genome_in_words, neighbour_in_words, neighbours
-from evorec.deploy.final.finalize import check_belongs, exact, final_weights, read_final
+from evorec.deploy.final.finalize import check_belongs, read_final, shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
 from evorec.ledger import Evaluation
@@ -123,13 +122,14 @@ def export_bundle(
     partial.mkdir(parents=True)
     try:
         progress("writing weights, ids and encoders")
-        made, arrays, prior = _write_data(partial, chosen, problem)
-        manifest = _manifest(problem, chosen, made, arrays, prior, options)
+        own, prior = _write_data(partial, chosen, problem)
+        served = replace(own, formula=options.formula or own.formula)
+        manifest = _manifest(problem, chosen, served, prior, options)
         progress("tracing the graphs and comparing them with the member")
-        manifest |= _write_graphs(partial, chosen, made, arrays, manifest, options)
+        manifest |= _write_graphs(partial, chosen, own, served, manifest)
         if options.variants:
             progress(f"making and measuring {', '.join(options.variants)}")
-            manifest["variants"] = _write_variants(partial, chosen, made, arrays, manifest, options)
+            manifest["variants"] = _write_variants(partial, chosen.fitted, served, manifest, options)
         seal(partial, manifest)
         manifest["latency"] = latency(load_bundle(partial), _some_users(chosen.fitted))
         write_atomic(partial / CARD, model_card(manifest).encode())
@@ -157,13 +157,9 @@ class _Chosen:
     @classmethod
     def of(cls, run: RunDirectory, problem: RecProblem, member: str) -> _Chosen:
         """From the run."""
-        weights, fitted, final_entry = final_weights(run, member), problem.fitted, None
-        if weights is None:
-            weights = run.read_weights(member)
-        else:
-            config = exact(problem.config)
-            fitted = Fitted(problem.tables, config, fit="train+validation", seed=fitted.seed, at_most=None)
-            final_entry = next(entry for entry in read_final(run)["picks"] if entry["member"] == member)
+        fitted, weights, is_final = shipped_model(run, problem, member)
+        picks = read_final(run)["picks"] if is_final else []
+        final_entry = next((entry for entry in picks if entry["member"] == member), None)
         members = {evaluation.key: evaluation for evaluation in run.members()}
         own, measured = members[member], {key: one.metrics or {} for key, one in members.items()}
         beside = [
@@ -186,8 +182,8 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomic(folder / SEAL, seal_of(sha256_of(folder / MANIFEST)).encode())
 
 
-def _write_data(folder: Path, chosen: _Chosen, problem: RecProblem) -> tuple[Member, dict[str, np.ndarray], float]:
-    """Weights, ids and encoders; also the member for the graphs, all arrays, and the prior of a new item."""
+def _write_data(folder: Path, chosen: _Chosen, problem: RecProblem) -> tuple[Member, float]:
+    """Weights, ids and encoders; also the member for the graphs, with all arrays, and the prior of a new item."""
     from safetensors.numpy import save
 
     fitted, spec, dataset = chosen.fitted, chosen.spec, chosen.fitted.dataset
@@ -216,7 +212,7 @@ def _write_data(folder: Path, chosen: _Chosen, problem: RecProblem) -> tuple[Mem
     ids = {"users": dataset.user_ids.tolist(), "items": dataset.item_ids.tolist()}
     write_atomic(folder / IDS, json.dumps(ids).encode())
     write_atomic(folder / ENCODERS, json.dumps(how, ensure_ascii=False).encode())
-    return made, arrays, new_item
+    return made, new_item
 
 
 def _item_vectors(member: Member) -> tuple[np.ndarray, np.ndarray]:
@@ -230,60 +226,51 @@ def _item_vectors(member: Member) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_graphs(
-    folder: Path,
-    chosen: _Chosen,
-    made: Member,
-    arrays: Mapping[str, np.ndarray],
-    manifest: Mapping[str, Any],
-    options: ExportOptions,
+    folder: Path, chosen: _Chosen, own: Member, served: Member, manifest: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All graphs; with how they agree with the member, as the manifest has it."""
-    stored = Stored(folder / WEIGHTS)
+    """All graphs; with how they agree with the member, as the manifest has it.
+
+    Lists are compared with the member's own score, so that everything but another formula is checked.
+    """
+    stored = Stored(folder / WEIGHTS, own.arrays)
     for name in GRAPHS:
-        _write_graph(folder, name, made, arrays, stored)
+        _write_graph(folder, name, own, stored)
     seal(folder, dict(manifest))
     agreement = same_lists(load_bundle(folder), chosen.fitted, chosen.spec, chosen.weights)
-    if options.formula is not None:  # the member's own score was compared first: everything but the formula is checked
-        made = replace(made, formula=options.formula)
-        _write_graph(folder, "recommend", made, arrays, stored)
-    return {"parity": parity(folder, made), "lists": asdict(agreement)}
+    if served.formula != own.formula:
+        _write_graph(folder, "recommend", served, stored)
+    return {"parity": parity(folder, served), "lists": asdict(agreement)}
 
 
-def _write_graph(folder: Path, name: str, member: Member, arrays: Mapping[str, np.ndarray], stored: Stored) -> None:
+def _write_graph(folder: Path, name: str, member: Member, stored: Stored) -> None:
     program, outputs = GRAPHS[name]
-    inputs = example_inputs(member, name, n=4, n_items=len(arrays["catalogue.prior"]), seed=0)
+    inputs = example_inputs(member, name, n=4, n_items=len(member.arrays["catalogue.prior"]), seed=0)
     if name == "recommend":
         inputs |= catalogue_inputs(member)
     model = as_proto(traced(program(member), inputs, outputs), name, (program.__doc__ or "").strip())
-    with_catalogue(model, arrays)
-    shared(model, arrays, stored)
+    with_catalogue(model, member.arrays)
+    stored.share(model)
     named_axes(model, pairs=name == "ranker")
     write_graph(folder / f"{name}.onnx", model)
 
 
 def _write_variants(
-    folder: Path,
-    chosen: _Chosen,
-    made: Member,
-    arrays: Mapping[str, np.ndarray],
-    manifest: dict[str, Any],
-    options: ExportOptions,
+    folder: Path, fitted: Fitted, served: Member, manifest: dict[str, Any], options: ExportOptions
 ) -> dict[str, Any]:
     """Smaller graphs with their bytes and what they change of the lists.
 
     Raises:
         ConfigError: one changes more than `ExportOptions.largest_loss`.
     """
-    made = made if options.formula is None else replace(made, formula=options.formula)
     names = {kind: f"{RECOMMEND.removesuffix('.onnx')}.{kind}.onnx" for kind in options.variants}
     for kind, name in names.items():
-        inputs = example_inputs(made, "recommend", n=4, n_items=len(arrays["catalogue.prior"]), seed=0)
-        model = as_proto(traced(SmallRecommend(made, kind), inputs, GRAPHS["recommend"][1]), f"recommend_{kind}", "")
+        inputs = example_inputs(served, "recommend", n=4, n_items=len(served.arrays["catalogue.prior"]), seed=0)
+        model = as_proto(traced(SmallRecommend(served, kind), inputs, GRAPHS["recommend"][1]), f"recommend_{kind}", "")
         named_axes(model, pairs=False)
         write_graph(folder / name, model)
     seal(folder, manifest)
-    full, users, out = load_bundle(folder), _some_users(chosen.fitted), {}
-    read = [array.nbytes for name, array in arrays.items() if name.startswith((PARAMETERS, "catalogue."))]
+    full, users, out = load_bundle(folder), _some_users(fitted), {}
+    read = [array.nbytes for name, array in served.arrays.items() if name.startswith((PARAMETERS, "catalogue."))]
     whole = (folder / RECOMMEND).stat().st_size + sum(read)
     for kind, name in names.items():
         small = load_bundle(folder, graph=name)
@@ -313,17 +300,11 @@ def _some_users(fitted: Fitted) -> list[Any]:
 
 
 def _manifest(
-    problem: RecProblem,
-    chosen: _Chosen,
-    made: Member,
-    arrays: Mapping[str, np.ndarray],
-    new_item_prior: float,
-    options: ExportOptions,
+    problem: RecProblem, chosen: _Chosen, served: Member, new_item_prior: float, options: ExportOptions
 ) -> dict[str, Any]:
     config, fitted = problem.config, chosen.fitted
     dataset, final_entry = fitted.dataset, chosen.final
     validation = final_entry["validation"] if final_entry else chosen.evaluation.metrics or {}
-    formula = options.formula or made.formula
     return {
         "format": FORMAT,
         "problem": problem.name,
@@ -337,15 +318,15 @@ def _manifest(
         "k": config.evaluation.k,
         "candidates": config.evaluation.n_candidates(dataset.n_items),
         "formula": {
-            "text": formula.text,
-            "short": formula.short,
+            "text": served.formula.text,
+            "short": served.formula.short,
             "source": options.formula_source or "the member's own list score",
         },
         "mmr": options.mmr,
         "history_recency": dataset.history_recency,
         "new_item_prior": new_item_prior,
         "statistics": list(dataset.statistics),
-        "tensors": described(arrays),
+        "tensors": described(served.arrays),
         "fit": "train" if final_entry is None else "train+validation",
         "steps": final_entry.get("steps") if final_entry else config.training.steps,
         "metrics": {"validation": dict(validation), "test": final_entry and final_entry["test"]},

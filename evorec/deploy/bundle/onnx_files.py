@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
@@ -11,6 +11,7 @@ import numpy as np
 
 from evorec.deploy.bundle.graphs import CATALOGUE
 from evorec.errors import ConfigError
+from evorec.serving.bundle import read_header
 from evorec.store import write_atomic
 
 if TYPE_CHECKING:
@@ -45,35 +46,45 @@ def require_onnx() -> None:
 
 @final
 class Stored:
-    """Where the arrays of a safetensors file stand.
+    """The large arrays of a safetensors file, found by what they hold.
 
     Args:
         path: of the file.
+        arrays: that it holds, by name.
     """
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        self.location, self._start = path.name, 8 + length
-        self._places: dict[str, tuple[int, int]] = {
-            name: (entry["data_offsets"][0], entry["data_offsets"][1]) for name, entry in header.items()
+    def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        header, start = read_header(path)
+        self._location = path.name
+        self._places = {
+            _content(array): (start + header[name]["data_offsets"][0], array.nbytes)
+            for name, array in arrays.items()
+            if array.nbytes >= LARGE
         }
-        self._path = path
 
-    def point(self, tensor: onnx.TensorProto, name: str) -> None:
-        """Makes a tensor of a graph refer to an array of the file instead of holding its bytes."""
+    def share(self, model: onnx.ModelProto) -> None:
+        """Makes the large weights of a graph refer to the arrays of the file that hold the same bytes."""
+        from onnx import numpy_helper
+
+        for tensor in model.graph.initializer:
+            array = numpy_helper.to_array(tensor)
+            if array.nbytes >= LARGE and (place := self._places.get(_content(array))):
+                self._point(tensor, *place)
+
+    def _point(self, tensor: onnx.TensorProto, offset: int, length: int) -> None:
+        """Makes a tensor of a graph refer to bytes of the file instead of holding them."""
         import onnx
 
-        first, stop = self._places[name]
-        tensor.ClearField("raw_data")
-        tensor.ClearField("float_data")
-        tensor.ClearField("int64_data")
-        del tensor.external_data[:]
+        for held in ("raw_data", "float_data", "int64_data", "external_data"):
+            tensor.ClearField(held)
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", self.location), ("offset", self._start + first), ("length", stop - first)):
+        for key, value in (("location", self._location), ("offset", offset), ("length", length)):
             tensor.external_data.add(key=key, value=str(value))
+
+
+def _content(array: np.ndarray) -> tuple[str, str]:
+    """What tells one array's bytes from another's."""
+    return array.dtype.str, hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def with_catalogue(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> None:
@@ -83,20 +94,6 @@ def with_catalogue(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> 
     for value in model.graph.input:
         if value.name in CATALOGUE:
             model.graph.initializer.append(numpy_helper.from_array(arrays[value.name], value.name))
-
-
-def shared(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray], stored: Stored) -> None:
-    """Makes the large weights of a graph refer to the arrays of the file that hold the same bytes."""
-    from onnx import numpy_helper
-
-    by_bytes = {
-        (array.dtype, array.nbytes, array.tobytes()): name for name, array in arrays.items() if array.nbytes >= LARGE
-    }
-    for tensor in model.graph.initializer:
-        array = numpy_helper.to_array(tensor)
-        found = by_bytes.get((array.dtype, array.nbytes, array.tobytes())) if array.nbytes >= LARGE else None
-        if found is not None:
-            stored.point(tensor, found)
 
 
 def named_axes(model: onnx.ModelProto, *, pairs: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 import numpy as np
 import numpy.typing as npt
 
+from evorec.archive.pareto import non_dominated
 from evorec.config import FinalizeConfig
 from evorec.deploy.final.intervals import UserDraws, auc_intervals, row_units
 from evorec.deploy.final.parts import ColdParts
@@ -221,16 +222,13 @@ def undominated(picked: Mapping[str, Metrics], objectives: Sequence[Objective]) 
 
     Args:
         picked: metrics by member, P of them.
-        objectives: M.
-    Cost: O(P^2 M).
+        objectives: M; without one nothing is dominated.
     """
-    keys = list(picked)
-    F = np.array([one.minimised([picked[key][one.metric] for key in keys]) for one in objectives])
-    F = F.reshape(len(objectives), len(keys))  # also where nothing is measured
-    no_worse = (F[:, :, None] <= F[:, None, :]).all(axis=0)
-    better = (F[:, :, None] < F[:, None, :]).any(axis=0)
-    dominated = np.flatnonzero((no_worse & better).any(axis=0))
-    return set(keys) - {keys[place] for place in dominated}
+    if not objectives:
+        return set(picked)
+    columns = [one.minimised([found[one.metric] for found in picked.values()]) for one in objectives]
+    best = non_dominated(np.stack(columns, axis=1), keep_equal=True)
+    return {key for key, stays in zip(picked, best, strict=True) if stays}
 
 
 def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectives: Sequence[Objective]) -> Json:

@@ -66,7 +66,8 @@ def finalize(
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
             other picks, seeds or steps.
     """
-    _check_finished(run, problem)
+    check_finished(run, problem)
+    _check_whole(run)
     members = {evaluation.key: evaluation for evaluation in run.members()}
     _check_picks(config, problem, list(members))
     progress("measuring the archive on all validation users")
@@ -178,10 +179,18 @@ def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
         raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
 
 
-def _check_finished(run: RunDirectory, problem: RecProblem) -> None:
+def check_finished(run: RunDirectory, problem: RecProblem) -> None:
+    """Whether a run came to its end, and was made from this problem's configuration and data.
+
+    Raises:
+        RunError: it did not, or was not.
+    """
     if not run.finished:
         raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
     check_belongs(run, problem)
+
+
+def _check_whole(run: RunDirectory) -> None:
     if lost := run.lost():
         raise RunError(f"run {run.path} has lost {', '.join(lost)}; `evorec resume {run.path}` restores it")
     if not run.members():
@@ -234,6 +243,25 @@ def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | Non
             "with the same picks"
         )
     return dict(load(data))
+
+
+def shipped_model(run: RunDirectory, problem: RecProblem, member: str) -> tuple[Fitted, Mapping[str, np.ndarray], bool]:
+    """The model of a member that is shipped: the final one where there is one, else the search's.
+
+    Args:
+        run: the run, may be open read-only.
+        problem: the problem it searched.
+        member: key of an archive member.
+    Returns:
+        The fit that it was trained on, its weights, and whether it is the final one.
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    weights = final_weights(run, member)
+    if weights is None:
+        return problem.fitted, run.read_weights(member), False
+    seed = problem.fitted.seed
+    return Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seed, at_most=None), weights, True
 
 
 def read_final(run: RunDirectory) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.config import FinalizeConfig
-from evorec.deploy.final.training import run_all, stacks, with_steps
+from evorec.deploy.final.training import run_all, stacks
 from evorec.errors import TrainingError
 from evorec.models.boosting import metric_name
 from evorec.models.spec import ModelSpec
@@ -125,7 +125,7 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
         TrainingError: a member diverged before its first checkpoint.
     """
     at = checkpoint_steps(fitted.config.training.steps, config.longest)
-    fitted = with_steps(fitted, at[-1])
+    fitted = fitted.with_steps(at[-1])
     groups = stacks(fitted, specs)
     tasks = [partial(_watched, fitted, {key: specs[key] for key in keys}, at, config.patience) for keys in groups]
     found: dict[str, ChosenSteps] = {}

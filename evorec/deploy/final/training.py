@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, final
 
@@ -42,22 +41,6 @@ class FinalModel:
     def weights(self) -> dict[str, np.ndarray]:
         """Its parameters by name."""
         return self.population.member_arrays(0)
-
-
-def with_steps(fitted: Fitted, steps: int) -> Fitted:
-    """The same fit with a longer or shorter batch stream; step i is the same one.
-
-    The learning rate of a member is the same at every step, so the first steps of a longer training are a shorter one.
-    """
-    if len(fitted.plan) == steps:
-        return fitted
-    other = copy(fitted)
-    training = fitted.config.training.model_copy(update={"steps": steps})
-    other.config = fitted.config.model_copy(update={"training": training})
-    other.__dict__.pop("plan", None)
-    if fitted.attacked is not None:
-        other.attacked = replace(fitted.attacked, fitted=with_steps(fitted.attacked.fitted, steps))
-    return other
 
 
 def stacks(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
@@ -99,7 +82,7 @@ def train_members(
     Raises:
         TrainingError: a member diverged or its scores are not finite.
     """
-    fitted = with_steps(fitted, max(steps.values()))
+    fitted = fitted.with_steps(max(steps.values()))
 
     def work(keys: Sequence[str]) -> list[tuple[str, T]]:
         own = {key: specs[key] for key in keys}

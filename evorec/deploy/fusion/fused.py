@@ -15,7 +15,7 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import FuseConfig
-from evorec.deploy.final.finalize import check_belongs
+from evorec.deploy.final.finalize import check_finished
 from evorec.deploy.fusion.choice import FORMAT, SIZE, best_of_front, fusion_path
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
@@ -128,9 +128,7 @@ def fuse(
         RunError: the search is not finished or belongs to another problem, there is no such member, or too few users.
         ConfigError: an objective is not measured.
     """
-    if not run.finished:
-        raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` goes on with it")
-    check_belongs(run, problem)
+    check_finished(run, problem)
     weights = run.read_weights(member)
     evaluation = next(one for one in run.ledger.evaluations() if one.key == member)
     spec = ModelSpec.from_genes(evaluation.spec)

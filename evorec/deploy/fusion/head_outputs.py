@@ -17,13 +17,13 @@ from torch import Tensor
 from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.fusion.formula import RETRIEVAL, identifier
 from evorec.errors import RunError
+from evorec.metrics.ranking import NO_ITEM
 from evorec.models.population import Bag
 from evorec.models.rerank import RankerInputs, ranker_logits
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
 from evorec.training.evaluate import RankingUsers, member_lists
 
-NO_ITEM = -1
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
