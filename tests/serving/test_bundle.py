@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,11 +190,14 @@ def field(side: str, place: int, **changes: Any) -> Callable[[Path], None]:
     return with_file("encoders.json", lambda encoders: encoders[side][place].update(changes))
 
 
+TRACE = Path(tempfile.gettempdir()) / f"evorec-unpickled-{os.getpid()}"
+
+
 class Bomb:
     """Leaves a trace where it is unpickled."""
 
     def __reduce__(self) -> Any:
-        return (os.mkdir, ("/tmp/evorec-unpickled",))
+        return (os.mkdir, (str(TRACE),))
 
 
 BOMB = pickle.dumps(Bomb())
@@ -276,7 +280,7 @@ LIES: dict[str, Callable[[Path], None]] = {
 def test_a_bundle_that_lies_consistently_is_refused(bundle: Path, lie: str) -> None:
     LIES[lie](bundle)
     refused(bundle)
-    assert not Path("/tmp/evorec-unpickled").exists()
+    assert not TRACE.exists()
 
 
 def test_a_graph_in_the_place_of_another_is_refused(bundle: Path) -> None:
