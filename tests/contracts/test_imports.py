@@ -11,7 +11,8 @@ from contracts.source import ROOT, Import, imports, modules
 
 LAYERS = (
     ("errors",),
-    ("seeds",),
+    ("plugins", "seeds"),
+    ("registry",),
     ("config",),
     ("space", "objectives"),
     ("data", "metrics", "archive", "ledger"),

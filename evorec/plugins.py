@@ -1,0 +1,94 @@
+"""Code of other people that registers extensions: installed packages, modules and single files.
+
+Importing a plugin registers its metrics, mechanisms, genes, readers, algorithms and commands. An installed package
+names its modules in the entry-point group ``evorec.plugins``; a configuration names further modules and files in
+``plugins``. Plugins run with the rights of the process, as any import does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from evorec.errors import ConfigError
+
+_loaded_groups: set[str] = set()
+
+
+def load_installed(group: str) -> None:
+    """Import every module that installed packages name in an entry-point group, once per process.
+
+    Raises:
+        ConfigError: a module cannot be imported; names the package that brings it.
+    """
+    if group in _loaded_groups:
+        return
+    _loaded_groups.add(group)
+    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+        try:
+            importlib.import_module(entry.module)
+        except Exception as error:
+            package = entry.dist.name if entry.dist else "an unknown package"
+            raise ConfigError(
+                f"plugin {entry.name!r} ({entry.value}) of {package} cannot be imported: {error}; update or uninstall "
+                f"{package}."
+            ) from error
+
+
+def load_plugins(names: Iterable[str], *, folder: Path | None = None) -> tuple[str, ...]:
+    """Import the plugins that a configuration names.
+
+    Args:
+        names: module names, or paths that end in ``.py``.
+        folder: where relative paths start; ``None`` = the working directory.
+    Returns:
+        The names with absolute paths, as worker processes and a resumed run need them.
+    Raises:
+        ConfigError: a plugin does not exist or cannot be imported.
+    """
+    return tuple(_load(name, folder or Path()) for name in names)
+
+
+def load_module(name: str, *, folder: Path | None = None) -> ModuleType:
+    """A module by its name, or by the path of its file; a file is imported once per process.
+
+    Args:
+        name: ``package.module`` or ``path/to/file.py``.
+        folder: where a relative path starts; ``None`` = the working directory.
+    Raises:
+        ConfigError: it does not exist or cannot be imported.
+    """
+    if not name.endswith(".py"):
+        try:
+            return importlib.import_module(name)
+        except Exception as error:
+            raise ConfigError(f"module {name!r} cannot be imported: {error}; install it, or give its file.") from error
+    path = ((folder or Path()) / name).resolve()
+    if not path.is_file():
+        raise ConfigError(f"file {path} does not exist; give a Python file, or the name of an installed module.")
+    # The name is derived from the path, so two files of equal name do not replace each other.
+    module_name = f"evorec_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"file {path} cannot be imported as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before it is executed: dataclasses and pickle look it up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        raise ConfigError(f"file {path} cannot be imported: {type(error).__name__}: {error}.") from error
+    return module
+
+
+def _load(name: str, folder: Path) -> str:
+    load_module(name, folder=folder)
+    return str((folder / name).resolve()) if name.endswith(".py") else name
