@@ -16,7 +16,7 @@ CATCHES_ALL = (
     "evorec/data/content/files.py",
     "evorec/serving/graph.py",
 )
-"""Where a failed training is caught, where foreign code is imported, and where a foreign library reads a foreign file."""
+"""Where a failed training is caught, foreign code is imported, and a foreign library reads a foreign file."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
