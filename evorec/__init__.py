@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from evorec.search.pymoo_problem import as_pymoo
     from evorec.serving.queries import Item, User
     from evorec.serving.recommender import Recommender, load_bundle
-    from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
+    from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
     from evorec.space.space import SearchSpace
     from evorec.store import RunDirectory
 
@@ -61,7 +61,6 @@ else:
 __all__ = [
     "Boolean",
     "Categorical",
-    "Conditional",
     "ConfigError",
     "Constraint",
     "DataError",
@@ -88,6 +87,7 @@ __all__ = [
     "Simplex",
     "TrainingError",
     "User",
+    "When",
     "__version__",
     "as_deap",
     "as_pymoo",
@@ -106,7 +106,7 @@ _PLACES: Final = {
     **dict.fromkeys(("Outcome", "Problem"), "evorec.problem"),
     **dict.fromkeys(("RecProblem", "build_problem"), "evorec.rec_problem"),
     **dict.fromkeys(
-        ("Boolean", "Categorical", "Conditional", "Fixed", "Gene", "Integer", "Real", "Simplex"), "evorec.space.genes"
+        ("Boolean", "Categorical", "Fixed", "Gene", "Integer", "Real", "Simplex", "When"), "evorec.space.genes"
     ),
     **dict.fromkeys(("ExportOptions", "export_bundle"), "evorec.deploy.bundle.export"),
     **dict.fromkeys(("Item", "User"), "evorec.serving.queries"),

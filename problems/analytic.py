@@ -31,7 +31,7 @@ from evorec.config import RunConfig, check_used, parse_config
 from evorec.errors import ConfigError
 from evorec.objectives import FloatArray, Objective
 from evorec.problem import Outcome, Problem, Spec
-from evorec.space.genes import Boolean, Categorical, Conditional, Integer, Real, Simplex
+from evorec.space.genes import Boolean, Categorical, Integer, Real, Simplex, When
 from evorec.space.space import SearchSpace
 
 DEFAULTS: Mapping[str, Any] = {
@@ -56,9 +56,7 @@ GENES: Final = (
     Real("effort", 0.0, 1.0, default=0.5, text="buys quality, at a price that grows with its square"),
     Real("rate", 1e-4, 1.0, default=0.1, scale="log", text="best at 0.01"),
     Categorical("method", ("line", "tree", "net"), "line", text="best is tree"),
-    Conditional(
-        Integer("depth", 1, 8, default=2, text="best at 3; a line has none"), parent="method", values=("tree", "net")
-    ),
+    Integer("depth", 1, 8, default=2, text="best at 3; a line has none", condition=When("method", ("tree", "net"))),
     Boolean("bias", False, text="best on"),
     Simplex("weights", ("click", "like"), text="3 to 1 is best for quality"),
 )

@@ -35,7 +35,7 @@ from evorec.errors import ConfigError, DataError
 from evorec.objectives import FloatArray, Metrics, build_objectives, metric_info, parse_constraint, to_matrices
 from evorec.problem import Outcome, Problem, Spec
 from evorec.space.gene import Gene
-from evorec.space.genes import Categorical, Conditional, Integer
+from evorec.space.genes import Categorical, Integer, When
 from evorec.space.space import SearchSpace
 
 DEFAULTS: Mapping[str, Any] = {
@@ -85,19 +85,16 @@ def space_of(genes: Sequence[Mapping[str, Any]]) -> SearchSpace:
         raise DataError(f"genes of a table must describe a finite space; {error!r}.") from None
 
 
-def _gene(one: Mapping[str, Any]) -> Gene | Conditional:
-    gene: Gene
+def _gene(one: Mapping[str, Any]) -> Gene:
     name, text = str(one["name"]), str(one.get("text", ""))
+    condition = When(str(one["parent"]), tuple(one["values"])) if "parent" in one else None
     if one["kind"] == "categorical":
-        gene = Categorical(name, tuple(one["options"]), one["default"], text=text)
-    elif one["kind"] == "integer":
+        return Categorical(name, tuple(one["options"]), one["default"], text=text, condition=condition)
+    if one["kind"] == "integer":
         low, high = one["low"], one["high"]
-        gene = Integer(name, low, high, default=one["default"], limits=(low, high), text=text)
-    else:
-        raise ConfigError(f"kind of gene {name} must be categorical or integer, got {one['kind']!r}.")
-    if "parent" not in one:
-        return gene
-    return Conditional(gene, parent=str(one["parent"]), values=tuple(one["values"]))
+        limits = (low, high)
+        return Integer(name, low, high, default=one["default"], limits=limits, text=text, condition=condition)
+    raise ConfigError(f"kind of gene {name} must be categorical or integer, got {one['kind']!r}.")
 
 
 def configurations(space: SearchSpace) -> list[dict[str, Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
-from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Gene, Integer, Real, Simplex
+from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
 from evorec.space.space import SearchSpace
 
 
@@ -275,7 +275,7 @@ def default_space(
     )
 
 
-def _mechanism_genes(n_layers: int, *, funnel: bool) -> list[Gene | Conditional]:
+def _mechanism_genes(n_layers: int, *, funnel: bool) -> list[Gene]:
     """The mechanism and, under it, its own genes."""
     known = tuple(name for name in MECHANISMS if funnel or name not in FUNNEL_MECHANISMS)
     default_depth = max(n_layers - 1, 1)
@@ -297,18 +297,15 @@ def _mechanism_genes(n_layers: int, *, funnel: bool) -> list[Gene | Conditional]
         _log("calibrator_weight", 0.03, 3.0, 0.6, "penalty where a later step of the funnel is likelier"),
     ]  # fmt: skip
     text = "how tasks share; esmm and aitm need tasks.funnel"
-    children = [_of_mechanisms(gene, known) for gene in genes]
-    mechanism = Categorical("mechanism", known, "shared_bottom", text=text)
-    return [mechanism, *(child for child in children if child.values)]
+    out: list[Gene] = [Categorical("mechanism", known, "shared_bottom", text=text)]
+    for gene in genes:
+        users = tuple(mechanism for mechanism in known if gene.name in MECHANISM_GENES[mechanism])
+        if users:
+            out.append(replace(gene, condition=When("mechanism", users)))
+    return out
 
 
-def _of_mechanisms(gene: Gene, known: tuple[str, ...]) -> Conditional:
-    """A gene that counts for the mechanisms that it shapes."""
-    values = tuple(mechanism for mechanism in known if gene.name in MECHANISM_GENES[mechanism])
-    return Conditional(gene, parent="mechanism", values=values)
-
-
-def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene | Conditional]:
+def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene]:
     """The retrieval loss and its negatives."""
     most = min(MOST_NEGATIVES, 1 << (retrieval_batch - 1).bit_length())
     text = "negatives of each positive, at most"
@@ -321,22 +318,22 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene 
     return [
         _log("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
         Categorical("retrieval_loss", RETRIEVAL_LOSSES, "softmax", text="loss of a positive and its negatives"),
-        Conditional(
-            Real("gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text="0 = plain cross-entropy"),
-            parent="retrieval_loss", values=("gbce",),
+        Real(
+            "gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text="0 = plain cross-entropy",
+            condition=When("retrieval_loss", ("gbce",)),
         ),
         negatives,
         *([source] if uniform_negatives else []),
         _log("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
         Boolean("history", default=True, text="past positives enter the user's retrieval vector"),
-        Conditional(
-            _log("history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector"),
-            parent="history", values=(True,),
+        _log(
+            "history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector",
+            condition=When("history", (True,)),
         ),
     ]  # fmt: skip
 
 
-def _list_genes(days: float, *, new_items: bool) -> list[Gene | Conditional]:
+def _list_genes(days: float, *, new_items: bool) -> list[Gene]:
     """How lists are made: popularity prior and re-ranking."""
     newcomers = Real(
         "new_item_popularity",
@@ -358,27 +355,26 @@ def _list_genes(days: float, *, new_items: bool) -> list[Gene | Conditional]:
         ),
         *([newcomers] if new_items else []),
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
-        Conditional(
-            _log("rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score"),
-            parent="rerank", values=(True,),
+        _log(
+            "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
         ),
     ]  # fmt: skip
 
 
-def _block_genes(blocks: Sequence[InputBlock], *, is_open: bool) -> list[Gene | Conditional]:
+def _block_genes(blocks: Sequence[InputBlock], *, is_open: bool) -> list[Gene]:
     """A switch for each block, the rank of each part of the content, and where the items' rows start."""
-    out: list[Gene | Conditional] = []
+    out: list[Gene] = []
 
     def gene(one: Gene) -> Gene:
-        return one if is_open else Fixed(one.name, one.default, text=one.text)
+        return one if is_open else one.fixed(one.default)
 
     for block in blocks:
         what = f"{block.field} as content of the items" if block.is_content else f"{block.side} feature {block.field}"
         out.append(gene(Boolean(USE + block.name, default=True, text=f"the model sees {what}", chance=USED)))
         ranks = tuple(rank for rank in RANKS if rank < block.size)
         if block.is_content and len(ranks) > 1:
-            rank = Categorical(RANK + block.name, ranks, 0, text=f"rank of the projection of {what}; 0 = full")
-            out.append(Conditional(gene(rank), parent=USE + block.name, values=(True,)))
+            text, when = f"rank of the projection of {what}; 0 = full", When(USE + block.name, (True,))
+            out.append(gene(Categorical(RANK + block.name, ranks, 0, text=text, condition=when)))
     if any(block.is_content and block.field == COOCCURRENCE for block in blocks):
         text = "the items' rows start from their co-occurrence vectors, not from noise"
         out.append(gene(Boolean("pretrained", default=False, text=text)))
@@ -389,5 +385,5 @@ def _experts(name: str, low: int, high: int, default: int, text: str) -> Integer
     return Integer(name, low, high, scale="log2", default=default, limits=(1, 64), text=text)
 
 
-def _log(name: str, low: float, high: float, default: float, text: str) -> Real:
-    return Real(name, low, high, scale="log", default=default, limits=POSITIVE, text=text)
+def _log(name: str, low: float, high: float, default: float, text: str, *, condition: When | None = None) -> Real:
+    return Real(name, low, high, scale="log", default=default, limits=POSITIVE, text=text, condition=condition)

@@ -1,11 +1,12 @@
-"""What every gene is: named columns on a grid, a value read from them, and a `Fixed` value without columns."""
+"""Base class of genes: named columns on a grid, the value read from them, and how search operators vary it."""
 
 from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass, field, replace
-from typing import final
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,61 @@ Scalar = bool | int | float | str
 Value = Scalar | tuple[float, ...]
 
 
+@final
+@dataclass(frozen=True)
+class When:
+    """Condition of a gene: it counts only while another gene has one of some values.
+
+    Args:
+        parent: name of the other gene, which is declared earlier and may itself have a condition.
+        values: decoded values of the parent that activate the gene.
+    Example:
+        >>> str(When("sharing", ("mmoe", "ple")))
+        'sharing is mmoe or ple'
+    """
+
+    parent: str
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value of the parent activates the gene; ``True`` and ``1`` are different values."""
+        return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.values)
+
+    def holds(self, spec: Mapping[str, Any]) -> bool:
+        """Whether the gene is active in a spec that contains its parent."""
+        return self.parent in spec and self.accepts(spec[self.parent])
+
+    def __str__(self) -> str:
+        return f"{self.parent} is {' or '.join(v if isinstance(v, str) else show(v) for v in self.values)}"
+
+
+@dataclass(frozen=True)
 class Gene(abc.ABC):
-    """One named decision of the genome, on `n_columns` float64 columns."""
+    """One named decision of the genome, on `n_columns` float64 columns.
+
+    A gene of your own is a frozen dataclass that extends this class, with a field or property ``default``. It works in
+    every search, operator and table. Mutation and crossover have defaults that suit values without an order.
+
+    Args:
+        name: key in the spec.
+        text: short help text.
+        condition: when the gene counts; ``None`` = always. The columns of an inactive gene hold its default, and the
+            spec does not contain it.
+    """
 
     name: str
-    default: Value
-    text: str
+    _: KW_ONLY
+    text: str = ""
+    condition: When | None = None
+
+    if TYPE_CHECKING:  # a field here would come before the fields of the subclasses
+
+        @property
+        def default(self) -> Value:
+            """Value of the default genome."""
 
     @property
     @abc.abstractmethod
@@ -56,22 +106,58 @@ class Gene(abc.ABC):
             ConfigError: the value has the wrong type or is out of range.
         """
 
+    @abc.abstractmethod
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Snapped random columns, float64 ``(n, n_columns)``, uniform over the values or the encoded range."""
+
+    def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """One mutation step of each row, not necessarily snapped; by default a new sample.
+
+        The operators snap the result and draw again while a row is unchanged.
+
+        Args:
+            x: snapped rows ``(N, n_columns)``.
+            rng: source of randomness.
+        """
+        return self.sample(rng, len(x))
+
+    def recombine(self, a: FloatArray, b: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Two children of each pair of parents, not necessarily snapped; by default the parents exchange their values.
+
+        Args:
+            a: snapped rows ``(N, n_columns)`` of the first parents.
+            b: snapped rows of the second parents.
+            rng: source of randomness.
+        """
+        return b.copy(), a.copy()
+
     def with_override(self, override: GeneOverride) -> Gene:
         """This gene fixed to one value or, where its values have an order, with moved bounds.
 
         Raises:
             ConfigError: the override does not suit this kind of gene.
         """
-        return Fixed(self.name, self.decode(self.encode(override)), text=self.text)
+        return self.fixed(self.decode(self.encode(override)))
+
+    def fixed(self, value: Value) -> Fixed:
+        """A gene of this name and condition that always has `value`."""
+        return Fixed(self.name, value, text=self.text, condition=self.condition)
 
     @property
     def n_columns(self) -> int:
         """Number of genome columns."""
         return len(self.bounds[0])
 
-    @abc.abstractmethod
-    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
-        """Snapped random columns, float64 ``(n, n_columns)``, uniform over the values or the encoded range."""
+    def can_be(self, value: Value) -> bool:
+        """Whether `value` is one of the gene's values."""
+        try:
+            return self.decode(self.encode(value)) == value
+        except ConfigError:
+            return False
+
+    def is_active(self, spec: Mapping[str, Any]) -> bool:
+        """Whether the gene counts in a spec that contains its parent."""
+        return self.condition is None or self.condition.holds(spec)
 
     def refusal(self, expected: str, got: object) -> ConfigError:
         """The error that says what this gene expected."""
@@ -81,20 +167,19 @@ class Gene(abc.ABC):
 @final
 @dataclass(frozen=True)
 class Fixed(Gene):
-    """A value that the search does not vary; it has no column but stands in every spec.
+    """A value that the search does not vary; it has no column but is part of every spec.
 
     Example:
         >>> Fixed("width", 64).decode(np.empty(0))
         64
     """
 
-    name: str
     value: Value
-    text: str = ""
-    default: Value = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "default", self.value)
+    @property
+    def default(self) -> Value:
+        """The value."""
+        return self.value
 
     @property
     def bounds(self) -> tuple[FloatArray, FloatArray]:

@@ -1,8 +1,10 @@
 """Typed genes: the mapping between columns of the genome and the plain values of a spec.
 
-Every gene owns a few float64 columns and a grid on them. `Gene.snap` moves a row to the nearest grid point, so equal
-values are equal rows; `Gene.decode` reads a JSON value from a row and `Gene.encode` writes it back, exactly:
-``encode(decode(x)) == snap(x)``. An override from a configuration turns a gene into a moved or a `Fixed` one.
+A gene owns a few float64 columns and a grid on them. `Gene.snap` moves a row to the nearest grid point, so equal values
+are equal rows; `Gene.decode` reads a JSON value from a row and `Gene.encode` writes it back exactly:
+``encode(decode(x)) == snap(x)``. Each kind of gene brings its own mutation and crossover, because pymoo's round reals
+to integers, which freezes short ranges. An override from a configuration moves the bounds of a gene or makes it
+`Fixed`.
 """
 
 from __future__ import annotations
@@ -15,20 +17,36 @@ from typing import Literal, final
 import numpy as np
 
 from evorec.config import Bounds, GeneOverride
-from evorec.space.gene import Fixed, FloatArray, Gene, Scalar, Value, as_integer, as_number, show
+from evorec.space.gene import Fixed, FloatArray, Gene, Scalar, Value, When, as_integer, as_number, show
 
-__all__ = ["Boolean", "Categorical", "Conditional", "Fixed", "Gene", "Integer", "Real", "Scalar", "Simplex", "Value"]
+__all__ = [
+    "Boolean", "Categorical", "DiscreteGene", "Fixed", "Gene", "Integer", "Real", "Scalar", "Simplex", "Value", "When",
+]  # fmt: skip
 
 LINEAR_STEPS = 1000
 """A linear real gene has at least this many steps; the step is a power of ten, so values read well."""
 LOG_DIGITS = 3
 """Significant digits of a real gene on a log scale: steps of 0.1 % to 1 %."""
 COLUMN_DECIMALS = 9
-"""A log column is rounded to this, so that the last bit of ``log10``, which differs between machines, is not kept."""
+"""A log column is rounded to this, because the last bit of ``log10`` differs between machines."""
+SBX_ETA = 15.0
+"""Distribution index of simulated binary crossover; larger keeps children closer to their parents."""
+SMALLEST_GAP = 1e-9
+"""Equal parents count as this far apart, as a share of the range: far below a grid step, and nothing overflows."""
+POLYNOMIAL_ETA = 20.0
+"""Distribution index of polynomial mutation; larger means smaller steps."""
+INTEGER_STEP = 0.2
+"""A mean integer step is longer than 1 by this share of the range."""
 SIMPLEX_UNITS = 64
 """Steps per unit of task weight; a power of two, so the sum of the weights is exact in floating point."""
 ROUNDING_NOISE = 1e-9
 """A weight this close to a step lies on it: far above the rounding of one division, far below a step."""
+SIMPLEX_SPREAD = 0.5
+"""Standard deviation of the logarithm of each weight's factor."""
+SIMPLEX_FLOOR = 1 / 32
+"""Added to each weight before it is multiplied, so that a weight of 0 can grow again."""
+SIMPLEX_RESET = 0.1
+"""Probability of new uniform weights, and again of all weight on a single part."""
 
 
 @final
@@ -46,8 +64,7 @@ class Real(Gene):
         default: value of the default genome.
         scale: ``"linear"`` or ``"log"``.
         unit: for tables, e.g. ``"1/step"``.
-        limits: values that no override may leave, e.g. ``(0.0, 1.0)`` for a probability.
-        text: one line of help.
+        limits: range that no override may leave, e.g. ``(0.0, 1.0)`` for a probability.
     Example:
         >>> rate = Real("learning_rate", 1e-4, 1e-1, scale="log", default=1e-3)
         >>> rate.encode(0.001)
@@ -56,7 +73,6 @@ class Real(Gene):
         0.00316
     """
 
-    name: str
     low: float
     high: float
     _: KW_ONLY
@@ -64,7 +80,6 @@ class Real(Gene):
     scale: Literal["linear", "log"] = "linear"
     unit: str = ""
     limits: tuple[float, float] = (-math.inf, math.inf)
-    text: str = ""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
@@ -96,7 +111,7 @@ class Real(Gene):
         column = float(x[0])
         if self.scale == "linear":
             return self._round(column)
-        if column <= self._to_column(self.low):  # compared as columns: 10 ** column may miss a bound by a hair
+        if column <= self._to_column(self.low):  # compared as columns: 10 ** column may miss a bound by rounding
             return float(self.low)
         return float(self.high) if column >= self._to_column(self.high) else self._round(10.0**column)
 
@@ -109,6 +124,38 @@ class Real(Gene):
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
         return self.snap(rng.uniform(*self.bounds, size=(n, 1)))
 
+    def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Bounded polynomial mutation. Source: Deb & Goyal 1996, with the bounds of Deb's NSGA-II code."""
+        low, high = self.bounds
+        u = rng.random(x.shape)
+        power = 1.0 / (POLYNOMIAL_ETA + 1.0)
+        room_down, room_up = (x - low) / (high - low), (high - x) / (high - low)
+        down = (2.0 * u + (1.0 - 2.0 * u) * (1.0 - room_down) ** (POLYNOMIAL_ETA + 1.0)) ** power - 1.0
+        up = 1.0 - (2.0 * (1.0 - u) + (2.0 * u - 1.0) * (1.0 - room_up) ** (POLYNOMIAL_ETA + 1.0)) ** power
+        moved: FloatArray = x + np.where(u < 0.5, down, up) * (high - low)
+        return moved
+
+    def recombine(self, a: FloatArray, b: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Bounded simulated binary crossover. Source: Deb & Agrawal 1995, with the bounds of Deb's NSGA-II code."""
+        low, high = self.bounds
+        left, right = np.minimum(a, b), np.maximum(a, b)
+        gap = np.maximum(right - left, SMALLEST_GAP * (high - low))
+        u = rng.random(a.shape)
+        power = 1.0 / (SBX_ETA + 1.0)
+
+        def spread(room: FloatArray) -> FloatArray:
+            alpha = 2.0 - (1.0 + 2.0 * room / gap) ** -(SBX_ETA + 1.0)
+            inside = (u * alpha) ** power
+            outside = (1.0 / np.maximum(2.0 - u * alpha, np.finfo(np.float64).tiny)) ** power
+            factor: FloatArray = np.where(u <= 1.0 / alpha, inside, outside)
+            return factor
+
+        middle = 0.5 * (left + right)
+        near = middle - 0.5 * spread(left - low) * gap
+        far = middle + 0.5 * spread(high - right) * gap
+        swap = rng.random(a.shape) < 0.5
+        return np.where(swap, far, near), np.where(swap, near, far)
+
     def with_override(self, override: GeneOverride) -> Gene:
         if isinstance(override, Bounds):
             default = min(max(self.default, override.low), override.high)
@@ -118,7 +165,7 @@ class Real(Gene):
             raise self.refusal("a finite number" + _limits(self), override)
         if self.scale == "log" and number <= 0:
             raise self.refusal("above 0 on a log scale", override)
-        return Fixed(self.name, number, text=self.text)
+        return self.fixed(number)
 
     def _to_column(self, value: float) -> float:
         return round(math.log10(value), COLUMN_DECIMALS) if self.scale == "log" else float(value)
@@ -133,9 +180,34 @@ class Real(Gene):
         return min(max(rounded, float(self.low)), float(self.high)) + 0.0
 
 
+class DiscreteGene(Gene):
+    """A gene with a single column that holds the whole numbers between its bounds.
+
+    The values have no order unless a subclass overrides `mutate`: a mutation draws any other value.
+    """
+
+    @property
+    def cardinality(self) -> float:
+        low, high = self.bounds
+        return float(high[0] - low[0] + 1)
+
+    def snap(self, x: FloatArray) -> FloatArray:
+        snapped: FloatArray = np.clip(np.floor(x + 0.5), *self.bounds) + 0.0  # -0.0 becomes 0.0
+        return snapped
+
+    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+        low, high = self.bounds
+        return rng.integers(int(low[0]), int(high[0]), size=(n, 1), endpoint=True).astype(np.float64)
+
+    def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        low, n_values = self.bounds[0], int(self.cardinality)
+        changed: FloatArray = low + (x - low + rng.integers(1, n_values, size=x.shape)) % n_values
+        return changed
+
+
 @final
 @dataclass(frozen=True)
-class Integer(Gene):
+class Integer(DiscreteGene):
     """A whole number between two bounds, both included.
 
     The column is the value, or its exponent on a ``"log2"`` scale, where only powers of two exist.
@@ -147,15 +219,13 @@ class Integer(Gene):
         default: value of the default genome.
         scale: ``"linear"`` or ``"log2"``.
         unit: for tables.
-        limits: values that no override may leave.
-        text: one line of help.
+        limits: range that no override may leave.
     Example:
         >>> width = Integer("width", 16, 128, scale="log2", default=32)
         >>> width.encode(64), width.decode(np.array([6.4]))
         (array([6.]), 64)
     """
 
-    name: str
     low: int
     high: int
     _: KW_ONLY
@@ -163,7 +233,6 @@ class Integer(Gene):
     scale: Literal["linear", "log2"] = "linear"
     unit: str = ""
     limits: tuple[float, float] = (-math.inf, math.inf)
-    text: str = ""
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -181,16 +250,8 @@ class Integer(Gene):
         return np.array([self._to_column(self.low)]), np.array([self._to_column(self.high)])
 
     @property
-    def cardinality(self) -> float:
-        low, high = self.bounds
-        return float(high[0] - low[0] + 1)
-
-    @property
     def domain(self) -> str:
         return f"{self.low}..{self.high}{self._powers()}" + (f" {self.unit}" if self.unit else "")
-
-    def snap(self, x: FloatArray) -> FloatArray:
-        return _nearest_integer(x, *self.bounds)
 
     def decode(self, x: FloatArray) -> int:
         column = int(self.snap(x)[0])
@@ -202,9 +263,16 @@ class Integer(Gene):
             raise self.refusal(f"a whole number in {self.domain}", value)
         return np.array([self._to_column(number)])
 
-    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
+    def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """A geometric step up or down, reflected at the bounds; never back to the same value."""
         low, high = self.bounds
-        return rng.integers(int(low[0]), int(high[0]), size=(n, 1), endpoint=True).astype(np.float64)
+        span = high - low
+        size = rng.geometric(1.0 / (1.0 + INTEGER_STEP * span), size=x.shape)
+        offset = (x - low + size * rng.choice([-1.0, 1.0], size=x.shape)) % (2.0 * span)
+        moved = low + np.minimum(offset, 2.0 * span - offset)
+        neighbour = np.where(x < high, x + 1.0, x - 1.0)
+        stepped: FloatArray = np.where(moved == x, neighbour, moved)
+        return stepped
 
     def with_override(self, override: GeneOverride) -> Gene:
         if isinstance(override, Bounds):
@@ -216,7 +284,7 @@ class Integer(Gene):
         number = as_integer(override)
         if number is None or not self.limits[0] <= number <= self.limits[1]:
             raise self.refusal("a whole number" + _limits(self), override)
-        return Fixed(self.name, number, text=self.text)
+        return self.fixed(number)
 
     def _to_column(self, value: int) -> float:
         return float(value.bit_length() - 1) if self.scale == "log2" else float(value)
@@ -230,24 +298,21 @@ class Integer(Gene):
 
 @final
 @dataclass(frozen=True)
-class Categorical(Gene):
+class Categorical(DiscreteGene):
     """One of several options without an order; the column is the option's index.
 
     Args:
         name: key in the spec.
         options: JSON scalars, each with its own type: ``1``, ``1.0`` and ``True`` are three options.
         default: one of the options.
-        text: one line of help.
     Example:
         >>> sharing = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
         >>> sharing.decode(np.array([2.0])), sharing.encode("bottom")
         ('ple', array([0.]))
     """
 
-    name: str
     options: tuple[Scalar, ...]
     default: Scalar
-    text: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
@@ -261,15 +326,8 @@ class Categorical(Gene):
         return np.array([0.0]), np.array([len(self.options) - 1.0])
 
     @property
-    def cardinality(self) -> float:
-        return float(len(self.options))
-
-    @property
     def domain(self) -> str:
         return ", ".join(show(option) for option in self.options)
-
-    def snap(self, x: FloatArray) -> FloatArray:
-        return _nearest_integer(x, *self.bounds)
 
     def decode(self, x: FloatArray) -> Scalar:
         return self.options[int(self.snap(x)[0])]
@@ -281,40 +339,35 @@ class Categorical(Gene):
         raise self.refusal(f"one of {self.domain}", value)
 
     def with_override(self, override: GeneOverride) -> Gene:
-        """Fixed to one option, or left with the listed ones, in their own order."""
+        """Fixed to one option, or restricted to the listed options, in the gene's own order."""
         if not isinstance(override, tuple):
             return super().with_override(override)
-        places = [int(self.encode(option)[0]) for option in override]
-        if not places or len(set(places)) != len(places):
+        indices = [int(self.encode(option)[0]) for option in override]
+        if not indices or len(set(indices)) != len(indices):
             raise self.refusal(f"given one or more different options of {self.domain}", override)
-        chosen = [self.options[place] for place in places]
+        chosen = [self.options[index] for index in indices]
         if len(chosen) == 1:
-            return Fixed(self.name, chosen[0], text=self.text)
-        default = self.default if int(self.encode(self.default)[0]) in places else chosen[0]
-        return replace(self, options=tuple(self.options[place] for place in sorted(places)), default=default)
-
-    def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
-        return rng.integers(len(self.options), size=(n, 1)).astype(np.float64)
+            return self.fixed(chosen[0])
+        default = self.default if int(self.encode(self.default)[0]) in indices else chosen[0]
+        return replace(self, options=tuple(self.options[index] for index in sorted(indices)), default=default)
 
 
 @final
 @dataclass(frozen=True)
-class Boolean(Gene):
+class Boolean(DiscreteGene):
     """On or off; the column is 0.0 or 1.0.
 
     Args:
         name: key in the spec.
         default: value of the default genome.
-        text: one line of help.
         chance: share of the random genomes in which it is on.
     Example:
         >>> Boolean("use_content", True).encode(False)
         array([0.])
     """
 
-    name: str
     default: bool
-    text: str = ""
+    _: KW_ONLY
     chance: float = 0.5
 
     def __post_init__(self) -> None:
@@ -326,15 +379,8 @@ class Boolean(Gene):
         return np.array([0.0]), np.array([1.0])
 
     @property
-    def cardinality(self) -> float:
-        return 2.0
-
-    @property
     def domain(self) -> str:
         return "true, false"
-
-    def snap(self, x: FloatArray) -> FloatArray:
-        return _nearest_integer(x, *self.bounds)
 
     def decode(self, x: FloatArray) -> bool:
         return bool(self.snap(x)[0])
@@ -346,7 +392,7 @@ class Boolean(Gene):
 
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
         if self.chance == 0.5:
-            return rng.integers(2, size=(n, 1)).astype(np.float64)
+            return super().sample(rng, n)
         return (rng.random((n, 1)) < self.chance).astype(np.float64)
 
 
@@ -362,17 +408,14 @@ class Simplex(Gene):
         name: key in the spec; its value is a tuple in the order of `parts`.
         parts: names of the T parts, e.g. tasks.
         default: any non-negative weights, scaled to sum T; empty means equal weights.
-        text: one line of help.
     Example:
         >>> weights = Simplex("task_weights", ("click", "like"))
         >>> weights.decode(np.array([3.0, 1.0])), weights.encode((1, 1))
         ((1.5, 0.5), array([1., 1.]))
     """
 
-    name: str
     parts: tuple[str, ...]
     default: tuple[float, ...] = ()
-    text: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
@@ -423,39 +466,22 @@ class Simplex(Gene):
     def sample(self, rng: np.random.Generator, n: int) -> FloatArray:
         return self.snap(rng.dirichlet(np.ones(len(self.parts)), size=n))
 
+    def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """A logistic-normal step, or a reset to uniform weights or to a single part."""
+        n, n_parts = x.shape
+        near = (x + SIMPLEX_FLOOR) * np.exp(SIMPLEX_SPREAD * rng.standard_normal(x.shape))
+        uniform = rng.dirichlet(np.ones(n_parts), size=n)
+        corner = np.eye(n_parts)[rng.integers(n_parts, size=n)]
+        draw = rng.random((n, 1))
+        weights: FloatArray = np.where(draw < SIMPLEX_RESET, uniform, np.where(draw < 2 * SIMPLEX_RESET, corner, near))
+        return weights
 
-@final
-@dataclass(frozen=True)
-class Conditional:
-    """A gene that counts only while another gene, declared before it, has one of the given values.
-
-    An inactive gene is absent from the spec and its columns hold the default, so it can make no two rows differ.
-
-    Args:
-        gene: the conditional gene.
-        parent: name of the gene it depends on, which may be conditional itself.
-        values: decoded values of the parent that activate the gene.
-    Example:
-        >>> experts = Conditional(Integer("n_experts", 2, 8, default=4), parent="sharing", values=("mmoe", "ple"))
-        >>> experts.name
-        'n_experts'
-    """
-
-    gene: Gene
-    parent: str
-    values: tuple[Value, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the gene."""
-        return self.gene.name
+    def recombine(self, a: FloatArray, b: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Blends of the parents, up to a quarter of their distance beyond them; pure averaging would only contract."""
+        share = rng.uniform(-0.25, 1.25, size=(len(a), 1))
+        return np.clip(share * a + (1 - share) * b, 0, None), np.clip(share * b + (1 - share) * a, 0, None)
 
 
 def _limits(gene: Real | Integer) -> str:
     low, high = gene.limits
     return "" if gene.limits == (-math.inf, math.inf) else f" within {low:g}..{high:g}"
-
-
-def _nearest_integer(x: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
-    snapped: FloatArray = np.clip(np.floor(x + 0.5), low, high) + 0.0  # -0.0 becomes 0.0
-    return snapped

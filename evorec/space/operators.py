@@ -1,9 +1,8 @@
-"""Sampling, crossover and mutation for pymoo, gene by gene.
+"""Sampling, crossover and mutation for pymoo, gene by gene (`Gene.sample`, `Gene.recombine`, `Gene.mutate`).
 
-pymoo's own operators round reals to integers, which freezes short ranges, and choose rates per type, so a gene's rate
-depends on how many others share its type. Here each kind of gene has its own step, a rate is a share of all genes that
-are active in the row, and a mutated gene really changes. Every result is snapped, and everything random comes from the
-``random_state`` that pymoo passes on, so a seed decides a run.
+pymoo's mixed-variable operators choose rates per type, so the rate of a gene depends on how many others share its type.
+Here a rate is a share of all genes that are active in the row, and a mutated gene really changes. Every result is
+snapped. All randomness comes from the ``random_state`` that pymoo passes on, so the seed of a run determines it.
 """
 
 from __future__ import annotations
@@ -17,27 +16,12 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.sampling import Sampling
 
 from evorec.space.gene import FloatArray, Gene
-from evorec.space.genes import Boolean, Categorical, Integer, Real, Simplex
 from evorec.space.space import SearchSpace
 
-SBX_ETA = 15.0
-"""Distribution index of simulated binary crossover; larger keeps children closer to their parents."""
-SMALLEST_GAP = 1e-9
-"""Equal parents count as this far apart, as a share of the range: far below a grid step, and nothing overflows."""
-POLYNOMIAL_ETA = 20.0
-"""Distribution index of polynomial mutation; larger means smaller steps."""
 GENES_CHANGED = 1.0
 """Genes that a mutation draws on average, with a rate of 1/n for n active genes; one is changed where it draws none."""
 MAX_RATE = 0.5
 """Highest default rate per gene, so a genome with few genes does not always change all of them."""
-INTEGER_STEP = 0.2
-"""A mean integer step is longer than 1 by this share of the range."""
-SIMPLEX_SPREAD = 0.5
-"""Standard deviation of the logarithm of each weight's factor."""
-SIMPLEX_FLOOR = 1 / 32
-"""Added to each weight before it is multiplied, so that a weight of 0 can come back."""
-SIMPLEX_RESET = 0.1
-"""Probability of new uniform weights, and again of all weight on one part."""
 ATTEMPTS = 100
 """Draws until a mutated gene differs; one draw falls back on the old grid point in about 1 % of cases."""
 
@@ -119,7 +103,7 @@ def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> F
         a[only_b[:, index], columns] = b[only_b[:, index], columns]
         b[only_a[:, index], columns] = a[only_a[:, index], columns]
         rows = np.flatnonzero(rng.random(len(a)) < 0.5)
-        a[rows, columns], b[rows, columns] = _recombine(space.gene(name), a[rows, columns], b[rows, columns], rng)
+        a[rows, columns], b[rows, columns] = space.gene(name).recombine(a[rows, columns], b[rows, columns], rng)
     return np.stack([space.snap(a), space.snap(b)])
 
 
@@ -165,91 +149,12 @@ def _choose(
     return chosen
 
 
-def _recombine(gene: Gene, a: FloatArray, b: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Two children per pair of rows ``(N, n_columns)``, not snapped."""
-    if isinstance(gene, Real):
-        return _sbx(a, b, *gene.bounds, rng)
-    if isinstance(gene, Simplex):
-        share = rng.uniform(-0.25, 1.25, size=(len(a), 1))  # beyond 0 and 1, else weights only ever draw together
-        return np.clip(share * a + (1 - share) * b, 0, None), np.clip(share * b + (1 - share) * a, 0, None)
-    return b.copy(), a.copy()
-
-
-def _sbx(
-    a: FloatArray, b: FloatArray, low: FloatArray, high: FloatArray, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Bounded simulated binary crossover. Source: Deb & Agrawal 1995, with the bounds of Deb's NSGA-II code."""
-    left, right = np.minimum(a, b), np.maximum(a, b)
-    gap = np.maximum(right - left, SMALLEST_GAP * (high - low))
-    u = rng.random(a.shape)
-    power = 1.0 / (SBX_ETA + 1.0)
-
-    def spread(room: FloatArray) -> FloatArray:
-        alpha = 2.0 - (1.0 + 2.0 * room / gap) ** -(SBX_ETA + 1.0)
-        inside = (u * alpha) ** power
-        outside = (1.0 / np.maximum(2.0 - u * alpha, np.finfo(np.float64).tiny)) ** power
-        factor: FloatArray = np.where(u <= 1.0 / alpha, inside, outside)
-        return factor
-
-    middle = 0.5 * (left + right)
-    near = middle - 0.5 * spread(left - low) * gap
-    far = middle + 0.5 * spread(high - right) * gap
-    swap = rng.random(a.shape) < 0.5
-    return np.where(swap, far, near), np.where(swap, near, far)
-
-
 def _changed(gene: Gene, x: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Snapped rows ``(N, n_columns)`` that all differ from `x`."""
-    out = gene.snap(_step(gene, x, rng))
+    out = gene.snap(gene.mutate(x, rng))
     for _ in range(ATTEMPTS):
         same = np.flatnonzero((out == x).all(axis=1))
         if not len(same):
             break
-        out[same] = gene.snap(_step(gene, x[same], rng))
+        out[same] = gene.snap(gene.mutate(x[same], rng))
     return out
-
-
-def _step(gene: Gene, x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """One mutation step of each row ``(N, n_columns)``, not snapped."""
-    low, high = gene.bounds
-    if isinstance(gene, Real):
-        return _polynomial(x, low, high, rng)
-    if isinstance(gene, Integer):
-        return _reflected_step(x, low, high, rng)
-    if isinstance(gene, Categorical | Boolean):
-        n_options = int(gene.cardinality)
-        return (x + rng.integers(1, n_options, size=x.shape)) % n_options
-    return _new_weights(x, rng)
-
-
-def _polynomial(x: FloatArray, low: FloatArray, high: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Bounded polynomial mutation. Source: Deb & Goyal 1996, with the bounds of Deb's NSGA-II code."""
-    u = rng.random(x.shape)
-    power = 1.0 / (POLYNOMIAL_ETA + 1.0)
-    room_down, room_up = (x - low) / (high - low), (high - x) / (high - low)
-    down = (2.0 * u + (1.0 - 2.0 * u) * (1.0 - room_down) ** (POLYNOMIAL_ETA + 1.0)) ** power - 1.0
-    up = 1.0 - (2.0 * (1.0 - u) + (2.0 * u - 1.0) * (1.0 - room_up) ** (POLYNOMIAL_ETA + 1.0)) ** power
-    moved: FloatArray = x + np.where(u < 0.5, down, up) * (high - low)
-    return moved
-
-
-def _reflected_step(x: FloatArray, low: FloatArray, high: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A geometric step up or down, reflected at the bounds; never back to the same place."""
-    span = high - low
-    size = rng.geometric(1.0 / (1.0 + INTEGER_STEP * span), size=x.shape)
-    place = (x - low + size * rng.choice([-1.0, 1.0], size=x.shape)) % (2.0 * span)
-    moved = low + np.minimum(place, 2.0 * span - place)
-    neighbour = np.where(x < high, x + 1.0, x - 1.0)
-    stepped: FloatArray = np.where(moved == x, neighbour, moved)
-    return stepped
-
-
-def _new_weights(x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Task weights ``(N, T)`` after a logistic-normal step, or reset to uniform or to one part."""
-    n, n_parts = x.shape
-    near = (x + SIMPLEX_FLOOR) * np.exp(SIMPLEX_SPREAD * rng.standard_normal(x.shape))
-    uniform = rng.dirichlet(np.ones(n_parts), size=n)
-    corner = np.eye(n_parts)[rng.integers(n_parts, size=n)]
-    which = rng.random((n, 1))
-    weights: FloatArray = np.where(which < SIMPLEX_RESET, uniform, np.where(which < 2 * SIMPLEX_RESET, corner, near))
-    return weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from evorec.config import GeneOverride
 from evorec.errors import ConfigError
-from evorec.space.gene import FloatArray, Gene, Value, show
-from evorec.space.genes import Boolean, Categorical, Conditional
+from evorec.space.gene import FloatArray, Gene, Value, When
 
 SAMPLE_ROUNDS = 100
 """Draws per wanted row before a repeat is accepted: enough to see nearly all of a space as small as the sample."""
@@ -41,14 +40,14 @@ class SearchSpace:
     """A tuple of genes; a genome is a float64 row ``(V,)`` with the genes' columns in order.
 
     Args:
-        genes: genes with different names; a `Conditional` comes after its parent.
+        genes: genes with different names; a gene with a condition comes after its parent.
     Raises:
-        ConfigError: a name stands twice, a parent is missing or comes later, or a condition can never hold.
+        ConfigError: a name is repeated, a parent is missing or comes later, or a condition can never hold.
     Example:
-        >>> from evorec.space.genes import Categorical, Conditional, Integer
+        >>> from evorec.space.genes import Categorical, Integer, When
         >>> space = SearchSpace((
         ...     Categorical("sharing", ("bottom", "mmoe"), "bottom"),
-        ...     Conditional(Integer("n_experts", 2, 8, default=4), parent="sharing", values=("mmoe",)),
+        ...     Integer("n_experts", 2, 8, default=4, condition=When("sharing", ("mmoe",))),
         ... ))
         >>> space.decode(np.array([1.0, 6.0]))
         {'sharing': 'mmoe', 'n_experts': 6}
@@ -56,66 +55,69 @@ class SearchSpace:
         ({'sharing': 'bottom'}, array([[0., 4.]]))
     """
 
-    genes: tuple[Gene | Conditional, ...]
+    genes: tuple[Gene, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genes", tuple(self.genes))
         seen: dict[str, Gene] = {}
-        for item in self.genes:
-            if item.name in seen:
-                raise ConfigError(f"gene names must differ, got {item.name!r} twice.")
-            if isinstance(item, Conditional):
-                _check_condition(item, seen)
-            seen[item.name] = _bare(item)
+        for gene in self.genes:
+            if gene.name in seen:
+                raise ConfigError(f"gene names must differ, got {gene.name!r} twice.")
+            if gene.condition is not None:
+                _check_condition(gene.name, gene.condition, seen)
+            seen[gene.name] = gene
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all genes, in order."""
-        return tuple(item.name for item in self.genes)
+        return tuple(gene.name for gene in self.genes)
 
     @cached_property
     def slices(self) -> Mapping[str, slice]:
         """Columns of each gene."""
-        ends = np.cumsum([_bare(item).n_columns for item in self.genes], dtype=int)
+        ends = np.cumsum([gene.n_columns for gene in self.genes], dtype=int)
         return {
-            item.name: slice(int(end) - _bare(item).n_columns, int(end))
-            for item, end in zip(self.genes, ends, strict=True)
+            gene.name: slice(int(end) - gene.n_columns, int(end)) for gene, end in zip(self.genes, ends, strict=True)
         }
 
     @cached_property
     def n_var(self) -> int:
         """Number of columns V."""
-        return sum(_bare(item).n_columns for item in self.genes)
+        return sum(gene.n_columns for gene in self.genes)
 
     @cached_property
     def low(self) -> FloatArray:
         """Lowest column values, float64 ``(V,)``."""
-        return np.concatenate([np.empty(0), *(_bare(item).bounds[0] for item in self.genes)])
+        return np.concatenate([np.empty(0), *(gene.bounds[0] for gene in self.genes)])
 
     @cached_property
     def high(self) -> FloatArray:
         """Highest column values, float64 ``(V,)``."""
-        return np.concatenate([np.empty(0), *(_bare(item).bounds[1] for item in self.genes)])
+        return np.concatenate([np.empty(0), *(gene.bounds[1] for gene in self.genes)])
 
     def gene(self, name: str) -> Gene:
-        """The gene called `name`, without its condition.
+        """The gene called `name`.
 
         Raises:
             ConfigError: there is no such gene.
         """
-        for item in self.genes:
-            if item.name == name:
-                return _bare(item)
+        for gene in self.genes:
+            if gene.name == name:
+                return gene
         raise ConfigError(f"{name!r} is not a gene of this space; known: {', '.join(self.names)}.")
 
     def active(self, X: FloatArray) -> NDArray[np.bool_]:
         """Which genes count, bool ``(P, n_genes)`` for ``X (P, V)``, in the order of `names`."""
         out = np.ones((len(X), len(self.genes)), dtype=bool)
-        position = {name: index for index, name in enumerate(self.names)}
-        for index, item in enumerate(self.genes):
-            if isinstance(item, Conditional):
-                holds = _parent_holds(item, self.gene(item.parent), X[:, self.slices[item.parent]])
-                out[:, index] = out[:, position[item.parent]] & holds
+        for index, gene in enumerate(self.genes):
+            if (when := gene.condition) is not None:
+                parent, columns = self.gene(when.parent), X[:, self.slices[when.parent]]
+                answers: dict[bytes, bool] = {}  # equal columns are decoded once
+                for row in columns:
+                    if (key := row.tobytes()) not in answers:
+                        answers[key] = when.accepts(parent.decode(row))
+                holds = np.array([answers[row.tobytes()] for row in columns], dtype=bool)
+                out[:, index] = out[:, self.names.index(when.parent)] & holds
         return out
 
     def snap(self, X: FloatArray) -> FloatArray:
@@ -130,35 +132,34 @@ class SearchSpace:
         """
         rows = self._checked(X)
         out = np.empty_like(rows)
-        for item in self.genes:
-            columns = self.slices[item.name]
-            out[:, columns] = _bare(item).snap(rows[:, columns])
+        for gene in self.genes:
+            columns = self.slices[gene.name]
+            out[:, columns] = gene.snap(rows[:, columns])
         inactive = ~self.active(out)
-        for index, item in enumerate(self.genes):
-            gene = _bare(item)
+        for index, gene in enumerate(self.genes):
             if inactive[:, index].any():
-                out[inactive[:, index], self.slices[item.name]] = gene.encode(gene.default)
+                out[inactive[:, index], self.slices[gene.name]] = gene.encode(gene.default)
         return out
 
     def decode(self, x: FloatArray) -> dict[str, Any]:
         """The spec of one genome ``x (V,)``: plain JSON values of the active genes, parents before children."""
         row = self._checked(np.asarray(x)[None, :])[0]
         spec: dict[str, Any] = {}
-        for item in self.genes:
-            if not isinstance(item, Conditional) or _holds(item, spec):
-                spec[item.name] = _bare(item).decode(row[self.slices[item.name]])
+        for gene in self.genes:
+            if gene.is_active(spec):
+                spec[gene.name] = gene.decode(row[self.slices[gene.name]])
         return spec
 
     def spec_of(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """The spec of a value for each gene, without the genes that are inactive.
 
         Args:
-            values: a value that exists for every gene of the space, active or not.
+            values: a value for every gene of the space, active or not.
         """
         spec: dict[str, Any] = {}
-        for item in self.genes:
-            if not isinstance(item, Conditional) or _holds(item, spec):
-                spec[item.name] = values[item.name]
+        for gene in self.genes:
+            if gene.is_active(spec):
+                spec[gene.name] = values[gene.name]
         return spec
 
     def encode(self, spec: Mapping[str, Any]) -> FloatArray:
@@ -170,16 +171,15 @@ class SearchSpace:
             ConfigError: lists every gene that is missing, unknown, inactive or out of range.
         """
         x, errors = self.default(), []
-        for item in self.genes:
-            gene = _bare(item)
-            if isinstance(item, Conditional) and not _holds(item, spec):
-                if item.name in spec:
-                    errors.append(f"{item.name} must be absent unless {_condition(item)}, got {spec[item.name]!r}.")
-            elif item.name not in spec:
-                errors.append(f"{item.name} is missing; expected {gene.domain}.")
+        for gene in self.genes:
+            if not gene.is_active(spec):
+                if gene.name in spec:
+                    errors.append(f"{gene.name} must be absent unless {gene.condition}, got {spec[gene.name]!r}.")
+            elif gene.name not in spec:
+                errors.append(f"{gene.name} is missing; expected {gene.domain}.")
             else:
                 try:
-                    x[self.slices[item.name]] = gene.encode(spec[item.name])
+                    x[self.slices[gene.name]] = gene.encode(spec[gene.name])
                 except ConfigError as error:
                     errors.append(str(error))
         errors += [f"{name} is not a gene; known: {', '.join(self.names)}." for name in spec if name not in self.names]
@@ -195,7 +195,7 @@ class SearchSpace:
 
     def default(self) -> FloatArray:
         """The default genome, float64 ``(V,)``, snapped."""
-        parts = [_bare(item).encode(_bare(item).default) for item in self.genes]
+        parts = [gene.encode(gene.default) for gene in self.genes]
         x: FloatArray = np.concatenate([np.empty(0), *parts])
         return x
 
@@ -210,7 +210,7 @@ class SearchSpace:
         """
         found: dict[bytes, FloatArray] = {}
         for _ in range(SAMPLE_ROUNDS):
-            drawn = [_bare(item).sample(rng, n) for item in self.genes]
+            drawn = [gene.sample(rng, n) for gene in self.genes]
             for row in self.snap(np.hstack([np.empty((n, 0)), *drawn])):
                 found.setdefault(row.tobytes(), row)
             if len(found) >= min(n, self.cardinality()):
@@ -222,8 +222,7 @@ class SearchSpace:
 
     def cardinality(self) -> float:
         """Number of different specs; infinite with a real gene that can be active."""
-        roots = [item for item in self.genes if not isinstance(item, Conditional)]
-        return math.prod(self._n_specs(gene) for gene in roots)
+        return math.prod(self._n_specs(gene) for gene in self.genes if gene.condition is None)
 
     def with_overrides(self, overrides: Mapping[str, GeneOverride], source: str) -> SearchSpace:
         """The space with genes fixed, their bounds moved or their options restricted.
@@ -232,7 +231,7 @@ class SearchSpace:
             overrides: per gene one value, which fixes it, `Bounds`, or options to choose from.
             source: named in the message, e.g. the configuration file.
         Returns:
-            The space without the genes that no value of their parent activates any more.
+            The new space, without the genes that no value of their parent activates any more.
         Raises:
             ConfigError: lists every unknown gene and every unsuitable override.
         """
@@ -241,30 +240,35 @@ class SearchSpace:
             for name in overrides
             if name not in self.names
         ]
-        genes: list[Gene | Conditional] = []
-        for item in self.genes:
+        genes: dict[str, Gene] = {}
+        for gene in self.genes:
             try:
-                gene = _bare(item).with_override(overrides[item.name]) if item.name in overrides else _bare(item)
+                changed = gene.with_override(overrides[gene.name]) if gene.name in overrides else gene
             except ConfigError as error:
                 errors.append(f"{source}: space.{error}")
                 continue
-            genes.append(replace(item, gene=gene) if isinstance(item, Conditional) else gene)
+            when = gene.condition
+            if when is not None:  # without the values that the parent can no longer have
+                parent = genes.get(when.parent)
+                when = replace(when, values=() if parent is None else tuple(filter(parent.can_be, when.values)))
+            if when is None or when.values:
+                genes[gene.name] = replace(changed, condition=when)
         if errors:
             raise ConfigError("\n".join(errors))
-        return SearchSpace(_reachable(genes))
+        return SearchSpace(tuple(genes.values()))
 
     def describe(self) -> list[GeneInfo]:
         """One line per gene, for tables."""
         return [
             GeneInfo(
-                name=item.name,
-                kind=type(_bare(item)).__name__.lower(),
-                domain=_bare(item).domain,
-                default=_bare(item).default,
-                condition=_condition(item) if isinstance(item, Conditional) else "",
-                text=_bare(item).text,
+                name=gene.name,
+                kind=type(gene).__name__.lower(),
+                domain=gene.domain,
+                default=gene.default,
+                condition=str(gene.condition or ""),
+                text=gene.text,
             )
-            for item in self.genes
+            for gene in self.genes
         ]
 
     def _checked(self, X: FloatArray) -> FloatArray:
@@ -279,68 +283,21 @@ class SearchSpace:
 
     def _n_specs(self, gene: Gene) -> float:
         """Specs of a gene and all that depends on it: the sum over its values of the product over its children."""
-        children = [item for item in self.genes if isinstance(item, Conditional) and item.parent == gene.name]
-        named = {json.dumps(value): value for child in children for value in child.values if _can_be(gene, value)}
+        children = [(child, child.condition) for child in self.genes if child.condition is not None]
+        children = [(child, when) for child, when in children if when.parent == gene.name]
+        named = {json.dumps(value): value for _, when in children for value in when.values if gene.can_be(value)}
         total = gene.cardinality - len(named)
         for value in named.values():
-            total += math.prod(self._n_specs(child.gene) for child in children if _is_among(value, child.values))
+            total += math.prod(self._n_specs(child) for child, when in children if when.accepts(value))
         return total
 
 
-def _bare(item: Gene | Conditional) -> Gene:
-    return item.gene if isinstance(item, Conditional) else item
-
-
-def _check_condition(item: Conditional, seen: Mapping[str, Gene]) -> None:
-    if item.parent not in seen:
-        raise ConfigError(f"gene {item.name} depends on {item.parent!r}, which must be declared before it.")
-    if not item.values:
-        raise ConfigError(f"gene {item.name} must name the values of {item.parent} that activate it, got none.")
-    parent = seen[item.parent]
-    if isinstance(parent, Categorical | Boolean):  # other kinds may have had their bounds moved by an override
-        for value in item.values:
-            if not _can_be(parent, value):
-                raise ConfigError(f"gene {item.name}: {item.parent} is one of {parent.domain}, never {value!r}.")
-
-
-def _reachable(genes: Sequence[Gene | Conditional]) -> tuple[Gene | Conditional, ...]:
-    """The genes that can be active, each with the values of its parent that still exist."""
-    kept: dict[str, Gene | Conditional] = {}
-    for item in genes:
-        if isinstance(item, Conditional):
-            parent = kept.get(item.parent)
-            values = () if parent is None else tuple(v for v in item.values if _can_be(_bare(parent), v))
-            if not values:
-                continue
-            item = replace(item, values=values)
-        kept[item.name] = item
-    return tuple(kept.values())
-
-
-def _can_be(gene: Gene, value: Value) -> bool:
-    try:
-        return gene.decode(gene.encode(value)) == value
-    except ConfigError:
-        return False
-
-
-def _parent_holds(item: Conditional, parent: Gene, columns: FloatArray) -> NDArray[np.bool_]:
-    """Whether the parent's value activates the gene, bool ``(P,)``; equal columns are decoded once."""
-    answers: dict[bytes, bool] = {}
-    for row in columns:
-        if (place := row.tobytes()) not in answers:
-            answers[place] = _is_among(parent.decode(row), item.values)
-    return np.array([answers[row.tobytes()] for row in columns], dtype=bool)
-
-
-def _is_among(value: object, values: tuple[Value, ...]) -> bool:
-    """Membership that keeps ``True`` and ``1`` apart."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
-
-
-def _holds(item: Conditional, spec: Mapping[str, Any]) -> bool:
-    return item.parent in spec and _is_among(spec[item.parent], item.values)
-
-
-def _condition(item: Conditional) -> str:
-    return f"{item.parent} is {' or '.join(v if isinstance(v, str) else show(v) for v in item.values)}"
+def _check_condition(name: str, when: When, seen: Mapping[str, Gene]) -> None:
+    if when.parent not in seen:
+        raise ConfigError(f"gene {name} depends on {when.parent!r}, which must be declared before it.")
+    if not when.values:
+        raise ConfigError(f"gene {name} must name the values of {when.parent} that activate it, got none.")
+    parent = seen[when.parent]
+    for value in when.values:
+        if not parent.can_be(value):
+            raise ConfigError(f"gene {name}: {when.parent} is one of {parent.domain}, never {value!r}.")

@@ -42,7 +42,7 @@ def problem() -> RecProblem:
 
 def genes_of(problem: RecProblem, mechanism: str, **changes: Any) -> dict[str, Any]:
     """The default genome with another mechanism, and what that needs."""
-    values = {gene.name: gene.default for gene in (getattr(gene, "gene", gene) for gene in problem.space.genes)}
+    values = {gene.name: gene.default for gene in problem.space.genes}
     values |= {"sharing_depth": 1, "expert_depth": 2, "experts": 3, "shared_experts": 2, "task_experts": 1}
     values |= {"task_embeddings": True, "calibrator_weight": 0.6}
     return problem.space.spec_of({**values, "mechanism": mechanism, **changes})

@@ -9,7 +9,7 @@ from evorec.errors import Interrupted, RunError, SearchError
 from evorec.objectives import Constraint
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
-from evorec.space.genes import Boolean, Categorical, Conditional, Integer, Real
+from evorec.space.genes import Boolean, Categorical, Integer, Real, When
 from evorec.store import RunDirectory
 
 SMALL = SearchConfig(population=8, generations=5, seed=1)
@@ -22,7 +22,7 @@ NEAR_SHARE = 0.48
 FINITE = (  # 5 * (1 + 4 + 4) * 2 = 90 genomes
     Categorical("effort", (0.0, 0.25, 0.5, 0.75, 1.0), 0.0),
     Categorical("method", ("line", "tree", "net"), "line"),
-    Conditional(Integer("depth", 1, 4, default=1), parent="method", values=("tree", "net")),
+    Integer("depth", 1, 4, default=1, condition=When("method", ("tree", "net"))),
     Boolean("bias", False),
 )
 

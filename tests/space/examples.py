@@ -1,7 +1,59 @@
-"""Genes and spaces that the tests of `evorec.space` share."""
+"""Genes and spaces that the tests of `evorec.space` share, among them a gene as a user writes it."""
 
-from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Integer, Real, Simplex
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
 from evorec.space.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class HourRange(Gene):
+    """Two hours of a day, the first not after the second: a gene whose columns are no weights."""
+
+    default: tuple[float, float] = (8.0, 20.0)
+
+    @property
+    def bounds(self):
+        return np.zeros(2), np.full(2, 23.0)
+
+    @property
+    def cardinality(self):
+        return 24 * 25 / 2
+
+    @property
+    def domain(self):
+        return "two hours in 0..23"
+
+    def snap(self, x):
+        return np.sort(np.clip(np.floor(x + 0.5), 0.0, 23.0) + 0.0, axis=1)
+
+    def decode(self, x):
+        first, last = self.snap(x[None])[0].tolist()
+        return first, last
+
+    def encode(self, value):
+        hours = list(value) if isinstance(value, tuple | list) else []
+        if len(hours) != 2 or not all(h in range(24) for h in hours if math.isfinite(h)) or hours != sorted(hours):
+            raise self.refusal(f"{self.domain}, rising", value)
+        return np.array(hours, dtype=np.float64)
+
+    def sample(self, rng, n):
+        return self.snap(rng.uniform(-0.5, 23.5, size=(n, 2)))
+
+    def mutate(self, x, rng):
+        """Both hours move together, which no built-in gene does."""
+        step = rng.integers(1, 4, size=(len(x), 1)) * rng.choice([-1, 1], size=(len(x), 1))
+        return np.clip(x + step, 0.0, 23.0)
+
+    def recombine(self, a, b, rng):
+        """The first hour from one parent, the second from the other."""
+        return np.stack([a[:, 0], b[:, 1]], axis=1), np.stack([b[:, 0], a[:, 1]], axis=1)
+
 
 GENES = (
     Real("rate", 1e-4, 1e-1, scale="log", default=1e-3),
@@ -22,15 +74,16 @@ GENES = (
     Simplex("one_part", ("a",)),
     Fixed("fixed_integer", 3),
     Fixed("fixed_weights", (1.5, 0.5)),
+    HourRange("hours"),
 )
 
 TREE = SearchSpace(  # every kind, and conditions two levels deep
     (
         Real("rate", 1e-4, 1e-1, scale="log", default=1e-3),
         Categorical("sharing", ("bottom", "mmoe", "ple"), "bottom"),
-        Conditional(Integer("experts", 2, 8, default=4), parent="sharing", values=("mmoe", "ple")),
-        Conditional(Boolean("gate_noise", False), parent="sharing", values=("ple",)),
-        Conditional(Real("noise", 0.0, 1.0, default=0.5), parent="gate_noise", values=(True,)),
+        Integer("experts", 2, 8, default=4, condition=When("sharing", ("mmoe", "ple"))),
+        Boolean("gate_noise", False, condition=When("sharing", ("ple",))),
+        Real("noise", 0.0, 1.0, default=0.5, condition=When("gate_noise", (True,))),
         Integer("width", 16, 128, scale="log2", default=32),
         Simplex("weights", ("click", "like", "purchase")),
         Fixed("layers", 3),
@@ -41,8 +94,8 @@ FINITE = SearchSpace(  # worked by hand: 2 * (1 + 3 + (1 + 2)) = 14 specs
     (
         Boolean("content", True),
         Categorical("sharing", ("bottom", "mmoe", "ple"), "bottom"),
-        Conditional(Integer("experts", 2, 4, default=3), parent="sharing", values=("mmoe",)),
-        Conditional(Boolean("noise", False), parent="sharing", values=("ple",)),
-        Conditional(Categorical("kind", ("x", "y"), "x"), parent="noise", values=(True,)),
+        Integer("experts", 2, 4, default=3, condition=When("sharing", ("mmoe",))),
+        Boolean("noise", False, condition=When("sharing", ("ple",))),
+        Categorical("kind", ("x", "y"), "x", condition=When("noise", (True,))),
     )
 )

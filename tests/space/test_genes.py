@@ -1,125 +1,15 @@
-"""Contract of every gene kind, and what is special about each."""
+"""Details of each kind of gene; `contracts/test_every_gene.py` has the properties that all of them share."""
 
-import inspect
-import json
 import math
 
 import numpy as np
 import pytest
-from space.examples import GENES
 
 from evorec.config import Bounds
 from evorec.errors import ConfigError
-from evorec.space.gene import Gene
 from evorec.space.genes import Boolean, Categorical, Fixed, Integer, Real, Simplex
 
 SEED = 20
-N_ROWS = 300
-
-
-def rows_around(gene, seed=SEED):
-    """Random rows inside, on and outside the bounds of a gene, ``(N, n_columns)``."""
-    rng = np.random.default_rng(seed)
-    low, high = gene.bounds
-    span = np.maximum(high - low, 1.0)
-    wide = rng.uniform(low - span, high + span, size=(N_ROWS, gene.n_columns))
-    return np.vstack([low[None], high[None], gene.sample(rng, N_ROWS), wide])
-
-
-every_gene = pytest.mark.parametrize("gene", GENES, ids=lambda gene: gene.name)
-
-
-def test_every_kind_of_gene_has_an_example_here():
-    kinds = {kind for kind in Gene.__subclasses__() if not inspect.isabstract(kind)}
-    assert {type(gene) for gene in GENES} == kinds
-
-
-@every_gene
-def test_encode_of_decode_is_snap_to_the_last_bit(gene):
-    for row, snapped in zip(rows := rows_around(gene), gene.snap(rows), strict=True):
-        np.testing.assert_array_equal(gene.encode(gene.decode(row)), snapped, err_msg=f"{row}, seed {SEED}")
-
-
-@every_gene
-def test_decode_of_encode_is_the_value(gene):
-    for row in rows_around(gene):
-        value = gene.decode(row)
-        again = gene.decode(gene.encode(value))
-        assert (type(again), again) == (type(value), value), f"seed {SEED}"
-
-
-@every_gene
-def test_snap_is_idempotent_inside_the_bounds_and_leaves_its_input_alone(gene):
-    rows = rows_around(gene)
-    before = rows.copy()
-    snapped = gene.snap(rows)
-    np.testing.assert_array_equal(rows, before)
-    np.testing.assert_array_equal(gene.snap(snapped), snapped)
-    assert (snapped >= gene.bounds[0]).all()
-    assert (snapped <= gene.bounds[1]).all()
-    assert not np.signbit(snapped[snapped == 0]).any(), "-0.0 would make a second key for 0.0"
-
-
-@every_gene
-def test_default_is_a_value_of_the_gene(gene):
-    assert gene.decode(gene.encode(gene.default)) == gene.default
-
-
-@every_gene
-def test_values_are_plain_and_survive_json(gene):
-    for row in rows_around(gene)[:50]:
-        value = gene.decode(row)
-        assert type(value) in (bool, int, float, str, tuple)
-        again = json.loads(json.dumps(value))
-        np.testing.assert_array_equal(gene.encode(again), gene.encode(value))
-
-
-@every_gene
-def test_samples_are_snapped_and_reach_the_whole_range(gene):
-    sample = gene.sample(np.random.default_rng(SEED), 2000)
-    np.testing.assert_array_equal(gene.snap(sample), sample)
-    low, high = gene.bounds
-    if gene.cardinality == 1:
-        return
-    # 2,000 draws miss the outer tenth on one side of a uniform range with probability 0.9 ** 2000
-    reach = 0.1 if not isinstance(gene, Simplex) else 0.2  # a Dirichlet of 3 parts is thin near its corners
-    assert (sample.min(axis=0) <= low + reach * (high - low)).all()
-    assert (sample.max(axis=0) >= high - reach * (high - low)).all()
-
-
-@every_gene
-def test_a_sample_of_few_values_is_uniform(gene):
-    if not 1 < gene.cardinality <= 50:
-        return
-    sample = [gene.decode(row) for row in gene.sample(np.random.default_rng(SEED), 6000)]
-    counts = [sum(type(v) is type(w) and v == w for v in sample) for w in {(type(v), v): v for v in sample}.values()]
-    share = 1 / gene.cardinality
-    five_sigma = 5 * math.sqrt(6000 * share * (1 - share))
-    assert len(counts) == gene.cardinality
-    np.testing.assert_allclose(counts, 6000 * share, atol=five_sigma, err_msg=f"seed {SEED}")
-
-
-@every_gene
-@pytest.mark.parametrize("bad", [None, math.nan, math.inf, [], {}, "no such value", -1e300])
-def test_encode_refuses_what_is_not_a_value_and_says_which_gene(gene, bad):
-    with pytest.raises(ConfigError, match=rf"^{gene.name} must be .*, got "):
-        gene.encode(bad)
-
-
-@every_gene
-def test_one_value_fixes_the_gene(gene):
-    fixed = gene.with_override(gene.default)
-    assert isinstance(fixed, Fixed)
-    assert (fixed.name, fixed.n_columns, fixed.decode(np.empty(0))) == (gene.name, 0, gene.default)
-
-
-@every_gene
-def test_cardinality_counts_the_values(gene):
-    values = {(type(v), v) for v in (gene.decode(row) for row in gene.sample(np.random.default_rng(SEED), 3000))}
-    if gene.cardinality <= 50:
-        assert len(values) == gene.cardinality
-    else:
-        assert len(values) > 50
 
 
 # Real

@@ -14,7 +14,7 @@ from pymoo.core.problem import Problem
 from pymoo.optimize import minimize
 from space.examples import FINITE, TREE
 
-from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Integer, Real, Simplex
+from evorec.space.genes import Boolean, Categorical, Fixed, Integer, Real, Simplex, When
 from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
 from evorec.space.space import SearchSpace
 
@@ -96,9 +96,7 @@ def test_a_space_without_a_choice_mutates_to_itself(genes):
 
 
 def test_rate_follows_the_active_genes_of_the_row():
-    children = tuple(
-        Conditional(Real(f"child{i}", 0.0, 1.0, default=0.5), parent="switch", values=(True,)) for i in range(16)
-    )
+    children = tuple(Real(f"child{i}", 0.0, 1.0, default=0.5, condition=When("switch", (True,))) for i in range(16))
     space = SearchSpace((Boolean("switch", False), Real("r1", 0.0, 1.0, default=0.5), *children))
     off = np.tile(space.encode({"switch": False, "r1": 0.5}), (N_ROWS, 1))
     on = np.tile(space.encode({"switch": True, "r1": 0.5} | {f"child{i}": 0.5 for i in range(16)}), (N_ROWS, 1))

@@ -13,7 +13,7 @@ from space.examples import FINITE, TREE
 
 from evorec.config import Bounds
 from evorec.errors import ConfigError
-from evorec.space.genes import Boolean, Categorical, Conditional, Fixed, Integer, Real
+from evorec.space.genes import Boolean, Categorical, Fixed, Integer, Real, When
 from evorec.space.space import SearchSpace
 
 SEED = 7
@@ -88,9 +88,7 @@ def test_a_condition_needs_an_active_parent():
 
 
 def test_true_and_one_are_different_conditions():
-    space = SearchSpace(
-        (Categorical("a", (1, True), 1), Conditional(Integer("b", 1, 2, default=1), parent="a", values=(True,)))
-    )
+    space = SearchSpace((Categorical("a", (1, True), 1), Integer("b", 1, 2, default=1, condition=When("a", (True,)))))
     assert space.decode(np.array([0.0, 2.0])) == {"a": 1}
     assert space.decode(np.array([1.0, 2.0])) == {"a": True, "b": 2}
     assert space.cardinality() == 3  # 1; True with b = 1 or 2
@@ -202,9 +200,9 @@ def test_overrides_list_every_mistake_with_its_source():
     ("genes", "message"),
     [
         ((Fixed("a", 1), Boolean("a", True)), "gene names must differ, got 'a' twice"),
-        ((Conditional(Boolean("b", True), "a", (True,)), Boolean("a", True)), "must be declared before it"),
-        ((Boolean("a", True), Conditional(Boolean("b", True), "a", ())), "must name the values of a"),
-        ((Boolean("a", True), Conditional(Boolean("b", True), "a", (1,))), "a is one of true, false, never 1"),
+        ((Boolean("b", True, condition=When("a", (True,))), Boolean("a", True)), "must be declared before it"),
+        ((Boolean("a", True), Boolean("b", True, condition=When("a", ()))), "must name the values of a"),
+        ((Boolean("a", True), Boolean("b", True, condition=When("a", (1,)))), "a is one of true, false, never 1"),
     ],
 )
 def test_a_space_refuses_genes_that_do_not_fit_together(genes, message):
