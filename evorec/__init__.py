@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evorec.objectives import Constraint, Objective
     from evorec.problem import Outcome, Problem
     from evorec.rec_problem import RecProblem, build_problem
+    from evorec.run.directory import RunDirectory
     from evorec.search.deap_toolbox import as_deap
     from evorec.search.engine import search as run_search
     from evorec.search.pymoo_problem import as_pymoo
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from evorec.serving.recommender import Recommender, load_bundle
     from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
     from evorec.space.space import SearchSpace
-    from evorec.store import RunDirectory
 
     __version__: str
 else:
@@ -113,7 +113,7 @@ _PLACES: Final = {
     **dict.fromkeys(("Recommender", "load_bundle"), "evorec.serving.recommender"),
     "Interrupted": "evorec.errors",
     "ParetoArchive": "evorec.archive.pareto",
-    "RunDirectory": "evorec.store",
+    "RunDirectory": "evorec.run.directory",
     "SearchSpace": "evorec.space.space",
     "as_deap": "evorec.search.deap_toolbox",
     "as_pymoo": "evorec.search.pymoo_problem",

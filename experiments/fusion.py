@@ -32,8 +32,8 @@ from evorec.deploy.fusion.formula_scores import fusion_objectives
 from evorec.deploy.fusion.fused import SWEEP, Halves, evolved_fronts, halves, hypervolumes
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import RecProblem, build_problem
+from evorec.run.directory import RunDirectory
 from evorec.search import engine
-from evorec.store import RunDirectory
 
 HERE = Path(__file__).parent
 POPULATION, GENERATIONS = 12, 3
@@ -82,7 +82,7 @@ def of_simulator(options: argparse.Namespace, settings: FuseConfig) -> Iterator[
         with TemporaryDirectory() as folder:
             fingerprint = config.fingerprint(problem.data_sha256)
             created = RunDirectory.create(
-                Path(folder), config=config, fingerprint=fingerprint, manifest=problem.environment
+                Path(folder), config=config, fingerprint=fingerprint, environment=problem.environment
             )
             with created as run:
                 engine.search(problem, config.search, run=run, chunk=POPULATION)

@@ -35,7 +35,7 @@ from joblib import Parallel, delayed
 from scipy.stats import rankdata, spearmanr
 
 from evorec.config import RunConfig, merge, parse_config
-from evorec.ledger import Evaluation
+from evorec.run.ledger import Evaluation
 from evorec.search.engine import search
 from evorec.seeds import generator
 from problems import feed

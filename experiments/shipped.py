@@ -24,8 +24,8 @@ import numpy as np
 from evorec.cli.ship import build_rec_problem
 from evorec.deploy.final.finalize import shipped_model
 from evorec.models.spec import ModelSpec
+from evorec.run.directory import RunDirectory
 from evorec.serving.bundle import read_bundle
-from evorec.store import RunDirectory
 from evorec.training.evaluate import RankingUsers, masked_items, member_lists
 
 RESULT: Final = Path(__file__).parent / "results" / "shipped.json"

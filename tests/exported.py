@@ -21,8 +21,8 @@ from evorec.deploy.fusion.formula import Formula
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
+from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import Recommender, load_bundle
-from evorec.store import RunDirectory
 from evorec.training.evaluate import RankingUsers, masked_items, member_lists
 from evorec.training.plan import DeviceData
 

@@ -13,8 +13,8 @@ from evorec.data.tables import Columns, Tables
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.run.directory import RunDirectory
 from evorec.search import engine
-from evorec.store import RunDirectory
 from evorec.training.evaluate import RankingUsers, member_lists, task_logits
 from problems import feed
 
@@ -41,7 +41,7 @@ def searched(root: Path, settings: RunConfig, *, tables: Tables | None = None) -
     """The problem, and the folder of a finished search of it."""
     problem = build_problem(settings, tables=tables)
     fingerprint = settings.fingerprint(problem.data_sha256)
-    with RunDirectory.create(root, config=settings, fingerprint=fingerprint, manifest=problem.environment) as run:
+    with RunDirectory.create(root, config=settings, fingerprint=fingerprint, environment=problem.environment) as run:
         engine.search(problem, settings.search, run=run, chunk=4)
         return problem, run.path
 

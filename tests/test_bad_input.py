@@ -20,8 +20,8 @@ import pytest
 from evorec.cli import main
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError, Interrupted, SearchError
+from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
-from evorec.store import RunDirectory
 
 USAGE, DATA, FAILED, RESUMABLE = (e.exit_code for e in (ConfigError, DataError, SearchError, Interrupted))
 TINY = (
@@ -420,7 +420,7 @@ def test_a_full_disk_stops_a_search_that_then_goes_on_to_the_same_archive(
 
 
 def test_a_full_disk_under_the_ledger_is_resumable(run: Path) -> None:
-    from evorec.ledger import Ledger
+    from evorec.run.ledger import Ledger
 
     ledger = Ledger(run / "ledger.sqlite")
     ledger._db.execute("PRAGMA max_page_count = 1")

@@ -17,7 +17,7 @@ import pytest
 from evorec.cli import main
 from evorec.config import load_config
 from evorec.errors import ConfigError, DataError, Interrupted, RunError, RunLockedError, SearchError
-from evorec.ledger import Ledger
+from evorec.run.ledger import Ledger
 
 TESTS = Path(__file__).parent
 STARTUP_S = 60.0  # a Python process that imports the search, on a busy machine
@@ -173,7 +173,7 @@ def test_resume_refuses_settings_that_make_another_run(run: Path, capsys: pytest
 
 
 def test_a_held_run_is_skipped_with_99(run: Path) -> None:
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     with RunDirectory.open(run):
         assert main(["resume", str(run), "-q"]) == RunLockedError.exit_code

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from evorec.errors import RunError
-from evorec.ledger import Ledger
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
+from evorec.run.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
 STARTUP_S = 120.0  # a Python process that imports torch and searches, on a busy machine

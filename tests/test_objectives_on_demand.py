@@ -20,7 +20,7 @@ from evorec.errors import ConfigError, DataError
 from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, build_problem
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import masked_items, member_lists
 from evorec.training.trainer import train
 

@@ -14,9 +14,9 @@ from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.deploy.bundle.export import ExportOptions
+    from evorec.run.directory import RunDirectory
     from evorec.serving.queries import Id, User
     from evorec.serving.recommender import Recommender
-    from evorec.store import RunDirectory
 
 Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
 
@@ -61,7 +61,7 @@ def export(
     from evorec.deploy.bundle.export import export_bundle
     from evorec.deploy.bundle.triton import write_triton
     from evorec.report.record import read_record
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     key = find_member(read_record(run), member)
     target = out or Path("bundles") / key
@@ -79,7 +79,7 @@ def _options(
     run: RunDirectory, member: str, formula: str | None, mmr: float | None, variants: tuple[str, ...], max_loss: float
 ) -> ExportOptions:
     from evorec.deploy.bundle.export import ExportOptions
-    from evorec.deploy.fusion.choice import chosen_formula, fusion_path
+    from evorec.deploy.fusion.choice import chosen_formula
     from evorec.deploy.fusion.formula import Formula, variable_names
 
     tasks = run.config.tasks.ranked
@@ -88,7 +88,7 @@ def _options(
         chosen, source = Formula.parse(formula, tasks), "given by hand"
     elif formula is not None:
         chosen, weight = chosen_formula(run, member, formula, tasks)
-        source = f"evolved on validation, {formula} of {fusion_path(run, member).name}"
+        source = f"evolved on validation, {formula} of member {member}"
     return ExportOptions(
         formula=chosen,
         mmr=weight if mmr is None else mmr,

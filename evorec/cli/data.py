@@ -170,7 +170,7 @@ def _tables(found: Description, *, whole: bool) -> Iterator[Table]:
 
 def _write(page: Path, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
     from evorec.report.data_page import data_page
-    from evorec.store import write_atomic
+    from evorec.run.atomic import write_atomic
 
     text = data_page(found, source, remarks, version=metadata.version("evorec"))
     page.parent.mkdir(parents=True, exist_ok=True)

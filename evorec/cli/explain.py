@@ -38,7 +38,7 @@ def explain(
     """
     from evorec.deploy.explaining.explain import explain as run_explain
     from evorec.report.record import read_record
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     record = read_record(run)
     key = find_member(record, member)

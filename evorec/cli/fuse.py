@@ -29,7 +29,7 @@ def fuse(
     """
     from evorec.deploy.fusion.fused import fuse as run_fuse
     from evorec.report.record import read_record
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     keys = list(dict.fromkeys(find_member(read_record(run), text) for text in members))
     with RunDirectory.open(run) as opened:

@@ -15,7 +15,7 @@ from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.problem import Problem
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
 MEMBERS_SHOWN = 16
 """At the end of a search; with the baselines and the verdict this fits a screen."""
@@ -27,18 +27,18 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
 
     A search that was interrupted goes on where it stopped; one that is finished is shown, not repeated.
     """
-    from evorec.store import RunDirectory, run_path
+    from evorec.run.directory import RunDirectory, run_path
 
     settings = configure(config, problem, overrides or [])
     output.note(f"building problem {settings.problem}", level=1)
     built = build_problem(settings)
     fingerprint = settings.fingerprint(built.data_sha256)
     path = run_path(Path(settings.run.output), settings, fingerprint)
-    if (path / "manifest.json").exists():
+    if RunDirectory.exists(path):
         _go_on(output, path, built, settings)
         return
     output.note(f"searching in {path}")
-    created = RunDirectory.create(path.parent, config=settings, fingerprint=fingerprint, manifest=built.environment)
+    created = RunDirectory.create(path.parent, config=settings, fingerprint=fingerprint, environment=built.environment)
     with created as run:
         _evolve(output, run, built, settings)
     _show_end(output, path)
@@ -47,7 +47,7 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
 @command(app, rich_help_panel=SEARCH)
 def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
     """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
-    from evorec.store import read_config
+    from evorec.run.directory import read_config
 
     settings = reset(read_config(run), overrides or [], sections=("run",))
     _go_on(output, run, build_problem(settings), settings)
@@ -55,13 +55,13 @@ def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
 
 def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> None:
     """Open a run that is there; what it was made from must be the same as now."""
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     with RunDirectory.open(path) as run:
         lost = run.lost()
         shown = run.finished and not lost
         fingerprint = config.fingerprint(problem.data_sha256)
-        run.check_same(config=config, fingerprint=fingerprint, manifest=None if shown else problem.environment)
+        run.check_same(config=config, fingerprint=fingerprint, environment=None if shown else problem.environment)
         if shown:
             output.note(f"{path} is finished already; nothing was run")
         else:
@@ -137,9 +137,10 @@ def report(
     """Write one self-contained HTML page about a run."""
     from evorec.report.html import page
     from evorec.report.record import read_record
-    from evorec.store import write_atomic
+    from evorec.run.atomic import write_atomic
+    from evorec.run.directory import report_path
 
-    target = out or run / "report.html"
+    target = out or report_path(run)
     if target.is_dir():
         raise ConfigError(f"--out must be a file, and {target} is a folder; e.g. --out {target / 'report.html'}")
     text = page(read_record(run))

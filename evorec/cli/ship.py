@@ -41,7 +41,7 @@ def finalize(
     from evorec.deploy.final.finalize import finalize as run_finalize
     from evorec.report.final_tables import final_notes, final_tables
     from evorec.report.record import read_record
-    from evorec.store import RunDirectory
+    from evorec.run.directory import RunDirectory
 
     picks = [f"finalize.picks={json.dumps(pick)}"] if pick else []
     with RunDirectory.open(run) as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,10 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import RunConfig
 from evorec.errors import ConfigError, RunError
-from evorec.ledger import Evaluation
 from evorec.objectives import Constraint, Direction, Objective, metric_info, resolve, to_matrices
 from evorec.report.tables import UNFINISHED
-from evorec.store import RunDirectory
-
-FINAL = "final.json"
-"""Name of what `evorec.deploy.final.finalize` writes into the run directory."""
+from evorec.run.directory import RunDirectory
+from evorec.run.ledger import Evaluation
 
 ALWAYS = ("recall@k", "catalogue_coverage@k")
 """Metrics shown for every run that measured them, objectives or not: the two that no honest report leaves out."""
@@ -63,7 +59,7 @@ class RunRecord:
         path: the run directory.
         config: its configuration.
         state: ``"finished"``, or why there is no end yet.
-        environment: versions, device and the like, as the manifest has them.
+        environment: versions, device and the like, as stored at its start.
         objectives: what was optimised, M of them.
         evaluations: every evaluation, dropped and failed ones included, in the order of asking.
         members: the front, in the order of asking.
@@ -129,9 +125,6 @@ def read_record(path: Path) -> RunRecord:
         RunError: it is no run directory, is damaged, or was stopped before its first evaluation.
     """
     with RunDirectory.open(path, read_only=True) as run:
-        if not (path / "problem.json").exists():
-            why = "has lost its problem.json" if run.finished else "was stopped before its first evaluation"
-            raise RunError(f"run {path} {why}; `evorec resume {path}` goes on.")
         try:
             return _record(path, run)
         except (KeyError, TypeError, ValueError) as error:
@@ -154,7 +147,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         path=path,
         config=run.config,
         state=summary["reason"] if summary else UNFINISHED,
-        environment=run.manifest,
+        environment=run.environment,
         objectives=objectives,
         evaluations=tuple(evaluations),
         members=tuple(Member.of(evaluation) for evaluation in archived),
@@ -163,7 +156,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         hypervolume=tuple(
             summary["hypervolume_share"] if summary else _hypervolume(evaluations, objectives, constraints)
         ),
-        final=_final(path),
+        final=run.read_final(),
     )
 
 
@@ -181,13 +174,3 @@ def _hypervolume(
         rows = [rows[i] for i in feasible[non_dominated(F[feasible])]]
         shares.append(hypervolume_share(rows, objectives))
     return shares
-
-
-def _final(path: Path) -> dict[str, Any] | None:
-    file = path / FINAL
-    if not file.exists():
-        return None
-    final: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if not {"seeds", "picks", "baselines"} <= set(final):
-        raise ValueError(f"{FINAL} lacks seeds, picks or baselines")
-    return final

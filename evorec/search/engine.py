@@ -23,14 +23,14 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
-from evorec.ledger import Evaluation
 from evorec.objectives import FloatArray, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
+from evorec.run.directory import RunDirectory
+from evorec.run.ledger import Evaluation
 from evorec.search.choice import algorithm_for
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 from evorec.search.rungs import survivors
-from evorec.store import RunDirectory
 
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""

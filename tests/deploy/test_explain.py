@@ -24,8 +24,8 @@ from evorec.errors import ConfigError, RunError
 from evorec.models.population import Population, fresh_population
 from evorec.models.spec import MECHANISMS, ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.run.directory import RunDirectory
 from evorec.seeds import generator
-from evorec.store import RunDirectory
 from evorec.training.evaluate import measure, task_logits
 from evorec.training.plan import DeviceData
 

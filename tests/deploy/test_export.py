@@ -20,8 +20,8 @@ from evorec.deploy.bundle.export import ExportOptions, export_bundle
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import build_problem
+from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
-from evorec.store import RunDirectory
 from evorec.training.evaluate import task_logits
 
 ROUNDING = 1e-12  # a mean over users, added up in another order
@@ -368,6 +368,6 @@ def test_a_member_that_was_not_picked_stays_the_model_of_the_search(
 def test_a_final_model_that_is_gone_is_missed_and_not_replaced(finalized: Made, tmp_path: Path) -> None:
     shutil.copytree(finalized.run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "final" / finalized.key)
-    with pytest.raises(RunError, match=r"weights\.safetensors is damaged or gone; delete .* and `evorec finalize"):
+    with pytest.raises(RunError, match=r"weights\.safetensors is damaged or missing.*; delete .* and `evorec finalize"):
         replace(finalized, run=tmp_path / "run").export(tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

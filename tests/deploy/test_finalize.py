@@ -28,7 +28,7 @@ from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 from evorec.training.precision import has_bfloat16
 from evorec.training.trainer import Trained, train
 

@@ -18,7 +18,7 @@ from sklearn.metrics import ndcg_score
 from evorec.cli import main
 from evorec.config import FuseConfig
 from evorec.data.dataset import Csr
-from evorec.deploy.fusion.choice import best_of_front, chosen_formula, read_fusion
+from evorec.deploy.fusion.choice import best_of_front, chosen_formula
 from evorec.deploy.fusion.evolution import TreeLanguage, evolve
 from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
 from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
@@ -29,7 +29,7 @@ from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
 from evorec.rec_problem import RecProblem
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import member_lists, task_logits
 
 ROUNDING = 1e-12  # a mean over users, added up in another order
@@ -326,7 +326,7 @@ def fused_run(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.Te
 
 def report_of(fused_run: tuple[Path, str]) -> dict[str, Any]:
     with RunDirectory.open(fused_run[0], read_only=True) as opened:
-        return read_fusion(opened, fused_run[1])
+        return opened.read_fusion(fused_run[1])
 
 
 def test_a_report_holds_formulas_with_figures_of_both_halves(
@@ -389,7 +389,7 @@ def test_formulas_that_are_not_there_or_damaged_are_refused(fused_run: tuple[Pat
     file = path / "fusion" / f"{member}.json"
     with RunDirectory.open(path, read_only=True) as opened:
         with pytest.raises(RunError, match="has no formulas of member other; `evorec fuse"):
-            read_fusion(opened, "other")
+            opened.read_fusion("other")
         whole = json.loads(file.read_text())
         for text in ("{", "[]", "{}", json.dumps({**whole, "format": 9})):
             file.write_text(text)

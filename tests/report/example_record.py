@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from evorec.config import parse_config
-from evorec.ledger import Evaluation
 from evorec.objectives import Objective
 from evorec.report.record import Member, RunRecord
+from evorec.run.ledger import Evaluation
 
 OBJECTIVES = (
     Objective("accuracy", "accuracy", "max", "", ideal=1.0, worst=0.5),

@@ -7,8 +7,8 @@ from analytic import Analytic
 from evorec.config import RunConfig, parse_config
 from evorec.errors import Interrupted, RunError
 from evorec.report.record import read_record
+from evorec.run.directory import RunDirectory
 from evorec.search.engine import SearchResult, search
-from evorec.store import RunDirectory
 
 CONFIG = parse_config({"search": {"population": 8, "generations": 4}})
 
@@ -16,7 +16,7 @@ CONFIG = parse_config({"search": {"population": 8, "generations": 4}})
 def searched(root: Path, *, stop_after: int | None = None) -> tuple[Path, SearchResult | None]:
     """A run of the analytic problem; stopped when that many stacks are done."""
     problem = Analytic()
-    run = RunDirectory.create(root, config=CONFIG, fingerprint=CONFIG.fingerprint("0"), manifest={"device": "cpu"})
+    run = RunDirectory.create(root, config=CONFIG, fingerprint=CONFIG.fingerprint("0"), environment={"device": "cpu"})
     with run:
         try:
             stop = lambda: stop_after is not None and len(problem.stacks) >= stop_after  # noqa: E731
@@ -67,7 +67,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_stopped_before_its_first_evaluation_says_how_to_go_on(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path, config=RunConfig(), fingerprint="0" * 12, manifest={}) as run:
+    with RunDirectory.create(tmp_path, config=RunConfig(), fingerprint="0" * 12, environment={}) as run:
         pass
     with pytest.raises(RunError, match="evorec resume"):
         read_record(run.path)
@@ -75,6 +75,6 @@ def test_a_run_stopped_before_its_first_evaluation_says_how_to_go_on(tmp_path: P
 
 def test_what_finalize_wrote_is_read(tmp_path: Path) -> None:
     path, _ = searched(tmp_path)
-    final = {"seeds": [1], "picks": [], "baselines": {}}
+    final = {"opened_at": "2026-01-01", "seeds": [1], "picks": [], "baselines": {}}
     (path / "final.json").write_text(json.dumps(final))
     assert read_record(path).final == final

@@ -7,10 +7,10 @@ from analytic import BEST, Analytic
 from evorec.config import RunConfig, SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
 from evorec.objectives import Constraint
+from evorec.run.directory import RunDirectory
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
 from evorec.space.genes import Boolean, Categorical, Integer, Real, When
-from evorec.store import RunDirectory
 
 SMALL = SearchConfig(population=8, generations=5, seed=1)
 LARGE = SearchConfig(population=24, generations=25, seed=0)
@@ -35,7 +35,7 @@ def timeless(evaluations):
 @pytest.fixture
 def run(tmp_path):
     config = RunConfig(problem="analytic", search=SMALL)
-    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("data"), manifest={}) as run:
+    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("data"), environment={}) as run:
         yield run
 
 

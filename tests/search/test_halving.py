@@ -8,13 +8,13 @@ from staged import STEPS, Staged
 
 from evorec.config import RunConfig, SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
-from evorec.ledger import Ledger
 from evorec.objectives import Constraint
 from evorec.report.record import read_record
+from evorec.run.directory import RunDirectory, run_path
+from evorec.run.ledger import Ledger
 from evorec.search.algorithms import AskTell
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
-from evorec.store import RunDirectory, run_path
 
 SMALL = SearchConfig(population=8, generations=5, seed=1)
 RUNGS = (10, 30)
@@ -25,9 +25,9 @@ FINGERPRINT = CONFIG.fingerprint("data")
 def start(root):
     """A new run directory, or the one that is there."""
     path = run_path(root, CONFIG, FINGERPRINT)
-    if (path / "manifest.json").exists():
+    if RunDirectory.exists(path):
         return RunDirectory.open(path)
-    return RunDirectory.create(root, config=CONFIG, fingerprint=FINGERPRINT, manifest={})
+    return RunDirectory.create(root, config=CONFIG, fingerprint=FINGERPRINT, environment={})
 
 
 @pytest.fixture

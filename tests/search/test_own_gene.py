@@ -16,7 +16,7 @@ from evorec.search.engine import search
 from evorec.space.genes import Boolean, When
 from evorec.space.operators import TypedCrossover, TypedMutation, mutated, recombined
 from evorec.space.space import SearchSpace
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 
 SPACE = SearchSpace((Boolean("open", True), HourRange("hours", text="opening hours", condition=When("open", (True,)))))
 CONFIG = SearchConfig(population=8, generations=4, seed=3)
@@ -65,7 +65,7 @@ def test_the_gene_is_described_like_any_other():
 def test_a_search_with_the_gene_is_resumed_to_the_same_archive(tmp_path):
     whole = search(Shop(), CONFIG)
     config = RunConfig(problem="shop", search=CONFIG)
-    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("none"), manifest={}) as run:
+    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("none"), environment={}) as run:
         stops = iter([False] * 5)
         with pytest.raises(Interrupted, match="interrupted in generation"):
             search(Shop(), CONFIG, run=run, chunk=4, stop=lambda: next(stops, True))

@@ -14,7 +14,7 @@ from analytic import Analytic
 from resume_worker import CONFIG, search_in
 
 from evorec.config import RunConfig, SearchConfig
-from evorec.store import RunDirectory, run_path
+from evorec.run.directory import RunDirectory, run_path
 
 N_KILLS = 20
 DELAY_S = 0.01  # per stack, so that a search lasts long enough to be killed in

@@ -40,15 +40,16 @@ from evorec.deploy.bundle.onnx_files import (
     write_graph,
 )
 from evorec.deploy.explaining.words import differences, genome_in_words, neighbour_in_words, neighbours
-from evorec.deploy.final.finalize import check_belongs, read_final, shipped_model
+from evorec.deploy.final.finalize import check_belongs, shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
-from evorec.ledger import Evaluation
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
+from evorec.run.atomic import write_atomic, write_json
+from evorec.run.directory import RunDirectory
+from evorec.run.ledger import Evaluation
 from evorec.serving.bundle import CARD, ENCODERS, FORMAT, IDS, MANIFEST, RECOMMEND, SEAL, WEIGHTS, seal_of, sha256_of
 from evorec.serving.recommender import load_bundle
-from evorec.store import RunDirectory, write_atomic, write_json
 
 SMALLER: Final = ("fp16", "int8")
 """Variants of the graph for small devices."""
@@ -158,7 +159,7 @@ class _Chosen:
     def of(cls, run: RunDirectory, problem: RecProblem, member: str) -> _Chosen:
         """From the run."""
         fitted, weights, is_final = shipped_model(run, problem, member)
-        picks = read_final(run)["picks"] if is_final else []
+        picks = (run.read_final() or {})["picks"] if is_final else []
         final_entry = next((entry for entry in picks if entry["member"] == member), None)
         members = {evaluation.key: evaluation for evaluation in run.members()}
         own, measured = members[member], {key: one.metrics or {} for key, one in members.items()}

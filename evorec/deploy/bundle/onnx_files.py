@@ -11,8 +11,8 @@ import numpy as np
 
 from evorec.deploy.bundle.graphs import CATALOGUE
 from evorec.errors import ConfigError
+from evorec.run.atomic import write_atomic
 from evorec.serving.bundle import read_header
-from evorec.store import write_atomic
 
 if TYPE_CHECKING:
     import onnx

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from evorec.deploy.bundle.graphs import CATALOGUE, GRAPHS
 from evorec.deploy.bundle.onnx_files import require_onnx, write_graph
 from evorec.errors import RunError
+from evorec.run.atomic import write_atomic
 from evorec.serving.bundle import read_bundle
-from evorec.store import write_atomic
 
 if TYPE_CHECKING:
     import onnx

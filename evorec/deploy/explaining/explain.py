@@ -30,7 +30,7 @@ from evorec.models.population import Bag, Block, Population
 from evorec.models.spec import ModelSpec
 from evorec.problem import Spec
 from evorec.rec_problem import Fitted, RecProblem
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import ROWS_AT_ONCE
 
 STREAM: Final = "shared stream"

@@ -16,7 +16,6 @@ from evorec.deploy.final.intervals import UserDraws, auc_intervals, row_units
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps
 from evorec.deploy.final.training import FinalModel
-from evorec.ledger import Evaluation
 from evorec.metrics.choice import LoggedRows
 from evorec.metrics.compare import paired_bootstrap
 from evorec.metrics.fairness import UserGroups
@@ -24,6 +23,7 @@ from evorec.models.boosting import GRADIENT_BOOSTING, Boosted, metric_name
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 from evorec.rec_problem import Fitted
+from evorec.run.ledger import Evaluation
 from evorec.training.evaluate import Measured, task_logits
 
 FEWEST_MEMBERS: Final = 3

@@ -7,11 +7,8 @@ a second time for other picks: choosing by it would make it a second validation.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,15 +24,10 @@ from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
 from evorec.rec_problem import Fitted, RecProblem
+from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed
-from evorec.store import RunDirectory, write_atomic, write_json
 from evorec.training.evaluate import Measured
 
-FINAL: Final = "final.json"
-"""The report, beside the ledger."""
-FOLDER: Final = "final"
-"""Where the shipped models are, one folder per member."""
-WEIGHTS: Final = "weights.safetensors"
 STACK: Final = 4
 """Members measured at once."""
 
@@ -94,7 +86,7 @@ def finalize(
         fitted, objectives, config, seeds, chosen, members, validation, steps, watched, runs, of_shipped, boosted
     )
     report = final_report(finals, details)
-    write_json(run.path / FINAL, report)
+    run.write_final(report)
     return report
 
 
@@ -113,7 +105,7 @@ def _trained(
 
     def shipped(model: FinalModel) -> Measured:
         of_shipped[model.key] = details.of(model)
-        _save_weights(run.path / FOLDER / model.key, model.weights)
+        run.write_final_weights(model.key, model.weights)
         return model.measured
 
     for number, seed in enumerate(seeds):
@@ -219,32 +211,6 @@ def _stacks(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     return [ordered[at : at + STACK] for at in range(0, len(ordered), STACK)]
 
 
-def final_weights(run: RunDirectory, member: str) -> dict[str, np.ndarray] | None:
-    """Weights of a finalized member, or ``None`` when it was not finalized.
-
-    The report decides: a folder without an entry in it was left by a finalize that was stopped before the test.
-
-    Raises:
-        RunError: the file is not what was written.
-    """
-    from safetensors.numpy import load
-
-    if not (run.path / FINAL).exists() or member not in {entry["member"] for entry in read_final(run)["picks"]}:
-        return None
-    folder = run.path / FOLDER / member
-    try:
-        data = (folder / WEIGHTS).read_bytes()
-        whole = hashlib.sha256(data).hexdigest() == (folder / "sha256").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        whole = False
-    if not whole:
-        raise RunError(
-            f"{folder / WEIGHTS} is damaged or gone; delete {run.path / FINAL} and `evorec finalize {run.path}` again "
-            "with the same picks"
-        )
-    return dict(load(data))
-
-
 def shipped_model(run: RunDirectory, problem: RecProblem, member: str) -> tuple[Fitted, Mapping[str, np.ndarray], bool]:
     """The model of a member that is shipped: the final one where there is one, else the search's.
 
@@ -257,35 +223,17 @@ def shipped_model(run: RunDirectory, problem: RecProblem, member: str) -> tuple[
     Raises:
         RunError: a file is missing or damaged.
     """
-    weights = final_weights(run, member)
+    weights = run.read_final_weights(member)
     if weights is None:
         return problem.fitted, run.read_weights(member), False
     seed = problem.fitted.seed
     return Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seed, at_most=None), weights, True
 
 
-def read_final(run: RunDirectory) -> dict[str, Any]:
-    """The report that `finalize` wrote.
-
-    Raises:
-        RunError: there is none, or it is damaged.
-    """
-    path = run.path / FINAL
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        missing = [name for name in ("opened_at", "seeds", "picks", "baselines") if name not in report]
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path} cannot be used: {error}; restore it from a copy") from None
-    if missing:
-        raise RunError(f"{path} is damaged: it has no {' and no '.join(missing)}; restore it from a copy")
-    return dict(report)
-
-
 def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:
-    path = run.path / FINAL
-    if not path.exists():
+    report = run.read_final()
+    if report is None:
         return None
-    report = read_final(run)
     before = {entry["pick"]: entry["member"] for entry in report["picks"]}
     n_before, settings = len(report["seeds"]), report.get("settings", {"steps": "search"})  # once there was no choice
     asked = steps_settings(config)
@@ -307,12 +255,3 @@ def _asked(picks: Mapping[str, str], n_seeds: int) -> str:
 
 def _steps_in_words(settings: Mapping[str, Any]) -> str:
     return f" and {', '.join(f'finalize.{name} = {value}' for name, value in settings.items())}"
-
-
-def _save_weights(folder: Path, weights: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save
-
-    folder.mkdir(parents=True, exist_ok=True)
-    data = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
-    write_atomic(folder / WEIGHTS, data)
-    write_atomic(folder / "sha256", hashlib.sha256(data).hexdigest().encode())

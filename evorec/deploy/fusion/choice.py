@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,10 +13,8 @@ from evorec.archive.pareto import non_dominated
 from evorec.deploy.fusion.formula import Formula
 from evorec.errors import ConfigError, RunError
 from evorec.objectives import Metrics, Objective
-from evorec.store import RunDirectory
+from evorec.run.directory import RunDirectory
 
-FOLDER: Final = "fusion"
-FORMAT: Final = 1
 SIZE: Final = "size"
 """The metric of a formula that is no metric of its lists."""
 BEST: Final = "best:"
@@ -52,31 +48,6 @@ def best_of_front(rows: Sequence[Metrics], objectives: Sequence[Objective], keep
     return chosen
 
 
-def fusion_path(run: RunDirectory, member: str) -> Path:
-    """Where a member's formulas are."""
-    return run.path / FOLDER / f"{member}.json"
-
-
-def read_fusion(run: RunDirectory, member: str) -> dict[str, Any]:
-    """What `fuse` wrote for a member.
-
-    Raises:
-        RunError: there is nothing, or it is damaged.
-    """
-    path = fusion_path(run, member)
-    again = f"`evorec fuse {run.path} {member}` writes it"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"run {run.path} has no formulas of member {member}; {again}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be used: {error}; {again}") from None
-    needed = ("format", "formulas", "objectives", "k", "tasks", "diversity", "baselines", "hypervolume", "halves")
-    if not isinstance(report, dict) or any(name not in report for name in needed) or report["format"] != FORMAT:
-        raise RunError(f"{path} is damaged or of another format; {again} anew")
-    return report
-
-
 def chosen_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[str]) -> tuple[Formula, float]:
     """A stored formula and its weight of re-ranking.
 
@@ -90,7 +61,7 @@ def chosen_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[s
         RunError: the member was not fused, or the file is damaged.
         ConfigError: there is no such formula, or `which` cannot be read.
     """
-    report = read_fusion(run, member)
+    report = run.read_fusion(member)
     try:
         formulas = {str(row["id"]): row for row in report["formulas"]}
         row = formulas[_chosen_id(which, formulas, report)]
@@ -99,7 +70,9 @@ def chosen_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[s
             raise ConfigError(f"mmr must be in 0..1, got {weight}")
         return Formula.parse(row["text"], tasks), weight
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{fusion_path(run, member)} is damaged ({error!r}); fuse the member again") from None
+        raise RunError(
+            f"the formulas of member {member} in {run.path} are damaged ({error!r}); fuse the member again"
+        ) from None
 
 
 def _chosen_id(which: str, formulas: Mapping[str, Any], report: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import FuseConfig
 from evorec.deploy.final.finalize import check_finished
-from evorec.deploy.fusion.choice import FORMAT, SIZE, best_of_front, fusion_path
+from evorec.deploy.fusion.choice import SIZE, best_of_front
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
 from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs, task_positives
@@ -24,8 +24,8 @@ from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
 from evorec.rec_problem import Fitted, RecProblem
+from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed, generator
-from evorec.store import RunDirectory, write_json
 from evorec.training.evaluate import ranking_users
 
 if TYPE_CHECKING:
@@ -138,7 +138,6 @@ def fuse(
     progress(f"{member}: evolving formulas for {', '.join(one.name for one in objectives)}")
     fronts, n_evaluated = evolved_fronts(found, objectives, config)
     report = {
-        "format": FORMAT,
         "member": member,
         "settings": config.model_dump(mode="json"),
         "seed": config.seed,
@@ -155,10 +154,7 @@ def fuse(
         "evaluations": n_evaluated,
         **_measured(found, objectives, fronts, config.keep),
     }
-    path = fusion_path(run, member)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, report)
-    return report
+    return run.write_fusion(member, report)
 
 
 Fronts = Mapping[str, Sequence["Candidate[Any]"]]

@@ -1,23 +1,27 @@
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evorec.config import RunConfig
 from evorec.errors import RunError, RunLockedError
-from evorec.ledger import Evaluation
-from evorec.store import RunDirectory, run_path, write_atomic, write_json
+from evorec.report.record import read_record
+from evorec.run.atomic import write_atomic, write_json
+from evorec.run.directory import RunDirectory, run_path
+from evorec.run.ledger import Evaluation
 
 CONFIG = RunConfig(problem="analytic")
 FINGERPRINT = CONFIG.fingerprint("data")
-MANIFEST = {"device": "cpu", "precision": "float32"}
+ENVIRONMENT = {"device": "cpu", "precision": "float32"}
 MEMBER = Evaluation(0, "00000000000000aa", 1, (0.5,), {"effort": 0.5}, {"quality": 0.5}, None, 1.0)
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": np.array(2.0)}
 
 
 def create(root, config=CONFIG):
-    return RunDirectory.create(root, config=config, fingerprint=config.fingerprint("data"), manifest=MANIFEST)
+    return RunDirectory.create(root, config=config, fingerprint=config.fingerprint("data"), environment=ENVIRONMENT)
 
 
 @pytest.fixture
@@ -36,8 +40,8 @@ def test_run_keeps_configuration_and_manifest(run):
     with RunDirectory.open(path) as again:
         assert again.config == CONFIG
         assert again.fingerprint == FINGERPRINT
-        assert again.manifest["device"] == "cpu"
-        assert again.manifest["versions"]["numpy"] == np.__version__
+        assert again.environment["device"] == "cpu"
+        assert again.environment["versions"]["numpy"] == np.__version__
 
 
 def test_second_process_is_locked_out_until_the_first_closes(run):
@@ -104,7 +108,7 @@ def test_damaged_file_is_named(run, text):
 def test_resume_refuses_another_configuration_naming_each_difference(run):
     other = RunConfig.model_validate({"problem": "analytic", "training": {"steps": 7}, "search": {"seed": 3}})
     with pytest.raises(RunError, match="cannot go on") as caught:
-        run.check_same(config=other, fingerprint=other.fingerprint("data"), manifest=MANIFEST)
+        run.check_same(config=other, fingerprint=other.fingerprint("data"), environment=ENVIRONMENT)
     assert "  search.seed: the run has 0, now it is 3\n  training.steps: the run has 200, now it is 7\n" in str(
         caught.value
     )
@@ -112,17 +116,17 @@ def test_resume_refuses_another_configuration_naming_each_difference(run):
 
 def test_resume_refuses_another_data_set(run):
     with pytest.raises(RunError, match="the data set has changed"):
-        run.check_same(config=CONFIG, fingerprint=CONFIG.fingerprint("other data"), manifest=MANIFEST)
+        run.check_same(config=CONFIG, fingerprint=CONFIG.fingerprint("other data"), environment=ENVIRONMENT)
 
 
 def test_resume_refuses_another_device(run):
     with pytest.raises(RunError, match="device: the run has 'cpu', now it is 'cuda'"):
-        run.check_same(config=CONFIG, fingerprint=FINGERPRINT, manifest={**MANIFEST, "device": "cuda"})
+        run.check_same(config=CONFIG, fingerprint=FINGERPRINT, environment={**ENVIRONMENT, "device": "cuda"})
 
 
 def test_resume_accepts_other_execution_settings(run):
     other = RunConfig.model_validate({"problem": "analytic", "run": {"workers": 7}, "finalize": {"seeds": 9}})
-    run.check_same(config=other, fingerprint=other.fingerprint("data"), manifest=MANIFEST)
+    run.check_same(config=other, fingerprint=other.fingerprint("data"), environment=ENVIRONMENT)
 
 
 def test_resume_refuses_other_objectives_or_constraints(run):
@@ -173,7 +177,7 @@ def test_one_flipped_bit_in_the_weights_is_noticed(run):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(RunError, match="is damaged: its SHA-256 is not the one in "):
+    with pytest.raises(RunError, match="is damaged or missing: its SHA-256 is not the recorded value; delete "):
         run.read_weights(MEMBER.key)
 
 
@@ -199,3 +203,23 @@ def test_log_is_one_json_object_per_line(run):
     run.log("generation", generation=2)
     lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert [(line["kind"], line["generation"]) for line in lines] == [("generation", 1), ("generation", 2)]
+
+
+def test_a_run_of_format_1_is_read(tmp_path):
+    """`format_1` was written by the first release of this format; `shutil` copies it because opening takes a lock."""
+    path = Path(shutil.copytree(Path(__file__).with_name("format_1"), tmp_path / "run"))
+    key = "00000000000000aa"
+    with RunDirectory.open(path) as run:
+        assert (run.config, run.fingerprint) == (RunConfig(problem="analytic"), "0ba9a04fb748")
+        assert (run.environment["device"], run.lost(), run.finished) == ("cpu", [], True)
+        rows = run.ledger.evaluations()
+        assert [(row.status, row.rung) for row in rows] == [("ok", None), ("failed", None), ("dropped", 10)]
+        assert rows[0].metrics == {"quality": 0.30000000000000004, "cost": 2.0}
+        assert run.ledger.events() == [(1, "halving", {"rung": 10, "kept": {}})]
+        assert run.members() == rows[:1]
+        assert run.read_weights(key)["w"].tolist() == [[1.5, -2.0]]
+        assert run.read_final_weights(key)["w"].tolist() == [[3.0, 4.0]]
+        assert (run.read_final()["seeds"], run.read_fusion(key)["k"]) == ([7], 5)
+    record = read_record(path)
+    assert (record.hypervolume, record.final["opened_at"]) == ((0.25,), "2026-01-01T00:00:00")
+    assert [objective.worst for objective in record.objectives] == [0.0, 9.0]

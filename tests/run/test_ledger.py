@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from evorec.errors import RunError
-from evorec.ledger import Evaluation, Ledger
+from evorec.run.ledger import Evaluation, Ledger
 
 GOOD = Evaluation(
     seq=0,
