@@ -396,7 +396,7 @@ def test_formulas_that_are_not_there_or_damaged_are_refused(fused_run: tuple[Pat
             with pytest.raises(RunError, match="evorec fuse"):
                 chosen_formula(opened, member, "knee", whole["tasks"])
         file.write_text(json.dumps({**whole, "formulas": [{"id": "f1", "text": "p_click", "mmr": "much"}]}))
-        with pytest.raises(RunError, match="is damaged"):
+        with pytest.raises(RunError, match="are damaged"):
             chosen_formula(opened, member, "f1", whole["tasks"])
 
 

@@ -12,11 +12,11 @@ from evorec.config import RunConfig, SearchConfig
 from evorec.errors import Interrupted
 from evorec.objectives import Objective
 from evorec.problem import Outcome, Problem
+from evorec.run.directory import RunDirectory
 from evorec.search.engine import search
 from evorec.space.genes import Boolean, When
 from evorec.space.operators import TypedCrossover, TypedMutation, mutated, recombined
 from evorec.space.space import SearchSpace
-from evorec.run.directory import RunDirectory
 
 SPACE = SearchSpace((Boolean("open", True), HourRange("hours", text="opening hours", condition=When("open", (True,)))))
 CONFIG = SearchConfig(population=8, generations=4, seed=3)
