@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+# Real data sets for the tests and experiments that need them; without it those tests are skipped.
+EVOREC_DATA ?= $(abspath $(wildcard ../shared/data))
+export EVOREC_DATA
 
 .PHONY: search test lint clean
 

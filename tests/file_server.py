@@ -1,8 +1,7 @@
-"""A web server on this machine that serves bytes as told, and as badly as told."""
+"""A web server on this machine, which can answer badly on purpose."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,29 +15,25 @@ class Page:
 
     Attributes:
         body: its contents.
-        ranges: whether a part of it can be asked for.
-        etag: names its version; None = the server sends none.
-        headers: sent with it, instead of its own where they have the same name; None leaves one out.
-        cut: bytes after which a connection ends, for the first requests.
+        headers: sent instead of its own headers of the same name; ``None`` leaves a header out.
+        cut: bytes after which the connection ends, for the first requests.
         status: answers to the first requests, instead of the file.
-        reason: said with the status, instead of what belongs to it.
-        location: where the server sends everybody.
-        asked: what every request said.
+        reason: sent with the status, instead of the usual reason.
+        location: redirects all requests.
+        requests: headers of every request.
     """
 
     body: bytes
-    ranges: bool = True
-    etag: str | None = '"first"'
     headers: dict[str, str | None] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
     reason: str | None = None
     location: str | None = None
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
 
 
 class Site(dict[str, Page]):
-    """Pages by path, and the address that they are under."""
+    """Pages by path, and their address."""
 
     url = ""
 
@@ -57,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         if page is None:
             self.send_error(404)
             return
-        page.asked.append({name.lower(): value for name, value in self.headers.items()})
+        page.requests.append({name.lower(): value for name, value in self.headers.items()})
         if page.location is not None:
             self.send_response(302)
             self.send_header("Location", page.location)
@@ -65,29 +60,13 @@ class Handler(BaseHTTPRequestHandler):
         elif page.status:
             self.send_error(page.status.pop(0), page.reason)
         else:
-            self.send_page(page)
-
-    def send_page(self, page: Page) -> None:
-        start = self.first_byte(page)
-        if start > len(page.body):
-            self.send_error(416)
-            return
-        headers: dict[str, str | None] = {"Content-Length": str(len(page.body) - start), "ETag": page.etag}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(page.body) - 1}/{len(page.body)}"
-        self.send_response(206 if start else 200)
-        for name, value in (headers | page.headers).items():
-            if value is not None:
-                self.send_header(name, value)
-        self.end_headers()
-        end = start + page.cut.pop(0) if page.cut else len(page.body)
-        with suppress(ConnectionError):  # who heard enough hangs up
-            self.wfile.write(page.body[start:end])
-
-    def first_byte(self, page: Page) -> int:
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        same = self.headers.get("If-Range") in (None, page.etag, page.headers.get("Last-Modified"))
-        return int(wanted[1]) if wanted and page.ranges and same else 0
+            self.send_response(200)
+            for name, value in ({"Content-Length": str(len(page.body))} | page.headers).items():
+                if value is not None:
+                    self.send_header(name, value)
+            self.end_headers()
+            with suppress(ConnectionError):  # a client that refuses the file hangs up
+                self.wfile.write(page.body[: page.cut.pop(0) if page.cut else None])
 
     def log_message(self, *arguments: object) -> None:
         """Nothing."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evorec.cli import main
-from evorec.data.cache import CACHE_VARIABLE
+from evorec.data.paths import CACHE_VARIABLE
 from evorec.errors import ConfigError, DataError
 
 SMALL = ("data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000")

@@ -94,7 +94,8 @@ def _same_data(config: Path | None, problem: str | None, overrides: Sequence[str
 def _read(config: DataConfig) -> tuple[Tables, Source]:
     """The tables, and what is known about how they were read."""
     from evorec.data.description import Source, SourceFile
-    from evorec.data.readers import SIMULATOR, TABLE, read, resolve_path, table, with_content
+    from evorec.data.paths import resolve_path
+    from evorec.data.readers import SIMULATOR, TABLE, read, table, with_content
 
     if config.reader == SIMULATOR or config.path is None:
         return read(config), Source(config.reader)

@@ -11,7 +11,8 @@ import pytest
 
 from evorec.cli.problems import configure, known_problems, problem_module, trains
 from evorec.config import RunConfig, SearchConfig, kind_name, load_config
-from evorec.data.readers import SIMULATOR, resolve_path
+from evorec.data.paths import resolve_path
+from evorec.data.readers import SIMULATOR
 from evorec.errors import DataError
 from evorec.objectives import ALIASES, CATALOGUE, resolve
 from evorec.problem import Problem

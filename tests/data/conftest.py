@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from evorec.data.readers import data_folder
+from evorec.data.paths import resolve_path
 from evorec.data.tables import Columns, Feature, Tables
+from evorec.errors import DataError
 
 
 @pytest.fixture
@@ -15,10 +16,10 @@ def real_data() -> Callable[[str], Path]:
     """Folder of one real data set; skips where it is missing."""
 
     def folder(name: str) -> Path:
-        path = data_folder() / name
-        if not path.is_dir():
-            pytest.skip(f"{name} is not in {data_folder()}; set EVOREC_DATA to the folder of data sets")
-        return path
+        try:
+            return resolve_path(name)
+        except DataError as error:
+            pytest.skip(str(error))
 
     return folder
 

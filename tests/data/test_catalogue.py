@@ -27,14 +27,13 @@ def test_downloads_are_encrypted_and_checksums_are_whole(data_set: DataSet) -> N
     for file in data_set.files:
         assert file.url.startswith("https://")
         assert re.fullmatch(r"[\w.-]+", file.name)
-        assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
-        assert file.md5 is None or re.fullmatch(r"[0-9a-f]{32}", file.md5)
+        assert file.checksum is None or re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", file.checksum)
         assert file.size_bytes is None or file.size_bytes > 0
 
 
 def test_no_two_files_share_a_checksum() -> None:
     files = [file for data_set in CATALOGUE.values() for file in data_set.files]
-    sums = [value for file in files for value in (file.sha256, file.md5) if value is not None]
+    sums = [file.checksum for file in files if file.checksum is not None]
     assert len(set(sums)) == len(sums)
     assert len({file.url for file in files}) == len(files)
 
@@ -47,7 +46,7 @@ def test_the_size_of_a_download_is_known_when_all_its_parts_are() -> None:
     small, large, unknown = (RemoteFile("https://host/a", size) for size in (10, 32, None))
 
     def size(*files: RemoteFile) -> int | None:
-        return DataSet("n", "a", "r", "l", "h", files).size_bytes
+        return DataSet("n", "a", "r", "l", "h", "m", files).size_bytes
 
     assert size(small, large) == 42
     assert size(small, unknown) is None

@@ -5,19 +5,21 @@ import fcntl
 import gzip
 import hashlib
 import io
-import json
 import zipfile
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from socket import socket
+from typing import Any
 
 import pytest
+import requests
 from file_server import Page, Site, serving
 
-from evorec.data.cache import CACHE_VARIABLE, RECEIPT, cache_folder, cached, hint, home, read_receipt
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile
-from evorec.data.fetch import Fetched, fetch
+from evorec.data.fetch import CHUNK_BYTES, PAUSES_S, fetch
+from evorec.data.paths import CACHE_VARIABLE, cache_folder, cached, home
 from evorec.errors import DataError, Interrupted, RunLockedError
 
 RATINGS = b"userId,movieId,rating,timestamp\n1,1,4.0,964982703\n"
@@ -25,13 +27,14 @@ RATINGS = b"userId,movieId,rating,timestamp\n1,1,4.0,964982703\n"
 
 def zipped(files: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w") as archive:
         for name, body in files.items():
             archive.writestr(name, body)
     return content.getvalue()
 
 
-ARCHIVE = zipped({"ml-tiny/ratings.csv": RATINGS, "ml-tiny/README.txt": b"read me\n"})
+ARCHIVE = zipped({"ml-tiny/ratings.csv": RATINGS, "ml-tiny/README.txt": bytes(1_000_000)})
+"""Several chunks of a download."""
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 
 
@@ -43,7 +46,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that a download waited between tries, which it does not in tests."""
+    waited: list[float] = []
+    monkeypatch.setattr("evorec.data.fetch.time.sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def site(root: Path, pauses: list[float]) -> Iterator[Site]:
     with serving() as site:
         site["tiny.zip"] = Page(ARCHIVE)
         yield site
@@ -52,302 +63,243 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def tiny(site: Site, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     """A published data set of one archive, in the catalogue."""
-    file = RemoteFile(f"{site.url}/tiny.zip", len(ARCHIVE), SHA256)
-    data_set = DataSet("tiny", "one rating", "movielens", "free", "https://tiny", (file,), "ratings.csv")
+    file = RemoteFile(f"{site.url}/tiny.zip", len(ARCHIVE), f"sha256:{SHA256}")
+    data_set = DataSet("tiny", "one rating", "movielens", "free", "https://tiny", "ratings.csv", (file,))
     monkeypatch.setitem(CATALOGUE, "tiny", data_set)  # type: ignore[arg-type]
     return data_set
 
 
-class Watcher:
-    def __init__(self, stop_at: str = "") -> None:
-        self.steps: list[str] = []
-        self.said: list[str] = []
-        self.stop_at = stop_at
-
-    def show(self, step: str, done: int, total: int | None) -> None:
-        if step not in self.steps:
-            self.steps.append(step)
-        if step == self.stop_at:
-            raise Interrupted("interrupted by SIGINT.")
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+def with_file(data_set: DataSet, **changes: Any) -> DataSet:
+    """The data set with another archive, by default of unknown size and checksum."""
+    file = replace(data_set.files[0], **{"size_bytes": None, "checksum": None, **changes})
+    return replace(data_set, files=(file,))
 
 
-def get(data_set: DataSet, watch: Watcher | None = None) -> Fetched:
-    return fetch(data_set, watch=watch, pause=lambda seconds: None)
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def unchecked(data_set: DataSet) -> DataSet:
-    return replace(data_set, files=tuple(RemoteFile(file.url) for file in data_set.files))
+def is_clean(root: Path) -> bool:
+    """Whether a failed call left no part of a data set."""
+    return files_in(root) <= {"downloads/tiny.lock"}
 
 
-def test_a_data_set_comes_into_the_cache_with_a_receipt(root: Path, tiny: DataSet) -> None:
-    watch = Watcher()
-    got = get(tiny, watch)
-    assert got.path == root / "data" / "tiny" / "ml-tiny"
-    assert not got.was_there
-    assert (got.path / "ratings.csv").read_bytes() == RATINGS
-    assert got.receipt == read_receipt(root / "data" / "tiny")
-    assert got.receipt.files == {"ml-tiny/README.txt": 8, "ml-tiny/ratings.csv": len(RATINGS)}
-    (source,) = got.receipt.sources
-    assert (source.url, source.size_bytes, source.sha256) == (tiny.files[0].url, len(ARCHIVE), SHA256)
-    assert source.checked == "published sha256"
-    assert watch.steps == ["downloading", "checking", "unpacking"]
-    assert watch.said == []
-    assert [path.name for path in (root / "downloads").iterdir()] == ["tiny.lock"]
-    assert [path.name for path in (root / "data").iterdir()] == ["tiny"]
+def test_a_data_set_is_installed_in_the_cache_once(root: Path, tiny: DataSet, site: Site) -> None:
+    steps: dict[str, tuple[int, int | None]] = {}
 
+    def progress(step: str, done: int, total: int | None) -> None:
+        steps[step] = done, total
 
-def test_a_data_set_that_is_there_is_not_downloaded_again(root: Path, tiny: DataSet, site: Site) -> None:
-    first = get(tiny)
+    path, was_cached = fetch(tiny, progress=progress)
+    assert (path, was_cached) == (root / "data" / "tiny" / "ml-tiny", False)
+    assert (path / "ratings.csv").read_bytes() == RATINGS
+    assert files_in(root) == {
+        "downloads/tiny.lock",
+        "data/tiny/ml-tiny/ratings.csv",
+        "data/tiny/ml-tiny/README.txt",
+    }
+    assert steps == {
+        "downloading": (len(ARCHIVE), len(ARCHIVE)),
+        "unpacking": (len(RATINGS) + 1_000_000, None),
+    }
+    assert site["tiny.zip"].requests[0]["accept-encoding"] == "identity"
     site.clear()
-    again = get(tiny)
-    assert again.was_there
-    assert (again.path, again.receipt) == (first.path, first.receipt)
+    assert fetch(tiny) == (path, True)
 
 
-@pytest.mark.parametrize("change", ["remove", "append"])
-def test_a_data_set_that_was_changed_is_refused_and_left_alone(root: Path, tiny: DataSet, change: str) -> None:
-    path = get(tiny).path / "ratings.csv"
-    if change == "remove":
-        path.unlink()
-    else:
-        path.write_bytes(RATINGS + b"2,1,3.0,964982703\n")
-    with pytest.raises(
-        DataError, match=rf"ratings.csv (is missing|has 68 bytes), expected {len(RATINGS)} bytes; delete"
-    ):
-        get(tiny)
-    assert path.parent.is_dir()
-
-
-def test_a_damaged_receipt_is_refused_with_the_way_out(root: Path, tiny: DataSet) -> None:
-    get(tiny)
-    for text in ("", "[]", "{}", '{"format": 2}'):
-        (root / "data" / "tiny" / RECEIPT).write_text(text)
-        with pytest.raises(DataError, match=rf"{RECEIPT} is damaged .* delete {root / 'data' / 'tiny'}"):
-            get(tiny)
-
-
-def test_a_folder_of_that_name_that_is_somebodys_own_is_left_alone(root: Path, tiny: DataSet) -> None:
+def test_a_folder_of_that_name_without_the_data_set_is_refused_and_kept(root: Path, tiny: DataSet) -> None:
     (root / "data" / "tiny").mkdir(parents=True)
     (root / "data" / "tiny" / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="was not made by evorec"):
-        get(tiny)
+    with pytest.raises(DataError, match=r"data/tiny must hold ratings\.csv and does not; move it away"):
+        fetch(tiny)
     assert (root / "data" / "tiny" / "mine.txt").read_text() == "mine"
 
 
-def test_a_wrong_checksum_leaves_nothing_behind(root: Path, tiny: DataSet, site: Site) -> None:
-    site["tiny.zip"] = Page(ARCHIVE[:-1] + b"x")
-    with pytest.raises(DataError, match=f"must have the sha256 {SHA256}"):
-        get(tiny)
-    assert not (root / "data").exists()
-    assert list((root / "downloads" / "tiny").iterdir()) == []
+@pytest.mark.parametrize("checksum", [f"sha256:{'0' * 64}", f"md5:{'0' * 32}"])
+def test_a_wrong_checksum_is_refused_and_nothing_is_kept(root: Path, tiny: DataSet, site: Site, checksum: str) -> None:
+    kind, _, digest = checksum.partition(":")
+    with pytest.raises(DataError, match=f"cannot be downloaded: {kind.upper()} hash .* expected {checksum} but got"):
+        fetch(with_file(tiny, checksum=checksum))
+    assert is_clean(root)
+    assert len(site["tiny.zip"].requests) == 1
+    good = f"{kind}:{hashlib.new(kind, ARCHIVE).hexdigest()}"
+    assert fetch(with_file(tiny, checksum=good))[0].is_dir()
 
 
-def test_an_interrupted_download_is_gone_on_from(root: Path, tiny: DataSet, site: Site) -> None:
-    with pytest.raises(Interrupted):
-        get(tiny, Watcher(stop_at="downloading"))
-    assert (root / "downloads" / "tiny" / "tiny.zip.part").exists()
-    assert get(tiny).path.is_dir()
-    assert len(site["tiny.zip"].asked) == 1  # the whole of so small a file was there
+def test_a_broken_connection_is_tried_again(root: Path, tiny: DataSet, site: Site, pauses: list[float]) -> None:
+    site["tiny.zip"].cut = [300_000, 0]
+    assert fetch(tiny)[0].is_dir()
+    assert pauses == list(PAUSES_S)
 
 
-def test_an_interrupted_unpacking_leaves_no_half_data_set(root: Path, tiny: DataSet, site: Site) -> None:
-    with pytest.raises(Interrupted):
-        get(tiny, Watcher(stop_at="unpacking"))
-    assert list((root / "data").iterdir()) == []
-    (root / "data" / ".tiny.new").mkdir()  # of a process that was killed
-    (root / "data" / ".tiny.new" / "ratings.csv").write_text("half")
-    got = get(tiny)
-    assert len(site["tiny.zip"].asked) == 1
-    assert [path.name for path in (root / "data").iterdir()] == ["tiny"]
-    assert (got.path / "ratings.csv").read_bytes() == RATINGS
+def test_a_truncated_body_is_never_taken_for_the_file(root: Path, tiny: DataSet, site: Site) -> None:
+    site["tiny.zip"].cut = [300_000] * 9
+    with pytest.raises(DataError, match=r"tiny\.zip cannot be downloaded: .*IncompleteRead.* some other way to .*tiny\.zip"):
+        fetch(with_file(tiny))
+    assert is_clean(root)
+    assert len(site["tiny.zip"].requests) == 1 + len(PAUSES_S)
 
 
-def test_an_archive_that_somebody_fetched_is_checked_and_used(root: Path, tiny: DataSet, site: Site) -> None:
-    site.clear()
+def test_a_body_larger_than_the_published_size_is_refused(root: Path, tiny: DataSet, site: Site) -> None:
+    site["tiny.zip"] = Page(bytes(len(ARCHIVE) + 2 * CHUNK_BYTES), headers={"Content-Length": None})
+    with pytest.raises(DataError, match=f"must have {len(ARCHIVE)} bytes, and the server sends more; nothing is kept"):
+        fetch(tiny)
+    assert is_clean(root)
+
+
+@pytest.mark.parametrize("code", [403, 404, 503])
+def test_an_answer_other_than_the_file_is_refused_at_once(
+    root: Path, tiny: DataSet, site: Site, code: int, pauses: list[float]
+) -> None:
+    site["tiny.zip"] = Page(ARCHIVE, status=[code], reason="\x1b]0;mine\x07\x9b2J" + "x" * 1000)
+    with pytest.raises(DataError, match=rf"cannot be downloaded: {code} .*\?\]0;mine\?\?2Jx") as refused:
+        fetch(tiny)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 800
+    assert pauses == []
+    assert is_clean(root)
+
+
+def test_without_a_server_the_message_names_the_network(root: Path, tiny: DataSet, pauses: list[float]) -> None:
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DataError, match=r"refused.*Check the network connection and try again, or download it some other"):
+        fetch(with_file(tiny, url=f"http://127.0.0.1:{port}/a.zip"))
+    assert pauses == list(PAUSES_S)
+
+
+@pytest.mark.parametrize("to", ["file:///etc/hostname", "ftp://127.0.0.1/a.zip", "http://[::1", "http://a..invalid/"])
+def test_a_redirect_to_an_unusable_address_is_refused(root: Path, tiny: DataSet, site: Site, to: str) -> None:
+    site["tiny.zip"] = Page(ARCHIVE, location=to)
+    with pytest.raises(DataError, match=r"tiny\.zip cannot be downloaded: "):
+        fetch(tiny)
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    root: Path, tiny: DataSet, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(adapter: object, request: requests.PreparedRequest, **options: object) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.url, response.request = 302, str(request.url), request
+        response.headers["Location"] = "http://host/tiny.zip"
+        response.raw = io.BytesIO()
+        return response
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    with pytest.raises(DataError, match="redirects to http://host/tiny.zip, which is not encrypted"):
+        fetch(with_file(tiny, url="https://host/tiny.zip"))
+
+
+def test_a_redirect_is_followed(root: Path, tiny: DataSet, site: Site) -> None:
+    site["moved.bin"] = site["tiny.zip"]
+    site["tiny.zip"] = Page(b"", location=f"{site.url}/moved.bin")
+    assert fetch(tiny)[0].is_dir()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/a.zip", "a.zip"])
+def test_only_http_addresses_are_downloaded_from(root: Path, tiny: DataSet, url: str) -> None:
+    with pytest.raises(DataError, match="must start with https:// to be downloaded"):
+        fetch(with_file(tiny, url=url))
+
+
+def test_an_archive_downloaded_by_hand_is_verified_and_used(root: Path, tiny: DataSet, site: Site) -> None:
     (root / "downloads" / "tiny").mkdir(parents=True)
     (root / "downloads" / "tiny" / "tiny.zip").write_bytes(ARCHIVE)
-    assert get(tiny).receipt.sources[0].checked == "published sha256"
+    page = site.pop("tiny.zip")
+    assert fetch(tiny)[0].is_dir()
+    assert page.requests == []
 
 
-def test_a_hostile_archive_is_refused_and_removed(root: Path, tiny: DataSet, site: Site) -> None:
-    site["tiny.zip"] = Page(zipped({"ratings.csv": RATINGS, "../../../evil": b"evil"}))
-    with pytest.raises(DataError, match="leads out of the folder"):
-        get(unchecked(tiny))
-    assert list((root / "data").iterdir()) == []
-    assert [path.name for path in (root / "downloads").iterdir()] == ["tiny.lock"]
-    assert not (root / "checksums").exists()
+@pytest.mark.parametrize("step", ["downloading", "unpacking"])
+def test_an_interrupted_call_leaves_no_part_of_a_data_set(root: Path, tiny: DataSet, step: str) -> None:
+    def interrupt(now: str, done: int, total: int | None) -> None:
+        if now == step:
+            raise Interrupted("interrupted by SIGINT.")
+
+    with pytest.raises(Interrupted):
+        fetch(tiny, progress=interrupt)
+    assert files_in(root) - {"downloads/tiny/tiny.zip"} == {"downloads/tiny.lock"}
+    assert fetch(tiny)[0].is_dir()
 
 
-def test_a_page_of_excuses_is_not_taken_for_the_data_set(root: Path, tiny: DataSet, site: Site) -> None:
-    site["tiny.zip"] = Page(b"<html>we are moving</html>")
-    with pytest.raises(DataError, match=r"tiny.zip is damaged and cannot be unpacked"):
-        get(unchecked(tiny))
-    site["tiny.zip"] = Page(ARCHIVE)
-    assert get(unchecked(tiny)).path.is_dir()
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("a.zip", zipped({"ratings.csv": RATINGS, "../../evil": b"evil"}), "leads out of the folder"),
+        ("a.zip", b"<html>we are moving</html>", r"a\.zip is damaged and cannot be unpacked"),
+        ("a.zip", zipped({"cats.csv": b"1\n"}), r"tiny must hold ratings\.csv and does not; it is not the data set"),
+        ("a.csv.gz", b"<html>we are moving</html>", "must be gzip-compressed, and begins with b'<h'"),
+    ],
+)
+def test_another_file_than_the_data_set_is_refused_and_removed(
+    root: Path, tiny: DataSet, site: Site, name: str, body: bytes, message: str
+) -> None:
+    site[name] = Page(body)
+    with pytest.raises(DataError, match=message):
+        fetch(with_file(tiny, url=f"{site.url}/{name}"))
+    assert is_clean(root)
 
 
-def test_an_archive_of_something_else_is_refused(root: Path, tiny: DataSet, site: Site) -> None:
-    site["tiny.zip"] = Page(zipped({"cats.csv": b"1\n"}))
-    with pytest.raises(DataError, match=r"tiny must hold ratings.csv, and has no such file"):
-        get(unchecked(tiny))
-
-
-def test_the_first_download_is_trusted_aloud_and_later_ones_are_compared(root: Path, tiny: DataSet, site: Site) -> None:
-    free = unchecked(tiny)
-    watch = Watcher()
-    assert get(free, watch).receipt.sources[0].checked == "nothing"
-    (said,) = watch.said
-    assert "nobody published a checksum of tiny.zip: this first download is trusted" in said
-    assert SHA256 in said
-    kept = root / "checksums" / "tiny" / "tiny.zip.json"
-    assert json.loads(kept.read_text())["sha256"] == SHA256
-
-    _remove(root / "data" / "tiny")
-    watch = Watcher()
-    assert get(free, watch).receipt.sources[0].checked == "first download"
-    assert watch.said == []
-
-    _remove(root / "data" / "tiny")
-    site["tiny.zip"] = Page(zipped({"ratings.csv": RATINGS + b"2,1,3.0,964982703\n"}))
-    with pytest.raises(DataError, match=rf"must have the sha256 {SHA256} \(of the first download; delete {kept}"):
-        get(free)
-    kept.unlink()
-    assert get(free).receipt.sources[0].checked == "nothing"
-
-
-def test_a_published_md5_is_compared_and_the_sha256_kept_for_the_next_time(root: Path, tiny: DataSet) -> None:
-    md5 = hashlib.md5(ARCHIVE).hexdigest()
-    data_set = replace(tiny, files=(replace(tiny.files[0], sha256=None, md5=md5),))
-    watch = Watcher()
-    assert get(data_set, watch).receipt.sources[0].checked == "published md5"
-    assert watch.said == []
-    assert json.loads((root / "checksums" / "tiny" / "tiny.zip.json").read_text())["sha256"] == SHA256
-
-
-def test_a_damaged_memory_of_the_first_download_is_refused(root: Path, tiny: DataSet) -> None:
-    kept = root / "checksums" / "tiny" / "tiny.zip.json"
-    kept.parent.mkdir(parents=True)
-    for text in ("", "[]", "{}"):
-        kept.write_text(text)
-        with pytest.raises(DataError, match=rf"{kept} is damaged .*delete it to trust the next download"):
-            get(unchecked(tiny))
-
-
-def test_files_that_are_no_archives_stay_as_they_are(root: Path, tiny: DataSet, site: Site) -> None:
-    site["reviews.jsonl.gz"] = Page(gzip.compress(b'{"rating": 5.0}\n'))
-    site["meta.jsonl.gz"] = Page(gzip.compress(b'{"title": "x"}\n'))
+def test_files_that_are_not_archives_stay_as_they_are(root: Path, tiny: DataSet, site: Site) -> None:
+    for name in ("reviews", "meta"):
+        site[f"{name}.jsonl.gz"] = Page(gzip.compress(name.encode()))
     files = tuple(RemoteFile(f"{site.url}/{name}.jsonl.gz") for name in ("reviews", "meta"))
-    got = get(replace(tiny, files=files, holds="reviews.jsonl.gz"))
-    assert got.path == root / "data" / "tiny"
-    assert gzip.decompress((got.path / "reviews.jsonl.gz").read_bytes()) == b'{"rating": 5.0}\n'
-    assert set(got.receipt.files) == {"reviews.jsonl.gz", "meta.jsonl.gz"}
+    path, _ = fetch(replace(tiny, files=files, marker="reviews.jsonl.gz"))
+    assert path == root / "data" / "tiny"
+    assert files_in(path) == {"reviews.jsonl.gz", "meta.jsonl.gz"}
+    assert gzip.decompress((path / "reviews.jsonl.gz").read_bytes()) == b"reviews"
 
 
-def test_a_page_of_excuses_is_not_taken_for_a_compressed_table(root: Path, tiny: DataSet, site: Site) -> None:
-    site["reviews.jsonl.gz"] = Page(b"<html>we are moving</html>")
-    files = (RemoteFile(f"{site.url}/reviews.jsonl.gz"),)
-    with pytest.raises(DataError, match="must be gzip-compressed, and begins with b'<h'"):
-        get(replace(tiny, files=files, holds="reviews.jsonl.gz"))
-
-
-def test_half_a_compressed_table_is_refused_where_no_checksum_would_tell(root: Path, tiny: DataSet, site: Site) -> None:
-    whole = gzip.compress(b"".join(b'{"rating": %d}\n' % number for number in range(999)))
-    site["reviews.jsonl.gz"] = Page(whole[: len(whole) // 2], headers={"Content-Length": None})
-    data_set = replace(tiny, files=(RemoteFile(f"{site.url}/reviews.jsonl.gz"),), holds="reviews.jsonl.gz")
-    with pytest.raises(DataError, match=r"reviews\.jsonl\.gz is damaged: .*Type the same command again"):
-        get(data_set)
-    site["reviews.jsonl.gz"] = Page(whole)
-    assert (get(data_set).path / "reviews.jsonl.gz").read_bytes() == whole
-
-
-def test_a_compressed_table_that_grows_without_end_is_refused_where_no_checksum_would_tell(
-    root: Path, tiny: DataSet, site: Site
-) -> None:
-    site["reviews.jsonl.gz"] = Page(gzip.compress(b"\n" * 2_000_000))
-    with pytest.raises(DataError, match=r"is not safe to read: its contents are larger than 1\d{6} bytes"):
-        get(replace(tiny, files=(RemoteFile(f"{site.url}/reviews.jsonl.gz"),), holds="reviews.jsonl.gz"))
-
-
-def test_a_checksum_is_remembered_anew_when_the_address_changes(root: Path, tiny: DataSet, site: Site) -> None:
-    get(unchecked(tiny))
-    site["moved/tiny.zip"] = Page(ARCHIVE)
-    moved = replace(tiny, files=(RemoteFile(f"{site.url}/moved/tiny.zip"),))
-    checked = []
-    for _ in range(2):
-        _remove(root / "data" / "tiny")
-        checked.append(get(moved).receipt.sources[0].checked)
-    assert checked == ["nothing", "first download"]
-
-
-def test_an_archive_with_a_receipt_of_its_own_is_refused(root: Path, tiny: DataSet, site: Site) -> None:
-    for name in (RECEIPT, f"{RECEIPT}/a"):
-        site["tiny.zip"] = Page(zipped({"ratings.csv": RATINGS, name: b"{}"}))
-        with pytest.raises(DataError, match=rf"tiny must not hold a file {RECEIPT}"):
-            get(unchecked(tiny))
-
-
-def test_a_file_system_that_cannot_lock_is_not_taken_for_another_process(
-    root: Path, tiny: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(file: object, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match="No locks available"):
-        get(tiny)
-
-
-def test_a_second_process_is_told_to_wait(root: Path, tiny: DataSet) -> None:
+def test_a_second_process_is_refused_while_the_first_downloads(root: Path, tiny: DataSet) -> None:
     (root / "downloads").mkdir(parents=True)
     with (root / "downloads" / "tiny.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(RunLockedError, match="another process is fetching tiny"):
-            get(tiny)
-    assert get(tiny).path.is_dir()
+        with pytest.raises(RunLockedError, match="another process is downloading tiny; wait"):
+            fetch(tiny)
+    assert fetch(tiny)[0].is_dir()
 
 
-def test_a_disk_without_room_is_known_before_the_download(
+def test_a_disk_without_room_is_detected_before_the_download(
     root: Path, tiny: DataSet, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(100, 90, 10))
     with pytest.raises(OSError, match=f"the download needs {len(ARCHIVE)} more bytes, the disk has 10") as refused:
-        get(tiny)
+        fetch(tiny)
     assert refused.value.errno == errno.ENOSPC
-    assert site["tiny.zip"].asked == []
+    assert site["tiny.zip"].requests == []
 
 
-def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(
-    root: Path, tiny: DataSet, site: Site, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["downloading", "unpacking"])
+def test_a_full_disk_names_the_path_and_the_next_call_continues(
+    root: Path, tiny: DataSet, site: Site, step: str
 ) -> None:
-    def write(out: object, path: Path, chunk: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    def fill(now: str, done: int, total: int | None) -> None:
+        if now == step:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("evorec.data.unpack.write_all", write)
-        with pytest.raises(OSError, match="No space left"):
-            get(tiny)
-    assert list((root / "data").iterdir()) == []
-    assert get(tiny).path.is_dir()
-    assert len(site["tiny.zip"].asked) == 1
+    with pytest.raises(OSError, match="No space left") as refused:
+        fetch(tiny, progress=fill)
+    assert refused.value.errno == errno.ENOSPC
+    assert str(refused.value.filename).startswith(str(root))
+    assert not (root / "data" / "tiny").exists()
+    assert fetch(tiny)[0].is_dir()
+    assert len(site["tiny.zip"].requests) == (2 if step == "downloading" else 1)
 
 
-def test_a_data_set_to_fetch_by_hand_says_where_and_is_found_afterwards(root: Path) -> None:
+def test_a_data_set_to_download_by_hand_is_found_afterwards(root: Path) -> None:
     data_set = CATALOGUE["retailrocket"]
     with pytest.raises(DataError, match=r"Kaggle asks for an account. Get it from https://www.kaggle.com/.* unpack it"):
-        get(data_set)
+        fetch(data_set)
     folder = root / "data" / "retailrocket" / "archive"
     folder.mkdir(parents=True)
     (folder / "events.csv").write_text("timestamp\n")
-    got = get(data_set)
-    assert (got.path, got.was_there) == (folder, True)
+    assert fetch(data_set) == (folder, True)
     assert cached("retailrocket") == folder
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_decides_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -359,24 +311,12 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert home("movielens-1m") == tmp_path / "mine" / "data" / "movielens-1m"
 
 
-def test_a_name_of_the_cache_leads_to_the_folder_to_read(root: Path, tiny: DataSet) -> None:
+def test_the_name_of_a_cached_data_set_leads_to_the_folder_to_read(root: Path, tiny: DataSet) -> None:
     assert cached("tiny") is None
-    path = get(tiny).path
+    path, _ = fetch(tiny)
     assert cached("tiny") == cached("Tiny") == path
     assert cached("tiny/ratings.csv") == path / "ratings.csv"
     assert cached("tiny/movies.csv") is None
     assert cached("my-shop") is None
     assert cached("") is None
     assert cached(str(path)) is None
-
-
-def test_a_path_that_names_a_data_set_gives_a_hint() -> None:
-    assert hint("movielens-1m") == " Download it with: evorec data get movielens-1m"
-    assert hint("MovieLens-1M/ratings.dat") == " Download it with: evorec data get movielens-1m"
-    assert hint("my-shop") == ""
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from evorec.config import DataConfig, SimulatorConfig
-from evorec.data.readers import DATA_VARIABLE, FILE_READERS, read, resolve_path
+from evorec.data.paths import DATA_VARIABLE, resolve_path
+from evorec.data.readers import FILE_READERS, read
 from evorec.errors import ConfigError, DataError
 
 

@@ -16,7 +16,7 @@ from evorec.errors import DataError
 
 Files = dict[str, bytes]
 
-N_MUTATIONS = 250
+N_MUTATIONS = 150
 
 
 def make_zip(path: Path, files: Files) -> Path:
@@ -41,7 +41,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes = b"", **attributes:
     archive.addfile(member, io.BytesIO(content))
 
 
-KINDS: dict[str, Callable[[Path, Files], Path]] = {"a.zip": make_zip, "a.tar.gz": make_tar, "a.tgz": make_tar}
+KINDS: dict[str, Callable[[Path, Files], Path]] = {"a.zip": make_zip, "a.tgz": make_tar}
 every_kind = pytest.mark.parametrize("kind", list(KINDS))
 
 
@@ -65,7 +65,7 @@ def nothing_outside(out: Path) -> bool:
 
 
 @every_kind
-def test_files_come_out_as_they_went_in(kind: str, tmp_path: Path, out: Path) -> None:
+def test_unpacked_files_equal_the_packed_files(kind: str, tmp_path: Path, out: Path) -> None:
     files = {"set/a.csv": b"1,2\n" * 1000, "set/deep/er/b.csv": b"", "./c d.csv": b"ok", "set/ä.csv": b"\xff"}
     unpack(KINDS[kind](tmp_path / kind, files), out)
     assert found(out) == {
@@ -76,14 +76,9 @@ def test_files_come_out_as_they_went_in(kind: str, tmp_path: Path, out: Path) ->
     }
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.gz", "a.jsonl.gz", "zip", "a.zip.part"])
-def test_a_file_of_another_kind_is_no_archive(name: str) -> None:
-    assert not is_archive(Path(name))
-
-
-@pytest.mark.parametrize("name", ["A.ZIP", "a.tar.gz", "a.tgz"])
-def test_an_archive_is_known_by_its_name(name: str) -> None:
-    assert is_archive(Path(name))
+def test_an_archive_is_known_by_its_name() -> None:
+    assert [name for name in ("A.ZIP", "a.tar.gz", "a.tgz") if not is_archive(Path(name))] == []
+    assert [name for name in ("a.csv", "a.gz", "a.jsonl.gz", "zip", "a.zip.part") if is_archive(Path(name))] == []
 
 
 @every_kind
@@ -91,7 +86,7 @@ def test_an_archive_is_known_by_its_name(name: str) -> None:
     "name",
     ["../evil", "a/../../evil", "a/..", "/evil", "//evil", "C:/evil", "..\\evil", "a\\b", "\\\\host\\evil", "a/../b"],
 )
-def test_a_name_that_leads_out_is_refused(kind: str, name: str, tmp_path: Path, out: Path) -> None:
+def test_a_name_outside_the_folder_is_refused(kind: str, name: str, tmp_path: Path, out: Path) -> None:
     archive = KINDS[kind](tmp_path / kind, {"good": b"1", name: b"evil"})
     with pytest.raises(DataError, match="leads out of the folder"):
         unpack(archive, out)
@@ -101,14 +96,14 @@ def test_a_name_that_leads_out_is_refused(kind: str, name: str, tmp_path: Path, 
 
 @every_kind
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[2Jx", "x" * 256, "a/\u202ex"])
-def test_a_name_that_cannot_be_shown_or_made_is_refused(kind: str, name: str, tmp_path: Path, out: Path) -> None:
+def test_a_name_that_cannot_be_printed_or_created_is_refused(kind: str, name: str, tmp_path: Path, out: Path) -> None:
     with pytest.raises(DataError, match=r"the name .* cannot be used") as refused:
         unpack(KINDS[kind](tmp_path / kind, {name: b"1"}), out)
     assert str(refused.value).isprintable()
 
 
 @every_kind
-def test_folders_without_end_are_refused(kind: str, tmp_path: Path, out: Path) -> None:
+def test_deeply_nested_folders_are_refused(kind: str, tmp_path: Path, out: Path) -> None:
     with pytest.raises(DataError, match="nested too deeply"):
         unpack(KINDS[kind](tmp_path / kind, {"a/" * 30 + "b": b"1"}), out)
 
@@ -153,7 +148,7 @@ def test_a_link_or_device_in_a_tar_is_refused(kind: bytes, tmp_path: Path, out: 
     assert found(out) == {}
 
 
-def test_permissions_of_an_archive_do_not_come_out(tmp_path: Path, out: Path) -> None:
+def test_permissions_of_an_archive_are_ignored(tmp_path: Path, out: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         add(archive, "tool", b"#!/bin/sh\n", mode=0o6777)
     unpack(tmp_path / "a.tar.gz", out)
@@ -161,18 +156,18 @@ def test_permissions_of_an_archive_do_not_come_out(tmp_path: Path, out: Path) ->
 
 
 @every_kind
-def test_a_bomb_is_refused_long_before_it_is_whole(kind: str, tmp_path: Path, out: Path) -> None:
-    bomb = KINDS[kind](tmp_path / kind, {"zeros": bytes(64 << 20)})
+def test_a_bomb_is_refused_before_it_is_unpacked(kind: str, tmp_path: Path, out: Path) -> None:
+    bomb = KINDS[kind](tmp_path / kind, {"zeros": bytes(24 << 20)})
     assert bomb.stat().st_size < 100_000
     with pytest.raises(DataError, match="its contents are larger than"):
         unpack(bomb, out)
     assert sum(map(len, found(out).values())) < 8 << 20
 
 
-def test_a_zip_that_lies_about_its_size_is_stopped(tmp_path: Path, out: Path) -> None:
-    path = make_zip(tmp_path / "a.zip", {"zeros": bytes(64 << 20)})
+def test_a_zip_file_that_states_a_wrong_size_is_refused(tmp_path: Path, out: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", {"zeros": bytes(24 << 20)})
     content = path.read_bytes()
-    size = (64 << 20).to_bytes(4, "little")
+    size = (24 << 20).to_bytes(4, "little")
     assert content.count(size) == 2  # before the contents, and in the directory at the end
     path.write_bytes(content.replace(size, (100).to_bytes(4, "little")))
     with pytest.raises(DataError, match=r"is damaged|larger than"):
@@ -182,7 +177,7 @@ def test_a_zip_that_lies_about_its_size_is_stopped(tmp_path: Path, out: Path) ->
 
 def test_a_bomb_in_the_headers_of_a_tar_is_stopped(tmp_path: Path, out: Path) -> None:
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
-        add(archive, "a", b"1", pax_headers={"comment": "x" * (64 << 20)})
+        add(archive, "a", b"1", pax_headers={"comment": "x" * (24 << 20)})
     with pytest.raises(DataError, match="its contents are larger than"):
         unpack(tmp_path / "a.tar.gz", out)
 
@@ -214,7 +209,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path, out: Path) -> None:
 
 @every_kind
 @pytest.mark.parametrize("content", [b"", b"<html>busy, come back later</html>", b"PK\x03\x04", b"\x1f\x8b\x08\x00"])
-def test_what_is_no_archive_is_refused(kind: str, content: bytes, tmp_path: Path, out: Path) -> None:
+def test_other_bytes_than_an_archive_are_refused(kind: str, content: bytes, tmp_path: Path, out: Path) -> None:
     (tmp_path / kind).write_bytes(content)
     with pytest.raises(DataError, match=f"{kind} is damaged and cannot be unpacked"):
         unpack(tmp_path / kind, out)

@@ -9,7 +9,8 @@ import pytest
 from evorec.config import DataConfig, SimulatorConfig, SplitConfig
 from evorec.data.dataset import Csr
 from evorec.data.encode import encode
-from evorec.data.readers import data_folder, read
+from evorec.data.paths import resolve_path
+from evorec.data.readers import read
 from evorec.data.simulators import simulate
 from evorec.data.splits import split
 from evorec.errors import DataError
@@ -178,9 +179,10 @@ def test_ease_refuses_what_it_cannot_solve(monkeypatch):
 
 
 def real_tables(reader, folder):
-    path = data_folder() / folder
-    if not path.is_dir():
-        pytest.skip(f"{path} is missing; set EVOREC_DATA to the folder of the real data sets")
+    try:
+        path = resolve_path(folder)
+    except DataError as error:
+        pytest.skip(str(error))
     return read(DataConfig(reader=reader, path=str(path)))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from evorec.data.cache import cache_folder
+from evorec.data.paths import cache_folder
 from evorec.data.tables import column_bytes
 
 RECIPE: Final = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,15 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from evorec.config import DataConfig
-from evorec.data.cache import cached, hint
 from evorec.data.content.sources import item_vectors
+from evorec.data.paths import resolve_path
 from evorec.data.readers import aliccp, aliexpress, amazon, kuairand, kuairec, movielens, retailrocket, table
 from evorec.data.simulators import simulate
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
-
-DATA_VARIABLE: Final = "EVOREC_DATA"
-"""Environment variable with the folder of data sets; without it ``../shared/data`` beside the checkout."""
 
 FILE_READERS: Final[Mapping[str, Callable[[Path], Tables]]] = {
     "kuairand": kuairand.read,
@@ -77,31 +73,3 @@ def _read(config: DataConfig) -> Tables:
     if not folder.is_dir():
         raise DataError(f"data.path must be the folder of the data set, and {folder} is a file; name {folder.parent}.")
     return table.read(config, folder) if config.reader == TABLE else FILE_READERS[config.reader](folder)
-
-
-def resolve_path(path: str, *, key: str = "data.path", beside: Path | None = None) -> Path:
-    """The first place where a path exists.
-
-    Args:
-        path: absolute, or relative to `beside`, the working folder or ``$EVOREC_DATA``, or the name of a data set that
-            ``evorec data get`` has fetched, tried in this order.
-        key: names the setting in the message.
-        beside: a further folder.
-    Raises:
-        DataError: lists every place tried.
-    """
-    folders = [folder for folder in (beside, Path.cwd(), data_folder()) if folder is not None]
-    places = [folder / Path(path).expanduser() for folder in folders]
-    for place in places:
-        if place.exists():
-            return place
-    if (kept := cached(path)) is not None:
-        return kept
-    tried = ", ".join(dict.fromkeys(str(place) for place in places))
-    raise DataError(f"{key} {path!r} does not exist; tried {tried}. Set {key} or ${DATA_VARIABLE}.{hint(path)}")
-
-
-def data_folder() -> Path:
-    """Folder of data sets: ``$EVOREC_DATA``, else ``../shared/data`` beside the checkout; it may not exist."""
-    checkout = Path(__file__).resolve().parents[3]
-    return Path(os.environ.get(DATA_VARIABLE) or checkout.parent / "shared" / "data")
