@@ -16,8 +16,8 @@ from file_server import Page, Site, serving
 
 from evorec.cli.data_get import fetch_progress, get
 from evorec.cli.output import Format, Output, command
-from evorec.data.paths import CACHE_VARIABLE
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile
+from evorec.data.paths import CACHE_VARIABLE
 from evorec.errors import ConfigError, DataError, Interrupted
 
 Run = Callable[..., int]

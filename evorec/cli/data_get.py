@@ -14,9 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from evorec.cli.output import Output
 from evorec.cli.problems import known_problems
-from evorec.data.paths import cached
 from evorec.data.catalogue import CATALOGUE, DataSet, find
 from evorec.data.fetch import fetch
+from evorec.data.paths import cached
 from evorec.data.unpack import Progress as Report
 from evorec.errors import ConfigError
 from evorec.report.tables import Column, Row, Table

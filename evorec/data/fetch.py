@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 from urllib.parse import urljoin
 
-from evorec.data.paths import cache_folder, find_marker, home
 from evorec.data.catalogue import DataSet, RemoteFile
+from evorec.data.paths import cache_folder, find_marker, home
 from evorec.data.unpack import Progress, ignore_progress, is_archive, unpack
 from evorec.errors import DataError, RunLockedError
 

@@ -165,11 +165,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(kind: str, tmp_path: Path, out:
 
 
 def test_a_zip_file_that_states_a_wrong_size_is_refused(tmp_path: Path, out: Path) -> None:
-    path = make_zip(tmp_path / "a.zip", {"zeros": bytes(24 << 20)})
+    size = (24 << 20) + 12_345
+    path = make_zip(tmp_path / "a.zip", {"zeros": bytes(size)})
     content = path.read_bytes()
-    size = (24 << 20).to_bytes(4, "little")
-    assert content.count(size) == 2  # before the contents, and in the directory at the end
-    path.write_bytes(content.replace(size, (100).to_bytes(4, "little")))
+    stated = size.to_bytes(4, "little")
+    assert content.count(stated) == 2  # before the contents, and in the directory at the end
+    path.write_bytes(content.replace(stated, (100).to_bytes(4, "little")))
     with pytest.raises(DataError, match=r"is damaged|larger than"):
         unpack(path, out)
     assert sum(map(len, found(out).values())) <= 8 << 20
@@ -230,7 +231,7 @@ def test_a_tar_that_ends_inside_a_file_is_refused(tmp_path: Path, out: Path) -> 
         unpack(tmp_path / "a.tgz", out)
 
 
-@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("kind", ["a.zip", "a.tgz"])
 def test_any_bytes_give_files_or_a_data_error(kind: str, tmp_path: Path, out: Path) -> None:
     rng = random.Random(1)
     files = {"set/a": rng.randbytes(300), "set/b": b"x" * 500, "set/c/d": b""}
