@@ -40,7 +40,7 @@ from bench_setup import (
 from plotly.subplots import make_subplots
 
 from evorec.config import RunConfig
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.rec_problem import Fitted
 
 HERE = Path(__file__).parent

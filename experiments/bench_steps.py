@@ -32,7 +32,7 @@ from bench_setup import (
 from sequential import Loop, Tensors, fit
 
 from evorec.config import ExecutionConfig
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem
 

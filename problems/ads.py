@@ -1,33 +1,35 @@
-"""Advertising: which ads are clicked, which clicks become customers, and what does a customer cost?
+"""Advertising: clicks, conversions and their cost.
 
-An agency places the ads of many advertisers and is paid for customers. It chooses which ads a person gets; a click
-costs the ad's bid until the day's budget is used up. Tasks: click, conversion (a click is its first step, so the two
-are a funnel) and spend, a number that is better low. The ads that are clicked most are not those that sell most per
-euro: the front goes from lists of ads that are clicked to customers that are cheap (``cost_per/conversion``: spend per
-conversion among the rows that a member would choose).
+An agency places the ads of many advertisers and is paid per customer. It chooses which ads a person sees; a click costs
+the bid of the ad until the advertiser's daily budget is used up. Tasks: click, conversion (only after a click, so the
+two form a funnel) and spend, a number where lower is better. The ads with the most clicks do not sell most per euro:
+the front runs from lists with many clicks to lists with cheap customers (``cost_per/conversion``: spend per conversion
+among the rows that a member would choose).
 
-On a log of your own (``data.reader = "table"``): a row per impression, with user, item (the ad), time and the labels
-``click`` and ``conversion``, 0 or 1, and ``spend``, what the impression cost, 0 without a click. The item table should
-name the advertiser. The simulated world is `evorec.data.simulators.ads`.
+With a log of your own (``data.reader = "table"``): a row per impression, with user, item (the ad), time and the labels
+``click`` and ``conversion`` (0 or 1) and ``spend``, the cost of the impression, 0 without a click. The item table
+should contain the advertiser. `simulate` describes the simulated world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-from evorec.config import RunConfig, parse_config
-from problems import MINUTES, QUICK_SPACE
+import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from evorec.config.simulator import Scenario
+from evorec.data import simulator as sim
+from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
+from evorec.data.tables import Tables
+from evorec.seeds import generator
+from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "ads",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "ads", "n_users": 800, "n_items": 400, "n_interactions": 40_000},
-    },
+    "data": {"reader": "simulator", "simulator": {"scenario": "ads", **SMALL_WORLD}},
     "tasks": {
         "ranked": ("click", "conversion", "spend"),
         "target": "click",
@@ -43,11 +45,125 @@ DEFAULTS: Mapping[str, Any] = {
     "constraints": ("recall@k >= 0.9 * popularity",),
     "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
+
+build = recommender(DEFAULTS)
+
+RATES: Final = {"click": 0.25, "conversion": 0.06}
+"""Share of impressions with each label."""
+ADS_PER_ADVERTISER: Final = 10
+BID_SPREAD: Final = 0.7
+"""Standard deviation of the logarithm of the advertisers' bids."""
+BID_PENALTY: Final = 0.7
+"""Decrease of the logit of a conversion per standard deviation of the bid."""
+BUDGETS: Final = (0.5, 2.0)
+"""Daily budget of an advertiser, between these multiples of the cost of its clicks on an average day."""
 
 
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem, on its simulated world unless `config` says otherwise."""
-    from evorec.rec_problem import build_problem
+@final
+class AdsConfig(sim.ExposureConfig):
+    """Settings of the simulated ads."""
 
-    return build_problem(config or parse_config(DEFAULTS, source="problems.ads"))
+    scenario: Scenario = "ads"
+    conflict_angle_deg: sim.ConflictAngle = 45.0
+
+
+def simulate(config: AdsConfig) -> Tables:
+    """Impressions of ads, generated as follows.
+
+    1. *Tastes* as in the feed. There is an advertiser for every 10 ads; its ads are of the same category as far as
+       possible.
+    2. *Bids.* An advertiser has a bid level (log-normal, median 1); each of its ads has a bid around this level, the
+       price of a click.
+    3. *Auction.* Inside a category ads are shown by Zipf popularity in the order of their bids.
+    4. *Click.* Taste x ad, quality of the ad and the hour, 25 % of impressions.
+    5. *Conversion*, only after a click: taste turned by ``conflict_angle_deg`` x ad, minus a penalty for high bids,
+       because high bidders buy reach. 6 % of impressions.
+    6. *Spend.* A click costs the bid of the ad until the daily budget of its advertiser is used up; the rest is not
+       billed. Without a click there is no cost. So the ads shown most convert least and cost most.
+
+    Candidates see the ad's advertiser, category, bid and content (a noisy copy of its taste vector), the user's segment
+    (noisy favourite category) and tenure, and the hour. The table of ads also has the advertiser's ``daily_budget``.
+    ``drift`` moves tastes only.
+    """
+    world = World.draw(config)
+    market = _Market.draw(config, world)
+    log = Exposure.draw(config, world, order=np.argsort(-market.bid, kind="stable"))
+    rng = generator(config.seed, "simulate-ads-features")
+    labels = _labels(config, world, log, market)
+    cost = np.where(labels["click"], market.bid[log.items], 0.0)
+    budget = _budgets(config, log, cost, market)
+    items = sim.item_table(world, rng).drop("price")
+    return Tables(
+        name="simulated ads",
+        interactions=sim.log_table(log, {**labels, "spend": _spend(log, cost, market, budget)}),
+        tasks=("click", "conversion", "spend"),
+        users=sim.user_table(world, rng),
+        items=items.with_columns(
+            advertiser=pl.Series(market.advertiser_of),
+            bid=pl.Series(market.bid),
+            daily_budget=pl.Series(budget[market.advertiser_of]),
+        ),
+        context=sim.HOUR,
+        user_features=sim.USER_FEATURES,
+        item_features=sim.categorical("category", "advertiser") + sim.numeric("bid"),
+        content=("content", "category"),
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Market:
+    """The advertiser of each ad and its bid, ``(I,)``."""
+
+    advertiser_of: Int64
+    bid: Float64
+
+    @classmethod
+    def draw(cls, config: AdsConfig, world: World) -> _Market:
+        rng = generator(config.seed, "simulate-ads-market")
+        advertiser_of = np.empty(config.n_items, dtype=np.int64)
+        by_category = np.argsort(world.category_of, kind="stable")
+        advertiser_of[by_category] = np.arange(config.n_items) // ADS_PER_ADVERTISER
+        level = rng.lognormal(0.0, BID_SPREAD, config.n_items // ADS_PER_ADVERTISER + 1)
+        bid = level[advertiser_of] * rng.lognormal(0.0, BID_SPREAD / 3, config.n_items)
+        return cls(advertiser_of, np.maximum(bid.round(2), 0.01))
+
+
+def _labels(config: AdsConfig, world: World, log: Exposure, market: _Market) -> dict[str, Mask]:
+    rng = generator(config.seed, "simulate-ads-labels")
+    quality = rng.normal(size=config.n_items)
+    turn = sim.rotation(config.n_factors, config.conflict_angle_deg, rng)
+    clicks = sim.TASTE_SCALE * log.match(world) + sim.QUALITY_SCALE * quality[log.items]
+    clicks += sim.HOUR_SCALE * log.evening()
+    converts = sim.TASTE_SCALE * log.match(world, turn)
+    converts -= BID_PENALTY * np.log(market.bid)[log.items] / BID_SPREAD
+    click = sim.draw_label(clicks, RATES["click"], rng)
+    return {"click": click, "conversion": sim.draw_label(converts, RATES["conversion"], rng, among=click)}
+
+
+def _budgets(config: AdsConfig, log: Exposure, cost: Float64, market: _Market) -> Float64:
+    """Daily budget of each advertiser, in the unit of the bids; ``cost (N,)`` of the impressions without a budget."""
+    rng = generator(config.seed, "simulate-ads-budgets")
+    n_advertisers = int(market.advertiser_of.max()) + 1
+    per_day = np.bincount(market.advertiser_of[log.items], cost, minlength=n_advertisers) / config.n_days
+    return np.asarray(np.maximum((per_day * rng.uniform(*BUDGETS, n_advertisers)).round(2), 0.01))
+
+
+def _spend(log: Exposure, cost: Float64, market: _Market, budget: Float64) -> Float64:
+    """Billed cost of each impression ``(N,)``: `cost` until the advertiser's budget of the day is used up."""
+    advertiser = market.advertiser_of[log.items]
+    account = advertiser * (int(log.days.max()) + 1) + log.days
+    order = np.argsort(account, kind="stable")  # in order of time inside each advertiser's day
+    price = cost[order]
+    total = np.cumsum(price)
+    begins = np.flatnonzero(np.diff(account[order], prepend=-1))
+    before = np.repeat(total[begins] - price[begins], np.diff(begins, append=len(price)))
+    limit = budget[advertiser[order]]
+    paid = np.clip(total - before, 0.0, limit) - np.clip(total - before - price, 0.0, limit)
+    spend: Float64 = np.empty_like(paid)
+    spend[order] = np.maximum(paid.round(4), 0.0)
+    return spend
+
+
+sim.register(AdsConfig, simulate)

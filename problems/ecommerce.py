@@ -1,33 +1,35 @@
-"""A marketplace: which item will a visitor buy, which shop enter, which category browse on?
+"""A marketplace: purchase of an item, visit of its shop, interest in its category.
 
-The marketplace shows a visitor a list of offers and learns three recommendations at once, of the item, its shop and its
-category: what is bought is liked for both reasons, so the tasks help each other, and they compete for the model. The
-front shows how much accuracy and variety a cheaper model gives up. Nothing implies anything else: a shop can be entered
-from an offer that is not bought.
+The marketplace shows a visitor a list of offers and learns three recommendations at once: of the item, its shop and its
+category. A purchase depends on both the item and the shop, so the tasks help each other, and they compete for the
+capacity of the model. The front shows how much accuracy and diversity a cheaper model loses. No label implies another:
+a visitor can enter a shop from an offer without a purchase.
 
-On a log of your own (``data.reader = "table"``): a row per offer shown, with user, item, time and the labels ``item``
-(bought), ``shop`` (entered or followed afterwards) and ``category`` (browsed on), 0 or 1, left empty where nobody
-knows. The item table should name shop and category (e.g. ``shop_id``, ``category_id``). The simulated world is
-`evorec.data.simulators.ecommerce`.
+With a log of your own (``data.reader = "table"``): a row per offer shown, with user, item, time and the labels ``item``
+(bought), ``shop`` (entered or followed afterwards) and ``category`` (browsed afterwards), 0 or 1, empty where unknown.
+The item table should contain shop and category (e.g. ``shop_id``, ``category_id``). `simulate` describes the simulated
+world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-from evorec.config import RunConfig, parse_config
-from problems import MINUTES, QUICK_SPACE
+import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from evorec.config.simulator import Scenario
+from evorec.data import simulator as sim
+from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
+from evorec.data.tables import Tables
+from evorec.seeds import generator
+from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "ecommerce",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "ecommerce", "n_users": 800, "n_items": 400, "n_interactions": 40_000},
-    },
+    "data": {"reader": "simulator", "simulator": {"scenario": "ecommerce", **SMALL_WORLD}},
     "tasks": {"ranked": ("item", "shop", "category"), "target": "item"},
     "training": MINUTES,
     "space": QUICK_SPACE,
@@ -36,11 +38,110 @@ DEFAULTS: Mapping[str, Any] = {
     "constraints": ("recall@k >= 0.9 * popularity",),
     "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
+
+build = recommender(DEFAULTS)
+
+RATES: Final = {"item": 0.10, "shop": 0.12, "category": 0.25}
+"""Share of impressions with each label."""
+ITEMS_PER_SHOP: Final = 20
+FURTHER_CATEGORIES: Final = 2
+"""Categories that a shop may sell besides its own."""
+SHOP_SCALE: Final = 1.5
+"""Increase of the logit of a purchase in a shop of the style that the user looks for."""
+STYLES: Final = ("bargain", "classic", "craft", "luxury", "green")
+STYLE_SHARE: Final = 0.8
+"""Cosine between the vector of a shop, or of a user's preference for shops, and its style."""
 
 
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem, on its simulated world unless `config` says otherwise."""
-    from evorec.rec_problem import build_problem
+@final
+class EcommerceConfig(sim.ExposureConfig):
+    """Settings of the simulated marketplace."""
 
-    return build_problem(config or parse_config(DEFAULTS, source="problems.ecommerce"))
+    scenario: Scenario = "ecommerce"
+
+
+def simulate(config: EcommerceConfig) -> Tables:
+    """Offers of a marketplace, generated as follows.
+
+    1. *Tastes and exposure* as in the feed: categories, items, users who drift, Zipf popularity inside a category.
+    2. *Shops.* There is a shop for every 20 items. A shop sells a category of its own and up to two more; an item
+       belongs to one of the shops that sell its category. A shop has one of five styles (bargain, luxury, ...), with
+       directions independent of the categories; a user looks for a single style.
+    3. *Category.* Browsed after the offer: taste x the item's category, whichever shop sells it.
+    4. *Shop.* Followed after the offer: the user's style x the shop, whatever it sells.
+    5. *Item.* Bought: taste x item, style x shop as well, the item's quality, less at a high price.
+    6. The three labels do not imply one another; 25 %, 12 % and 10 % of the offers have them.
+
+    Candidates see the item's category, shop, price and content (a noisy copy of its taste vector), the user's segment
+    (noisy favourite category), style (noisy too) and tenure, and the hour.
+    """
+    world = World.draw(config)
+    log = Exposure.draw(config, world)
+    shops = _Shops.draw(config, world)
+    rng = generator(config.seed, "simulate-ecommerce-features")
+    style = sim.noisy(shops.style_of_user, len(STYLES), sim.SEGMENT_SHARE, rng)
+    users = sim.user_table(world, rng).with_columns(style=sim.names(STYLES, style))
+    items = sim.item_table(world, rng).rename({"category": "category_id"})
+    return Tables(
+        name="simulated ecommerce",
+        interactions=sim.log_table(log, _labels(config, world, log, shops)),
+        tasks=tuple(RATES),
+        users=users,
+        items=items.with_columns(shop_id=pl.Series(shops.of_item)),
+        context=sim.HOUR,
+        user_features=sim.USER_FEATURES + sim.categorical("style"),
+        item_features=sim.categorical("category_id", "shop_id") + sim.numeric("price"),
+        content=("content", "category_id", "shop_id"),
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Shops:
+    """The shop of each item ``(I,)``, unit rows of shops ``(S, D)`` and users ``(U, D)``, the style of each user."""
+
+    of_item: Int64
+    shops: Float64
+    preferences: Float64
+    style_of_user: Int64
+
+    @classmethod
+    def draw(cls, config: EcommerceConfig, world: World) -> _Shops:
+        rng = generator(config.seed, "simulate-ecommerce-shops")
+        n_categories = len(world.categories)
+        n_shops = max(2, config.n_items // ITEMS_PER_SHOP)
+        sells = np.zeros((n_shops, n_categories), dtype=np.bool_)
+        sells[np.arange(n_categories) % n_shops, np.arange(n_categories)] = True  # no category without a shop
+        sells[np.arange(n_shops), np.arange(n_shops) % n_categories] = True
+        for _ in range(FURTHER_CATEGORIES):
+            sells[np.arange(n_shops), rng.integers(0, n_categories, n_shops)] = True
+        priority = rng.random((config.n_items, n_shops)) * sells[:, world.category_of].T
+        styles = sim.unit(rng.normal(size=(len(STYLES), config.n_factors)))
+        style_of_shop = rng.permutation(np.arange(n_shops) % len(STYLES))
+        style_of_user = rng.integers(0, len(STYLES), config.n_users)
+        return cls(
+            of_item=np.asarray(np.argmax(priority, axis=1)),
+            shops=sim.mixed(styles[style_of_shop], STYLE_SHARE, rng),
+            preferences=sim.mixed(styles[style_of_user], STYLE_SHARE, rng),
+            style_of_user=style_of_user,
+        )
+
+
+def _labels(config: EcommerceConfig, world: World, log: Exposure, shops: _Shops) -> dict[str, Mask]:
+    rng = generator(config.seed, "simulate-ecommerce-labels")
+    quality = rng.normal(size=config.n_items)
+    in_shop = sim.agreement(shops.preferences[log.users], shops.shops[shops.of_item[log.items]])
+    logits = {
+        "item": sim.TASTE_SCALE * log.match(world)
+        + SHOP_SCALE * in_shop
+        + sim.QUALITY_SCALE * quality[log.items]
+        - sim.PRICE_SCALE * world.log_price()[log.items],
+        "shop": sim.TASTE_SCALE * in_shop,
+        "category": sim.TASTE_SCALE * sim.agreement(log.taste(world), world.categories[world.category_of[log.items]]),
+    }
+    hour = sim.HOUR_SCALE * log.evening()
+    return {task: sim.draw_label(logits[task] + hour, rate, rng) for task, rate in RATES.items()}
+
+
+sim.register(EcommerceConfig, simulate)

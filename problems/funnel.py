@@ -1,33 +1,36 @@
-"""A shop's funnel: what is viewed, what goes into the cart, what is bought?
+"""The funnel of a shop: views, carts and purchases.
 
-A shop shows offers in sessions. Tasks: view, cart and buy, each out of the one before; ``tasks.funnel`` says so, and
-the mechanisms that model it (ESMM, AITM) are in the space. People view what they like, put it into the cart when they
-have compared, and buy at the right price and on the right device: the front shows how far lists for views
-(``recall@k``) give up purchases (``gain/buy``).
+A shop shows offers in sessions. Tasks: view, cart and buy, each only after the previous task; ``tasks.funnel`` lists
+them, and mechanisms that model a funnel (ESMM, AITM) are in the search space. Users view items that they like, put them
+into the cart after comparing, and buy when price and device suit them: the front shows how much lists for views
+(``recall@k``) lose of the purchases (``gain/buy``).
 
-On a log of your own (``data.reader = "table"``): a row per offer, with user, item, time and the labels ``view``,
-``cart`` and ``buy`` (0 or 1, a later one never without the earlier ones; ``log.pivot`` makes such rows of events).
-Device and the like are ``log.context``. The simulated world is `evorec.data.simulators.funnel`.
+With a log of your own (``data.reader = "table"``): a row per offer, with user, item, time and the labels ``view``,
+``cart`` and ``buy`` (0 or 1, a later label never without the earlier labels; ``log.pivot`` makes such rows from
+events). Device and similar columns are ``log.context``. `simulate` describes the simulated world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-from evorec.config import RunConfig, parse_config
-from problems import MINUTES, QUICK_SPACE
+import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from evorec.config.simulator import Scenario
+from evorec.data import simulator as sim
+from evorec.data.simulator import Float64, Int64, Mask, Popularity, World
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
+from evorec.seeds import generator
+from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
 
+TASKS: Final = ("view", "cart", "buy")
 DEFAULTS: Mapping[str, Any] = {
     "problem": "funnel",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "funnel", "n_users": 800, "n_items": 400, "n_interactions": 40_000},
-    },
-    "tasks": {"ranked": ("view", "cart", "buy"), "target": "view", "funnel": ("view", "cart", "buy")},
+    "data": {"reader": "simulator", "simulator": {"scenario": "funnel", **SMALL_WORLD}},
+    "tasks": {"ranked": TASKS, "target": "view", "funnel": TASKS},
     "training": MINUTES,
     "space": QUICK_SPACE,
     "inputs": "all",
@@ -35,11 +38,135 @@ DEFAULTS: Mapping[str, Any] = {
     "constraints": ("recall@k >= 0.9 * popularity",),
     "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
+
+build = recommender(DEFAULTS)
+
+RATES: Final = {"view": 0.35, "cart": 0.12, "buy": 0.05}
+"""Share of impressions with each label."""
+MOBILE_SHARE: Final = 0.6
+MEAN_FURTHER_OFFERS: Final = 5.0
+"""Mean number of offers of a session after the first."""
+LAST_STEP: Final = 6
+"""Later steps of a session count as this step."""
+OTHER_CATEGORY: Final = 0.15
+"""Share of offers of another category than the session's."""
+CART_PER_STEP: Final = 0.25
+"""Increase of the logit of a cart per step of the session: users compare first."""
+MOBILE_LOSS: Final = 1.2
+"""Decrease of the logit of a purchase on a mobile device."""
+PRICE: Final = {"view": 0.0, "cart": 0.3, "buy": 0.9}
+"""Decrease of the logit per unit of the logarithm of the price."""
 
 
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem, on its simulated world unless `config` says otherwise."""
-    from evorec.rec_problem import build_problem
+@final
+class FunnelConfig(sim.WorldConfig):
+    """Settings of the simulated funnel."""
 
-    return build_problem(config or parse_config(DEFAULTS, source="problems.funnel"))
+    scenario: Scenario = "funnel"
+    conflict_angle_deg: sim.ConflictAngle = 45.0
+
+
+def simulate(config: FunnelConfig) -> Tables:
+    """Offers in sessions of a shop, generated as follows.
+
+    1. *Tastes* as in the feed.
+    2. *Sessions.* A user comes for a single category, chosen by taste, with a mobile device (60 %) or not, and sees an
+       offer and Poisson(5) more, 20 to 90 seconds apart: of that category by Zipf popularity, 15 % of any category.
+       User-item pairs seldom repeat.
+    3. *View.* Taste x item and the hour, 35 % of offers.
+    4. *Cart*, only after a view: taste turned by ``conflict_angle_deg`` x item, more at each step of the session, less
+       at a high price. 12 % of offers.
+    5. *Buy*, only from the cart: the price again, much less on a mobile device, and the user's readiness to buy
+       (normal). Taste has no further effect. 5 % of offers.
+
+    Candidates see the item's category, price and content (a noisy copy of its taste vector), the user's segment (noisy
+    favourite category) and tenure, and at each offer hour, device and step.
+    """
+    world = World.draw(config)
+    log = _Sessions.draw(config, world)
+    labels = _labels(config, world, log)
+    rng = generator(config.seed, "simulate-funnel-features")
+    shown = {Columns.USER: log.users, Columns.ITEM: log.items, Columns.TIME: log.time, "hour": log.hours}
+    moment = {"device": sim.names(("desktop", "mobile"), log.mobile), "step": log.step}
+    return Tables(
+        name="simulated funnel",
+        interactions=pl.DataFrame({**shown, **moment, **labels}),
+        tasks=TASKS,
+        users=sim.user_table(world, rng),
+        items=sim.item_table(world, rng),
+        context=sim.categorical("hour", "device", "step"),
+        user_features=sim.USER_FEATURES,
+        item_features=sim.ITEM_FEATURES,
+        content=("content", "category"),
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Sessions:
+    """Offers in order of time, all ``(N,)``, with the taste of the user at that moment, ``(N, D)``."""
+
+    users: Int64
+    items: Int64
+    time: Int64
+    hours: Int64
+    mobile: Mask
+    step: Int64
+    taste: Float64
+
+    @classmethod
+    def draw(cls, config: FunnelConfig, world: World) -> _Sessions:
+        rng = generator(config.seed, "simulate-funnel-sessions")
+        n = config.n_interactions
+        length = 1 + rng.poisson(MEAN_FURTHER_OFFERS, n)  # n sessions are always enough for n offers
+        session = np.repeat(np.arange(n), length)[:n]
+        first = np.searchsorted(session, session)
+        n_sessions = int(session[-1]) + 1
+        users = sim.active_users(config, n_sessions, rng)
+        begins = sim.moments(config, n_sessions, rng)
+        mobile = rng.random(n_sessions) < MOBILE_SHARE
+        taste = world.taste(users, config.drift * begins / (config.n_days * SECONDS_PER_DAY))
+        wanted = sim.choose(sim.EXPOSURE_SCALE * taste @ world.categories.T, rng)
+        waited = np.cumsum(rng.integers(20, 91, n))
+        offset = begins[session] + waited - waited[first]
+        category = sim.noisy(wanted[session], len(world.categories), 1 - OTHER_CATEGORY, rng)
+
+        popularity = Popularity.draw(config, world, rng)
+        items, again = np.full(n, -1), np.arange(n)
+        for _ in range(1 + sim.REDRAWS):
+            items[again] = popularity.pick(category[again], rng.random(len(again)))
+            again = sim.repeats(users[session] * config.n_items + items)
+            if len(again) == 0:
+                break
+
+        order = np.argsort(offset, kind="stable")
+        step = np.minimum(np.arange(n) - first, LAST_STEP)[order]
+        session, time = session[order], sim.FIRST_SECOND + offset[order]
+        hours = time % SECONDS_PER_DAY // 3600
+        return cls(users[session], items[order], time, hours, mobile[session], step, taste[session])
+
+
+def _labels(config: FunnelConfig, world: World, log: _Sessions) -> dict[str, Mask]:
+    rng = generator(config.seed, "simulate-funnel-labels")
+    ready = rng.normal(size=config.n_users)
+    quality = rng.normal(size=config.n_items)
+    turn = sim.rotation(config.n_factors, config.conflict_angle_deg, rng)
+    price = world.log_price()[log.items]
+    item = world.items[log.items]
+    logits = {
+        "view": sim.TASTE_SCALE * sim.agreement(log.taste, item)
+        + sim.QUALITY_SCALE * quality[log.items]
+        + sim.HOUR_SCALE * sim.evening(log.hours),
+        "cart": sim.TASTE_SCALE * sim.agreement(log.taste @ turn, item) + CART_PER_STEP * log.step,
+        "buy": ready[log.users] - MOBILE_LOSS * log.mobile,
+    }
+    labels: dict[str, Mask] = {}
+    previous: Mask | None = None
+    for task in TASKS:
+        previous = sim.draw_label(logits[task] - PRICE[task] * price, RATES[task], rng, among=previous)
+        labels[task] = previous
+    return labels
+
+
+sim.register(FunnelConfig, simulate)

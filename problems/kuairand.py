@@ -1,9 +1,9 @@
 """Short videos (KuaiRand): clicks, long views, likes and profile visits from real impression logs.
 
-Tasks: click, long_view, like and profile_enter on impressions with user, video and context features; retrieval looks
-for clicked videos over the whole catalogue. No label implies another, not even a long view a click, so there is no
-funnel. A global time cut: the days after the last training day are validation, the days after those test. The data are
-not included: put the published files of KuaiRand-Pure into a folder and name it in ``data.path``.
+Tasks: click, long_view, like and profile_enter on impressions with user, video and context features; retrieval ranks
+clicked videos over the whole catalogue. No label implies another, not even a long view a click, so there is no funnel.
+The split is a global time cut: training days, then validation days, then test days. The data are not included: put the
+published files of KuaiRand-Pure into a folder and set ``data.path`` to it.
 
 Source: Gao et al., "KuaiRand: an unbiased sequential recommendation dataset with randomly exposed videos", CIKM 2022.
 """
@@ -11,12 +11,9 @@ Source: Gao et al., "KuaiRand: an unbiased sequential recommendation dataset wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evorec.config import RunConfig, parse_config
-
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from problems import recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "kuairand",
@@ -34,11 +31,6 @@ DEFAULTS: Mapping[str, Any] = {
         "accuracy": {"ideal": 0.8, "worst": 0.5},
     },
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
 
-
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem on the files under ``data.path``."""
-    from evorec.rec_problem import build_problem
-
-    return build_problem(config or parse_config(DEFAULTS, source="problems.kuairand"))
+build = recommender(DEFAULTS)

@@ -1,9 +1,9 @@
-"""Films (MovieLens): which film will a person rate next, and will they like or love it?
+"""Films (MovieLens): the next film that a user rates, and whether the rating is high.
 
-Tasks: liked (rating >= 4) and loved (rating >= 5) on rated films; retrieval looks for the film rated next. People rate
-in one sitting, so a global time cut leaves few users: each user's last rating is the test, the last but one validation.
-The data are not included: put the published files (latest, 100k or 1m format) into a folder and name it in
-``data.path``.
+Tasks: liked (rating >= 4) and loved (rating >= 5) on rated films; retrieval ranks the film rated next. Users rate many
+films in a single session, so a global time cut leaves few users: the last rating of each user is the test, the second
+to last validation. The data are not included: put the published files (latest, 100k or 1m format) into a folder and set
+``data.path`` to it.
 
 Source: Harper and Konstan, "The MovieLens datasets: history and context", TiiS 2015.
 """
@@ -11,12 +11,9 @@ Source: Harper and Konstan, "The MovieLens datasets: history and context", TiiS 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evorec.config import RunConfig, parse_config
-
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from problems import recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "movielens",
@@ -31,11 +28,6 @@ DEFAULTS: Mapping[str, Any] = {
         "accuracy": {"ideal": 0.9, "worst": 0.5},
     },
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
 
-
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem on the files under ``data.path``."""
-    from evorec.rec_problem import build_problem
-
-    return build_problem(config or parse_config(DEFAULTS, source="problems.movielens"))
+build = recommender(DEFAULTS)

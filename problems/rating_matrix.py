@@ -1,27 +1,32 @@
 """The classical rating matrix: m items x n users, ratings N(0, 1), a cell empty with probability p.
 
-Who rates what is chance; which ratings are high is not: a stated share of their variance comes from factors of users
-and items (``data.simulator.signal_share``, 0 = the pure noise of the textbook, of which nothing can be learned). Tasks:
-the rating, a number, and liked (rating > 0); retrieval looks for what is liked. Objectives: accuracy (concordance of
-the ratings and AUC of liked, in the mean), recall, sparsity of the predicted preferences and the cost of training. The
-penalty λ is in the genome (``embedding_decay``, ``dense_decay``); p is ``data.simulator.missing_share``. Sweep them:
-``--set data.simulator.missing_share=0.9 --set space.embedding_decay=0.1``.
+Users rate random items, but the ratings themselves can be predicted: a given share of their variance is explained by
+latent factors of users and items (``data.simulator.signal_share``; 0 = pure noise, as in the textbook, where no model
+can learn anything). Tasks: the rating, a number, and liked (rating > 0); retrieval ranks liked items. Objectives:
+accuracy (mean of the concordance of the ratings and the AUC of liked), recall, sparsity of the predicted preferences
+and training cost. The penalty λ is in the genome (``embedding_decay``, ``dense_decay``); p is
+``data.simulator.missing_share``. To vary them: ``--set data.simulator.missing_share=0.9 --set
+space.embedding_decay=0.1``.
 
-On a matrix of your own (``data.reader = "table"``): a row per rating, with user, item, a time (any order) and the
-labels ``rating`` (a number) and ``liked`` (e.g. ``"rating > 0"``). The simulated world is
-`evorec.data.simulators.rating_matrix`.
+With a matrix of your own (``data.reader = "table"``): a row per rating, with user, item, a time (any order) and the
+labels ``rating`` (a number) and ``liked`` (e.g. ``"rating > 0"``). `simulate` describes the simulated world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, final
 
-from evorec.config import RunConfig, parse_config
-from problems import MINUTES, QUICK_SPACE
+import numpy as np
+import polars as pl
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from evorec.config import SimulatorConfig
+from evorec.config.simulator import Scenario
+from evorec.data import simulator as sim
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
+from evorec.seeds import generator
+from problems import MINUTES, QUICK_SPACE, recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "rating_matrix",
@@ -37,11 +42,67 @@ DEFAULTS: Mapping[str, Any] = {
     "constraints": ("recall@k >= 0.9 * popularity",),
     "box": {"accuracy": {"ideal": 0.9, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
+
+build = recommender(DEFAULTS)
+
+AXES: Final = 8
+"""Length of an item's content vector."""
 
 
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem, on its simulated world unless `config` says otherwise."""
-    from evorec.rec_problem import build_problem
+@final
+class RatingMatrixConfig(SimulatorConfig):
+    """Settings of the simulated rating matrix."""
 
-    return build_problem(config or parse_config(DEFAULTS, source="problems.rating_matrix"))
+    scenario: Scenario = "rating_matrix"
+    missing_share: float = Field(0.8, ge=0, lt=1, description="share of the cells without a rating")
+    signal_share: float = Field(
+        0.7, ge=0, le=1, description="share of the ratings' variance that users and items explain; 0 = noise"
+    )
+
+
+def simulate(config: RatingMatrixConfig) -> Tables:
+    """The cells of a matrix of ``n_users`` x ``n_items``, generated as follows.
+
+    1. *Signal.* A user is a vector of ``n_factors`` independent N(0, 1) numbers, an item a random unit vector; their
+       dot product is N(0, 1) in every cell. The matrix of signals has rank ``n_factors``.
+    2. *Ratings.* sqrt(s) x signal + sqrt(1 - s) x noise with s = ``signal_share``; the noise is N(0, 1) and independent
+       in every cell, so ratings are N(0, 1) for any s. At s = 0 the matrix is pure noise; at 1 a factorisation of rank
+       ``n_factors`` is exact. No prediction has a root mean squared error below sqrt(1 - s).
+    3. *Zeros.* Each cell is empty (0 in the textbook, no row here) with probability p = ``missing_share``, independent
+       of its value.
+    4. *Labels.* ``rating``, and ``liked``, which is 1 where the rating is above 0: half of all rows.
+    5. *Time* has no effect: moments are uniform over ``n_days``.
+
+    Candidates see user, item and the item's content: its vector in eight random coordinates, without noise. There are
+    no other features. The number of interactions follows from p.
+    """
+    rng = generator(config.seed, "simulate-rating-matrix")
+    users = rng.normal(size=(config.n_users, config.n_factors))
+    items = sim.unit(rng.normal(size=(config.n_items, config.n_factors)))
+    axes = rng.normal(size=(config.n_factors, AXES)) / np.sqrt(config.n_factors)
+    rated = np.argwhere(rng.random((config.n_users, config.n_items)) >= config.missing_share)
+    user, item = rated[rng.permutation(len(rated))].T
+    signal = sim.agreement(users[user], items[item])
+    noise = rng.normal(size=len(rated))
+    rating = np.sqrt(config.signal_share) * signal + np.sqrt(1 - config.signal_share) * noise
+    time = sim.FIRST_SECOND + np.sort(rng.integers(0, config.n_days * SECONDS_PER_DAY, len(rated)))
+    return Tables(
+        name="simulated rating_matrix",
+        interactions=pl.DataFrame(
+            {
+                Columns.USER: user,
+                Columns.ITEM: item,
+                Columns.TIME: time,
+                "rating": rating.astype(np.float32),
+                "liked": rating.astype(np.float32) > 0,
+            }
+        ),
+        tasks=("rating", "liked"),
+        users=pl.DataFrame({Columns.USER: np.arange(config.n_users)}),
+        items=pl.DataFrame({Columns.ITEM: np.arange(config.n_items), "content": sim.vectors(items @ axes)}),
+        content=("content",),
+    )
+
+
+sim.register(RatingMatrixConfig, simulate)

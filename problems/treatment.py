@@ -1,34 +1,35 @@
-"""Treatments: which one helps a patient, and which one can be given? Simulated, not medical advice.
+"""Treatments: efficacy and side effects. Simulated, not medical advice.
 
 A study team ranks the treatments of a condition for a patient; a person decides. Tasks: efficacy (responded),
-side_effect, which is better low, and satisfaction from 1 to 5. The strongest treatments help and harm most, and the
-frail more than others. Two constraints keep a member out of the archive whatever it gains: the rate of side effects
-among the treatments it would choose (``harm/side_effect``) may not be above what habit has now, 20 %, and recall may
-not differ much between groups of patients (``group_gap@k``). Nothing here says anything about real treatments.
+side_effect, where lower is better, and satisfaction from 1 to 5. The strongest treatments help and harm most, and frail
+patients are harmed more than others. Two constraints keep a member out of the archive whatever its objectives: the rate
+of side effects among the treatments that it would choose (``harm/side_effect``) may not exceed today's rate, 20 %, and
+recall may not differ much between groups of patients (``group_gap@k``). The data say nothing about real treatments.
 
-On a log of your own (``data.reader = "table"``): a row per treatment given, with user (the patient), item (the
-treatment), time and the labels ``efficacy`` and ``side_effect`` (0 or 1) and ``satisfaction`` (a number). The table of
-users needs a column ``group``, or name another in ``evaluation.groups``. The simulated world is
-`evorec.data.simulators.treatment`.
+With a log of your own (``data.reader = "table"``): a row per treatment given, with user (the patient), item (the
+treatment), time and the labels ``efficacy`` and ``side_effect`` (0 or 1) and ``satisfaction`` (a number). The user
+table needs a column ``group``, or the column that ``evaluation.groups`` names. `simulate` describes the simulated
+world.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, final
 
-from evorec.config import RunConfig, parse_config
-from problems import MINUTES, QUICK_SPACE
+import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+from evorec.config.simulator import Scenario
+from evorec.data import simulator as sim
+from evorec.data.simulator import Exposure, Float64, Int64, World
+from evorec.data.tables import Columns, Tables
+from evorec.seeds import generator
+from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "treatment",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "treatment", "n_users": 800, "n_items": 400, "n_interactions": 40_000},
-    },
+    "data": {"reader": "simulator", "simulator": {"scenario": "treatment", **SMALL_WORLD}},
     "tasks": {
         "ranked": ("efficacy", "side_effect", "satisfaction"),
         "target": "efficacy",
@@ -42,11 +43,83 @@ DEFAULTS: Mapping[str, Any] = {
     "objectives": ("gain/efficacy", "harm/side_effect", "gain/satisfaction", "cost"),
     "constraints": ("harm/side_effect <= 0.2", "group_gap@k <= 0.1"),
 }
-"""Settings of this problem, below a configuration file and above the field defaults."""
+"""Settings of this problem; a configuration file overrides them."""
+
+build = recommender(DEFAULTS)
+
+RATES: Final = {"efficacy": 0.35, "side_effect": 0.20}
+"""Share of prescriptions with each label."""
+GROUPS: Final = ("robust", "average", "frail")
+GROUP_SHARES: Final = (0.35, 0.45, 0.20)
+BENEFIT: Final = (1.2, 1.0, 0.6)
+"""Logit of efficacy per unit of strength, by group."""
+HARM: Final = (1.0, 1.8, 3.2)
+"""Logit of a side effect per unit of strength, by group."""
+SATISFACTION_NOISE: Final = 0.6
 
 
-def build(config: RunConfig | None = None) -> RecProblem:
-    """The problem, on its simulated world unless `config` says otherwise."""
-    from evorec.rec_problem import build_problem
+@final
+class TreatmentConfig(sim.ExposureConfig):
+    """Settings of the simulated treatments."""
 
-    return build_problem(config or parse_config(DEFAULTS, source="problems.treatment"))
+    scenario: Scenario = "treatment"
+
+
+def simulate(config: TreatmentConfig) -> Tables:
+    """Prescriptions, generated as follows. Everything is invented: this is not medical advice.
+
+    1. *Conditions and response.* A patient suffers from some conditions more than others, and these drift; a treatment
+       is for a single condition. Both are the tastes and categories of the feed; prescriptions so far follow the
+       popularity of the treatments of a condition (Zipf), independent of the patient's group.
+    2. *Strength.* A treatment has a strength, uniform in [-1, 1].
+    3. *Groups.* 35 % of the patients are robust, 45 % average, 20 % frail.
+    4. *Efficacy.* The patient responded: condition x treatment + strength, which helps frail patients less. 35 % of the
+       prescriptions.
+    5. *Side effect.* Strength, which harms frail patients most (1.0, 1.8 and 3.2 per unit), and a sensitivity of the
+       patient (normal), independent of the condition. 20 % of the prescriptions. Lower is better.
+    6. *Satisfaction*, 1 to 5: 3, plus 1 for efficacy, minus 1.5 for a side effect, and noise. So the strongest
+       treatment is the most effective, but not the best for every patient.
+
+    Candidates see the treatment's condition (``category``), strength and content (a noisy copy of its taste vector),
+    the patient's group and segment (noisy main condition), and the hour.
+    """
+    world = World.draw(config)
+    log = Exposure.draw(config, world)
+    rng = generator(config.seed, "simulate-treatment-patients")
+    strength = rng.uniform(-1.0, 1.0, config.n_items)
+    group = rng.choice(len(GROUPS), config.n_users, p=GROUP_SHARES)
+    group[: len(GROUPS)] = np.arange(len(GROUPS))[: config.n_users]  # no group is empty
+    users = sim.user_table(world, rng).with_columns(group=sim.names(GROUPS, group))
+    items = sim.item_table(world, rng).select(Columns.ITEM, "category", "content")
+    return Tables(
+        name="simulated treatment",
+        interactions=sim.log_table(log, _labels(config, world, log, strength, group)),
+        tasks=("efficacy", "side_effect", "satisfaction"),
+        users=users.drop("tenure_days"),
+        items=items.with_columns(strength=pl.Series(strength.round(3))),
+        context=sim.HOUR,
+        user_features=sim.categorical("group", "segment"),
+        item_features=sim.categorical("category") + sim.numeric("strength"),
+        content=("content", "category"),
+    )
+
+
+def _labels(
+    config: TreatmentConfig, world: World, log: Exposure, strength: Float64, group: Int64
+) -> dict[str, pl.Series]:
+    rng = generator(config.seed, "simulate-treatment-labels")
+    sensitivity = rng.normal(size=config.n_users)
+    given, own = strength[log.items], group[log.users]
+    helps = sim.TASTE_SCALE * log.match(world) + np.array(BENEFIT)[own] * given
+    harms = np.array(HARM)[own] * given + sim.QUALITY_SCALE * sensitivity[log.users]
+    efficacy = sim.draw_label(helps, RATES["efficacy"], rng)
+    side_effect = sim.draw_label(harms, RATES["side_effect"], rng)
+    satisfaction = 3.0 + efficacy - 1.5 * side_effect + SATISFACTION_NOISE * rng.normal(size=len(own))
+    return {
+        "efficacy": pl.Series(efficacy),
+        "side_effect": pl.Series(side_effect),
+        "satisfaction": pl.Series(np.clip(satisfaction.round(), 1.0, 5.0)),
+    }
+
+
+sim.register(TreatmentConfig, simulate)

@@ -13,7 +13,7 @@ import torch
 from feed_run import Recommended, config, final_fit, searched
 
 from evorec.data.dataset import Csr, Dataset
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.deploy.bundle.export import AS_TRAINED, ExportOptions, export_bundle
 from evorec.deploy.final.finalize import finalize

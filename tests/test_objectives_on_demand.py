@@ -12,7 +12,7 @@ from test_rec_problem import digest, some_specs
 
 from evorec.data.attack import attack
 from evorec.data.encode import encode
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns
 from evorec.deploy.final.finalize import finalize

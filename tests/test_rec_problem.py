@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from evorec.config import SplitConfig, merge, parse_config
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.errors import ConfigError, DataError, TrainingError

@@ -6,9 +6,9 @@ from functools import cache
 import numpy as np
 import torch
 
-from evorec.config import EvaluationConfig, QuantileKind, SimulatorConfig, SplitConfig, TrainConfig
+from evorec.config import EvaluationConfig, QuantileKind, SplitConfig, TrainConfig
 from evorec.data.encode import encode
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.models.spec import (
     BALANCINGS,
@@ -20,6 +20,7 @@ from evorec.models.spec import (
 )
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.trainer import train
+from problems.feed import FeedConfig
 
 BASE_LOGITS = (-1.0, -2.0, -3.0)
 PARENTS = (-1, 0, 1)
@@ -29,7 +30,7 @@ SEED = 3
 
 @cache
 def tables():
-    return simulate(SimulatorConfig(n_users=60, n_items=50, n_interactions=2400, seed=1))
+    return simulate(FeedConfig(n_users=60, n_items=50, n_interactions=2400, seed=1))
 
 
 @cache

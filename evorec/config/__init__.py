@@ -30,7 +30,6 @@ from evorec.config.sections import (
     QuantileKind,
     RunConfig,
     SearchConfig,
-    SimulatorConfig,
     SplitConfig,
     TaskKind,
     TasksConfig,
@@ -38,11 +37,13 @@ from evorec.config.sections import (
     kind_name,
     task_in_words,
 )
+from evorec.config.simulator import SIMULATORS, Simulator, SimulatorConfig, simulator_config
 from evorec.config.tables import EntityConfig, FilesConfig, ItemsConfig, LogConfig, PivotConfig, UsersConfig
 
 __all__ = [
     "CONTENT_KINDS",
     "COOCCURRENCE",
+    "SIMULATORS",
     "AttackConfig",
     "Bounds",
     "Box",
@@ -67,6 +68,7 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "Section",
+    "Simulator",
     "SimulatorConfig",
     "SplitConfig",
     "TaskKind",
@@ -83,5 +85,6 @@ __all__ = [
     "parse_config",
     "parse_override",
     "read_toml",
+    "simulator_config",
     "task_in_words",
 ]

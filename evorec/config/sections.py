@@ -21,47 +21,11 @@ from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceConten
 from evorec.config.evaluation import EvaluationConfig
 from evorec.config.fuse import FuseConfig
 from evorec.config.section import Section
+from evorec.config.simulator import FORMER_SETTINGS, AnySimulatorConfig, simulator_config
 from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
 
 Overlay = Mapping[str, Any]
 """A nested, partial configuration, e.g. ``{"training": {"steps": 100}}``."""
-
-
-class SimulatorConfig(Section):
-    """The built-in simulators (`evorec.data.simulators`)."""
-
-    scenario: str = Field(
-        "feed",
-        description="world to simulate: feed, ecommerce, ads, media, support, treatment, sentiment_news, courses, "
-        "rating_matrix or funnel",
-    )
-    n_users: int = Field(1500, ge=1, description="users")
-    n_items: int = Field(800, ge=2, description="items of the catalogue")
-    n_interactions: int = Field(60_000, ge=10, description="impressions in the log")
-    n_categories: int = Field(12, ge=1, description="item categories")
-    n_factors: int = Field(8, ge=2, description="latent taste dimensions")
-    n_days: int = Field(14, ge=3, description="length of the log in days")
-    zipf_exponent: float = Field(0.9, ge=0, le=3, description="popularity exponent; 0 = uniform")
-    new_item_share: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of items that are first shown at a random moment; 0 = all from the first day",
-    )
-    drift: float = Field(0.3, ge=0, le=1, description="share of taste and popularity that moves from first to last day")
-    conflict_angle_deg: float = Field(
-        45.0, ge=0, le=180, description="angle between the tasks' preference directions, in degrees; 0 = tasks agree"
-    )
-    missing_share: float = Field(
-        0.8, ge=0, lt=1, description="rating_matrix (n_users x n_items cells): share of the cells without a rating"
-    )
-    signal_share: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="rating_matrix: share of the ratings' variance that users and items explain; 0 = noise",
-    )
-    seed: int = Field(0, ge=0, description="seed of the simulated world; the run's seed does not change the data")
 
 
 class DataConfig(Section):
@@ -89,7 +53,7 @@ class DataConfig(Section):
         0.0, ge=0, le=4, description="the j-th latest positive (from 0) weighs (1 + j) ** -recency; 0 = all alike"
     )
     content: ContentTable = Field({}, description="fixed vectors of items beside those of the item table, by name")
-    simulator: SimulatorConfig = SimulatorConfig()
+    simulator: AnySimulatorConfig = Field(default_factory=lambda: simulator_config({}))
     log: LogConfig = Field(LogConfig(), description="the log of reader = table")
     users: UsersConfig = Field(UsersConfig(), description="the table of users of reader = table")
     items: ItemsConfig = Field(ItemsConfig(), description="the table of items of reader = table")
@@ -445,7 +409,7 @@ class RunConfig(Section):
     """Everything a run needs."""
 
     problem: str = Field("feed", description="name of the problem definition (`evorec problems`)")
-    data: DataConfig = DataConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
     split: SplitConfig = SplitConfig()
     tasks: TasksConfig = TasksConfig()
     training: TrainConfig = TrainConfig()
@@ -475,7 +439,9 @@ class RunConfig(Section):
 
     def result_settings(self) -> dict[str, Any]:
         """The settings that can change a result of the search, as plain JSON."""
-        return self.model_dump(mode="json", exclude=_NOT_RESULTS)
+        settings = self.model_dump(mode="json", exclude=_NOT_RESULTS)
+        settings["data"]["simulator"] = {**FORMER_SETTINGS, **settings["data"]["simulator"]}
+        return settings
 
     def fingerprint(self, data_sha256: str) -> str:
         """Name of the run: a hash of all settings that can change a result, and of the data.

@@ -19,11 +19,7 @@ from evorec.problem import Problem
 from evorec.rec_problem import RecProblem
 from evorec.search.engine import search
 
-TINY_WORLD = (
-    "data.simulator.n_users=80",
-    "data.simulator.n_items=60",
-    "data.simulator.n_interactions=3000",
-)
+TINY_WORLD = {"n_users": 80, "n_items": 60, "n_interactions": 3000}
 TINY_BUDGET = (
     "training.steps=2",
     "training.batch_size=64",
@@ -39,9 +35,15 @@ every_problem = pytest.mark.parametrize(
 )
 
 
+def world_settings(name: str, sizes: Mapping[str, int] = TINY_WORLD) -> list[str]:
+    """Overrides that make a small simulated world; not all worlds have all settings."""
+    fields = type(configure(None, name, []).data.simulator).model_fields
+    return [f"data.simulator.{size}={value}" for size, value in sizes.items() if size in fields]
+
+
 def configured(name: str, *overrides: str) -> RunConfig:
     """Settings of a tiny training; a problem that trains nothing refuses them and is quick anyway."""
-    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides] if trains(name) else [])
+    return configure(None, name, [*world_settings(name), *TINY_BUDGET, *overrides] if trains(name) else [])
 
 
 def needs_data(config: RunConfig) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
-from contracts.test_every_problem import TINY_BUDGET, TINY_WORLD
+from contracts.test_every_problem import TINY_BUDGET, configured, world_settings
 
 from evorec.cli.problems import configure, known_problems, problem_module
-from evorec.config import RunConfig, load_config
+from evorec.config import SIMULATORS, load_config
 from evorec.data.encode import encode
 from evorec.data.readers import SIMULATOR, read
-from evorec.data.simulators import SCENARIOS
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
 
@@ -32,12 +31,8 @@ ROUNDING = 1e-5  # of cosines of float32 vectors
 every_simulated_problem = pytest.mark.parametrize("name", simulated())
 
 
-def tiny(name: str, *overrides: str) -> RunConfig:
-    return configure(None, name, [*TINY_WORLD, *TINY_BUDGET, *overrides])
-
-
 def test_every_world_has_a_problem() -> None:
-    assert {tiny(name).data.simulator.scenario for name in simulated()} == set(SCENARIOS)
+    assert {configured(name).data.simulator.scenario for name in simulated()} == set(SIMULATORS)
 
 
 def in_files(tables: Tables, folder: Path) -> dict[str, Any]:
@@ -107,11 +102,11 @@ def assert_same_but_for_order(rows: npt.NDArray[np.int64], others: npt.NDArray[n
 @every_simulated_problem
 def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) -> None:
     """Labels, users, items and moments are equal, and so is what a member may see of them."""
-    own = tiny(name)
+    own = configured(name)
     world = read(own.data)
     (tmp_path / "mine.toml").write_text(toml(in_files(world, tmp_path), name, tmp_path), encoding="utf-8")
     mine = load_config(
-        tmp_path / "mine.toml", defaults=problem_module(name).DEFAULTS, overrides=[*TINY_WORLD, *TINY_BUDGET]
+        tmp_path / "mine.toml", defaults=problem_module(name).DEFAULTS, overrides=[*world_settings(name), *TINY_BUDGET]
     )
     assert mine.data.reader == "table"
     assert mine.tasks == own.tasks
@@ -134,8 +129,8 @@ def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) 
 @every_simulated_problem
 def test_the_constraints_and_the_box_of_a_problem_can_be_measured(name: str) -> None:
     """Tiny runs leave the constraints out; here they are in, on a world with users enough for groups."""
-    small = ("n_users=200", "n_items=100", "n_interactions=8000")
-    config = configure(None, name, [f"data.simulator.{size}" for size in small])
+    small = {"n_users": 200, "n_items": 100, "n_interactions": 8000}
+    config = configure(None, name, world_settings(name, small))
     problem = problem_module(name).build(config)
     assert [constraint.text for constraint in problem.constraints] == list(config.constraints)
     assert all(np.isfinite(constraint.bound) for constraint in problem.constraints)

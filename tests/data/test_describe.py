@@ -14,14 +14,15 @@ import polars as pl
 import pytest
 from tiny import tables as simulated
 
-from evorec.config import SimulatorConfig, SplitConfig, TasksConfig
+from evorec.config import SplitConfig, TasksConfig
 from evorec.data.describe import describe
 from evorec.data.description import Description, HeldOut, LabelPart, Overlap
 from evorec.data.encode import encode
 from evorec.data.readers import kuairand
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
+from problems.feed import FeedConfig
 
 THIRDS = SplitConfig(validation_share=0.17, test_share=0.17)
 """Of 12 rows: 8 train, 2 validation, 2 test."""
@@ -312,7 +313,7 @@ def test_rows_with_other_lists_in_their_context_are_not_identical() -> None:
 
 @pytest.mark.parametrize("kind", ["time", "leave_last_out", "random"])
 def test_a_slow_loop_counts_the_same(kind: str) -> None:
-    tables = simulate(SimulatorConfig(n_users=90, n_items=70, n_interactions=500, seed=4))
+    tables = simulate(FeedConfig(n_users=90, n_items=70, n_interactions=500, seed=4))
     config = SplitConfig.model_validate({"kind": kind})
     found = described(tables, config, TasksConfig(ranked=("click", "like"), target="like"))
     rows = tables.interactions.rows(named=True)

@@ -7,15 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from evorec.config import SimulatorConfig, SplitConfig
+from evorec.config import SplitConfig
 from evorec.data.dataset import Codebook, Csr, Dataset, Part
 from evorec.data.encode import Fit, encode
 from evorec.data.funnel import conditioned
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import Split, split
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError
-from problems.feed import DEFAULTS
+from problems.feed import DEFAULTS, FeedConfig
 
 BY_POSITION = Split(np.arange(8), np.arange(8, 10), np.arange(10, 12))
 STATISTICS = ("user", "item", "category", "segment+hour")
@@ -168,7 +168,7 @@ def assert_same_training_side(first: Dataset, second: Dataset) -> None:
 
 @pytest.mark.parametrize("fit", ["train", "train+validation"])
 def test_held_out_rows_cannot_change_the_training_side(fit: Fit) -> None:
-    tables = simulate(SimulatorConfig(n_users=60, n_items=50, n_interactions=1500))
+    tables = simulate(FeedConfig(n_users=60, n_items=50, n_interactions=1500))
     parts = split(tables, SplitConfig())
     later = pl.int_range(pl.len()) >= (parts.validation[0] if fit == "train" else parts.test[0])
     poison = tables.interactions.with_columns(
@@ -186,7 +186,7 @@ def test_held_out_rows_cannot_change_the_training_side(fit: Fit) -> None:
 
 
 def test_the_search_never_sees_test_rows() -> None:
-    tables = simulate(SimulatorConfig(n_users=60, n_items=50, n_interactions=1500))
+    tables = simulate(FeedConfig(n_users=60, n_items=50, n_interactions=1500))
     parts = split(tables, SplitConfig())
     is_test = pl.int_range(pl.len()) >= parts.test[0]
     flipped = tables.interactions.with_columns(pl.when(is_test).then(0).otherwise(pl.col("click")).alias("click"))
@@ -200,7 +200,7 @@ def test_the_search_never_sees_test_rows() -> None:
 
 
 def test_every_held_out_positive_is_relevant_or_counted() -> None:
-    tables = simulate(SimulatorConfig(n_users=400, n_items=80, n_interactions=4000))
+    tables = simulate(FeedConfig(n_users=400, n_items=80, n_interactions=4000))
     data = encode(tables, split(tables, SplitConfig()), tasks=("click",), target="click", fit="train")
     seen = set(zip(data.train.users.tolist(), data.train.items.tolist(), strict=True))
     slow: set[tuple[int, int]] = set()
@@ -286,7 +286,7 @@ def test_every_part_has_a_line_of_statistics_per_row(small: Tables, keys: tuple[
 
 
 def test_a_ranked_task_that_is_no_label_is_refused() -> None:
-    tables = simulate(SimulatorConfig(n_users=40, n_items=20, n_interactions=600))
+    tables = simulate(FeedConfig(n_users=40, n_items=20, n_interactions=600))
     rated = tables.with_interactions(tables.interactions.with_columns(click=pl.col("click") * 4.5))
     with pytest.raises(DataError, match=r"task click .* must be 0 or 1 .*4\.5: \d+ rows.*rating >= 4"):
         encode(rated, split(rated, SplitConfig()), tasks=["click"], target="click", fit="train")
@@ -317,7 +317,7 @@ def test_parents_are_the_steps_before(
 
 
 def test_the_simulated_feed_is_the_funnel_that_its_problem_declares() -> None:
-    tables = simulate(SimulatorConfig(n_users=60, n_items=50, n_interactions=1500))
+    tables = simulate(FeedConfig(n_users=60, n_items=50, n_interactions=1500))
     tasks = DEFAULTS["tasks"]
     data = encode(
         tables, split(tables, SplitConfig()), tasks=tasks["ranked"], target="click", fit="train", funnel=tasks["funnel"]

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from evorec.config import DataConfig, SimulatorConfig
+from evorec.config import DataConfig
 from evorec.data.paths import DATA_VARIABLE, resolve_path
 from evorec.data.readers import FILE_READERS, read
 from evorec.errors import ConfigError, DataError
+from problems.feed import FeedConfig
 
 
 def test_the_simulator_needs_no_path() -> None:
-    config = SimulatorConfig(n_users=20, n_items=10, n_interactions=50, n_categories=2)
+    config = FeedConfig(n_users=20, n_items=10, n_interactions=50, n_categories=2)
     assert read(DataConfig(simulator=config)).n_rows == 50
 
 

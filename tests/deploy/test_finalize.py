@@ -18,7 +18,7 @@ from evorec import export_bundle, load_bundle
 from evorec.cli import main
 from evorec.config import FinalizeConfig
 from evorec.data.encode import encode
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.deploy.final.finalize import choose, exact, finalize, measure_archive

@@ -6,17 +6,18 @@ from datetime import date
 import numpy as np
 import pytest
 
-from evorec.config import DataConfig, SimulatorConfig, SplitConfig
+from evorec.config import DataConfig, SplitConfig
 from evorec.data.dataset import Csr
 from evorec.data.encode import encode
 from evorec.data.paths import resolve_path
 from evorec.data.readers import read
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.errors import DataError
 from evorec.metrics.lists import list_metrics
 from evorec.models import baselines as module
 from evorec.models.baselines import baseline_lists, baselines, ease, item_knn, popularity
+from problems.feed import FeedConfig
 
 FLOAT32 = 1e-5  # scores are sums of some ten float32 numbers of size 1
 PUBLISHED = 5e-5  # the reference figures are rounded to four digits
@@ -56,7 +57,7 @@ def dense_item_knn(x, neighbours, shrinkage):
 
 @pytest.fixture(scope="module")
 def dataset():
-    tables = simulate(SimulatorConfig(n_users=80, n_items=60, n_interactions=4000, seed=1))
+    tables = simulate(FeedConfig(n_users=80, n_items=60, n_interactions=4000, seed=1))
     return encode(tables, split(tables, SplitConfig()), tasks=tables.tasks[:1], target=tables.tasks[0], fit="train")
 
 

@@ -12,7 +12,7 @@ from evorec.config import DataConfig
 from evorec.data.content.sources import item_vectors
 from evorec.data.paths import resolve_path
 from evorec.data.readers import aliccp, aliexpress, amazon, kuairand, kuairec, movielens, retailrocket, table
-from evorec.data.simulators import simulate
+from evorec.data.simulator import simulate
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
 

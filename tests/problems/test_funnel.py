@@ -1,6 +1,6 @@
 import numpy as np
 import polars as pl
-from data.simulators.worlds import flat, rate
+from worlds import flat, rate
 
 RATES = {"view": 0.35, "cart": 0.12, "buy": 0.05}
 

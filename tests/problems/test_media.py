@@ -1,5 +1,5 @@
 import polars as pl
-from data.simulators.worlds import flat, rate, world
+from worlds import flat, rate, world
 
 LABELS = {"text": "read", "image": "viewed", "video": "watched"}
 RATES = {"read": 0.20, "viewed": 0.25, "watched": 0.15}

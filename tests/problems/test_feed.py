@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
 
-from evorec.config import SimulatorConfig, SplitConfig
+from evorec.config import SplitConfig
 from evorec.data.dataset import Dataset
 from evorec.data.encode import encode
-from evorec.data.simulators import simulate
-from evorec.data.simulators.feed import RATES, TASKS
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
+from problems.feed import RATES, FeedConfig, simulate
 
-SMALL = SimulatorConfig(n_users=100, n_items=60, n_interactions=3000, n_categories=5)
+TASKS = tuple(RATES)
+SMALL = FeedConfig(n_users=100, n_items=60, n_interactions=3000, n_categories=5)
 STANDARD_ERRORS = 4  # of a share over n rows; labels are independent draws, so 4 is passed in all but 1 of 16,000 cases
 CLEAR_CORRELATION = 0.3  # of rates over 144 cells, whose own standard error is 1 / sqrt(144) = 0.08
 
@@ -25,7 +22,7 @@ STAYS, MOVED = 0.75, 0.25  # counts of 7500 impressions over 800 items; three ot
 
 @pytest.fixture(scope="module")
 def feed() -> Tables:
-    return simulate(SimulatorConfig())
+    return simulate(FeedConfig())
 
 
 def labels(tables: Tables) -> npt.NDArray[np.float64]:
@@ -34,7 +31,7 @@ def labels(tables: Tables) -> npt.NDArray[np.float64]:
 
 @pytest.mark.parametrize("angle", [0.0, 45.0, 180.0])
 def test_label_rates_hold_at_every_angle(angle: float) -> None:
-    config = SimulatorConfig(conflict_angle_deg=angle, n_interactions=20_000)
+    config = FeedConfig(conflict_angle_deg=angle, n_interactions=20_000)
     for task, rate in zip(TASKS, labels(simulate(config)).mean(axis=0), strict=True):
         expected = RATES[task]
         assert abs(rate - expected) < STANDARD_ERRORS * np.sqrt(expected * (1 - expected) / config.n_interactions)
@@ -47,40 +44,15 @@ def test_like_and_purchase_need_a_click(feed: Tables) -> None:
     assert purchase[like > 0].mean() > purchase[(click > 0) & (like == 0)].mean()
 
 
-def test_sizes_order_and_span_are_as_asked(feed: Tables) -> None:
-    config = SimulatorConfig()
-    time = feed.interactions[Columns.TIME].to_numpy()
-    assert feed.n_rows == config.n_interactions
-    assert feed.users is not None
-    assert feed.items is not None
-    assert (feed.users.height, feed.items.height) == (config.n_users, config.n_items)
-    assert (np.diff(time) >= 0).all()
-    assert len(np.unique(time // 86_400)) == config.n_days
-
-
-def test_the_same_seed_gives_the_same_world_in_another_process() -> None:
-    program = f"""
-from evorec.config import SimulatorConfig
-from evorec.data.simulators import simulate
-print(simulate(SimulatorConfig.model_validate_json({SMALL.model_dump_json()!r})).sha256())
-"""
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
-    assert other == simulate(SMALL).sha256()
-    assert other != simulate(SMALL.model_copy(update={"seed": 1})).sha256()
-
-
-@pytest.mark.parametrize(("angle", "sign"), [(0.0, 1), (180.0, -1)])
-def test_the_conflict_angle_turns_likes_against_clicks(angle: float, sign: int) -> None:
-    assert sign * _agreement(angle) > CLEAR_CORRELATION
-
-
-def test_at_a_right_angle_clicks_say_little_about_likes() -> None:
+def test_the_conflict_angle_turns_likes_against_clicks() -> None:
+    assert _agreement(0.0) > CLEAR_CORRELATION
     assert abs(_agreement(90.0)) < CLEAR_CORRELATION
+    assert _agreement(180.0) < -CLEAR_CORRELATION
 
 
 def _agreement(angle: float) -> float:
     """Correlation, over (segment, category) cells, of the click rate and the like rate among clicks."""
-    tables = simulate(SimulatorConfig(conflict_angle_deg=angle))
+    tables = simulate(FeedConfig(conflict_angle_deg=angle))
     assert tables.users is not None
     assert tables.items is not None
     log = tables.interactions.join(tables.users, on=Columns.USER).join(tables.items, on=Columns.ITEM)
@@ -112,7 +84,7 @@ def _recall_at_20(scores: npt.NDArray[np.float64], data: Dataset) -> float:
 
 def test_drift_changes_which_items_are_popular() -> None:
     def overlap(drift: float) -> float:
-        tables = simulate(SimulatorConfig(drift=drift, zipf_exponent=1.2))
+        tables = simulate(FeedConfig(drift=drift, zipf_exponent=1.2))
         items = tables.interactions[Columns.ITEM].to_numpy()
         first, last = (np.bincount(part, minlength=800) for part in np.array_split(items, 8)[::7])
         return float(np.corrcoef(first, last)[0, 1])
@@ -121,25 +93,8 @@ def test_drift_changes_which_items_are_popular() -> None:
     assert overlap(1.0) < MOVED
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"n_users": 1},
-        {"n_items": 2},
-        {"n_categories": 1},
-        {"n_categories": 90},
-        {"n_factors": 3},
-        {"zipf_exponent": 0.0},
-        {"n_interactions": 10, "n_days": 3},
-    ],
-)
-def test_unusual_sizes_work(change: dict[str, float]) -> None:
-    config = SimulatorConfig.model_validate({**SMALL.model_dump(), **change})
-    assert simulate(config).n_rows == config.n_interactions
-
-
-def test_new_items_are_never_shown_before_they_come() -> None:
-    """Without new items the world is the same; with half of them new, many are met by nobody in the first half."""
+def test_new_items_are_never_shown_before_they_arrive() -> None:
+    """Without new items the world is the same; with half of them new, many are not shown in the first half."""
     log = simulate(SMALL).interactions
     some = simulate(SMALL.model_copy(update={"new_item_share": 0.5})).interactions
     half = log.height // 2

@@ -1,9 +1,9 @@
 import polars as pl
-from data.simulators.worlds import flat, rate, world
+from worlds import flat, rate, world
 
 from evorec.config import DataConfig
 from evorec.data.readers import read
-from evorec.data.simulators.sentiment_news import BAD, GOOD, TOPICS
+from problems.sentiment_news import BAD, GOOD, TOPICS
 
 
 def counted() -> pl.DataFrame:

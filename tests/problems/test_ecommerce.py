@@ -1,5 +1,5 @@
 import polars as pl
-from data.simulators.worlds import flat, spread
+from worlds import flat, spread
 
 CLEARLY = 3  # times as much of the variance; where there is nothing, chance gives 0 +- 0.002
 

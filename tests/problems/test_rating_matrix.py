@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from evorec.config import SimulatorConfig
-from evorec.data.simulators import simulate
 from evorec.data.tables import Columns
+from problems.rating_matrix import RatingMatrixConfig, simulate
 
 USERS, ITEMS, RANK = 300, 200, 4
 NEVER_BY_CHANCE = 1e-4  # p-value below which N(0, 1) would be refused
@@ -13,8 +12,8 @@ ROUNDING = 1e-5  # of ratings in float32 against singular values of a few hundre
 
 def matrix(**changes: float) -> np.ndarray:
     """Ratings ``(U, I)``, NaN where there is none."""
-    settings = {"scenario": "rating_matrix", "n_users": USERS, "n_items": ITEMS, "n_factors": RANK, **changes}
-    log = simulate(SimulatorConfig.model_validate(settings)).interactions
+    settings = {"n_users": USERS, "n_items": ITEMS, "n_factors": RANK, **changes}
+    log = simulate(RatingMatrixConfig.model_validate(settings)).interactions
     out = np.full((USERS, ITEMS), np.nan)
     out[log[Columns.USER].to_numpy(), log[Columns.ITEM].to_numpy()] = log["rating"].to_numpy()
     assert np.isfinite(out).sum() == log.height, "a cell is rated once"

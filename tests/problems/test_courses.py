@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import polars as pl
-from data.simulators.worlds import flat, rate
+from worlds import flat, rate
 
 STEPS = ("enrol", "finish", "rated_well")
 

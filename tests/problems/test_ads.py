@@ -1,6 +1,6 @@
 import numpy as np
 import polars as pl
-from data.simulators.worlds import column, correlation, flat
+from worlds import column, correlation, flat
 
 ROUNDING = 1e-3  # of sums of a day's spends, each rounded to 4 digits and held in float32
 

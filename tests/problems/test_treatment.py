@@ -1,5 +1,5 @@
 import polars as pl
-from data.simulators.worlds import correlation, flat, rate
+from worlds import correlation, flat, rate
 
 
 def strong_and_mild() -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Simulated worlds as one flat table: interactions with the features of their users and items."""
+"""Simulated worlds as flat tables: interactions with the features of their users and items."""
 
 from functools import cache
 
@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from evorec.config import SimulatorConfig
-from evorec.data.simulators import simulate
+from evorec.config import simulator_config
+from evorec.data.simulator import simulate
 from evorec.data.tables import Columns, Tables
 
 SIZE = {"n_users": 600, "n_items": 300, "n_interactions": 30_000}
@@ -15,7 +15,7 @@ SIZE = {"n_users": 600, "n_items": 300, "n_interactions": 30_000}
 
 @cache
 def world(scenario: str, seed: int = 0) -> Tables:
-    return simulate(SimulatorConfig.model_validate({"scenario": scenario, "seed": seed, **SIZE}))
+    return simulate(simulator_config({"scenario": scenario, "seed": seed, **SIZE}))
 
 
 @cache
