@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from evorec.archive.pareto import ParetoArchive
-    from evorec.config import RunConfig, load_config
+    from evorec.config import RecommenderConfig, RunConfig, load_config
     from evorec.deploy.bundle.export import ExportOptions, export_bundle
     from evorec.deploy.final.finalize import finalize
     from evorec.errors import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from evorec.objectives import Constraint, Objective
-    from evorec.problem import Outcome, Problem
+    from evorec.problem import Outcome, Problem, load_problem
     from evorec.rec_problem import RecProblem, build_problem
     from evorec.run.directory import RunDirectory
     from evorec.search.deap_toolbox import as_deap
@@ -78,6 +78,7 @@ __all__ = [
     "Real",
     "RecProblem",
     "Recommender",
+    "RecommenderConfig",
     "RunConfig",
     "RunDirectory",
     "RunError",
@@ -96,14 +97,15 @@ __all__ = [
     "finalize",
     "load_bundle",
     "load_config",
+    "load_problem",
     "run_search",
 ]
 
 _PLACES: Final = {
-    **dict.fromkeys(("RunConfig", "load_config"), "evorec.config"),
+    **dict.fromkeys(("RecommenderConfig", "RunConfig", "load_config"), "evorec.config"),
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "evorec.errors"),
     **dict.fromkeys(("Constraint", "Objective"), "evorec.objectives"),
-    **dict.fromkeys(("Outcome", "Problem"), "evorec.problem"),
+    **dict.fromkeys(("Outcome", "Problem", "load_problem"), "evorec.problem"),
     **dict.fromkeys(("RecProblem", "build_problem"), "evorec.rec_problem"),
     **dict.fromkeys(
         ("Boolean", "Categorical", "Fixed", "Gene", "Integer", "Real", "Simplex", "When"), "evorec.space.genes"

@@ -17,7 +17,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evorec.config import Box, RunConfig, TaskKind, kind_name
+from evorec.config import Box, RecommenderConfig, TaskKind, kind_name
 from evorec.errors import ConfigError, DataError
 
 FloatArray = NDArray[np.float64]
@@ -419,13 +419,14 @@ def to_matrices(
     return F, G
 
 
-def wanted_metrics(config: RunConfig) -> frozenset[str]:
+def wanted_metrics(config: RecommenderConfig) -> frozenset[str]:
     """Keys of the metrics of objectives and constraints: those that must be measured, whatever they cost.
 
     A name that is no metric is left out; `build_objectives` and `parse_constraint` refuse it.
 
     Example:
-        >>> sorted(wanted_metrics(RunConfig(objectives=("cost",), constraints=("recall@k >= 0.9 * popularity",))))
+        >>> config = RecommenderConfig(objectives=("cost",), constraints=("recall@k >= 0.9 * popularity",))
+        >>> sorted(wanted_metrics(config))
         ['recall@20', 'training_flops']
     """
     parsed = [_CONSTRAINT.fullmatch(text) for text in config.constraints]
@@ -449,7 +450,7 @@ def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
         raise ConfigError(f"search.weights must have one number for each of {', '.join(names)}, got {list(weights)}.")
 
 
-def check_metrics(config: RunConfig) -> None:
+def check_metrics(config: RecommenderConfig) -> None:
     """Whether the metrics that a configuration names agree with what it says of its tasks, evaluation and search.
 
     Raises:

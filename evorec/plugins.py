@@ -89,6 +89,23 @@ def load_module(name: str, *, folder: Path | None = None) -> ModuleType:
     return module
 
 
+def code_sha256(name: str) -> str:
+    """SHA-256 of the file of a module or a plugin file; of a package, of its ``__init__.py``.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+    else:
+        spec = importlib.util.find_spec(name)
+        path = Path(spec.origin if spec and spec.origin else name)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"file {path} cannot be read: {error.strerror}; put it back, or edit plugins.") from None
+
+
 def _load(name: str, folder: Path) -> str:
     load_module(name, folder=folder)
     return str((folder / name).resolve()) if name.endswith(".py") else name

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from evorec.config import RunConfig, problem_definition
+from evorec.errors import ConfigError
 from evorec.objectives import Constraint, Objective
 from evorec.space.space import SearchSpace
 
@@ -103,3 +105,16 @@ class Problem(abc.ABC):
     @abc.abstractmethod
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Validation metrics of every baseline, by its name; empty when there are none."""
+
+
+def load_problem(config: RunConfig) -> Problem:
+    """The problem that a configuration names, built; reads its data.
+
+    Raises:
+        ConfigError: there is no such problem, or it cannot be built.
+    """
+    definition = problem_definition(config.problem)
+    problem = definition.build(config)
+    if not isinstance(problem, Problem):
+        raise ConfigError(f"problem {config.problem!r}: build must return an evorec.Problem, got {problem!r}.")
+    return problem

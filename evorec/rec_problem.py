@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from evorec.archive.decide import check_pick
-from evorec.config import RunConfig
+from evorec.config import RecommenderConfig
 from evorec.data.attack import attack
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
@@ -59,7 +59,7 @@ from evorec.training.trainer import Checkpoint, Trained, resolve_device, train
 LATENCY_REPEATS = 20
 
 
-def encoded(tables: Tables, parts: Split, config: RunConfig, *, fit: Fit) -> Dataset:
+def encoded(tables: Tables, parts: Split, config: RecommenderConfig, *, fit: Fit) -> Dataset:
     """The tables as a configuration asks for them: its tasks, statistics, histories and groups of users.
 
     Args:
@@ -103,7 +103,7 @@ class Fitted:
     def __init__(
         self,
         tables: Tables,
-        config: RunConfig,
+        config: RecommenderConfig,
         *,
         fit: Fit,
         seed: int,
@@ -371,11 +371,11 @@ class RecProblem(Problem):
 
     mixes_shapes = True
 
-    def __init__(self, config: RunConfig, tables: Tables) -> None:
+    def __init__(self, config: RecommenderConfig, tables: Tables) -> None:
         check_metrics(config)
         self.config = config
         self.tables = tables
-        self.name = config.problem
+        self.name = config.problem_name
         self.data_sha256 = tables.sha256()
         self.seed = config.search.seed
         self.environment = {
@@ -488,7 +488,7 @@ class RecProblem(Problem):
         return {name: measured.values for name, measured in self.fitted.baselines.measured.items()}
 
 
-def build_problem(config: RunConfig, *, tables: Tables | None = None) -> RecProblem:
+def build_problem(config: RecommenderConfig, *, tables: Tables | None = None) -> RecProblem:
     """The recommender problem that a configuration describes.
 
     Args:

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evorec.config import load_config
-from evorec.rec_problem import RecProblem
-from problems import kuairand, movielens
+from evorec.config import load_config, recommender_config
+from evorec.rec_problem import build_problem
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2, 3)
 CASES = {
     "kuairand": (
-        kuairand.DEFAULTS,
         {"embedding_dim": 32, "history_weight": 10.0, "popularity_smoothing": 10.0, "popularity_half_life": 2.0},
         {
             "as configured": [],
@@ -32,7 +30,6 @@ CASES = {
         },
     ),
     "movielens": (
-        movielens.DEFAULTS,
         {"embedding_dim": 64, "embedding_learning_rate": 0.01, "embedding_decay": 0.03, "history_weight": 30.0,
          "temperature": 0.1},
         {
@@ -47,14 +44,13 @@ CASES = {
 def main() -> None:
     """Runs every case and writes the figures."""
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name, (defaults, genes, choices) in CASES.items():
+    for name, (genes, choices) in CASES.items():
         for choice, overrides in choices.items():
             found: dict[str, list[float]] = {}
             for seed in SEEDS:
                 settings = [*overrides, f"search.seed={seed}", "constraints=[]"]
-                problem: RecProblem = (kuairand if name == "kuairand" else movielens).build(
-                    load_config(HERE / f"{name}.toml", defaults=defaults, overrides=settings)
-                )
+                config = load_config(HERE / f"{name}.toml", overrides=settings)
+                problem = build_problem(recommender_config(config))
                 spec = problem.space.decode(problem.space.default()) | genes
                 (outcome,) = problem.evaluate([spec], seed=seed)
                 assert outcome.metrics is not None, outcome.failure

@@ -63,7 +63,7 @@ from bench_steps import floor, memory
 from joblib import Parallel, delayed, parallel_config
 from sequential import Loop, Tensors, candidate, stored_candidate
 
-from evorec.config import RunConfig
+from evorec.config import RecommenderConfig
 from evorec.data.readers import read
 from evorec.errors import ConfigError, DataError
 from evorec.models.spec import ModelSpec
@@ -315,7 +315,7 @@ def _on_cuda(specs: Sequence[ModelSpec], data: Tensors, loop: Loop) -> list[Metr
     return found
 
 
-def _settings(config: RunConfig, workers: int) -> dict[str, Any]:
+def _settings(config: RecommenderConfig, workers: int) -> dict[str, Any]:
     training = config.training
     return {
         "steps": training.steps, "batch": training.batch_size, "retrieval_batch": training.retrieval_batch,

@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 from bench_setup import machine, n_cores, status_bytes
 
-from evorec.config import RunConfig, parse_config
+from evorec.config import RecommenderConfig, parse_config
 from evorec.data.encode import encode
 from evorec.data.readers import read
 from evorec.data.splits import split
@@ -97,7 +97,7 @@ def write_entities(folder: Path, n_users: int, n_items: int) -> None:
 def measure(folder: Path, kind: str) -> dict[str, Any]:
     """Seconds and peak bytes of reading, splitting and encoding one log in this process."""
     log = {**SETTINGS["data"]["log"], "files": [f"log.{kind}"]}
-    config: RunConfig = parse_config({"data": {**SETTINGS["data"], "path": str(folder), "log": log}})
+    config: RecommenderConfig = parse_config({"data": {**SETTINGS["data"], "path": str(folder), "log": log}})
     found: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
     with stage("read", found):
         tables = read(config.data)

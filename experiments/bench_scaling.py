@@ -39,7 +39,7 @@ from bench_setup import (
 )
 from plotly.subplots import make_subplots
 
-from evorec.config import RunConfig
+from evorec.config import RecommenderConfig
 from evorec.data.simulator import simulate
 from evorec.rec_problem import Fitted
 
@@ -73,7 +73,7 @@ AXES: Final[Mapping[str, tuple[int, ...]]] = {
 SHOWN: Final = {"ms_per_member_step": "ms per member and step", "working_mib": "MiB beyond data"}
 
 
-def configured(work: Work) -> RunConfig:
+def configured(work: Work) -> RecommenderConfig:
     """Configuration of a point."""
     users = max(AT_LEAST_USERS, work.interactions // INTERACTIONS_PER_USER)
     world = replace(FULL, n_users=users, n_items=work.items, n_interactions=work.interactions, steps=STEPS)

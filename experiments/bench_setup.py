@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from sequential import Loop
 
-from evorec.config import RunConfig, load_config, merge, parse_config
+from evorec.config import RecommenderConfig, load_config, merge, parse_config, recommender_config
 from evorec.data.readers import read
 from evorec.data.tables import Tables
 from evorec.models.spec import ModelSpec, default_space
@@ -29,7 +29,7 @@ from evorec.rec_problem import Fitted, RecProblem
 from evorec.seeds import generator
 from evorec.training.plan import BatchPlan, Step
 from evorec.training.precision import PRECISIONS, has_bfloat16
-from problems import feed, kuairand
+from problems import feed
 
 HERE = Path(__file__).parent
 CPU: Final = torch.device("cpu")
@@ -84,7 +84,7 @@ QUICK: Final = Scale(
 )  # fmt: skip
 
 
-def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RunConfig:
+def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RecommenderConfig:
     """Configuration of size small or standard: 3 tasks, 3 layers of which 2 are shared."""
     batch, width = SHAPES[size]
     world = {"n_users": scale.n_users, "n_items": scale.n_items, "n_interactions": scale.n_interactions}
@@ -102,9 +102,9 @@ def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = 
     return parse_config(merge(feed.DEFAULTS, own), source="experiments/bench_population.py")
 
 
-def real(size: str, scale: Scale, *, precision: str = "float32") -> RunConfig:
+def real(size: str, scale: Scale, *, precision: str = "float32") -> RecommenderConfig:
     """Configuration of size kuairand or mixed."""
-    config = load_config(HERE / "kuairand.toml", defaults=kuairand.DEFAULTS)
+    config = recommender_config(load_config(HERE / "kuairand.toml"))
     fixed = {} if size == "mixed" else {**FIXED, "width": SHAPES[size][1], "sharing_depth": 1, "negatives": 512}
     training = {"steps": scale.steps, "precision": precision}
     if size == "kuairand":
@@ -115,7 +115,7 @@ def real(size: str, scale: Scale, *, precision: str = "float32") -> RunConfig:
     return parse_config({**merge(whole, own), "space": fixed}, source="experiments/bench_population.py")
 
 
-def configured(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RunConfig:
+def configured(size: str, scale: Scale, *, device: str = "cpu", precision: str = "float32") -> RecommenderConfig:
     """Configuration of any size."""
     if size in ("kuairand", "mixed"):
         return real(size, scale, precision=precision)
@@ -128,7 +128,7 @@ def drawn(problem: RecProblem, n: int) -> list[dict[str, Any]]:
     return [problem.space.decode(row) for row in rows]
 
 
-def loop_of(config: RunConfig, **choices: Any) -> Loop:
+def loop_of(config: RecommenderConfig, **choices: Any) -> Loop:
     """The sequential loop with the settings of a configuration."""
     training, evaluation = config.training, config.evaluation
     assert not training.next_item
@@ -150,7 +150,7 @@ def simulate_of(scale: Scale) -> Tables:
     return read(configured("standard", scale).data)
 
 
-def plain_specs(config: RunConfig, n: int) -> list[ModelSpec]:
+def plain_specs(config: RecommenderConfig, n: int) -> list[ModelSpec]:
     """Random members of a configuration's space without its problem, whose baselines take long on large data."""
     training = config.training
     space = default_space(

@@ -30,7 +30,7 @@ import polars as pl
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from evorec.config import RunConfig, load_config
+from evorec.config import RecommenderConfig, load_config, recommender_config
 from evorec.data.readers import read, with_content
 from evorec.data.splits import split
 from evorec.data.tables import Columns, ItemVectors, Tables
@@ -38,7 +38,6 @@ from evorec.models.spec import ModelSpec
 from evorec.rec_problem import RecProblem
 from evorec.seeds import generator
 from evorec.training.evaluate import task_logits
-from problems import feed, kuairand, movielens
 
 HERE = Path(__file__).parent
 COLD_SHARE = 0.1
@@ -57,7 +56,6 @@ ALL = "all"
 class Case:
     """One data set: its problem, the settings that differ from the problem's file, and the specification."""
 
-    defaults: Mapping[str, Any]
     file: str | None
     overrides: tuple[str, ...]
     genes: Mapping[str, Any]
@@ -67,7 +65,6 @@ class Case:
 
 CASES = {
     "simulator": Case(
-        feed.DEFAULTS,
         None,
         (
             "data.simulator.new_item_share=0.5", 'split.validation_from="2024-01-12"', 'split.test_from="2024-01-14"',
@@ -76,7 +73,6 @@ CASES = {
         {},
     ),
     "kuairand": Case(
-        kuairand.DEFAULTS,
         "kuairand.toml",
         ('data.statistics=["user", "item"]', "evaluation.k=100"),
         {"embedding_dim": 32, "history_weight": 10.0, "popularity_smoothing": 10.0, "popularity_half_life": 2.0},
@@ -84,7 +80,6 @@ CASES = {
         n_seeds=5,
     ),
     "movielens": Case(
-        movielens.DEFAULTS,
         "movielens.toml",
         ('data.content.title={kind="text", columns=["title"], min_count=2}', "evaluation.k=100"),
         {"embedding_dim": 64, "embedding_learning_rate": 0.01, "embedding_decay": 0.03, "history_weight": 30.0,
@@ -128,7 +123,8 @@ def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         if case.relations:
             overrides += [f'data.content.graph={{kind="graph", path="{folder}/triples.parquet", dims=32}}']
-        config = load_config(HERE / case.file if case.file else None, defaults=case.defaults, overrides=overrides)
+        source = {"path": HERE / case.file} if case.file else {"problem": "feed"}
+        config = recommender_config(load_config(**source, overrides=overrides))
         tables = read(config.data.model_copy(update={"content": {}}))
         if case.relations:
             triples(tables, case.relations).write_parquet(Path(folder) / "triples.parquet")
@@ -151,7 +147,7 @@ def triples(tables: Tables, relations: Sequence[str]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def without_training_rows(tables: Tables, config: RunConfig, *, seed: int) -> Tables:
+def without_training_rows(tables: Tables, config: RecommenderConfig, *, seed: int) -> Tables:
     """The tables without the training rows of a tenth of the items; validation and test stay as they are."""
     log = tables.interactions
     items = log[Columns.ITEM].unique().sort()

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from evorec.archive.decide import pick
-from evorec.config import FuseConfig, load_config
+from evorec.config import FuseConfig, parse_config
 from evorec.deploy.fusion.formula_scores import fusion_objectives
 from evorec.deploy.fusion.fused import SWEEP, Halves, evolved_fronts, halves, hypervolumes
 from evorec.models.spec import ModelSpec
@@ -61,7 +61,7 @@ def main() -> None:
     out: Path = options.out
     results: dict[str, list[Any]] = json.loads(out.read_text()) if out.is_file() else {}
     name = options.run.name if options.run else "feed (simulated)"
-    settings = load_config(overrides=[f"fuse.{text}" for text in options.overrides]).fuse
+    settings = parse_config({}, overrides=[f"fuse.{text}" for text in options.overrides]).fuse
     results[name] = []
     for found in of_run(options.run, options, settings) if options.run else of_simulator(options, settings):
         results[name].append(found)
@@ -77,7 +77,7 @@ def of_simulator(options: argparse.Namespace, settings: FuseConfig) -> Iterator[
     for seed in range(options.seeds):
         overrides = [f"search.seed={seed}", f"data.simulator.seed={seed}", "run.workers=1"]
         overrides += [f"search.population={POPULATION}", f"search.generations={GENERATIONS}"]
-        config = load_config(defaults=defaults, overrides=overrides)
+        config = parse_config(defaults, overrides=overrides)
         problem = build_problem(config)
         with TemporaryDirectory() as folder:
             fingerprint = config.fingerprint(problem.data_sha256)

@@ -21,12 +21,11 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from evorec.config import load_config
+from evorec.config import load_config, recommender_config
 from evorec.data.encode import encode
 from evorec.data.readers import read
 from evorec.data.splits import split
 from evorec.models.boosting import features
-from problems import kuairand
 
 HERE = Path(__file__).parent
 LEAVES, RATES, TREES = (15, 31), (0.05, 0.1), (50, 100, 200)
@@ -42,7 +41,7 @@ def fit(x: np.ndarray, y: np.ndarray, leaves: int, rate: float, trees: int) -> H
 
 def main() -> None:
     """Selects on validation, refits, scores the test once."""
-    config = load_config(HERE / "kuairand.toml", defaults=kuairand.DEFAULTS)
+    config = recommender_config(load_config(HERE / "kuairand.toml"))
     tables = read(config.data)
     parts = split(tables, config.split)
     settings = {"tasks": config.tasks.ranked, "target": config.tasks.target, "statistics": config.data.statistics}

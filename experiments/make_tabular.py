@@ -37,7 +37,7 @@ import numpy as np
 import polars as pl
 import typer
 
-from evorec.config import RunConfig, merge, parse_config
+from evorec.config import RecommenderConfig, merge, parse_config
 from evorec.data.dataset import Part
 from evorec.data.readers import read
 from evorec.data.splits import Split, split
@@ -90,7 +90,7 @@ class Grid:
     licence: str
 
     @property
-    def run_config(self) -> RunConfig:
+    def run_config(self) -> RecommenderConfig:
         """The configuration of every training."""
         return parse_config(self.config, source=f"grid {self.name}")
 

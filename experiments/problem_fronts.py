@@ -30,7 +30,7 @@ from pictures import panels, save
 from wrapped import Wrapped
 
 from evorec.archive.indicators import hypervolume_share
-from evorec.config import load_config
+from evorec.config import parse_config
 from evorec.objectives import to_matrices
 from evorec.problem import Outcome, Spec
 from evorec.rec_problem import RecProblem
@@ -90,7 +90,7 @@ def fronts(name: str, seed: int, generations: int, population: int = POPULATION)
     module = import_module(f"problems.{name}")
     overrides = [f"search.seed={seed}", f"data.simulator.seed={seed}", "training.rungs=[]"]
     overrides += [f"search.population={population}", f"search.generations={generations}"]
-    config = load_config(defaults=module.DEFAULTS, overrides=overrides)
+    config = parse_config(module.DEFAULTS, overrides=overrides)
     problem = Remembering(module.build(config))
     wanted = [objective.metric for objective in problem.objectives]
     m = len(wanted)

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib import colormaps
 from pictures import panels, save
 
-from evorec.config import load_config
+from evorec.config import parse_config
 from problems import rating_matrix
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def swept(missing: float, seed: int) -> list[Mapping[str, float]]:
     steps = max(40, round(EPOCHS * TRAINED_SHARE * n_ratings / BATCH))
     overrides = [f"data.simulator.missing_share={missing}", f"data.simulator.seed={seed}", f"search.seed={seed}"]
     overrides += [f"training.steps={steps}", "training.rungs=[]", f"training.batch_size={BATCH}", "constraints=[]"]
-    problem = rating_matrix.build(load_config(defaults=rating_matrix.DEFAULTS, overrides=overrides))
+    problem = rating_matrix.build(parse_config(rating_matrix.DEFAULTS, overrides=overrides))
     genome = problem.space.decode(problem.space.default())
     specs = [genome | {"embedding_decay": penalty, "dense_decay": penalty} for penalty in PENALTIES]
     outcomes = problem.evaluate(specs, seed=seed)

@@ -34,7 +34,7 @@ import typer
 from joblib import Parallel, delayed
 from scipy.stats import rankdata, spearmanr
 
-from evorec.config import RunConfig, merge, parse_config
+from evorec.config import RecommenderConfig, merge, parse_config
 from evorec.run.ledger import Evaluation
 from evorec.search.engine import search
 from evorec.seeds import generator
@@ -109,7 +109,7 @@ class Found:
     n_failed: int
 
 
-def configured(angle: float, seed: int) -> RunConfig:
+def configured(angle: float, seed: int) -> RecommenderConfig:
     """The configuration of one search; nothing but the angle and the seeds differs between two of them."""
     own = {"data": {"simulator": {"conflict_angle_deg": angle, "seed": seed}}, "search": {"seed": seed}}
     return parse_config(merge(merge(feed.DEFAULTS, SETTINGS), own), source="experiments/sharing_depth.py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from evorec.config import Overlay, RunConfig, parse_config
+from evorec.config import Overlay, RecommenderConfig, parse_config
 
 if TYPE_CHECKING:
     from evorec.rec_problem import RecProblem
@@ -30,7 +30,7 @@ def recommender(defaults: Overlay) -> Callable[..., RecProblem]:
         defaults: settings of the problem; ``defaults["problem"]`` is its name.
     """
 
-    def build(config: RunConfig | None = None) -> RecProblem:
+    def build(config: RecommenderConfig | None = None) -> RecProblem:
         """The problem with the settings of `config`, by default its own."""
         from evorec.rec_problem import build_problem
 

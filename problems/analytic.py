@@ -26,8 +26,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final, final
 
 import numpy as np
+from pydantic import Field
 
-from evorec.config import RunConfig, check_used, parse_config
+from evorec.config import Box, RunConfig, parse_config
 from evorec.errors import ConfigError
 from evorec.objectives import FloatArray, Objective
 from evorec.problem import Outcome, Problem, Spec
@@ -37,16 +38,10 @@ from evorec.space.space import SearchSpace
 DEFAULTS: Mapping[str, Any] = {
     "problem": "analytic",
     "objectives": ("quality", "cost"),
-    "constraints": (),
     "search": {"population": 24, "generations": 40},
     "run": {"executor": "serial"},
 }
 """Settings of this problem, below a configuration file and above the field defaults."""
-TRAINS: Final = False
-"""No interactions are read and nothing is trained, so there is nothing to finalize or to export."""
-USED: Final = ("objectives", "space", "search", "run")
-"""Sections of the configuration that change something here; others are refused."""
-
 FORMULAS: Final = "evorec analytic 1"
 """Stands for the data in the fingerprint of a run; another number when the formulas change."""
 
@@ -144,6 +139,20 @@ def _check_objectives(objectives: Sequence[str]) -> None:
         raise ConfigError(f"objectives of problem analytic must be {known}, got {', '.join(objectives) or 'none'}.")
 
 
+class AnalyticConfig(RunConfig):
+    """Settings of this problem; its box is fixed, so that hypervolumes can be compared."""
+
+    objectives: tuple[str, ...] = Field(
+        ("quality", "cost"), description="metrics to optimise: quality and cost, or click, like and cost"
+    )
+    constraints: tuple[str, ...] = Field((), max_length=0, description="this problem has none")
+    box: dict[str, Box] = Field({}, max_length=0, description="this problem has a fixed one")
+
+
+CONFIG = AnalyticConfig
+"""Class of the configuration of this problem."""
+
+
 @final
 class Analytic(Problem):
     """The landscape as a problem.
@@ -154,10 +163,9 @@ class Analytic(Problem):
         ConfigError: lists what is wrong with the genes or objectives, or settings that this problem does not use.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        check_used(config, DEFAULTS, used=USED)
+    def __init__(self, config: AnalyticConfig) -> None:
         _check_objectives(config.objectives)
-        self.name = config.problem
+        self.name = config.problem_name
         self.space = SearchSpace(GENES).with_overrides(config.space, "space")
         self.objectives = tuple(OBJECTIVES[name] for name in config.objectives)
         self.constraints = ()
@@ -179,6 +187,6 @@ class Analytic(Problem):
         return {"default": measured(self.space.decode(self.space.default()))}
 
 
-def build(config: RunConfig | None = None) -> Analytic:
+def build(config: AnalyticConfig | None = None) -> Analytic:
     """The problem, with two objectives unless `config` names three."""
-    return Analytic(config or parse_config(DEFAULTS, source="problems.analytic"))
+    return Analytic(config or parse_config(DEFAULTS, source="problems.analytic", kind=AnalyticConfig))

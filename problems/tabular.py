@@ -27,10 +27,11 @@ from typing import Any, Final, final
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
-from evorec.config import RunConfig, TaskKind, check_used, merge, parse_config
+from evorec.config import Box, BudgetConfig, RunConfig, Section, TaskKind, merge, parse_config
 from evorec.errors import ConfigError, DataError
 from evorec.objectives import FloatArray, Metrics, build_objectives, metric_info, parse_constraint, to_matrices
 from evorec.problem import Outcome, Problem, Spec
@@ -40,22 +41,46 @@ from evorec.space.space import SearchSpace
 
 DEFAULTS: Mapping[str, Any] = {
     "problem": "tabular",
-    "data": {"reader": "tabular", "path": "simulated"},
     "training": {"steps": 120},
-    "evaluation": {"k": 10},
-    "objectives": ("accuracy", "recall@k", "catalogue_coverage@k", "cost"),
-    "search": {"population": 24, "generations": 8},
+    "constraints": ("recall@k >= 0.9 * popularity",),
     "run": {"executor": "serial"},
 }
 """Settings of this problem, below a configuration file and above the field defaults."""
-TRAINS: Final = False
-"""Nothing is trained here, so there is nothing to finalize or to export."""
-USED: Final = (
-    "data.path", "training.steps", "training.rungs", "training.rung_keep", "evaluation.k", "objectives", "constraints",
-    "space", "search", "run",
-)  # fmt: skip
-"""Parts of the configuration that change something here; others are refused."""
 
+
+class TableConfig(Section):
+    """Which table is looked up."""
+
+    path: str = Field("simulated", description="simulated, kuairand, or the Parquet file of a table of your own")
+
+
+class ListConfig(Section):
+    """The lists that the table's metrics were measured on."""
+
+    k: int = Field(10, ge=1, description="length of a list, as in the table")
+
+
+class TabularConfig(RunConfig):
+    """Settings of this problem; its box is that of the table."""
+
+    objectives: tuple[str, ...] = Field(
+        ("accuracy", "recall@k", "catalogue_coverage@k", "cost"),
+        min_length=1,
+        description="metrics of the table to optimise; @k = evaluation.k",
+    )
+    box: dict[str, Box] = Field({}, max_length=0, description="this problem has that of the table")
+    data: TableConfig = TableConfig()
+    training: BudgetConfig = BudgetConfig()
+    evaluation: ListConfig = ListConfig()
+
+    @property
+    def k(self) -> int:
+        """Length of the lists that metrics with ``@k`` measure."""
+        return self.evaluation.k
+
+
+CONFIG = TabularConfig
+"""Class of the configuration of this problem."""
 TABLES: Final = Path(__file__).parent / "tables"
 """The tables that come with this package."""
 FORMAT: Final = 1
@@ -318,13 +343,12 @@ class Tabular(Problem):
         ConfigError: lists settings that this problem does not use, and what the table does not have.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        check_used(config, DEFAULTS, used=USED)
-        self.table = table = Table.read(config.data.path or "")
+    def __init__(self, config: TabularConfig) -> None:
+        self.table = table = Table.read(config.data.path)
         k = int(table.about["k"])
         tasks: dict[str, TaskKind] = dict.fromkeys(table.about["tasks"], "binary")
         _check_budget(config, table)
-        self.name = config.problem
+        self.name = config.problem_name
         self.data_sha256 = table.sha256()
         self.seed, self.steps = config.search.seed, config.training.steps
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
@@ -417,7 +441,7 @@ class Tabular(Problem):
         return True
 
 
-def _check_budget(config: RunConfig, table: Table) -> None:
+def _check_budget(config: TabularConfig, table: Table) -> None:
     errors = []
     if config.evaluation.k != table.about["k"]:
         errors.append(f"evaluation.k must be {table.about['k']}, the length of the lists in table {table.name}.")
@@ -439,9 +463,9 @@ def _corners(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float
     }
 
 
-def build(config: RunConfig | None = None) -> Tabular:
+def build(config: TabularConfig | None = None) -> Tabular:
     """The problem on the table that `config` names in ``data.path``; the simulated one by default."""
-    return Tabular(config or parse_config(DEFAULTS, source="problems.tabular"))
+    return Tabular(config or parse_config(DEFAULTS, source="problems.tabular", kind=TabularConfig))
 
 
 def of_table(name: str) -> Tabular:
@@ -460,4 +484,4 @@ def of_table(name: str) -> Tabular:
         "objectives": table.about["objectives"],
         "constraints": table.about["constraints"],
     }
-    return build(parse_config(merge(DEFAULTS, own), source="problems.tabular"))
+    return build(parse_config(merge(DEFAULTS, own), source="problems.tabular", kind=TabularConfig))

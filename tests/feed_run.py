@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from evorec.config import RunConfig, merge, parse_config
+from evorec.config import RecommenderConfig, merge, parse_config
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.models.population import Population
@@ -33,11 +33,11 @@ Recommended = dict[int | str, list[tuple[int | str, float]]]
 """Items, best first, with their scores, by external user id."""
 
 
-def config(**overlay: Any) -> RunConfig:
+def config(**overlay: Any) -> RecommenderConfig:
     return parse_config(merge(merge(feed.DEFAULTS, TINY), overlay))
 
 
-def searched(root: Path, settings: RunConfig, *, tables: Tables | None = None) -> tuple[RecProblem, Path]:
+def searched(root: Path, settings: RecommenderConfig, *, tables: Tables | None = None) -> tuple[RecProblem, Path]:
     """The problem, and the folder of a finished search of it."""
     problem = build_problem(settings, tables=tables)
     fingerprint = settings.fingerprint(problem.data_sha256)

@@ -301,7 +301,7 @@ def test_a_broken_problem_does_not_hide_the_others(capsys: pytest.CaptureFixture
     assert main(["problems"]) == 0
     out = capsys.readouterr().out
     assert "A toy: the analytic test problem" in out
-    assert "problem 'bare' (string) has no DEFAULTS" in out
+    assert "has no function build(config=None)" in out
 
 
 SMALL = (

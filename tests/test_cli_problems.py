@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from evorec.cli import main
-from evorec.cli.problems import known_problems, problem_module, trains
 from evorec.cli.trained import data_of, objectives_of, tasks_of
-from evorec.config import load_config, parse_config
+from evorec.config import RecommenderConfig, installed_problems, load_config, parse_config, problem_definition
 
-NAMES = [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
-TRAINED = [name for name in NAMES if trains(name)]
+NAMES = [name for name, entry in installed_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
+TRAINED = [name for name in NAMES if problem_definition(name).config is RecommenderConfig]
 
 
 def described(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def test_every_problem_shows_scenario_objectives_constraints_and_genes(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     value = described(name, capsys)
-    assert value["scenario"].splitlines()[0] in (problem_module(name).__doc__ or "")
+    assert value["scenario"].splitlines()[0] in problem_definition(name).scenario
     assert value["objectives"]
     for one in value["objectives"]:
         assert one["direction"] in ("max", "min")
@@ -42,7 +41,7 @@ def test_a_trained_problem_shows_tasks_features_and_the_reference_point(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     value = described(name, capsys)
-    config = load_config(defaults=problem_module(name).DEFAULTS)
+    config = load_config(problem=name)
     assert [task["name"] for task in value["tasks"]] == list(config.tasks.ranked)
     lower = {task["name"] for task in value["tasks"] if task["better"] == "low"}
     assert lower == set(config.tasks.lower_is_better)
@@ -92,16 +91,16 @@ def test_corners_come_from_the_box_then_from_the_metric_and_else_from_the_data()
 
 
 def test_missing_data_are_no_error() -> None:
-    module: Any = SimpleNamespace(DEFAULTS={"data": {"reader": "kuairand", "path": "no-such-folder"}})
-    tables, why = data_of(module, parse_config({**module.DEFAULTS, "inputs": "search"}))
+    module: Any = SimpleNamespace(defaults={"data": {"reader": "kuairand", "path": "no-such-folder"}})
+    tables, why = data_of(module, parse_config({**module.defaults, "inputs": "search"}))
     assert tables is None
     assert why.startswith("known once the data are: data.path 'no-such-folder' does not exist")
-    assert data_of(module, parse_config({**module.DEFAULTS, "inputs": "all"})) == (None, "all that the data have")
+    assert data_of(module, parse_config({**module.defaults, "inputs": "all"})) == (None, "all that the data have")
 
 
 def test_a_problem_that_brings_its_own_data_is_not_given_the_features_of_the_feed() -> None:
-    module: Any = SimpleNamespace(DEFAULTS={"problem": "shop"})
-    tables, why = data_of(module, parse_config(module.DEFAULTS))
+    module: Any = SimpleNamespace(defaults={"problem": "shop"})
+    tables, why = data_of(module, parse_config(module.defaults))
     assert tables is None
     assert "brings its own data" in why
 

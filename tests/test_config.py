@@ -9,14 +9,14 @@ import pytest
 from evorec.config import (
     Bounds,
     QuantileKind,
-    RunConfig,
-    check_used,
+    RecommenderConfig,
     keys,
     load_config,
     merge,
     parse_config,
-    parse_override,
+    recommender_config,
 )
+from evorec.config.loading import parse_override
 from evorec.errors import ConfigError
 
 
@@ -200,11 +200,11 @@ def test_other_ranked_tasks_bring_their_own_funnel() -> None:
     assert merge(weak, {"tasks": {"given": {"a": "c"}}})["tasks"]["given"] == {"b": "a", "a": "c"}
     overrides = ['tasks.funnel=["b", "c"]', 'tasks.ranked=["b", "c"]']
     for order in (overrides, overrides[::-1]):
-        assert load_config(defaults=weak, overrides=order).tasks.funnel == ("b", "c")
+        assert parse_config(weak, overrides=order).tasks.funnel == ("b", "c")
 
 
 def test_what_later_versions_added_changes_nothing_by_default() -> None:
-    config = RunConfig()
+    config = RecommenderConfig()
     assert (config.tasks.funnel, config.tasks.given, config.tasks.kinds) == ((), {}, {})
     assert (config.tasks.lower_is_better, config.tasks.signs()) == ((), ())
     assert (config.training.rungs, config.training.rung_keep, config.training.precision) == ((), 0.5, "float32")
@@ -218,7 +218,7 @@ def test_a_table_is_listed_as_toml_writes_it() -> None:
     assert listed["tasks.given"].default == '{"b" = "a"}'
     assert listed["tasks.kinds"].default == '{"a" = "regression", "b" = {"quantile" = 0.9}}'
     overrides = ['tasks.ranked=["a", "b"]', *(f"tasks.{n}={listed[f'tasks.{n}'].default}" for n in ("given", "kinds"))]
-    assert load_config(overrides=overrides) == config
+    assert parse_config({}, overrides=overrides) == config
 
 
 def test_all_errors_are_listed_at_once() -> None:
@@ -255,7 +255,7 @@ def test_every_setting_is_listed_with_range_and_meaning() -> None:
 
 def test_every_listed_default_can_be_set() -> None:
     overrides = [f"{key.name}={key.default}" for key in keys() if key.default]
-    assert load_config(overrides=overrides) == RunConfig()
+    assert parse_config({}, overrides=overrides) == RecommenderConfig()
 
 
 def test_the_list_shows_the_values_of_a_given_config() -> None:
@@ -266,8 +266,11 @@ def test_the_list_shows_the_values_of_a_given_config() -> None:
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_problem(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_text("[training]\nsteps = 2\nlayers = 2\n")
-    defaults = {"training": {"steps": 1, "layers": 1, "batch_size": 64}}
-    training = load_config(path, defaults=defaults, overrides=["training.steps=3"]).training
+    (tmp_path / "own.py").write_text(
+        'DEFAULTS = {"training": {"steps": 1, "layers": 1, "batch_size": 64}}\ndef build(config=None): ...\n'
+    )
+    config = load_config(path, problem=str(tmp_path / "own.py"), overrides=["training.steps=3"])
+    training = recommender_config(config).training
     assert (training.steps, training.layers, training.batch_size) == (3, 2, 64)
 
 
@@ -292,7 +295,7 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_names_results_not_places() -> None:
-    base = RunConfig().fingerprint("aa")
+    base = RecommenderConfig().fingerprint("aa")
     assert len(base) == 12
     for same in (
         {"run": {"workers": 3, "executor": "serial", "memory_gib": 1.5}},
@@ -302,18 +305,4 @@ def test_the_fingerprint_names_results_not_places() -> None:
     ):
         assert parse_config(same).fingerprint("aa") == base
     assert parse_config({"search": {"seed": 1}}).fingerprint("aa") != base
-    assert RunConfig().fingerprint("bb") != base
-
-
-def test_settings_that_a_problem_does_not_read_are_refused_together():
-    own = {"problem": "toy", "training": {"steps": 7}}
-    used = ("data.path", "search", "training.steps")
-    fine = load_config(defaults=own, overrides=["data.path=x", "search.seed=3", "training.steps=9", "finalize.seeds=1"])
-    check_used(fine, own, used=used)
-    wrong = load_config(defaults=own, overrides=["data.reader=table2", "training.layers=1", "box.a={ideal=1, worst=0}"])
-    with pytest.raises(ConfigError) as caught:
-        check_used(wrong, own, used=used)
-    assert str(caught.value) == (
-        "problem toy does not use box.a.ideal = 1.0, box.a.worst = 0.0, data.reader = 'table2', training.layers = 1; "
-        "it reads data.path, search, training.steps and nothing else."
-    )
+    assert RecommenderConfig().fingerprint("bb") != base

@@ -9,8 +9,7 @@ import pytest
 
 from evorec.cli import main
 from evorec.cli.app import app
-from evorec.cli.problems import known_problems
-from evorec.config import merge
+from evorec.config import installed_problems, merge
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 FEED, SERVED, SHOP = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -80,4 +79,4 @@ def test_every_command_and_problem_in_the_readme_exists() -> None:
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", README, re.DOTALL))
     used = set(re.findall(r"\$ evorec (\w+)", blocks)) | set(re.findall(r"`evorec (\w+)", README))
     assert used <= {name.removeprefix("_") for name in names}
-    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) <= set(known_problems())
+    assert set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)) <= set(installed_problems())

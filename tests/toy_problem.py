@@ -4,7 +4,7 @@ from typing import Any
 
 from analytic import Analytic
 
-from evorec.config import RunConfig
+from evorec.config import RecommenderConfig
 
 DEFAULTS: dict[str, Any] = {
     "search": {"population": 8, "generations": 3},
@@ -13,7 +13,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def build(config: RunConfig | None = None) -> Analytic:
+def build(config: RecommenderConfig | None = None) -> Analytic:
     """The analytic problem; a data path makes every evaluation fail, and one that starts with `slow` makes it slow."""
     path = (config.data.path if config else None) or ""
     return Analytic(

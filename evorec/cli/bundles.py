@@ -10,6 +10,7 @@ import typer
 from evorec.cli.app import SHIP, Run, app
 from evorec.cli.output import Output, command
 from evorec.cli.ship import build_rec_problem, find_member
+from evorec.config import recommender_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def export(
     key = find_member(read_record(run), member)
     target = out or Path("bundles") / key
     with RunDirectory.open(run, read_only=True) as opened:
-        output.note(f"reading the data of {opened.config.problem}", level=1)
+        output.note(f"reading the data of {opened.config.problem_name}", level=1)
         options = _options(opened, key, formula, mmr, tuple(variant or ()), max_loss)
         export_bundle(opened, build_rec_problem(opened.config), key, target, options=options, progress=output.note)
     if triton is not None:
@@ -82,7 +83,7 @@ def _options(
     from evorec.deploy.fusion.choice import chosen_formula
     from evorec.deploy.fusion.formula import Formula, variable_names
 
-    tasks = run.config.tasks.ranked
+    tasks = recommender_config(run.config).tasks.ranked
     chosen, weight, source = None, 0.0, ""
     if formula is not None and any(name in formula for name in variable_names(tasks)):
         chosen, source = Formula.parse(formula, tasks), "given by hand"

@@ -17,8 +17,7 @@ import typer
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
 from evorec.cli.data_get import get
 from evorec.cli.output import Format, Output, command
-from evorec.cli.problems import configure
-from evorec.config import DataConfig
+from evorec.config import DataConfig, load_config, recommender_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def describe(
     from evorec.data.describe import describe as count
     from evorec.report.findings import findings
 
-    settings = configure(config, problem, overrides or [])
+    settings = recommender_config(load_config(config, problem=problem, overrides=overrides or []))
     if page is not None:
         _check_page(page)
     output.note(f"reading {settings.data.reader} {settings.data.path or ''}", level=1)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from evorec.cli.output import Output
-from evorec.cli.problems import known_problems
+from evorec.config import installed_problems
 from evorec.data.catalogue import CATALOGUE, DataSet, find
 from evorec.data.fetch import fetch
 from evorec.data.paths import cached
@@ -104,7 +104,7 @@ def get(
         output.note(f"{data_set.name} is downloaded; {checked}.")
     output.result({**_as_json(data_set), "was_cached": was_cached}, text=str(path))
     output.note(f'in a configuration: [data] reader = "{data_set.reader}", path = "{data_set.name}"')
-    if data_set.reader in known_problems():
+    if data_set.reader in installed_problems():
         output.next_step(f"evorec data describe --problem {data_set.reader} --set data.path={data_set.name}")
 
 

@@ -12,7 +12,6 @@ import typer
 
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
 from evorec.cli.output import Format, Output, command
-from evorec.cli.problems import build_problem, configure, known_problems, problem_module, scenario, trains
 from evorec.cli.trained import (
     data_of,
     features_of,
@@ -24,7 +23,15 @@ from evorec.cli.trained import (
 )
 from evorec.cli.untrained import description, facts_table
 from evorec.cli.untrained import facts as untrained_facts
-from evorec.config import RunConfig, TasksConfig, keys, load_config
+from evorec.config import (
+    RecommenderConfig,
+    RunConfig,
+    TasksConfig,
+    installed_problems,
+    keys,
+    load_config,
+    problem_definition,
+)
 from evorec.errors import ConfigError
 from evorec.report.tables import Column, Row, Table, show
 
@@ -48,7 +55,7 @@ def problems(
     if name is not None:
         _describe(output, name)
         return
-    lines = {known: _first_line(known) for known in known_problems()}
+    lines = {known: _first_line(known) for known in installed_problems()}
     rows = tuple(Row(known, (line,)) for known, line in lines.items())
     output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
     output.next_step("evorec search --problem NAME")
@@ -57,29 +64,31 @@ def problems(
 def _first_line(name: str) -> str:
     """What a problem is about; one that cannot be loaded says why and does not hide the others."""
     try:
-        return scenario(problem_module(name)).partition("\n")[0]
+        return problem_definition(name).scenario.partition("\n")[0]
     except ConfigError as error:
         return str(error)
 
 
 def _describe(output: Output, name: str) -> None:
-    module = problem_module(name)
-    config = load_config(defaults=module.DEFAULTS, source=module.__name__)
-    if not trains(name):
-        built = build_problem(config)
-        value = description(built, config, scenario(module))
-        output.result(value, text=output.wrapped(scenario(module)))
+    definition, config = problem_definition(name), load_config(problem=name)
+    scenario = definition.scenario
+    if not isinstance(config, RecommenderConfig):
+        from evorec.problem import load_problem
+
+        built = load_problem(config)
+        value = description(built, config, scenario)
+        output.result(value, text=output.wrapped(scenario))
         if output.form is Format.TABLE:
             output.result(value, facts_table(built, config), _gene_table(built.space))
         output.next_step(f"evorec search --problem {name}")
         return
-    tables, unknown = data_of(module, config)
-    space = _space(config, tables, module.__name__)
+    tables, unknown = data_of(definition, config)
+    space = _space(config, tables, name)
     features = features_of(tables, config) if tables else None
     objectives = objectives_of(config)
     value = {
         "name": name,
-        "scenario": scenario(module),
+        "scenario": scenario,
         "tasks": tasks_of(config),
         "target": config.tasks.target,
         "features": features or unknown,
@@ -89,7 +98,7 @@ def _describe(output: Output, name: str) -> None:
         "genes": [asdict(info) for info in space.describe()],
         "config": config.model_dump(mode="json"),
     }
-    output.result(value, text=output.wrapped(scenario(module)))
+    output.result(value, text=output.wrapped(scenario))
     if output.form is Format.TABLE:
         settings = settings_table(config, features, unknown)
         output.result(value, settings, task_table(config), objective_table(config), _gene_table(space))
@@ -114,18 +123,18 @@ def validate(
     """Check a configuration and its data without running anything."""
     if list_keys:
         named = config is not None or problem is not None
-        listed = configure(config, problem, overrides or []) if named else RunConfig()
+        listed = load_config(config, problem=problem, overrides=overrides or []) if named else RecommenderConfig()
         output.result([asdict(key) for key in keys(listed)], text=template(listed))
         return
-    settings = configure(config, problem, overrides or [])
+    settings = load_config(config, problem=problem, overrides=overrides or [])
     source = str(config or f"--problem {problem}")
-    facts = _checked(settings, source, data=data) if trains(settings.problem) else _built(settings)
+    facts = _checked(settings, source, data=data) if isinstance(settings, RecommenderConfig) else _built(settings)
     rows = tuple(Row(name, (value,)) for name, value in facts.items())
     output.result(facts, Table(f"{source} is valid", "", (Column(""),), rows))
     output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
 
 
-def _checked(config: RunConfig, source: str, *, data: bool) -> dict[str, Any]:
+def _checked(config: RecommenderConfig, source: str, *, data: bool) -> dict[str, Any]:
     """Facts of a recommender problem, once every name in its configuration exists."""
     tables, facts = _read(config) if data else (None, {})
     _check_names(config, tables, source)
@@ -136,8 +145,9 @@ def _checked(config: RunConfig, source: str, *, data: bool) -> dict[str, Any]:
 def _built(config: RunConfig) -> dict[str, Any]:
     """Facts of a problem that trains nothing; building it checks everything but the search."""
     from evorec.objectives import check_weights
+    from evorec.problem import load_problem
 
-    problem = build_problem(config)
+    problem = load_problem(config)
     check_weights(config.search.weights, [objective.name for objective in problem.objectives])
     return untrained_facts(problem, config)
 
@@ -157,7 +167,7 @@ def template(config: RunConfig) -> str:
     return "\n\n".join(["\n".join(top), *(f"{heads[name]}\n" + "\n".join(sections[name]) for name in sections)])
 
 
-def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
+def _read(config: RecommenderConfig) -> tuple[Tables, dict[str, Any]]:
     """The data set and what a person checks first: its size, part by part, and how often each label is 1."""
     from evorec.data.groups import users_with
     from evorec.data.readers import read
@@ -179,7 +189,7 @@ def _read(config: RunConfig) -> tuple[Tables, dict[str, Any]]:
     }
 
 
-def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
+def _check_names(config: RecommenderConfig, tables: Tables | None, source: str) -> None:
     """Every task, gene, metric and baseline that is named must exist; nothing is computed.
 
     Raises:
@@ -209,13 +219,13 @@ def _check_names(config: RunConfig, tables: Tables | None, source: str) -> None:
         raise ConfigError("\n".join(errors))
 
 
-def _check_settings(config: RunConfig) -> None:
+def _check_settings(config: RecommenderConfig) -> None:
     from evorec.objectives import check_metrics
 
     check_metrics(config)
 
 
-def _check_objectives(config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
+def _check_objectives(config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.objectives import CATALOGUE, build_objectives
 
     k = config.evaluation.k
@@ -228,13 +238,13 @@ def _check_objectives(config: RunConfig, tasks: Mapping[str, TaskKind] | None) -
     build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
 
 
-def _check_pick(text: str, config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
+def _check_pick(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.archive.decide import check_pick
 
     check_pick(text, (), config.evaluation.k, tasks=tasks)
 
 
-def _check_constraint(text: str, config: RunConfig, tasks: Mapping[str, TaskKind] | None) -> None:
+def _check_constraint(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
     from evorec.objectives import CATALOGUE, parse_constraint, resolve
 
     k = config.evaluation.k
@@ -243,7 +253,7 @@ def _check_constraint(text: str, config: RunConfig, tasks: Mapping[str, TaskKind
     parse_constraint(text, k=k, baselines=dict.fromkeys(BASELINES, measured), tasks=tasks)
 
 
-def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace:
+def _space(config: RecommenderConfig, tables: Tables | None, source: str) -> SearchSpace:
     """The search space; without the data, tasks and lengths of time stand for themselves only."""
     from evorec.models.blocks import declared_blocks, named_blocks
     from evorec.models.spec import default_space
@@ -264,7 +274,7 @@ def _space(config: RunConfig, tables: Tables | None, source: str) -> SearchSpace
     return space.with_overrides(config.space, source)
 
 
-def _has_new_items(config: RunConfig, tables: Tables) -> bool:
+def _has_new_items(config: RecommenderConfig, tables: Tables) -> bool:
     """Whether the catalogue has items without a training row."""
     from evorec.data.splits import split
     from evorec.data.tables import Columns

@@ -43,7 +43,7 @@ def explain(
     record = read_record(run)
     key = find_member(record, member)
     with RunDirectory.open(run, read_only=True) as opened:
-        output.note(f"reading the data of {opened.config.problem}")
+        output.note(f"reading the data of {opened.config.problem_name}")
         problem = build_rec_problem(opened.config)
         found = run_explain(opened, problem, key, repeats=repeats, seed=problem.seed, progress=output.note)
     n_shown = len(found.importance) if output.verbosity > 0 else MOST_SHOWN

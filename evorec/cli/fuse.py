@@ -8,8 +8,8 @@ import typer
 
 from evorec.cli.app import SHIP, Overrides, Run, app
 from evorec.cli.output import Output, command
-from evorec.cli.problems import reset
 from evorec.cli.ship import build_rec_problem, find_member
+from evorec.config import recommender_config, reset_config
 from evorec.report.tables import Column, Row, Table
 
 
@@ -33,8 +33,8 @@ def fuse(
 
     keys = list(dict.fromkeys(find_member(read_record(run), text) for text in members))
     with RunDirectory.open(run) as opened:
-        config = reset(opened.config, overrides or [], sections=("fuse", "run"))
-        output.note(f"reading the data of {config.problem}", level=1)
+        config = reset_config(recommender_config(opened.config), overrides or [], sections=("fuse", "run"))
+        output.note(f"reading the data of {config.problem_name}", level=1)
         problem = build_rec_problem(config)
         found = [run_fuse(opened, problem, key, config.fuse, progress=output.note) for key in keys]
     output.result(found, *(table for report in found for table in _tables(report)))

@@ -9,8 +9,7 @@ import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
 from evorec.cli.output import Output, command
-from evorec.cli.problems import build_problem, configure, reset, trains
-from evorec.config import RunConfig
+from evorec.config import RecommenderConfig, RunConfig, load_config, reset_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,11 +26,12 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
 
     A search that was interrupted goes on where it stopped; one that is finished is shown, not repeated.
     """
+    from evorec.problem import load_problem
     from evorec.run.directory import RunDirectory, run_path
 
-    settings = configure(config, problem, overrides or [])
-    output.note(f"building problem {settings.problem}", level=1)
-    built = build_problem(settings)
+    settings = load_config(config, problem=problem, overrides=overrides or [])
+    output.note(f"building problem {settings.problem_name}", level=1)
+    built = load_problem(settings)
     fingerprint = settings.fingerprint(built.data_sha256)
     path = run_path(Path(settings.run.output), settings, fingerprint)
     if RunDirectory.exists(path):
@@ -47,10 +47,11 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
 @command(app, rich_help_panel=SEARCH)
 def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
     """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
+    from evorec.problem import load_problem
     from evorec.run.directory import read_config
 
-    settings = reset(read_config(run), overrides or [], sections=("run",))
-    _go_on(output, run, build_problem(settings), settings)
+    settings = reset_config(read_config(run), overrides or [], sections=("run",))
+    _go_on(output, run, load_problem(settings), settings)
 
 
 def _go_on(output: Output, path: Path, problem: Problem, config: RunConfig) -> None:
@@ -101,7 +102,7 @@ def _show_end(output: Output, path: Path) -> None:
     if short is not table:
         output.note(f"all members: evorec front {path}")
     output.next_step(f"evorec report {path}")
-    if record.members and trains(record.config.problem):
+    if record.members and isinstance(record.config, RecommenderConfig):
         output.next_step(f"evorec finalize {path}")
 
 
@@ -122,7 +123,7 @@ def front(
     text = verdict(record)
     value = {"run": str(run), "state": record.state, "verdict": text, "front": table.as_json()}
     output.result(value, table, text=output.wrapped(text))
-    if record.members and trains(record.config.problem):
+    if record.members and isinstance(record.config, RecommenderConfig):
         output.next_step(f"evorec export {run} {table.rows[0].name}")
 
 

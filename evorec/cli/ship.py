@@ -9,8 +9,7 @@ import typer
 
 from evorec.cli.app import SHIP, Overrides, Run, app
 from evorec.cli.output import Output, command
-from evorec.cli.problems import build_problem, reset
-from evorec.config import RunConfig
+from evorec.config import RunConfig, recommender_config, reset_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,9 +44,10 @@ def finalize(
 
     picks = [f"finalize.picks={json.dumps(pick)}"] if pick else []
     with RunDirectory.open(run) as opened:
-        config = reset(opened.config, [*(overrides or []), *picks], sections=("finalize", "run"))
+        stored = recommender_config(opened.config)
+        config = reset_config(stored, [*(overrides or []), *picks], sections=("finalize", "run"))
         # keys of members are picks of a finished run alone: no problem knows them
-        problem = build_rec_problem(config.model_copy(update={"finalize": opened.config.finalize}))
+        problem = build_rec_problem(config.model_copy(update={"finalize": stored.finalize}))
         run_finalize(opened, problem, config.finalize, progress=output.note)
     record = read_record(run)
     output.result(record.final, *final_tables(record), text=final_notes(record))
@@ -56,9 +56,10 @@ def finalize(
 
 def build_rec_problem(config: RunConfig) -> RecProblem:
     """The problem of a run, which must be one that trains recommenders."""
+    from evorec.problem import load_problem
     from evorec.rec_problem import RecProblem
 
-    problem = build_problem(config)
+    problem = load_problem(recommender_config(config))
     if not isinstance(problem, RecProblem):
         raise ConfigError(f"problem {config.problem!r} trains no recommender, so there is nothing to ship.")
     return problem
@@ -87,7 +88,7 @@ def find_member(record: RunRecord, text: str) -> str:
     if text in finalized:
         return finalized[text]
     try:
-        return pick(text, members, record.objectives, record.config.evaluation.k)
+        return pick(text, members, record.objectives, record.config.k)
     except ConfigError as error:
         known = ", ".join(members) or "none"
         raise ConfigError(f"{text!r} is no member (there are {known}) and no pick: {error}") from None

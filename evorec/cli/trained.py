@@ -8,31 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from evorec.config import RunConfig, task_in_words
+from evorec.config import ProblemDefinition, RecommenderConfig, task_in_words
 from evorec.errors import EvorecError
 from evorec.report.tables import Column, Row, Table, show
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from evorec.data.tables import Tables
 
 FROM_DATA: Final = "from the data"
 """Stands for a corner that no setting and no definition gives."""
 
 
-def data_of(module: ModuleType, config: RunConfig) -> tuple[Tables | None, str]:
+def data_of(definition: ProblemDefinition, config: RecommenderConfig) -> tuple[Tables | None, str]:
     """The data, where they are simulated, or where features are searched and the files are found.
 
     Args:
-        module: the problem's; one that names no ``data.reader`` in its ``DEFAULTS`` brings its own data.
+        definition: of the problem; without ``data.reader`` in its defaults it brings its own data.
         config: of the problem.
     Returns:
         The tables, without vectors of ``data.content``; or ``None`` and why they are not known.
     """
     from evorec.data.readers import SIMULATOR, read
 
-    if "reader" not in module.DEFAULTS.get("data", {}):
+    if "reader" not in definition.defaults.get("data", {}):
         return None, "known once the problem is built, which brings its own data"
     if config.data.reader != SIMULATOR and config.inputs == "all":
         return None, "all that the data have"
@@ -42,7 +40,7 @@ def data_of(module: ModuleType, config: RunConfig) -> tuple[Tables | None, str]:
         return None, f"known once the data are: {error}"
 
 
-def features_of(tables: Tables, config: RunConfig) -> dict[str, list[str]]:
+def features_of(tables: Tables, config: RecommenderConfig) -> dict[str, list[str]]:
     """Names of the features of users, items and the moment, and of the parts of the content."""
     return {
         "user": [feature.name for feature in tables.user_features],
@@ -52,7 +50,7 @@ def features_of(tables: Tables, config: RunConfig) -> dict[str, list[str]]:
     }
 
 
-def tasks_of(config: RunConfig) -> list[dict[str, Any]]:
+def tasks_of(config: RecommenderConfig) -> list[dict[str, Any]]:
     """The ranked tasks: kind, which way is better, place in the funnel, and the rows that count."""
     tasks = config.tasks
     return [
@@ -67,7 +65,7 @@ def tasks_of(config: RunConfig) -> list[dict[str, Any]]:
     ]
 
 
-def objectives_of(config: RunConfig) -> list[dict[str, Any]]:
+def objectives_of(config: RecommenderConfig) -> list[dict[str, Any]]:
     """The objectives with the corners of their axis of the hypervolume box; ``None`` = the data will tell.
 
     The reference point is the worst corner of each.
@@ -98,7 +96,7 @@ def objectives_of(config: RunConfig) -> list[dict[str, Any]]:
     return out
 
 
-def settings_table(config: RunConfig, features: Mapping[str, list[str]] | None, unknown: str) -> Table:
+def settings_table(config: RecommenderConfig, features: Mapping[str, list[str]] | None, unknown: str) -> Table:
     """What a problem asks for, as long as nothing else is set.
 
     Args:
@@ -125,7 +123,7 @@ def settings_table(config: RunConfig, features: Mapping[str, list[str]] | None, 
     return Table("\nSettings", "", (Column(""),), tuple(Row(name, (fact,)) for name, fact in facts.items()))
 
 
-def task_table(config: RunConfig) -> Table:
+def task_table(config: RecommenderConfig) -> Table:
     """The ranked tasks for a terminal."""
     columns = (Column("kind"), Column("better"), Column("funnel"), Column("learned on"))
     rows = []
@@ -145,7 +143,7 @@ def task_table(config: RunConfig) -> Table:
     return Table("\nTasks", "task", columns, tuple(rows))
 
 
-def objective_table(config: RunConfig) -> Table:
+def objective_table(config: RecommenderConfig) -> Table:
     """The objectives for a terminal."""
     columns = (Column("better"), Column("unit"), Column("ideal"), Column("reference point"), Column("meaning"))
     better = {"max": "high", "min": "low"}

@@ -18,7 +18,7 @@ def facts(problem: Problem, config: RunConfig) -> dict[str, Any]:
     search = config.search
     return {
         "problem": problem.name,
-        "data": f"{config.data.path or 'none'}, sha256 {problem.data_sha256[:12]}",
+        "data": f"sha256 {problem.data_sha256[:12]}",
         "configurations": f"{size:,.0f}" if size < float("inf") else "infinitely many",
         "objectives": [
             f"{one.name} ({one.direction}), box {one.worst:.4g} to {one.ideal:.4g}" for one in problem.objectives

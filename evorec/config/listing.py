@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from evorec.config.content import CONTENT_KINDS
+from evorec.config.recommender import RecommenderConfig
+from evorec.config.run import RunConfig
 from evorec.config.section import Section
-from evorec.config.sections import RunConfig
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ def keys(config: RunConfig | None = None) -> tuple[Key, ...]:
     """Every setting of a configuration, in the order of its sections.
 
     Args:
-        config: its values are listed as the defaults, e.g. a problem's own; None = the fields' defaults.
+        config: its values are listed as the defaults, e.g. those of a problem; ``None`` = a recommender's.
     Example:
         >>> next(key for key in keys() if key.name == "training.batch_size").expects
         'an integer in 2..65536'
     """
-    return tuple(_keys_of(config or RunConfig(), ""))
+    return tuple(_keys_of(config or RecommenderConfig(), ""))
 
 
 SPACE_EXPECTS = "a value, a list of task weights or of options, or {low = NUMBER, high = NUMBER}"
@@ -92,13 +93,19 @@ def _expects(field: FieldInfo) -> str:
     limits: dict[str, Any] = {}
     for item in field.metadata:
         limits.update(
-            {name: getattr(item, name) for name in ("ge", "gt", "le", "lt", "min_length") if hasattr(item, name)}
+            {
+                name: getattr(item, name)
+                for name in ("ge", "gt", "le", "lt", "min_length", "max_length")
+                if hasattr(item, name)
+            }
         )
     kind = _kind(field.annotation)
     if field.examples:
         return f"{kind} such as {', '.join(field.examples)}"
     if "min_length" in limits:
         return f"{kind}, at least {limits['min_length']}"
+    if "max_length" in limits:
+        return f"{kind}, at most {limits['max_length']}"
     if {"gt", "lt"} <= set(limits):
         return f"{kind} between {limits['gt']} and {limits['lt']}, both excluded"
     if {"ge", "le"} <= set(limits):

@@ -6,16 +6,22 @@ import difflib
 import re
 import reprlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 from pydantic import ValidationError
 
 from evorec.config.content import CONTENT_KINDS
 from evorec.config.listing import keys
-from evorec.config.sections import Overlay, RunConfig
+from evorec.config.problems import problem_definition
+from evorec.config.recommender import RecommenderConfig
+from evorec.config.run import RunConfig
+from evorec.config.section import Overlay
 from evorec.errors import ConfigError
+from evorec.plugins import load_plugins
+
+C = TypeVar("C", bound=RunConfig)
 
 
 def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
@@ -90,70 +96,112 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
 
 
-def parse_config(overlay: Overlay, *, source: str = "config") -> RunConfig:
-    """A checked, frozen configuration.
+@overload
+def parse_config(overlay: Overlay, *, overrides: Sequence[str] = (), source: str = "config") -> RecommenderConfig: ...
+@overload
+def parse_config(overlay: Overlay, *, overrides: Sequence[str] = (), source: str = "config", kind: type[C]) -> C: ...
+def parse_config(
+    overlay: Overlay, *, overrides: Sequence[str] = (), source: str = "config", kind: type[Any] = RecommenderConfig
+) -> RunConfig:
+    """A checked, frozen configuration of one class, without the defaults of a problem.
 
     Args:
         overlay: nested settings, partial.
+        overrides: ``KEY=VALUE`` texts; they win.
         source: named in the message, e.g. the file.
+        kind: class of the configuration.
     Raises:
         ConfigError: lists every unknown key and every bad value at once.
     """
+    settings = merge(overlay, _overlay_of(overrides))
     try:
-        return RunConfig.model_validate(overlay)
+        config: RunConfig = kind.model_validate(settings)
     except ValidationError as error:
-        lines = [_describe(problem, source) for problem in error.errors(include_url=False)]
+        lines = [_describe(problem, source, kind) for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from None
+    return config
 
 
-def load_config(
-    path: Path | None = None,
-    *,
-    defaults: Overlay | None = None,
-    overrides: Sequence[str] = (),
-    source: str | None = None,
-) -> RunConfig:
-    """Configuration from, weakest first: field defaults, `defaults`, the TOML file, ``KEY=VALUE`` overrides."""
-    overlay: Overlay = defaults or {}
-    if path is not None:
-        overlay = merge(overlay, read_toml(path))
+def load_config(path: Path | None = None, *, problem: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration of a run, weakest first: field defaults, the problem's, the file's, `overrides`.
+
+    Its plugins are imported first. Paths of plugins, of the problem and of the data that are relative in the file start
+    at the file's folder; they become absolute, so that the run can be resumed from any folder.
+
+    Args:
+        path: TOML file; ``None`` with `problem`.
+        problem: an installed problem, or a Python file; wins over the file's ``problem``.
+        overrides: ``KEY=VALUE`` texts, strongest of all.
+    Returns:
+        An instance of the problem's own class, mostly `RecommenderConfig`.
+    Raises:
+        ConfigError: neither a file nor a problem is given, or the settings are wrong.
+    """
+    if path is None and problem is None:
+        raise ConfigError("give a config file or --problem NAME; `evorec problems` lists the names.")
+    stored = {} if path is None else read_toml(path)
+    given = ({"problem": problem} if problem else {}) | _overlay_of(overrides)
+    folder = None if path is None else path.parent
+    name = given.get("problem", stored.get("problem", RunConfig.model_fields["problem"].default))
+    if not isinstance(name, str):
+        raise ConfigError(f"problem must be a name, got {name!r}; `evorec problems` lists the names.")
+    definition = problem_definition(name, folder=None if "problem" in given else folder)
+    settings = merge(merge(definition.defaults, stored), {**given, "problem": definition.name})
+    plugins = settings.get("plugins", ())
+    if isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins):
+        settings["plugins"] = load_plugins(plugins, folder=None if "plugins" in given else folder)
+    data = settings.get("data")
+    path_given = data.get("path") if isinstance(data, Mapping) else None
+    if folder is not None and isinstance(path_given, str) and (folder / path_given).exists():
+        settings["data"] = {**data, "path": str((folder / path_given).resolve())}
+    return parse_config(settings, source=path.name if path else "command line", kind=definition.config)
+
+
+def stored_config(settings: Overlay, *, source: str) -> RunConfig:
+    """The configuration that a run directory holds; its plugins are imported.
+
+    Args:
+        settings: all of them, as JSON.
+        source: named in messages.
+    Raises:
+        ConfigError: a plugin is missing, or a setting is not known to this version.
+    """
+    load_plugins(settings.get("plugins", ()))
+    try:
+        kind = problem_definition(str(settings.get("problem"))).config
+    except ConfigError as error:  # a run of a problem that is not installed here can be read, but not resumed
+        try:
+            return parse_config(
+                settings, source=source, kind=RecommenderConfig if "training" in settings else RunConfig
+            )
+        except ConfigError:
+            raise error from None
+    return parse_config(settings, source=source, kind=kind)
+
+
+def reset_config(stored: C, overrides: Sequence[str], *, sections: tuple[str, ...]) -> C:
+    """A run's configuration with other values of settings that do not make it another run.
+
+    Args:
+        stored: the run's.
+        overrides: ``KEY=VALUE`` texts.
+        sections: where settings may change.
+    Raises:
+        ConfigError: a setting outside of them, or a wrong value.
+    """
+    foreign = [text for text in overrides if text.strip().partition(".")[0] not in sections]
+    if foreign:
+        known = " and ".join(f"{section}.*" for section in sections)
+        raise ConfigError(f"only {known} can be set here, other settings make another run; got {', '.join(foreign)}.")
+    settings = stored.model_dump(mode="json")
+    return parse_config(settings, overrides=overrides, source="command line", kind=type(stored))
+
+
+def _overlay_of(overrides: Sequence[str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for text in overrides:
         given = _merged(given, parse_override(text))
-    overlay = merge(overlay, given)
-    return parse_config(overlay, source=source or (path.name if path else "command line"))
-
-
-def check_used(config: RunConfig, defaults: Overlay, *, used: Sequence[str]) -> None:
-    """Refuses settings that a problem would silently ignore.
-
-    Args:
-        config: of the run.
-        defaults: the problem's own settings, below which the field defaults stand.
-        used: sections and dotted keys that it reads; ``problem``, ``finalize`` and ``fuse`` are always allowed.
-    Raises:
-        ConfigError: lists every other key that was set to something else.
-    """
-    usual = _flat(parse_config(defaults).model_dump(mode="json"))
-    given = _flat(config.model_dump(mode="json"))
-    known = ("problem", "finalize", "fuse", *used)
-    ignored = [
-        f"{key} = {given.get(key)!r}"
-        for key in sorted(usual | given)
-        if given.get(key) != usual.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in known)
-    ]
-    if ignored:
-        raise ConfigError(
-            f"problem {config.problem} does not use {', '.join(ignored)}; it reads {', '.join(used)} and nothing else."
-        )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key; an empty table has none."""
-    out: dict[str, Any] = {}
-    for name, value in settings.items():
-        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return out
+    return given
 
 
 _TAGGED: Final[Mapping[tuple[str, ...], int]] = {("space",): 2, ("tasks", "kinds"): 3, ("data", "content"): 3}
@@ -168,7 +216,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
 """Type of an error -> what is expected there."""
 
 
-def _describe(problem: Mapping[str, Any], source: str) -> str:
+def _describe(problem: Mapping[str, Any], source: str, kind: type[RunConfig]) -> str:
     """One sentence: the key, the file, what was expected, what was found."""
     loc = [str(part) for part in problem["loc"]]
     for section, place in _TAGGED.items():
@@ -177,12 +225,13 @@ def _describe(problem: Mapping[str, Any], source: str) -> str:
     name = ".".join(loc) or "the configuration"
     listed = re.sub(r"^data\.content\.[^.]+", "data.content.<name>", name)
     where = f"{name} ({source})"
+    known = {key.name: key.expects for key in keys(kind())}
     if problem["type"] == "extra_forbidden":
-        return f"{where} is not a known key{_suggestion(listed)} `evorec validate --keys` lists them all."
+        return f"{where} is not a known key{_suggestion(listed, known)} `evorec validate --keys` lists them all."
     if problem["type"] == "missing":
         return f"{where} is missing."
     got = reprlib.repr(problem["input"])
-    expected = {key.name: key.expects for key in keys()}.get(listed) or _EXPECTED.get(problem["type"])
+    expected = known.get(listed) or _EXPECTED.get(problem["type"])
     if expected is None and problem["type"].startswith(("float", "finite")):
         expected = "a finite number"
     if expected is not None:
@@ -192,11 +241,9 @@ def _describe(problem: Mapping[str, Any], source: str) -> str:
     return f"{where}: {problem['msg']}, got {got}."
 
 
-def _suggestion(name: str) -> str:
-    known = [key.name for key in keys()]
-    if "." not in name:  # a section, too, may be misspelt
-        known += [key.partition(".")[0] for key in known]
+def _suggestion(name: str, known: Collection[str]) -> str:
     if name in known:  # e.g. of another kind of content
         return " here;"
-    close = difflib.get_close_matches(name, known, n=1)
+    sections = [] if "." in name else [key.partition(".")[0] for key in known]
+    close = difflib.get_close_matches(name, [*known, *sections], n=1)
     return f"; did you mean {close[0]}?" if close else ";"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+Overlay = Mapping[str, Any]
+"""A nested, partial configuration, e.g. ``{"training": {"steps": 100}}``."""
 
 
 class Section(BaseModel):
@@ -14,7 +18,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _a_boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _boolean_is_not_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
-            raise ValueError("a boolean is no number")
+            raise ValueError("a boolean is not a number")
         return value

@@ -34,7 +34,7 @@ def page(record: RunRecord) -> str:
     """
     config = record.config
     parts = [
-        heading(config.problem, record.path.name, _state(record)),
+        heading(config.problem_name, record.path.name, _state(record)),
         verdict_box(verdict(record)),
         _tiles(record),
         _searched(record),
@@ -46,7 +46,7 @@ def page(record: RunRecord) -> str:
         _details(record),
     ]
     footer = f"evorec {_versions(record).get('evorec', '')}"
-    return document(f"{config.problem} {record.path.name}", parts, footer=footer)
+    return document(f"{config.problem_name} {record.path.name}", parts, footer=footer)
 
 
 def _state(record: RunRecord) -> str:
@@ -74,25 +74,11 @@ def _tiles(record: RunRecord) -> str:
 
 
 def _searched(record: RunRecord) -> str:
-    config = record.config
-    source = f"{config.data.reader} {config.data.path}" if config.data.path else config.data.reader
-    ranked = ", ".join(config.tasks.ranked)
-    budget = f"{config.training.steps} steps of {config.training.batch_size} impressions"
-    if config.training.rungs:
-        steps = ", ".join(map(str, config.training.rungs))
-        budget += f"; compared at step {steps}, where a share of {config.training.rung_keep:g} goes on"
-    n_evaluations = config.search.generations * config.search.population
     known = {
         "Objectives": ", ".join(
             f"{m.title} ({'more' if m.direction == 'max' else 'less'} is better)" for m in record.axes
         ),
-        "Constraints": "; ".join(config.constraints) or "none",
-        "Tasks": f"{ranked}; recall counts {config.tasks.target}" if ranked else "",
-        "Data": f"{source}, {config.split.kind} split",
-        "Each candidate": budget,
-        "Search": f"{config.search.algorithm}, {config.search.generations} x {config.search.population} = "
-        f"{n_evaluations} genomes at most, seed {config.search.seed}",
-        "Genes set by hand": ", ".join(config.space) or "none",
+        **{name.capitalize(): text for name, text in record.config.facts().items()},
     }
     return f"<section><h2>What was searched</h2>{facts(known)}</section>"
 

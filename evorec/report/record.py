@@ -101,7 +101,7 @@ class RunRecord:
     def resolve(self, name: str) -> str:
         """The key under which a metric is measured; a problem's own metric keeps its name."""
         try:
-            return resolve(name, self.config.evaluation.k)
+            return resolve(name, self.config.k)
         except ConfigError:
             return name
 

@@ -32,8 +32,8 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from evorec.config import RunConfig, parse_config
-from evorec.errors import RunError, RunLockedError
+from evorec.config import RunConfig, stored_config
+from evorec.errors import ConfigError, RunError, RunLockedError
 from evorec.objectives import without_clock
 from evorec.run.atomic import (
     json_bytes,
@@ -196,7 +196,9 @@ class RunDirectory:
         """
         differences = _differences(self.config.result_settings(), config.result_settings())
         if not differences and fingerprint != self.fingerprint:
-            differences = [f"the data set has changed since, or {_CONFIG} was edited"]
+            differences = [
+                f"the data set, a plugin or the file of the problem has changed since, or {_CONFIG} was edited"
+            ]
         if environment is not None:
             differences += _differences(self.environment, _with_versions(environment))
         if differences:
@@ -393,12 +395,19 @@ def read_config(path: Path) -> RunConfig:
         RunError: the folder is not a run, or the file is damaged.
     """
     _check_run(path)
-    return parse_config(read_json(path / _CONFIG), source=str(path / _CONFIG))
+    file = path / _CONFIG
+    try:
+        return stored_config(read_json(file), source=str(file))
+    except ConfigError as error:
+        raise RunError(
+            f"run {path} cannot be read:\n{error}\nIt was made by another version of evorec, or {_CONFIG} was edited. "
+            "Search again, or read it with the version in manifest.json."
+        ) from None
 
 
 def run_path(root: Path, config: RunConfig, fingerprint: str) -> Path:
     """The directory of the run of a configuration: ``root/<problem>-<fingerprint>``."""
-    return root / f"{config.problem}-{fingerprint}"
+    return root / f"{config.problem_name}-{fingerprint}"
 
 
 def report_path(path: Path) -> Path:

@@ -9,8 +9,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from evorec.cli.problems import configure, known_problems, problem_module, trains
-from evorec.config import RunConfig, SearchConfig, kind_name, load_config
+from evorec.config import (
+    RecommenderConfig,
+    RunConfig,
+    SearchConfig,
+    installed_problems,
+    kind_name,
+    load_config,
+    problem_definition,
+    recommender_config,
+)
 from evorec.data.paths import resolve_path
 from evorec.data.readers import SIMULATOR
 from evorec.errors import DataError
@@ -31,24 +39,27 @@ TINY_BUDGET = (
 SEED = 5
 
 every_problem = pytest.mark.parametrize(
-    "name", [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
+    "name",
+    [name for name, entry in installed_problems().items() if entry.dist is not None and entry.dist.name == "evorec"],
 )
 
 
 def world_settings(name: str, sizes: Mapping[str, int] = TINY_WORLD) -> list[str]:
     """Overrides that make a small simulated world; not all worlds have all settings."""
-    fields = type(configure(None, name, []).data.simulator).model_fields
+    fields = type(recommender_config(load_config(problem=name)).data.simulator).model_fields
     return [f"data.simulator.{size}={value}" for size, value in sizes.items() if size in fields]
 
 
 def configured(name: str, *overrides: str) -> RunConfig:
     """Settings of a tiny training; a problem that trains nothing refuses them and is quick anyway."""
-    return configure(None, name, [*world_settings(name), *TINY_BUDGET, *overrides] if trains(name) else [])
+    trains = problem_definition(name).config is RecommenderConfig
+    settings = [*world_settings(name), *TINY_BUDGET, *overrides] if trains else []
+    return load_config(problem=name, overrides=settings)
 
 
 def needs_data(config: RunConfig) -> None:
     """Skips where the data set is not on this machine."""
-    if trains(config.problem) and config.data.reader != SIMULATOR:
+    if isinstance(config, RecommenderConfig) and config.data.reader != SIMULATOR:
         try:
             resolve_path(config.data.path or "")
         except DataError as missing:
@@ -60,7 +71,7 @@ def built(name: str, *overrides: str) -> Problem:
     """The problem, with a rung after the first step where there are steps."""
     config = configured(name, "training.rungs=[1]", *overrides)
     needs_data(config)
-    problem = problem_module(name).build(config)
+    problem = problem_definition(name).build(config)
     assert isinstance(problem, Problem)
     assert problem.name == config.problem
     return problem
@@ -77,19 +88,19 @@ def first_metrics(problem: Problem) -> Mapping[str, float]:
 
 
 def test_there_are_problems() -> None:
-    assert {"feed"} <= set(known_problems())
+    assert {"feed"} <= set(installed_problems())
 
 
 @every_problem
 def test_a_problem_has_a_scenario_settings_and_a_builder(name: str) -> None:
-    module = problem_module(name)
-    scenario = inspect.cleandoc(module.__doc__ or "").splitlines()
+    definition = problem_definition(name)
+    scenario = definition.scenario.splitlines()
     assert scenario[0].endswith((".", "?"))
     assert len(scenario) > 2, "one line does not tell what the tasks are"
-    assert module.DEFAULTS["problem"] == name, "the run would be resumed as another problem"
-    (config,) = inspect.signature(module.build).parameters.values()
+    assert definition.defaults["problem"] == name, "the run would be resumed as another problem"
+    (config,) = inspect.signature(definition.build).parameters.values()
     assert config.default is None, "build() must work without a configuration"
-    assert load_config(defaults=module.DEFAULTS).problem == name
+    assert load_config(problem=name).problem == name
 
 
 @every_problem
@@ -139,7 +150,7 @@ def test_what_is_measured_on_demand_can_be_searched_for_in_every_problem_that_ma
         pytest.skip("it makes no lists")
     wanted = ('objectives=["recall@k", "sparsity"]', 'constraints=["attack_shift@k <= 1"]', "finalize.picks=[]")
     asked = configured(name, *wanted, "evaluation.attack.n_targets=3", "training.rungs=[]")
-    problem = problem_module(name).build(asked)
+    problem = problem_definition(name).build(asked)
     metrics = first_metrics(problem)
     assert {constraint.metric for constraint in problem.constraints} <= set(metrics)
     assert 0 <= metrics["sparsity"] <= 1

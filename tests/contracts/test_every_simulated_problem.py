@@ -12,8 +12,7 @@ import polars as pl
 import pytest
 from contracts.test_every_problem import TINY_BUDGET, configured, world_settings
 
-from evorec.cli.problems import configure, known_problems, problem_module
-from evorec.config import SIMULATORS, load_config
+from evorec.config import SIMULATORS, installed_problems, load_config, problem_definition, recommender_config
 from evorec.data.encode import encode
 from evorec.data.readers import SIMULATOR, read
 from evorec.data.splits import split
@@ -22,8 +21,10 @@ from evorec.data.tables import Columns, Feature, Tables
 
 def simulated() -> list[str]:
     """Problems of this package whose own settings name the simulator."""
-    own = [name for name, entry in known_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
-    defaults = {name: problem_module(name).DEFAULTS.get("data", {}) for name in own}
+    own = [
+        name for name, entry in installed_problems().items() if entry.dist is not None and entry.dist.name == "evorec"
+    ]
+    defaults = {name: problem_definition(name).defaults.get("data", {}) for name in own}
     return [name for name, data in defaults.items() if data.get("reader") == SIMULATOR]
 
 
@@ -105,12 +106,12 @@ def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) 
     own = configured(name)
     world = read(own.data)
     (tmp_path / "mine.toml").write_text(toml(in_files(world, tmp_path), name, tmp_path), encoding="utf-8")
-    mine = load_config(
-        tmp_path / "mine.toml", defaults=problem_module(name).DEFAULTS, overrides=[*world_settings(name), *TINY_BUDGET]
+    mine = recommender_config(
+        load_config(tmp_path / "mine.toml", problem=name, overrides=[*world_settings(name), *TINY_BUDGET])
     )
     assert mine.data.reader == "table"
     assert mine.tasks == own.tasks
-    problem, other = (problem_module(name).build(config) for config in (own, mine))
+    problem, other = (problem_definition(name).build(config) for config in (own, mine))
     data, read_back = problem.fitted.dataset, other.fitted.dataset
     for part, part_read in ((data.train, read_back.train), (data.held_out, read_back.held_out)):
         np.testing.assert_array_equal(part.labels, part_read.labels)
@@ -130,8 +131,8 @@ def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) 
 def test_the_constraints_and_the_box_of_a_problem_can_be_measured(name: str) -> None:
     """Tiny runs leave the constraints out; here they are in, on a world with users enough for groups."""
     small = {"n_users": 200, "n_items": 100, "n_interactions": 8000}
-    config = configure(None, name, world_settings(name, small))
-    problem = problem_module(name).build(config)
+    config = recommender_config(load_config(problem=name, overrides=world_settings(name, small)))
+    problem = problem_definition(name).build(config)
     assert [constraint.text for constraint in problem.constraints] == list(config.constraints)
     assert all(np.isfinite(constraint.bound) for constraint in problem.constraints)
     corners = [(one.worst, one.ideal) for one in problem.objectives]
@@ -141,7 +142,7 @@ def test_the_constraints_and_the_box_of_a_problem_can_be_measured(name: str) -> 
 @every_simulated_problem
 def test_a_world_is_large_enough_to_be_measured(name: str) -> None:
     """Fewer held-out positives would make recall a lottery; a hundred have a standard error of 4 points at most."""
-    config = configure(None, name, [])
+    config = recommender_config(load_config(problem=name))
     tables = read(config.data.model_copy(update={"content": {}}))
     data = encode(
         tables,

@@ -30,7 +30,7 @@ def place(path: Path, line: int) -> str:
 def definitions(node: ast.AST, owner: str = "") -> Iterator[tuple[str, Definition]]:
     """Functions, classes and methods by their dotted name; not what stands inside a function."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, Definition):
+        if isinstance(child, Definition) and "overload" not in map(ast.unparse, child.decorator_list):
             yield owner + child.name, child
         if isinstance(child, ast.ClassDef):
             yield from definitions(child, f"{owner}{child.name}.")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evorec.config import DataConfig, SplitConfig, load_config
+from evorec.config import DataConfig, SplitConfig, load_config, recommender_config
 from evorec.data.encode import encode
 from evorec.data.readers import read as read_any
 from evorec.data.splits import split
@@ -20,7 +20,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 def assert_same_tensors(name: str, folder: Path, tasks: tuple[str, ...], target: str, config: SplitConfig) -> None:
     """The data set of the named reader and that of the TOML file, array by array."""
-    described = load_config(EXPERIMENTS / f"{name}_table.toml").data
+    described = recommender_config(load_config(EXPERIMENTS / f"{name}_table.toml")).data
     found = read_any(described.model_copy(update={"path": str(folder)}))
     expected = read_any(DataConfig(reader=name, path=str(folder)))
     assert found.tasks == expected.tasks
@@ -66,7 +66,7 @@ def test_movielens_is_the_same_through_both_readers(tmp_path: Path) -> None:
 
 def kuairand_files(folder: Path) -> None:
     rng = np.random.default_rng(1)
-    described = load_config(EXPERIMENTS / "kuairand_table.toml").data
+    described = recommender_config(load_config(EXPERIMENTS / "kuairand_table.toml")).data
     flags = ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter"]
     start = 1650816000  # 2022-04-24 16:00 UTC, midnight of 25 April in Beijing
     for part, seconds in (("a", range(0, 600_000, 9000)), ("b", range(600_000, 1_200_000, 9000))):

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from evorec.archive.indicators import hypervolume_share
-from evorec.config import RunConfig, SearchConfig, load_config
+from evorec.config import SearchConfig, parse_config
 from evorec.errors import ConfigError, DataError
 from evorec.search.engine import search
 from problems import tabular
@@ -33,10 +33,10 @@ def path(tmp_path: Path) -> Path:
     return made_up.write(tmp_path)
 
 
-def configured(table: Path | str, *settings: str) -> RunConfig:
+def configured(table: Path | str, *settings: str) -> tabular.TabularConfig:
     """Settings that suit the made-up table."""
     usual = ["training.steps=40", "evaluation.k=5", 'objectives=["accuracy", "recall@k"]', "constraints=[]"]
-    return load_config(defaults=tabular.DEFAULTS, overrides=[*usual, f"data.path={table}", *settings])
+    return parse_config(tabular.DEFAULTS, overrides=[*usual, f"data.path={table}", *settings], kind=tabular.CONFIG)
 
 
 def problem_of(table: Path, *settings: str) -> tabular.Tabular:
@@ -136,7 +136,7 @@ def test_halving_on_a_table_drops_at_its_rungs(path: Path) -> None:
 
 
 def test_settings_that_change_nothing_are_refused_together(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not use evaluation\.max_users = 7, training\.layers = 2; it reads"):
+    with pytest.raises(ConfigError, match=r"training\.layers \(config\) is not a known key.*\n.*evaluation\.max_users"):
         problem_of(path, "training.layers=2", "evaluation.max_users=7")
 
 
@@ -342,7 +342,7 @@ def test_a_thousand_look_ups_take_no_time(name: str) -> None:
 
 
 def test_a_search_in_the_table_takes_a_moment() -> None:
-    problem = tabular.build(load_config(defaults=tabular.DEFAULTS, overrides=["training.rungs=[30, 60]"]))
+    problem = tabular.build(parse_config(tabular.DEFAULTS, overrides=["training.rungs=[30, 60]"], kind=tabular.CONFIG))
     start = time.process_time()
     result = search(problem, SearchConfig(population=24, generations=3, seed=0))
     assert time.process_time() - start < SEARCH_S

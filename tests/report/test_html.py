@@ -74,4 +74,4 @@ def test_dropped_genomes_have_a_section_of_their_own() -> None:
 
 def test_the_budget_names_the_rungs() -> None:
     text = page(record(settings={"training": {"steps": 300, "rungs": [100, 200]}}))
-    assert "300 steps of 1024 impressions; compared at step 100, 200, where a share of 0.5 goes on" in text
+    assert "300 steps of 1024 impressions; compared at step 100, 200, where a share of 0.5 trains on" in text

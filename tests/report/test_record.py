@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from analytic import Analytic
 
-from evorec.config import RunConfig, parse_config
+from evorec.config import RecommenderConfig, parse_config
 from evorec.errors import Interrupted, RunError
 from evorec.report.record import read_record
 from evorec.run.directory import RunDirectory
@@ -67,7 +67,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_stopped_before_its_first_evaluation_says_how_to_go_on(tmp_path: Path) -> None:
-    with RunDirectory.create(tmp_path, config=RunConfig(), fingerprint="0" * 12, environment={}) as run:
+    with RunDirectory.create(tmp_path, config=RecommenderConfig(), fingerprint="0" * 12, environment={}) as run:
         pass
     with pytest.raises(RunError, match="evorec resume"):
         read_record(run.path)

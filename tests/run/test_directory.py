@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evorec.config import RunConfig
 from evorec.errors import RunError, RunLockedError
 from evorec.report.record import read_record
 from evorec.run.atomic import write_atomic, write_json
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.ledger import Evaluation
+from problems.analytic import AnalyticConfig
 
-CONFIG = RunConfig(problem="analytic")
+CONFIG = AnalyticConfig(problem="analytic")
 FINGERPRINT = CONFIG.fingerprint("data")
 ENVIRONMENT = {"device": "cpu", "precision": "float32"}
 MEMBER = Evaluation(0, "00000000000000aa", 1, (0.5,), {"effort": 0.5}, {"quality": 0.5}, None, 1.0)
@@ -106,16 +106,16 @@ def test_damaged_file_is_named(run, text):
 
 
 def test_resume_refuses_another_configuration_naming_each_difference(run):
-    other = RunConfig.model_validate({"problem": "analytic", "training": {"steps": 7}, "search": {"seed": 3}})
+    other = AnalyticConfig.model_validate({"problem": "analytic", "space": {"bias": True}, "search": {"seed": 3}})
     with pytest.raises(RunError, match="cannot go on") as caught:
         run.check_same(config=other, fingerprint=other.fingerprint("data"), environment=ENVIRONMENT)
-    assert "  search.seed: the run has 0, now it is 3\n  training.steps: the run has 200, now it is 7\n" in str(
+    assert "  search.seed: the run has 0, now it is 3\n  space.bias: the run has None, now it is True\n" in str(
         caught.value
     )
 
 
 def test_resume_refuses_another_data_set(run):
-    with pytest.raises(RunError, match="the data set has changed"):
+    with pytest.raises(RunError, match="the data set, a plugin or the file of the problem has changed"):
         run.check_same(config=CONFIG, fingerprint=CONFIG.fingerprint("other data"), environment=ENVIRONMENT)
 
 
@@ -125,7 +125,7 @@ def test_resume_refuses_another_device(run):
 
 
 def test_resume_accepts_other_execution_settings(run):
-    other = RunConfig.model_validate({"problem": "analytic", "run": {"workers": 7}, "finalize": {"seeds": 9}})
+    other = AnalyticConfig.model_validate({"problem": "analytic", "run": {"workers": 7}})
     run.check_same(config=other, fingerprint=other.fingerprint("data"), environment=ENVIRONMENT)
 
 
@@ -210,7 +210,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
     path = Path(shutil.copytree(Path(__file__).with_name("format_1"), tmp_path / "run"))
     key = "00000000000000aa"
     with RunDirectory.open(path) as run:
-        assert (run.config, run.fingerprint) == (RunConfig(problem="analytic"), "0ba9a04fb748")
+        assert (run.config, run.fingerprint) == (AnalyticConfig(problem="analytic"), "0ba9a04fb748")
         assert (run.environment["device"], run.lost(), run.finished) == ("cpu", [], True)
         rows = run.ledger.evaluations()
         assert [(row.status, row.rung) for row in rows] == [("ok", None), ("failed", None), ("dropped", 10)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from evorec.archive.decide import KNEE, check_pick
 from evorec.archive.decide import choose as choose_members
-from evorec.config import FinalizeConfig, RunConfig
+from evorec.config import FinalizeConfig, RecommenderConfig
 from evorec.deploy.final.final_report import Detail, Details, Finals, final_report, steps_settings
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
 from evorec.deploy.final.training import FinalModel, run_all, train_members
@@ -189,7 +189,7 @@ def _check_whole(run: RunDirectory) -> None:
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
 
 
-def exact(config: RunConfig) -> RunConfig:
+def exact(config: RecommenderConfig) -> RecommenderConfig:
     """The configuration with a precision of at least float32: bfloat16 is for screening."""
     if config.training.precision == "float64":
         return config

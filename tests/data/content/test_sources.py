@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from evorec.config import CONTENT_KINDS, COOCCURRENCE, DataConfig, RunConfig, keys, parse_config
+from evorec.config import CONTENT_KINDS, COOCCURRENCE, DataConfig, RecommenderConfig, keys, parse_config
 from evorec.data.content import text
 from evorec.data.encode import encode
 from evorec.data.readers import read, with_content
@@ -268,5 +268,5 @@ def test_every_kind_is_listed_with_its_settings() -> None:
     listed = {key.name: key for key in keys()}
     for source in CONTENT_KINDS.values():
         assert {f"data.content.<name>.{name}" for name in source.model_fields} <= set(listed)
-    named = keys(RunConfig.model_validate({"data": {"content": {"title": TEXT}}}))
+    named = keys(RecommenderConfig.model_validate({"data": {"content": {"title": TEXT}}}))
     assert {key.name: key.default for key in named}["data.content.title.columns"] == '["title"]'

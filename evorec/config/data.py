@@ -1,0 +1,59 @@
+"""Section ``[data]``: where the interactions come from."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceContent
+from evorec.config.section import Section
+from evorec.config.simulator import AnySimulatorConfig, simulator_config
+from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
+
+
+class DataConfig(Section):
+    """Where the interactions come from."""
+
+    reader: str = Field(
+        "simulator",
+        description="simulator, table (any files, as log, users and items say), or the published files of kuairand, "
+        "movielens, kuairec, kuairec_small, aliccp, aliexpress, amazon or retailrocket",
+    )
+    path: str | None = Field(
+        None,
+        description="folder to read; a relative path is looked up here, then under $EVOREC_DATA, then among the data "
+        "sets of `evorec data get`",
+    )
+    statistics: tuple[str, ...] = Field(
+        ("user", "item"),
+        description="histories whose counts and rates on earlier days enter the ranker, e.g. user, item, author_id, "
+        "user+tab",
+    )
+    history_length: int = Field(
+        30, ge=1, le=1000, description="latest target positives of a user that enter the retrieval vector"
+    )
+    history_recency: float = Field(
+        0.0, ge=0, le=4, description="the j-th latest positive (from 0) weighs (1 + j) ** -recency; 0 = all alike"
+    )
+    content: ContentTable = Field({}, description="fixed vectors of items beside those of the item table, by name")
+    simulator: AnySimulatorConfig = Field(default_factory=lambda: simulator_config({}))
+    log: LogConfig = Field(LogConfig(), description="the log of reader = table")
+    users: UsersConfig = Field(UsersConfig(), description="the table of users of reader = table")
+    items: ItemsConfig = Field(ItemsConfig(), description="the table of items of reader = table")
+
+    @property
+    def cooccurrence(self) -> CooccurrenceContent | None:
+        """The source of content that each fit learns from its training rows, if there is one."""
+        source = self.content.get(COOCCURRENCE)
+        return source if isinstance(source, CooccurrenceContent) else None
+
+    @model_validator(mode="after")
+    def _tables_are_described(self) -> DataConfig:
+        sections: dict[str, Section] = {"log": self.log, "users": self.users, "items": self.items}
+        if self.reader != "table":
+            if given := [name for name, section in sections.items() if section != type(section)()]:
+                raise ValueError(f'only reader = "table" reads {" and ".join(given)}, got reader = "{self.reader}"')
+            return self
+        needed = ("files", "user", "item", "time", "tasks")
+        if missing := [f"log.{name}" for name in needed if not getattr(self.log, name)]:
+            raise ValueError(f'reader = "table" needs {", ".join(missing)}')
+        return self

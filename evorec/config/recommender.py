@@ -1,0 +1,94 @@
+"""The settings of a search for recommenders."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from evorec.config.data import DataConfig
+from evorec.config.evaluation import EvaluationConfig
+from evorec.config.finalize import FinalizeConfig
+from evorec.config.fuse import FuseConfig
+from evorec.config.run import RunConfig
+from evorec.config.simulator import FORMER_SETTINGS
+from evorec.config.split import SplitConfig
+from evorec.config.tasks import TasksConfig
+from evorec.config.training import TrainConfig
+from evorec.errors import ConfigError
+
+
+class RecommenderConfig(RunConfig):
+    """Settings of a problem that trains recommenders on a log of interactions."""
+
+    NOT_RESULTS: ClassVar[Any] = {
+        "run": True,
+        "finalize": True,
+        "fuse": True,
+        "data": {
+            **dict.fromkeys(("path", "log", "users", "items"), True),
+            "content": {"__all__": {"path", "ids", "links"}},
+        },
+    }
+    """Data enter the fingerprint by their content, not by the files they were read from."""
+
+    objectives: tuple[str, ...] = Field(
+        ("accuracy", "recall@k", "diversity", "cost"),
+        min_length=1,
+        description="metrics to optimise; @k = evaluation.k",
+    )
+    constraints: tuple[str, ...] = Field(
+        ("recall@k >= 0.9 * popularity",),
+        description='"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE", also <=; baselines are popularity, item_knn '
+        "and ease",
+    )
+    inputs: Literal["all", "search"] = Field(
+        "search",
+        description="features and content that a member sees: all, or search = each has a gene that switches it on or "
+        "off, which [space] may fix",
+    )
+    data: DataConfig = Field(default_factory=DataConfig)
+    split: SplitConfig = SplitConfig()
+    tasks: TasksConfig = TasksConfig()
+    training: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    finalize: FinalizeConfig = FinalizeConfig()
+    fuse: FuseConfig = FuseConfig()
+
+    @property
+    def k(self) -> int:
+        """Length of the lists that metrics with ``@k`` measure."""
+        return self.evaluation.k
+
+    def facts(self) -> dict[str, str]:
+        """The settings in words, as reports show them."""
+        data, tasks, training = self.data, self.tasks, self.training
+        source = f"simulator, {data.simulator.scenario}" if data.reader == "simulator" else data.reader
+        budget = f"{training.steps} steps of {training.batch_size} impressions"
+        if training.rungs:
+            steps = ", ".join(map(str, training.rungs))
+            budget += f"; compared at step {steps}, where a share of {training.rung_keep:g} trains on"
+        return {
+            "data": f"{source}{f', {data.path}' if data.path else ''}, {self.split.kind} split",
+            "tasks": f"{', '.join(tasks.ranked)}; recall counts {tasks.target}" if tasks.ranked else "",
+            "lists": f"k = {self.evaluation.k} items out of {self.evaluation.candidates} candidates",
+            "each candidate": budget,
+            **super().facts(),
+        }
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that can change a result of the search, as plain JSON."""
+        settings = super().result_settings()
+        settings["data"]["simulator"] = {**FORMER_SETTINGS, **settings["data"]["simulator"]}
+        return settings
+
+
+def recommender_config(config: RunConfig) -> RecommenderConfig:
+    """The configuration of a problem that trains recommenders.
+
+    Raises:
+        ConfigError: its problem is of another kind.
+    """
+    if not isinstance(config, RecommenderConfig):
+        raise ConfigError(f"problem {config.problem!r} trains no recommender; this command is for problems that do.")
+    return config
