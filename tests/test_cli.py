@@ -195,8 +195,8 @@ def test_refused_data_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["search"], "give a config file or --problem NAME"),
         (["search", "none.toml"], "none.toml does not exist"),
-        (["search", "-p", "unknown"], "there is no problem 'unknown'; installed are"),
-        (["search", "-p", "bare"], "has no DEFAULTS and no build"),
+        (["search", "-p", "unknown"], "unknown problem 'unknown'; Installed: "),
+        (["search", "-p", "bare"], "has no function build(config=None)"),
         (
             ["search", "-p", "toy", "--set", "search.population=1"],
             "search.population (command line) must be an integer",

@@ -40,7 +40,7 @@ __all__ = [
     "CooccurrenceContent", "DataConfig", "EncoderContent", "EntityConfig", "EvaluationConfig", "ExecutionConfig",
     "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent", "ItemsConfig", "Key", "LogConfig",
     "Overlay", "PivotConfig", "ProblemDefinition", "QuantileKind", "RecommenderConfig", "RunConfig", "SearchConfig",
-    "Section", "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig", "UsersConfig",
-    "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config",
+    "Section", "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
+    "UsersConfig", "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config",
     "problem_definition", "recommender_config", "reset_config", "simulator_config", "stored_config", "task_in_words",
 ]  # fmt: skip

@@ -92,13 +92,8 @@ def _expects(field: FieldInfo) -> str:
     """Type and range of a field in words, e.g. ``an integer in 2..65536``."""
     limits: dict[str, Any] = {}
     for item in field.metadata:
-        limits.update(
-            {
-                name: getattr(item, name)
-                for name in ("ge", "gt", "le", "lt", "min_length", "max_length")
-                if hasattr(item, name)
-            }
-        )
+        bounds = ("ge", "gt", "le", "lt", "min_length", "max_length")
+        limits |= {name: getattr(item, name) for name in bounds if hasattr(item, name)}
     kind = _kind(field.annotation)
     if field.examples:
         return f"{kind} such as {', '.join(field.examples)}"

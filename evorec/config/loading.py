@@ -151,9 +151,9 @@ def load_config(path: Path | None = None, *, problem: str | None = None, overrid
     if isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins):
         settings["plugins"] = load_plugins(plugins, folder=None if "plugins" in given else folder)
     data = settings.get("data")
-    path_given = data.get("path") if isinstance(data, Mapping) else None
-    if folder is not None and isinstance(path_given, str) and (folder / path_given).exists():
-        settings["data"] = {**data, "path": str((folder / path_given).resolve())}
+    if folder is not None and isinstance(data, Mapping):
+        found = folder / str(data.get("path") or "")
+        settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
     return parse_config(settings, source=path.name if path else "command line", kind=definition.config)
 
 
