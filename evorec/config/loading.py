@@ -168,15 +168,16 @@ def stored_config(settings: Overlay, *, source: str) -> RunConfig:
     """
     load_plugins(settings.get("plugins", ()))
     try:
-        kind = problem_definition(str(settings.get("problem"))).config
-    except ConfigError as error:  # a run of a problem that is not installed here can be read, but not resumed
+        return parse_config(settings, source=source, kind=problem_definition(str(settings.get("problem"))).config)
+    except ConfigError as error:
+        # The problem is not installed here, or an earlier version stored the sections of recommenders for it, too: the
+        # run can be read all the same.
         try:
             return parse_config(
                 settings, source=source, kind=RecommenderConfig if "training" in settings else RunConfig
             )
         except ConfigError:
             raise error from None
-    return parse_config(settings, source=source, kind=kind)
 
 
 def reset_config(stored: C, overrides: Sequence[str], *, sections: tuple[str, ...]) -> C:
