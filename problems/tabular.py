@@ -42,6 +42,7 @@ from evorec.space.space import SearchSpace
 DEFAULTS: Mapping[str, Any] = {
     "problem": "tabular",
     "training": {"steps": 120},
+    "objectives": ("accuracy", "recall@k", "catalogue_coverage@k", "cost"),
     "constraints": ("recall@k >= 0.9 * popularity",),
     "run": {"executor": "serial"},
 }
@@ -64,9 +65,7 @@ class TabularConfig(RunConfig):
     """Settings of this problem; its box is that of the table."""
 
     objectives: tuple[str, ...] = Field(
-        ("accuracy", "recall@k", "catalogue_coverage@k", "cost"),
-        min_length=1,
-        description="metrics of the table to optimise; @k = evaluation.k",
+        ("accuracy", "recall@k"), min_length=1, description="metrics of the table to optimise; @k = evaluation.k"
     )
     box: dict[str, Box] = Field({}, max_length=0, description="this problem has that of the table")
     data: TableConfig = TableConfig()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evorec.config import RecommenderConfig
 from evorec.errors import RunError, RunLockedError
 from evorec.report.record import read_record
 from evorec.run.atomic import write_atomic, write_json
@@ -210,7 +211,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
     path = Path(shutil.copytree(Path(__file__).with_name("format_1"), tmp_path / "run"))
     key = "00000000000000aa"
     with RunDirectory.open(path) as run:
-        assert (run.config, run.fingerprint) == (AnalyticConfig(problem="analytic"), "0ba9a04fb748")
+        assert (run.config, run.fingerprint) == (RecommenderConfig(problem="analytic"), "0ba9a04fb748")
         assert (run.environment["device"], run.lost(), run.finished) == ("cpu", [], True)
         rows = run.ledger.evaluations()
         assert [(row.status, row.rung) for row in rows] == [("ok", None), ("failed", None), ("dropped", 10)]
