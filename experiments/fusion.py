@@ -28,8 +28,8 @@ import numpy as np
 
 from evorec.archive.decide import pick
 from evorec.config import FuseConfig, parse_config
-from evorec.deploy.fusion.formula_scores import fusion_objectives
-from evorec.deploy.fusion.fused import SWEEP, Halves, evolved_fronts, halves, hypervolumes
+from evorec.deploy.fusion.fuse import MMR_WEIGHTS, UserHalves, evolved_fronts, hypervolumes, user_halves
+from evorec.deploy.fusion.scorer import fusion_objectives
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import RecProblem, build_problem
 from evorec.run.directory import RunDirectory
@@ -107,7 +107,7 @@ def of_members(
         key = pick(text, measured, problem.objectives, problem.config.evaluation.k)
         spec = ModelSpec.from_genes(members[key].spec)
         began = time.monotonic()
-        found = halves(problem.fitted, spec, run.read_weights(key), config)
+        found = user_halves(problem.fitted, spec, run.read_weights(key), config)
         cached = time.monotonic() - began
         yield {
             "pick": text,
@@ -122,10 +122,10 @@ def of_members(
         }
 
 
-def compared(found: Halves, config: FuseConfig) -> dict[str, Any]:
+def compared(found: UserHalves, config: FuseConfig) -> dict[str, Any]:
     """Hypervolumes of the fronts of every method, and the best figures of each."""
     objectives = fusion_objectives(config.objectives, found.fitting, config.max_size)
-    rows = {"member": [row(found, found.own, 0.0)], "member + mmr": [row(found, found.own, one) for one in SWEEP]}
+    rows = {"member": [row(found, found.own, 0.0)], "member + mmr": [row(found, found.own, one) for one in MMR_WEIGHTS]}
     for mmr, label in ((False, ", no mmr"), (True, "")):
         fronts, n_evaluated = evolved_fronts(found, objectives, config.model_copy(update={"mmr": mmr}))
         for method, front in fronts.items():
@@ -149,7 +149,7 @@ def compared(found: Halves, config: FuseConfig) -> dict[str, Any]:
     }
 
 
-def row(found: Halves, formula: Any, mmr: float) -> dict[str, Any]:
+def row(found: UserHalves, formula: Any, mmr: float) -> dict[str, Any]:
     """A formula's metrics on both halves."""
     scorers = {"fitted": found.fitting, "validation": found.validation}
     measured = {half: scorer.metrics(scorer.positions(formula, mmr)) for half, scorer in scorers.items()}

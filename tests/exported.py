@@ -1,7 +1,9 @@
-"""Bundles of tiny runs, made once for all tests, and what the member of the archive lists beside them."""
+"""Bundles of tiny runs, made once for all tests and worker processes, and the lists of the member they come from."""
 
+import fcntl
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ import polars as pl
 import torch
 from feed_run import Recommended, config, final_fit, searched
 
+from evorec.config import RunConfig
 from evorec.data.dataset import Csr, Dataset
 from evorec.data.simulator import simulate
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
@@ -20,7 +23,7 @@ from evorec.deploy.final.finalize import finalize
 from evorec.deploy.fusion.formula import Formula
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import Recommender, load_bundle
 from evorec.training.evaluate import RankingUsers, masked_items, member_lists
@@ -132,20 +135,37 @@ def same(found: Sequence[tuple[Any, float]], expected: Sequence[tuple[Any, float
     np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], atol=tolerance, rtol=0)
 
 
-def _made(problem: RecProblem, run: Path, out: Path, options: ExportOptions = AS_TRAINED, **genes: Any) -> Made:
+def _once(root: Path, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made once for all worker processes, whose temporary folders have a common parent."""
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / f"exported-{name}"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(folder)
+    return folder
+
+
+def _run(root: Path, name: str, settings: RunConfig, *, tables: Tables | None = None) -> tuple[RecProblem, Path]:
+    (run,) = _once(root, name, lambda folder: searched(folder, settings, tables=tables)).iterdir()
+    return build_problem(settings, tables=tables), run
+
+
+def _made(
+    root: Path, name: str, run: tuple[RecProblem, Path], options: ExportOptions = AS_TRAINED, **genes: Any
+) -> Made:
     """The bundle of the first member with the given genes."""
-    with RunDirectory.open(run, read_only=True) as opened:
+    problem, path = run
+    with RunDirectory.open(path, read_only=True) as opened:
         keys = [m.key for m in opened.members() if all(m.spec.get(name) == value for name, value in genes.items())]
     assert keys, f"no member of this tiny run has {genes}; change its seed"
-    made = Made(problem, run, keys[0], out, problem.fitted)
-    made.export(out, options)
-    return made
+    made = Made(problem, path, keys[0], root, problem.fitted)
+    return replace(made, bundle=_once(root, f"{name}-bundle", lambda out: made.export(out, options)))
 
 
 @cache
 def plain_run(root: Path) -> tuple[RecProblem, Path]:
     """The feed, as `problems.feed` has it."""
-    return searched(root / "plain", config())
+    return _run(root, "plain", config())
 
 
 @cache
@@ -153,7 +173,7 @@ def plain(root: Path) -> Made:
     """A member of the feed with task embeddings, adapters of the content and a ranker; also small variants."""
     options = ExportOptions(variants=("fp16", "int8"), largest_loss=1.0)
     genes = {"mechanism": "single_task", "rerank": True}
-    return _made(*plain_run(root), root / "plain-bundle", options, **genes)
+    return _made(root, "plain", plain_run(root), options, **genes)
 
 
 @cache
@@ -161,7 +181,7 @@ def by_hand(root: Path) -> Made:
     """A member of the feed without a ranker, whose lists are made by a formula of somebody's and re-ranked."""
     formula = Formula.parse(BY_HAND, ("click", "like", "purchase"))
     options = ExportOptions(formula=formula, formula_source="given by hand", mmr=MMR)
-    return _made(*plain_run(root), root / "by-hand-bundle", options, rerank=False, history=True)
+    return _made(root, "by-hand", plain_run(root), options, rerank=False, history=True)
 
 
 def with_text_ids(tables: Tables) -> Tables:
@@ -188,7 +208,7 @@ def odd(root: Path) -> Made:
         search={"population": 4, "generations": 1},
     )
     tables = replace(with_text_ids(simulate(settings.data.simulator)), content=("category",), context=())
-    return _made(*searched(root / "odd", settings, tables=tables), root / "odd-bundle")
+    return _made(root, "odd", _run(root, "odd", settings, tables=tables))
 
 
 TITLES = {7: [1.0, 0.0, 0.0], 8: [0.0, 3.0, 4.0], 11: [1.0, 1.0, 1.0]}
@@ -234,19 +254,26 @@ def numbers(root: Path) -> Made:
         search={"population": 4, "generations": 1},
     )  # fmt: skip
     tables = with_tags(simulate(settings.data.simulator))
-    return _made(*searched(root / "numbers", settings, tables=tables), root / "numbers-bundle")
+    return _made(root, "numbers", _run(root, "numbers", settings, tables=tables))
 
 
 @cache
 def finalized(root: Path) -> tuple[Made, str, Mapping[str, Any]]:
     """A copy of the plain run after `finalize`: the bundle of its pick, a member that is no pick, and the report."""
     problem, run = plain_run(root)
-    shutil.copytree(run, root / "finalized")
-    picks = problem.config.finalize.model_copy(update={"picks": ("accuracy",), "boosting": False})
-    with RunDirectory.open(root / "finalized") as opened:
-        report = finalize(opened, problem, picks)
+
+    def make(folder: Path) -> None:
+        shutil.copytree(run, folder)
+        picks = problem.config.finalize.model_copy(update={"picks": ("accuracy",), "boosting": False})
+        with RunDirectory.open(folder) as opened:
+            finalize(opened, problem, picks)
+
+    path = _once(root, "finalized", make)
+    with RunDirectory.open(path, read_only=True) as opened:
+        report = opened.read_final()
+        assert report is not None
         members = [member.key for member in opened.members()]
     (key,) = (entry["member"] for entry in report["picks"])
-    made = Made(problem, root / "finalized", key, root / "final-bundle", final_fit(problem, report["seeds"][0]))
-    made.export(made.bundle)
+    made = Made(problem, path, key, root, final_fit(problem, report["seeds"][0]))
+    made = replace(made, bundle=_once(root, "final-bundle", made.export))
     return made, next(member for member in members if member != key), report

@@ -384,7 +384,7 @@ def test_nothing_is_written_over_by_export(refused: Callable[..., None], run: Pa
     for target in ("folder", "folder.tmp"):
         Path(target).mkdir()
         (Path(target) / "mine").touch()
-    refused(["export", str(run), "knee", "--out", "folder"], USAGE, "exists already; nothing is written over")
+    refused(["export", str(run), "knee", "--out", "folder"], USAGE, "exists already and is not overwritten")
     shutil.rmtree("folder")
     assert main(["export", str(run), "knee", "--out", "folder", "-q"]) == 0
     assert Path("folder.tmp/mine").exists()
@@ -461,7 +461,7 @@ def test_a_damaged_bundle_is_refused(
 
 def test_what_is_no_bundle_is_refused(refused: Callable[..., None], run: Path) -> None:
     for path in (run, Path("nowhere"), run / "config.json"):
-        refused(["recommend", str(path), "--user", "3"], USAGE, "is no bundle", "`evorec export` writes one")
+        refused(["recommend", str(path), "--user", "3"], USAGE, "is not a bundle", "`evorec export` writes one")
 
 
 @pytest.mark.parametrize("user", ["999999", "nobody", "", "ü", "-3", "³", "--3", "1.5", "9" * 30])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,6 @@ from evorec.errors import ConfigError
 if TYPE_CHECKING:
     from evorec.deploy.bundle.export import ExportOptions
     from evorec.run.directory import RunDirectory
-    from evorec.serving.queries import Id, User
-    from evorec.serving.recommender import Recommender
 
 Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
 
@@ -27,7 +26,7 @@ def export(
     output: Output,
     run: Run,
     member: Annotated[
-        str, typer.Argument(help="Its key or the start of it, or a pick: knee, accuracy, 'auc/click where ...'.")
+        str, typer.Argument(help="Its key or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default bundles/MEMBER.", show_default=False)
@@ -49,7 +48,7 @@ def export(
         typer.Option(metavar="KIND", help="Further graph for small devices, fp16 or int8; repeatable."),
     ] = None,
     max_loss: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the places of the lists that a variant may change.")
+        float, typer.Option(min=0, max=1, help="Share of the listed items that a variant may change.")
     ] = 0.02,
     triton: Annotated[
         Path | None, typer.Option(help="Also write a Triton model repository to this folder.", show_default=False)
@@ -57,7 +56,7 @@ def export(
 ) -> None:
     """Write the bundle of one member: weights, ONNX graphs, ids, encoders, metrics and a model card.
 
-    Its lists are compared with the trained member's before it is there.
+    The bundle is written only if its lists agree with those of the trained member.
     """
     from evorec.deploy.bundle.export import export_bundle
     from evorec.deploy.bundle.triton import write_triton
@@ -80,15 +79,15 @@ def _options(
     run: RunDirectory, member: str, formula: str | None, mmr: float | None, variants: tuple[str, ...], max_loss: float
 ) -> ExportOptions:
     from evorec.deploy.bundle.export import ExportOptions
-    from evorec.deploy.fusion.choice import chosen_formula
     from evorec.deploy.fusion.formula import Formula, variable_names
+    from evorec.deploy.fusion.pick import pick_formula
 
     tasks = recommender_config(run.config).tasks.ranked
     chosen, weight, source = None, 0.0, ""
     if formula is not None and any(name in formula for name in variable_names(tasks)):
         chosen, source = Formula.parse(formula, tasks), "given by hand"
     elif formula is not None:
-        chosen, weight = chosen_formula(run, member, formula, tasks)
+        chosen, weight = pick_formula(run, member, formula, tasks)
         source = f"evolved on validation, {formula} of member {member}"
     return ExportOptions(
         formula=chosen,
@@ -110,29 +109,37 @@ def recommend(
         list[str] | None, typer.Option(metavar="ITEM", help="Item that a new user liked, latest first; repeatable.")
     ] = None,
     feature: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Feature of a new user or of the moment; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Feature of a user or of the context; repeatable."),
     ] = None,
-    k: Annotated[int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default as measured.")] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default that of the evaluation.")
+    ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="List only items with this feature; several values of one are or."),
+        typer.Option(
+            metavar="NAME=VALUE", help="Required feature of listed items; repeated values are combined with OR."
+        ),
     ] = None,
-    seen: Annotated[bool, typer.Option("--seen", metavar="", help="List items of the user's past too.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", metavar="", help="Also list items of the user's history.")] = False,
     mmr: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Weight of re-ranking for diversity; default the bundle's.")
+        float | None, typer.Option(min=0, max=1, help="Weight of re-ranking for diversity; default that of the bundle.")
     ] = None,
     users: Annotated[
         Path | None,
         typer.Option(help="Parquet with a column user (or liked), for many users; needs --out.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write for --users.", show_default=False)] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Calls at once for --users.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Parallel calls for --users.")] = 2,
 ) -> None:
-    """Recommend items from a bundle: to known users, to new ones from what they liked, or to a whole table of users."""
+    """Recommend items from a bundle: to known users, to new users by their liked items, or to a table of users."""
+    from evorec.report.tables import Column, Row, Table
+    from evorec.serving.batch import recommend_table
+    from evorec.serving.queries import ListOptions, User
     from evorec.serving.recommender import load_bundle
 
     if users is not None and (user or liked or feature):
-        raise ConfigError("--users takes everything from its table; leave --user, --liked and --feature out.")
+        raise ConfigError("--users reads its table only; leave --user, --liked and --feature out.")
     if (users is None) != (out is None):
         raise ConfigError("--users and --out go together.")
     if users is None and not (user or liked or feature):
@@ -140,64 +147,30 @@ def recommend(
             "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."
         )
     recommender = load_bundle(bundle, threads=threads)
-    settings: dict[str, Any] = {"k": k, "seen": seen, "where": _filters(where or []), "mmr": mmr}
+    options = ListOptions(k=k, seen=seen, where=_pairs(where or []), mmr=mmr)
     if users is not None and out is not None:
-        _table(output, recommender, users, out, settings)
+        start = time.perf_counter()
+        n = recommend_table(
+            recommender, users, out, options, progress=lambda done: output.note(f"{done:,} users", level=1)
+        )
+        seconds = time.perf_counter() - start
+        output.note(f"{n:,} lists in {seconds:.1f} s, {n / seconds:,.0f} per second")
+        output.result({"lists": n, "out": str(out)}, text=str(out))
         return
-    asked = _asked(recommender, user or [], liked or [], feature or [])
-    for name, one in asked.items():
-        if one.id is not None and not recommender.knows(one.id):
-            output.note(f"user {name} was not in training and is answered from what is told", style="yellow")
-    found = recommender.recommend(list(asked.values()), **settings)
-    _show(output, dict(zip(asked, found, strict=True)))
-
-
-def _table(output: Output, recommender: Recommender, users: Path, out: Path, settings: dict[str, Any]) -> None:
-    import time
-
-    from evorec.serving.batch import recommend_table
-
-    start = time.perf_counter()
-    n = recommend_table(
-        recommender, users, out, **settings, progress=lambda done: output.note(f"{done:,} users", level=1)
-    )
-    seconds = time.perf_counter() - start
-    output.note(f"{n:,} lists in {seconds:.1f} s, {n / seconds:,.0f} a second")
-    output.result({"lists": n, "out": str(out)}, text=str(out))
-
-
-def _asked(recommender: Recommender, ids: list[str], liked: list[str], features: list[str]) -> dict[str, User]:
-    """Those who ask, by what they are called in the result."""
-    from evorec.serving.queries import User
-
     of_user: dict[str, Any] = {}
-    of_moment: dict[str, Any] = {}
-    for name, values in _filters(features).items():
-        value = values if len(values) > 1 else values[0]
+    of_context: dict[str, Any] = {}
+    for name, values in _pairs(feature or []).items():
         if name not in recommender.user_features | recommender.context_features:
             known = ", ".join(sorted(recommender.user_features | recommender.context_features)) or "none"
-            raise ConfigError(
-                f"--feature {name}: the model has no such feature of users or the moment; it has {known}."
-            )
-        (of_user if name in recommender.user_features else of_moment)[name] = value
-    asking: dict[str, str | None] = {name: name for name in ids} or {"new": None}
-    return {name: User(one, tuple(liked), of_user, of_moment) for name, one in asking.items()}
-
-
-def _filters(pairs: list[str]) -> dict[str, list[Any]]:
-    """``NAME=VALUE`` pairs; several values of one name are kept."""
-    out: dict[str, list[Any]] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise ConfigError(f"expected NAME=VALUE, got {pair!r}.")
-        out.setdefault(name, []).append(value)
-    return out
-
-
-def _show(output: Output, best: dict[str, list[tuple[Id, float]]]) -> None:
-    from evorec.report.tables import Column, Row, Table
-
+            raise ConfigError(f"--feature {name}: the model has no such feature of users or context; it has {known}.")
+        value = values if len(values) > 1 else values[0]
+        (of_user if name in recommender.user_features else of_context)[name] = value
+    names: dict[str, str | None] = {name: name for name in user or ()} or {"new": None}
+    for name in user or ():
+        if not recommender.knows(name):
+            output.note(f"user {name} is not in the training data; only the given description is used", style="yellow")
+    described = [User(id_, tuple(liked or ()), of_user, of_context) for id_ in names.values()]
+    best = dict(zip(names, recommender.recommend(described, **vars(options)), strict=True))
     tables = [
         Table(f"User {name}", "rank", (Column("item"), Column("score")), tuple(
             Row(str(rank), pair) for rank, pair in enumerate(pairs, start=1)
@@ -206,3 +179,14 @@ def _show(output: Output, best: dict[str, list[tuple[Id, float]]]) -> None:
     ]  # fmt: skip
     value = {name: [{"item": item, "score": score} for item, score in pairs] for name, pairs in best.items()}
     output.result(value, *tables)
+
+
+def _pairs(texts: list[str]) -> dict[str, list[Any]]:
+    """``NAME=VALUE`` texts as values by name."""
+    out: dict[str, list[Any]] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"expected NAME=VALUE, got {text!r}.")
+        out.setdefault(name, []).append(value)
+    return out

@@ -27,7 +27,7 @@ def fuse(
     Formulas are fitted on one half of the validation users and judged on the other. Settings come from fuse.* and can
     be set anew, e.g. --set fuse.generations=40.
     """
-    from evorec.deploy.fusion.fused import fuse as run_fuse
+    from evorec.deploy.fusion.fuse import fuse as run_fuse
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory
 

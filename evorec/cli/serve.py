@@ -1,20 +1,21 @@
-"""The command that answers requests over HTTP: serve."""
+"""The command `serve`: a bundle over HTTP."""
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import ipaddress
+import logging
 import os
 import re
 import signal
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -32,13 +33,9 @@ EXTRA: Final = ("fastapi", "onnxruntime", "prometheus_client", "starlette", "uvi
 """Libraries of the extra `serve`."""
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 KEEP_ALIVE_S: Final = 75
-"""Longer than proxies keep an idle connection (60 s is common), so that it is they who close it."""
+"""Longer than proxies keep an idle connection (60 s is common), so that the proxy closes it."""
 CONNECTIONS: Final = 1_000
 BACKLOG: Final = 2_048
-LOOK_S: Final = 0.05
-"""Between looks for a signal."""
-GRACE_S: Final = 0.5
-"""In which those who connected just before the port closed may send their request."""
 UNITS: Final = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 SIZE: Final = rf"([1-9][0-9]{{0,11}}) ?({'|'.join(UNITS)})"
 
@@ -58,34 +55,36 @@ def _size(text: str) -> str:
 def serve(
     output: Output,
     bundle: Annotated[
-        Path, typer.Argument(help="Bundle, or a link to one: move it and the server follows.", show_default=False)
+        Path, typer.Argument(help="Bundle or a link to it; the server follows a changed link.", show_default=False)
     ],
-    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own need a proxy.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; an address for other machines needs a proxy.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 = a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = a free port.")] = 8000,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Requests worked on at once; one per core.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Requests processed in parallel; default one per core.", show_default=False),
     ] = None,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more get status 503.")] = Limits.queue,
-    max_batch: Annotated[int, typer.Option(min=1, help="Users in one request.")] = Limits.batch,
-    max_k: Annotated[int, typer.Option(min=1, help="Length of a list.")] = Limits.k,
-    max_items: Annotated[int, typer.Option(min=1, help="Items that one request scores.")] = Limits.items,
+    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get status 503.")] = Limits.queue,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most users in a request.")] = Limits.batch,
+    max_k: Annotated[int, typer.Option(min=1, help="Largest length of a list.")] = Limits.k,
+    max_items: Annotated[int, typer.Option(min=1, help="Most items in a request.")] = Limits.items,
     max_body: Annotated[
-        str, typer.Option(metavar="SIZE", callback=_size, help="Of the body of a request, such as 512KiB or 1MiB.")
+        str, typer.Option(metavar="SIZE", callback=_size, help="Largest body of a request, such as 512KiB or 1MiB.")
     ] = f"{Limits.body_bytes >> 20}MiB",
-    poll_s: Annotated[float, typer.Option(min=0.01, help="Seconds between looks at BUNDLE; SIGHUP looks at once.")] = 2,
+    poll_s: Annotated[float, typer.Option(min=0.01, help="Seconds between checks of BUNDLE.")] = 2,
     drain_s: Annotated[
-        float, typer.Option(min=0, help="Seconds after SIGTERM in which /ready says no and connections still come.")
+        float,
+        typer.Option(min=0, help="Seconds after SIGTERM with /ready at 503 and the port still open."),
     ] = 1,
-    stop_s: Annotated[int, typer.Option(min=1, help="Seconds that requests have to finish after that.")] = 20,
+    stop_s: Annotated[int, typer.Option(min=1, help="Seconds for requests to finish after that.")] = 20,
 ) -> None:
-    """Answer requests over HTTP from a bundle, until SIGTERM or Ctrl-C.
+    """Answer requests over HTTP from a bundle, until SIGTERM or Ctrl-C; SIGHUP loads the bundle again.
 
     POST /recommend and /score; GET /health, /ready, /info, /metrics, /openapi.json and /docs.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from evorec.serving.http import build_app
         from evorec.serving.recommender import load_bundle
@@ -101,35 +100,44 @@ def serve(
         workers=workers or len(os.sched_getaffinity(0)),
     )  # fmt: skip
     with _listening(host, port) as listener, slot.watched(poll_s), _signals(*STOPS, signal.SIGHUP) as inbox:
-        server = uvicorn.Server(_settings(build_app(slot, limits), output.verbosity, stop_s))
+        server = _server(build_app(slot, limits), output.verbosity, stop_s)
         _announce(output, listener, slot)
         with ThreadPoolExecutor(1, thread_name_prefix="evorec server") as pool:
-            pool.submit(asyncio.run, _run(server, listener, slot, inbox, drain_s)).result()
+            running = pool.submit(server.run, [listener])  # outside of the main thread it installs no signal handlers
+            running.add_done_callback(lambda _: inbox.put(0))
+            _wait(inbox, slot)
+            slot.stop()  # from now on each response closes its connection, and balancers see that this server stops
+            if not running.done():
+                _wait(inbox, slot, drain_s)
+            server.should_exit = True
+            if not running.done():
+                _wait(inbox, slot)
+            server.force_exit = True
+            running.result()
     output.note("stopped")
 
 
-def _settings(app: Any, verbosity: int, stop_s: int) -> uvicorn.Config:
-    """How uvicorn runs: quiet without ``-v``, and whatever it says goes to standard error."""
+def _server(app: Any, verbosity: int, stop_s: int) -> uvicorn.Server:
+    """uvicorn, silent without ``-v``; its messages go to standard error."""
     import uvicorn
-    from uvicorn.config import LOGGING_CONFIG
 
-    log = copy.deepcopy(LOGGING_CONFIG)
-    log["handlers"]["access"]["stream"] = "ext://sys.stderr"
-    return uvicorn.Config(
-        app, log_config=log, log_level="info" if verbosity > 0 else "error", access_log=verbosity > 0, ws="none",
+    if verbosity > 0:
+        logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
+    return uvicorn.Server(uvicorn.Config(
+        app, log_config=None, log_level="info" if verbosity > 0 else "error", access_log=verbosity > 0, ws="none",
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=stop_s,
         limit_concurrency=CONNECTIONS,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, so that nothing else is begun when the address cannot be had."""
+    """A listening socket, opened first so that a busy address fails early."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)  # asyncio sends without delay only where the protocol is said
+        listener = socket.socket(family, kind, protocol)  # asyncio sets TCP_NODELAY only with a protocol
     except OSError as error:
-        raise ConfigError(f"--host {host} is no address of this machine: {error.strerror}.") from None
+        raise ConfigError(f"--host {host} is not an address of this machine: {error.strerror}.") from None
     with listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -137,15 +145,15 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(BACKLOG)
         except OSError as error:
             raise ConfigError(
-                f"--host {host} --port {port} cannot be listened at: {error.strerror}; "
-                "choose another port, or 0 for a free one."
+                f"--host {host} --port {port} is not available: {error.strerror}; "
+                "choose another port, or 0 for a free port."
             ) from None
         yield listener
 
 
 @contextmanager
 def _signals(*numbers: int) -> Iterator[SimpleQueue[int]]:
-    """Signals as messages instead of interruptions; `SimpleQueue.put` may be called from a handler."""
+    """Signals as messages instead of interruptions; `SimpleQueue.put` is safe inside a handler."""
     inbox: SimpleQueue[int] = SimpleQueue()
     before = {number: signal.signal(number, lambda number, frame: inbox.put(number)) for number in numbers}
     try:
@@ -160,8 +168,8 @@ def _announce(output: Output, listener: socket.socket, slot: Slot) -> None:
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not ipaddress.ip_address(host).is_loopback:
         output.note(
-            f"{host} can be reached from other machines, and there is no password and no TLS here: "
-            "put a proxy in front that has both.",
+            f"{host} can be reached from other machines, and this server has no password and no TLS: "
+            "put a proxy with both in front.",
             style="yellow",
         )
     assert slot.current is not None
@@ -169,56 +177,9 @@ def _announce(output: Output, listener: socket.socket, slot: Slot) -> None:
     output.next_step(f"""curl {url}/recommend --json '{{"users": [{{"id": 1}}]}}'""")
 
 
-async def _run(
-    server: uvicorn.Server, listener: socket.socket, slot: Slot, inbox: SimpleQueue[int], drain_s: float
-) -> None:
-    """Serves until it is told to stop, and then ends step by step; each further signal ends a step early."""
-    running = asyncio.create_task(server.serve([listener]))
-    stops: asyncio.Queue[int] = asyncio.Queue()
-    following = asyncio.create_task(_follow(inbox, slot, stops))
-    await _first_of(running, stops)
-    slot.stop()  # from now on each answer closes its connection, and balancers see that this server goes
-    await _first_of(running, stops, timeout_s=drain_s)
-    await _close_port(server, listener)
-    await _first_of(running, stops, timeout_s=GRACE_S)  # for those who have connected and are about to ask
-    server.should_exit = True
-    await _first_of(running, stops)
-    server.force_exit = True
-    await running
-    following.cancel()
-
-
-async def _close_port(server: uvicorn.Server, listener: socket.socket) -> None:
-    """No new connections. Those that wait at the port are let in first: closing it would cut them off."""
-    with listener.dup() as port:
-        port.setblocking(False)
-        for one in server.servers:
-            one.close()
-        waiting = []
-        with suppress(BlockingIOError):
-            while True:
-                waiting.append(port.accept()[0])
-    make, state = server.config.http_protocol_class, server.server_state
-    for connection in waiting:
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: make(config=server.config, server_state=state, app_state={}),  # type: ignore[call-arg]
-            connection,
-        )
-
-
-async def _follow(inbox: SimpleQueue[int], slot: Slot, stops: asyncio.Queue[int]) -> None:
-    while True:
-        await asyncio.sleep(LOOK_S)
-        while not inbox.empty():
-            number = inbox.get_nowait()
-            if number == signal.SIGHUP:
-                slot.look_soon()
-            else:
-                stops.put_nowait(number)
-
-
-async def _first_of(running: asyncio.Task[None], stops: asyncio.Queue[int], timeout_s: float | None = None) -> None:
-    """Waits for the end of the server, a signal to stop, or the time."""
-    stop = asyncio.create_task(stops.get())
-    await asyncio.wait([running, stop], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
+def _wait(inbox: SimpleQueue[int], slot: Slot, timeout_s: float | None = None) -> None:
+    """Wait for a signal to stop, the end of the server (0), or the time; SIGHUP loads the bundle again."""
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    with suppress(Empty):
+        while inbox.get(timeout=None if end is None else max(0.0, end - time.monotonic())) == signal.SIGHUP:
+            slot.look_soon()

@@ -55,6 +55,12 @@ class Bag:
     weights: Tensor
     content: Tensor | None = None
 
+    def select(self, entities: Tensor) -> Bag:
+        """Bags of some of the entities."""
+        return Bag(
+            self.rows[entities], self.weights[entities], None if self.content is None else self.content[entities]
+        )
+
     def sums(self, table: Tensor) -> Tensor:
         """Weighted sums ``[m, C]`` of the rows of a table ``[R, C]``."""
         if self.rows.shape[1] == 0:  # data without context features: embedding_bag refuses bags without a column

@@ -1,49 +1,46 @@
-"""Lists for very many users: a table of users in, a table of lists out, part by part."""
+"""Lists for very many users: a table of users in, a table of lists out, in chunks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from evorec.errors import ConfigError, DataError
-from evorec.serving.queries import Id, User
+from evorec.serving.queries import Id, ListOptions, User
 from evorec.serving.recommender import NO_ITEM, Recommender
 
 if TYPE_CHECKING:
     import polars as pl
 
-USERS_AT_ONCE: Final = 20_000
-"""Users whose lists are in memory at a time."""
+USERS_PER_CHUNK: Final = 20_000
+"""Users whose lists are in memory at the same time."""
 USER, LIKED, EXCLUDE = "user", "liked", "exclude"
-"""Columns of a table of users; a column of another name is a feature of users or of the moment."""
+"""Columns of a table of users; any other column is a feature of users or of the context."""
 
 
 def recommend_table(
     recommender: Recommender,
     users: Path,
     out: Path,
+    options: ListOptions,
     *,
-    k: int | None = None,
-    seen: bool = False,
-    where: Mapping[str, Sequence[Any]] | None = None,
-    only: Sequence[Id] | None = None,
-    mmr: float | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Writes the lists of all users of a table.
+    """Write the lists of all users of a table.
 
     Args:
         recommender: that makes them.
         users: Parquet with a column ``user``, or ``liked`` (lists of items) for new users, or both; further columns
-            are features by name, and ``exclude`` lists items that are not to be listed.
-        out: Parquet to write, one row per user and place: ``user``, ``rank`` from 1, ``item``, ``score``; ``line`` is
-            the user's line in `users`.
-        k, seen, where, only, mmr: see `Recommender.recommend`.
-        progress: told how many users are done.
+            are features by name, and ``exclude`` has lists of items that are not listed.
+        out: Parquet to write, one row per user and rank: ``user``, ``rank`` from 1, ``item``, ``score``; ``line`` is
+            the row number of the user in `users`.
+        options: of the lists.
+        progress: called with the number of users that are done.
     Returns:
         Number of lists.
     Raises:
@@ -53,107 +50,75 @@ def recommend_table(
     import polars as pl
 
     if out.exists():
-        raise ConfigError(f"{out} exists already; nothing is written over.")
-    scan, items = _scanned(users), _external_ids(recommender)
-    settings = {"k": k, "seen": seen, "where": where, "only": only, "mmr": mmr}
-    partial = out.with_name(f".{out.name}.parts")
-    partial.mkdir(parents=True, exist_ok=True)
-    done, parts = 0, []
+        raise ConfigError(f"{out} exists already and is not overwritten.")
+    ids = recommender.catalogue.ids.ids  # new items may have ids of another type; then all are texts
+    items = pl.Series(ids if len({type(id_) for id_ in ids}) == 1 else [str(id_) for id_ in ids])
+    partial, chunks = out.with_name(f".{out.name}.parts"), []
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed process
     try:
-        while True:
-            frame = _part(scan, users, done)
-            if frame.height == 0:
-                break
-            parts.append(partial / f"{done:012}.parquet")
-            _lists(recommender, items, frame, first=done, **settings).write_parquet(parts[-1])
+        scan = pl.scan_parquet(users)
+        _check_columns(recommender, users, scan.collect_schema())
+        partial.mkdir(parents=True)
+        done = 0
+        while (frame := scan.slice(done, USERS_PER_CHUNK).collect()).height:
+            chunks.append(partial / f"{done:012}.parquet")
+            _lists(recommender, items, frame, options, first=done).write_parquet(chunks[-1])
             done += frame.height
             progress(done)
-        if not parts:
+        if not chunks:
             raise DataError(f"{users} has no user.")
-        whole = partial / "whole.parquet"
-        pl.scan_parquet(parts).sink_parquet(whole)
-        os.replace(whole, out)
+        pl.scan_parquet(chunks).sink_parquet(partial / "whole.parquet")
+        os.replace(partial / "whole.parquet", out)
+    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{users} cannot be read as Parquet: {error}") from None
     finally:
-        for file in partial.iterdir():
-            file.unlink()
-        partial.rmdir()
+        shutil.rmtree(partial, ignore_errors=True)
     return done
 
 
-def _scanned(users: Path) -> pl.LazyFrame:
-    """The table of users, its columns checked."""
+def _check_columns(recommender: Recommender, users: Path, schema: pl.Schema) -> None:
     import polars as pl
 
-    try:
-        scan = pl.scan_parquet(users)
-        schema = scan.collect_schema()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{users} cannot be read as Parquet: {error}") from None
     if not {USER, LIKED} & set(schema):
         raise DataError(f"{users} needs a column {USER} or {LIKED}, got {', '.join(schema) or 'none'}.")
     for name in (LIKED, EXCLUDE):
         if name in schema and not isinstance(schema[name], pl.List | pl.Null):
             raise DataError(f"column {name} of {users} must have lists of items, got {schema[name]}.")
-    return scan
-
-
-def _part(scan: pl.LazyFrame, users: Path, first: int) -> pl.DataFrame:
-    """Users from line `first` on."""
-    import polars as pl
-
-    try:
-        return scan.slice(first, USERS_AT_ONCE).collect()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{users} cannot be read as Parquet: {error}") from None
-
-
-def _external_ids(recommender: Recommender) -> pl.Series:
-    """Ids of the catalogue as one column: new items may have ids of another kind, then all are texts."""
-    import polars as pl
-
-    ids = recommender.catalogue.ids.ids
-    return pl.Series(ids if len({type(one) for one in ids}) == 1 else [str(one) for one in ids])
+    known = {USER, LIKED, EXCLUDE} | recommender.user_features | recommender.context_features
+    if unknown := sorted(set(schema) - known):
+        raise DataError(
+            f"the table of users has a column {unknown[0]!r} that the model does not know; it knows: "
+            f"{', '.join(sorted(known))}."
+        )
 
 
 def _lists(
-    recommender: Recommender, items: pl.Series, frame: pl.DataFrame, *, first: int, **settings: Any
+    recommender: Recommender, items: pl.Series, frame: pl.DataFrame, options: ListOptions, *, first: int
 ) -> pl.DataFrame:
-    """Lists of the users of one part of the table; `items` are the ids of the catalogue."""
+    """Lists of the users of one chunk; `items` are the ids of the catalogue."""
     import polars as pl
 
-    found = recommender.places(_asking(recommender, frame), **settings)
-    line, place = np.nonzero(found.items != NO_ITEM)
-    user = frame[USER] if USER in frame.columns else pl.Series(USER, [None] * frame.height, dtype=pl.Int64)
+    users: list[User | Id]
+    if frame.columns == [USER]:
+        users = [User() if id_ is None else id_ for id_ in frame[USER].to_list()]
+    else:
+        users = []
+        for row in frame.iter_rows(named=True):
+            given = {name: value for name, value in row.items() if value is not None}
+            features, context = (
+                {name: value for name, value in given.items() if name in names}
+                for names in (recommender.user_features, recommender.context_features)
+            )
+            users.append(User(given.get(USER), given.get(LIKED, ()), features, context, given.get(EXCLUDE, ())))
+    found = recommender.index_lists(users, options)
+    row, rank = np.nonzero(found.items != NO_ITEM)
+    ids = frame[USER] if USER in frame.columns else pl.Series(USER, [None] * frame.height, dtype=pl.Int64)
     return pl.DataFrame(
         {
-            "line": first + line,
-            USER: user.gather(line),
-            "rank": (place + 1).astype(np.int32),
-            "item": items.gather(found.items[line, place]),
-            "score": found.scores[line, place],
+            "line": first + row,
+            USER: ids.gather(row),
+            "rank": (rank + 1).astype(np.int32),
+            "item": items.gather(found.items[row, rank]),
+            "score": found.scores[row, rank],
         }
     )
-
-
-def _asking(recommender: Recommender, frame: pl.DataFrame) -> list[User | Id]:
-    if frame.columns == [USER]:
-        return [User() if one is None else one for one in frame[USER].to_list()]
-    out: list[User | Id] = []
-    of_user, of_moment = recommender.user_features, recommender.context_features
-    if unknown := sorted(set(frame.columns) - {USER, LIKED, EXCLUDE} - of_user - of_moment):
-        known = ", ".join(sorted({USER, LIKED, EXCLUDE} | of_user | of_moment))
-        raise DataError(
-            f"the table of users has a column {unknown[0]!r} that the model does not know; it knows: {known}."
-        )
-    for row in frame.iter_rows(named=True):
-        told = {name: value for name, value in row.items() if value is not None}
-        out.append(
-            User(
-                told.get(USER),
-                liked=told.get(LIKED, ()),
-                features={name: value for name, value in told.items() if name in of_user},
-                context={name: value for name, value in told.items() if name in of_moment},
-                exclude=told.get(EXCLUDE, ()),
-            )
-        )
-    return out

@@ -1,7 +1,7 @@
 """Reading a bundle: every byte is checked against its manifest, every array against its description.
 
-The hashes tell damage, not origin: a bundle from somebody else can be whole and still hold another model. Nothing is
-unpickled. This room needs the standard library, numpy and onnxruntime alone.
+The hashes detect damage, not forgery: an undamaged bundle may still contain another model. Nothing is unpickled.
+`evorec.serving` needs only the standard library, numpy and onnxruntime to recommend.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ USER_VECTORS: Final = "user_vectors.onnx"
 ITEM_VECTORS: Final = "item_vectors.onnx"
 CARD: Final = "README.md"
 FILES: Final = (WEIGHTS, IDS, ENCODERS, RECOMMEND, RANKER, USER_VECTORS, ITEM_VECTORS, CARD)
-"""What every bundle has besides the manifest and its seal; variants for small devices may come on top."""
+"""Files of every bundle besides the manifest and its seal; variants for small devices are extra."""
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 """Number types of arrays by their safetensors name."""
-READ_AT_ONCE: Final = 1 << 20
 LONGEST_HEADER: Final = 1 << 24
-_LIES: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What comes of a file that is whole and says what cannot be."""
+_INVALID: Final = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""Errors that invalid content of an undamaged file raises."""
 
 
 @final
@@ -47,11 +46,11 @@ class Bundle:
 
     Attributes:
         path: its folder, links resolved.
-        manifest: what it says of itself.
-        version: the manifest's SHA-256, which names the bundle.
-        arrays: read-only, by name; they stay on disk until they are read.
+        manifest: its content.
+        version: the manifest's SHA-256, which identifies the bundle.
+        arrays: read-only, by name; mapped from disk.
         users, items: external ids ``(U,)`` and ``(I,)``.
-        encoders: how features become rows (`evorec.serving.encoders`).
+        encoders: of the features (`evorec.serving.encoders`).
     """
 
     path: Path
@@ -64,7 +63,7 @@ class Bundle:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """A bundle whose bytes, files and arrays are what its manifest says.
+    """A bundle whose bytes, files and arrays agree with its manifest.
 
     Args:
         path: folder that `evorec export` wrote, or a link to one.
@@ -78,26 +77,28 @@ def read_bundle(path: str | Path) -> Bundle:
         arrays = read_arrays(folder / WEIGHTS)
         described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
         if described != manifest["tensors"]:
-            differ = _differing(described, manifest["tensors"])
-            raise ValueError(f"{WEIGHTS} does not hold what the manifest describes: {', '.join(differ[:5])}")
+            expected = manifest["tensors"]
+            names = sorted(name for name in described.keys() | expected if described.get(name) != expected.get(name))
+            raise ValueError(f"{WEIGHTS} does not hold the arrays of the manifest: {', '.join(names[:5])}")
         ids, encoders = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (IDS, ENCODERS))
-        _check_ids(ids)
+        for side in ("users", "items"):
+            kinds = {type(id_) for id_ in ids[side]}
+            if not isinstance(ids[side], list) or not (kinds <= {int} or kinds <= {str}):
+                raise ValueError(f"{IDS}: {side} must be all numbers or all texts")
+            if len(set(ids[side])) != len(ids[side]):
+                raise ValueError(f"{IDS}: an id of {side} is repeated")
         return Bundle(folder, manifest, version, arrays, ids["users"], ids["items"], encoders)
-    except _LIES as error:
+    except _INVALID as error:
         raise RunError(f"bundle {folder} contradicts itself ({error}); export it again") from None
-
-
-def _differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file, read-only and mapped from disk.
 
-    The format is a length (8 bytes), a JSON header with type, shape and place of each array, and their bytes.
+    The format is a length (8 bytes), a JSON header with type, shape and offsets of each array, and their bytes.
 
     Raises:
-        ValueError: the file is no such file, or has gaps, overlaps or a type other than those of `DTYPES`.
+        ValueError: the file has another format, gaps, overlaps or a type other than those of `DTYPES`.
     """
     size, (header, start) = path.stat().st_size, read_header(path)
     out, end = {}, 0
@@ -116,10 +117,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The description of each array of a safetensors file, and where their bytes begin.
+    """The description of each array of a safetensors file, and the offset of their bytes.
 
     Raises:
-        ValueError: the file has no such header.
+        ValueError: the file has no valid header.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -133,11 +134,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while data := file.read(READ_AT_ONCE):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal_of(sha256: str) -> str:
@@ -149,57 +147,43 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     try:
         for name in (MANIFEST, SEAL):
             if (file := folder / name).is_symlink() or (file.exists() and not file.is_file()):
-                raise RunError(f"{folder} is no bundle: {name} is no plain file; `evorec export` writes one")
-        data, seal = (folder / MANIFEST).read_bytes(), (folder / SEAL).read_bytes()
+                raise RunError(f"{folder} is not a bundle: {name} is not a regular file; `evorec export` writes one")
+        data = (folder / MANIFEST).read_bytes()
+        seal = (folder / SEAL).read_bytes() if (folder / SEAL).exists() else b""
     except OSError as error:
-        if error.filename and Path(error.filename).name == SEAL and _old_format(folder):
-            raise RunError(f"bundle {folder} has an older format; export it again") from None
         raise RunError(
-            f"{folder} is no bundle: {error.filename}: {error.strerror}; `evorec export` writes one"
+            f"{folder} is not a bundle: {error.filename}: {error.strerror}; `evorec export` writes one"
         ) from None
     version = hashlib.sha256(data).hexdigest()
-    if seal != seal_of(version).encode():
+    if seal and seal != seal_of(version).encode():
         raise RunError(f"{folder / MANIFEST} is damaged: its SHA-256 is not that of {SEAL}; export the bundle again")
     try:
         manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / MANIFEST} is damaged: {error}; export the bundle again") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise RunError(f"{folder} is no bundle: {MANIFEST} lists no files; `evorec export` writes one")
+        raise RunError(f"{folder} is not a bundle: {MANIFEST} lists no files; `evorec export` writes one")
     if manifest.get("format") != FORMAT:
-        raise RunError(f"bundle {folder} has format {manifest.get('format')}; this evorec reads format {FORMAT}")
+        raise RunError(
+            f"bundle {folder} has format {manifest.get('format')}, this evorec reads format {FORMAT}; export it again"
+        )
+    if not seal:
+        raise RunError(f"{folder} is not a bundle: it has no {SEAL}; `evorec export` writes one")
     if lost := [name for name in FILES if name not in manifest["files"]]:
         raise RunError(f"bundle {folder} lists no {' and no '.join(lost)} in its manifest; export it again")
     return manifest, version
 
 
-def _old_format(folder: Path) -> bool:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        return bool(manifest["format"] < FORMAT) and isinstance(manifest["files"], dict)  # a run's has no files
-    except (OSError, *_LIES):
-        return False
-
-
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """The folder holds the listed files, whole, and no others; all are plain files of its own."""
+    """Check that the folder has exactly the listed files, undamaged, each a regular file of its own."""
     present = {entry.name for entry in folder.iterdir()} - {MANIFEST, SEAL}
     if added := sorted(present - files.keys()):
         raise RunError(f"bundle {folder} has files that its manifest does not list: {', '.join(added)}; remove them")
     for name, sha256 in files.items():
         file = folder / name
         if Path(name).name != name or "\0" in name or (name in present and file.is_symlink()):
-            raise RunError(f"bundle {folder} lists {name!r}, which is no plain file of its own folder; do not trust it")
-        if name not in present or not file.is_file():  # the system is asked of no name that is not there
+            raise RunError(f"bundle {folder} lists {name!r}, which is not a file of its folder; do not trust it")
+        if name not in present or not file.is_file():  # the first test keeps unlisted names from the file system
             raise RunError(f"bundle {folder} has lost {name}; export it again")
         if sha256_of(file) != sha256:
             raise RunError(f"{file} is damaged: its SHA-256 is not the manifest's; export the bundle again")
-
-
-def _check_ids(ids: Mapping[str, Any]) -> None:
-    for side in ("users", "items"):
-        kinds = {type(one) for one in ids[side]}
-        if not isinstance(ids[side], list) or not (kinds <= {int} or kinds <= {str}):
-            raise ValueError(f"{IDS}: {side} must be all numbers or all texts")
-        if len(set(ids[side])) != len(ids[side]):
-            raise ValueError(f"{IDS}: an id of {side} stands twice")

@@ -1,4 +1,4 @@
-"""Whether the parts of a bundle fit together: what is whole may still say what cannot be."""
+"""Whether the parts of a bundle fit together: an undamaged file may still have invalid content."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 
 from evorec.serving.bundle import Bundle
 
-_DIMENSIONS: Final = {
+_INTEGERS: Final = {
     "user.rows": 2, "history.rows": 2, "item.rows": 2, "context.rows": 1, "item.history_row": 1, "masked.indptr": 1,
-    "masked.indices": 1, "user.weights": 2, "user.statistics": 2, "item.weights": 2, "item.content": 2,
-    "statistics.nothing": 1, "catalogue.vectors": 3, "catalogue.keys": 2, "catalogue.prior": 1,
-    "catalogue.statistics": 2, "parameters.table": 2,
+    "masked.indices": 1,
 }  # fmt: skip
-_WHOLE_NUMBERS: Final = (
-    "user.rows", "history.rows", "item.rows", "context.rows", "item.history_row", "masked.indptr", "masked.indices",
-)  # fmt: skip
-_LINES: Final = {
+_REALS: Final = {
+    "user.weights": 2, "user.statistics": 2, "item.weights": 2, "item.content": 2, "statistics.nothing": 1,
+    "catalogue.vectors": 3, "catalogue.keys": 2, "catalogue.prior": 1, "catalogue.statistics": 2, "parameters.table": 2,
+}  # fmt: skip
+"""Number of dimensions of each array."""
+_ROWS: Final = {
     "user.rows": "users", "user.weights": "users", "user.statistics": "users", "history.rows": "users",
     "item.rows": "items", "item.weights": "items", "item.content": "items",
 }  # fmt: skip
-"""Arrays with a line for each user or item, and one for the unknown one."""
+"""Arrays with a row for each user or item and a last row for the unknown user or item."""
 _PER_ITEM: Final = {
     "catalogue.vectors": 1, "catalogue.keys": 1, "catalogue.prior": 0, "catalogue.statistics": 0, "item.history_row": 0,
 }  # fmt: skip
@@ -33,30 +33,37 @@ _KINDS: Final = ("categorical", "multi_hot", "numeric")
 
 
 def check(bundle: Bundle) -> None:
-    """Whether ids, arrays, encoders and manifest fit together.
+    """Check that ids, arrays, encoders and manifest fit together.
 
     Raises:
-        ValueError: names what does not.
-        KeyError, TypeError, IndexError, OverflowError: something is missing or of another type.
+        ValueError: names the contradiction.
+        KeyError, TypeError, IndexError, OverflowError: a part is missing or of another type.
     """
     _check_manifest(bundle.manifest)
     _check_arrays(bundle)
-    _check_rows(bundle)
-    columns = {side: bundle.arrays[f"{side}.rows"].shape[-1] for side in ("user", "item", "context")}
-    for side, n_columns in columns.items():
-        for field in bundle.encoders[side]:
-            if field["kind"] not in _KINDS:
-                raise ValueError(f"{side} feature {field['name']} is of kind {field['kind']!r}")
-            _check_field(side, field, n_columns)
-    for part in bundle.encoders["content"]:
-        if part["kind"] not in ("", "vector", "categorical", "multi_hot") or not isinstance(part["learned"], bool):
-            raise ValueError(f"content {part['name']} is of kind {part['kind']!r}")
-        _check_field("content", part, bundle.arrays["item.content"].shape[1])
-    n_user, n_item = (bundle.arrays[name].shape[1] for name in ("user.statistics", "catalogue.statistics"))
-    if len(bundle.arrays["statistics.nothing"]) != n_user + n_item:
+    arrays, encoders = bundle.arrays, bundle.encoders
+    n_rows = len(arrays["parameters.table"])
+    for side in ("user", "item", "context"):
+        for field in encoders[side]:
+            _check_field(side, field, _KINDS, arrays[f"{side}.rows"].shape[-1])
+            n_codes = len(field["edges"]) + 1 if field["kind"] == "numeric" else len(field["values"])
+            if not 1 <= field["first_row"] <= field["first_row"] + n_codes < n_rows:
+                raise ValueError(f"{side} feature {field['name']} points outside of the {n_rows} embedding rows")
+    for part in encoders["content"]:
+        _check_field("content", part, ("", "vector", *_KINDS[:2]), arrays["item.content"].shape[1])
+        if not isinstance(part["learned"], bool) or len(part["values"]) > part["n_columns"]:
+            raise ValueError(f"content {part['name']} has more values than columns, or is neither learned nor fixed")
+    n_user, n_item = (arrays[name].shape[1] for name in ("user.statistics", "catalogue.statistics"))
+    if len(arrays["statistics.nothing"]) != n_user + n_item:
         raise ValueError("statistics.nothing has another length than the statistics of users and items")
     for side, size in (("user", n_user), ("item", n_item)):
-        _check_statistics(bundle, side, size, columns[side])
+        for key in encoders[f"{side}_statistics"]:
+            fields: Sequence[int] = key["fields"]
+            codes, values = arrays[f"{key['array']}.codes"], arrays[f"{key['array']}.values"]
+            fits = codes.ndim == values.ndim == 2 and len(codes) == len(values) and codes.shape[1] == len(fields)
+            inside = all(_is_inside(column, 1, arrays[f"{side}.rows"].shape[-1]) for column in fields)
+            if not fits or not inside or not _is_inside(key["first"], values.shape[1], size):
+                raise ValueError(f"statistics {key['array']} do not fit the features of the {side}")
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:
@@ -64,10 +71,8 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
         if not isinstance(manifest[name], int) or isinstance(manifest[name], bool) or manifest[name] < 1:
             raise ValueError(f"{name} is {manifest[name]!r}")
     for name in ("mmr", "history_recency", "new_item_prior"):
-        if not math.isfinite(manifest[name]):
+        if not math.isfinite(manifest[name]) or (name == "mmr" and not 0 <= manifest[name] <= 1):
             raise ValueError(f"{name} is {manifest[name]!r}")
-    if not 0 <= manifest["mmr"] <= 1:
-        raise ValueError(f"mmr is {manifest['mmr']!r}")
     tasks = manifest["tasks"]
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
         raise ValueError(f"tasks are {tasks!r}")
@@ -77,68 +82,46 @@ def _check_arrays(bundle: Bundle) -> None:
     arrays, sizes = bundle.arrays, {"users": len(bundle.users), "items": len(bundle.items)}
     if not bundle.items:
         raise ValueError("there is no item")
-    for name, n_dimensions in _DIMENSIONS.items():
-        if arrays[name].ndim != n_dimensions or (arrays[name].dtype.kind == "i") != (name in _WHOLE_NUMBERS):
-            raise ValueError(f"{name} is {arrays[name].dtype} with {arrays[name].ndim} dimensions")
-    for name, side in _LINES.items():
+    for kind, dimensions in (("i", _INTEGERS), ("f", _REALS)):
+        for name, n_dimensions in dimensions.items():
+            if arrays[name].ndim != n_dimensions or arrays[name].dtype.kind != kind:
+                raise ValueError(f"{name} is {arrays[name].dtype} with {arrays[name].ndim} dimensions")
+    for name, side in _ROWS.items():
         if len(arrays[name]) != sizes[side] + 1:
-            raise ValueError(f"{name} has {len(arrays[name])} lines for {sizes[side]} {side} and the unknown one")
+            raise ValueError(f"{name} has {len(arrays[name])} rows for {sizes[side]} {side} and the unknown one")
     for name, axis in _PER_ITEM.items():
         if arrays[name].shape[axis] != sizes["items"]:
-            raise ValueError(f"{name} has {arrays[name].shape[axis]} places for {sizes['items']} items")
+            raise ValueError(f"{name} has {arrays[name].shape[axis]} columns for {sizes['items']} items")
     for side in ("user", "item"):
         if arrays[f"{side}.rows"].shape != arrays[f"{side}.weights"].shape:
             raise ValueError(f"{side}.rows and {side}.weights have different shapes")
-    _check_masked(arrays["masked.indptr"], arrays["masked.indices"], sizes["users"], sizes["items"])
+    starts, masked = arrays["masked.indptr"], arrays["masked.indices"]
+    if len(starts) != sizes["users"] + 2 or starts[0] != 0 or starts[-1] != len(masked) or (np.diff(starts) < 0).any():
+        raise ValueError(f"masked.indptr does not divide {len(masked)} items among {sizes['users']} users")
+    n_rows = len(arrays["parameters.table"])
+    limits = dict.fromkeys(("item.rows", "user.rows", "history.rows", "context.rows", "item.history_row"), n_rows)
+    for name, limit in {**limits, "masked.indices": sizes["items"]}.items():
+        found = arrays[name]
+        if found.size and not 0 <= found.min() <= found.max() < limit:
+            raise ValueError(f"{name} points outside of 0..{limit - 1}")
 
 
-def _check_masked(starts: np.ndarray, masked: np.ndarray, n_users: int, n_items: int) -> None:
-    if len(starts) != n_users + 2 or starts[0] != 0 or starts[-1] != len(masked) or (np.diff(starts) < 0).any():
-        raise ValueError(f"masked.indptr does not divide {len(masked)} items among {n_users} users")
-    if masked.size and not 0 <= masked.min() <= masked.max() < n_items:
-        raise ValueError(f"masked.indices points outside of the {n_items} items")
-
-
-def _check_rows(bundle: Bundle) -> None:
-    """Whether everything that names rows of the embedding table names such that are there."""
-    n_rows = len(bundle.arrays["parameters.table"])
-    for name in ("item.rows", "user.rows", "history.rows", "context.rows", "item.history_row"):
-        rows = bundle.arrays[name]
-        if rows.size and not 0 <= rows.min() <= rows.max() < n_rows:
-            raise ValueError(f"{name} points outside of the {n_rows} embedding rows")
-    for side in ("user", "item", "context"):
-        for field in bundle.encoders[side]:
-            n_codes = len(field["edges"]) + 1 if field["kind"] == "numeric" else len(field["values"])
-            if not 1 <= field["first_row"] <= field["first_row"] + n_codes < n_rows:
-                raise ValueError(f"{side} feature {field['name']} points outside of the {n_rows} embedding rows")
-
-
-def _check_field(side: str, field: Mapping[str, Any], n_columns: int) -> None:
-    """Whether the columns are there, and values and edges can be what is looked for."""
+def _check_field(side: str, field: Mapping[str, Any], kinds: Sequence[str], n_columns: int) -> None:
+    """Check kind, columns, values and edges of a feature or a part of the content."""
     if not isinstance(field["name"], str):
         raise ValueError(f"a {side} feature is called {field['name']!r}")
+    name = f"{side} feature {field['name']}"
+    if field["kind"] not in kinds:
+        raise ValueError(f"{name} is of kind {field['kind']!r}")
     if not _is_inside(field["first_column"], field["n_columns"], n_columns):
-        raise ValueError(f"{side} feature {field['name']} points outside of the {n_columns} columns")
+        raise ValueError(f"{name} points outside of the {n_columns} columns")
     if not all(isinstance(value, str | int | float) for value in field["values"]):
-        raise ValueError(f"{side} feature {field['name']} has values that are neither texts nor numbers")
+        raise ValueError(f"{name} has values that are neither texts nor numbers")
     if not all(isinstance(edge, int | float) for edge in field["edges"]):
-        raise ValueError(f"{side} feature {field['name']} has edges that are no numbers")
-    if side == "content" and len(field["values"]) > field["n_columns"]:
-        raise ValueError(f"content {field['name']} has more values than columns")
-
-
-def _check_statistics(bundle: Bundle, side: str, size: int, n_columns: int) -> None:
-    """Whether tables of statistics by feature fit the bags they are looked up by."""
-    for key in bundle.encoders[f"{side}_statistics"]:
-        fields: Sequence[int] = key["fields"]
-        codes, values = bundle.arrays[f"{key['array']}.codes"], bundle.arrays[f"{key['array']}.values"]
-        fits = codes.ndim == values.ndim == 2 and len(codes) == len(values) and codes.shape[1] == len(fields)
-        inside = all(_is_inside(column, 1, n_columns) for column in fields)
-        if not fits or not inside or not _is_inside(key["first"], values.shape[1], size):
-            raise ValueError(f"statistics {key['array']} do not fit the features of the {side}")
+        raise ValueError(f"{name} has edges that are not numbers")
 
 
 def _is_inside(first: Any, n: Any, size: int) -> bool:
-    """Whether ``first .. first + n`` are places of something with `size` places."""
+    """Whether ``first .. first + n`` are indices below `size`."""
     numbers = all(isinstance(number, int) and not isinstance(number, bool) for number in (first, n))
     return numbers and 0 <= first <= first + n <= size

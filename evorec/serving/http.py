@@ -1,4 +1,4 @@
-"""A recommender over HTTP: the application, its limits, and what it tells of itself."""
+"""A recommender over HTTP: the application, its limits and its metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
@@ -48,104 +48,81 @@ if TYPE_CHECKING:
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Of the histogram of latencies."""
 LINGER_S: Final = 1.0
-"""How long the rest of a refused body is read and dropped: a connection closed at once would lose the answer."""
-RETRY_S: Final = 1
+"""How long the rest of a refused body is read and dropped: closing at once could lose the response."""
+RETRY: Final = {"Retry-After": "1"}
 JSON: Final = "application/json"
-
-Responses = dict[int | str, dict[str, Any]]
-"""What FastAPI wants to know of the answers of a route, by status."""
+POST_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in {
+        408: "The body did not arrive in time.",
+        413: "The body is larger than this server accepts.",
+        415: "The body is not declared as application/json.",
+        422: "The body is not JSON, violates the schema or a limit, or names something unknown to the model.",
+        503: "No bundle is loaded, or too many requests are waiting; retry after Retry-After seconds.",
+    }.items()
+}
+NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"model": Refusal, "description": "No bundle is loaded, or the server is stopping."}
+}
 
 
 def build_app(slot: Slot, limits: Limits | None = None) -> FastAPI:
     """The application.
 
     Args:
-        slot: holds the recommender; it may be empty, and may be given another one at any time.
-        limits: how much a request may ask for.
+        slot: has the current recommender; it may be empty, and its recommender may be replaced at any time.
+        limits: of a request.
     """
     service = _Service(slot, limits or Limits())
     app = FastAPI(title="evorec", version=version("evorec"), summary="Recommendations from one bundle.")
-    bodies = request_models(service.limits)
-    _add_routes(app, service, *bodies)
-    _describe_bodies(app, *bodies)
+    for path, handler, model, answer in (
+        ("/recommend", service.recommend, service.recommend_request, RecommendResponse),
+        ("/score", service.score, service.score_request, ScoreResponse),
+    ):
+        schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+        app.add_api_route(
+            path, handler, methods=["POST"], operation_id=path[1:], summary=path[1:].capitalize(), response_model=None,
+            responses={200: {"model": answer}, **POST_REFUSALS},
+            openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
+        )  # fmt: skip
+    app.add_api_route("/health", service.health, operation_id="health", response_model=Status)
+    app.add_api_route("/ready", service.ready, operation_id="ready", response_model=Status, responses=NOT_READY)
+    app.add_api_route("/info", service.info, operation_id="info", response_model=Info, responses=NOT_READY)
+    app.add_api_route("/metrics", service.metrics, operation_id="metrics", response_class=PlainTextResponse)
+
+    without_bodies = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        """With the schemas of the bodies, which FastAPI does not know because `_Service` reads them."""
+        document = without_bodies()
+        models = service.recommend_request, service.score_request
+        _, found = models_json_schema([(m, "validation") for m in models], ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].update(found["$defs"])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend the schema
     app.add_middleware(_Watch, slot=slot, figures=service.figures)
-    app.add_exception_handler(AnyHTTPException, _refused)
+    app.add_exception_handler(StarletteHTTPException, _refused)
     return app
 
 
-def _add_routes(app: FastAPI, service: _Service, recommend: type[RecommendRequest], score: type[ScoreRequest]) -> None:
-    mistaken = {
-        408: "The body did not arrive in time.",
-        413: "The body is larger than this server accepts.",
-        415: "The body is not declared as application/json.",
-        422: "The body is no JSON, breaks the schema or a limit, or names what the model does not have.",
-        503: "No bundle is loaded, or too many requests wait already; come back after Retry-After seconds.",
-    }
-    refusals: Responses = {status: {"model": Refusal, "description": text} for status, text in mistaken.items()}
-    ready: Responses = {503: {"model": Refusal, "description": "No bundle is loaded, or the server is stopping."}}
-
-    async def answer_recommend(request: Request) -> Response:
-        """The best items of each user."""
-        return await service.answer(request, lambda body, found: service.recommend(recommend, body, found))
-
-    async def answer_score(request: Request) -> Response:
-        """What the model predicts of a user and some items."""
-        return await service.answer(request, lambda body, found: service.score(score, body, found))
-
-    def post(path: str, handler: Any, answer: Any, body: type[RecommendRequest] | type[ScoreRequest]) -> None:
-        app.add_api_route(
-            path, handler, methods=["POST"], operation_id=path[1:], summary=path[1:].capitalize(), response_model=None,
-            responses={200: {"model": answer}, **refusals}, openapi_extra=_body_of(body),
-        )  # fmt: skip
-
-    def get(path: str, handler: Any, answer: Any, responses: Responses) -> None:
-        app.add_api_route(path, handler, operation_id=path[1:], response_model=answer, responses=responses)
-
-    post("/recommend", answer_recommend, RecommendResponse, recommend)
-    post("/score", answer_score, ScoreResponse, score)
-    get("/health", service.health, Status, {})
-    get("/ready", service.ready, Status, ready)
-    get("/info", service.info, Info, ready)
-    app.add_api_route("/metrics", service.metrics, operation_id="metrics", response_class=PlainTextResponse)
-
-
-def _body_of(model: type[RecommendRequest] | type[ScoreRequest]) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.model_config['title']}"}
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
-
-
-def _describe_bodies(app: FastAPI, *models: type[RecommendRequest] | type[ScoreRequest]) -> None:
-    """Adds the schemas of bodies to the OpenAPI document: they are read by us, so FastAPI does not know them."""
-    without = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = without()
-        _, found = models_json_schema([(m, "validation") for m in models], ref_template="#/components/schemas/{model}")
-        titles = {model.__name__: str(model.model_config["title"]) for model in models}
-        document["components"]["schemas"].update({titles.get(n, n): s for n, s in found["$defs"].items()})
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
 async def _refused(request: Request, error: Exception) -> Response:
-    """Every refusal has the same shape; one that comes before the body was read to its end drops the rest."""
-    assert isinstance(error, AnyHTTPException)
+    """All refusals have the same shape; the rest of an unread body is dropped."""
+    assert isinstance(error, StarletteHTTPException)
     detail: Any = error.detail
     refusal = detail if isinstance(detail, dict) else {"error": detail, "details": []}
-    kind = _LastAnswer if (error.headers or {}).get("Connection") == "close" else Response
+    kind = _LastResponse if (error.headers or {}).get("Connection") == "close" else Response
     return kind(to_json(refusal), error.status_code, error.headers, JSON)
 
 
 @final
-class _LastAnswer(Response):
-    """An answer that closes the connection, whose client may be in the middle of sending."""
+class _LastResponse(Response):
+    """A response that closes the connection while the client may still be sending."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        await send(start)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        if not any(name == b"expect" for name, _ in scope["headers"]):  # that one waits to be asked for its body
+        if not any(name == b"expect" for name, _ in scope["headers"]):  # such a client sends no body unless asked to
             try:
                 async with asyncio.timeout(LINGER_S):
                     while (await receive()).get("more_body"):
@@ -157,21 +134,30 @@ class _LastAnswer(Response):
 
 @final
 class _Service:
-    """What the routes do."""
+    """The handlers of the routes."""
 
     def __init__(self, slot: Slot, limits: Limits) -> None:
         self.limits = limits
         self.figures = _Figures(slot)
+        self.recommend_request, self.score_request = request_models(limits)
         self._slot = slot
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="evorec request")
         self._busy = 0
 
-    async def answer(self, request: Request, work: Callable[[bytes, Recommender], bytes]) -> Response:
-        """Read a body, within its limits, and answer it from one recommender in one of the threads."""
+    async def recommend(self, request: Request) -> Response:
+        """The best items of each user."""
+        return await self._answered(request, self._lists)
+
+    async def score(self, request: Request) -> Response:
+        """Predictions for a user and some items."""
+        return await self._answered(request, self._scores)
+
+    async def _answered(self, request: Request, work: Callable[[bytes, Recommender], bytes]) -> Response:
+        """Read a body, within its limits, and answer it with one recommender in one of the threads."""
         body = await self._read(request)
         found = self._found()
         if self._busy >= self.limits.workers + self.limits.queue:
-            raise HTTPException(503, f"{self._busy} requests are waiting already", {"Retry-After": str(RETRY_S)})
+            raise HTTPException(503, f"{self._busy} requests are waiting already", RETRY)
         self._busy += 1
         try:
             made = await asyncio.get_running_loop().run_in_executor(self._pool, work, body, found)
@@ -183,9 +169,9 @@ class _Service:
             self._busy -= 1
         return Response(made, media_type=JSON)
 
-    def recommend(self, model: type[RecommendRequest], body: bytes, found: Recommender) -> bytes:
+    def _lists(self, body: bytes, found: Recommender) -> bytes:
         """Lists as JSON."""
-        asked = model.model_validate_json(body)
+        asked: RecommendRequest = self.recommend_request.model_validate_json(body)
         users = [user.query() for user in asked.users]
         lists = found.recommend(users, k=asked.k, seen=asked.seen, where=asked.where, only=asked.only, mmr=asked.mmr)
         self.figures.lists.inc(len(lists))
@@ -201,9 +187,9 @@ class _Service:
             ],
         })  # fmt: skip
 
-    def score(self, model: type[ScoreRequest], body: bytes, found: Recommender) -> bytes:
+    def _scores(self, body: bytes, found: Recommender) -> bytes:
         """Predictions as JSON."""
-        asked = model.model_validate_json(body)
+        asked: ScoreRequest = self.score_request.model_validate_json(body)
         items = [item.query() if isinstance(item, ItemMessage) else item for item in asked.items]
         values = found.score(asked.user.query(), items)
         self.figures.scored.inc(len(values))
@@ -212,72 +198,71 @@ class _Service:
             "items": [
                 {
                     "item": item.id if isinstance(item, ItemMessage) else item,
-                    "score": one["score"],
-                    "predictions": {task: one[task] for task in found.tasks},
+                    "score": value["score"],
+                    "predictions": {task: value[task] for task in found.tasks},
                 }
-                for item, one in zip(asked.items, values, strict=True)
+                for item, value in zip(asked.items, values, strict=True)
             ],
         }, inf_nan_mode="null")  # fmt: skip
 
     async def health(self) -> Status:
-        """Whether the process lives; it says nothing of the bundle."""
+        """Whether the process is alive, independent of the bundle."""
         return Status(status="alive")
 
     async def ready(self) -> Status:
-        """Whether requests should come here."""
+        """Whether the server accepts requests."""
         if self._slot.stopping:
             raise HTTPException(503, "the server is stopping")
         return Status(status="ready", version=self._found().version)
 
     async def info(self) -> Response:
-        """What is served and what is accepted."""
+        """The served bundle and the limits."""
         found = self._found()
-        manifest = found.manifest
-        told = {key: manifest[key] for key in ("problem", "member", "metrics", "versions")}
+        about = {key: found.manifest[key] for key in ("problem", "member", "metrics", "versions")}
         counts = {"users": found.n_users, "items": found.n_items}
         more = {"version": found.version, "tasks": found.tasks, "k": found.k, "limits": asdict(self.limits)}
-        return Response(to_json({**told, **counts, **more}, inf_nan_mode="null"), media_type=JSON)
+        return Response(to_json({**about, **counts, **more}, inf_nan_mode="null"), media_type=JSON)
 
     async def metrics(self) -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(generate_latest(self.figures.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     def _found(self) -> Recommender:
         found = self._slot.current
         if found is None:
-            raise HTTPException(503, "no bundle is loaded", {"Retry-After": str(RETRY_S)})
+            raise HTTPException(503, "no bundle is loaded", RETRY)
         return found
 
     async def _read(self, request: Request) -> bytes:
-        """The body, as soon as it is whole; a refusal as soon as it is known not to be one."""
+        """The whole body; an invalid body is refused as early as possible."""
+
+        def refused(status: int, error: str) -> HTTPException:
+            return HTTPException(status, error, {"Connection": "close"})
+
         kind = request.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != JSON:
-            raise _last(415, f"the body must be declared as {JSON}, got content-type {kind[:100]!r}")
+            raise refused(415, f"the body must be declared as {JSON}, got content-type {kind[:100]!r}")
         most = self.limits.body_bytes
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
-            raise _last(413, f"the body must have at most {most} bytes, got {declared[:20]}")
+            raise refused(413, f"the body must have at most {most} bytes, got {declared[:20]}")
         body = bytearray()
         try:
             async with asyncio.timeout(self.limits.read_s):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > most:
-                        raise _last(413, f"the body must have at most {most} bytes, got more")
+                        raise refused(413, f"the body must have at most {most} bytes, got more")
         except TimeoutError:
-            raise _last(408, f"the body must arrive within {self.limits.read_s:g} s") from None
+            raise refused(408, f"the body must arrive within {self.limits.read_s:g} s") from None
         except ClientDisconnect:
-            raise _last(400, "the body ended early") from None
+            raise refused(400, "the body ended early") from None
         return bytes(body)
-
-
-def _last(status: int, error: str) -> HTTPException:
-    return HTTPException(status, error, {"Connection": "close"})
 
 
 @final
 class _Figures(Collector):
-    """What Prometheus is told."""
+    """The metrics for Prometheus."""
 
     def __init__(self, slot: Slot) -> None:
         self.registry = CollectorRegistry()
@@ -285,7 +270,7 @@ class _Figures(Collector):
             "evorec_requests", "Requests answered, by route and status.", ("route", "status"), registry=self.registry
         )
         self.seconds = Histogram(
-            "evorec_request_seconds", "Time from a request's head to the end of its answer.", ("route",),
+            "evorec_request_seconds", "Time from a request's head to the end of its response.", ("route",),
             buckets=BUCKETS_S, registry=self.registry,
         )  # fmt: skip
         self.in_flight = Gauge("evorec_requests_in_flight", "Requests being answered.", registry=self.registry)
@@ -296,15 +281,15 @@ class _Figures(Collector):
         self.registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of the slot, read when they are asked for."""
+        """The state of the slot at the time of the call."""
         slot, found = self._slot, self._slot.current
-        yield CounterMetricFamily("evorec_bundle_swaps", "Bundles put in after the first.", slot.swaps)
+        yield CounterMetricFamily("evorec_bundle_swaps", "Bundles loaded after the first.", slot.swaps)
         yield CounterMetricFamily("evorec_bundles_refused", "Bundles that could not be used.", slot.refused)
-        yield GaugeMetricFamily("evorec_ready", "1 while requests should come here.", float(slot.ready))
-        yield GaugeMetricFamily("evorec_bundle_loaded_timestamp_seconds", "When it was put in.", slot.loaded_at)
+        yield GaugeMetricFamily("evorec_ready", "1 while the server accepts requests.", float(slot.ready))
+        yield GaugeMetricFamily("evorec_bundle_loaded_timestamp_seconds", "Time of the last load.", slot.loaded_at)
         if found is not None:
             about = {key: str(found.manifest[key]) for key in ("problem", "member")}
-            yield InfoMetricFamily("evorec_bundle", "What is served.", {"version": found.version, **about})
+            yield InfoMetricFamily("evorec_bundle", "The served bundle.", {"version": found.version, **about})
 
 
 @final
@@ -312,15 +297,13 @@ class _Watch:
     """Counts and times every request, and closes connections once the server is stopping."""
 
     def __init__(self, app: ASGIApp, *, slot: Slot, figures: _Figures) -> None:
-        self._app = app
-        self._slot = slot
-        self._figures = figures
+        self._app, self._slot, self._figures = app, slot, figures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, begun = 500, time.perf_counter()
+        status, start = 500, time.perf_counter()
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -337,8 +320,8 @@ class _Watch:
             self._figures.in_flight.dec()
             route = scope["path"] if scope["path"] in ROUTES else "other"
             self._figures.requests.labels(route, status).inc()
-            self._figures.seconds.labels(route).observe(time.perf_counter() - begun)
+            self._figures.seconds.labels(route).observe(time.perf_counter() - start)
 
 
 ROUTES: Final = ("/recommend", "/score", "/health", "/ready", "/info", "/metrics")
-"""Whose figures are kept apart; whatever else is asked for counts as one, lest a scanner fill the memory."""
+"""Routes with metrics of their own; other paths are counted together, so that a scanner cannot fill the memory."""

@@ -1,4 +1,4 @@
-"""Re-ranking for diversity: an item loses what it resembles the items that are listed already."""
+"""Re-ranking for diversity: an item is penalised for its similarity to the items that are listed already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from evorec.errors import DataError
 
 NO_POSITION = -1
-"""Fills a list when no candidate is left."""
+"""Padding of a list when no candidate is left."""
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -20,8 +20,8 @@ Ints = npt.NDArray[np.int64]
 def mmr(scores: Floats, vectors: Floats, k: int, weight: float) -> Ints:
     """Greedy maximal marginal relevance.
 
-    Each place of a list goes to the candidate with the largest
-    ``(1 - weight) * relevance - weight * (largest cosine to the ones already chosen)``; the first one has no cosine.
+    Each rank of a list goes to the candidate with the largest
+    ``(1 - weight) * relevance - weight * (largest cosine to the chosen candidates)``; for the first it is 0.
     Relevance is the score scaled to [0, 1] over the user's candidates.
 
     Args:
@@ -30,7 +30,7 @@ def mmr(scores: Floats, vectors: Floats, k: int, weight: float) -> Ints:
         k: length of the lists, >= 1; may be larger than C.
         weight: in [0, 1]; 0 = in the order of the scores.
     Returns:
-        Positions in C, int64 ``(U, k)``, best first, equal values by position; `NO_POSITION` when nothing is left.
+        Positions in C, int64 ``(U, k)``, best first, equal values by position; padded with `NO_POSITION`.
     Raises:
         DataError: shapes do not fit, a score is NaN, or `k` or `weight` is out of its range.
     Source: Carbonell & Goldstein 1998. Cost: O(U C D k).
@@ -46,7 +46,7 @@ def mmr(scores: Floats, vectors: Floats, k: int, weight: float) -> Ints:
 
 
 def mmr_by(scores: Floats, similarity: Callable[[Ints], Floats], k: int, weight: float) -> Ints:
-    """`mmr` with cosines from elsewhere, e.g. computed once for many scores.
+    """`mmr` with precomputed cosines, e.g. for several scores of the same candidates.
 
     Args:
         scores, k, weight: see `mmr`.
@@ -63,21 +63,21 @@ def mmr_by(scores: Floats, similarity: Callable[[Ints], Floats], k: int, weight:
         return positions
     left = np.where(np.isneginf(scores), scores, (1 - weight) * _relevance(scores))
     closest, value = np.zeros_like(left), np.empty_like(left)
-    for place in range(found):
+    for rank in range(found):
         np.multiply(closest, -weight, out=value)
         value += left
         chosen = value.argmax(axis=1)
-        positions[:, place] = np.where(np.isneginf(left[users, chosen]), NO_POSITION, chosen)
+        positions[:, rank] = np.where(np.isneginf(left[users, chosen]), NO_POSITION, chosen)
         left[users, chosen] = -np.inf
-        if place == 0:
+        if rank == 0:
             closest[...] = similarity(chosen)
-        elif place + 1 < found:
+        elif rank + 1 < found:
             np.maximum(closest, similarity(chosen), out=closest)
     return positions
 
 
 def _relevance(scores: Floats) -> Floats:
-    """Scores between 0 and 1 over each user's candidates, ``(U, C)``; 0 where all are equal or none is."""
+    """Scores between 0 and 1 over each user's candidates, ``(U, C)``; 0 where all are equal or there is none."""
     one, infinite, none = scores.dtype.type(1), scores.dtype.type(np.inf), np.isneginf(scores)
     low = np.where(none, infinite, scores).min(axis=1, keepdims=True)
     low[np.isposinf(low)] = 0  # a user without a candidate

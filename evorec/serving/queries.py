@@ -1,4 +1,4 @@
-"""What is asked of a recommender: for whom, and about which items."""
+"""Requests to a recommender: users, items, and the lists that are wanted."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 Id = int | str
-"""An id of the caller's own; a number may be written as text."""
+"""An external id; a number may be written as text."""
 
 
 @final
 @dataclass(frozen=True)
 class User:
-    """Who asks: a known id, or what is known of somebody new.
+    """A user by id, by description, or both.
 
     Attributes:
-        id: of the user; ``None`` or one that training never saw = somebody new.
-        liked: items liked lately, latest first; they come before the stored past of a known user and are not listed.
-        features: user features by name; of a known user they replace what training knew.
-        context: features of the moment by name; what is not given is as most often in training.
-        exclude: items never listed.
+        id: of the user; ``None`` or an id unknown to training = a new user.
+        liked: recently liked items, latest first; they precede the stored history of a known user and are not listed.
+        features: user features by name; they replace those of a known user.
+        context: context features by name; a missing feature has its most frequent value of training.
+        exclude: items that are never listed.
     """
 
     id: Id | None = None
@@ -30,22 +30,34 @@ class User:
     exclude: Sequence[Id] = ()
 
 
-def as_user(one: User | Id) -> User:
-    """The user, or the one of an id."""
-    return one if isinstance(one, User) else User(one)
+def as_user(user: User | Id) -> User:
+    """A user, also from an id."""
+    return user if isinstance(user, User) else User(user)
 
 
 @final
 @dataclass(frozen=True)
 class Item:
-    """A known item, or a new one with what is known of it.
+    """A known item, or a new item with its description.
 
     Attributes:
         id: of the item.
-        features: item features by name; of a known item they replace what training knew.
-        content: vectors by part of the content, such as of a title; a part that is not given is as in the mean item.
+        features: item features by name; they replace those of a known item.
+        content: vectors by part of the content, such as of a title; a missing part is that of the mean item.
     """
 
     id: Id
     features: Mapping[str, Any] = field(default_factory=dict)
     content: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class ListOptions:
+    """Which lists are wanted; see `evorec.serving.recommender.Recommender.recommend`."""
+
+    k: int | None = None
+    seen: bool = False
+    where: Mapping[str, Sequence[Any]] | None = None
+    only: Sequence[Id] | None = None
+    mmr: float | None = None

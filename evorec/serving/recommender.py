@@ -1,7 +1,7 @@
-"""A bundle that recommends: known users and new ones, known items and new ones, without torch.
+"""Recommendations from a bundle, without torch: for known and new users, of known and new items.
 
-Every list comes from the one graph that `evorec export` has compared with the member of the archive. Ids become places
-in the catalogue before a session sees them, so that an unknown id can never mean somebody else's row.
+Every list comes from the graph that `evorec export` has compared with the member of the archive. Ids are replaced by
+indices before a session is called, so an unknown id cannot refer to a row of another user.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.errors import ConfigError, DataError, RunError
-from evorec.serving.asking import NOBODY, Askers
 from evorec.serving.bundle import ITEM_VECTORS, RANKER, RECOMMEND, USER_VECTORS, Bundle, read_bundle
-from evorec.serving.catalogue import Catalogue, Feeds, ItemEncoders, describe, extended
 from evorec.serving.consistency import check
-from evorec.serving.encoders import ContentParts, Fields, SideStatistics
+from evorec.serving.encoders import ContentParts, Feature, Fields, Float32, SideStatistics
 from evorec.serving.graph import Graph
 from evorec.serving.ids import Ids
+from evorec.serving.items import Catalogue, Feeds, ItemEncoders
 from evorec.serving.mmr import mmr
-from evorec.serving.queries import Id, Item, User, as_user
+from evorec.serving.queries import Id, Item, ListOptions, User, as_user
+from evorec.serving.users import NO_EXCLUSION, UserEncoders
 
-SCORES_AT_ONCE: Final = 1 << 21
+SCORES_PER_CALL: Final = 1 << 21
 """Scores over the whole catalogue that one call of the graph holds."""
-MOST_USERS: Final = 64
-"""Users of one call, whatever the catalogue."""
+USERS_PER_CALL: Final = 64
 NO_ITEM: Final = -1
 
 Recommendations = list[list[tuple[Id, float]]]
@@ -37,14 +36,14 @@ Recommendations = list[list[tuple[Id, float]]]
 
 
 @final
-class Places(NamedTuple):
-    """Lists as places in the catalogue, best first, `NO_ITEM` where none is left, and their scores; both ``(n, k)``.
+class IndexLists(NamedTuple):
+    """Lists as indices of the catalogue, best first, padded with `NO_ITEM`, and their scores; both ``(n, k)``.
 
     There are never more than ``n_items`` columns.
     """
 
     items: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    scores: Float32
 
 
 @final
@@ -52,14 +51,15 @@ class Recommender:
     """A bundle in memory; safe to use from several threads.
 
     Attributes:
-        manifest: what the bundle says of itself.
+        manifest: of the bundle.
         version: SHA-256 of the manifest.
         tasks: the ranked tasks.
         k: default length of a list.
+        user_features, context_features, item_features: names; those of items include the parts of the content.
 
     Args:
         bundle: from `read_bundle`.
-        threads: calls of the graph at once.
+        threads: parallel calls of the graph.
         graph: file of the graph that makes lists, e.g. a variant for small devices.
     Raises:
         RunError: the parts of the bundle do not fit together.
@@ -70,47 +70,42 @@ class Recommender:
             known = ", ".join(name for name in bundle.manifest["files"] if name.startswith("recommend"))
             raise ConfigError(f"bundle {bundle.path} has no graph {graph}; it has: {known}.")
         self.manifest, self.version, self.path = bundle.manifest, bundle.version, bundle.path
-        self._threads = threads
+        self._threads, self._arrays = threads, bundle.arrays
         try:
             check(bundle)
             arrays, encoders = bundle.arrays, bundle.encoders
             self.tasks = tuple(self.manifest["tasks"])
             self.k, self._candidates = int(self.manifest["k"]), int(self.manifest["candidates"])
             self._mmr = float(self.manifest["mmr"])
-            self._arrays = arrays
-            n_user = arrays["user.statistics"].shape[1]
-            nothing = arrays["statistics.nothing"]
-            self._askers = Askers(
-                Ids(bundle.users),
-                arrays,
-                Fields.of("user", encoders["user"]),
-                Fields.of("context", encoders["context"]),
-                SideStatistics.of(encoders["user_statistics"], nothing[:n_user], arrays),
-                float(self.manifest["history_recency"]),
+            users, context, items = (
+                Fields(side, [Feature(**stored) for stored in encoders[side]]) for side in ("user", "context", "item")
             )
-            self._item_encoders = ItemEncoders(
-                Fields.of("item", encoders["item"]),
-                ContentParts.of(encoders["content"], arrays["item.content"][-1]),
-                SideStatistics.of(encoders["item_statistics"], nothing[n_user:], arrays),
-                arrays["item.rows"][-1],
-                arrays["item.weights"][-1],
-                float(self.manifest["new_item_prior"]),
+            content = [Feature(**stored) for stored in encoders["content"]]
+            nothing = np.split(arrays["statistics.nothing"], [arrays["user.statistics"].shape[1]])
+            of_user, of_item = (
+                SideStatistics(encoders[f"{side}_statistics"], own, arrays)
+                for side, own in zip(("user", "item"), nothing, strict=True)
             )
-            sides = {name: arrays[f"item.{name}"][:-1] for name in ("rows", "weights", "content")}
+            recency, prior = float(self.manifest["history_recency"]), float(self.manifest["new_item_prior"])
+            self._users = UserEncoders(Ids(bundle.users), arrays, users, context, of_user, recency)
+            mean, *unknown = (arrays[f"item.{name}"][-1] for name in ("content", "rows", "weights"))
+            self._items = ItemEncoders(items, ContentParts(content, mean), of_item, *unknown, prior)
             self.catalogue = Catalogue(
-                Ids(bundle.items), **sides, statistics=arrays["catalogue.statistics"], n_own=len(bundle.items), feeds={}
+                Ids(bundle.items),
+                *(arrays[f"item.{name}"][:-1] for name in ("rows", "weights", "content")),
+                statistics=arrays["catalogue.statistics"],
+                n_own=len(bundle.items),
+                feeds={},
             )
-            self._similarity = [
-                column
-                for part in encoders["content"]
-                if not part["learned"]
-                for column in range(part["first_column"], part["first_column"] + part["n_columns"])
-            ]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise RunError(f"bundle {bundle.path} contradicts itself ({error!r}); export it again") from None
+        fixed = [np.arange(part.columns.start, part.columns.stop) for part in content if not part.learned]
+        self._similarity_columns = np.concatenate(fixed) if fixed else np.zeros(0, dtype=np.int64)
+        self.user_features, self.context_features = users.names, context.names
+        self.item_features = items.names | self._items.content.names
         lists = ("items", "scores")
         self._recommend = Graph(bundle.path / graph, lists)
-        # a variant has its catalogue inside
+        # a variant contains its catalogue, so other items need the full graph
         self._with_catalogue = self._recommend if graph == RECOMMEND else Graph(bundle.path / RECOMMEND, lists)
         self._ranker = Graph(bundle.path / RANKER, ("predictions", "outputs"))
         self._item_vectors = Graph(bundle.path / ITEM_VECTORS, ("vectors", "keys"))
@@ -118,49 +113,34 @@ class Recommender:
 
     @property
     def n_users(self) -> int:
-        """Users that training knew."""
-        return len(self._askers.ids)
+        """Users of the training data."""
+        return len(self._users.ids)
 
     @property
     def n_items(self) -> int:
         """Items that can be listed."""
         return self.catalogue.n_items
 
-    @property
-    def user_features(self) -> set[str]:
-        """Features of users by name."""
-        return set(self._askers.fields.fields)
-
-    @property
-    def context_features(self) -> set[str]:
-        """Features of the moment by name."""
-        return set(self._askers.context.fields)
-
-    @property
-    def item_features(self) -> set[str]:
-        """Features of items by name, and parts of their content."""
-        return set(self._item_encoders.fields.fields) | self._item_encoders.content.names
-
     def knows(self, user: Id) -> bool:
-        """Whether the model was trained with this user; another one is answered from what is told of it."""
-        return self._askers.ids.place(user) is not None
+        """Whether the user is in the training data; other users are described only by the request."""
+        return self._users.ids.index(user) is not None
 
     def has_item(self, item: Id) -> bool:
         """Whether the item is in the catalogue."""
-        return self.catalogue.ids.place(item) is not None
+        return self.catalogue.ids.index(item) is not None
 
     def with_items(self, items: Sequence[Item]) -> Recommender:
         """The same recommender with new items in its catalogue, each described by its features or content.
 
-        A variant for small devices has its own items inside; the full graph serves new ones.
+        It uses the full graph: a variant for small devices contains its items.
 
         Raises:
-            DataError: an item is in the catalogue already, stands twice, or its description cannot be used.
+            DataError: an item is in the catalogue already or repeated, or its description cannot be used.
         """
         other = copy(self)
         other._recommend = self._with_catalogue
         if items:
-            other.catalogue = extended(self.catalogue, items, self._item_encoders, self._item_vectors, self._arrays)
+            other.catalogue = self._items.extended(self.catalogue, items, self._item_vectors, self._arrays)
         return other
 
     def recommend(
@@ -176,79 +156,67 @@ class Recommender:
         """The best items of each user.
 
         Args:
-            users: ids, or what is known of them; somebody of whom nothing is known gets the list of an unknown user.
-            k: length of a list; by default the one the member was measured with. A list is shorter where fewer items
-                are left.
-            seen: whether items of a user's past may be listed.
-            where: item feature -> values, one of which a listed item must have.
-            only: items that may be listed; unknown ones are ignored. ``None`` = all.
-            mmr: weight of the diversity re-ranking in [0, 1]; by default the bundle's own.
+            users: ids or descriptions; a new user without description gets the list of an unknown user.
+            k: length of a list; by default that of the member's evaluation. A list is shorter where fewer items are
+                left.
+            seen: whether items of a user's history may be listed.
+            where: item feature -> values, of which a listed item must have one.
+            only: items that may be listed; unknown ids are ignored. ``None`` = all.
+            mmr: weight of the diversity re-ranking in [0, 1]; by default that of the bundle.
         Raises:
-            DataError: nobody asks, or a number, a feature or a filter cannot be used.
+            DataError: there is no user, or a number, a feature or a filter cannot be used.
         """
-        found = self.places(users, k=k, seen=seen, where=where, only=only, mmr=mmr)
+        found = self.index_lists(users, ListOptions(k, seen, where, only, mmr))
         ids = self.catalogue.ids.ids
         return [
             [(ids[item], score) for item, score in zip(*pair, strict=True) if item != NO_ITEM]
             for pair in zip(found.items.tolist(), found.scores.tolist(), strict=True)
         ]
 
-    def places(
-        self,
-        users: Sequence[User | Id],
-        *,
-        k: int | None = None,
-        seen: bool = False,
-        where: Mapping[str, Sequence[Any]] | None = None,
-        only: Sequence[Id] | None = None,
-        mmr: float | None = None,
-    ) -> Places:
-        """`recommend`, with places in the catalogue instead of ids, for very many users."""
-        k = self.k if k is None else k
+    def index_lists(self, users: Sequence[User | Id], options: ListOptions) -> IndexLists:
+        """`recommend` with indices of the catalogue instead of ids, for many users."""
+        k = self.k if options.k is None else options.k
         if isinstance(k, bool) or not isinstance(k, int) or k < 1 or len(users) == 0:
-            raise DataError(f"recommend needs one or more users and k >= 1, got {len(users)} users and k = {k!r}.")
-        weight = self._mmr if mmr is None else mmr
+            raise DataError(f"recommend needs at least 1 user and k >= 1, got {len(users)} users and k = {k!r}.")
+        weight = self._mmr if options.mmr is None else options.mmr
         if not 0 <= weight <= 1:
             raise DataError(f"mmr must be in 0..1, got {weight!r}.")
-        asked = [as_user(user) for user in users]
-        allowed = self._allowed(where, only)
-        size = max(1, min(MOST_USERS, SCORES_AT_ONCE // self.n_items, -(-len(asked) // self._threads)))
-        parts = [asked[at : at + size] for at in range(0, len(asked), size)]
+        allowed = {"allowed": self._allowed(options)}
+        size = max(1, min(USERS_PER_CALL, SCORES_PER_CALL // self.n_items, -(-len(users) // self._threads)))
+        parts = [[as_user(user) for user in users[start : start + size]] for start in range(0, len(users), size)]
 
-        def one(part: list[User]) -> Places:
-            feeds = self._askers.feeds(part, self.catalogue, seen=seen) | self.catalogue.feeds | {"allowed": allowed}
+        def lists(part: list[User]) -> IndexLists:
+            feeds = self._users.feeds(part, self.catalogue, seen=options.seen) | self.catalogue.feeds | allowed
             return self._lists(feeds, k, weight)
 
         if self._threads == 1 or len(parts) == 1:
-            found = [one(part) for part in parts]
+            found = [lists(part) for part in parts]
         else:
             with ThreadPoolExecutor(self._threads) as pool:
-                found = list(pool.map(one, parts))
-        return Places(np.concatenate([f.items for f in found]), np.concatenate([f.scores for f in found]))
+                found = list(pool.map(lists, parts))
+        return IndexLists(np.concatenate([f.items for f in found]), np.concatenate([f.scores for f in found]))
 
     def score(self, user: User | Id, items: Sequence[Item | Id]) -> list[dict[str, float]]:
-        """What the model predicts of given items for one user, in the usual context or the one that is told.
+        """Predictions for given items and one user, in the context of the user or the usual context.
 
         Args:
-            user: an id, or what is known of somebody.
-            items: known ones by id, or new ones with features or content.
+            user: an id or a description.
+            items: known items by id, or new items with features or content.
         Returns:
             Per item the prediction of every task, a probability or a number in the label's unit, and ``score``, by
-            which lists are ordered before any re-ranking for diversity.
+            which lists are ordered before re-ranking for diversity.
         Raises:
-            DataError: there is no item, or one of which nothing is known.
+            DataError: there is no item, or an unknown item without description.
         """
         if not items:
-            raise DataError("score needs one or more items, got none.")
+            raise DataError("score needs at least 1 item, got none.")
         asked = [item if isinstance(item, Item) else Item(item) for item in items]
-        given = describe(asked, self.catalogue, self._item_encoders)
-        of_user = self._askers.feeds([as_user(user)], self.catalogue, seen=True)
-        n = len(asked)
-        pairs = {name: np.repeat(array, n, axis=0) for name, array in of_user.items()}
-        predictions = self._ranker(pairs | given)[0]
+        n, of_items = len(asked), self._items.feeds(asked, self.catalogue)
+        of_user = self._users.feeds([as_user(user)], self.catalogue, seen=True)
+        predictions = self._ranker({name: np.repeat(array, n, axis=0) for name, array in of_user.items()} | of_items)[0]
         if predictions.shape[1] != len(self.tasks):
             raise RunError(f"bundle {self.path} names {len(self.tasks)} tasks and predicts {predictions.shape[1]}")
-        scores = self._list_scores(of_user, asked, given)
+        scores = self._list_scores(of_user, asked, of_items)
         if not (np.isfinite(predictions).all() and np.isfinite(scores).all()):
             raise DataError("the model gives scores that are not finite for these items.")
         return [
@@ -256,57 +224,58 @@ class Recommender:
             for row, score in zip(predictions.tolist(), scores.tolist(), strict=True)
         ]
 
-    def user_vectors(self, users: Sequence[User | Id]) -> npt.NDArray[np.float32]:
-        """Unit vectors ``(n, E)`` of the first stage, e.g. for an index: its score is ``users @ keys.T + prior``."""
-        asked = [as_user(user) for user in users]
-        return np.asarray(self._user_vectors(self._askers.feeds(asked, self.catalogue, seen=True))[0])
+    def user_vectors(self, users: Sequence[User | Id]) -> Float32:
+        """Unit vectors ``(n, E)`` of retrieval, e.g. for an index: its score is ``users @ keys.T + prior``."""
+        feeds = self._users.feeds([as_user(user) for user in users], self.catalogue, seen=True)
+        return np.asarray(self._user_vectors(feeds)[0])
 
-    def item_keys(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def item_keys(self) -> tuple[Float32, Float32]:
         """Keys ``(I, E)`` and prior ``(I,)`` of the whole catalogue, see `user_vectors`."""
         return np.ascontiguousarray(self._of_catalogue("catalogue.keys").T), self._of_catalogue("catalogue.prior")
 
-    def _of_catalogue(self, name: str) -> npt.NDArray[np.float32]:
-        """An array of the catalogue as it is now, with its new items."""
+    def _of_catalogue(self, name: str) -> Float32:
+        """An array of the catalogue, new items included."""
         return np.asarray(self.catalogue.feeds.get(name, self._arrays[name]))
 
-    def _lists(self, feeds: Feeds, k: int, weight: float) -> Places:
+    def _lists(self, feeds: Feeds, k: int, weight: float) -> IndexLists:
         """Lists of one call of the graph."""
-        size = min(k, self.n_items)  # not k: it may be a billion
+        size = min(k, self.n_items)  # k itself may be a billion
         candidates = min(max(self._candidates, size), self.n_items)
-        asked = candidates if weight > 0 else size
-        numbers = {"k": np.array(asked, dtype=np.int64), "candidates": np.array(candidates, dtype=np.int64)}
+        n_listed = candidates if weight > 0 else size
+        numbers = {"k": np.array(n_listed, dtype=np.int64), "candidates": np.array(candidates, dtype=np.int64)}
         items, scores = self._recommend(feeds | numbers)
         if np.isnan(scores).any():
             raise DataError("the model gives scores that are not finite for these users.")
         if weight > 0:
-            place = mmr(scores, self._alike(items), size, weight)
-            items = np.where(place < 0, NO_ITEM, np.take_along_axis(items, np.maximum(place, 0), 1))
-            scores = np.where(place < 0, -np.inf, np.take_along_axis(scores, np.maximum(place, 0), 1))
-        return Places(items, scores.astype(np.float32))
+            positions = mmr(scores, self._similarity_vectors(items), size, weight)
+            chosen = np.maximum(positions, 0)
+            items = np.where(positions < 0, NO_ITEM, np.take_along_axis(items, chosen, 1))
+            scores = np.where(positions < 0, -np.inf, np.take_along_axis(scores, chosen, 1))
+        return IndexLists(items, scores.astype(np.float32))
 
-    def _alike(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Unit vectors ``(n, C, D)`` whose cosine says how alike items are: of content, else of the first stage."""
-        if self._similarity:
-            vectors = self.catalogue.content[items][..., self._similarity]
-        else:  # some columns: the catalogue may be large
+    def _similarity_vectors(self, items: npt.NDArray[np.int64]) -> Float32:
+        """Unit vectors ``(n, C, D)`` whose cosine is the similarity: content, or the keys of retrieval without it."""
+        if len(self._similarity_columns):
+            vectors = self.catalogue.content[items][..., self._similarity_columns]
+        else:  # index before moving the axis: the catalogue may be large
             vectors = np.moveaxis(self._of_catalogue("catalogue.keys")[:, items], 0, -1)
         lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
         return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
-    def _list_scores(self, of_user: Feeds, asked: Sequence[Item], given: Feeds) -> npt.NDArray[np.float32]:
+    def _list_scores(self, of_user: Feeds, asked: Sequence[Item], of_items: Feeds) -> Float32:
         """List scores ``(n,)`` of the given items, by the graph that makes lists."""
         n = len(asked)
-        vectors, keys = self._item_vectors(given)
+        vectors, keys = self._item_vectors(of_items)
         known = self._of_catalogue("catalogue.prior")
-        places = [self.catalogue.ids.place(item.id) for item in asked]
-        prior = [self._item_encoders.prior if place is None else known[place] for place in places]
+        indices = [self.catalogue.ids.index(item.id) for item in asked]
+        prior = [self._items.prior if index is None else known[index] for index in indices]
         feeds = of_user | {
             "catalogue.vectors": vectors,
             "catalogue.keys": keys.T,
             "catalogue.prior": np.array(prior, dtype=np.float32),
-            "catalogue.statistics": given["item_statistics"],
+            "catalogue.statistics": of_items["item_statistics"],
             "allowed": np.ones(n, dtype=np.bool_),
-            "excluded": np.full((1, 1), NOBODY),
+            "excluded": np.full((1, 1), NO_EXCLUSION),
             "k": np.array(n),
             "candidates": np.array(n),
         }
@@ -315,16 +284,16 @@ class Recommender:
         out[items[0]] = scores[0]
         return out
 
-    def _allowed(self, where: Mapping[str, Sequence[Any]] | None, only: Sequence[Id] | None) -> npt.NDArray[np.bool_]:
+    def _allowed(self, options: ListOptions) -> npt.NDArray[np.bool_]:
         """Which items may be listed, bool ``(I,)``."""
-        out = self.catalogue.everything
-        for name, values in (where or {}).items():
-            several = [values] if isinstance(values, str | int | float) else list(values)
-            out = out & self._item_encoders.fields.places_with(self.catalogue.rows, name, several)
-        if only is not None:
+        out = np.ones(self.n_items, dtype=np.bool_)
+        for name, values in (options.where or {}).items():
+            accepted = [values] if isinstance(values, str | int | float) else list(values)
+            out &= self._items.fields.rows_with(self.catalogue.rows, name, accepted)
+        if options.only is not None:
             chosen = np.zeros_like(out)
-            chosen[self.catalogue.places(only, "only", strict=False)] = True
-            out = out & chosen
+            chosen[self.catalogue.indices(options.only, "only")] = True
+            out &= chosen
         return out
 
 
@@ -333,7 +302,7 @@ def load_bundle(path: str | Path, *, threads: int = 1, graph: str = RECOMMEND) -
 
     Args:
         path: folder that `evorec export` wrote.
-        threads: calls of the graph at once.
+        threads: parallel calls of the graph.
         graph: file of the graph that makes lists.
     Raises:
         RunError: a file is missing, added, damaged or of another format.

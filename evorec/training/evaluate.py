@@ -166,8 +166,8 @@ class _PartRows:
         items, item_of = np.unique(part.items, return_inverse=True)
         contexts, context_of = unique_rows(part.context)
         return cls(
-            _bag_of(data.users, ints(users)),
-            _bag_of(data.items, ints(items)),
+            data.users.select(ints(users)),
+            data.items.select(ints(items)),
             data.context_bag(torch.tensor(contexts, device=data.device)),
             ints(user_of),
             ints(item_of),
@@ -211,11 +211,6 @@ def unique_rows(array: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
     return array[first], code
 
 
-def _bag_of(bag: Bag, entities: Tensor) -> Bag:
-    content = None if bag.content is None else bag.content[entities]
-    return Bag(bag.rows[entities], bag.weights[entities], content)
-
-
 def member_lists(
     population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
 ) -> Lists:
@@ -249,7 +244,7 @@ def _sides(
     bag = Bag(data.items.rows[:-1], data.items.weights[:-1], content)
     return (
         ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode)),
-        UserSide(_bag_of(data.users, ids), _bag_of(data.history, ids), data.user_statistics[ids], users.masked),
+        UserSide(data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked),
         prior,
     )
 

@@ -34,7 +34,7 @@ TORCH = ("models", "training", "rec_problem", "deploy")
 TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
 TORCH_INSIDE = "evorec.data.content.encoder"
 """Imports torch in the function that encodes texts."""
-PYMOO = ("evorec.search", "evorec.space.operators", "evorec.deploy.fusion.evolution")
+PYMOO = ("evorec.search", "evorec.space.operators", "evorec.deploy.fusion")
 """Where pymoo and deap may be imported."""
 LATE = ("plotly", "sklearn", "joblib", "scipy.stats", "safetensors", "pooch", "requests")
 """Libraries that are imported inside the functions that use them: a command that does not need them must not wait."""

@@ -15,6 +15,7 @@ CATCHES_ALL = (
     "evorec/data/content/encoder.py",
     "evorec/data/content/files.py",
     "evorec/serving/graph.py",
+    "evorec/serving/slot.py",
 )
 """Where a failed training is caught, foreign code is imported, and a foreign library reads a foreign file."""
 

@@ -124,8 +124,8 @@ def test_python_reads_the_text_as_evorec_does() -> None:
         ("min(p_click)", "min takes 2 values"),
         ("min(*p_click, 1)", "is not allowed"),
         ("log(p_click, base=2)", "log takes 1 values"),
-        ("p_buy * 2", "'p_buy' is no variable; known: retrieval, p_click, z_click, p_like, z_like"),
-        ("log", "'log' is no variable"),
+        ("p_buy * 2", "'p_buy' is not a variable; known: retrieval, p_click, z_click, p_like, z_like"),
+        ("log", "'log' is not a variable"),
         ("1 + 2", "must use a variable"),
         ("p_click * 1e400", r"constants must be within ±1e\+12, got inf"),
         ("p_click * 2e12", "constants must be within"),
@@ -190,7 +190,7 @@ def test_numpy_and_torch_give_the_same_scores() -> None:
 
 
 def test_a_variable_without_values_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"uses p_like, and there is only p_click; a task of numbers"):
+    with pytest.raises(ConfigError, match=r"uses p_like, known variables are p_click; a regression task"):
         of("p_click*p_like").evaluate(values(p_click=0.5), NUMPY)
 
 

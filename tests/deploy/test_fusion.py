@@ -18,13 +18,14 @@ from sklearn.metrics import ndcg_score
 from evorec.cli import main
 from evorec.config import FuseConfig
 from evorec.data.dataset import Csr
-from evorec.deploy.fusion.choice import best_of_front, chosen_formula
-from evorec.deploy.fusion.evolution import TreeLanguage, evolve
+from evorec.deploy.fusion.evolution import Evolution, best_of_front
 from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
-from evorec.deploy.fusion.formula_scores import FormulaScorer, fusion_objectives
-from evorec.deploy.fusion.fused import fuse, halves
+from evorec.deploy.fusion.fuse import fuse, user_halves
 from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs
 from evorec.deploy.fusion.languages import WeightedLanguage
+from evorec.deploy.fusion.pick import pick_formula
+from evorec.deploy.fusion.scorer import FormulaScorer, fusion_objectives
+from evorec.deploy.fusion.trees import TreeLanguage
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
@@ -138,7 +139,7 @@ def test_cached_logits_are_those_of_single_rows(searched_run: tuple[RecProblem, 
 def test_halves_share_no_user_and_leave_none_out(searched_run: tuple[RecProblem, Path]) -> None:
     problem, path = searched_run
     _, spec, weights = first_member(path)
-    found = halves(problem.fitted, spec, weights, SMALL)
+    found = user_halves(problem.fitted, spec, weights, SMALL)
     n_users = len(problem.fitted.with_all_users().users.ids)
     assert sum(found.n_users) == n_users
     assert abs(found.n_users[0] - found.n_users[1]) <= 1
@@ -232,11 +233,10 @@ def test_a_task_whose_high_values_are_bad_counts_against_an_item() -> None:
 def front_of(kind: int, *, seed: int = 0, mmr: bool = True, content: bool = True) -> list[tuple[Any, ...]]:
     scorer = made_up(content=content)
     objectives = fusion_objectives((), scorer, 15)
-    done = evolve(
-        languages()[kind], scorer, objectives, population=12, budget=120, tuning=40, mmr=mmr, seed=seed
-    )  # fmt: skip
-    assert done.n_evaluated == 120
-    return [(one.formula.text, one.mmr, *(one.metrics[o.metric] for o in objectives)) for one in done.front]
+    evolution = Evolution(languages()[kind], scorer, objectives, mmr=mmr, seed=seed)
+    front = evolution.run(12, 120, tuning=40)
+    assert evolution.n_evaluated == 120
+    return [(one.formula.text, one.mmr, *(one.metrics[o.metric] for o in objectives)) for one in front]
 
 
 def test_an_evolution_is_repeated_by_its_seed_and_leaves_the_global_stream_alone() -> None:
@@ -335,7 +335,7 @@ def test_a_report_holds_formulas_with_figures_of_both_halves(
     report = report_of(fused_run)
     problem = searched_run[0]
     _, spec, weights = first_member(fused_run[0])
-    found = halves(problem.fitted, spec, weights, SMALL)
+    found = user_halves(problem.fitted, spec, weights, SMALL)
     assert 1 <= len(report["formulas"]) <= SMALL.keep
     assert [row["id"] for row in report["formulas"]] == [f"f{n}" for n in range(1, len(report["formulas"]) + 1)]
     for row in [*report["formulas"], *report["baselines"]["weighted sum"], *report["baselines"]["member"]]:
@@ -360,7 +360,7 @@ def test_a_formula_is_chosen_by_id_knee_or_metric(fused_run: tuple[Path, str]) -
     with RunDirectory.open(path, read_only=True) as opened:
 
         def chosen(which: str) -> Mapping[str, Any]:
-            formula, mmr = chosen_formula(opened, member, which, tasks)
+            formula, mmr = pick_formula(opened, member, which, tasks)
             return next(row for row in rows if (row["text"], row["mmr"]) == (formula.text, mmr))
 
         assert chosen("f2") == rows[1]
@@ -378,7 +378,7 @@ def test_a_formula_is_chosen_by_id_knee_or_metric(fused_run: tuple[Path, str]) -
             ("best:auc/click", "'auc/click' was not measured for formulas; known: recall@5"),
             ("best:ndcg@k,size", "condition 'size' must read METRIC>=NUMBER"),
             ("best:ndcg@k,size<=few", "must end in a number, got 'few'"),
-            ("best:ndcg@k,ndcg@k>=2", r"none of \d formulas keeps ndcg@k>=2"),
+            ("best:ndcg@k,ndcg@k>=2", r"none of \d formulas satisfies ndcg@k>=2"),
         ):
             with pytest.raises(ConfigError, match=message):
                 chosen(which)
@@ -394,10 +394,10 @@ def test_formulas_that_are_not_there_or_damaged_are_refused(fused_run: tuple[Pat
         for text in ("{", "[]", "{}", json.dumps({**whole, "format": 9})):
             file.write_text(text)
             with pytest.raises(RunError, match="evorec fuse"):
-                chosen_formula(opened, member, "knee", whole["tasks"])
+                pick_formula(opened, member, "knee", whole["tasks"])
         file.write_text(json.dumps({**whole, "formulas": [{"id": "f1", "text": "p_click", "mmr": "much"}]}))
         with pytest.raises(RunError, match="are damaged"):
-            chosen_formula(opened, member, "f1", whole["tasks"])
+            pick_formula(opened, member, "f1", whole["tasks"])
 
 
 def test_the_command_writes_the_report_and_says_what_is_next(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from exported import Made
 
 from evorec.deploy.bundle.triton import write_triton
 from evorec.errors import RunError
+from evorec.serving.queries import ListOptions
 
 NAMES = ["evorec_user_vectors", "evorec_item_vectors", "evorec_ranker", "evorec_recommend"]
 ROUNDING = 1e-6  # float32
@@ -91,7 +92,7 @@ def test_the_graph_alone_lists_what_the_bundle_does(plain: Made, repository: Pat
     needed = {value.name for value in model.get_inputs()}
     assert needed <= feeds.keys()
     items, scores = model.run(None, {name: feeds[name] for name in needed})
-    expected = recommender.places(dataset.user_ids.tolist(), k=5)
+    expected = recommender.index_lists(dataset.user_ids.tolist(), ListOptions(k=5))
     np.testing.assert_array_equal(items, expected.items)
     np.testing.assert_allclose(scores, expected.scores, atol=ROUNDING, rtol=ROUNDING)
 

@@ -12,7 +12,7 @@ from exported import Made
 from evorec.errors import ConfigError, DataError
 from evorec.serving import batch
 from evorec.serving.batch import recommend_table
-from evorec.serving.queries import Item, User
+from evorec.serving.queries import Item, ListOptions, User
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def by_line(path: Path) -> dict[int, list[tuple[Any, float]]]:
 
 def check(made: Made, folder: Path, users: list[Any], options: dict[str, Any], **columns: Any) -> None:
     out = folder / "lists.parquet"
-    assert recommend_table(made.recommender, written(folder, **columns), out, **options) == len(users)
+    assert recommend_table(made.recommender, written(folder, **columns), out, ListOptions(**options)) == len(users)
     expected = made.recommender.recommend(users, **options)
     assert list(by_line(out).items()) == [(line, pairs) for line, pairs in enumerate(expected) if pairs]
     names = pl.read_parquet(out).unique("line", maintain_order=True)
@@ -86,11 +86,13 @@ def test_empty_lists_have_no_rows(numbers: Made, tmp_path: Path) -> None:
 
 
 def test_parts_come_together_in_order(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "USERS_AT_ONCE", 4)
+    monkeypatch.setattr(batch, "USERS_PER_CHUNK", 4)
     told: list[int] = []
     ids = [n % 60 for n in range(11)]
     users = written(tmp_path, user=ids)
-    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet", progress=told.append) == 11
+    assert (
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions(), progress=told.append) == 11
+    )
     assert told == [4, 8, 11]
     found, expected = by_line(tmp_path / "out.parquet"), numbers.recommender.recommend(ids)
     for line, pairs in enumerate(expected):
@@ -100,7 +102,7 @@ def test_parts_come_together_in_order(numbers: Made, tmp_path: Path, monkeypatch
 def test_new_items_of_another_kind_of_id_can_be_listed(numbers: Made, tmp_path: Path) -> None:
     recommender = numbers.recommender.with_items([Item("new", {"category": 1})])
     users = written(tmp_path, user=[1])
-    recommend_table(recommender, users, tmp_path / "out.parquet", k=51, seen=True)
+    recommend_table(recommender, users, tmp_path / "out.parquet", ListOptions(k=51, seen=True))
     assert "new" in pl.read_parquet(tmp_path / "out.parquet")["item"].to_list()
 
 
@@ -113,7 +115,7 @@ def test_new_items_of_another_kind_of_id_can_be_listed(numbers: Made, tmp_path: 
             r"has a column 'colour' that the model does not know; it knows: exclude, hobbies",
         ),
         ({"user": []}, r"users\.parquet has no user"),
-        ({"user": [1.5]}, r"an id must be a whole number or a text, got 1\.5"),
+        ({"user": [1.5]}, r"an id must be an integer or a text, got 1\.5"),
         ({"liked": ["12"]}, r"column liked of .* must have lists of items, got String"),
         ({"user": [1], "exclude": [3]}, r"column exclude of .* must have lists of items, got Int64"),
         ({"user": [1], "tenure_days": ["long"]}, r"feature tenure_days must be a number, got 'long'"),
@@ -124,15 +126,15 @@ def test_a_table_that_cannot_be_used_is_refused(
 ) -> None:
     users = written(tmp_path, **columns)
     with pytest.raises(DataError, match=words):
-        recommend_table(numbers.recommender, users, tmp_path / "out.parquet")
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions())
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
 
 
 def test_nothing_is_written_over(numbers: Made, tmp_path: Path) -> None:
     users = written(tmp_path, user=[1])
     for out in (users, tmp_path):
-        with pytest.raises(ConfigError, match="exists already; nothing is written over"):
-            recommend_table(numbers.recommender, users, out)
+        with pytest.raises(ConfigError, match="exists already and is not overwritten"):
+            recommend_table(numbers.recommender, users, out, ListOptions())
 
 
 def test_a_broken_table_is_refused_and_leaves_nothing(numbers: Made, tmp_path: Path) -> None:
@@ -143,10 +145,10 @@ def test_a_broken_table_is_refused_and_leaves_nothing(numbers: Made, tmp_path: P
     for broken in (b"", b"PAR1", whole[:-5], whole[: len(whole) // 2], b"user\n1\n", zeroed):
         (tmp_path / "users.parquet").write_bytes(broken)
         with pytest.raises(DataError, match=r"users\.parquet cannot be read as Parquet"):
-            recommend_table(numbers.recommender, tmp_path / "users.parquet", tmp_path / "out.parquet", k=1)
+            recommend_table(numbers.recommender, tmp_path / "users.parquet", tmp_path / "out.parquet", ListOptions(k=1))
         assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
     with pytest.raises(DataError, match=r"nowhere\.parquet cannot be read as Parquet"):
-        recommend_table(numbers.recommender, tmp_path / "nowhere.parquet", tmp_path / "out.parquet")
+        recommend_table(numbers.recommender, tmp_path / "nowhere.parquet", tmp_path / "out.parquet", ListOptions())
 
 
 def test_what_was_killed_is_made_again(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +158,9 @@ def test_what_was_killed_is_made_again(numbers: Made, tmp_path: Path, monkeypatc
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", progress=killed)
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions(), progress=killed)
     assert not parts.exists()
     parts.mkdir()
     (parts / "000000000099.parquet").write_bytes(b"of a process that was killed")
-    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet") == 3
+    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions()) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "users.parquet"]

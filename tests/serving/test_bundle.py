@@ -97,7 +97,7 @@ def test_every_missing_file_is_noticed(bundle: Path, tmp_path: Path) -> None:
     while n < MISSING:
         for file in files(bundle):
             file.rename(tmp_path / "away")
-            refused(bundle, f"has lost {file.name}|is no bundle")
+            refused(bundle, f"has lost {file.name}|is not a bundle")
             (tmp_path / "away").rename(file)
             n += 1
     load_bundle(bundle)
@@ -127,13 +127,13 @@ def test_every_added_file_is_noticed(bundle: Path, tmp_path: Path) -> None:
 def test_a_link_or_a_pipe_in_the_place_of_a_file_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
     (bundle / name).rename(tmp_path / name)
     (bundle / name).symlink_to(tmp_path / name)
-    refused(bundle, "no plain file|do not trust it")
+    refused(bundle, "not a (regular )?file|do not trust it")
     (bundle / name).unlink()
     os.mkfifo(bundle / name)  # whose reader would wait for ever
-    refused(bundle, "no plain file|has lost")
+    refused(bundle, "not a (regular )?file|has lost")
     (bundle / name).unlink()
     (bundle / name).mkdir()
-    refused(bundle, "no plain file|has lost")
+    refused(bundle, "not a (regular )?file|has lost")
 
 
 def test_a_bundle_may_be_moved_and_linked_to(bundle: Path, tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_a_bundle_may_be_moved_and_linked_to(bundle: Path, tmp_path: Path) -> No
 
 def test_a_bundle_of_an_older_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "files": {}}))
-    refused(tmp_path, r"has an older format; export it again")
+    refused(tmp_path, r"has format 1, this evorec reads format 2; export it again")
 
 
 def test_a_bundle_of_a_newer_format_is_refused(bundle: Path) -> None:
     resealed(bundle, lambda manifest: manifest.update(format=3))
-    refused(bundle, r"has format 3; this evorec reads format 2")
+    refused(bundle, r"has format 3, this evorec reads format 2")
 
 
 # Lies: hashes are right, the content is not
@@ -437,4 +437,4 @@ def test_a_number_that_is_none_is_refused(bundle: Path) -> None:
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "nowhere", tmp_path / "file", tmp_path):
-        refused(path, "is no bundle: .*`evorec export` writes one")
+        refused(path, "is not a bundle: .*`evorec export` writes one")

@@ -9,11 +9,11 @@ from exported import TITLES, Made
 
 from evorec.deploy.bundle.encoders import encoders
 from evorec.errors import DataError
-from evorec.serving.encoders import Codes, ContentParts, Fields, SideStatistics
+from evorec.serving.encoders import ContentParts, Feature, Fields, SideStatistics
 from evorec.serving.ids import Ids
 
 ROUNDING = 1e-6  # float32
-NUMBERS = Codes("age", "numeric", [], [1.0, 2.5, 4.0])
+NUMBERS = Feature("age", "numeric", [], [1.0, 2.5, 4.0])
 BIG = 2**53 + 1
 """The next whole number is the same float."""
 
@@ -29,18 +29,18 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Made:
      (True, 2), (np.float32(2.5), 3)],
 )  # fmt: skip
 def test_a_number_is_in_the_bin_whose_lower_edge_it_reaches(value: Any, code: int) -> None:
-    assert NUMBERS(value) == [code]
+    assert NUMBERS.codes(value) == [code]
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "nan"])
 def test_no_number_is_unknown(value: Any) -> None:
-    assert NUMBERS(value) == []
+    assert NUMBERS.codes(value) == []
 
 
 @pytest.mark.parametrize("value", ["much", [1], {"a": 1}, float("inf"), "-inf", 10**400])
 def test_what_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(DataError, match=r"feature age must be (a number|finite), got"):
-        NUMBERS(value)
+        NUMBERS.codes(value)
 
 
 @pytest.mark.parametrize(
@@ -53,25 +53,26 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_value_has_the_code_of_the_vocabulary(values: list[Any], value: Any, codes: list[int]) -> None:
-    assert Codes("x", "categorical", values, [])(value) == codes
+    assert Feature("x", "categorical", values).codes(value) == codes
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [["a"]], ["a", "b"], {1, 2}])
 def test_a_value_of_another_kind_is_refused(value: Any) -> None:
     with pytest.raises(DataError, match=r"feature x (has one value|must be a text or a number), got"):
-        Codes("x", "categorical", [1, 2], [])(value)
+        Feature("x", "categorical", [1, 2]).codes(value)
 
 
 def test_several_values_count_once_and_unknown_ones_not_at_all() -> None:
-    codes = Codes("tags", "multi_hot", ["a", "b", "c"], [])
+    codes = Feature("tags", "multi_hot", ["a", "b", "c"]).codes
     assert codes(["c", "nothing", "a", "c", None]) == [3, 1]
     assert codes("b") == [2]
     assert codes([]) == []
 
 
 def test_values_replace_those_of_the_bag() -> None:
-    tags, age = Codes("tags", "multi_hot", ["a", "b", "c"], []), Codes("age", "numeric", [], [1.0])
-    fields = Fields("user", {"tags": (tags, 1, 2, 10), "age": (age, 3, 1, 20)})
+    tags = Feature("tags", "multi_hot", ["a", "b", "c"], first_column=1, n_columns=2, first_row=10)
+    age = Feature("age", "numeric", edges=[1.0], first_column=3, first_row=20)
+    fields = Fields("user", [tags, age])
     rows, weights = np.array([5, 10, 0, 20]), np.array([1, 1, 0, 1], dtype=np.float32)
     found = fields.replaced(rows, weights, {"tags": ["a", "c"], "age": 7})
     assert found[0].tolist() == [5, 11, 13, 22]
@@ -91,15 +92,15 @@ def test_every_user_and_item_comes_out_as_training_encoded_it(numbers: Made) -> 
     stored, _ = encoders(dataset)
     for side, frame, ids in (("user", tables.users, dataset.user_ids), ("item", tables.items, dataset.item_ids)):
         assert frame is not None
-        fields = Fields.of(side, stored[side])
+        fields = Fields(side, [Feature(**field) for field in stored[side]])
         rows, weights = getattr(dataset, f"{side}_rows"), getattr(dataset, f"{side}_weights")
         seen = {line[f"{side}_id"]: line for line in frame.iter_rows(named=True)}
         for place, one in enumerate(ids.tolist()):
-            told = {name: seen[one][name] for name in fields.fields}
+            told = {name: seen[one][name] for name in fields.names}
             found = fields.replaced(rows[-1], weights[-1].astype(np.float32), told)
             np.testing.assert_array_equal(found[0][1:], rows[place][1:])  # all but the id
             np.testing.assert_array_equal(found[1][1:], weights[place][1:].astype(np.float32))
-        nothing = fields.replaced(rows[0], weights[0].astype(np.float32), dict.fromkeys(fields.fields))
+        nothing = fields.replaced(rows[0], weights[0].astype(np.float32), dict.fromkeys(fields.names))
         np.testing.assert_array_equal(nothing[0][1:], rows[-1][1:])
 
 
@@ -113,7 +114,7 @@ def test_statistics_of_features_come_along(numbers: Made) -> None:
         ("item", dataset.statistics[n_user:], dataset.item_statistics, dataset.item_rows, "item:"),
     ):
         nothing = dataset.no_statistics[:n_user] if side == "user" else dataset.no_statistics[n_user:]
-        found = SideStatistics.of(stored[f"{side}_statistics"], nothing, arrays)
+        found = SideStatistics(stored[f"{side}_statistics"], nothing, arrays)
         of_id = np.array([name.startswith(own) for name in names])
         assert 0 < of_id.sum() < len(of_id)
         for line, bag in zip(known, rows, strict=True):
@@ -124,7 +125,7 @@ def test_statistics_of_features_come_along(numbers: Made) -> None:
 def test_content_of_every_item_comes_out_as_training_made_it(numbers: Made) -> None:
     dataset, items = numbers.dataset, numbers.problem.tables.items
     assert items is not None
-    parts = ContentParts.of(encoders(dataset)[0]["content"], dataset.item_content[-1])
+    parts = ContentParts([Feature(**part) for part in encoders(dataset)[0]["content"]], dataset.item_content[-1])
     assert parts.names == {"content", "category", "tags", "title"}
     seen = {line["item_id"]: line for line in items.iter_rows(named=True)}
     for place, one in enumerate(dataset.item_ids.tolist()):
@@ -135,9 +136,9 @@ def test_content_of_every_item_comes_out_as_training_made_it(numbers: Made) -> N
 
 def test_content_is_worked_by_hand() -> None:
     """Two declared parts and one from elsewhere: each of length 1, the declared ones together 2 / 3 of the square."""
-    kind = Codes("kind", "categorical", ["a", "b"], [])
+    declared = [Feature("kind", "categorical", ["a", "b"], n_columns=2), Feature("look", "vector", n_columns=2)]
     mean = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=np.float32)
-    parts = ContentParts([(kind, 0, 2), (Codes("look", "vector", [], []), 2, 2)], {"title": (4, 2)}, mean)
+    parts = ContentParts([*declared, Feature("title", "", first_column=4, n_columns=2)], mean)
     half = (2 / 3 / 2) ** 0.5
     found = parts.vector({"kind": "b"}, {"look": [3.0, 4.0], "title": [0.0, 2.0]})
     assert found == pytest.approx([0, half, 0.6 * half, 0.8 * half, 0, (1 / 3) ** 0.5])
@@ -157,17 +158,17 @@ def test_content_is_worked_by_hand() -> None:
 def test_ids_are_found_by_number_and_by_text() -> None:
     numbers, texts = Ids([3, 1, -2]), Ids(["3", "x", "01"])
     for asked in (1, "1", np.int64(1), "01"):
-        assert numbers.place(asked) == 1  # type: ignore[arg-type]
+        assert numbers.index(asked) == 1  # type: ignore[arg-type]
     for asked in ("x", "", "1.0", " 1", "9" * 30, 7, None, "³", "--1"):
-        assert numbers.place(asked) is None
-    assert (texts.place(3), texts.place("3"), texts.place("01"), texts.place(1)) == (0, 0, 2, None)
+        assert numbers.index(asked) is None
+    assert (texts.index(3), texts.index("3"), texts.index("01"), texts.index(1)) == (0, 0, 2, None)
 
 
 def test_truth_may_be_written_as_text() -> None:
-    codes = Codes("is_new", "categorical", (False, True), ())
+    codes = Feature("is_new", "categorical", (False, True)).codes
     assert [codes(value) for value in (True, "True", "true", "1", False, "false", "0", "yes")] == [
         *([2], [2], [2], [2]),
         *([1], [1], [1], []),
     ]
-    texts = Codes("word", "categorical", ("false", "true"), ())
+    texts = Feature("word", "categorical", ("false", "true")).codes
     assert list(map(texts, ("true", "false", "True"))) == [[2], [1], []]

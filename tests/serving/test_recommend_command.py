@@ -44,7 +44,7 @@ def test_known_and_unknown_users(plain: Made, capsys: pytest.CaptureFixture[str]
         same(pairs(found[name]), own)
     assert main(["recommend", str(plain.bundle), "--user", "nobody"]) == 0
     captured = capsys.readouterr()
-    assert "user nobody was not in training and is answered from what is told" in captured.err
+    assert "user nobody is not in the training data; only the given description is used" in captured.err
     assert "User nobody" in captured.out
 
 
@@ -77,7 +77,7 @@ def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFix
         same(list(frame.filter(pl.col("user") == user).select("item", "score").iter_rows()), own)
     again = ["recommend", str(plain.bundle), "--users", "users.parquet", "--out", "lists.parquet"]
     assert main(again) == USAGE
-    assert "exists already; nothing is written over" in capsys.readouterr().err
+    assert "exists already and is not overwritten" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFix
         ([], USAGE, "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."),
         (["--users", "a"], USAGE, "--users and --out go together."),
         (["--user", "1", "--out", "a"], USAGE, "--users and --out go together."),
-        (["--users", "a", "--out", "b", "--user", "1"], USAGE, "--users takes everything from its table"),
+        (["--users", "a", "--out", "b", "--user", "1"], USAGE, "--users reads its table only"),
         (["--users", "nowhere.parquet", "--out", "b"], DATA, "nowhere.parquet cannot be read as Parquet"),
-        (["--feature", "colour=red"], USAGE, "--feature colour: the model has no such feature of users or the moment"),
+        (["--feature", "colour=red"], USAGE, "--feature colour: the model has no such feature of users or context"),
         (["--feature", "segment"], USAGE, "expected NAME=VALUE, got 'segment'."),
         (["--user", "1", "--where", "colour=1"], DATA, "the model has no item feature 'colour'"),
-        (["--user", "1", "--where", "price=1"], DATA, "where.price: a bundle keeps numbers in bins only"),
+        (["--user", "1", "--where", "price=1"], DATA, "where.price: a bundle keeps numbers only in bins"),
         (["--feature", "tenure_days=long"], DATA, "feature tenure_days must be a number, got 'long'."),
         (["--feature", "segment=1", "--feature", "segment=2"], DATA, "feature segment has one value, got 2"),
         (["--user", "1", "--mmr", "2"], USAGE, "Input should be less than or equal to 1"),

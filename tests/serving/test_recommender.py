@@ -13,7 +13,7 @@ from exported import TITLES, Made, same, with_item, with_user
 
 from evorec.data.tables import Columns
 from evorec.errors import ConfigError, DataError
-from evorec.serving.queries import Item, User
+from evorec.serving.queries import Item, ListOptions, User
 from evorec.serving.recommender import Recommender, load_bundle
 from evorec.training.evaluate import masked_items, task_logits
 
@@ -93,7 +93,7 @@ def test_a_list_may_be_longer_than_the_candidates_and_is_never_longer_than_the_c
                               strict=True):  # fmt: skip
             same(one, other)
             assert len(one) == n
-    assert made.recommender.places(list(expected), k=10**9).items.shape == (4, n), (
+    assert made.recommender.index_lists(list(expected), ListOptions(k=10**9)).items.shape == (4, n), (
         "no memory for places that stay empty"
     )
 
@@ -127,19 +127,19 @@ def test_numbers_may_be_given_as_text_and_text_as_numbers_and_as_an_array(made: 
 
 @pytest.mark.parametrize("user", [1.5, True, b"1", (1,)])
 def test_what_is_no_id_is_refused(plain: Made, user: Any) -> None:
-    with pytest.raises(DataError, match="an id must be a whole number or a text"):
+    with pytest.raises(DataError, match="an id must be an integer or a text"):
         plain.recommender.recommend([user])
 
 
 @pytest.mark.parametrize("k", [0, -1, True, 2.0, "3"])
 def test_a_length_that_is_none_is_refused(plain: Made, k: Any) -> None:
-    with pytest.raises(DataError, match=r"needs one or more users and k >= 1, got 1 users and k = "):
+    with pytest.raises(DataError, match=r"needs at least 1 user and k >= 1, got 1 users and k = "):
         plain.recommender.recommend([1], k=k)
 
 
 @pytest.mark.parametrize("users", [[], np.zeros(0, dtype=np.int64)], ids=["list", "array"])
 def test_nobody_to_recommend_to_is_refused(plain: Made, users: Any) -> None:
-    with pytest.raises(DataError, match=r"needs one or more users and k >= 1, got 0 users and k = 5\."):
+    with pytest.raises(DataError, match=r"needs at least 1 user and k >= 1, got 0 users and k = 5\."):
         plain.recommender.recommend(users)
 
 
@@ -391,7 +391,7 @@ def test_several_tags_are_filtered_by_any_of_them(numbers: Made) -> None:
     ("where", "words"),
     [
         ({"colour": [1]}, "the model has no item feature 'colour'; it has: category, price"),
-        ({"price": [3]}, r"where\.price: a bundle keeps numbers in bins only; filter by id \(only\) instead"),
+        ({"price": [3]}, r"where\.price: a bundle keeps numbers only in bins; filter by id \(only\) instead"),
         ({"category": [[1, 2]]}, "feature category has one value, got 2"),
         ({"category": [{"a": 1}]}, "feature category must be a text or a number"),
     ],
@@ -510,7 +510,7 @@ def test_the_score_of_an_item_is_the_one_it_is_listed_with(made: Made) -> None:
 
 
 def test_a_score_needs_items_of_which_something_is_known(plain: Made) -> None:
-    with pytest.raises(DataError, match="score needs one or more items, got none"):
+    with pytest.raises(DataError, match="score needs at least 1 item, got none"):
         plain.recommender.score(1, [])
     with pytest.raises(
         DataError, match=r"the model does not know item 'x'; give its features or content, it has category"

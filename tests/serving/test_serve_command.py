@@ -241,14 +241,14 @@ def test_told_otherwise_it_warns_and_logs(tmp_path):
         get(process, "/health")
         process.terminate()
         _, said = ended(process)
-    assert "there is no password and no TLS here: put a proxy in front" in said
+    assert "this server has no password and no TLS: put a proxy with both in front" in said
     assert "GET /health" in said
 
 
 def test_a_first_bundle_that_cannot_be_used_ends_it(tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     assert main(["serve", str(tmp_path / "nothing")]) == 2
-    assert "is no bundle" in capsys.readouterr().err
+    assert "is not a bundle" in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
@@ -265,7 +265,7 @@ def test_an_address_that_cannot_be_had_is_an_error(tmp_path, capsys, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", str(bundle), "--port", port]) == 2
-        assert f"--port {port} cannot be listened at" in capsys.readouterr().err
+        assert f"--port {port} is not available" in capsys.readouterr().err
     assert main(["serve", str(bundle), "--host", "no.such.host.invalid"]) == 2
     assert "no.such.host.invalid" in capsys.readouterr().err
 

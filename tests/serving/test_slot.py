@@ -106,7 +106,7 @@ def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(slot, tmp_path, 
     assert (slot.current, slot.swaps, slot.refused) == (first, 0, 1)
     assert slot.ready
     assert len(notes) == 1
-    assert "was refused, the bundle before it stays" in notes[0]
+    assert "was refused, the previous bundle stays" in notes[0]
 
 
 def test_a_refused_bundle_is_tried_again_when_a_file_of_it_changes(slot, tmp_path):

@@ -19,7 +19,8 @@ from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
 from evorec.seeds import generator
 from evorec.serving.graph import Graph
-from evorec.serving.recommender import NO_ITEM, Places, Recommender
+from evorec.serving.queries import ListOptions
+from evorec.serving.recommender import NO_ITEM, IndexLists, Recommender
 from evorec.training.evaluate import RankingUsers, masked_items, member_lists
 
 PARITY: Final = 1e-5
@@ -113,7 +114,9 @@ def same_lists(
         ids = np.sort(generator(fitted.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
     own = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
-    found = _widened(recommender.places(dataset.user_ids[ids].tolist(), k=evaluation.k, mmr=0.0), evaluation.k)
+    found = _widened(
+        recommender.index_lists(dataset.user_ids[ids].tolist(), ListOptions(k=evaluation.k, mmr=0.0)), evaluation.k
+    )
     expected, real = own.scores[0].astype(np.float64), np.isfinite(own.scores[0])
     if not np.array_equal(real, found.items != NO_ITEM):
         raise RunError("the exported graph lists another number of items than the member of the archive")
@@ -123,17 +126,17 @@ def same_lists(
     return Agreement(len(ids), int((own.final[0] == found.items).all(axis=1).sum()), worst)
 
 
-def _widened(found: Places, k: int) -> Places:
+def _widened(found: IndexLists, k: int) -> IndexLists:
     """Lists with `k` places, those beyond the catalogue empty."""
     spare = ((0, 0), (0, k - found.items.shape[1]))
-    return Places(
+    return IndexLists(
         np.pad(found.items, spare, constant_values=NO_ITEM), np.pad(found.scores, spare, constant_values=-np.inf)
     )
 
 
 def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str]) -> float:
     """Share of the places of the lists whose item a smaller graph no longer lists to the user, 0..1."""
-    one, other = (side.places(users, mmr=0.0).items for side in (full, small))
+    one, other = (side.index_lists(users, ListOptions(mmr=0.0)).items for side in (full, small))
     kept = (one[:, :, None] == other[:, None, :]).any(axis=2)
     return float(1 - kept[one != NO_ITEM].mean())
 

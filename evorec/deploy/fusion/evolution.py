@@ -1,9 +1,7 @@
-"""Formulas evolved by NSGA-II: typed genetic programming with DEAP, on cached head outputs, without training anything.
+"""Formulas evolved by NSGA-II on cached head outputs; no model is trained or run.
 
-What is taken from DEAP: typed primitive sets, trees, the limit on their size and NSGA-II's selection. What is not, and
-why: ``gp.compile`` runs text; ``cxOnePoint`` walks a set of types, whose order differs between processes; ephemeral
-constants are classes in a global cache that draw from the global stream. Trees vary from a stream of their own, and
-the global one, which DEAP's tournament reads, is put back as it was.
+Selection is DEAP's. Formulas vary from a random stream of their own; the global stream, from which DEAP's tournament
+draws, is restored afterwards.
 """
 
 from __future__ import annotations
@@ -14,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 import numpy as np
-from deap import gp, tools
+from deap import tools
 
+from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
-from evorec.deploy.fusion.choice import SIZE, best_of_front
-from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Node, identifier, number, variable
-from evorec.deploy.fusion.formula_scores import FormulaScorer
-from evorec.deploy.fusion.languages import Language, rounded, simplified
-from evorec.objectives import FloatArray, Objective
+from evorec.deploy.fusion.formula import SIZE, Formula
+from evorec.deploy.fusion.languages import Language, rounded
+from evorec.deploy.fusion.scorer import FormulaScorer
+from evorec.objectives import Metrics, Objective
 from evorec.search.deap_toolbox import GenomeFitness, fitness_kind
 from evorec.seeds import child_seed
 
@@ -32,10 +30,9 @@ G = TypeVar("G")
 MMR_RANGE: Final = (0.02, 0.9)
 MATE_SHARE: Final = 0.6
 """Share of the pairs that mate; children of the others are mutated."""
-GROWN_DEPTH: Final = 3
-TUNED_AT_ONCE: Final = 24
-DEAP_GROUP: Final = 4
-"""DEAP's tournament takes parents in groups of four."""
+TUNED_TOGETHER: Final = 24
+TOURNAMENT_GROUP: Final = 4
+"""DEAP's tournament selects parents in groups of four."""
 
 
 @final
@@ -45,11 +42,11 @@ class Candidate(Generic[G]):
 
     Attributes:
         genome: of its language.
-        mmr: weight of `evorec.serving.mmr.mmr`; 0 = none.
-        formula: what the genome means.
-        metrics: measured ones, and its size.
+        mmr: weight of `evorec.serving.mmr.mmr`; 0 = no re-ranking.
+        formula: of the genome.
+        metrics: of its lists, and its size.
         lists: hash of its lists.
-        fitness: of DEAP, to be minimised.
+        fitness: DEAP's, minimised.
     """
 
     genome: G
@@ -61,121 +58,105 @@ class Candidate(Generic[G]):
 
     @property
     def effort(self) -> tuple[float, int, str]:
-        """Of formulas that give equal lists the one with the least of it stays."""
+        """Of formulas with equal lists only the smallest by this order is kept."""
         return (self.formula.size + (self.mmr > 0), len(self.formula.text), self.formula.text)
 
 
-@final
-@dataclass(frozen=True)
-class Evolved(Generic[G]):
-    """The front of everything that was evaluated, by ascending size, and how many evaluations there were."""
-
-    front: tuple[Candidate[G], ...]
-    n_evaluated: int
-
-
-def evolve(
-    language: Language[G],
-    scorer: FormulaScorer,
-    objectives: Sequence[Objective],
-    *,
-    population: int,
-    budget: int,
-    tuning: int,
-    mmr: bool,
-    seed: int,
-) -> Evolved[G]:
-    """The front of a language.
+def best_of_front(rows: Sequence[Metrics], objectives: Sequence[Objective], keep: int) -> list[int]:
+    """Indices of at most `keep` non-dominated rows, chosen greedily by their gain of hypervolume.
 
     Args:
-        language: what is varied.
-        scorer: of the fitting half.
+        rows: N measured metric dictionaries.
         objectives: M objectives.
-        population: formulas per generation, rounded up to a multiple of 4.
-        budget: evaluations in all; one that is asked for again counts again.
-        tuning: those of them that move the constants of the front at the end.
-        mmr: whether formulas may come with a weight of re-ranking.
-        seed: of everything drawn.
+        keep: rows to choose; a smaller front is returned whole, in order.
+    Example:
+        >>> axes = [Objective(name, name, "max", "", 1.0, 0.0) for name in ("a", "b")]
+        >>> best_of_front([{"a": a, "b": b} for a, b in ((0.1, 0.9), (0.5, 0.5), (0.5, 0.4), (0.9, 0.2))], axes, 2)
+        [1, 3]
     """
-    rng = random.Random(child_seed(seed, "formulas"))
-    evolution = _Evolution(language, scorer, tuple(objectives), rng=rng, mmr=mmr)
-    with _global_stream(child_seed(seed, "tournament")):
-        evolution.run(DEAP_GROUP * math.ceil(population / DEAP_GROUP), budget - tuning)
-    evolution.tune(budget)
-    return Evolved(evolution.front(), evolution.n_evaluated)
-
-
-@contextmanager
-def _global_stream(seed: int) -> Iterator[None]:
-    """Python's global random numbers from `seed`, and afterwards as if nobody had drawn any."""
-    before = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
+    left = np.flatnonzero(non_dominated(normalised(rows, objectives))).tolist()
+    if len(left) <= keep:
+        return left
+    chosen: list[int] = []
+    gains = {i: hypervolume_share([rows[i]], objectives) for i in left}  # upper bounds: a gain only shrinks
+    total = 0.0
+    while len(chosen) < keep:
+        fresh: set[int] = set()
+        while (best := max(gains, key=lambda i: (gains[i], -i))) not in fresh:
+            gains[best] = hypervolume_share([rows[i] for i in (*chosen, best)], objectives) - total
+            fresh.add(best)
+        chosen.append(best)
+        total += gains.pop(best)
+    return chosen
 
 
 @final
-class _Evolution(Generic[G]):
-    """NSGA-II over one language, and the archive of what it met: one candidate for each different set of lists."""
+class Evolution(Generic[G]):
+    """NSGA-II over a language, with an archive of one candidate for each different set of lists.
+
+    Args:
+        language: that is varied.
+        scorer: of the fitting half.
+        objectives: M objectives.
+        mmr: whether formulas may have a weight of re-ranking.
+        seed: of all draws.
+    """
 
     def __init__(
-        self,
-        language: Language[G],
-        scorer: FormulaScorer,
-        objectives: tuple[Objective, ...],
-        *,
-        rng: random.Random,
-        mmr: bool,
+        self, language: Language[G], scorer: FormulaScorer, objectives: Sequence[Objective], *, mmr: bool, seed: int
     ) -> None:
-        self._language, self._scorer, self._objectives = language, scorer, objectives
-        self._rng, self._mmr = rng, mmr and scorer.has_content
+        self._language, self._scorer, self._objectives = language, scorer, tuple(objectives)
+        self._seed, self._rng, self._mmr = seed, random.Random(child_seed(seed, "formulas")), mmr and scorer.has_content
         self._known: dict[tuple[Formula, float], tuple[dict[str, float], bytes]] = {}
         self._archive: dict[bytes, Candidate[G]] = {}
         self.n_evaluated = 0
 
-    def run(self, size: int, budget: int) -> None:
-        """Generations of `size` formulas until the next one would pass `budget`."""
-        seeds = [self._evaluated(genome, mmr) for genome in self._language.seeds() for mmr in self._seed_weights()]
+    def run(self, population: int, budget: int, *, tuning: int) -> tuple[Candidate[G], ...]:
+        """Evolve, then tune constants.
+
+        Args:
+            population: formulas per generation, rounded up to a multiple of 4.
+            budget: evaluations in total; a repeated evaluation counts again.
+            tuning: those of them that change constants of the front at the end.
+        Returns:
+            The front of everything that was evaluated, by ascending effort.
+        """
+        with _global_stream(child_seed(self._seed, "tournament")):
+            self._evolve(TOURNAMENT_GROUP * math.ceil(population / TOURNAMENT_GROUP), budget - tuning)
+        axes = [axis for axis in self._objectives if axis.metric != SIZE] or self._objectives
+        while self.n_evaluated < budget:
+            front = self._front()
+            best = best_of_front([candidate.metrics for candidate in front], axes, TUNED_TOGETHER)
+            for i in best[: budget - self.n_evaluated]:
+                genome = self._language.tune(front[i].genome, self._rng)
+                self._evaluated(genome, self._moved(front[i].mmr, toggle=0.0))
+        return self._front()
+
+    def _evolve(self, size: int, budget: int) -> None:
+        """Generations of `size` formulas until the next generation would exceed `budget`."""
+        weights = (0.0, 0.3) if self._mmr else (0.0,)
+        seeds = [self._evaluated(genome, mmr) for genome in self._language.seeds() for mmr in weights]
         newcomers = [self._newcomer() for _ in range(max(size - len(seeds), size // 2))]
         current = self._survivors([*seeds, *newcomers], size)
         while self.n_evaluated + size <= budget:
             children: list[Candidate[G]] = []
-            chosen = len(current) // DEAP_GROUP * DEAP_GROUP
-            parents = tools.selTournamentDCD(current, chosen) if chosen else current
+            n_parents = len(current) // TOURNAMENT_GROUP * TOURNAMENT_GROUP
+            parents = tools.selTournamentDCD(current, n_parents) if n_parents else current
             for first, second in zip(parents[::2], parents[1::2], strict=False):
                 children += self._children(first, second)
             children += [self._newcomer() for _ in range(size - len(children))]
             current = self._survivors([*current, *children], size)
 
-    def tune(self, budget: int) -> None:
-        """Moves the constants of the formulas that make the front's hypervolume, in turn, until `budget` is spent."""
-        axes = [one for one in self._objectives if one.metric != SIZE] or self._objectives
-        while self.n_evaluated < budget:
-            front = self.front()
-            best = best_of_front([one.metrics for one in front], axes, TUNED_AT_ONCE)
-            for at in best[: budget - self.n_evaluated]:
-                self._evaluated(
-                    self._language.tune(front[at].genome, self._rng), self._moved(front[at].mmr, toggle=0.0)
-                )
-
-    def front(self) -> tuple[Candidate[G], ...]:
-        """What nothing dominates, by ascending effort."""
-        everyone = sorted(self._archive.values(), key=lambda one: (one.effort, one.mmr))
-        mask = non_dominated(self._matrix([one.metrics for one in everyone]))
-        return tuple(one for one, keep in zip(everyone, mask, strict=True) if keep)
-
-    def _seed_weights(self) -> tuple[float, ...]:
-        return (0.0, 0.3) if self._mmr else (0.0,)
+    def _front(self) -> tuple[Candidate[G], ...]:
+        candidates = sorted(self._archive.values(), key=lambda candidate: (candidate.effort, candidate.mmr))
+        mask = non_dominated(np.array([candidate.fitness.values for candidate in candidates]))
+        return tuple(candidate for candidate, keep in zip(candidates, mask, strict=True) if keep)
 
     def _survivors(self, candidates: Sequence[Candidate[G]], size: int) -> list[Candidate[G]]:
-        """NSGA-II's choice among different lists."""
+        """NSGA-II's choice among candidates with different lists."""
         different: dict[bytes, Candidate[G]] = {}
-        for one in candidates:
-            same = different.get(one.lists)
-            if same is None or one.effort < same.effort:
-                different[one.lists] = one
+        for candidate in candidates:
+            _keep_simplest(different, candidate)
         return list(tools.selNSGA2(list(different.values()), min(size, len(different))))
 
     def _children(self, first: Candidate[G], second: Candidate[G]) -> list[Candidate[G]]:
@@ -197,7 +178,7 @@ class _Evolution(Generic[G]):
         return self._evaluated(self._language.sample(self._rng), weight)
 
     def _moved(self, weight: float, *, toggle: float) -> float:
-        """A weight of re-ranking in its neighbourhood; or, with a chance of `toggle`, none or a new one."""
+        """A nearby weight of re-ranking; with probability `toggle` it is switched off, or on with a new weight."""
         if self._rng.random() < toggle:
             return 0.0 if weight else self._rng.uniform(*MMR_RANGE)
         if not weight or self._rng.random() < 1 / 2:
@@ -213,210 +194,24 @@ class _Evolution(Generic[G]):
             self._known[formula, weight] = metrics, blake2b(positions.tobytes(), digest_size=16).digest()
         metrics, lists = self._known[formula, weight]
         fitness = fitness_kind(len(self._objectives))()
-        fitness.values = tuple(self._matrix([metrics])[0].tolist())
-        found = Candidate(genome, weight, formula, metrics, lists, fitness)
-        same = self._archive.get(lists)
-        if same is None or found.effort < same.effort:
-            self._archive[lists] = found
-        return found
-
-    def _matrix(self, rows: Sequence[dict[str, float]]) -> FloatArray:
-        columns = [one.minimised([row[one.metric] for row in rows]) for one in self._objectives]
-        return np.stack(columns, axis=1)
+        fitness.values = tuple(float(axis.minimised([metrics[axis.metric]])[0]) for axis in self._objectives)
+        candidate = Candidate(genome, weight, formula, metrics, lists, fitness)
+        _keep_simplest(self._archive, candidate)
+        return candidate
 
 
-class Score:
-    """Type of a part: any number that ranks."""
+def _keep_simplest(by_lists: dict[bytes, Candidate[G]], candidate: Candidate[G]) -> None:
+    same = by_lists.get(candidate.lists)
+    if same is None or candidate.effort < same.effort:
+        by_lists[candidate.lists] = candidate
 
 
-class Probability(Score):
-    """Type of a part: a probability, or a product or power of some."""
-
-
-class Weight:
-    """Type of a constant that multiplies."""
-
-
-class Exponent:
-    """Type of a constant that a probability is raised to."""
-
-
-@final
-class Tree(gp.PrimitiveTree):  # type: ignore[misc]  # deap is untyped
-    """A typed tree, depth first."""
-
-
-_SYMBOLS: Final = {"add": "+", "sub": "-", "mul": "*", "div": "/", "scale": "*", "times": "*", "power": "**"}
-"""Primitives that are written between their operands; the others are functions of that name."""
-
-
-@final
-class TreeLanguage(Language[Tree]):
-    """Typed trees over the first-stage score, probabilities and raw head outputs.
-
-    Args:
-        tasks: names of the ranked tasks, ``(T,)``.
-        is_binary: for each task whether it has a probability.
-        max_size: most nodes of a tree that varying makes.
-        seeds: formulas to start with, of any size.
-        starters: other languages whose random formulas make up half of the newcomers.
-    """
-
-    def __init__(
-        self,
-        tasks: Sequence[str],
-        is_binary: Sequence[bool],
-        *,
-        max_size: int,
-        seeds: Sequence[Formula],
-        starters: Sequence[Language[Any]] = (),
-    ) -> None:
-        self._types: dict[str, type] = {RETRIEVAL: Score}
-        for task, binary in zip(tasks, is_binary, strict=True):
-            self._types |= {f"p_{identifier(task)}": Probability} if binary else {}
-            self._types[f"z_{identifier(task)}"] = Score
-        self._set = _primitives(self._types)
-        self._seeds, self._starters, self._max_size = seeds, starters, max_size
-
-    def seeds(self) -> list[Tree]:
-        """The given formulas."""
-        return [self.tree(formula) for formula in self._seeds]
-
-    def sample(self, rng: random.Random) -> Tree:
-        """A grown tree, or a formula of a starter."""
-        if self._starters and rng.random() < 1 / 2:
-            starter = rng.choice(list(self._starters))
-            return self.tree(starter.formula(starter.sample(rng)))
-        return Tree(self._grown(Score, GROWN_DEPTH, rng))
-
-    def mate(self, first: Tree, second: Tree, rng: random.Random) -> tuple[Tree, Tree]:
-        """Subtrees of one type change places."""
-
-        def exchange(one: Tree, two: Tree) -> tuple[Tree, Tree]:
-            common = sorted({node.ret.__name__ for node in one} & {node.ret.__name__ for node in two})
-            kind = rng.choice(common)
-            places = [
-                rng.choice([at for at, node in enumerate(tree) if node.ret.__name__ == kind]) for tree in (one, two)
-            ]
-            here, there = one.searchSubtree(places[0]), two.searchSubtree(places[1])
-            one[here], two[there] = two[there], one[here]
-            return one, two
-
-        shares = {node.ret for node in first} & {node.ret for node in second}
-        if not shares:
-            return Tree(first), Tree(second)
-        limited = gp.staticLimit(len, self._max_size)(exchange)
-        one, two = limited(Tree(first), Tree(second))
-        return one, two
-
-    def mutate(self, genome: Tree, rng: random.Random) -> Tree:
-        """A new subtree, another node of the same kind, a subtree in its parent's place, or moved constants."""
-
-        def change(tree: Tree) -> tuple[Tree]:
-            kind = rng.choice(("subtree", "node", "shrink", "constants"))
-            if kind == "constants":
-                return (self.tune(tree, rng),)
-            at = rng.randrange(len(tree))
-            own = tree.searchSubtree(at)
-            if kind == "subtree":
-                tree[own] = self._grown(tree[at].ret, rng.randint(0, 2), rng)
-            elif kind == "node":
-                tree[at] = self._replaced(tree[at], rng)
-            else:
-                inner = [n for n in range(at + 1, own.stop) if issubclass(tree[n].ret, tree[at].ret)]
-                if inner:
-                    tree[own] = tree[tree.searchSubtree(rng.choice(inner))]
-            return (tree,)
-
-        changed: Tree = gp.staticLimit(len, self._max_size)(change)(Tree(genome))[0]
-        return changed
-
-    def tune(self, genome: Tree, rng: random.Random) -> Tree:
-        """Every constant by a small factor, a weight rarely to the other side of 0."""
-        out = Tree(genome)
-        for at, node in enumerate(out):
-            if node.ret in (Weight, Exponent):
-                sign = -1 if node.ret is Weight and rng.random() < 0.05 else 1
-                out[at] = _constant(rounded(sign * node.value * math.exp(rng.gauss(0, 0.25))), node.ret)
-        return out
-
-    def formula(self, genome: Tree) -> Formula:
-        """The tree as a formula, simplified; nothing is evaluated as text."""
-        return Formula(simplified(_node_at(genome, 0)[0]))
-
-    def tree(self, formula: Formula) -> Tree:
-        """A tree for a formula of the forms that a member and weighted sums and products have.
-
-        Example:
-            >>> language = TreeLanguage(["click"], [True], max_size=9, seeds=())
-            >>> formula = Formula.parse("retrieval + 0.5*z_click", ["click"])
-            >>> language.formula(language.tree(formula)) == formula
-            True
-        """
-        return Tree(self._nodes(formula.root))
-
-    def _nodes(self, node: Node) -> list[Any]:
-        if node.op == "name":
-            return [gp.Terminal(node.name, True, self._types[node.name])]
-        first = node.parts[0]
-        if node.op == "*" and first.op == "number":
-            return [self._set.mapping["scale"], _constant(first.value, Weight), *self._nodes(node.parts[1])]
-        if node.op == "**":
-            return [self._set.mapping["power"], *self._nodes(first), _constant(node.parts[1].value, Exponent)]
-        parts = [self._nodes(part) for part in node.parts]
-        both = all(issubclass(part[0].ret, Probability) for part in parts)
-        names = {"+": "add", "-": "sub", "*": "times" if both else "mul", "/": "div"}
-        return [self._set.mapping[names.get(node.op, node.op)], *(one for part in parts for one in part)]
-
-    def _grown(self, kind: type, depth: int, rng: random.Random) -> list[Any]:
-        if kind is Weight:
-            return [_constant(rounded(rng.choice((1, 1, 1, -1)) * 10 ** rng.uniform(-1.5, 0.5)), Weight)]
-        if kind is Exponent:
-            return [_constant(rounded(10 ** rng.uniform(-1, 0.6)), Exponent)]
-        terminals, primitives = self._set.terminals[kind], self._set.primitives[kind]
-        if terminals and (depth <= 0 or rng.random() < 1 / 4):
-            return [rng.choice(terminals)]
-        primitive = rng.choice(primitives)
-        return [primitive, *(one for part in primitive.args for one in self._grown(part, depth - 1, rng))]
-
-    def _replaced(self, node: Any, rng: random.Random) -> Any:
-        if node.ret in (Weight, Exponent):
-            return self._grown(node.ret, 0, rng)[0]
-        if node.arity == 0:
-            return rng.choice(self._set.terminals[node.ret])
-        return rng.choice([other for other in self._set.primitives[node.ret] if other.args == node.args])
-
-
-def _primitives(types: dict[str, type]) -> gp.PrimitiveSetTyped:
-    """Variables and operations by type; those of probabilities only where there is one."""
-    out = gp.PrimitiveSetTyped("formula", [], Score)
-    for name, kind in types.items():
-        out.addTerminal(name, kind)
-    operations: dict[str, tuple[list[type], type]] = {
-        name: ([Score, Score], Score) for name in ("add", "sub", "mul", "div", "min", "max")
-    }
-    operations |= {"scale": ([Weight, Score], Score), "exp": ([Score], Score)}
-    if Probability in types.values():
-        operations |= {"times": ([Probability, Probability], Probability), "log": ([Probability], Score)}
-        operations |= {"power": ([Probability, Exponent], Probability), "sigmoid": ([Score], Probability)}
-    else:
-        operations["sigmoid"] = ([Score], Score)
-    for name, (parts, result) in operations.items():
-        out.addPrimitive(None, parts, result, name=name)
-    return out
-
-
-def _constant(value: float, kind: type) -> gp.Terminal:
-    return gp.Terminal(value, False, kind)
-
-
-def _node_at(tree: Tree, at: int) -> tuple[Node, int]:
-    """The part of a formula that begins at a place of a tree, and where the next one begins."""
-    own = tree[at]
-    if own.arity == 0:
-        return (variable(own.value) if issubclass(own.ret, Score) else number(own.value)), at + 1
-    parts, following = [], at + 1
-    for _ in range(own.arity):
-        part, following = _node_at(tree, following)
-        parts.append(part)
-    return Node(_SYMBOLS.get(own.name, own.name), tuple(parts)), following
+@contextmanager
+def _global_stream(seed: int) -> Iterator[None]:
+    """Seed Python's global random stream, and restore its state afterwards."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)

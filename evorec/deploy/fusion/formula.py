@@ -1,13 +1,13 @@
-"""A ranking score written as a formula of the first-stage score and the task heads, e.g. ``p_click**2.0*p_like``.
+"""A ranking score as a formula of the retrieval score and the task heads, e.g. ``p_click**2.0*p_like``.
 
-A formula is data: its text is parsed by a whitelist, never run. It is evaluated with the operators of a library that
-the caller brings (`NUMPY` here, torch in an exported graph). Every operation is protected in the same way everywhere,
-so that finite inputs give a finite score:
+A formula is data: its text is parsed against a list of allowed operations and never executed. It is evaluated with the
+operators of an array library (`NUMPY` here, torch in an exported graph). Every operation is protected in the same way
+everywhere, so that finite inputs give a finite score:
 
 - a variable, a product, a quotient and a power stay within ``±LIMIT``;
-- ``log(x)`` and the base of ``x**y`` take what is below `SMALLEST` as `SMALLEST`, so both never fall when x grows;
+- ``log(x)`` and the base of ``x**y`` raise smaller values to `SMALLEST`, so both are monotone in x;
 - ``x / y`` divides by at least `SMALLEST`, with the sign of y (0 counts as positive);
-- ``exp(x)`` and the exponent that a power makes, ``y log x``, are cut to ``±EXPONENT``.
+- ``exp(x)`` and the exponent of a power, ``y log x``, are clipped to ``±EXPONENT``.
 """
 
 from __future__ import annotations
@@ -30,26 +30,28 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 RETRIEVAL: Final = "retrieval"
-"""The first-stage score of a candidate."""
+"""Variable of the retrieval score of a candidate."""
+SIZE: Final = "size"
+"""Metric of a formula itself: its numbers, variables and operations."""
 SMALLEST: Final = 1e-9
 LIMIT: Final = 1e12
 EXPONENT: Final = 27.0
 """``exp(27)`` is 5e11, below `LIMIT`; ``log(SMALLEST)`` is -20.7, so a probability to the power of 1 is itself."""
 MOST_CHARACTERS: Final = 4000
 MOST_NODES: Final = 300
-"""Beyond these a text is no formula of anybody's."""
+"""Longer texts are refused before they are parsed: nested input could exhaust the stack."""
 
 
 @final
 @dataclass(frozen=True)
 class Operators(Generic[A]):
-    """What a formula needs of an array library besides ``+ - * /`` and ``<``, all elementwise.
+    """Elementwise operations of an array library that a formula needs besides ``+ - * /`` and ``<``.
 
     Attributes:
         log, exp: of an array.
         minimum, maximum: of two arrays of equal shape.
         clip: of an array, between two numbers.
-        where: a condition (an array compared with ``<``), an array where it holds, an array where not.
+        where: a condition (an array compared with ``<``), the values where it holds, the values elsewhere.
     """
 
     log: Callable[[A], A]
@@ -69,13 +71,13 @@ _NUMBERS: Final[Operators[float]] = Operators(
     lambda x, low, high: min(max(x, low), high),
     lambda condition, yes, no: yes if condition else no,
 )
-"""Of constant parts, so that no library rounds them in its own way."""
+"""For constant parts of a formula, which would otherwise be rounded differently by each library."""
 
 
 @final
 @dataclass(frozen=True)
 class Node:
-    """A part of a formula.
+    """Node of the tree of a formula.
 
     Attributes:
         op: ``number``, ``name``, ``neg``, one of ``+ - * / **``, or a function's name.
@@ -89,15 +91,15 @@ class Node:
     value: float = 0.0
     name: str = ""
 
-    def walk(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[Node]:
         """This node and all below it."""
         yield self
         for part in self.parts:
-            yield from part.walk()
+            yield from part.nodes()
 
 
 def number(value: float) -> Node:
-    """A constant; there is no -0."""
+    """A constant; -0 becomes 0."""
     return Node("number", value=float(value) + 0.0)
 
 
@@ -112,9 +114,9 @@ def negative(part: Node) -> Node:
 
 
 _FUNCTIONS: Final = {"log": 1, "exp": 1, "sigmoid": 1, "min": 2, "max": 2}
-"""Functions and how many operands they have."""
+"""Functions and their number of operands."""
 _BINARY: Final = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
-_STRENGTH: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
+_PRECEDENCE: Final = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "**": 4}
 _ATOM: Final = 5
 ALLOWED: Final = "+ - * / **, " + ", ".join(_FUNCTIONS)
 
@@ -127,7 +129,7 @@ class Formula:
     Args:
         root: of the tree.
     Raises:
-        ConfigError: it uses no variable, so that it would rank nothing.
+        ConfigError: it uses no variable, so all candidates would have the same score.
     Example:
         >>> formula = Formula.parse("p_click**2 * (retrieval + -0.5)", ["click"])
         >>> formula.text, formula.size, formula.names
@@ -140,29 +142,30 @@ class Formula:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise ConfigError(f"formula {self.text!r} must use a variable, got constants alone.")
+            raise ConfigError(f"formula {self.text!r} must use a variable, got only constants.")
 
     @classmethod
     def parse(cls, text: str, tasks: Sequence[str]) -> Formula:
-        """A formula from its text.
+        """Parse a formula.
 
         Args:
-            text: numbers, variables (see `variable_names`) and what `ALLOWED` names.
+            text: numbers, variables (`variable_names`) and the operations of `ALLOWED`.
             tasks: names of the ranked tasks.
         Raises:
             ConfigError: names the part that is not allowed.
         """
         if len(text) > MOST_CHARACTERS:
             raise ConfigError(f"formula must have at most {MOST_CHARACTERS} characters, got {len(text)}.")
+        label = f"formula {_shortened(text)}"
         try:
             tree = ast.parse(text.strip(), mode="eval")
             n_nodes = sum(isinstance(node, ast.expr) for node in ast.walk(tree))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-            raise ConfigError(f"formula {_shortened(text)} cannot be read: {reason}; it may use {ALLOWED}.") from None
+            raise ConfigError(f"{label} cannot be read: {reason}; it may use {ALLOWED}.") from None
         if n_nodes > MOST_NODES:
-            raise ConfigError(f"formula {_shortened(text)} must have at most {MOST_NODES} parts, got {n_nodes}.")
-        return cls(_parsed(tree.body, text, variable_names(tasks)))
+            raise ConfigError(f"{label} must have at most {MOST_NODES} parts, got {n_nodes}.")
+        return cls(_parsed(tree.body, label, variable_names(tasks)))
 
     @cached_property
     def text(self) -> str:
@@ -171,18 +174,18 @@ class Formula:
 
     @cached_property
     def short(self) -> str:
-        """Text for a person, with constants to 3 significant digits."""
+        """Text for people, with constants to 3 significant digits."""
         return _text(self.root, lambda value: f"{value:.3g}")
 
     @cached_property
     def size(self) -> int:
-        """Numbers, variables and operations."""
-        return sum(1 for _ in self.root.walk())
+        """Count of numbers, variables and operations."""
+        return sum(1 for _ in self.root.nodes())
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Variables it uses, in alphabetical order."""
-        return tuple(sorted({node.name for node in self.root.walk() if node.op == "name"}))
+        """Variables that the formula uses, in alphabetical order."""
+        return tuple(sorted({node.name for node in self.root.nodes() if node.op == "name"}))
 
     def evaluate(self, values: Mapping[str, A], ops: Operators[A]) -> A:
         """The score of every candidate.
@@ -197,18 +200,18 @@ class Formula:
         """
         if missing := [name for name in self.names if name not in values]:
             raise ConfigError(
-                f"formula {self.short!r} uses {', '.join(missing)}, and there is only {', '.join(values)}; a task of "
-                "numbers has z_<task> and no p_<task>."
+                f"formula {self.short!r} uses {', '.join(missing)}, known variables are {', '.join(values)}; a "
+                "regression task has z_<task> and no p_<task>."
             )
         found: A = _evaluated(self.root, values, ops)
         return found
 
 
 def variable_names(tasks: Sequence[str]) -> dict[str, str]:
-    """The variables of a formula and the task each is of; `RETRIEVAL` is of none.
+    """Variables of a formula with the task of each; `RETRIEVAL` has an empty task.
 
     Args:
-        tasks: names of the ranked tasks; what cannot stand in an identifier becomes ``_``.
+        tasks: names of the ranked tasks; characters that an identifier cannot have become ``_``.
     Raises:
         ConfigError: two tasks would have the same variables.
     Example:
@@ -227,7 +230,7 @@ def variable_names(tasks: Sequence[str]) -> dict[str, str]:
 
 
 def identifier(task: str) -> str:
-    """A task's name as it stands in the names of variables, in the form that Python gives identifiers (NFKC)."""
+    """A task's name as part of a variable's name, in the form that Python gives identifiers (NFKC)."""
     normal = unicodedata.normalize("NFKC", task)
     return "".join(letter if f"_{letter}".isidentifier() else "_" for letter in normal)
 
@@ -240,43 +243,43 @@ def member_formula(spec: ModelSpec, tasks: Sequence[str], signs: Sequence[int]) 
         tasks: names of the ranked tasks.
         signs: 1 or -1 for each; empty = all 1.
     Returns:
-        `RETRIEVAL` alone when the member does not re-rank. Constants are the products that the ranker makes in float32.
+        Only `RETRIEVAL` when the member does not re-rank. Constants are the products that the ranker computes in
+        float32.
     """
     total: Node | None = None
     for task, weight, sign in zip(tasks, spec.task_weights, signs or (1,) * len(tasks), strict=True):
         weight_32 = float(np.float32(spec.rank_blend) * np.float32(weight))
         if weight_32 == 0:
             continue
-        term = Node("*", (number(weight_32), variable(f"z_{identifier(task)}")))
+        output = variable(f"z_{identifier(task)}")
         if total is None:
-            total = term if sign > 0 else Node("*", (number(-weight_32), term.parts[1]))
+            total = Node("*", (number(sign * weight_32), output))
         else:
-            total = Node("+" if sign > 0 else "-", (total, term))
+            total = Node("+" if sign > 0 else "-", (total, Node("*", (number(weight_32), output))))
     first = variable(RETRIEVAL)
     return Formula(first if total is None else Node("+", (first, total)))
 
 
-def _parsed(node: ast.expr, text: str, known: Mapping[str, str]) -> Node:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-        if not abs(node.value) <= LIMIT:
-            raise ConfigError(f"formula {_shortened(text)}: constants must be within ±{LIMIT:g}, got {node.value}.")
-        return number(float(node.value))
-    if isinstance(node, ast.Name):
-        if node.id not in known:
-            raise ConfigError(f"formula {_shortened(text)}: {node.id!r} is no variable; known: {', '.join(known)}.")
-        return variable(node.id)
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return Node(_BINARY[type(node.op)], (_parsed(node.left, text, known), _parsed(node.right, text, known)))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return negative(_parsed(node.operand, text, known))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
-        wanted = _FUNCTIONS[node.func.id]
-        if node.keywords or len(node.args) != wanted:
-            raise ConfigError(f"formula {_shortened(text)}: {node.func.id} takes {wanted} values, {ast.unparse(node)}.")
-        return Node(node.func.id, tuple(_parsed(one, text, known) for one in node.args))
+def _parsed(node: ast.expr, label: str, known: Mapping[str, str]) -> Node:
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            if not abs(value) <= LIMIT:
+                raise ConfigError(f"{label}: constants must be within ±{LIMIT:g}, got {value}.")
+            return number(float(value))
+        case ast.Name(id=name):
+            if name not in known:
+                raise ConfigError(f"{label}: {name!r} is not a variable; known: {', '.join(known)}.")
+            return variable(name)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            return Node(_BINARY[type(op)], (_parsed(left, label, known), _parsed(right, label, known)))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return negative(_parsed(operand, label, known))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in _FUNCTIONS:
+            if keywords or len(args) != _FUNCTIONS[name]:
+                raise ConfigError(f"{label}: {name} takes {_FUNCTIONS[name]} values, got {ast.unparse(node)}.")
+            return Node(name, tuple(_parsed(part, label, known) for part in args))
     hint = "; a power is written **" if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor) else ""
-    part = _shortened(ast.unparse(node))
-    raise ConfigError(f"formula {_shortened(text)}: {part} is not allowed{hint}; it may use {ALLOWED}.")
+    raise ConfigError(f"{label}: {_shortened(ast.unparse(node))} is not allowed{hint}; it may use {ALLOWED}.")
 
 
 def _shortened(text: str) -> str:
@@ -284,87 +287,70 @@ def _shortened(text: str) -> str:
     return repr(flat if len(flat) <= 100 else flat[:97] + "...")
 
 
-def _strength(node: Node) -> int:
-    """How strongly a text binds: a negative number is written with a minus before it."""
-    if node.op == "number":
-        return _STRENGTH["neg"] if node.value < 0 else _ATOM
-    return _STRENGTH.get(node.op, _ATOM)
-
-
 def _text(node: Node, shown: Callable[[float], str]) -> str:
-    def part(one: Node, at_least: int) -> str:
-        inner = _text(one, shown)
-        return inner if _strength(one) >= at_least else f"({inner})"
+    def part(node: Node, at_least: int) -> str:
+        """An operand, in parentheses where it binds more weakly than `at_least`."""
+        own = _PRECEDENCE["neg"] if node.op == "number" and node.value < 0 else _PRECEDENCE.get(node.op, _ATOM)
+        inner = _text(node, shown)
+        return inner if own >= at_least else f"({inner})"
 
     if node.op == "number":
         return shown(node.value)
     if node.op == "name":
         return node.name
     if node.op in _FUNCTIONS:
-        return f"{node.op}({', '.join(_text(one, shown) for one in node.parts)})"
-    own = _STRENGTH[node.op]
+        return f"{node.op}({', '.join(_text(operand, shown) for operand in node.parts)})"
+    own = _PRECEDENCE[node.op]
     if node.op == "neg":
         return "-" + part(node.parts[0], own)
     left, right = node.parts
     if node.op == "**":
-        return f"{part(left, _ATOM)}**{part(right, _STRENGTH['neg'])}"
+        return f"{part(left, _ATOM)}**{part(right, _PRECEDENCE['neg'])}"
     space = " " if own == 1 else ""
     return f"{part(left, own)}{space}{node.op}{space}{part(right, own + 1)}"
 
 
 def _evaluated(node: Node, values: Mapping[str, Any], ops: Operators[Any]) -> Any:
-    """A number where nothing varies, else an array."""
+    """A Python number for a part without a variable, else an array."""
+
+    def library(value: Any) -> Operators[Any]:
+        return _NUMBERS if isinstance(value, float) else ops
+
+    def log(x: Any) -> Any:
+        return library(x).log(library(x).clip(x, SMALLEST, math.inf))
+
+    def exp(x: Any) -> Any:
+        return library(x).exp(library(x).clip(x, -EXPONENT, EXPONENT))
+
     if node.op == "number":
         return node.value
     if node.op == "name":
         return ops.clip(values[node.name], -LIMIT, LIMIT)
-    parts = [_evaluated(part, values, ops) for part in node.parts]
-    if node.op in ("min", "max"):
-        return _extreme(node.op, parts[0], parts[1], ops)
-    if len(parts) == 1:
-        return _of_one(node.op, parts[0], _library(parts[0], ops))
-    left, right = parts
-    if node.op == "+":
-        return left + right
-    if node.op == "-":
-        return left - right
-    if node.op == "**":
-        exponent = right * _log(left, _library(left, ops))
-        return _exp(exponent, _library(exponent, ops))
-    found = left * right if node.op == "*" else left / _divisor(right, _library(right, ops))
-    return _library(found, ops).clip(found, -LIMIT, LIMIT)
-
-
-def _library(value: Any, ops: Operators[Any]) -> Operators[Any]:
-    return _NUMBERS if isinstance(value, float) else ops
-
-
-def _of_one(op: str, value: Any, ops: Operators[Any]) -> Any:
-    if op == "neg":
-        return -value
-    if op == "log":
-        return _log(value, ops)
-    return _exp(value, ops) if op == "exp" else 1.0 / (_exp(-value, ops) + 1.0)
-
-
-def _log(value: Any, ops: Operators[Any]) -> Any:
-    return ops.log(ops.clip(value, SMALLEST, math.inf))
-
-
-def _exp(value: Any, ops: Operators[Any]) -> Any:
-    return ops.exp(ops.clip(value, -EXPONENT, EXPONENT))
-
-
-def _divisor(value: Any, ops: Operators[Any]) -> Any:
-    below, above = ops.clip(value, -math.inf, -SMALLEST), ops.clip(value, SMALLEST, math.inf)
-    return ops.where(value < 0, below, above)
-
-
-def _extreme(op: str, left: Any, right: Any, ops: Operators[Any]) -> Any:
-    if isinstance(left, float) and isinstance(right, float):
-        return min(left, right) if op == "min" else max(left, right)
-    if isinstance(left, float):
-        left, right = right, left
-    if isinstance(right, float):  # a clip: libraries differ in mixing arrays with numbers
-        return ops.clip(left, -math.inf, right) if op == "min" else ops.clip(left, right, math.inf)
-    return ops.minimum(left, right) if op == "min" else ops.maximum(left, right)
+    match node.op, [_evaluated(part, values, ops) for part in node.parts]:
+        case "neg", [x]:
+            return -x
+        case "log", [x]:
+            return log(x)
+        case "exp", [x]:
+            return exp(x)
+        case "sigmoid", [x]:
+            return 1.0 / (exp(-x) + 1.0)
+        case "+", [x, y]:
+            return x + y
+        case "-", [x, y]:
+            return x - y
+        case "**", [x, y]:
+            return exp(y * log(x))
+        case ("min" | "max") as op, [x, y]:
+            if isinstance(x, float):
+                x, y = y, x
+            if isinstance(y, float):  # clip, because libraries differ in comparing arrays with numbers
+                return library(x).clip(x, *((-math.inf, y) if op == "min" else (y, math.inf)))
+            return ops.minimum(x, y) if op == "min" else ops.maximum(x, y)
+        case op, [x, y]:
+            if op == "/":
+                own = library(y)
+                y = own.where(y < 0, own.clip(y, -math.inf, -SMALLEST), own.clip(y, SMALLEST, math.inf))
+            found = x * y if op == "*" else x / y
+            return library(found).clip(found, -LIMIT, LIMIT)
+    raise AssertionError(f"unknown operation {node.op!r}")

@@ -1,24 +1,22 @@
-"""What one trained member says of each candidate of many users, computed once: first-stage score and every head.
+"""Outputs of one trained member for each candidate of many users, computed once: retrieval score and every head.
 
 Formulas are evolved on these arrays; the model itself is not run again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from evorec.data.dataset import Csr, Dataset
 from evorec.deploy.fusion.formula import RETRIEVAL, identifier
 from evorec.errors import RunError
 from evorec.metrics.ranking import NO_ITEM
-from evorec.models.population import Bag
 from evorec.models.rerank import RankerInputs, ranker_logits
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
@@ -31,12 +29,12 @@ Int64 = npt.NDArray[np.int64]
 @final
 @dataclass(frozen=True)
 class HeadOutputs:
-    """Of one member.
+    """Retrieval scores and head outputs of one member.
 
     Attributes:
-        items: candidates by ascending id, int64 ``(U, C)``; `NO_ITEM` at the end where there are fewer. So equal
-            scores stand by item id when they stand by position.
-        retrieval: first-stage scores, float32 ``(U, C)``, 0 where there is no item.
+        items: candidates by ascending id, int64 ``(U, C)``, so that ties by column are ties by item id; `NO_ITEM` at
+            the end where there are fewer.
+        retrieval: retrieval scores, float32 ``(U, C)``, 0 where there is no item.
         logits: raw head outputs, float32 ``(T, U, C)``.
         tasks: names, ``(T,)``.
         is_binary: for each task whether its labels are 0 and 1.
@@ -49,32 +47,19 @@ class HeadOutputs:
     is_binary: tuple[bool, ...]
 
     def select(self, users: Int64) -> HeadOutputs:
-        """Some of the users, by their places."""
+        """Some of the users, by their rows."""
         return replace(self, items=self.items[users], retrieval=self.retrieval[users], logits=self.logits[:, users])
 
     def values(self) -> dict[str, Float32]:
-        """Float32 ``(U, C)`` by variable of a formula: a task of numbers has no probability."""
-        return formula_values(self.retrieval, self.logits, self.tasks, self.is_binary)
-
-
-def formula_values(
-    retrieval: Float32, logits: Float32, tasks: tuple[str, ...], is_binary: tuple[bool, ...]
-) -> dict[str, Float32]:
-    """What a formula reads, float32 by variable, each of the shape of `retrieval`.
-
-    Args:
-        retrieval: first-stage scores, finite.
-        logits: of the heads, ``(T, *)``.
-        tasks, is_binary: ``(T,)``.
-    """
-    out = {RETRIEVAL: retrieval}
-    for task, binary, logit in zip(tasks, is_binary, logits, strict=True):
-        name = identifier(task)
-        if binary:
-            with np.errstate(over="ignore"):  # exp(89) is inf in float32, and 1 / (1 + inf) is 0
-                out[f"p_{name}"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
-        out[f"z_{name}"] = logit
-    return out
+        """Float32 ``(U, C)`` by variable of a formula; a regression task has no probability."""
+        out = {RETRIEVAL: self.retrieval}
+        for task, binary, logit in zip(self.tasks, self.is_binary, self.logits, strict=True):
+            name = identifier(task)
+            if binary:
+                with np.errstate(over="ignore"):  # exp(89) is inf in float32, and 1 / (1 + inf) is 0
+                    out[f"p_{name}"] = (1 / (1 + np.exp(-logit))).astype(np.float32)
+            out[f"z_{name}"] = logit
+        return out
 
 
 def head_outputs(
@@ -90,17 +75,24 @@ def head_outputs(
     Raises:
         RunError: a score is not finite.
     """
-    dataset, evaluation = fitted.dataset, fitted.config.evaluation
+    dataset, data, evaluation = fitted.dataset, fitted.data, fitted.config.evaluation
     n_candidates = evaluation.n_candidates(dataset.n_items)
-    population = fitted.stack([replace(spec, rank_blend=0.0)], [weights])  # lists in the order of the first stage
-    as_long = evaluation.model_copy(update={"k": n_candidates})
-    lists = member_lists(population, dataset, fitted.data, users, as_long)
+    population = fitted.stack([replace(spec, rank_blend=0.0)], [weights])  # lists in the order of retrieval
+    lists = member_lists(population, dataset, data, users, evaluation.model_copy(update={"k": n_candidates}))
     order = np.argsort(np.where(lists.final[0] == NO_ITEM, dataset.n_items, lists.final[0]), axis=1, kind="stable")
     items = np.take_along_axis(lists.final[0], order, axis=1)
     scores = np.take_along_axis(lists.scores[0], order, axis=1)
     with torch.no_grad():
-        block, ids = population.blocks[0], torch.tensor(np.maximum(items, 0), device=fitted.data.device)
-        logits = ranker_logits(block, 0, _ranker_inputs(fitted, population.blocks[0].vectors, users), ids).cpu().numpy()
+        block, ids = population.blocks[0], torch.tensor(users.ids, device=data.device)
+        catalogue = torch.arange(dataset.n_items, device=data.device)
+        inputs = RankerInputs(
+            block.vectors(data.users.select(ids))[0],
+            block.vectors(data.items.select(catalogue))[0],
+            block.vectors(data.context_bag(torch.tensor(dataset.context_mode[None, :], device=data.device)))[0, :, 0],
+            data.user_statistics[ids],
+            data.item_statistics[catalogue],
+        )
+        logits = ranker_logits(block, 0, inputs, torch.tensor(np.maximum(items, 0), device=data.device)).cpu().numpy()
     out = HeadOutputs(
         items,
         np.where(items == NO_ITEM, 0.0, scores).astype(np.float32),
@@ -109,43 +101,24 @@ def head_outputs(
         tuple(kind == "binary" for kind in dataset.kinds),
     )
     if not (np.isfinite(out.retrieval).all() and np.isfinite(out.logits).all()):
-        raise RunError("the member gives scores that are not finite, which no formula can mend; choose another one")
+        raise RunError("the member gives scores that are not finite, so no formula of them is; choose another member")
     return out
 
 
-def _ranker_inputs(fitted: Fitted, vectors: Callable[[Bag], Tensor], users: RankingUsers) -> RankerInputs:
-    data, dataset = fitted.data, fitted.dataset
-    ids = torch.tensor(users.ids, device=data.device)
-    catalogue = torch.arange(dataset.n_items, device=data.device)
-    mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
-    return RankerInputs(
-        vectors(_rows_of(data.users, ids))[0],
-        vectors(_rows_of(data.items, catalogue))[0],
-        vectors(data.context_bag(mode))[0, :, 0],
-        data.user_statistics[ids],
-        data.item_statistics[catalogue],
-    )
-
-
-def _rows_of(bag: Bag, entities: Tensor) -> Bag:
-    content = None if bag.content is None else bag.content[entities]
-    return Bag(bag.rows[entities], bag.weights[entities], content)
-
-
 def task_positives(dataset: Dataset, users: Int64) -> dict[str, Csr]:
-    """Held-out positives of every ranked binary task but the target, on items of the catalogue.
+    """Held-out positives of every ranked binary task except the target, on items of the catalogue.
 
     Args:
         users: ids, int64 ``(U,)``.
     Returns:
-        A row of items per user, by task; only of tasks with a positive among them.
+        A row of items per user, by task; only tasks with a positive among these users.
     """
     part, out = dataset.held_out, {}
-    for place, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True)):
+    for column, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True)):
         if kind != "binary" or task == dataset.target:
             continue
-        wanted = (part.labels[:, place] > 0) & (part.items < dataset.n_items)
-        found = Csr.from_pairs(part.users[wanted], part.items[wanted], n_rows=dataset.n_users + 1).select(users)
+        positive = (part.labels[:, column] > 0) & (part.items < dataset.n_items)
+        found = Csr.from_pairs(part.users[positive], part.items[positive], n_rows=dataset.n_users + 1).select(users)
         if len(found.indices):
             out[task] = found
     return out

@@ -1,4 +1,4 @@
-"""What the lists of a formula are worth, on the users whose head outputs are cached."""
+"""Metrics of the lists that a formula makes, on the users whose head outputs are cached."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.data.dataset import Csr
-from evorec.deploy.fusion.choice import SIZE, measured_name
-from evorec.deploy.fusion.formula import NUMPY, Formula
+from evorec.deploy.fusion.formula import NUMPY, SIZE, Formula
 from evorec.deploy.fusion.head_outputs import HeadOutputs
 from evorec.errors import ConfigError
 from evorec.metrics import diversity, ranking
@@ -22,11 +21,11 @@ Int64 = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
 
 MOST_TASKS: Final = 3
-"""Further tasks that are objectives unless a configuration says which: fronts of many objectives hold everything."""
+"""Further tasks that are objectives by default: with many objectives nearly every formula is non-dominated."""
 FEWEST_USERS: Final = 30
-"""A further task with fewer users in the half is no objective by itself: their mean is mostly chance."""
+"""A further task with fewer users in the half is not an objective by default: its mean is too noisy."""
 SIMILARITY_BYTES: Final = 1 << 29
-"""Cosines of candidates that are kept; beyond, they are computed for each list anew."""
+"""Largest table of cosines that is kept in memory; larger ones are recomputed for each list."""
 
 
 @final
@@ -37,7 +36,7 @@ class FormulaScorer:
         outputs: of U users and C candidates.
         target: their held-out positives, at least one each.
         others: held-out positives of further tasks; a user without one is left out of that task's metrics.
-        content: fixed vectors of the items, float ``(>= I, D)`` unit rows; D = 0 = there are none.
+        content: fixed vectors of the items, float ``(>= I, D)`` unit rows; D = 0 = no content.
         n_items: I.
         k: length of the lists.
     """
@@ -54,37 +53,24 @@ class FormulaScorer:
     ) -> None:
         self.k, self._n_items, self._items = k, n_items, outputs.items
         self._values, self._empty = outputs.values(), outputs.items < 0
-        self._relevant: dict[str, tuple[npt.NDArray[np.bool_], Int64]] = {}
-        for task, positives in {"": target, **others}.items():
-            hit, count = ranking.hits_of_checked(outputs.items, positives, n_items), ranking.n_relevant(positives)
-            self._relevant[f"/{task}" if task else ""] = hit, count
+        self._relevant: dict[str, tuple[npt.NDArray[np.bool_], Int64]] = {
+            task: (ranking.hits_of_checked(outputs.items, positives, n_items), ranking.n_relevant(positives))
+            for task, positives in {"": target, **others}.items()
+        }
         self._content = content[:n_items]
-        self._vectors: npt.NDArray[np.float64] | None = None
-        if content.shape[1]:
-            vectors = diversity.unit_rows(self._content)
-            self._vectors = np.append(vectors, np.zeros((1, vectors.shape[1])), axis=0)
-
-    @property
-    def has_content(self) -> bool:
-        """Whether items can resemble each other; without, there is no re-ranking."""
-        return self._vectors is not None
-
-    @property
-    def diversity(self) -> str:
-        """The metric that stands for diversity."""
-        return f"{'intra_list_distance' if self.has_content else 'catalogue_coverage'}@{self.k}"
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
+        self.has_content = bool(content.shape[1])
+        """Without content there is no similarity of items, and no re-ranking."""
+        self.tasks = tuple(others)
         """The further tasks."""
-        return tuple(name[1:] for name in self._relevant if name)
+        self.diversity = f"{'intra_list_distance' if self.has_content else 'catalogue_coverage'}@{k}"
+        """The metric of diversity."""
 
     def n_users_of(self, task: str = "") -> int:
-        """Users with a held-out positive of a further task, or of the target: what its metrics are means over."""
-        return int((self._relevant[f"/{task}" if task else ""][1] > 0).sum())
+        """Users with a held-out positive of a further task, or of the target: its metrics are means over them."""
+        return int((self._relevant[task][1] > 0).sum())
 
     def positions(self, formula: Formula, mmr: float) -> Int64:
-        """Places of the best candidates, int64 ``(U, k)``, best first, equal scores by item id."""
+        """Columns of the best candidates, int64 ``(U, k)``, best first, equal scores by item id."""
         scores = np.where(self._empty, -np.inf, formula.evaluate(self._values, NUMPY))
         if mmr > 0:
             return mmr_by(scores, self._similarity, self.k, mmr)
@@ -95,61 +81,73 @@ class FormulaScorer:
         return positions
 
     def lists(self, positions: Int64) -> Int64:
-        """Item ids at the given places, int64 ``(U, k)``, -1 where there is none."""
+        """Item ids of the given columns, int64 ``(U, k)``, -1 for no item."""
         items = np.take_along_axis(self._items, np.maximum(positions, 0), axis=1)
         return np.where(positions == NO_POSITION, ranking.NO_ITEM, items)
 
     def metrics(self, positions: Int64) -> dict[str, float]:
         """``recall`` and ``ndcg`` of the target and, with ``/task``, of further tasks; the metric of diversity."""
-        out = {}
-        for suffix, (relevant, count) in self._relevant.items():
-            some = count > 0
-            places, own = positions[some], relevant[some]
-            hit = np.take_along_axis(own, np.maximum(places, 0), axis=1) & (places != NO_POSITION)
-            out[f"recall@{self.k}{suffix}"] = float(ranking.recall_at_k(hit, count[some]).mean())
-            out[f"ndcg@{self.k}{suffix}"] = float(ranking.ndcg_at_k(hit, count[some]).mean())
+        out = self._ranking_metrics(
+            lambda relevant, some: (
+                np.take_along_axis(relevant, np.maximum(positions[some], 0), axis=1) & (positions[some] != NO_POSITION)
+            )
+        )
         lists = self.lists(positions)
-        if self._vectors is not None:
+        if self.has_content:
             out[self.diversity] = float(diversity.distance_of_checked(lists, self._vectors).mean())
         else:
             out[self.diversity] = float((diversity.exposure_of_checked(lists, self._n_items) > 0).mean())
         return out
 
     def ideals(self) -> dict[str, float]:
-        """`metrics` of the best order that the same candidates have, each on its own; diversity 1."""
+        """`metrics` of the best order of the candidates, for each metric separately; diversity 1."""
+        k = self.k
+
+        def best_hits(relevant: npt.NDArray[np.bool_], some: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+            hit = np.zeros((int(some.sum()), k), dtype=np.bool_)
+            hit[:, : relevant.shape[1]] = -np.sort(-relevant.astype(np.int8), axis=1)[:, :k] > 0
+            return hit
+
+        return self._ranking_metrics(best_hits) | {self.diversity: 1.0}
+
+    def _ranking_metrics(self, hits: Callable[..., npt.NDArray[np.bool_]]) -> dict[str, float]:
+        """Means over the users of each task; ``hits(relevant, some)`` gives bool ``(n, k)`` of ``some (U,)`` users."""
         out = {}
-        for suffix, (relevant, count) in self._relevant.items():
-            some, k = count > 0, min(self.k, relevant.shape[1])
-            hit = np.zeros((int(some.sum()), self.k), dtype=np.bool_)
-            hit[:, :k] = -np.sort(-relevant[some].astype(np.int8), axis=1)[:, :k] > 0
+        for task, (relevant, count) in self._relevant.items():
+            some = count > 0
+            hit, suffix = hits(relevant[some], some), f"/{task}" if task else ""
             out[f"recall@{self.k}{suffix}"] = float(ranking.recall_at_k(hit, count[some]).mean())
             out[f"ndcg@{self.k}{suffix}"] = float(ranking.ndcg_at_k(hit, count[some]).mean())
-        return out | {self.diversity: 1.0}
+        return out
+
+    @cached_property
+    def _vectors(self) -> npt.NDArray[np.float64]:
+        vectors = diversity.unit_rows(self._content)
+        return np.append(vectors, np.zeros((1, vectors.shape[1])), axis=0)
 
     @cached_property
     def _similarity(self) -> Callable[[Int64], Floats]:
-        """Cosines of every candidate to one of each user's, from a table of each user's own or of the catalogue."""
-        items = np.where(self._empty, 0, self._items)  # what is empty is never chosen
+        """Cosines of each user's candidates to one candidate per user, from a table per user or of the catalogue."""
+        items = np.where(self._empty, 0, self._items)  # an empty column is never chosen
         users, (n_users, n_candidates) = np.arange(len(items)), items.shape
-        of_users, of_items = 4 * n_users * n_candidates**2, 4 * self._n_items**2
         content = self._content.astype(np.float32)
-        if of_users <= SIMILARITY_BYTES:
+        if 4 * n_users * n_candidates**2 <= SIMILARITY_BYTES:
             own = content[items]
             table = np.matmul(own, own.transpose(0, 2, 1))
             return lambda chosen: np.asarray(table[users, chosen])
-        if of_items <= SIMILARITY_BYTES:
+        if 4 * self._n_items**2 <= SIMILARITY_BYTES:
             cosines = content @ content.T
             return lambda chosen: np.take(cosines, items[users, chosen][:, None] * self._n_items + items)
         return lambda chosen: np.einsum("ucd,ud->uc", content[items], content[items[users, chosen]])
 
 
 def fusion_objectives(names: Sequence[str], scorer: FormulaScorer, max_size: int) -> tuple[Objective, ...]:
-    """The objectives of an evolution, each with its corners: from nothing to the best order of the candidates.
+    """The objectives of an evolution, each with its corners: 0 and the best order of the candidates.
 
     Args:
         names: of `FuseConfig.objectives`.
         scorer: of the fitting half, whose best order gives the ideal corners.
-        max_size: of a formula; the worst corner of `SIZE`.
+        max_size: of a formula; gives the worst corner of `SIZE`.
     Raises:
         ConfigError: a name is not known, or has no positive among the candidates.
     """
@@ -159,18 +157,31 @@ def fusion_objectives(names: Sequence[str], scorer: FormulaScorer, max_size: int
         enough = [task for task in scorer.tasks if scorer.n_users_of(task) >= FEWEST_USERS]
         further = [f"ndcg@k/{task}" for task in enough if ideals[f"ndcg@{k}/{task}"] > 0]
         wanted = ["ndcg@k", *further[:MOST_TASKS], "diversity", SIZE]
-    out = []
+    out: dict[str, Objective] = {}
     for name in wanted:
         metric = measured_name(name, k, scorer.diversity)
+        if metric in out:
+            raise ConfigError(f"fuse.objectives names {metric} twice.")
         if metric == SIZE:
-            out.append(Objective(SIZE, SIZE, "min", "", 1.0, float(max_size + 1)))
+            out[metric] = Objective(SIZE, SIZE, "min", "", 1.0, float(max_size + 1))
         elif ideals.get(metric, 0.0) > 0:
-            out.append(Objective(metric, metric, "max", "", ideals[metric], 0.0))
+            out[metric] = Objective(metric, metric, "max", "", ideals[metric], 0.0)
         else:
             known = ", ".join([*(found for found, ideal in ideals.items() if ideal > 0), "diversity", SIZE])
             raise ConfigError(
                 f"fuse.objectives: {name!r} is not measured on the candidates of this member; known: {known}."
             )
-    if repeated := [one.name for place, one in enumerate(out) if one.name in [other.name for other in out[:place]]]:
-        raise ConfigError(f"fuse.objectives names {', '.join(repeated)} twice.")
-    return tuple(out)
+    return tuple(out.values())
+
+
+def measured_name(name: str, k: int, diversity_metric: str) -> str:
+    """The key under which a metric of a formula is measured.
+
+    Example:
+        >>> measured_name("ndcg@k/like", 20, "intra_list_distance@20"), measured_name("diversity", 20, "x@20")
+        ('ndcg@20/like', 'x@20')
+    """
+    base, slash, task = name.strip().partition("/")
+    if base in ("diversity", "diversity@k"):
+        return diversity_metric
+    return (f"{base[:-2]}@{k}" if base.endswith("@k") else base) + slash + task
