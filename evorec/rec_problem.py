@@ -31,9 +31,8 @@ from evorec.errors import TrainingError
 from evorec.metrics.cost import latency_ms
 from evorec.metrics.robustness import attack_shift
 from evorec.models.baselines import Baselines, all_baseline_lists, baselines
-from evorec.models.mechanism import n_groups
+from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.population import Population, stack_members
-from evorec.models.sharing import n_dense_parameters, values_per_row
 from evorec.models.spec import RANK, USE, ModelSpec, default_space
 from evorec.objectives import build_objectives, check_metrics, parse_constraint, wanted_metrics
 from evorec.problem import Outcome, Problem, Spec
@@ -423,12 +422,12 @@ class RecProblem(Problem):
 
     def shape_key(self, spec: Spec) -> Hashable:
         """Members of equal key share every batched product."""
-        return ModelSpec.from_genes(spec).block_key
+        return ModelSpec.from_genes(spec).group_key
 
     def stack_key(self, spec: Spec) -> tuple[Any, ...]:
         """Members that share products stand together, and where not, those of the same dimensions."""
         model = ModelSpec.from_genes(spec)
-        return model.task_embeddings, model.embedding_dim, model.width, repr(model.block_key), -model.sharing_depth
+        return model.task_embeddings, model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
 
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None

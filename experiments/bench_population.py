@@ -183,7 +183,7 @@ def baselines_of(problem: RecProblem, specs: Sequence[Mapping[str, Any]], folder
     data, models = Tensors.of(fitted.dataset, fitted.users), [ModelSpec.from_genes(spec) for spec in specs]
     path = Path(folder) / "tensors.pickle"
     path.write_bytes(pickle.dumps(data))
-    is_mixed = len({model.block_key for model in models}) > 1
+    is_mixed = len({model.group_key for model in models}) > 1
     some = models[:N_MIXED] if is_mixed else models[: min(len(models), N_C_PER_CORE * workers)]
     choices = [("c joblib fused", {}), ("c16 joblib fused autocast", {"autocast": True})][: len(precisions())]
     out = [Method(label, partial(by_joblib, some, str(path), loop_of(name, **own), workers)) for label, own in choices]

@@ -251,7 +251,7 @@ def stacks_of(grid: Grid) -> list[list[Member]]:
 
 
 def _stack_key(model: ModelSpec) -> tuple[Any, ...]:
-    return model.embedding_dim, model.width, repr(model.block_key), -model.sharing_depth
+    return model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
 
 
 @final

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from reference_mechanisms import REFERENCES
 from torch import Tensor, nn
 
 from evorec.data.dataset import Csr, Dataset, Part
@@ -174,7 +175,7 @@ class Recommender(nn.Module):
             self.content = nn.Linear(data.content.shape[1], dim * self.groups, bias=False)
         self.has_content = data.content is not None
         n_in = 4 * dim + dataset.train.statistics.shape[1]
-        self.body = Body(spec, n_in, tasks, n_layers, dataset.parents)
+        self.body = REFERENCES[spec.mechanism](spec, n_in, n_layers, dataset.parents)
         for head, base in zip(self.body.heads, self._first_bias(data), strict=True):
             nn.init.constant_(head.bias, base)
         self.drop = nn.Dropout(spec.dropout)
@@ -205,7 +206,7 @@ class Recommender(nn.Module):
             own = slice(g * dim, (g + 1) * dim)
             x = torch.cat([u[:, own], v[:, own], u[:, own] * v[:, own], c[:, own], statistics], 1)
             groups.append(self.drop(x))
-        return self.body(groups)
+        return torch.stack(self.body(groups, lambda _, hidden: self.drop(hidden)), 1).float()
 
     def asking(self, data: Tensors, ids: Tensor, own: Tensor | None, u: Tensor) -> Tensor:
         """Unit vectors ``(m, E)`` that look for items; the items `own` are left out of the past."""
@@ -221,119 +222,6 @@ class Recommender(nn.Module):
     def retrieved(self, v: Tensor) -> Tensor:
         """Unit vectors ``(m, E)`` of items, divided by the temperature."""
         return F.normalize(v[:, : self.spec.embedding_dim], dim=1, eps=NORM_FLOOR) / self.spec.temperature
-
-
-class Body(nn.Module):
-    """A sharing mechanism from the inputs of each embedding group to logits ``(B, T)``."""
-
-    def __init__(self, spec: ModelSpec, n_in: int, tasks: int, n_layers: int, parents: tuple[int, ...]) -> None:
-        super().__init__()
-        self.spec, self.tasks, self.parents, width = spec, tasks, parents, spec.width
-        depth, self.width = spec.sharing_depth, width
-        kind = spec.mechanism
-        self.grouped = spec.task_embeddings
-
-        def mlp(first: int, n: int) -> nn.Sequential:
-            layers: list[nn.Module] = []
-            for i in range(n):
-                layers += [
-                    nn.Linear(first if i == 0 else width, width),
-                    nn.ReLU(inplace=True),
-                    nn.Dropout(spec.dropout),
-                ]
-            return nn.Sequential(*layers)
-
-        if kind in ("single_task", "shared_bottom", "esmm", "aitm"):
-            self.shared = mlp(n_in, depth)
-        elif kind == "cross_stitch":
-            self.units = nn.ModuleList(
-                nn.ModuleList(mlp(n_in if i == 0 else width, 1) for _ in range(tasks)) for i in range(depth)
-            )
-            eye = torch.eye(tasks) * 0.9 + (1 - torch.eye(tasks)) * 0.1 / max(tasks - 1, 1)
-            self.stitch = nn.ParameterList(nn.Parameter(eye.clone()) for _ in range(depth))
-        else:
-            own, shared = spec.n_task_experts, spec.n_shared_experts
-            levels = depth if kind == "ple" else 1
-            sizes = [(n_in if i == 0 else width, 1 if kind == "ple" else depth) for i in range(levels)]
-            self.experts = nn.ModuleList(nn.ModuleList(mlp(*s) for _ in range(tasks * own + shared)) for s in sizes)
-            seen = tasks * own + shared if kind == "stem" else own + shared
-            self.gates = nn.ModuleList(
-                nn.ModuleList(nn.Linear(s[0], seen, bias=False) for _ in range(tasks)) for s in sizes
-            )
-            self.shared_gates = nn.ModuleList(nn.Linear(s[0], tasks * own + shared, bias=False) for s in sizes[:-1])
-        first = n_in if depth == 0 else width
-        self.towers = nn.ModuleList(mlp(first, n_layers - depth) for _ in range(tasks))
-        self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in range(tasks))
-        if kind == "aitm":
-            self.below = [t for t in range(tasks) if parents[t] >= 0]
-            self.info = nn.ModuleList(nn.Linear(width, width) for _ in self.below)
-            self.qkv = nn.ModuleList(
-                nn.ModuleList(nn.Linear(width, width, bias=False) for _ in "qkv") for _ in self.below
-            )
-
-    def forward(self, groups: list[Tensor]) -> Tensor:
-        kind, tasks = self.spec.mechanism, range(self.tasks)
-        mine = [groups[t + 1] if self.grouped else groups[0] for t in tasks]
-        if kind in ("single_task", "shared_bottom", "esmm", "aitm"):
-            if len(self.shared):
-                hidden = self.shared(groups[0])
-                streams = [hidden] * self.tasks
-            else:
-                streams = mine
-        elif kind == "cross_stitch":
-            streams = mine
-            for units, stitch in zip(self.units, self.stitch, strict=True):
-                stacked = torch.stack([unit(x) for unit, x in zip(units, streams, strict=True)])
-                streams = list(torch.einsum("ts,sbw->tbw", stitch, stacked))
-        else:
-            streams = self._expert_streams(mine, groups[0])
-        tops = [tower(x) for tower, x in zip(self.towers, streams, strict=True)]
-        if kind == "aitm":
-            tops = self._transferred(tops)
-        logits = torch.cat([head(x) for head, x in zip(self.heads, tops, strict=True)], 1).float()
-        return self._funnel(logits) if kind == "esmm" else logits
-
-    def _expert_streams(self, streams: list[Tensor], shared: Tensor) -> list[Tensor]:
-        own, kind = self.spec.n_task_experts, self.spec.mechanism
-        for level, experts in enumerate(self.experts):
-            out = [expert(streams[i // own] if i < self.tasks * own else shared) for i, expert in enumerate(experts)]
-            new = []
-            for t in range(self.tasks):
-                chosen = out if kind == "stem" else out[t * own : (t + 1) * own] + out[self.tasks * own :]
-                if kind == "stem":
-                    chosen = [x if i >= self.tasks * own or i // own == t else x.detach() for i, x in enumerate(chosen)]
-                new.append(self._mixed(self.gates[level][t](streams[t]), chosen))
-            if level < len(self.shared_gates):
-                shared = self._mixed(self.shared_gates[level](shared), out)
-            streams = new
-        return streams
-
-    @staticmethod
-    def _mixed(scores: Tensor, experts: list[Tensor]) -> Tensor:
-        return torch.einsum("bk,kbw->bw", scores.softmax(1), torch.stack(experts))
-
-    def _transferred(self, tops: list[Tensor]) -> list[Tensor]:
-        out = list(tops)
-        for t in sorted(self.below, key=self._rank):
-            slot = self.below.index(t)
-            both = torch.stack([tops[t], F.relu(self.info[slot](out[self.parents[t]]))], 1)
-            q, k, v = (layer(both) for layer in self.qkv[slot])
-            share = ((q * k).sum(2) / self.width**0.5).softmax(1)
-            out[t] = (share[:, :, None] * v).sum(1)
-        return out
-
-    def _rank(self, task: int) -> int:
-        return 0 if self.parents[task] < 0 else 1 + self._rank(self.parents[task])
-
-    def _funnel(self, logits: Tensor) -> Tensor:
-        logs = F.logsigmoid(logits).unbind(1)
-        out = []
-        for t in range(self.tasks):
-            total, at = logs[t], self.parents[t]
-            while at >= 0:
-                total, at = total + logs[at], self.parents[at]
-            out.append(total - torch.log(-torch.expm1(total.clamp_max(-1e-7))))
-        return torch.stack(out, 1)
 
 
 def batches(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Tensor]:
@@ -358,11 +246,7 @@ def losses(model: Recommender, data: Tensors, batch: Rows, positives: Tensor) ->
     per_task = each.sum(0) / known.sum(0).clamp_min(1)
     asking, offered = model.asking(data, users[n:], items[n:], u[n:]), model.retrieved(v[n:])
     rest = spec.retrieval_weight * _retrieval(spec, asking, offered, items[n:], model, data)
-    if spec.mechanism == "aitm":
-        p = torch.sigmoid(logits)
-        pairs = [(t, s) for t, s in enumerate(data.dataset.parents) if s >= 0]
-        rest = rest + spec.calibrator_weight * sum(F.relu(p[:, t] - p[:, s]).mean() for t, s in pairs)
-    return per_task, rest
+    return per_task, rest + model.body.calibrator(logits.unbind(1))
 
 
 def _retrieval(
@@ -467,11 +351,8 @@ class _Balance:
 
 def _task_specific(model: Recommender) -> Iterator[nn.Module]:
     """Modules that serve one task; a table with task embeddings counts as shared."""
-    body, own = model.body, model.spec.n_task_experts * model.n_tasks
-    for name in ("towers", "heads", "info", "qkv", "units", "gates"):
-        yield from getattr(body, name, [])
-    for level in getattr(body, "experts", []):
-        yield from level[:own]
+    for name in ("towers", "heads", "info", "query", "key", "value", "units", "gates", "own"):
+        yield from getattr(model.body, name, [])
 
 
 def _loader(rows: Rows, size: int, steps: int, rng: torch.Generator) -> Iterator[Rows]:

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))  # the reference models
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
 """One multi-task recommender as anyone would write it with torch.nn.
 
-It knows nothing of populations, blocks, slots, plans or shared rows. How tasks share stands in `plain_mechanisms`, the
-ordinary loop that trains it in `plain_training`.
+It knows nothing of populations, blocks, slots, plans or shared rows. How tasks share is in
+`experiments/reference_mechanisms.py`, the ordinary loop that trains it in `plain_training`.
 """
 
 import numpy as np
 import torch
-from plain_mechanisms import PLAIN_MECHANISMS
+from reference_mechanisms import REFERENCES
 from torch import nn
 
 from evorec.seeds import generator
@@ -31,7 +31,7 @@ class PlainModel(nn.Module):
         self.task_tables = nn.ModuleList(nn.Embedding(data.n_rows, dim) for _ in tasks)
         if self.has_content:
             self.task_contents = nn.ModuleList(nn.Linear(data.item_content.shape[1], dim, bias=False) for _ in tasks)
-        self.mechanism = PLAIN_MECHANISMS[spec.mechanism](spec, n_in, layers, data.parents)
+        self.mechanism = REFERENCES[spec.mechanism](spec, n_in, layers, data.parents)
         self.double()
 
     @property

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from tiny import EVALUATION, SEED, dataset, device_data, spec, with_missing_labels
+from tiny import EVALUATION, MECHANISMS, SEED, dataset, device_data, spec, with_missing_labels
 
 from evorec.models.population import fresh_population
-from evorec.models.spec import MECHANISMS
 from evorec.seeds import generator
 from evorec.training.evaluate import measure, ranking_users, task_logits
 
@@ -67,39 +66,10 @@ def copied(one, data, arrays):
 
 def pairs(model, arrays):
     """Each parameter beside the array that should equal it."""
-    body, depth = model.body, model.spec.sharing_depth
     tables = [arrays[name] for name in ("table", "task_table") if name in arrays]
     content = [*arrays["content.weight"], *arrays.get("task_content.weight", [])]
     out = [(model.table.weight, np.hstack(tables)), (model.content.weight, np.hstack(content).T)]
-    for task, (tower, head) in enumerate(zip(body.towers, body.heads, strict=True)):
-        out += layers(tower, arrays, task, range(depth, LAYERS))
-        out += [(head.weight, arrays["head.weight"][task].T), (head.bias, arrays["head.bias"][task, 0])]
-    if hasattr(body, "shared"):
-        out += layers(body.shared, arrays, 0, range(depth))
-    for level, (units, stitch) in enumerate(zip(getattr(body, "units", []), getattr(body, "stitch", []), strict=True)):
-        out += [pair for task, unit in enumerate(units) for pair in layers(unit, arrays, task, [level])]
-        out.append((stitch, arrays[f"stitch{level}.weight"][0]))
-    for level, experts in enumerate(getattr(body, "experts", [])):
-        levels = [level] if model.spec.mechanism == "ple" else range(depth)
-        out += [pair for slot, expert in enumerate(experts) for pair in layers(expert, arrays, slot, levels)]
-        gate = arrays[f"gate{levels[-1]}.weight"]
-        out += [(own.weight, gate[task].T) for task, own in enumerate(body.gates[level])]
-    for level, gate in enumerate(getattr(body, "shared_gates", [])):
-        out.append((gate.weight, arrays[f"shared_gate{level}.weight"][0].T))
-    for slot, info in enumerate(getattr(body, "info", [])):
-        out += [(info.weight, arrays["info.weight"][slot].T), (info.bias, arrays["info.bias"][slot, 0])]
-        for name, part in zip(("query", "key", "value"), body.qkv[slot], strict=True):
-            out.append((part.weight, arrays[f"{name}.weight"][slot].T))
-    return out
-
-
-def layers(mlp, arrays, slot, levels):
-    linear = [layer for layer in mlp if isinstance(layer, torch.nn.Linear)]
-    out = []
-    for level, layer in zip(levels, linear, strict=True):
-        out.append((layer.weight, arrays[f"layer{level}.weight"][slot].T))
-        out.append((layer.bias, arrays[f"layer{level}.bias"][slot, 0]))
-    return out
+    return out + model.body.pairs(arrays)
 
 
 @every_mechanism

@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tiny import MECHANISMS
 
 from evorec.config import SplitConfig, merge, parse_config
 from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.errors import ConfigError, DataError, TrainingError
-from evorec.models.spec import MECHANISMS, ModelSpec
+from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.search.pymoo_problem import as_pymoo
 from evorec.training.precision import has_bfloat16

@@ -1,6 +1,6 @@
 """Tiny simulated data sets, random specs and short plans for the tests of models and training."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 
 import numpy as np
@@ -10,9 +10,10 @@ from evorec.config import EvaluationConfig, QuantileKind, SplitConfig, TrainConf
 from evorec.data.encode import encode
 from evorec.data.simulator import simulate
 from evorec.data.splits import split
+from evorec.models import choice as choices
+from evorec.models.choice import ordered
 from evorec.models.spec import (
     BALANCINGS,
-    MECHANISMS,
     NEGATIVE_SOURCES,
     OPTIMIZERS,
     RETRIEVAL_LOSSES,
@@ -96,16 +97,27 @@ def plan_of(data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM
     return BatchPlan(data, config, seed=SEED, data=on_device)
 
 
-EXPERTS = {"mmoe": (3, 0), "cgc": (2, 1), "ple": (1, 2), "stem": (2, 1)}
-"""Shared experts and experts of each task."""
+SETTINGS = {
+    "mmoe": {"experts": 3},
+    "cgc": {"shared_experts": 2, "task_experts": 1},
+    "ple": {"shared_experts": 1, "task_experts": 2},
+    "stem": {"shared_experts": 2, "task_experts": 1},
+    "aitm": {"calibrator_weight": 0.3},
+}
+"""Mechanism -> values of its own genes; a mechanism that is not here has the defaults."""
+MECHANISMS = tuple(choice.name for choice in ordered(choices.MECHANISMS))
+FUNNEL_MECHANISMS = tuple(name for name in MECHANISMS if choices.MECHANISMS[name].needs_funnel)
+EXPERTS = tuple(name for name in MECHANISMS if "expert_depth" in choices.MECHANISMS[name].gene_names)
 
 
 def of_mechanism(name):
-    """The settings that a mechanism fixes or needs."""
-    n_shared, n_own = EXPERTS.get(name, (0, 0))
-    out = {"mechanism": name, "n_shared_experts": n_shared, "n_task_experts": n_own}
-    out |= {"task_embeddings": name in ("single_task", "stem"), "calibrator_weight": 0.3 if name == "aitm" else 0.0}
-    return out | ({"sharing_depth": 0} if name == "single_task" else {})
+    """The settings that a mechanism fixes or needs, as fields of a spec."""
+    choice = choices.MECHANISMS[name]
+    own = {gene.name: gene.default for gene in choice.genes(2)} | SETTINGS.get(name, {})
+    depth = {} if {"sharing_depth", "expert_depth"} & own.keys() else {"sharing_depth": 0}
+    for general in ("sharing_depth", "expert_depth", "task_embeddings"):
+        own.pop(general, None)
+    return {"mechanism": name, "settings": own, "task_embeddings": choice.has_task_tables, **depth}
 
 
 def spec(**changes):
@@ -113,10 +125,7 @@ def spec(**changes):
         task_weights=(1.0, 1.25, 0.75),
         mechanism="shared_bottom",
         sharing_depth=1,
-        n_shared_experts=0,
-        n_task_experts=0,
         task_embeddings=False,
-        calibrator_weight=0.0,
         balancing="fixed",
         embedding_dim=4,
         width=16,
@@ -138,7 +147,10 @@ def spec(**changes):
         popularity_half_life=7.0,
         rank_blend=0.3,
     )
-    return replace(plain, **{**of_mechanism(changes.get("mechanism", "shared_bottom")), **changes})
+    known = {field.name for field in fields(ModelSpec)}
+    values = {**of_mechanism(changes.get("mechanism", "shared_bottom")), **changes}
+    own = {**dict(values.pop("settings")), **{name: values.pop(name) for name in changes if name not in known}}
+    return replace(plain, **values, settings=tuple(sorted(own.items())))
 
 
 def random_specs(rng, n, *, embedding_dim=4, width=16, layers=2, dropout=True, mechanisms=MECHANISMS):
@@ -176,14 +188,14 @@ def random_sharing(rng, layers, mechanisms):
     name = str(rng.choice(mechanisms))
     out = of_mechanism(name)
     out["sharing_depth"] = int(rng.integers(1 if name in EXPERTS else 0, layers + 1)) if name != "single_task" else 0
-    if name in EXPERTS:
-        out["n_shared_experts"] = int(rng.integers(1, 4))
-        out["n_task_experts"] = int(rng.integers(1, 3)) if EXPERTS[name][1] else 0
+    for setting, low, high in (("experts", 1, 4), ("shared_experts", 1, 4), ("task_experts", 1, 3)):
+        if setting in out["settings"]:
+            out["settings"][setting] = int(rng.integers(low, high))
     reads_own = name in ("cross_stitch", "mmoe", "cgc", "ple") or out["sharing_depth"] == 0
     if not out["task_embeddings"] and reads_own:
         out["task_embeddings"] = bool(rng.random() < 0.5)
     if name == "aitm":
-        out["calibrator_weight"] = float(rng.choice([0.0, 0.6]))
+        out["settings"]["calibrator_weight"] = float(rng.choice([0.0, 0.6]))
     return out
 
 

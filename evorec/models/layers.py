@@ -8,7 +8,7 @@ slots, one per task, in each later one (`slot_layers`): nobody pays for a deeper
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, final
@@ -20,78 +20,14 @@ from torch import Tensor
 from evorec.models.devices import runs_ahead
 from evorec.seeds import generator
 
-SHARED = -1
-"""The task index of a slot that serves all tasks."""
-
 DROPOUT_LEVELS = 2**15
 """A dropout draw is an integer below this; a unit is kept where the draw is at least ``rate * DROPOUT_LEVELS``."""
 
 LONGEST_PERIOD = 64
 """Slots of a member in one layer, at most, for which equal members run together on a GPU."""
 
-Drop = Callable[[int, int, int], Tensor]
-"""``(level, batch, width) -> int16 [batch, width]`` draws for dropout, the same for every member."""
-
 BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 """The integer type whose bits are those of a floating point type: masks by `and` cost a quarter of `masked_fill`."""
-
-
-@final
-@dataclass(frozen=True)
-class SlotLayer:
-    """The slots of one layer, in member order, then task order.
-
-    Attributes:
-        member: owner of each slot, ``(S,)``.
-        task: task of each slot or `SHARED`, ``(S,)``.
-        source: slot of the layer below that feeds each slot, ``(S,)``; in layer 0 the member itself.
-    """
-
-    member: tuple[int, ...]
-    task: tuple[int, ...]
-    source: tuple[int, ...]
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots S."""
-        return len(self.member)
-
-
-def slot_layers(depths: Sequence[int], n_tasks: int, n_layers: int) -> tuple[SlotLayer, ...]:
-    """Slots of every layer for members of the given sharing depths.
-
-    Args:
-        depths: sharing depth of each member, ``(P,)``, each in ``0..n_layers``.
-        n_tasks: T.
-        n_layers: L.
-    Example:
-        >>> [layer.n_slots for layer in slot_layers([0, 2], n_tasks=3, n_layers=2)]
-        [4, 4]
-        >>> slot_layers([1], n_tasks=2, n_layers=2)[1].source
-        (0, 0)
-    """
-    layers: list[SlotLayer] = []
-    for level in range(n_layers):
-        owners = [
-            (member, task)
-            for member, depth in enumerate(depths)
-            for task in ((SHARED,) if level < depth else range(n_tasks))
-        ]
-        source = [member if level == 0 else _slot_below(layers[level - 1], member, task) for member, task in owners]
-        layers.append(SlotLayer(tuple(m for m, _ in owners), tuple(t for _, t in owners), tuple(source)))
-    return tuple(layers)
-
-
-def head_slots(last: SlotLayer, n_members: int, n_tasks: int) -> tuple[int, ...]:
-    """Slot of the last layer that feeds each (member, task) head, ``(P * T,)``."""
-    return tuple(_slot_below(last, member, task) for member in range(n_members) for task in range(n_tasks))
-
-
-def _slot_below(below: SlotLayer, member: int, task: int) -> int:
-    for slot, (owner, its_task) in enumerate(zip(below.member, below.task, strict=True)):
-        if owner == member and its_task in (task, SHARED):
-            return slot
-    raise AssertionError(f"member {member} has no slot for task {task}")
 
 
 def draw_columns(run_seed: int, purpose: str, key: Sequence[int], n_rows: int, n_columns: int) -> np.ndarray:

@@ -1,246 +1,268 @@
-"""What every sharing mechanism is made of: dense tensors in slots, layers that run them, and gated mixtures.
+"""Sharing mechanisms: how the layers of the tasks of one ranker are connected.
 
-A *slot* is one member's use of a layer, an expert, a gate or a head. The slots of all members stand side by side on
-the first axis of one tensor, members in order, so a level of a whole block is one batched product. Nothing here mixes
-members: a slot's result is the same alone and in any company.
+A `Mechanism` declares the layers of one member as data (`evorec.models.slots.Level`); a `Network` lays the layers of
+all members of a kernel group side by side and runs them. From the one declaration follow the forward pass, the
+parameters, the losses that reach them, and the counted cost.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
-from math import prod
-from typing import TYPE_CHECKING, Any, final
+from itertools import accumulate
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from evorec.models.layers import BITS, SHARED, Drop, Dropout, slot_layer, slot_linear
+from evorec.errors import ConfigError
+from evorec.models.choice import MECHANISMS, SharingChoice
+from evorec.models.input_shape import InputShape
+from evorec.models.slots import (
+    GATE,
+    HEAD,
+    SHARED,
+    SHARED_GATE,
+    STITCH,
+    DenseTensor,
+    Level,
+    Mix,
+    Slots,
+    Unit,
+    role,
+)
+from evorec.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from evorec.models.inputs import InputShape
-    from evorec.models.spec import ModelSpec
+    from torch import Tensor
 
-GATE, SHARED_GATE, STITCH, INFO, QUERY, KEY, VALUE, EXPERT, HEAD = range(9)
-"""What a parameter is for, the third part of the key of its initial draw; a layer of a trunk or tower has none."""
+    from evorec.models.forward import ForwardPass
 
-
-@final
-@dataclass(frozen=True)
-class DenseTensor:
-    """One parameter tensor of a block, ``[S, *shape]``.
-
-    Attributes:
-        name: unique in the block.
-        member: owner of each slot, position in the block, ``(S,)``, ascending.
-        task: the only task whose loss reaches the slot, or `SHARED`, ``(S,)``.
-        key: stream key of each slot's initial draw, ``(S,)``; equal for the same role in any company.
-        shape: of one slot.
-        scale: standard deviation of the initial draw; 0 = zeros.
-        decayed: whether weight decay applies.
-        uses: multiply-adds per entry and row of the ranker.
-        fixed: initial value of every slot instead of a draw.
-    """
-
-    name: str
-    member: tuple[int, ...]
-    task: tuple[int, ...]
-    key: tuple[tuple[int, ...], ...]
-    shape: tuple[int, ...]
-    scale: float
-    decayed: bool
-    uses: int = 1
-    fixed: np.ndarray | None = field(default=None, compare=False)
-
-    @property
-    def n_slots(self) -> int:
-        """Number of slots S."""
-        return len(self.member)
-
-    @property
-    def n_entries(self) -> int:
-        """Number of parameters of all slots."""
-        return self.n_slots * prod(self.shape)
+OWN_STITCH = 0.9
+"""Initial weight of a task's own unit in a cross-stitch; the others share the rest."""
 
 
-@final
-@dataclass(frozen=True)
-class Slots:
-    """Linear maps of one size that run as one batched product.
+class Mechanism(SharingChoice):
+    """How tasks share, as one object: genes, checks, layers and words.
+
+    An extension implements `levels` and `describe`, and `genes` if it has any. Where layers, gates and stitches are
+    not enough, `network` returns a subclass of `Network` with a `top_logits` of its own.
 
     Attributes:
-        name: prefix of the tensors.
-        size: inputs and outputs of one slot.
-        member: owner of each slot, ``(S,)``.
-        task: the only task whose loss reaches the slot, or `SHARED`, ``(S,)``.
-        key: stream key of each slot's initial draw, ``(S,)``.
-        source: which vector each slot reads, ``(S,)``.
-        level: layer whose dropout draw applies.
+        combines: whether the logits of the tasks are not those of the heads (`combine`).
+        shared_layers: participle for the layers before the towers, as in "the first 2 layers are stitched together".
     """
 
-    name: str
-    size: tuple[int, int]
-    member: tuple[int, ...]
-    task: tuple[int, ...]
-    key: tuple[tuple[int, ...], ...]
-    source: tuple[int, ...]
-    level: int = 0
-
-    def weight(self, *, gain: float = 1.0, uses: int = 1) -> DenseTensor:
-        """The matrices; a draw of variance ``gain / n_in``."""
-        scale = (gain / self.size[0]) ** 0.5
-        return self._tensor("weight", self.size, scale, decayed=True, uses=uses)
-
-    def bias(self) -> DenseTensor:
-        """The biases, 0 at first and not decayed."""
-        return self._tensor("bias", (1, self.size[1]), 0.0, decayed=False, uses=0)
-
-    def hidden(self) -> tuple[DenseTensor, DenseTensor]:
-        """Parameters of a layer with ReLU (He et al. 2015)."""
-        return self.weight(gain=2.0), self.bias()
-
-    def _tensor(self, part: str, shape: tuple[int, ...], scale: float, *, decayed: bool, uses: int) -> DenseTensor:
-        return DenseTensor(f"{self.name}.{part}", self.member, self.task, self.key, shape, scale, decayed, uses)
-
-
-@final
-@dataclass(frozen=True)
-class Pass:
-    """One forward pass: parameters by name, dropout and what becomes of the graph.
-
-    Attributes:
-        dense: tensors ``[S, ...]``; cast to the type of the activations where they differ.
-        rates: dropout rate of each member, ``(P,)``.
-        uniforms: dropout draws; ``None`` when measuring.
-        keep: whether the graph is walked more than once.
-    """
-
-    dense: Mapping[str, Tensor]
-    rates: Sequence[float]
-    uniforms: Drop | None = None
-    keep: bool = False
-
-    def layer(self, slots: Slots, x: Tensor) -> Tensor:
-        """Linear layer, ReLU and dropout, ``[S_below, B, in] -> [S, B, out]``."""
-        weight, bias = self.tensor(f"{slots.name}.weight", x), self.tensor(f"{slots.name}.bias", x)
-        drop = (
-            None
-            if self.uniforms is None
-            else _dropout(tuple(map(float, self.rates)), slots.member, x.dtype, weight.device)
-        )
-        uniform = None
-        if drop is not None and self.uniforms is not None:
-            uniform = self.uniforms(slots.level, x.shape[1], slots.size[1])
-        return slot_layer(x, slots.source, weight, bias, drop, uniform, keep=self.keep)
-
-    def gate(self, slots: Slots, x: Tensor) -> Tensor:
-        """Shares of the experts, ``[S_below, B, in] -> [P, S / P, K, B]``; those of a row sum to 1."""
-        scores = slot_linear(x, slots.source, self.tensor(f"{slots.name}.weight", x), None)
-        # across rows the softmax is vectorised: some twenty times faster on a CPU than along a few experts
-        shares = torch.softmax(exact(scores.transpose(1, 2)), 1)
-        return shares.view(len(self.rates), -1, *shares.shape[1:])
-
-    def logits(self, x: Tensor, source: tuple[int, ...], heads: tuple[int, ...] | None = None) -> Tensor:
-        """Heads ``[S_below, B, W] -> [P, S / P, B]``, all or those in slots `heads`."""
-        weight, bias = self.tensor("head.weight", x), self.tensor("head.bias", x)
-        if heads is not None:
-            weight, bias = pick(weight, heads), pick(bias, heads)
-        return exact(slot_linear(x, source, weight, bias)).view(len(self.rates), -1, x.shape[1])
-
-    def tensor(self, name: str, like: Tensor) -> Tensor:
-        """A parameter in the type of the activations."""
-        return self.dense[name].to(like.dtype)
-
-
-@final
-@dataclass(frozen=True)
-class Mix:
-    """One mixture of a mechanism as it stands for some rows: who gets how much of what.
-
-    Attributes:
-        level: the layer after which things are mixed, from 0.
-        reader: the task that reads the mixture; `SHARED` = what the next level's shared experts read.
-        sources: owner (a task or `SHARED`) and number, from 0, of each of the K things that are mixed.
-        shares: ``[P, K, B]``, the K of a row sum to 1; B is 1 where all rows are mixed alike.
-    """
-
-    level: int
-    reader: int
-    sources: tuple[tuple[int, int], ...]
-    shares: Tensor
-
-
-class Mechanism(abc.ABC):
-    """How tasks share in the members of one block: its parameters and the way from ranker input to logits.
-
-    Args:
-        specs: members of equal `ModelSpec.block_key`.
-        shape: sizes fixed by the data.
-
-    Attributes:
-        tensors: all dense parameters between the ranker input and the logits.
-        n_groups: G, embedding groups: the shared one, then with task embeddings one per task.
-    """
-
-    tensors: tuple[DenseTensor, ...]
-
-    def __init__(self, specs: Sequence[ModelSpec], shape: InputShape) -> None:
-        self.specs = tuple(specs)
-        self.shape = shape
-        self.n_groups = n_groups(specs[0], shape)
+    combines: bool = False
+    shared_layers: str = "shared"
 
     @abc.abstractmethod
-    def logits(
-        self,
-        x: Tensor,
-        dense: Mapping[str, Tensor],
-        rates: Sequence[float],
-        uniforms: Drop | None,
-        *,
-        keep: bool = False,
-    ) -> Tensor:
-        """Task logits of B rows.
-
-        Args:
-            x: ``[P, G, B, n_in]``, ranker input of each embedding group, after the input dropout.
-            dense: parameters by name, ``[S, ...]``.
-            rates: dropout rate of each member, ``(P,)``.
-            uniforms: dropout draws; ``None`` when measuring.
-            keep: whether the graph is walked more than once.
-        Returns:
-            ``[P, T, B]``, of the type of `x`, float32 for bfloat16.
-        """
+    def levels(self, spec: ModelSpec, shape: InputShape) -> Sequence[Level]:
+        """The L hidden levels of one member from the bottom up; the last has T outputs, or 1 for all tasks."""
 
     @abc.abstractmethod
-    def mixing_macs(self) -> int:
-        """Multiply-adds per row of the ranker, all members, that no parameter tensor counts."""
+    def describe(self, spec: ModelSpec) -> str:
+        """The mechanism of a member in a sentence or two, for readers who do not know it."""
 
-    def mixes(self, x: Tensor, dense: Mapping[str, Tensor]) -> tuple[Mix, ...]:
-        """What `logits` mixes without dropout, from the bottom up; empty where nothing is mixed.
+    def network(self, specs: Sequence[ModelSpec], shape: InputShape) -> Network:
+        """The layers of members of one `ModelSpec.group_key`."""
+        return Network(specs, shape)
 
-        Args:
-            x, dense: see `logits`.
-        """
-        return ()
+    def head_loss(self, shape: InputShape, task: int) -> int:
+        """The only task whose loss reaches the head of a task, or `SHARED`."""
+        return task
 
-    def extra_loss(self, logits: Tensor) -> Tensor | None:
+    def combine(self, logits: Tensor, shape: InputShape) -> Tensor:
+        """Logits of the tasks from those of the heads, ``[P, T, B]``."""
+        return logits
+
+    def extra_loss(self, logits: Tensor, specs: Sequence[ModelSpec], shape: InputShape) -> Tensor | None:
         """Loss of each member besides its task losses, ``[P, T, B] -> [P]``; ``None`` = there is none."""
         return None
 
-    def initial_bias(self, base_logits: Sequence[float]) -> np.ndarray:
-        """First bias of each head, ``(P, T)``, with which a fresh model predicts the base rates.
+    def initial_bias(self, base_logits: Sequence[float], shape: InputShape) -> np.ndarray:
+        """First bias of each head, ``(T,)``, with which a fresh model predicts the base rates.
 
         Args:
-            base_logits: log-odds of each task in training, or what a constant predicts of numbers, ``(T,)``.
+            base_logits: log-odds of each task in training, or the best constant of numbers, ``(T,)``.
+            shape: sizes fixed by the data.
         """
-        return np.tile(np.asarray(base_logits, dtype=np.float64), (len(self.specs), 1))
+        return np.array(base_logits, dtype=np.float64)
+
+
+class Network:
+    """The layers between ranker input and logits for the members of one kernel group.
+
+    Args:
+        specs: members of equal `ModelSpec.group_key`.
+        shape: sizes fixed by the data.
+
+    Attributes:
+        layers: slots of each level.
+        tensors: all dense parameters of these layers.
+        n_groups: G, embedding groups: the shared one, then with task embeddings one per task.
+        tops: output of the last level that each head reads, ``(P * T,)``.
+    """
+
+    def __init__(self, specs: Sequence[ModelSpec], shape: InputShape) -> None:
+        self.specs, self.shape, self.n_groups = tuple(specs), shape, n_groups(specs[0], shape)
+        self.mechanisms = [mechanism_of(spec) for spec in specs]
+        declared = [own.levels(spec, shape) for own, spec in zip(self.mechanisms, specs, strict=True)]
+        levels: list[tuple[Level, ...]] = list(zip(*declared, strict=True))
+        self._first = [level[0] for level in levels]  # levels with gates or a stitch are the same for all members
+        sizes = shape.layer_inputs(specs[0].embedding_dim, specs[0].width)
+        self.layers: list[Slots] = []
+        self._gates: list[list[Slots]] = []
+        counts, bottom = [self.n_groups] * len(specs), 0
+        below = bottom_counts = counts
+        for number, level in enumerate(levels):
+            rows = [[(unit.task, unit.loss, unit.purpose, unit.source) for unit in own.units] for own in level]
+            size = (sizes[number], specs[0].width)
+            self.layers.append(_slots(f"layer{number}", size, number, rows, below))
+            gates = []
+            for name, purpose, is_shared in (("gate", GATE, False), ("shared_gate", SHARED_GATE, True)):
+                rows = [
+                    [(gate.task, gate.loss, (purpose,), gate.source) for gate in own.gates
+                     if (gate.task == SHARED) == is_shared]
+                    for own in level
+                ]  # fmt: skip
+                if rows[0]:
+                    n_read = next(len(gate.reads) for gate in level[0].gates if (gate.task == SHARED) == is_shared)
+                    gates.append(_slots(f"{name}{number}", (sizes[bottom], n_read), number, rows, bottom_counts))
+            self._gates.append(gates)
+            below = [own.n_outputs for own in level]
+            if level[0].gates or level[0].is_stitched:
+                bottom, bottom_counts = number + 1, below
+        starts = accumulate(below, initial=0)
+        tasks = range(shape.n_tasks)
+        self.tops = tuple(
+            start + (task if count > 1 else 0) for start, count in zip(starts, below, strict=False) for task in tasks
+        )
+        heads = [[(task, own.head_loss(shape, task), (HEAD,), task) for task in tasks] for own in self.mechanisms]
+        head = _slots("head", (specs[0].width, 1), 0, heads, [len(tasks)] * len(specs))
+        # The order of the tensors is that of the products of gradients: another one rounds differently.
+        self.tensors: tuple[DenseTensor, ...] = (
+            *(tensor for layer in self.layers for tensor in layer.hidden()),
+            *(gate.weight() for gates in self._gates for gate in gates),
+            *(self._stitch(number) for number, level in enumerate(self._first) if level.is_stitched),
+            *self.further_tensors(),
+            head.weight(),
+            head.bias(),
+        )
+
+    def further_tensors(self) -> Sequence[DenseTensor]:
+        """Parameters besides those of layers, gates, stitches and heads."""
+        return ()
+
+    def logits(self, run: ForwardPass, x: Tensor) -> Tensor:
+        """Task logits of B rows, ``[P, T, B]``, of the type of `x`, float32 for bfloat16.
+
+        Args:
+            run: parameters and dropout.
+            x: ``[P, G, B, n_in]``, ranker input of each embedding group, after the input dropout.
+        """
+        out = self.top_logits(run, self.top_vectors(run, x))
+        for mechanism in dict.fromkeys(self.mechanisms):
+            if mechanism.combines:
+                members = tuple(member for member, own in enumerate(self.mechanisms) if own is mechanism)
+                out = run.replace(out, members, mechanism.combine(run.pick(out, members), self.shape))
+        return out
+
+    def top_vectors(self, run: ForwardPass, x: Tensor, mixes: list[Mix] | None = None) -> Tensor:
+        """Outputs ``[S, B, W]`` of the last level; appends each mixture on the way to `mixes`."""
+        bottom = vectors = x.flatten(0, 1)
+        for number, level in enumerate(self._first):
+            vectors = run.layer(self.layers[number], vectors)
+            if level.gates:
+                shares = [run.gate(gate, bottom) for gate in self._gates[number]]
+                reads, learns = (tuple(getattr(gate, part) for gate in level.gates) for part in ("reads", "learns"))
+                experts = vectors.view(len(self.specs), -1, *vectors.shape[1:])
+                bottom = vectors = run.mixture(experts, shares, reads, learns)
+                if mixes is not None:
+                    columns = [column for share in shares for column in share.unbind(1)]
+                    for gate, column in zip(level.gates, columns, strict=True):
+                        owners = tuple((level.units[unit].task, level.units[unit].number) for unit in gate.reads)
+                        mixes.append(Mix(number, gate.task, owners, column))
+            elif level.is_stitched:
+                name = f"stitch{number}.weight"
+                bottom = vectors = run.stitch(name, vectors)
+                if mixes is not None:
+                    weights, sources = run.dense[name].abs(), tuple((unit.task, 0) for unit in level.units)
+                    shares = weights / weights.sum(2, keepdim=True)
+                    mixes += [Mix(number, task, sources, shares[:, task, :, None]) for task, _ in sources]
+        return vectors
+
+    def top_logits(self, run: ForwardPass, vectors: Tensor, mixes: list[Mix] | None = None) -> Tensor:
+        """Logits of the heads ``[P, T, B]`` from the outputs of the last level; appends each mixture to `mixes`."""
+        return run.heads(vectors, self.tops)
+
+    def mixes(self, run: ForwardPass, x: Tensor) -> tuple[Mix, ...]:
+        """The mixtures of `logits` without dropout, from the bottom up; empty where nothing is mixed."""
+        out: list[Mix] = []
+        self.top_logits(run, self.top_vectors(run, x, out), out)
+        return tuple(out)
+
+    def extra_loss(self, logits: Tensor) -> Tensor | None:
+        """Loss of each member besides its task losses, ``[P, T, B] -> [P]``; ``None`` = there is none."""
+        return self.mechanisms[0].extra_loss(logits, self.specs, self.shape)
+
+    def initial_bias(self, base_logits: Sequence[float]) -> np.ndarray:
+        """First bias of each head, ``(P, T)`` (`Mechanism.initial_bias`)."""
+        return np.stack([own.initial_bias(base_logits, self.shape) for own in self.mechanisms])
+
+    def mixing_macs(self) -> int:
+        """Multiply-adds per row of the ranker, all members, that no parameter tensor counts."""
+        terms = sum(len(gate.reads) for level in self._first for gate in level.gates)
+        return len(self.specs) * terms * self.specs[0].width
 
     def group(self, member: int, task: int) -> int:
-        """Position of the ranker input, among the P * G, that the layers of a task or of all (`SHARED`) read."""
+        """Index of the ranker input, among the P * G, that the layers of a task or of all (`SHARED`) read."""
         return member * self.n_groups + (task + 1 if self.n_groups > 1 and task != SHARED else 0)
+
+    def _stitch(self, level: int) -> DenseTensor:
+        members, n_tasks = len(self.specs), self.shape.n_tasks
+        others = (1 - OWN_STITCH) / max(n_tasks - 1, 1)
+        first = np.where(np.eye(n_tasks, dtype=bool), OWN_STITCH, others) if n_tasks > 1 else np.ones((1, 1))
+        return DenseTensor(
+            name=f"stitch{level}.weight",
+            member=tuple(range(members)),
+            task=(SHARED,) * members,
+            key=(role(level, SHARED, STITCH),) * members,
+            shape=(n_tasks, n_tasks),
+            scale=0.0,
+            decayed=False,
+            uses=self.specs[0].width,
+            fixed=first,
+        )
+
+
+def _slots(
+    name: str,
+    size: tuple[int, int],
+    level: int,
+    rows: Sequence[Sequence[tuple[int, int, tuple[int, ...], int]]],
+    below: Sequence[int],
+) -> Slots:
+    """Slots of all members.
+
+    Args:
+        name, size, level: see `Slots`.
+        rows: of each member task, loss, purpose and source of its slots.
+        below: vectors of each member that its slots may read.
+    """
+    starts = accumulate(below, initial=0)
+    flat = [(m, start, *row) for m, (start, own) in enumerate(zip(starts, rows, strict=False)) for row in own]
+    return Slots(
+        name=name,
+        size=size,
+        member=tuple(member for member, *_ in flat),
+        task=tuple(loss for _, _, _, loss, _, _ in flat),
+        key=tuple(role(level, task, *purpose) for _, _, task, _, purpose, _ in flat),
+        source=tuple(start + source for _, start, _, _, _, source in flat),
+        level=level,
+    )
 
 
 def n_groups(spec: ModelSpec, shape: InputShape) -> int:
@@ -248,199 +270,111 @@ def n_groups(spec: ModelSpec, shape: InputShape) -> int:
     return 1 + shape.n_tasks * spec.task_embeddings
 
 
-def role(level: int, task: int, *purpose: int) -> tuple[int, ...]:
-    """Stream key of an initial draw: level, task or `SHARED`, and what it is for."""
-    return (level, task - SHARED, *purpose)
+def input_of(spec: ModelSpec, task: int) -> int:
+    """Embedding group that the lowest layers of a task read (`Unit.source`)."""
+    return task + 1 if spec.task_embeddings and task != SHARED else 0
 
 
-def task_slots(mechanism: Mechanism, level: int, *, specific: bool = True) -> Slots:
-    """One layer per member and task, each on its own input: its embedding group in level 0, else its slot below.
-
-    Args:
-        mechanism: whose members.
-        level: level of the layers.
-        specific: whether only the task's own loss reaches its layer.
-    """
-    specs, shape = mechanism.specs, mechanism.shape
-    units = [(member, task) for member in range(len(specs)) for task in range(shape.n_tasks)]
-    source = [mechanism.group(*unit) for unit in units] if level == 0 else range(len(units))
-    return Slots(
-        name=f"layer{level}",
-        size=(shape.layer_inputs(specs[0].embedding_dim, specs[0].width)[level], specs[0].width),
-        member=tuple(member for member, _ in units),
-        task=tuple(task if specific else SHARED for _, task in units),
-        key=tuple(role(level, task) for _, task in units),
-        source=tuple(source),
-        level=level,
-    )
-
-
-def heads(specs: Sequence[ModelSpec], task: Sequence[int]) -> tuple[DenseTensor, DenseTensor]:
-    """One head per member and task on vectors of the members' width.
+def towers(
+    spec: ModelSpec, shape: InputShape, first: int, *, loss: Mapping[int, int] = MappingProxyType({})
+) -> list[Level]:
+    """A layer for each task at every level from `first` on, each on its own input.
 
     Args:
-        specs: P members.
-        task: `DenseTensor.task` of each head, ``(P * T,)``.
+        spec: of the member.
+        shape: sizes fixed by the data.
+        first: lowest level, at which each task reads its embedding group (0) or the output of its index.
+        loss: task -> the only task whose loss reaches its layers, or `SHARED`; itself where it is missing.
     """
-    n_tasks = len(task) // len(specs)
-    owners = tuple(member for member in range(len(specs)) for _ in range(n_tasks))
-    keys = tuple(role(0, t, HEAD) for _ in specs for t in range(n_tasks))
-    slots = Slots("head", (specs[0].width, 1), owners, tuple(task), keys, tuple(range(len(task))))
-    return slots.weight(), slots.bias()
+    tasks = range(shape.n_tasks)
+    return [
+        Level(tuple(Unit(t, t if level else input_of(spec, t), loss.get(t, t)) for t in tasks))
+        for level in range(first, shape.n_layers)
+    ]
 
 
-def exact(x: Tensor) -> Tensor:
-    """Float32 for bfloat16: sums of exponentials need the digits."""
-    return x.float() if x.dtype == torch.bfloat16 else x
+def mechanism_of(spec: ModelSpec) -> Mechanism:
+    """The mechanism of a member.
+
+    Raises:
+        ConfigError: no mechanism has this name.
+    """
+    mechanism = MECHANISMS[spec.mechanism]
+    assert isinstance(mechanism, Mechanism)
+    return mechanism
 
 
-def pick(x: Tensor, slots: tuple[int, ...]) -> Tensor:
-    """Slots of `x` in the given order; `x` itself when that is all of them as they stand."""
-    if slots == tuple(range(x.shape[0])):
-        return x
-    # what is made while a graph is exported is no value, and must not stay in the cache
-    index = _index.__wrapped__ if torch.compiler.is_exporting() else _index
-    return x.index_select(0, index(slots, x.device))
-
-
-@lru_cache(maxsize=4096)
-def _dropout(
-    rates: tuple[float, ...], member: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> Dropout | None:
-    """Dropout of slots by the rates of their owners."""
-    like = torch.empty(0, dtype=torch.promote_types(dtype, torch.float32), device=device)
-    return Dropout.at([rates[owner] for owner in member], like, bits=BITS[dtype])
-
-
-@lru_cache(maxsize=4096)
-def _index(slots: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(slots, device=device)
-
-
-Reads = tuple[tuple[int, ...], ...]
-"""Experts that each mixture reads, in the order of its gate."""
-
-
-def mixture(experts: Tensor, gates: Sequence[Tensor], reads: Reads, learns: Reads | None = None) -> Tensor:
-    """Gated sums of experts, row by row.
+def build_network(specs: Sequence[ModelSpec], shape: InputShape) -> Network:
+    """The network of one kernel group.
 
     Args:
-        experts: ``[P, K, B, W]``.
-        gates: shares ``[P, Q_i, K_i, B]``, float32 for bfloat16 experts, the mixtures of all gates one after another.
-        reads: the experts of each of the ``Q = sum Q_i`` mixtures; mixture q of gate i reads ``K_i``.
-        learns: the experts among them that get a gradient from the mixture; ``None`` = all.
-    Returns:
-        ``[P, Q, B, W]``.
+        specs: members of equal `ModelSpec.group_key`, at least one.
+        shape: sizes fixed by the data.
+    Raises:
+        ConfigError: the members do not fit together, or a mechanism does not fit its settings or the data.
     """
-    out: Tensor = _Mixture.apply(experts, reads, learns or reads, *gates)  # type: ignore[no-untyped-call]
-    return out
+    faults = [f"{spec.mechanism}: {fault}" for spec in specs for fault in _faults(spec, shape)]
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    if len({spec.group_key for spec in specs}) != 1:
+        raise ConfigError(f"a kernel group needs members of one group_key, got {[spec.group_key for spec in specs]}")
+    return mechanism_of(specs[0]).network(specs, shape)
 
 
-@final
-class _Mixture(torch.autograd.Function):
-    """Element by element: no copy of an expert per mixture, and no product whose rounding depends on the company.
-
-    Sums are in float32 at least: on a CPU, elementwise bfloat16 is slower than the conversion.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, experts: Tensor, reads: Reads, learns: Reads, *gates: Tensor) -> Tensor:
-        ctx.save_for_backward(experts, *gates)
-        ctx.reads, ctx.learns = reads, learns
-        members, _, batch, width = experts.shape
-        wide, kind = exact(experts), experts.dtype
-        out = wide.new_empty(members, len(reads), batch, width)
-        for q, share in enumerate(_columns(gates)):
-            for k, expert in enumerate(reads[q]):
-                _add(out[:, q], wide[:, expert], share[:, k, :, None], first=k == 0)
-        return out.to(kind)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        experts, *gates = ctx.saved_tensors
-        wide, grad, kind = exact(experts), exact(grad), experts.dtype
-        to_experts, to_gates = torch.empty_like(wide), [torch.empty_like(gate) for gate in gates]
-        product = torch.empty_like(wide[:, 0])
-        touched: set[int] = set()
-        for q, (share, to_share) in enumerate(zip(_columns(gates), _columns(to_gates), strict=True)):
-            for k, expert in enumerate(ctx.reads[q]):
-                torch.mul(wide[:, expert], grad[:, q], out=product)
-                torch.sum(product, -1, out=to_share[:, k])
-                if expert in ctx.learns[q]:
-                    _add(to_experts[:, expert], grad[:, q], share[:, k, :, None], first=expert not in touched)
-                    touched.add(expert)
-        for expert in set(range(experts.shape[1])) - touched:
-            to_experts[:, expert].zero_()
-        return to_experts.to(kind), None, None, *to_gates
+def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
+    """What does not fit: counts outside the limits of their genes, missing tables, a missing funnel."""
+    mechanism, values = mechanism_of(spec), dict(spec.settings)
+    genes = {gene.name: gene for gene in mechanism.genes(shape.n_layers)}
+    depth = next((name for name in ("sharing_depth", "expert_depth") if name in genes), None)
+    if depth is None and spec.sharing_depth:
+        yield f"sharing_depth must be 0, got {spec.sharing_depth}"
+    values |= {"task_embeddings": spec.task_embeddings} | ({depth: spec.sharing_depth} if depth else {})
+    for name, gene in genes.items():
+        low, high = getattr(gene, "limits", (gene.default, gene.default))
+        if name not in values:
+            yield f"needs the setting {name}"
+        elif type(gene.default) is int and not low <= values[name] <= high:
+            yield f"{name} must be in {low}..{high}, got {values[name]}"
+    if mechanism.has_task_tables and not spec.task_embeddings:
+        yield "task_embeddings must be true: its tasks have embedding tables of their own"
+    if mechanism.needs_funnel and all(parent < 0 for parent in shape.parents):
+        yield "needs a funnel, but no task has a parent; set tasks.funnel or leave the mechanism out"
 
 
-def _columns(gates: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The mixtures of all gates, each ``[P, K_i, B]``."""
-    for gate in gates:
-        yield from gate.unbind(1)
+def forward_macs(spec: ModelSpec, shape: InputShape) -> int:
+    """Multiply-adds of one row through one member's ranker: layers, gates, mixtures, transfers and heads."""
+    network = _single(spec, shape)
+    return sum(tensor.n_entries * tensor.uses for tensor in network.tensors) + network.mixing_macs()
 
 
-def _add(out: Tensor, x: Tensor, share: Tensor, *, first: bool) -> None:
-    if first:
-        torch.mul(x, share, out=out)
-    else:
-        out.addcmul_(x, share)
+def values_per_row(spec: ModelSpec, shape: InputShape) -> int:
+    """Activations that one row of the ranker keeps for the backward pass: its inputs and the outputs of every slot."""
+    network = _single(spec, shape)
+    outputs = sum(t.n_slots * t.shape[-1] for t in network.tensors if t.name.endswith("weight"))
+    return network.n_groups * shape.n_inputs(spec.embedding_dim) + outputs
 
 
-def attention(candidates: Sequence[Tensor]) -> Tensor:
-    """Attention of each row over its candidates, each scored by its own query and key.
-
-    Args:
-        candidates: query, key and value side by side, each ``[S, B, 3 W]``.
-    Returns:
-        ``[S, B, W]``: values weighted by the softmax of ``<query, key> / sqrt(W)``.
-    """
-    out: Tensor = _Attention.apply(*candidates)  # type: ignore[no-untyped-call]
-    return out
+def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:
+    """Dense parameters of one member's ranker, without the content projection."""
+    return sum(tensor.n_entries for tensor in _single(spec, shape).tensors)
 
 
-def attention_shares(candidates: Sequence[Tensor]) -> Tensor:
-    """Weight of each of C candidates in `attention`, ``[S, C, B]``; those of a row sum to 1."""
-    return _attention_shares([_thirds(exact(candidate)) for candidate in candidates])
+def _single(spec: ModelSpec, shape: InputShape) -> Network:
+    """The network of one member, which does not depend on the blocks of its input."""
+    plain = replace(shape, n_rows=0, n_content=0, blocks=())
+    return _built(replace(spec, off=(), ranks=(), pretrained=False), plain)
 
 
-@final
-class _Attention(torch.autograd.Function):
-    """Writes the gradients of query, key and value into one buffer instead of three padded with zeros."""
-
-    @staticmethod
-    def forward(ctx: Any, *candidates: Tensor) -> Tensor:
-        parts = [_thirds(exact(candidate)) for candidate in candidates]
-        shares = _attention_shares(parts)
-        ctx.save_for_backward(shares, *candidates)
-        out = torch.empty_like(parts[0][0], memory_format=torch.contiguous_format)
-        for c, (_, _, value) in enumerate(parts):
-            _add(out, value, shares[:, c, :, None], first=c == 0)
-        return out.to(candidates[0].dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        shares, *candidates = ctx.saved_tensors
-        grad, wide = exact(grad), [exact(candidate) for candidate in candidates]
-        parts = [_thirds(candidate) for candidate in wide]
-        to_shares = torch.stack([(grad * value).sum(2) for _, _, value in parts], 1).mul_(shares)
-        to_scores = (to_shares - shares * to_shares.sum(1, keepdim=True)) / grad.shape[2] ** 0.5
-        out = []
-        for c, (query, key, _) in enumerate(parts):
-            to_query, to_key, to_value = _thirds(to_candidate := torch.empty_like(wide[c]))
-            score = to_scores[:, c, :, None]
-            torch.mul(key, score, out=to_query)
-            torch.mul(query, score, out=to_key)
-            torch.mul(grad, shares[:, c, :, None], out=to_value)
-            out.append(to_candidate.to(candidates[c].dtype))
-        return tuple(out)
+@lru_cache(maxsize=256)
+def _built(spec: ModelSpec, shape: InputShape) -> Network:
+    return build_network([spec], shape)
 
 
-def _attention_shares(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    scores = torch.stack([(query * key).sum(2) for query, key, _ in parts], 1)
-    return torch.softmax(scores / parts[0][0].shape[2] ** 0.5, 1)
+def depth_text(spec: ModelSpec) -> str:
+    """``1 layer``, ``3 layers``: the sharing depth in a sentence."""
+    return f"{spec.sharing_depth} layer" + ("" if spec.sharing_depth == 1 else "s")
 
 
-def _thirds(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    width = x.shape[2] // 3
-    return x[..., :width], x[..., width : 2 * width], x[..., 2 * width :]
+def experts_text(n: Any) -> str:
+    """``is 1 expert``, ``are 3 experts``, with the word explained, after "There"."""
+    return "is one small network (expert)" if n == 1 else f"are {n} small networks (experts)"

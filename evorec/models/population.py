@@ -2,12 +2,12 @@
 
 Embeddings are *columns*: member p owns E_p columns of one table ``[R, C]``, and T * E_p columns of a second one when
 its tasks have embeddings of their own. One gather and one weighted sum serve everybody. The rankers are *blocks*:
-members of one mechanism and shape (`ModelSpec.block_key`), whose layers are batched products. All dense parameters are
+members of one mechanism and shape (`ModelSpec.group_key`), whose layers are batched products. All dense parameters are
 views of one flat buffer.
 
 Path of a row: user, item and context are bags of rows of the tables (the item's content vector adds a projection);
 their vectors, the product of user and item, and the row's dense statistics enter the block's mechanism
-(`evorec.models.sharing`), which gives one logit per task. User and item vectors of the first table give the retrieval
+(`evorec.models.mechanism`), which gives one logit per task. User and item vectors of the first table give the retrieval
 score by dot product.
 """
 
@@ -26,11 +26,12 @@ from torch import Tensor
 from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
-from evorec.models.inputs import InputShape
-from evorec.models.layers import SHARED, draw_columns, product
-from evorec.models.mechanism import DenseTensor, Mechanism, n_groups
+from evorec.models.forward import ForwardPass
+from evorec.models.input_shape import InputShape
+from evorec.models.layers import draw_columns, product
+from evorec.models.mechanism import Network, build_network, n_groups
 from evorec.models.pretrained import Pretrained
-from evorec.models.sharing import mechanism_for
+from evorec.models.slots import SHARED, DenseTensor
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import adapted_content, clear_off
 
@@ -100,7 +101,7 @@ class Block:
     """Members of one mechanism and shape.
 
     Attributes:
-        mechanism: their program.
+        network: their layers.
         specs: one per member, P_b of them.
         members: their positions in the population.
         placed: their dense tensors in the flat buffer.
@@ -109,7 +110,7 @@ class Block:
 
     def __init__(
         self,
-        mechanism: Mechanism,
+        network: Network,
         members: Sequence[int],
         placed: Sequence[Placed],
         *,
@@ -117,7 +118,7 @@ class Block:
         columns: Sequence[slice],
         flat: Tensor,
     ) -> None:
-        self.mechanism, self.specs, self.shape = mechanism, mechanism.specs, mechanism.shape
+        self.network, self.specs, self.shape = network, network.specs, network.shape
         self.members, self.placed, self.columns = tuple(members), tuple(placed), tuple(columns)
         self._tables, self._flat = tables, flat
         like = tables[0]
@@ -138,7 +139,7 @@ class Block:
     @property
     def n_groups(self) -> int:
         """Embedding groups G (`evorec.models.mechanism.n_groups`)."""
-        return self.mechanism.n_groups
+        return self.network.n_groups
 
     def dense(self, flat: Tensor) -> dict[str, Tensor]:
         """The dense tensors of the block in a buffer, by name."""
@@ -186,7 +187,7 @@ class Block:
         """
         per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
         x = torch.cat([users, items, users * items, contexts, per_member], 3)
-        return self.mechanism.logits(x, self.trained, self.rates, None)
+        return self.network.logits(ForwardPass(self.trained, self.rates), x)
 
     def retrieval_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Unit user vectors of the retrieval head, ``[P_b, m, E]``.
@@ -230,10 +231,10 @@ class Population:
         self.tables = tuple(torch.zeros(shape.n_rows, w, dtype=dtype, device=device) for w in widths if w)
         programs, n_dense = [], 0
         for group in groups:
-            mechanism = mechanism_for([specs[member] for member in group], shape)
-            placed = place(_dense_tensors(mechanism), n_dense)
+            network = build_network([specs[member] for member in group], shape)
+            placed = place(_dense_tensors(network), n_dense)
             n_dense = placed[-1].stop
-            programs.append((mechanism, group, placed))
+            programs.append((network, group, placed))
         self.flat = torch.zeros(n_dense, dtype=dtype, device=device)
         self.blocks = tuple(
             Block(*program, tables=self.tables, columns=_joined([self.columns[m] for m in program[1]]), flat=self.flat)
@@ -343,7 +344,7 @@ def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ..
     out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, spec.embedding_dim)}
     if spec.task_embeddings:
         out["task_table"] = (shape.n_rows, shape.n_tasks * spec.embedding_dim)
-    tensors = _dense_tensors(mechanism_for([spec], shape))
+    tensors = _dense_tensors(build_network([spec], shape))
     return out | {tensor.name: (tensor.n_slots, *tensor.shape) for tensor in tensors}
 
 
@@ -372,11 +373,11 @@ def place(tensors: Sequence[DenseTensor], start: int) -> tuple[Placed, ...]:
     return tuple(out)
 
 
-def _dense_tensors(mechanism: Mechanism) -> tuple[DenseTensor, ...]:
+def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
     """The mechanism's and the projections of content."""
-    specs, shape = mechanism.specs, mechanism.shape
+    specs, shape = network.specs, network.shape
     if not shape.n_content:
-        return mechanism.tensors
+        return network.tensors
     n, tasks = len(specs), range(shape.n_tasks)
     sizes = (shape.n_content, specs[0].embedding_dim)
     content = [DenseTensor("content.weight", tuple(range(n)), (SHARED,) * n, ((),) * n, sizes, INIT_SCALE, True, 0)]
@@ -386,20 +387,20 @@ def _dense_tensors(mechanism: Mechanism) -> tuple[DenseTensor, ...]:
         content.append(
             DenseTensor("task_content.weight", member, task, tuple((1 + t,) for t in task), sizes, INIT_SCALE, True, 0)
         )
-    return (*mechanism.tensors, *content, *_adapters(mechanism))
+    return (*network.tensors, *content, *_adapters(network))
 
 
-def _adapters(mechanism: Mechanism) -> list[DenseTensor]:
+def _adapters(network: Network) -> list[DenseTensor]:
     """Two thin matrices for each group of the members that have them, by part of the content and rank.
 
     The first is drawn so that it hands on numbers of order one: the content of an item is of unit length. The second
     starts at 0.
     """
     owners: dict[tuple[InputBlock, int], list[int]] = {}
-    for member, spec in enumerate(mechanism.specs):
-        for adapter in adapted_content(spec, mechanism.shape):
+    for member, spec in enumerate(network.specs):
+        for adapter in adapted_content(spec, network.shape):
             owners.setdefault(adapter, []).append(member)
-    out, groups, dim = [], range(mechanism.n_groups), mechanism.specs[0].embedding_dim
+    out, groups, dim = [], range(network.n_groups), network.specs[0].embedding_dim
     for (part, rank), members in sorted(owners.items()):
         owner = tuple(m for m in members for _ in groups)
         group = [g for _ in members for g in groups]
@@ -419,7 +420,7 @@ def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]
     """Members of equal block key, in nearly equal parts; equal optimisers and depths stand together."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for member, spec in enumerate(specs):
-        groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.block_key), []).append(member)
+        groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.group_key), []).append(member)
     for key in sorted(groups, key=repr):  # equal dimensions stand together
         group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
         for part in np.array_split(group, -(-len(group) // block_size)):

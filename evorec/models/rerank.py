@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from evorec.models.layers import SHARED
-from evorec.models.mechanism import Mechanism
+from evorec.models.forward import ForwardPass
+from evorec.models.mechanism import Network, build_network
 from evorec.models.population import Block
-from evorec.models.sharing import mechanism_for
+from evorec.models.slots import SHARED
 
 PAIRS_AT_ONCE = 3200
 """User-item pairs whose activations are held at a time: they fit a processor's own cache."""
@@ -104,9 +104,9 @@ def _logit_tiles(block: Block, place: int, inputs: RankerInputs, ids: Tensor) ->
     n_users, n_candidates = ids.shape
     at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: lone products round differently
     columns = max(1, PAIRS_AT_ONCE // at_once)
-    mechanism = mechanism_for([replace(block.specs[place], dropout=0.0)] * at_once, block.shape)
+    network = build_network([replace(block.specs[place], dropout=0.0)] * at_once, block.shape)
     own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(place)] for p in block.placed}
-    folded = _fold(mechanism, own, inputs)
+    folded = _fold(network, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
     items, rates = _item_side(inputs), (0.0,) * at_once
@@ -119,7 +119,7 @@ def _logit_tiles(block: Block, place: int, inputs: RankerInputs, ids: Tensor) ->
             some = slice(first, first + columns)
             places = ids[rows, None, some] + shift
             x = items.index_select(0, places.flatten()).view(*places.shape, items.shape[1])
-            yield rows, some, mechanism.logits(x, dense, rates, None)
+            yield rows, some, network.logits(ForwardPass(dense, rates), x)
 
 
 def _item_side(inputs: RankerInputs) -> Tensor:
@@ -129,16 +129,16 @@ def _item_side(inputs: RankerInputs) -> Tensor:
     return torch.cat([inputs.items, statistics, statistics.new_ones(groups, n_items, 1)], 2).flatten(0, 1)
 
 
-def _fold(mechanism: Mechanism, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _Folded]:
+def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _Folded]:
     """The matrices that read the ranker's input: their height grows with it."""
-    shape = replace(mechanism.shape, n_dense=mechanism.shape.n_dense + 1)
-    higher = {tensor.name: tensor.shape for tensor in mechanism_for(mechanism.specs, shape).tensors}
+    shape = replace(network.shape, n_dense=network.shape.n_dense + 1)
+    higher = {tensor.name: tensor.shape for tensor in build_network(network.specs, shape).tensors}
     out = {}
-    for tensor in mechanism.tensors:
+    for tensor in network.tensors:
         if higher[tensor.name] == tensor.shape:
             continue
-        tasks = [key[1] + SHARED for key in tensor.key[: len(own[tensor.name])]]  # of `evorec.models.mechanism.role`
-        groups = [mechanism.group(0, task) for task in tasks]
+        tasks = [key[1] + SHARED for key in tensor.key[: len(own[tensor.name])]]  # of `evorec.models.slots.role`
+        groups = [network.group(0, task) for task in tasks]
         dim, n_user, n_item = (
             part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
         )

@@ -9,7 +9,8 @@ from typing import Any, final
 from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
-from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
+from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
+from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, Value, When
 from evorec.space.space import SearchSpace
 
 
@@ -20,12 +21,9 @@ class ModelSpec:
 
     Attributes:
         task_weights: loss weight of each task, ``(T,)``, sum T.
-        mechanism: how tasks share, a name of `MECHANISMS`.
+        mechanism: how tasks share, a name of `evorec.models.choice.MECHANISMS`.
         sharing_depth: layers before the towers, 0..L: shared, stitched or of experts, as the mechanism says.
-        n_shared_experts: experts that serve all tasks (mmoe, cgc, ple, stem), else 0.
-        n_task_experts: experts of each task (cgc, ple, stem), else 0.
         task_embeddings: whether each task has an embedding table besides the shared one.
-        calibrator_weight: weight of aitm's behavioural calibrator, else 0.
         balancing: how the task losses are balanced, a name of `BALANCINGS`.
         embedding_dim: E.
         width: units per layer W.
@@ -50,15 +48,13 @@ class ModelSpec:
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
+        settings: name and value of the genes that only the chosen mechanism reads, ascending.
     """
 
     task_weights: tuple[float, ...]
     mechanism: str
     sharing_depth: int
-    n_shared_experts: int
-    n_task_experts: int
     task_embeddings: bool
-    calibrator_weight: float
     balancing: str
     embedding_dim: int
     width: int
@@ -83,6 +79,11 @@ class ModelSpec:
     off: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     pretrained: bool = False
+    settings: tuple[tuple[str, Value], ...] = ()
+
+    def setting(self, name: str) -> Any:
+        """The value of a gene that only some members have."""
+        return dict(self.settings)[name]
 
     @classmethod
     def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
@@ -95,7 +96,8 @@ class ModelSpec:
         Raises:
             ConfigError: a setting is missing, not known, or not used by the mechanism.
         """
-        for name, options in CHOICES.items():
+        known = {"mechanism": [choice.name for choice in ordered(MECHANISMS)], **CHOICES}
+        for name, options in known.items():
             if name in genes and genes[name] not in options:
                 raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
         mechanism = str(genes.get("mechanism", ""))
@@ -105,61 +107,38 @@ class ModelSpec:
             if not genes.get(switch, True):
                 values[weight] = 0.0
         _check_names(mechanism, values)
+        choice = MECHANISMS[mechanism]
+        wanted = choice.has_task_tables or bool(values.pop("task_embeddings", False))
         depth = values.pop("sharing_depth", values.pop("expert_depth", 0))
-        wanted = mechanism in TASK_EMBEDDING_MECHANISMS or bool(values.pop("task_embeddings", False))
-        settings = {
-            "n_shared_experts": values.pop("experts", values.pop("shared_experts", 0)),
-            "n_task_experts": values.pop("task_experts", 0),
-            "task_embeddings": wanted and not (mechanism in SHARED_BELOW and depth > 0),
-            "calibrator_weight": 0.0,
-            "gbce_calibration": 0.0,
-            **values,
-            "sharing_depth": depth,
-            "task_weights": tuple(values["task_weights"]),
-            **_block_settings(genes),
-        }
-        return cls(**settings)
+        return cls(
+            **{
+                "gbce_calibration": 0.0,
+                **{name: value for name, value in values.items() if name not in choice.gene_names},
+                "sharing_depth": depth,
+                "task_embeddings": wanted and "task_embeddings" not in choice.idle_genes(genes),
+                "task_weights": tuple(values["task_weights"]),
+                "settings": tuple(sorted((name, values[name]) for name in choice.gene_names if name in values)),
+                **_block_settings(genes),
+            }
+        )
 
     @property
-    def block_key(self) -> tuple[str | int | bool, ...]:
-        """Members of equal key share every batched product; towers may differ in depth."""
-        ragged = self.family in ("towers", "aitm")
-        inside = () if ragged else (self.sharing_depth, self.n_shared_experts, self.n_task_experts)
+    def group_key(self) -> tuple[Value, ...]:
+        """Members of equal key share every batched product; those of a ragged mechanism may differ in depth."""
+        choice = MECHANISMS[self.mechanism]
+        own = (value for name, value in self.settings if name in choice.gene_names)
+        inside = () if choice.is_ragged else (self.sharing_depth, *own)
         by_gradient = self.balancing in GRADIENT_BALANCINGS
-        return (self.family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
-
-    @property
-    def family(self) -> str:
-        """The program that runs the mechanism: plain towers serve three of them."""
-        return "towers" if self.mechanism in TOWER_MECHANISMS else self.mechanism
+        family = choice.family or self.mechanism
+        return (family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
 
 
-MECHANISM_GENES: Mapping[str, tuple[str, ...]] = {
-    "single_task": (),
-    "shared_bottom": ("sharing_depth", "task_embeddings"),
-    "cross_stitch": ("sharing_depth", "task_embeddings"),
-    "mmoe": ("expert_depth", "experts", "task_embeddings"),
-    "cgc": ("expert_depth", "shared_experts", "task_experts", "task_embeddings"),
-    "ple": ("expert_depth", "shared_experts", "task_experts", "task_embeddings"),
-    "stem": ("expert_depth", "shared_experts", "task_experts"),
-    "esmm": ("sharing_depth", "task_embeddings"),
-    "aitm": ("sharing_depth", "task_embeddings", "calibrator_weight"),
-}
-"""Mechanism -> the genes that shape it, besides those that every member has."""
-MECHANISMS = tuple(MECHANISM_GENES)
-TOWER_MECHANISMS = frozenset({"single_task", "shared_bottom", "esmm"})
-FUNNEL_MECHANISMS = frozenset({"esmm", "aitm"})
-TASK_EMBEDDING_MECHANISMS = frozenset({"single_task", "stem"})
-"""Mechanisms that are defined by task embeddings."""
-SHARED_BELOW = frozenset({"shared_bottom", "esmm", "aitm"})
-"""Mechanisms whose task units read the embeddings only where no layer is shared."""
 BALANCINGS = ("fixed", "uncertainty", "dwa", "random", "gradnorm", "pcgrad", "nash")
 GRADIENT_BALANCINGS = frozenset({"gradnorm", "pcgrad", "nash"})
 OPTIMIZERS = ("adamw", "adafactor")
 RETRIEVAL_LOSSES = ("softmax", "bpr", "gbce")
 NEGATIVE_SOURCES = ("batch", "uniform")
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "mechanism": MECHANISMS,
     "balancing": BALANCINGS,
     "optimizer": OPTIMIZERS,
     "retrieval_loss": RETRIEVAL_LOSSES,
@@ -177,8 +156,6 @@ RANKS = (0, 2, 4, 8, 16)
 USED = 0.8
 """Share of the random genomes in which a block is on: without half of its features a model is a poor start."""
 
-POSITIVE = (1e-12, 1e12)
-"""Limits of a gene that must stay above 0, however its bounds are moved."""
 FEWEST_NEGATIVES, MOST_NEGATIVES = 16, 512
 """Range in which the number of negatives is searched, where the batch is as large."""
 
@@ -219,10 +196,9 @@ def _check_names(mechanism: str, values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: lists what is missing and what is too much.
     """
-    conditional = {gene for genes in MECHANISM_GENES.values() for gene in genes} | {"gbce_calibration"}
-    derived = {"n_shared_experts", "n_task_experts", "off", "ranks"}
-    expected = {field.name for field in fields(ModelSpec)} - conditional - derived
-    expected |= set(MECHANISM_GENES.get(mechanism, ()))
+    derived = {"sharing_depth", "task_embeddings", "settings", "off", "ranks", "gbce_calibration"}
+    expected = {field.name for field in fields(ModelSpec)} - derived
+    expected |= set(MECHANISMS[mechanism].gene_names if mechanism else ())
     expected |= {"gbce_calibration"} if values.get("retrieval_loss") == "gbce" else set()
     missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
     if missing or unknown:
@@ -258,16 +234,22 @@ def default_space(
     return SearchSpace(
         (
             Simplex("task_weights", parts=tasks, text="loss weight of each task"),
-            *_mechanism_genes(n_layers, funnel=funnel),
+            *_choice_genes(
+                "mechanism",
+                [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel],
+                "shared_bottom",
+                "how tasks share; esmm and aitm need tasks.funnel",
+                n_layers=n_layers,
+            ),
             Categorical("balancing", BALANCINGS, "fixed", text="how the losses of the tasks are balanced"),
             Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
             Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
             Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
             Categorical("optimizer", OPTIMIZERS, "adamw", text="adafactor keeps row and column means of squares"),
-            _log("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
-            _log("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
-            _log("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
-            _log("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
+            log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
+            log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
+            log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
+            log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
             *_retrieval_genes(uniform_negatives, retrieval_batch),
             *_list_genes(days, new_items=new_items),
             *_block_genes(blocks, is_open=search_blocks),
@@ -275,33 +257,13 @@ def default_space(
     )
 
 
-def _mechanism_genes(n_layers: int, *, funnel: bool) -> list[Gene]:
-    """The mechanism and, under it, its own genes."""
-    known = tuple(name for name in MECHANISMS if funnel or name not in FUNNEL_MECHANISMS)
-    default_depth = max(n_layers - 1, 1)
-    expert_depth: Gene = Fixed("expert_depth", 1, text="layers of each expert")
-    if n_layers > 1:
-        expert_depth = Integer(
-            "expert_depth", 1, n_layers, default=default_depth, limits=(1, n_layers), text="layers of experts"
-        )
-    genes: list[Gene] = [
-        Integer(
-            "sharing_depth", 0, n_layers, default=n_layers - 1, limits=(0, n_layers),
-            text="layers shared by all tasks, or stitched; 0 = towers from the embeddings on",
-        ),
-        expert_depth,
-        _experts("experts", 2, 8, 4, "experts that all tasks share"),
-        _experts("shared_experts", 1, 4, 2, "experts that all tasks share"),
-        _experts("task_experts", 1, 2, 1, "experts of each task"),
-        Boolean("task_embeddings", default=False, text="each task has an embedding table besides the shared one"),
-        _log("calibrator_weight", 0.03, 3.0, 0.6, "penalty where a later step of the funnel is likelier"),
-    ]  # fmt: skip
-    text = "how tasks share; esmm and aitm need tasks.funnel"
-    out: list[Gene] = [Categorical("mechanism", known, "shared_bottom", text=text)]
-    for gene in genes:
-        users = tuple(mechanism for mechanism in known if gene.name in MECHANISM_GENES[mechanism])
-        if users:
-            out.append(replace(gene, condition=When("mechanism", users)))
+def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str, *, n_layers: int) -> list[Gene]:
+    """A gene whose values are the names of the choices, and under it the genes of the choices."""
+    own = {gene.name: gene for choice in choices for gene in choice.genes(n_layers)}
+    out: list[Gene] = [Categorical(name, tuple(choice.name for choice in choices), default, text=text)]
+    for gene in merged(choice.gene_names for choice in choices):
+        users = tuple(choice.name for choice in choices if gene in choice.gene_names)
+        out.append(replace(own[gene], condition=When(name, users)))
     return out
 
 
@@ -316,7 +278,7 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene]
         )
     source = Categorical("negative_source", NEGATIVE_SOURCES, "batch", text="other positives, or items drawn uniformly")
     return [
-        _log("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
+        log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
         Categorical("retrieval_loss", RETRIEVAL_LOSSES, "softmax", text="loss of a positive and its negatives"),
         Real(
             "gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text="0 = plain cross-entropy",
@@ -324,9 +286,9 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene]
         ),
         negatives,
         *([source] if uniform_negatives else []),
-        _log("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
+        log_gene("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
         Boolean("history", default=True, text="past positives enter the user's retrieval vector"),
-        _log(
+        log_gene(
             "history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector",
             condition=When("history", (True,)),
         ),
@@ -348,14 +310,14 @@ def _list_genes(days: float, *, new_items: bool) -> list[Gene]:
             "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
             text="share of log popularity in the retrieval score; less is more diverse",
         ),
-        _log("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
+        log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         Real(
             "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
             text="age at which a positive counts half in the popularity prior",
         ),
         *([newcomers] if new_items else []),
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
-        _log(
+        log_gene(
             "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
         ),
     ]  # fmt: skip
@@ -379,11 +341,3 @@ def _block_genes(blocks: Sequence[InputBlock], *, is_open: bool) -> list[Gene]:
         text = "the items' rows start from their co-occurrence vectors, not from noise"
         out.append(gene(Boolean("pretrained", default=False, text=text)))
     return out
-
-
-def _experts(name: str, low: int, high: int, default: int, text: str) -> Integer:
-    return Integer(name, low, high, scale="log2", default=default, limits=(1, 64), text=text)
-
-
-def _log(name: str, low: float, high: float, default: float, text: str, *, condition: When | None = None) -> Real:
-    return Real(name, low, high, scale="log", default=default, limits=POSITIVE, text=text, condition=condition)

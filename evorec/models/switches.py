@@ -15,7 +15,7 @@ from torch import Tensor
 from evorec.models.blocks import InputBlock, blocks_of
 
 if TYPE_CHECKING:
-    from evorec.models.inputs import InputShape
+    from evorec.models.input_shape import InputShape
     from evorec.models.population import Population
     from evorec.models.spec import ModelSpec
 

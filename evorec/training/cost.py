@@ -17,10 +17,9 @@ from evorec.metrics.cost import (
     model_bytes,
     training_flops,
 )
-from evorec.models.inputs import InputShape
-from evorec.models.layers import SHARED
-from evorec.models.mechanism import n_groups
-from evorec.models.sharing import forward_macs, mechanism_for, n_dense_parameters
+from evorec.models.input_shape import InputShape
+from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters, n_groups
+from evorec.models.slots import SHARED
 from evorec.models.spec import GRADIENT_BALANCINGS, USE, ModelSpec
 from evorec.models.switches import adapted_content, off_rows, untrained_content
 from evorec.space.gene import Gene, Value
@@ -211,7 +210,7 @@ def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: i
         ranked: multiply-adds of one forward pass of the ranker, its embeddings included.
     """
     n_tasks, dim = shape.n_tasks, spec.embedding_dim
-    tensors = mechanism_for([spec], shape).tensors
+    tensors = build_network([spec], shape).tensors
     shared = sum(tensor.task.count(SHARED) * prod(tensor.shape) for tensor in tensors)
     shared += round(step.rows * dim + projection_entries(spec, shape))
     return 2 * (n_tasks - 1) * ranked + (n_tasks**2 + n_tasks) * shared

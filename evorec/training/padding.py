@@ -16,9 +16,9 @@ from typing import final
 import numpy as np
 import torch
 
-from evorec.models.inputs import InputShape
+from evorec.models.input_shape import InputShape
+from evorec.models.mechanism import values_per_row
 from evorec.models.population import Population, member_shapes
-from evorec.models.sharing import values_per_row
 from evorec.models.spec import ModelSpec
 
 PASSES = 11
@@ -80,7 +80,7 @@ def padded_specs(
 ) -> tuple[ModelSpec, ...]:
     """Each member's spec with the width at which it trains, its own or a greater one.
 
-    Members that differ in width alone, as far as `ModelSpec.block_key` tells, are merged width by width into the next
+    Members that differ in width alone, as far as `ModelSpec.group_key` tells, are merged width by width into the next
     one, the cheapest merge first, while the rule says so. A width with a member that cannot be padded stays.
 
     Args:
@@ -94,7 +94,7 @@ def padded_specs(
         return tuple(specs)
     kinds: dict[tuple[object, ...], dict[int, list[int]]] = {}
     for member, spec in enumerate(specs):
-        kinds.setdefault(replace(spec, width=0).block_key, {}).setdefault(spec.width, []).append(member)
+        kinds.setdefault(replace(spec, width=0).group_key, {}).setdefault(spec.width, []).append(member)
 
     def extra_bytes(members: Sequence[int], width: int, wider: int) -> int:
         values = sum(

@@ -22,7 +22,7 @@ from evorec.data.dataset import Dataset, Part
 from evorec.data.histories import history_weights
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
 from evorec.models.devices import to_device
-from evorec.models.inputs import InputShape
+from evorec.models.input_shape import InputShape
 from evorec.models.losses import Cells, NumberTasks, TaskTargets
 from evorec.models.population import Bag
 from evorec.models.pretrained import Pretrained

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from evorec.models.balancing import Balancer, Coefs
 from evorec.models.devices import runs_ahead
+from evorec.models.forward import ForwardPass
 from evorec.models.inputs import INPUT, RankerInput, RowIndex
-from evorec.models.layers import BITS, SHARED, Drop, Dropout, product
+from evorec.models.layers import BITS, Dropout, product
 from evorec.models.losses import Alike, Blocked, alike, retrieval_loss, task_losses
 from evorec.models.population import NORM_FLOOR, Block, Population, projected
+from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
 from evorec.training.adapters import block_adapters
 from evorec.training.plan import Step
@@ -91,7 +93,7 @@ class BlockStep:
 
     def __init__(self, block: Block, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
         self.block, self._balancer = block, balancer
-        self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.mechanism.tensors)}
+        self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.network.tensors)}
         self._places = {placed.tensor.name: placed for placed in block.placed}
         like = block.trained["head.bias"]
         fixed = all(spec.balancing == "fixed" for spec in block.specs)
@@ -122,10 +124,9 @@ class BlockStep:
         block, by_gradient = self.block, self._balancer.needs_gradients
         x.requires_grad_()
         with torch.enable_grad():
-            logits = block.mechanism.logits(
-                x, self._dense, block.rates, drop if self._drops else None, keep=by_gradient
-            )
-            extra = block.mechanism.extra_loss(logits)
+            run = ForwardPass(self._dense, block.rates, drop if self._drops else None, by_gradient)
+            logits = block.network.logits(run, x)
+            extra = block.network.extra_loss(logits)
         losses, to_logits = task_losses(logits.detach(), targets.tasks)
         leaves = [x, *self._dense.values()]
         if by_gradient:
@@ -398,7 +399,7 @@ class _Shares:
 
     def __init__(self, block: Block, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool) -> None:
         members, groups = range(block.size), range(block.n_groups)
-        tensors = block.mechanism.tensors
+        tensors = block.network.tensors
         leaves = [[(m, group == 0) for m in members for group in groups]]  # group 0 of the input is the shared table
         leaves += [[(m, task == SHARED) for m, task in zip(t.member, t.task, strict=True)] for t in tensors]
         self._leads = [(block.size, block.n_groups), *((t.n_slots,) for t in tensors)]

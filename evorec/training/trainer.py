@@ -129,7 +129,7 @@ class _Training:
         )
         for block in self._exact.blocks:
             bias = block.trained["head.bias"]
-            bias += torch.as_tensor(block.mechanism.initial_bias(base_logits)).to(bias).view_as(bias)
+            bias += torch.as_tensor(block.network.initial_bias(base_logits)).to(bias).view_as(bias)
         self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
         self._off = _off_rows(population)

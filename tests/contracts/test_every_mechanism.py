@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from evorec.models import spec as specs
-from evorec.models.inputs import InputShape
-from evorec.models.sharing import MECHANISMS, forward_macs, mechanism_for, n_dense_parameters
+from evorec.models.choice import MECHANISMS
+from evorec.models.input_shape import InputShape
+from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters
 from evorec.models.spec import ModelSpec, default_space
 from evorec.space.space import SearchSpace
 
@@ -26,15 +27,8 @@ def rows(space: SearchSpace) -> np.ndarray:
 
 
 def test_the_search_knows_every_mechanism_that_runs() -> None:
-    assert set(specs.MECHANISMS) == set(MECHANISMS)
     options = SPACE.gene("mechanism").domain
     assert all(repr(name) in options for name in MECHANISMS)
-
-
-def test_every_family_is_one_program() -> None:
-    for name in MECHANISMS:
-        family = "shared_bottom" if name in specs.TOWER_MECHANISMS else name
-        assert MECHANISMS[name] is MECHANISMS[family]
 
 
 @every_mechanism
@@ -54,7 +48,7 @@ def test_every_genome_of_a_mechanism_can_be_built_and_counted(mechanism: str) ->
     of = SPACE.with_overrides({"mechanism": mechanism}, "test")
     for row in rows(of):
         spec = ModelSpec.from_genes(of.decode(row))
-        built = mechanism_for([spec], SHAPE)
+        built = build_network([spec], SHAPE)
         assert n_dense_parameters(spec, SHAPE) == sum(tensor.n_entries for tensor in built.tensors) > 0
         assert forward_macs(spec, SHAPE) > 0
 

@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 from feed_run import config, searched
+from tiny import MECHANISMS
 
 from evorec.cli import main
 from evorec.data.dataset import Dataset
@@ -21,8 +22,9 @@ from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
 from evorec.deploy.explaining.explain import STREAM, Explanation, Use, _ranker_input, expert_uses, explain
 from evorec.deploy.explaining.importance import block_importance
 from evorec.errors import ConfigError, RunError
+from evorec.models.forward import ForwardPass
 from evorec.models.population import Population, fresh_population
-from evorec.models.spec import MECHANISMS, ModelSpec
+from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import generator
@@ -85,7 +87,9 @@ def test_the_rows_that_are_followed_are_those_that_are_measured(problem: RecProb
     (block,) = population.blocks
     some = slice(7, 100)
     with torch.no_grad():
-        logits = block.mechanism.logits(_ranker_input(block, problem.fitted, some), block.trained, block.rates, None)
+        logits = block.network.logits(
+            ForwardPass(block.trained, block.rates), _ranker_input(block, problem.fitted, some)
+        )
     expected = task_logits(population, problem.fitted.data, problem.fitted.dataset.held_out)[0][:, some]
     np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=1e-5)  # other numbers of rows round otherwise
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import MECHANISMS, of_mechanism
 
 from evorec.data.dataset import Csr
 from evorec.deploy.bundle.graphs import (
@@ -21,10 +22,10 @@ from evorec.deploy.bundle.graphs import (
 )
 from evorec.deploy.bundle.onnx_files import as_proto
 from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
-from evorec.models.inputs import InputShape
+from evorec.models.input_shape import InputShape
 from evorec.models.population import Bag, Population, fresh_population
 from evorec.models.recommend import ItemSide, Lists, UserSide, recommend
-from evorec.models.spec import MECHANISMS, TASK_EMBEDDING_MECHANISMS, ModelSpec
+from evorec.models.spec import ModelSpec
 from evorec.serving.graph import Graph
 
 PARITY = 1e-5  # float32: the same sums in another order
@@ -32,22 +33,20 @@ TASKS = ("click", "buy")
 SHAPE = InputShape(n_rows=40, n_content=3, n_dense=4, n_tasks=2, n_layers=2, n_items=9, parents=(-1, 0))
 DIM, N_ITEMS, MOMENT = 4, 9, 2
 BASE: dict[str, Any] = {
-    "task_weights": (1.2, 0.8), "sharing_depth": 1, "n_shared_experts": 0, "n_task_experts": 0,
-    "task_embeddings": False, "calibrator_weight": 0.0, "balancing": "fixed", "embedding_dim": DIM, "width": 6,
+    "task_weights": (1.2, 0.8), "sharing_depth": 1,
+    "task_embeddings": False, "balancing": "fixed", "embedding_dim": DIM, "width": 6,
     "dropout": 0.3, "optimizer": "adamw", "learning_rate": 0.01, "embedding_learning_rate": 0.01,
     "embedding_decay": 0.0, "dense_decay": 0.0, "retrieval_weight": 1.0, "retrieval_loss": "softmax", "negatives": 4,
     "negative_source": "batch", "gbce_calibration": 0.0, "temperature": 0.2, "history_weight": 0.7,
     "popularity_weight": 1.0, "popularity_smoothing": 1.0, "popularity_half_life": 3.0, "rank_blend": 0.9,
 }  # fmt: skip
-OWN: dict[str, dict[str, Any]] = {
-    "single_task": {"sharing_depth": 0}, "mmoe": {"n_shared_experts": 2}, "ple": {"sharing_depth": 2},
-}  # fmt: skip
 
 
 def spec(mechanism: str, **changes: Any) -> ModelSpec:
-    experts = {"n_shared_experts": 2, "n_task_experts": 1} if mechanism in ("cgc", "ple", "stem") else {}
-    own = {"task_embeddings": mechanism in TASK_EMBEDDING_MECHANISMS, **experts, **OWN.get(mechanism, {})}
-    return ModelSpec(mechanism=mechanism, **{**BASE, **own, **changes})
+    own = of_mechanism(mechanism)
+    own["settings"] = tuple(sorted(own["settings"].items()))
+    deeper = {"sharing_depth": 2} if mechanism == "ple" else {}
+    return ModelSpec(**{**BASE, **own, **deeper, **changes})
 
 
 class Model:

@@ -9,7 +9,6 @@ import pytest
 from evorec.archive.decide import pick
 from evorec.deploy.explaining.words import (
     BALANCED,
-    MECHANISM_IN_WORDS,
     RETRIEVED,
     Difference,
     Neighbour,
@@ -20,7 +19,8 @@ from evorec.deploy.explaining.words import (
     neighbours,
 )
 from evorec.errors import ConfigError
-from evorec.models.spec import BALANCINGS, MECHANISM_GENES, RETRIEVAL_LOSSES
+from evorec.models.choice import MECHANISMS
+from evorec.models.spec import BALANCINGS, RETRIEVAL_LOSSES
 from evorec.objectives import Objective
 
 TASKS = ("click", "like", "purchase")
@@ -72,7 +72,7 @@ OF_MECHANISM: dict[str, Any] = {
 def genes(**changes: Any) -> dict[str, Any]:
     """`PLAIN` with changes, and the genes that the mechanism and the loss need."""
     out = {**PLAIN, **changes}
-    own = MECHANISM_GENES[out["mechanism"]]
+    own = MECHANISMS[out["mechanism"]].gene_names
     out = {name: value for name, value in out.items() if name not in OF_MECHANISM or name in own}
     out = {**{name: OF_MECHANISM[name] for name in own}, **out}
     return out | ({"gbce_calibration": 0.75} if out["retrieval_loss"] == "gbce" else {})
@@ -146,11 +146,10 @@ def test_each_setting_has_its_words(changes: dict[str, Any], words: str) -> None
 
 
 def test_every_choice_is_explained() -> None:
-    assert MECHANISM_IN_WORDS.keys() == MECHANISM_GENES.keys()
     assert set(BALANCED) == set(BALANCINGS)
     assert set(RETRIEVED) == set(RETRIEVAL_LOSSES)
-    texts = [told(mechanism=mechanism)[0] for mechanism in MECHANISM_GENES]
-    assert len(set(texts)) == len(MECHANISM_GENES)
+    texts = [told(mechanism=mechanism)[0] for mechanism in MECHANISMS]
+    assert len(set(texts)) == len(MECHANISMS)
 
 
 def test_a_single_task_has_no_shares() -> None:

@@ -1,7 +1,5 @@
 """Ragged slots for every mix of depths, streams of initial values, and layers of slots against plain PyTorch."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -9,60 +7,15 @@ import torch
 from evorec.models.layers import (
     BITS,
     DROPOUT_LEVELS,
-    SHARED,
     Dropout,
     draw_columns,
-    head_slots,
     product,
     slot_layer,
-    slot_layers,
     slot_linear,
 )
 
 FLOAT64 = 1e-12  # a product of a few dozen numbers of size 1
 BFLOAT16 = 0.05  # three digits of numbers of size 3
-N_TASKS = 3
-
-
-@pytest.mark.parametrize("n_layers", [1, 2, 3])
-def test_a_member_has_one_slot_below_its_depth_and_one_per_task_above(n_layers):
-    for depths in itertools.product(range(n_layers + 1), repeat=3):
-        layers = slot_layers(depths, N_TASKS, n_layers)
-        assert len(layers) == n_layers
-        for level, layer in enumerate(layers):
-            for member, depth in enumerate(depths):
-                tasks = [layer.task[slot] for slot in range(layer.n_slots) if layer.member[slot] == member]
-                assert tasks == ([SHARED] if level < depth else list(range(N_TASKS)))
-            assert list(layer.member) == sorted(layer.member)
-            assert layer.n_slots == sum(1 if level < depth else N_TASKS for depth in depths)
-
-
-@pytest.mark.parametrize("n_layers", [1, 2, 3])
-def test_every_slot_reads_the_slot_of_its_own_member_and_task(n_layers):
-    for depths in itertools.product(range(n_layers + 1), repeat=3):
-        layers = slot_layers(depths, N_TASKS, n_layers)
-        for level, layer in enumerate(layers):
-            for member, task, source in zip(layer.member, layer.task, layer.source, strict=True):
-                if level == 0:
-                    assert source == member
-                    continue
-                below = layers[level - 1]
-                assert below.member[source] == member
-                assert below.task[source] in (SHARED, task)
-        last = layers[-1]
-        heads = head_slots(last, 3, N_TASKS)
-        for (member, task), slot in zip(itertools.product(range(3), range(N_TASKS)), heads, strict=True):
-            assert last.member[slot] == member
-            assert last.task[slot] in (SHARED, task)
-
-
-def test_slots_worked_by_hand():
-    # two tasks, two layers: member 0 has towers from the start, member 1 shares layer 0, member 2 shares both
-    first, second = slot_layers([0, 1, 2], 2, 2)
-    assert (first.member, first.task, first.source) == ((0, 0, 1, 2), (0, 1, SHARED, SHARED), (0, 0, 1, 2))
-    assert (second.member, second.task) == ((0, 0, 1, 1, 2), (0, 1, 0, 1, SHARED))
-    assert second.source == (0, 1, 2, 2, 3)
-    assert head_slots(second, 3, 2) == (0, 1, 2, 3, 4, 4)
 
 
 def test_a_narrower_draw_is_the_corner_of_a_wider_one():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from plain_model import PlainModel
-from tiny import PARENTS, SEED, dataset, device_data, of_mechanism, random_specs, spec
+from tiny import MECHANISMS, PARENTS, SEED, dataset, device_data, of_mechanism, random_specs, spec
 
 from evorec.errors import ConfigError
 from evorec.models.layers import draw_columns
@@ -20,7 +20,6 @@ from evorec.models.population import (
     member_shapes,
     stack_members,
 )
-from evorec.models.spec import MECHANISMS
 
 FLOAT64 = 1e-12  # a few layers of float64 on numbers of size 1
 CPU = torch.device("cpu")
@@ -142,7 +141,7 @@ def test_a_block_has_members_of_one_program_and_no_more_than_fit():
     specs = [*some_specs(20), *[spec() for _ in range(11)]]
     population = fresh(specs, block_size=4)
     for block in population.blocks:
-        assert len({one.block_key for one in block.specs}) == 1
+        assert len({one.group_key for one in block.specs}) == 1
         assert block.size <= 4
         assert block.specs == tuple(specs[member] for member in block.members)
         assert block.n_groups == (1 + SHAPE.n_tasks if block.specs[0].task_embeddings else 1)

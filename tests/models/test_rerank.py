@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import SEED, dataset, device_data, of_mechanism, spec
+from tiny import MECHANISMS, SEED, dataset, device_data, of_mechanism, spec
 
 from evorec.models.population import fresh_population
 from evorec.models.rerank import RankerInputs, ranker_scores
-from evorec.models.sharing import MECHANISMS
 
 FLOAT64, FLOAT32 = 1e-12, 1e-5  # relative, and of size 1: two layers in another order of addition
 CPU = torch.device("cpu")

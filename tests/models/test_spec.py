@@ -4,16 +4,15 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from tiny import FUNNEL_MECHANISMS, MECHANISMS
 
 from evorec.config import Bounds
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
+from evorec.models.choice import MECHANISMS as REGISTRY
 from evorec.models.spec import (
     BALANCINGS,
     CHOICES,
-    FUNNEL_MECHANISMS,
-    MECHANISM_GENES,
-    MECHANISMS,
     SWITCHES,
     ModelSpec,
     default_space,
@@ -60,27 +59,26 @@ def test_the_default_is_a_shared_bottom_with_fixed_weights():
     assert (spec.mechanism, spec.sharing_depth, spec.task_embeddings) == ("shared_bottom", 2, False)
     assert (spec.balancing, spec.optimizer) == ("fixed", "adamw")
     assert (spec.retrieval_loss, spec.negatives, spec.negative_source) == ("softmax", 256, "batch")
-    assert (spec.n_shared_experts, spec.n_task_experts, spec.calibrator_weight, spec.gbce_calibration) == (0, 0, 0, 0)
+    assert (spec.settings, spec.gbce_calibration) == ((), 0)
 
 
 @pytest.mark.parametrize(
     ("mechanism", "expected"),
-    [  # depth, shared experts, experts of a task, task embeddings, calibrator
-        ("single_task", (0, 0, 0, True, 0.0)),
-        ("shared_bottom", (2, 0, 0, False, 0.0)),
-        ("cross_stitch", (2, 0, 0, False, 0.0)),
-        ("mmoe", (2, 4, 0, False, 0.0)),
-        ("cgc", (2, 2, 1, False, 0.0)),
-        ("ple", (2, 2, 1, False, 0.0)),
-        ("stem", (2, 2, 1, True, 0.0)),
-        ("esmm", (2, 0, 0, False, 0.0)),
-        ("aitm", (2, 0, 0, False, 0.6)),
+    [  # depth, task embeddings, settings of its own
+        ("single_task", (0, True, {})),
+        ("shared_bottom", (2, False, {})),
+        ("cross_stitch", (2, False, {})),
+        ("mmoe", (2, False, {"experts": 4})),
+        ("cgc", (2, False, {"shared_experts": 2, "task_experts": 1})),
+        ("ple", (2, False, {"shared_experts": 2, "task_experts": 1})),
+        ("stem", (2, True, {"shared_experts": 2, "task_experts": 1})),
+        ("esmm", (2, False, {})),
+        ("aitm", (2, False, {"calibrator_weight": 0.6})),
     ],
 )
-def test_settings_that_a_mechanism_does_not_use_are_neutral(mechanism, expected):
+def test_a_spec_has_the_settings_of_its_mechanism_and_no_others(mechanism, expected):
     spec = ModelSpec.from_genes(of_mechanism(mechanism))
-    found = (spec.sharing_depth, spec.n_shared_experts, spec.n_task_experts, spec.task_embeddings)
-    assert (*found, spec.calibrator_weight) == expected
+    assert (spec.sharing_depth, spec.task_embeddings, dict(spec.settings)) == expected
 
 
 @pytest.mark.parametrize(
@@ -131,17 +129,14 @@ def test_an_unknown_name_is_refused_with_those_there_are(name):
 
 def test_the_genes_of_the_default_space_and_the_fields_of_a_spec_are_the_same_words():
     names = {field.name for field in fields(ModelSpec)}
-    counts = {"expert_depth", "experts", "shared_experts", "task_experts"}  # under the depth and numbers of experts
-    assert set(SPACE.names) - names == {*SWITCHES, *counts}
-    assert names - set(SPACE.names) == {
-        *("n_shared_experts", "n_task_experts", "off", "ranks"),
-        *("pretrained", "new_item_popularity"),
-    }
+    own = {gene for choice in REGISTRY.values() for gene in choice.gene_names} - names
+    assert set(SPACE.names) - names == {*SWITCHES, *own}
+    assert names - set(SPACE.names) == {"settings", "off", "ranks", "pretrained", "new_item_popularity"}
 
 
 def test_mechanisms_of_a_funnel_need_one():
     without = space_of(funnel=False)
-    assert set(MECHANISMS) - set(without.gene("mechanism").options) == FUNNEL_MECHANISMS
+    assert set(MECHANISMS) - set(without.gene("mechanism").options) == set(FUNNEL_MECHANISMS)
     assert "calibrator_weight" not in without.names
     with pytest.raises(ConfigError, match=r"space\.mechanism must be one of .*, got 'esmm'"):
         without.with_overrides({"mechanism": "esmm"}, "test")
@@ -176,8 +171,8 @@ def test_with_one_layer_experts_have_one():
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_fixed_mechanism_has_its_own_genes_and_no_others(mechanism):
     space = SPACE.with_overrides({"mechanism": mechanism, "experts": 4, "calibrator_weight": 1.0}, "test")
-    every = {gene for own in MECHANISM_GENES.values() for gene in own}
-    assert every & set(space.names) == set(MECHANISM_GENES[mechanism])
+    every = {gene for choice in REGISTRY.values() for gene in choice.gene_names}
+    assert every & set(space.names) == set(REGISTRY[mechanism].gene_names)
     for x in space.sample(np.random.default_rng(0), 20):
         assert ModelSpec.from_genes(space.decode(x)).mechanism == mechanism
 
@@ -201,7 +196,7 @@ def test_an_overridden_depth_stays_inside_the_layers():
 
 
 def test_gradients_of_tasks_split_blocks():
-    keys = {name: ModelSpec.from_genes(genes(balancing=name)).block_key for name in BALANCINGS}
+    keys = {name: ModelSpec.from_genes(genes(balancing=name)).group_key for name in BALANCINGS}
     assert len(set(keys.values())) == 2
     assert keys["pcgrad"] == keys["nash"] != keys["fixed"]
 

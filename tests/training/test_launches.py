@@ -7,13 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import dataset, device_data, number_dataset, plan_of, spec, trained, with_missing_labels
+from tiny import (
+    FUNNEL_MECHANISMS,
+    MECHANISMS,
+    dataset,
+    device_data,
+    number_dataset,
+    plan_of,
+    spec,
+    trained,
+    with_missing_labels,
+)
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from training.test_trainer import MEMBERS
 
 from evorec.models import balancing, layers
 from evorec.models.devices import to_device
-from evorec.models.spec import BALANCINGS, FUNNEL_MECHANISMS, MECHANISMS
+from evorec.models.spec import BALANCINGS
 from evorec.training import step as steps
 from evorec.training import trainer
 

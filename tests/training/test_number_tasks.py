@@ -7,7 +7,18 @@ import pytest
 import torch
 from plain_model import PlainModel
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, roc_auc_score, root_mean_squared_error
-from tiny import EVALUATION, device_data, number_dataset, plan_of, random_specs, spec, trained, with_missing_labels
+from tiny import (
+    EVALUATION,
+    FUNNEL_MECHANISMS,
+    MECHANISMS,
+    device_data,
+    number_dataset,
+    plan_of,
+    random_specs,
+    spec,
+    trained,
+    with_missing_labels,
+)
 from training.test_trainer import (
     BATCH,
     COMPANIES,
@@ -21,7 +32,6 @@ from training.test_trainer import (
 )
 
 from evorec.data.labels import best_constants
-from evorec.models.spec import FUNNEL_MECHANISMS, MECHANISMS
 from evorec.training.evaluate import measure, ranking_users, task_logits
 
 FLOAT64 = 1e-10  # see `training.test_trainer`

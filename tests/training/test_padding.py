@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import EXPERTS, PARENTS, SEED, dataset, device_data, plan_of, random_specs, spec, trained
+from tiny import EXPERTS, MECHANISMS, PARENTS, SEED, dataset, device_data, plan_of, random_specs, spec, trained
 
 from evorec.errors import ConfigError
-from evorec.models.inputs import InputShape
+from evorec.models.input_shape import InputShape
 from evorec.models.population import Population, fresh_population, member_shapes
-from evorec.models.spec import MECHANISMS
 from evorec.training.padding import (
     LAUNCHES_PER_BLOCK,
     MergeRule,

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from tiny import (
     BASE_LOGITS,
     EVALUATION,
+    MECHANISMS,
     SEED,
     UNIFORM,
     dataset,
@@ -25,7 +26,7 @@ from tiny import (
 )
 
 from evorec.models.population import fresh_population
-from evorec.models.spec import BALANCINGS, MECHANISMS, NEGATIVE_SOURCES, OPTIMIZERS, RETRIEVAL_LOSSES
+from evorec.models.spec import BALANCINGS, NEGATIVE_SOURCES, OPTIMIZERS, RETRIEVAL_LOSSES
 from evorec.training import trainer
 from evorec.training.evaluate import measure, ranking_users, task_logits
 

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 from plain_model import PlainModel
-from tiny import EXPERTS, dataset, device_data, of_mechanism, spec
+from tiny import EXPERTS, MECHANISMS, dataset, device_data, of_mechanism, spec
 from torch.utils.flop_counter import FlopCounterMode
 
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
-from evorec.models.inputs import InputShape
-from evorec.models.sharing import MECHANISMS
+from evorec.models.input_shape import InputShape
 from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS, ModelSpec, default_space
 from evorec.space.genes import Real, Simplex
 from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, mean_work, member_cost
@@ -189,7 +188,8 @@ def test_every_cost_grows_with_width_dimension_and_number_of_towers(gene, values
 
 @pytest.mark.parametrize("mechanism", EXPERTS)
 def test_every_cost_grows_with_experts(mechanism):
-    costs = [cost(spec(mechanism=mechanism, rank_blend=0.5, n_shared_experts=n)) for n in (1, 2, 4)]
+    setting = "experts" if mechanism == "mmoe" else "shared_experts"
+    costs = [cost(spec(mechanism=mechanism, rank_blend=0.5, **{setting: n})) for n in (1, 2, 4)]
     for cheaper, dearer in pairwise(costs):
         assert all(cheaper[name] < dearer[name] for name in cheaper)
 

@@ -19,9 +19,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Operators, identifier
-from evorec.models.inputs import InputShape
+from evorec.models.forward import ForwardPass
+from evorec.models.input_shape import InputShape
+from evorec.models.mechanism import build_network
 from evorec.models.population import NORM_FLOOR
-from evorec.models.sharing import mechanism_for
 from evorec.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Graph(torch.nn.Module):
         super().__init__()
         self.member = member
         spec = replace(member.spec, dropout=0.0)
-        self._mechanism = mechanism_for([spec], member.shape)
+        self._network = build_network([spec], member.shape)
         for name, array in member.arrays.items():
             if name.startswith(PARAMETERS):
                 self.register_buffer(_attribute(name), torch.tensor(np.asarray(array)))
@@ -105,8 +106,8 @@ class _Graph(torch.nn.Module):
         """Outputs ``[T, m]`` of the ranker for vectors ``[G, m, E]`` and statistics ``[m, n_dense]``."""
         of_groups = statistics.expand(user.shape[0], -1, -1)
         x = torch.cat([user, item, user * item, context, of_groups], 2)[None]
-        dense = {tensor.name: self._parameter(tensor.name) for tensor in self._mechanism.tensors}
-        return self._mechanism.logits(x, dense, (0.0,), None)[0]
+        dense = {tensor.name: self._parameter(tensor.name) for tensor in self._network.tensors}
+        return self._network.logits(ForwardPass(dense, (0.0,)), x)[0]
 
     def _context(self, given: Inputs, like: Tensor) -> Tensor:
         """Vectors of the moment; 0 where the data have none."""

@@ -24,9 +24,10 @@ from evorec.deploy.explaining.words import (
 )
 from evorec.deploy.final.finalize import check_belongs
 from evorec.errors import ConfigError, RunError
-from evorec.models.layers import SHARED
-from evorec.models.mechanism import Mix
+from evorec.models.forward import ForwardPass
+from evorec.models.mechanism import mechanism_of
 from evorec.models.population import Bag, Block, Population
+from evorec.models.slots import SHARED, Mix
 from evorec.models.spec import ModelSpec
 from evorec.problem import Spec
 from evorec.rec_problem import Fitted, RecProblem
@@ -184,9 +185,7 @@ def _layers(spec: ModelSpec, n_layers: int) -> str:
     """How many of the layers are shared."""
     if spec.sharing_depth == 0:
         return f"None of the {n_layers} layers is shared."
-    how = {"cross_stitch": "stitched together"}.get(
-        spec.mechanism, "made of experts" if spec.n_shared_experts else "shared"
-    )
+    how = mechanism_of(spec).shared_layers
     own = n_layers - spec.sharing_depth
     if not own:
         return f"All {n_layers} layers are {how}; only the output is each task's own."
@@ -207,12 +206,12 @@ def expert_uses(population: Population, fitted: Fitted) -> tuple[Use, ...]:
     with torch.no_grad():
         for start in range(0, fitted.dataset.held_out.n_rows, ROWS_AT_ONCE):
             x = _ranker_input(block, fitted, slice(start, start + ROWS_AT_ONCE))
-            mixes = block.mechanism.mixes(x, block.trained)
+            mixes = block.network.mixes(ForwardPass(block.trained, (0.0,)), x)
             if not mixes:
                 return ()
             for place, mix in enumerate(mixes):
                 totals.setdefault(place, _Total(mix)).add(mix)
-    return tuple(total.use(fitted.dataset.tasks, block.mechanism.shape.parents) for total in totals.values())
+    return tuple(total.use(fitted.dataset.tasks, block.network.shape.parents) for total in totals.values())
 
 
 def _ranker_input(block: Block, fitted: Fitted, some: slice) -> Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, final
 
 import numpy as np
 
 from evorec.archive.indicators import normalised
-from evorec.models.spec import SHARED_BELOW, ModelSpec
+from evorec.models.choice import MECHANISMS
+from evorec.models.mechanism import mechanism_of
+from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 
 SHORT: Final = 8
@@ -54,7 +56,7 @@ def genome_in_words(genes: Mapping[str, Any], tasks: Sequence[str], *, target: s
     """
     spec = ModelSpec.from_genes(genes)
     return [
-        _sharing(spec),
+        mechanism_of(spec).describe(spec),
         _weights(spec, tasks),
         _size(spec),
         _regularisation(spec),
@@ -62,114 +64,6 @@ def genome_in_words(genes: Mapping[str, Any], tasks: Sequence[str], *, target: s
         _lists(spec, target),
         _features(spec),
     ]
-
-
-def _sharing(spec: ModelSpec) -> str:
-    """How tasks share: the mechanism, its depth and its tables."""
-    text = MECHANISM_IN_WORDS[spec.mechanism](spec)
-    return f"{text} {OWN_TABLES[spec.mechanism]}" if spec.task_embeddings and spec.mechanism in OWN_TABLES else text
-
-
-def _single_task(spec: ModelSpec) -> str:
-    return (
-        "The tasks share nothing: each has its own embedding table and its own network (single task). "
-        "Retrieval has a table besides."
-    )
-
-
-def _shared_bottom(spec: ModelSpec) -> str:
-    return f"{_towers(spec)} (shared bottom)."
-
-
-def _towers(spec: ModelSpec) -> str:
-    """What plain towers stand on."""
-    if spec.sharing_depth:
-        below = "the embeddings and the first " + (
-            "layer" if spec.sharing_depth == 1 else f"{spec.sharing_depth} layers"
-        )
-        return f"All tasks share {below}; above, each has its own small network, a tower"
-    if spec.task_embeddings:
-        return "The tasks share no layer: each has its own embedding table and its own network, a tower"
-    return "All tasks share the embeddings and no layer: each has its own network, a tower"
-
-
-def _esmm(spec: ModelSpec) -> str:
-    return (
-        f"{_towers(spec)}. A later step of the funnel is predicted as the step before it times the chance to go on, so"
-        " it is never the likelier one (ESMM)."
-    )
-
-
-def _aitm(spec: ModelSpec) -> str:
-    text = (
-        f"{_towers(spec)}. Each later step of the funnel is handed what the step before it has found, and weighs it"
-        " against its own row by row (AITM)."
-    )
-    if spec.calibrator_weight:
-        text += f" A penalty of weight {_number(spec.calibrator_weight)} keeps it from being the likelier one."
-    return text
-
-
-def _cross_stitch(spec: ModelSpec) -> str:
-    if not spec.sharing_depth:
-        return "Each task has its own network on the embeddings; no layer is shared (cross-stitch of depth 0)."
-    after = "the first layer" if spec.sharing_depth == 1 else f"each of the first {spec.sharing_depth} layers"
-    return f"Each task has its own network, and after {after} takes in a learned blend of all of them (cross-stitch)."
-
-
-def _mmoe(spec: ModelSpec) -> str:
-    return (
-        f"All tasks share {_experts(spec.n_shared_experts)} of {_count(spec.sharing_depth, 'layer')}; for every row"
-        " each task decides anew how much it takes of each (MMoE)."
-    )
-
-
-def _cgc(spec: ModelSpec) -> str:
-    return (
-        f"There {_is(spec.n_shared_experts)} {_experts(spec.n_shared_experts)} for all tasks and {spec.n_task_experts}"
-        f" for each task alone, of {_count(spec.sharing_depth, 'layer')}; for every row a task decides anew how much it"
-        " takes of its own and of the shared ones (CGC)."
-    )
-
-
-def _ple(spec: ModelSpec) -> str:
-    where = f"On each of {spec.sharing_depth} levels there" if spec.sharing_depth > 1 else "There"
-    text = (
-        f"{where} {_is(spec.n_shared_experts)} {_experts(spec.n_shared_experts)} for all tasks and"
-        f" {spec.n_task_experts} for each task alone; for every row a task decides anew how much it takes of its own"
-        " and of the shared ones"
-    )
-    return text + (", and the next level starts from what was taken (PLE)." if spec.sharing_depth > 1 else " (PLE).")
-
-
-def _stem(spec: ModelSpec) -> str:
-    return (
-        "Each task has its own embedding table besides the shared one. There"
-        f" {_is(spec.n_shared_experts)} {_experts(spec.n_shared_experts)} for all tasks and {spec.n_task_experts} for"
-        f" each task, of {_count(spec.sharing_depth, 'layer')}; every task may take from all of them, but another"
-        " task's experts do not learn from it (STEM)."
-    )
-
-
-MECHANISM_IN_WORDS: Final[Mapping[str, Callable[[ModelSpec], str]]] = {
-    "single_task": _single_task,
-    "shared_bottom": _shared_bottom,
-    "cross_stitch": _cross_stitch,
-    "mmoe": _mmoe,
-    "cgc": _cgc,
-    "ple": _ple,
-    "stem": _stem,
-    "esmm": _esmm,
-    "aitm": _aitm,
-}
-"""A sentence or two on each mechanism."""
-OWN_TABLES: Final[Mapping[str, str]] = {
-    "cross_stitch": "Each network reads an embedding table of its own.",
-    "mmoe": "The experts read the shared embedding table; a task decides by a table of its own.",
-    "cgc": "A task's own experts, and its decision, read an embedding table of its own.",
-    "ple": "A task's own experts, and its decision, read an embedding table of its own.",
-}
-"""What reads the tasks' own tables, where a member has them by choice."""
 
 
 def _weights(spec: ModelSpec, tasks: Sequence[str]) -> str:
@@ -335,9 +229,7 @@ def differences(genes_a: Mapping[str, Any], genes_b: Mapping[str, Any]) -> list[
 
 def _counting(genes: Mapping[str, Any]) -> dict[str, Any]:
     """The genes without those that have no effect beside the others."""
-    idle: set[str] = set()
-    if genes.get("mechanism") in SHARED_BELOW and genes.get("sharing_depth", 0) > 0:
-        idle.add("task_embeddings")
+    idle = set(MECHANISMS[genes["mechanism"]].idle_genes(genes)) if "mechanism" in genes else set()
     if genes.get("popularity_weight") == 0:
         idle |= {"popularity_smoothing", "popularity_half_life", "new_item_popularity"}
     return {name: value for name, value in genes.items() if name not in idle}
@@ -455,14 +347,6 @@ def _percent(share: float, digits: int = 0) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def _experts(n: int) -> str:
-    return "one small network (expert)" if n == 1 else f"{n} small networks (experts)"
-
-
-def _is(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def _and(parts: Sequence[str]) -> str:

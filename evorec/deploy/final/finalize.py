@@ -207,7 +207,7 @@ def _on_validation(problem: RecProblem) -> Fitted:
 
 def _stacks(specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     """Keys of members in stacks; equal shapes stand together."""
-    ordered = sorted(specs, key=lambda key: (repr(specs[key].block_key), key))
+    ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
     return [ordered[at : at + STACK] for at in range(0, len(ordered), STACK)]
 
 

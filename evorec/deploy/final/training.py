@@ -45,7 +45,7 @@ class FinalModel:
 
 def stacks(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     """Keys of members that train at once: what fits the memory, equal shapes together, something for every worker."""
-    ordered = sorted(specs, key=lambda key: (repr(specs[key].block_key), key))
+    ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
     run = fitted.config.run
     workers = run.n_workers(fitted.data.device.type)
     size = min(math.ceil(len(ordered) / workers), run.chunk)

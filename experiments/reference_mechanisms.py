@@ -1,12 +1,15 @@
-"""How tasks share, one mechanism at a time, as the papers write them: ordinary layers in Python lists.
+"""The sharing mechanisms as their papers write them: ordinary layers of one model in Python lists.
 
-Every mechanism takes the ranker's inputs ``[x_0, x_1, ..]``, one per embedding group (the shared one first, then one
-per task), and gives the logits ``(B,)`` of each task. `pairs` lays each parameter beside the array of a member
-(`Population.member_arrays`) that should equal it.
+The tests compare evorec with these, and the sequential baseline trains them. Every mechanism takes the ranker's inputs
+``[x_0, x_1, ..]``, one per embedding group (first the shared group, then one per task), and gives the logits ``(B,)``
+of each task. `pairs` lists each parameter with the array of a member (`Population.member_arrays`) that should equal it.
 """
 
 import torch
 from torch import nn
+
+OWN_STITCH = 0.9
+"""Initial weight of a task's own unit in a cross-stitch."""
 
 
 class Layers(nn.Module):
@@ -43,18 +46,19 @@ class Mechanism(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(self.width, 1) for _ in self.tasks)
 
     def build(self):
-        """Makes what stands below the towers."""
+        """Makes the modules below the towers."""
 
     def forward(self, inputs, dropped):
         streams = self.streams(inputs, dropped)
         return self.finish([tower(stream, dropped) for tower, stream in zip(self.towers, streams, strict=True)])
 
     def streams(self, inputs, dropped):
-        """What each tower reads."""
+        """The input of each tower."""
         raise NotImplementedError
 
     def finish(self, tops):
-        return [head(top)[:, 0] for head, top in zip(self.heads, tops, strict=True)]
+        logits = [head(top)[:, 0] for head, top in zip(self.heads, tops, strict=True)]
+        return [logit.float() if logit.dtype == torch.bfloat16 else logit for logit in logits]
 
     def calibrator(self, logits):
         """A loss besides those of the tasks."""
@@ -96,13 +100,13 @@ class Esmm(SharedBottom):
     """Ma et al., SIGIR 2018: what happens after a click has the probability of the click as a factor."""
 
     def finish(self, tops):
-        own = [torch.sigmoid(logit.double()) for logit in super().finish(tops)]
+        logs = [torch.nn.functional.logsigmoid(logit) for logit in super().finish(tops)]
         out = []
         for task in self.tasks:
-            p, at = own[task], self.parents[task]
+            log_p, at = logs[task], self.parents[task]
             while at >= 0:
-                p, at = p * own[at], self.parents[at]
-            out.append((torch.log(p) - torch.log1p(-p)).to(tops[0].dtype))
+                log_p, at = log_p + logs[at], self.parents[at]
+            out.append(log_p - torch.log(-torch.expm1(log_p.clamp_max(-torch.finfo(log_p.dtype).eps))))
         return out
 
 
@@ -118,7 +122,7 @@ class Aitm(SharedBottom):
         )
 
     def slot(self, task):
-        """The place of a task among those with a parent."""
+        """Index of a task among those with a parent."""
         return [t for t in self.tasks if self.parents[t] >= 0].index(task)
 
     def finish(self, tops):
@@ -146,7 +150,7 @@ class Aitm(SharedBottom):
         for task, parent in enumerate(self.parents):
             if parent >= 0:
                 out = out + torch.clamp(torch.sigmoid(logits[task]) - torch.sigmoid(logits[parent]), min=0).mean()
-        return self.spec.calibrator_weight * out
+        return self.spec.setting("calibrator_weight") * out
 
     def own_pairs(self, arrays):
         out = super().own_pairs(arrays)
@@ -164,7 +168,9 @@ class CrossStitch(Mechanism):
         self.units = nn.ModuleList(
             nn.ModuleList(Layers(self.n_in, self.width, [level]) for _ in self.tasks) for level in range(self.depth)
         )
-        self.stitches = nn.ParameterList(torch.eye(self.n_tasks) for _ in range(self.depth))
+        others = (1 - OWN_STITCH) / max(self.n_tasks - 1, 1)
+        first = torch.eye(self.n_tasks) * (OWN_STITCH - others) + others
+        self.stitches = nn.ParameterList(nn.Parameter(first.clone()) for _ in range(self.depth))
 
     def streams(self, inputs, dropped):
         h = [own_input(inputs, task) for task in self.tasks]
@@ -188,7 +194,7 @@ class Mmoe(Mechanism):
     """Ma et al., KDD 2018: every task mixes the same experts."""
 
     def build(self):
-        n = self.spec.n_shared_experts
+        n = self.spec.setting("experts")
         self.experts = nn.ModuleList(Layers(self.n_in, self.width, range(self.depth)) for _ in range(n))
         self.gates = nn.ModuleList(nn.Linear(self.n_in, n, bias=False) for _ in self.tasks)
 
@@ -209,7 +215,11 @@ class Cgc(Mechanism):
     every = False  # whether a gate sees the other tasks' experts too
 
     def build(self):
-        n_own, n_shared, levels = self.spec.n_task_experts, self.spec.n_shared_experts, range(self.depth)
+        n_own, n_shared, levels = (
+            self.spec.setting("task_experts"),
+            self.spec.setting("shared_experts"),
+            range(self.depth),
+        )
         self.own = nn.ModuleList(
             nn.ModuleList(Layers(self.n_in, self.width, levels) for _ in range(n_own)) for _ in self.tasks
         )
@@ -247,7 +257,7 @@ class Ple(Mechanism):
     """Tang et al., RecSys 2020: extraction levels of one-layer experts; the shared stream sees every expert."""
 
     def build(self):
-        n_own, n_shared = self.spec.n_task_experts, self.spec.n_shared_experts
+        n_own, n_shared = self.spec.setting("task_experts"), self.spec.setting("shared_experts")
         self.own, self.common, self.gates, self.shared_gates = (nn.ModuleList() for _ in range(4))
         for level in range(self.depth):
             n_in, one = self.width if level else self.n_in, [level]
@@ -284,7 +294,7 @@ class Ple(Mechanism):
         return out
 
 
-PLAIN_MECHANISMS = {
+REFERENCES = {
     "single_task": SharedBottom,
     "shared_bottom": SharedBottom,
     "esmm": Esmm,

@@ -1,0 +1,65 @@
+"""Sizes that the data set fixes for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from evorec.models.blocks import InputBlock
+
+
+@final
+@dataclass(frozen=True)
+class InputShape:
+    """Sizes that the data set fixes.
+
+    Attributes:
+        n_rows: R, rows of the embedding table.
+        n_content: D of the item content vectors, 0 = none.
+        n_dense: dense statistics per row.
+        n_tasks: T.
+        n_layers: L.
+        n_items: items of the catalogue.
+        parents: for each task the one before it in the funnel, or -1.
+        blocks: what a member can do without, rows of the tables before parts of the content.
+        signs: for each task -1 if its high values are bad, else 1; empty = all are good.
+        absent: names of blocks that the data declare and these training rows do not have.
+    """
+
+    n_rows: int
+    n_content: int
+    n_dense: int
+    n_tasks: int
+    n_layers: int
+    n_items: int
+    parents: tuple[int, ...]
+    blocks: tuple[InputBlock, ...] = ()
+    signs: tuple[int, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
+        """What each task's logit counts in the score of an item: its weight, less than 0 where high values are bad.
+
+        Args:
+            task_weights: loss weights, ``(T,)``.
+        """
+        return tuple(w * sign for w, sign in zip(task_weights, self.signs or (1,) * self.n_tasks, strict=True))
+
+    @property
+    def row_blocks(self) -> tuple[InputBlock, ...]:
+        """The blocks that have rows of the embedding tables."""
+        return tuple(block for block in self.blocks if not block.is_content)
+
+    @property
+    def content_blocks(self) -> tuple[InputBlock, ...]:
+        """The parts of the items' content."""
+        return tuple(block for block in self.blocks if block.is_content)
+
+    def n_inputs(self, embedding_dim: int) -> int:
+        """Inputs of the ranker: user, item, product and context vectors and the statistics."""
+        return 4 * embedding_dim + self.n_dense
+
+    def layer_inputs(self, embedding_dim: int, width: int) -> list[int]:
+        """Inputs of each level: the ranker's, then the width."""
+        return [self.n_inputs(embedding_dim), *([width] * (self.n_layers - 1))]
