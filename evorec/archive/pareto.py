@@ -38,6 +38,19 @@ def non_dominated(F: FloatArray, *, keep_equal: bool = False) -> NDArray[np.bool
     return mask
 
 
+def pareto_fronts(F: FloatArray, n_ranked: int) -> list[NDArray[np.intp]]:
+    """Row numbers of each front of ``F (N, M)``, best front first, until the fronts hold `n_ranked` rows.
+
+    Equal rows are in the same front. Source: non-dominated sorting of Deb et al. 2002.
+    """
+    fronts: list[NDArray[np.intp]] = []
+    if len(F):
+        ranks = moocore.pareto_rank(np.asarray(F, dtype=np.float64))
+        while sum(map(len, fronts)) < min(n_ranked, len(F)):
+            fronts.append(np.flatnonzero(ranks == len(fronts)))
+    return fronts
+
+
 @final
 class ParetoArchive:
     """The front of everything added so far; what is in it does not depend on the order of adding.

@@ -146,7 +146,9 @@ def _built(config: RunConfig) -> dict[str, Any]:
     """Facts of a problem that trains nothing; building it checks everything but the search."""
     from evorec.objectives import check_weights
     from evorec.problem import load_problem
+    from evorec.search.algorithm import check_algorithm
 
+    check_algorithm(config.search.algorithm, config.search.options)
     problem = load_problem(config)
     check_weights(config.search.weights, [objective.name for objective in problem.objectives])
     return untrained_facts(problem, config)
@@ -205,6 +207,7 @@ def _check_names(config: RecommenderConfig, tables: Tables | None, source: str) 
     ]
     checks: list[Callable[[], object]] = [
         partial(_check_settings, config),
+        partial(_check_algorithm, config),
         partial(_check_objectives, config, tasks),
         partial(_space, config, tables, source),
     ]
@@ -217,6 +220,12 @@ def _check_names(config: RecommenderConfig, tables: Tables | None, source: str) 
             errors.append(str(error))
     if errors:
         raise ConfigError("\n".join(errors))
+
+
+def _check_algorithm(config: RecommenderConfig) -> None:
+    from evorec.search.algorithm import check_algorithm
+
+    check_algorithm(config.search.algorithm, config.search.options)
 
 
 def _check_settings(config: RecommenderConfig) -> None:

@@ -28,8 +28,10 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
     """
     from evorec.problem import load_problem
     from evorec.run.directory import RunDirectory, run_path
+    from evorec.search.algorithm import check_algorithm
 
     settings = load_config(config, problem=problem, overrides=overrides or [])
+    check_algorithm(settings.search.algorithm, settings.search.options)
     output.note(f"building problem {settings.problem_name}", level=1)
     built = load_problem(settings)
     fingerprint = settings.fingerprint(built.data_sha256)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from evorec.config.section import Section
 
@@ -12,27 +12,30 @@ from evorec.config.section import Section
 class SearchConfig(Section):
     """The evolutionary search."""
 
-    algorithm: Literal["nsga2", "weighted_sum", "random"] = Field(
+    algorithm: str = Field(
         "nsga2",
         description="nsga2 = many objectives at once; as baselines at equal training: weighted_sum = a genetic "
-        "algorithm on one sum of the objectives, random = random genomes; all keep the best trade-offs they met",
+        "algorithm on a sum of the objectives, random = random genomes; or an algorithm of a plugin. All keep the best "
+        "trade-offs that they found",
+        examples=["nsga2", "weighted_sum", "random"],
     )
+    options: dict[str, JsonValue] = Field({}, description="settings of an algorithm of a plugin, by name")
     selection: Literal["hypervolume", "crowding"] = Field(
         "hypervolume",
-        description="nsga2: what decides inside a front that not all survive: hypervolume = what a genome adds to the "
-        "share of the box (beyond 5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or "
-        "5000 with 3, crowding decides); crowding = how far its neighbours are",
+        description="nsga2: how survivors are chosen inside a front: hypervolume = by the contribution to the share of "
+        "the box (beyond 5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or 5000 "
+        "with 3, by crowding); crowding = by the distance of the neighbours",
     )
     weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (),
-        description="weighted_sum: weight of each objective's place in its box, in the order of objectives; empty = "
-        "all alike",
+        description="weighted_sum: weight of each objective's coordinate in its box, in the order of objectives; empty "
+        "= equal weights",
     )
     penalty: float = Field(
-        1.0, ge=0, description="weighted_sum: what is added per unit of violated constraints, λ of f + λ g"
+        1.0, ge=0, description="weighted_sum: penalty per unit of violated constraints, λ of f + λ g"
     )
     population: int = Field(24, ge=4, le=10_000, description="genomes per generation")
-    generations: int = Field(8, ge=1, le=100_000, description="generations, the first one included")
+    generations: int = Field(8, ge=1, le=100_000, description="number of generations")
     seed: int = Field(0, ge=0, description="seed of the run: initial genomes, operators, training streams")
 
     @model_validator(mode="after")
@@ -42,3 +45,11 @@ class SearchConfig(Section):
         if self.weights and sum(self.weights) == 0:
             raise ValueError(f"weights must not all be 0, got {list(self.weights)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs without options keep the fingerprint that they had before options existed."""
+        found: dict[str, Any] = dump(self)
+        if not self.options:
+            found.pop("options", None)
+        return found

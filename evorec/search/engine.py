@@ -1,23 +1,24 @@
 """The search loop. A resumed search is a replay: it asks again, and the ledger answers until it ends.
 
-The algorithm is deterministic given the seed, so the replay asks for the very genomes of the ledger, in the same order;
-if it does not, the run is refused. Only what was told so far is known to the algorithm: a replay never sees its future.
+The algorithm is deterministic given the seed, so the replay asks for the genomes of the ledger in the same order; if it
+does not, the run is refused. The algorithm only knows evaluations that were told so far: a replay never sees its own
+future.
 
-Where the problem has rungs, a generation is trained to each of them, compared, and the worst are dropped: they are
-never told, and never enter the archive. What was decided at a rung is in the ledger together with the rows of those
-that were dropped, so a replay does not decide again.
+If the problem has rungs, a generation is trained to each of them, compared, and the worst members are dropped: they are
+never told, and never enter the archive. The decision at a rung is in the ledger together with the rows of the dropped
+members, so a replay does not decide again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
@@ -27,7 +28,14 @@ from evorec.objectives import FloatArray, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
-from evorec.search.choice import algorithm_for
+from evorec.search.algorithm import (
+    AlgorithmContext,
+    AlgorithmLike,
+    Options,
+    PymooAlgorithm,
+    check_algorithm,
+    create_algorithm,
+)
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
 from evorec.search.rungs import survivors
@@ -41,19 +49,19 @@ HALVING = "halving"
 @final
 @dataclass(frozen=True)
 class Progress:
-    """How far a search is, after every evaluated stack and every generation.
+    """State of a search after every evaluated stack and every generation.
 
     Attributes:
-        generation: the current one, from 1.
-        n_generations: how many there will be, unless the space is exhausted.
-        n_evaluated: evaluations so far, failed, dropped and replayed ones included.
-        n_replayed: of these, answered by the ledger of an earlier start.
+        generation: the current generation, from 1.
+        n_generations: planned number, unless the space is exhausted.
+        n_evaluated: evaluations so far; failed, dropped and replayed evaluations count.
+        n_replayed: evaluations that were answered by the ledger of an earlier start.
         n_planned: evaluations when no generation falls short.
         n_failed: evaluations that failed.
         n_members: members of the archive after the last complete generation.
-        hypervolume_share: of the box, in [0, 1], after the last complete generation.
+        hypervolume_share: share of the box, in [0, 1], after the last complete generation.
         n_dropped: evaluations that were dropped at a rung.
-        rung: steps of the rung that the generation is being trained to; None on the way to the end.
+        rung: steps of the rung that the generation is being trained to; None = it is trained to the end.
     """
 
     generation: int
@@ -71,17 +79,17 @@ class Progress:
 @final
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
         archive: members in the order of asking: feasible, and no other feasible evaluation dominates them.
         least_infeasible: when the archive is empty, the evaluations closest to feasible, best first; else empty.
         hypervolume: share of the box after each generation, in [0, 1].
-        n_evaluated: evaluations, failed and dropped ones included.
-        n_infeasible: successful evaluations that violate a constraint; none of them was dropped.
+        n_evaluated: evaluations; failed and dropped evaluations count.
+        n_infeasible: successful evaluations that violate a constraint and were not dropped.
         failures: number of failed evaluations by cause, most frequent first.
         dropped: number of evaluations dropped at a rung, by its steps, rising.
-        exhausted: whether the search ended early because the space holds no further genome.
+        exhausted: whether the search ended early because no new genome was found.
         reason: why the search ended, in words.
     """
 
@@ -110,6 +118,7 @@ def search(
     problem: Problem,
     config: SearchConfig,
     *,
+    algorithm: AlgorithmLike | None = None,
     run: RunDirectory | None = None,
     executor: Executor | None = None,
     chunk: int = 8,
@@ -121,27 +130,36 @@ def search(
     Args:
         problem: space, objectives, constraints and evaluation.
         config: algorithm, population, generations and seed.
-        run: where everything is kept; a run that was begun goes on where it ended. None keeps no weights.
+        algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
+            algorithm of pymoo, or a function that builds one from an `AlgorithmContext`. An algorithm of pymoo keeps
+            its own population size and proposes ``population * generations`` genomes in all; genomes that were
+            evaluated before are answered, not trained again. To resume a run, pass an equal, unused object.
+        run: directory that keeps everything; a run that was begun is continued. None keeps no weights.
         executor: where stacks are evaluated; one after another by default.
         chunk: most genomes in one stack. Like the executor, it changes no result.
         progress: called after every stack and generation.
-        stop: asked before and after every stack; True ends the search.
+        stop: called before and after every stack; True ends the search.
     Raises:
+        ConfigError: the algorithm is unknown or does not suit the problem.
         SearchError: every candidate of the first generation failed.
         RunError: the ledger does not belong to this search, or a member could not be trained again to the same values.
-        Interrupted: `stop` said so; the same call goes on.
+        Interrupted: `stop` said so; the same call continues.
+    Example:
+        >>> from pymoo.algorithms.moo.sms import SMSEMOA
+        >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
     """
-    return _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop).run()
+    return _Search(problem, config, algorithm, run, executor or SerialExecutor(), chunk, progress, stop).run()
 
 
 @final
 @dataclass(frozen=True)
-class _Asked:
-    """A genome to be evaluated, its place in the order of asking, and how far its training has come.
+class _Candidate:
+    """A genome to be evaluated, and how far its training has come.
 
     Attributes:
-        measured: steps and metrics of every rung that it went on from, plain JSON.
-        state: where its training stands, None = at its start.
+        seq: number of the evaluation, in the order of asking.
+        measured: steps and metrics of every rung that it has passed, plain JSON.
+        state: state of its training; None = at its start.
         seconds: wall time of its training so far.
     """
 
@@ -154,8 +172,10 @@ class _Asked:
     state: Any = None
     seconds: float = 0.0
 
-    def beyond(self, rung: int, metrics: Mapping[str, float], *, state: Any = None, seconds: float = 0.0) -> _Asked:
-        """The same genome after a rung; without a state, as it is when an earlier start got there."""
+    def after_rung(
+        self, rung: int, metrics: Mapping[str, float], *, state: Any = None, seconds: float = 0.0
+    ) -> _Candidate:
+        """The candidate when it has passed a rung; without a state its training starts anew."""
         measured = (*self.measured, {"rung": rung, "metrics": metrics})
         return replace(self, measured=measured, state=state, seconds=self.seconds + seconds)
 
@@ -176,12 +196,13 @@ class _Asked:
 
 @final
 class _Search:
-    """One call of `search`. `known` is all that the algorithm may know; `recorded` is what an earlier start left."""
+    """One call of `search`. The algorithm knows `evaluated`; `recorded` are the evaluations of an earlier start."""
 
     def __init__(
         self,
         problem: Problem,
         config: SearchConfig,
+        algorithm: AlgorithmLike | None,
         run: RunDirectory | None,
         executor: Executor,
         chunk: int,
@@ -192,183 +213,219 @@ class _Search:
         self._executor, self._chunk = executor, chunk
         self._progress, self._stop = progress, stop
         self._recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()} if run else {}
-        self._halvings = _halvings(run) if run else {}
-        self._known: dict[str, Evaluation] = {}
+        # Metrics of the members that passed each rung, by key, by generation and steps of the rung.
+        self._halvings = {
+            (generation, payload["rung"]): payload["kept"]
+            for generation, kind, payload in (run.ledger.events() if run else [])
+            if kind == HALVING
+        }
+        self._evaluated: dict[str, Evaluation] = {}
         self._archive = ParetoArchive()
         self._hypervolume: list[float] = []
-        self._n_failed = self._n_dropped = self._n_replayed = 0
+        self._n_generations = config.generations
+        chosen = config.algorithm if algorithm is None else algorithm
+        context = AlgorithmContext(
+            space=problem.space,
+            objectives=tuple(problem.objectives),
+            n_constraints=len(problem.constraints),
+            config=config,
+            options=check_algorithm(chosen, config.options) if isinstance(chosen, str) else Options(),
+            evaluated=self._evaluated,
+        )
+        self._algorithm = create_algorithm(chosen, context)
 
     def run(self) -> SearchResult:
+        problem, config = self._problem, self._config
         if self._run:
-            self._run.pin_problem(_description(self._problem))
-        algorithm = algorithm_for(
-            self._problem.space,
-            self._config,
-            self._problem.objectives,
-            n_constraints=max(1, len(self._problem.constraints)),
-            told=self._known,
-        )
-        for generation in range(1, self._config.generations + 1):
-            if len(self._known) >= self._problem.space.cardinality():
+            self._run.pin_problem(
+                {
+                    "name": problem.name,
+                    "objectives": [asdict(objective) for objective in problem.objectives],
+                    "constraints": [asdict(constraint) for constraint in problem.constraints],
+                    "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
+                }
+            )
+        # pymoo's own algorithms choose their batches, MOEA/D single genomes: they get the same number of proposals.
+        counts_proposals = isinstance(self._algorithm, PymooAlgorithm) and not self._algorithm.fills
+        left, exhausted = config.population * config.generations, False
+        for generation in itertools.count(1):
+            if left <= 0 if counts_proposals else generation > config.generations:
                 break
-            X = algorithm.ask()
-            if len(X) == 0:
+            X = self._algorithm.ask() if len(self._evaluated) < problem.space.cardinality() else ()
+            if exhausted := len(X) == 0:
                 break
-            F, G, told = self._generation(generation, X)
-            algorithm.tell(F, G, told=told)
-        result = self._result()
+            X = problem.space.snap(np.asarray(X))
+            left -= len(X)
+            if counts_proposals:
+                self._n_generations = generation + -(-max(left, 0) // len(X))
+            self._algorithm.tell(*self._generation(generation, X))
+        result = self._result(exhausted)
         if self._run:
             self._store_members(self._run)
-            self._run.write_summary(_summary(result))
+            self._run.write_summary(
+                {
+                    "reason": result.reason,
+                    "exhausted": result.exhausted,
+                    "n_evaluated": result.n_evaluated,
+                    "n_failed": result.n_failed,
+                    "n_infeasible": result.n_infeasible,
+                    "dropped": {str(steps): count for steps, count in result.dropped.items()},
+                    "failures": dict(result.failures),
+                    "hypervolume_share": list(result.hypervolume),
+                    "members": [member.key for member in result.archive],
+                    "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
+                }
+            )
         return result
 
-    def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Evaluate one generation ``X (P, V)`` and take it into the archive.
+    def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Evaluate the new genomes of a generation ``X (P, V)`` and add them to the archive.
 
         Returns:
-            ``F (N, M)`` and ``G (N, C)`` of those that were not dropped, and which these are, bool ``(P,)``.
+            Rows of ``X`` that were not dropped at a rung, their ``F (N, M)`` and ``G (N, C)``.
         """
-        asked = [self._asked(len(self._known) + slot, generation, x) for slot, x in enumerate(X)]
-        done = {one.seq: recorded for one in asked if (recorded := self._replayed(one))}
-        n_replayed = len(done)
-        self._evaluate(self._halved(asked, done), done)
-        evaluations = [done[one.seq] for one in asked]
+        space, first = self._problem.space, len(self._evaluated)
+        keys = [space.key(x) for x in X]
+        new = {key: x for key, x in zip(keys, X, strict=True) if key not in self._evaluated}
+        candidates = [
+            _Candidate(first + i, key, generation, tuple(x.tolist()), space.decode(x))
+            for i, (key, x) in enumerate(new.items())
+        ]
+        finished = {one.seq: recorded for one in candidates if (recorded := self._replayed(one))}
+        n_replayed = len(finished)
+        self._evaluate(self._halved(generation, candidates, finished), finished)
+        evaluations = [finished[one.seq] for one in candidates]
         if generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
-            raise SearchError(self._nothing_works(evaluations))
-        told = np.array([not evaluation.dropped for evaluation in evaluations])
+            causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
+            again = f", delete {self._run.path}" if self._run else ""
+            raise SearchError(
+                f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
+                f"Remove the cause{again} and search again."
+            )
         whole = [evaluation for evaluation in evaluations if not evaluation.dropped]
-        F, G = self._matrices(whole)
-        self._archive.add([one.key for one in whole], F, G, sequence=[one.seq for one in whole])
-        self._known.update((evaluation.key, evaluation) for evaluation in evaluations)
-        self._n_failed += _n_failed(evaluations)
-        self._n_dropped += _n_dropped(evaluations)
-        self._n_replayed += n_replayed
-        members = [self._known[key].metrics or {} for key in self._archive.members]
+        self._archive.add([e.key for e in whole], *self._matrices(whole), sequence=[e.seq for e in whole])
+        self._evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
+        members = [self._evaluated[key].metrics or {} for key in self._archive.members]
         self._hypervolume.append(hypervolume_share(members, self._problem.objectives))
-        if self._run and n_replayed < len(asked):
+        if self._run and n_replayed < len(candidates):
             self._store_members(self._run)
             self._run.log("generation", generation=generation, hypervolume_share=self._hypervolume[-1])
         self._report(generation, {})
-        return F, G, told
+        kept = [i for i, key in enumerate(keys) if not self._evaluated[key].dropped]
+        return X[kept], *self._matrices([self._evaluated[keys[i]] for i in kept])
 
-    def _asked(self, seq: int, generation: int, x: FloatArray) -> _Asked:
-        space = self._problem.space
-        return _Asked(seq, space.key(x), generation, tuple(x.tolist()), space.decode(x))
-
-    def _replayed(self, asked: _Asked) -> Evaluation | None:
+    def _replayed(self, candidate: _Candidate) -> Evaluation | None:
         """The ledger's answer, if it has one."""
-        recorded = self._recorded.get(asked.seq)
+        recorded = self._recorded.get(candidate.seq)
         if recorded is None:
             return None
-        if recorded.key != asked.key:
+        if recorded.key != candidate.key:
             raise _foreign(
-                f"evaluation {asked.seq} of generation {asked.generation} is {recorded.key} there, and the search asks "
-                f"for {asked.key}"
+                f"evaluation {candidate.seq} of generation {candidate.generation} is {recorded.key} there, and the "
+                f"search asks for {candidate.key}"
             )
-        return replace(recorded, spec=asked.spec)  # JSON made lists of its tuples
+        return replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
 
-    def _halved(self, asked: Sequence[_Asked], done: dict[int, Evaluation]) -> list[_Asked]:
-        """Train a generation to every rung; those that go on. The others are added to `done` and to the ledger."""
-        generation, alive = asked[0].generation, list(asked)
+    def _halved(
+        self, generation: int, candidates: Sequence[_Candidate], finished: dict[int, Evaluation]
+    ) -> list[_Candidate]:
+        """Train a generation to every rung and return those that continue; the others are added to `finished`."""
+        alive = list(candidates)
         for rung, steps in enumerate(self._problem.rungs):
             if not alive:
                 break
             kept = self._halvings.get((generation, steps))
             if kept is not None:
-                alive = _replayed_rung(alive, steps, kept, done)
-            elif any(one.seq in done for one in alive):
+                gone = [finished.get(one.seq) for one in alive if one.key not in kept]
+                alive = [one.after_rung(steps, kept[one.key]) for one in alive if one.key in kept]
+                if len(alive) != len(kept) or any(row is None or row.rung != steps for row in gone):
+                    raise _foreign(f"other members of generation {generation} passed step {steps} there")
+            elif any(one.seq in finished for one in alive):
                 raise _foreign(f"generation {generation} was not compared at step {steps} there")
             else:
-                alive = self._rung(alive, rung, done)
-        if any(one.seq in done and done[one.seq].rung is not None for one in alive):
+                alive = self._compared(alive, rung, finished)
+        if any(one.seq in finished and finished[one.seq].rung is not None for one in alive):
             raise _foreign(f"generation {generation} was compared at other steps there")
         return alive
 
-    def _rung(self, alive: Sequence[_Asked], rung: int, done: dict[int, Evaluation]) -> list[_Asked]:
-        """Train to one rung, compare, and commit who is dropped and who failed before anything else happens."""
+    def _compared(self, alive: Sequence[_Candidate], rung: int, finished: dict[int, Evaluation]) -> list[_Candidate]:
+        """Train to a rung, compare, and commit the dropped and failed members before anything else happens."""
         problem, steps = self._problem, self._problem.rungs[rung]
         reached: dict[int, Outcome] = {}
         with closing(self._stacks(alive, rung=rung)) as stacks:
             for stack in stacks:
                 reached.update(stack)
-                self._report(alive[0].generation, done, rung=steps)
-        outcomes = [reached[position] for position in range(len(alive))]
-        rows = [outcome.metrics for outcome in outcomes]
-        F, G = to_matrices(rows, problem.objectives, problem.constraints)
-        stay: list[_Asked] = []
+                self._report(alive[0].generation, finished, rung=steps)
+        outcomes = [reached[index] for index in range(len(alive))]
+        F, G = to_matrices([outcome.metrics for outcome in outcomes], problem.objectives, problem.constraints)
+        stay: list[_Candidate] = []
         gone: list[Evaluation] = []
         for one, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
             if survives and outcome.metrics is not None:
                 metrics = without_clock(outcome.metrics)
-                stay.append(one.beyond(steps, metrics, state=outcome.state, seconds=outcome.seconds))
+                stay.append(one.after_rung(steps, metrics, state=outcome.state, seconds=outcome.seconds))
             else:
                 gone.append(one.evaluation(outcome, rung=steps))
-        kept = {one.key: one.measured[-1]["metrics"] for one in stay}
         if self._run:
-            event = (alive[0].generation, HALVING, {"rung": steps, "kept": kept})
-            self._run.ledger.add(gone, event=event)
-        done.update((evaluation.seq, evaluation) for evaluation in gone)
+            kept = {one.key: one.measured[-1]["metrics"] for one in stay}
+            self._run.ledger.add(gone, event=(alive[0].generation, HALVING, {"rung": steps, "kept": kept}))
+        finished.update((evaluation.seq, evaluation) for evaluation in gone)
         return stay
 
-    def _evaluate(self, alive: Sequence[_Asked], done: dict[int, Evaluation]) -> None:
-        """Train genomes to the end and add them to `done`; each stack is on disk before anything else happens."""
-        asked = [one for one in alive if one.seq not in done]
-        with closing(self._stacks(asked)) as stacks:
+    def _evaluate(self, alive: Sequence[_Candidate], finished: dict[int, Evaluation]) -> None:
+        """Train genomes to the end and add them to `finished`; each stack is on disk before anything else happens."""
+        candidates = [one for one in alive if one.seq not in finished]
+        with closing(self._stacks(candidates)) as stacks:
             for stack in stacks:
-                evaluations = [asked[position].evaluation(outcome) for position, outcome in stack]
+                evaluations = [candidates[index].evaluation(outcome) for index, outcome in stack]
                 if self._run:
-                    self._stage(self._run, evaluations, [outcome for _, outcome in stack])
+                    # Keep the files of possible members: feasible, and not dominated by the archive so far.
+                    rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
+                    for evaluation, (_, outcome), f, g in rows:
+                        if (g <= 0).all() and not any((member <= f).all() for member in self._archive.F):
+                            self._run.stage(evaluation, outcome.weights)
                     self._run.ledger.add(evaluations)
-                done.update((evaluation.seq, evaluation) for evaluation in evaluations)
-                self._report(asked[0].generation, done)
+                finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
+                self._report(candidates[0].generation, finished)
 
     def _stacks(
-        self, asked: Sequence[_Asked], *, rung: int | None = None
+        self, candidates: Sequence[_Candidate], *, rung: int | None = None
     ) -> Generator[list[tuple[int, Outcome]], None, None]:
-        """Outcomes stack by stack, as `evaluate` yields them; the wish to stop is heard before and after each."""
-        if not asked:
+        """Outcomes stack by stack, as `evaluate` yields them; `stop` is checked before and after each."""
+        if not candidates:
             return
-        self._check_stop(asked[0].generation)
+        self._check_stop(candidates[0].generation)
         stacks = evaluate(
             self._problem,
-            [one.spec for one in asked],
+            [one.spec for one in candidates],
             seed=self._config.seed,
             executor=self._executor,
             chunk=self._chunk,
             rung=rung,
-            states=[one.state for one in asked],
+            states=[one.state for one in candidates],
         )
         with closing(stacks):
             for stack in stacks:
                 yield stack
-                self._check_stop(asked[0].generation)
-
-    def _stage(self, run: RunDirectory, evaluations: Sequence[Evaluation], outcomes: Sequence[Outcome]) -> None:
-        """Keep the files of those that may become members: feasible, and not dominated by the archive so far."""
-        F, G = self._matrices(evaluations)
-        for evaluation, outcome, f, g in zip(evaluations, outcomes, F, G, strict=True):
-            if (g <= 0).all() and not any((member <= f).all() for member in self._archive.F):
-                run.stage(evaluation, outcome.weights)
+                self._check_stop(candidates[0].generation)
 
     def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
         for key in run.without_files(self._archive.members):
-            run.stage(self._known[key], self._retrained(self._known[key]).weights)
-        run.set_members(self._archive.members)
-
-    def _retrained(self, member: Evaluation) -> Outcome:
-        [[(_, outcome)]] = evaluate(
-            self._problem, [member.spec], seed=self._config.seed, executor=self._executor, chunk=self._chunk
-        )
-        old, new = _timeless(member.metrics), _timeless(outcome.metrics)
-        if old != new:
-            names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-            differing = [f"{name}: ledger {old.get(name)}, now {new.get(name, outcome.failure)}" for name in names]
-            raise RunError(
-                f"the files of member {member.key} were lost, and training it again gave other values, so the archive "
-                f"would mix two machines: {'; '.join(differing)}; start a new search"
+            member = self._evaluated[key]
+            [[(_, outcome)]] = evaluate(
+                self._problem, [member.spec], seed=self._config.seed, executor=self._executor, chunk=self._chunk
             )
-        return outcome
+            old, new = without_clock(member.metrics or {}), without_clock(outcome.metrics or {})
+            if old != new:
+                names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+                different = [f"{name}: ledger {old.get(name)}, now {new.get(name, outcome.failure)}" for name in names]
+                raise RunError(
+                    f"the files of member {member.key} were lost, and training it again gave other values, so the "
+                    f"archive would mix two machines: {'; '.join(different)}; start a new search"
+                )
+            run.stage(member, outcome.weights)
+        run.set_members(self._archive.members)
 
     def _matrices(self, evaluations: Sequence[Evaluation]) -> tuple[FloatArray, FloatArray]:
         rows = [evaluation.metrics for evaluation in evaluations]
@@ -381,83 +438,46 @@ class _Search:
         if self._run:
             self._run.ledger.record_event(generation, "interrupted", {})
             where = f"; `evorec resume {self._run.path}` goes on"
-        raise Interrupted(f"interrupted in generation {generation} of {self._config.generations}{where}")
+        raise Interrupted(f"interrupted in generation {generation} of {self._n_generations}{where}")
 
     def _report(self, generation: int, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
         if self._progress is None:
             return
-        n_replayed = sum(seq in self._recorded for seq in in_flight)
+        evaluations = [*self._evaluated.values(), *in_flight.values()]
         self._progress(
             Progress(
                 generation=generation,
-                n_generations=self._config.generations,
-                n_evaluated=len(self._known) + len(in_flight),
-                n_replayed=self._n_replayed + n_replayed,
+                n_generations=self._n_generations,
+                n_evaluated=len(evaluations),
+                n_replayed=sum(evaluation.seq in self._recorded for evaluation in evaluations),
                 n_planned=self._config.generations * self._config.population,
-                n_failed=self._n_failed + _n_failed(in_flight.values()),
+                n_failed=sum(evaluation.metrics is None for evaluation in evaluations),
                 n_members=len(self._archive),
                 hypervolume_share=self._hypervolume[-1] if self._hypervolume else 0.0,
-                n_dropped=self._n_dropped + _n_dropped(in_flight.values()),
+                n_dropped=sum(evaluation.dropped for evaluation in evaluations),
                 rung=rung,
             )
         )
 
-    def _nothing_works(self, evaluations: Sequence[Evaluation]) -> str:
-        causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
-        again = f", delete {self._run.path}" if self._run else ""
-        return (
-            f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
-            f"Remove the cause{again} and search again."
-        )
-
-    def _result(self) -> SearchResult:
-        evaluations = [evaluation for evaluation in self._known.values() if not evaluation.dropped]
+    def _result(self, exhausted: bool) -> SearchResult:
+        evaluations = [evaluation for evaluation in self._evaluated.values() if not evaluation.dropped]
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")
         n_least = 0 if len(self._archive) else min(N_LEAST_INFEASIBLE, int(infeasible.sum()))
-        planned, found = self._config.generations, len(self._hypervolume)
-        exhausted = found < planned
+        done = len(self._hypervolume)
+        dropped = Counter(e.rung for e in self._evaluated.values() if e.dropped and e.rung is not None)
         return SearchResult(
             archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self._archive),
             least_infeasible=tuple(evaluations[i] for i in nearest[:n_least]),
             hypervolume=tuple(self._hypervolume),
-            n_evaluated=len(self._known),
+            n_evaluated=len(self._evaluated),
             n_infeasible=int(infeasible.sum()),
             failures=_failures(evaluations),
-            dropped=_dropped(self._known.values()),
+            dropped=dict(sorted(dropped.items())),
             exhausted=exhausted,
-            reason=f"no new genome was found after generation {found}" if exhausted else f"{planned} generations done",
+            reason=f"no new genome was found after generation {done}" if exhausted else f"{done} generations done",
         )
-
-
-def _n_failed(evaluations: Iterable[Evaluation]) -> int:
-    return sum(evaluation.metrics is None for evaluation in evaluations)
-
-
-def _n_dropped(evaluations: Iterable[Evaluation]) -> int:
-    return sum(evaluation.dropped for evaluation in evaluations)
-
-
-def _dropped(evaluations: Iterable[Evaluation]) -> dict[int, int]:
-    return dict(sorted(Counter(e.rung for e in evaluations if e.dropped and e.rung is not None).items()))
-
-
-def _halvings(run: RunDirectory) -> dict[tuple[int, int], Mapping[str, Any]]:
-    """What was decided at rungs: metrics of those that went on, by key, by generation and steps of the rung."""
-    events = [(generation, payload) for generation, kind, payload in run.ledger.events() if kind == HALVING]
-    return {(generation, payload["rung"]): payload["kept"] for generation, payload in events}
-
-
-def _replayed_rung(
-    alive: Sequence[_Asked], steps: int, kept: Mapping[str, Mapping[str, float]], done: Mapping[int, Evaluation]
-) -> list[_Asked]:
-    """Those that went on from a rung in an earlier start; what has no row yet is trained again from its start."""
-    stay = [one.beyond(steps, kept[one.key]) for one in alive if one.key in kept]
-    gone = [done.get(one.seq) for one in alive if one.key not in kept]
-    if len(stay) != len(kept) or any(row is None or row.rung != steps for row in gone):
-        raise _foreign(f"generation {alive[0].generation} went on with others at step {steps} there")
-    return stay
 
 
 def _foreign(difference: str) -> RunError:
@@ -466,32 +486,3 @@ def _foreign(difference: str) -> RunError:
 
 def _failures(evaluations: Sequence[Evaluation]) -> dict[str, int]:
     return dict(Counter(e.failure for e in evaluations if e.failure is not None).most_common())
-
-
-def _timeless(metrics: Mapping[str, float] | None) -> dict[str, float]:
-    """Metrics that a second training must reproduce: all but those read from a clock."""
-    return without_clock(metrics or {})
-
-
-def _description(problem: Problem) -> dict[str, Any]:
-    return {
-        "name": problem.name,
-        "objectives": [asdict(objective) for objective in problem.objectives],
-        "constraints": [asdict(constraint) for constraint in problem.constraints],
-        "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
-    }
-
-
-def _summary(result: SearchResult) -> dict[str, Any]:
-    return {
-        "reason": result.reason,
-        "exhausted": result.exhausted,
-        "n_evaluated": result.n_evaluated,
-        "n_failed": result.n_failed,
-        "n_infeasible": result.n_infeasible,
-        "dropped": {str(steps): count for steps, count in result.dropped.items()},
-        "failures": dict(result.failures),
-        "hypervolume_share": list(result.hypervolume),
-        "members": [member.key for member in result.archive],
-        "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
-    }

@@ -16,8 +16,11 @@ def as_pymoo(problem: Problem, *, executor: Executor | None = None, chunk: int =
     """A vectorised pymoo `Problem`: a generation at a time, each genome evaluated once.
 
     ``X`` is snapped before it is evaluated, so algorithms for real numbers work as they are; read a result with
-    ``problem.space.decode(x)``, which snaps too. ``F`` is to be minimised and ``G`` at most 0, both always finite: a
-    failed evaluation is infeasible, and its cause is logged as a warning. Trainings use the problem's own seed.
+    ``problem.space.decode(x)``, which snaps too. ``F`` is to be minimised and ``G`` at most 0, both always finite. A
+    failed evaluation violates every constraint and has the worst value of every objective; its cause is logged as a
+    warning. Trainings use the problem's own seed.
+
+    For a run directory, resume and rungs, pass the algorithm to `evorec.run_search` instead.
 
     Args:
         problem: space, objectives, constraints and evaluation.
@@ -33,17 +36,18 @@ def as_pymoo(problem: Problem, *, executor: Executor | None = None, chunk: int =
 
 @final
 class EvorecProblem(PymooProblem):  # type: ignore[misc]  # pymoo is untyped
-    """What `as_pymoo` returns."""
+    """The problem that `as_pymoo` returns."""
 
     def __init__(self, problem: Problem, *, executor: Executor, chunk: int) -> None:
         super().__init__(
             n_var=problem.space.n_var,
             n_obj=len(problem.objectives),
-            n_ieq_constr=max(1, len(problem.constraints)),
+            n_ieq_constr=len(problem.constraints),
             xl=problem.space.low,
             xu=problem.space.high,
         )
         self._values = GenomeValues(problem, executor=executor, chunk=chunk)
 
     def _evaluate(self, X: FloatArray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        out["F"], out["G"] = self._values.matrices(X)
+        F, G = self._values.matrices(X)
+        out["F"], out["G"] = F, G[:, : self.n_ieq_constr]

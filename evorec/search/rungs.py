@@ -1,4 +1,4 @@
-"""Who goes on training after a rung: successive halving by rank and crowding instead of one scalar."""
+"""Successive halving with several objectives: members of a generation are compared at a rung by rank and crowding."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+from pymoo.operators.survival.rank_and_crowding import RankAndCrowding
 
+from evorec.archive.pareto import pareto_fronts
 from evorec.errors import ConfigError
 from evorec.objectives import FloatArray
-from evorec.search.algorithms import crowding_name
+from evorec.search.survival import crowding_name
 
 ROUNDING = 1e-9
-"""``keep * P`` may exceed the integer that is meant by a few float64 roundings, as in 0.55 * 20."""
+"""``keep * P`` may exceed the intended integer by a few float64 roundings, as in 0.55 * 20."""
 
 
 def survivors(F: FloatArray, G: FloatArray, keep: float) -> NDArray[np.bool_]:
-    """Which members of a generation go on, all of them measured at the same rung.
+    """Which members of a generation continue training after a rung.
 
-    Feasible ones come before infeasible ones, these by their total violation; feasible ones by non-dominated rank,
-    inside the front that is divided by crowding, ties by position. The best of every objective in the first front
-    stays, even where that makes more than the share; so at least half stay, whatever the share.
+    Feasible members come first, ordered by non-dominated rank and, inside the front that is divided, by crowding, ties
+    by row number; infeasible members follow, ordered by total violation. The best member of every objective in the
+    first front always stays, even if this exceeds the share.
 
     Args:
         F: objectives to minimise, float64 ``(P, M)``, finite.
-        G: constraints, float64 ``(P, C)``; feasible when all are at most 0. A failed one has the largest violation.
+        G: constraints, float64 ``(P, C)``; feasible when all are at most 0. A failed member has the largest violation.
         keep: share that stays, in [0.5, 1]; rounded up to whole members.
     Returns:
         bool ``(P,)``.
@@ -44,22 +44,23 @@ def survivors(F: FloatArray, G: FloatArray, keep: float) -> NDArray[np.bool_]:
     violation = np.maximum(G, 0.0).sum(axis=1)
     feasible, infeasible = np.flatnonzero(violation == 0.0), np.flatnonzero(violation > 0.0)
     kept = np.zeros(len(F), dtype=bool)
-    for rank, front in enumerate(NonDominatedSorting().do(F[feasible], n_stop_if_ranked=n_keep)):
-        place = feasible[front]
-        room = n_keep - int(kept.sum())
-        kept[place if len(place) <= room else place[_sparsest(F[place], room, extremes=rank == 0)]] = True
+    for rank, front in enumerate(pareto_fronts(F[feasible], n_keep)):
+        members = feasible[front]
+        n_left = n_keep - int(kept.sum())
+        kept[members if len(members) <= n_left else members[_sparsest(F[members], n_left, extremes=rank == 0)]] = True
     nearest = infeasible[np.argsort(violation[infeasible], kind="stable")]
     kept[nearest[: max(n_keep - int(kept.sum()), 0)]] = True
     return kept
 
 
-def _sparsest(F: FloatArray, room: int, *, extremes: bool) -> NDArray[np.intp]:
-    """Positions in a front ``F (N, M)`` of the `room` least crowded members; `extremes` makes room for all of these."""
+def _sparsest(F: FloatArray, n_keep: int, *, extremes: bool) -> NDArray[np.intp]:
+    """Row numbers of the least crowded members of a front ``F (N, M)``; `extremes` keeps the best of each objective."""
     best = np.unique(F.argmin(axis=0))
-    varying = F[:, np.ptp(F, axis=0) > 0]  # a constant objective says nothing of crowding, and its range divides
+    varying = F[:, np.ptp(F, axis=0) > 0]  # a constant objective says nothing about crowding, and its range divides
     crowding = np.zeros(len(F))
     if varying.shape[1]:
-        crowding = get_crowding_function(crowding_name(varying.shape[1])).do(varying, n_remove=len(F) - room)
+        distance = RankAndCrowding(crowding_func=crowding_name(varying.shape[1])).crowding_func
+        crowding = distance.do(varying, n_remove=len(F) - n_keep)
     order = np.argsort(-crowding, kind="stable")
     first = np.concatenate([best, order[~np.isin(order, best)]])
-    return first[: max(room, len(best)) if extremes else room]
+    return first[: max(n_keep, len(best)) if extremes else n_keep]

@@ -1,133 +1,159 @@
+"""Built-in algorithms and the adapter for pymoo's: proposals, values, and algorithms that users bring."""
+
+from __future__ import annotations
+
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from analytic import Analytic
 
 from evorec.config import SearchConfig
+from evorec.errors import ConfigError
 from evorec.objectives import Objective
-from evorec.search.algorithms import AskTell, nsga2
-from evorec.space.genes import Boolean, Categorical
+from evorec.search.algorithm import AlgorithmContext, Options, check_algorithm, create_algorithm
+from evorec.search.algorithms.weighted_sum import weighted_sum
+from evorec.space.genes import Boolean, Categorical, Real
 from evorec.space.space import SearchSpace
 
 CONFIG = SearchConfig(population=12, generations=5, seed=3)
-
+SPACE = Analytic().space
 TINY = SearchSpace((Categorical("a", ("x", "y", "z"), "x"), Boolean("b", False)))  # 6 genomes
+LINE = SearchSpace((Real("x", 0.0, 1.0, default=0.5),))
+GAIN = Objective("gain", "gain", "max", "", ideal=1.0, worst=0.0)
+COST = Objective("cost", "cost", "min", "", ideal=1.0, worst=100.0, log10=True)
+
+every_algorithm = pytest.mark.parametrize("name", ["nsga2", "weighted_sum", "random"])
 
 
-def axes(n_objectives):
-    return [Objective(str(i), str(i), "min", "", ideal=-10.0, worst=10.0) for i in range(n_objectives)]
+def context(space=SPACE, *, n_objectives=2, n_constraints=0, evaluated=None, **settings):
+    axes = [Objective(str(i), str(i), "min", "", ideal=-10.0, worst=10.0) for i in range(n_objectives)]
+    config = SearchConfig(**{**CONFIG.model_dump(), **settings})
+    known = set() if evaluated is None else evaluated
+    return AlgorithmContext(space, tuple(axes), n_constraints, config, Options(), known)
 
 
-def algorithm(space, told, config=CONFIG):
-    return AskTell(nsga2(space, config, axes(2), told=told), space, n_objectives=2, n_constraints=1, told=told)
-
-
-def asked_by(space, told, *, config=CONFIG, generations=4):
-    """Generations of a made-up minimisation whose value is the row itself."""
-    ask_tell = algorithm(space, told, config)
+def generations(algorithm, context, n):
+    """Proposals while a made-up function of the row is minimised; ends early with an empty generation."""
     rows = []
-    for _ in range(generations):
-        X = ask_tell.ask()
+    for _ in range(n):
+        X = algorithm.ask()
         rows.append(X)
         if len(X) == 0:
             break
-        F = np.column_stack([X.sum(axis=1), -X[:, 0]])
-        told.update(space.key(x) for x in X)
-        ask_tell.tell(F, np.zeros((len(X), 1)))
+        context.evaluated.update(context.space.key(x) for x in X)
+        F = np.column_stack([X.sum(axis=1), -X[:, 0], X[:, 0] ** 2])[:, : len(context.objectives)]
+        algorithm.tell(X, F, np.zeros((len(X), 1)))
     return rows
 
 
-def test_first_genome_is_the_default():
-    space = Analytic().space
-    assert space.decode(algorithm(space, set()).ask()[0]) == space.decode(space.default())
+@every_algorithm
+def test_the_first_generation_is_the_default_and_the_same_random_genomes(name):
+    ctx = context(algorithm=name)
+    asked = create_algorithm(name, ctx).ask()
+    np.testing.assert_array_equal(asked, SPACE.snap(ctx.first_generation())[:12])
+    assert SPACE.decode(asked[0]) == SPACE.decode(SPACE.default())
 
 
-def test_asked_genomes_are_snapped():
-    space = Analytic().space
-    for X in asked_by(space, set()):
-        np.testing.assert_array_equal(X, space.snap(X))
+@every_algorithm
+def test_proposals_are_snapped_and_new(name):
+    ctx = context(algorithm=name, evaluated={SPACE.key(SPACE.default())})
+    rows = np.vstack(generations(create_algorithm(name, ctx), ctx, 20))
+    np.testing.assert_array_equal(rows, SPACE.snap(rows))
+    keys = {SPACE.key(x) for x in rows}
+    assert len(keys) == len(rows) == 20 * CONFIG.population
+    assert SPACE.key(SPACE.default()) not in keys
 
 
-def test_no_genome_is_asked_twice():
-    space = Analytic().space
-    keys = [space.key(x) for X in asked_by(space, set(), generations=20) for x in X]
-    assert len(keys) == len(set(keys)) == 20 * CONFIG.population
-
-
-def test_what_was_told_before_is_not_asked():
-    space = Analytic().space
-    told = {space.key(space.default())}
-    assert space.key(algorithm(space, told).ask()[0]) not in told
-
-
-def test_an_exhausted_space_gives_every_genome_once_and_then_none():
-    rows = asked_by(TINY, set(), config=SearchConfig(population=4, seed=0), generations=9)
+@every_algorithm
+def test_an_exhausted_space_gives_every_genome_once_and_then_none(name):
+    ctx = context(TINY, algorithm=name, population=4)
+    rows = generations(create_algorithm(name, ctx), ctx, 9)
     assert [len(X) for X in rows] == [4, 2, 0]
     assert len({TINY.key(x) for X in rows for x in X}) == 6
 
 
-def test_equal_seeds_ask_alike_whatever_the_global_random_state():
-    space = Analytic().space
-    np.random.seed(1)  # noqa: NPY002  # the global stream is what must not matter
-    first = asked_by(space, set())
-    np.random.seed(2)  # noqa: NPY002
-    second = asked_by(space, set())
-    other = asked_by(space, set(), config=CONFIG.model_copy(update={"seed": 4}))
+@every_algorithm
+def test_the_seed_determines_the_proposals_whatever_the_global_random_state(name):
+    def rows(global_seed, seed):
+        np.random.seed(global_seed)  # noqa: NPY002  # the global stream is what must not matter
+        ctx = context(algorithm=name, seed=seed)
+        return np.vstack(generations(create_algorithm(name, ctx), ctx, 4))
 
-    np.testing.assert_array_equal(np.vstack(first), np.vstack(second))
-    assert not np.array_equal(np.vstack(first), np.vstack(other))
-
-
-@pytest.mark.parametrize("n_objectives", [1, 2, 4])
-def test_any_number_of_objectives_is_taken(n_objectives):
-    space = Analytic().space
-    ask_tell = AskTell(
-        nsga2(space, CONFIG, axes(n_objectives), told=set()), space, n_objectives=n_objectives, n_constraints=2, told=()
-    )
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        X = ask_tell.ask()
-        ask_tell.tell(rng.normal(size=(len(X), n_objectives)), rng.normal(size=(len(X), 2)))
-    assert len(ask_tell.ask()) == CONFIG.population
+    np.testing.assert_array_equal(rows(1, 3), rows(2, 3))
+    assert not np.array_equal(rows(1, 3), rows(1, 4))
 
 
 @pytest.mark.parametrize("n_objectives", [1, 2, 4])
-@pytest.mark.parametrize("n_told", [1, 2, 7])
-def test_a_part_of_every_generation_may_be_told(n_objectives, n_told):
-    space, told = Analytic().space, set()
-    ask_tell = AskTell(
-        nsga2(space, CONFIG, axes(n_objectives), told=told),
-        space,
-        n_objectives=n_objectives,
-        n_constraints=1,
-        told=told,
-    )
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        X = ask_tell.ask()
+@pytest.mark.parametrize("n_told", [1, 2, 7, 12])
+def test_any_number_of_objectives_and_any_part_of_a_generation_may_be_told(n_objectives, n_told):
+    ctx = context(n_objectives=n_objectives, n_constraints=2)
+    algorithm, rng = create_algorithm("nsga2", ctx), np.random.default_rng(0)
+    for _ in range(10):
+        X = algorithm.ask()
         assert len(X) == CONFIG.population
-        told.update(space.key(x) for x in X)
-        which = np.zeros(len(X), dtype=bool)
-        which[rng.choice(len(X), n_told, replace=False)] = True
-        ask_tell.tell(rng.normal(size=(n_told, n_objectives)), np.zeros((n_told, 1)), told=which)
-    assert len(told) == 20 * CONFIG.population
+        ctx.evaluated.update(SPACE.key(x) for x in X)
+        told = X[np.sort(rng.choice(len(X), n_told, replace=False))]
+        algorithm.tell(told, rng.normal(size=(n_told, n_objectives)), rng.normal(size=(n_told, 2)))
+    assert len(ctx.evaluated) == 10 * CONFIG.population
 
 
-def test_values_reach_the_genomes_they_were_told_of():
-    """The population is small as long as little is told: its rows and values are exactly what was told."""
-    space = Analytic().space
-    ask_tell = algorithm(space, set())
-    X = ask_tell.ask()
-    which = np.arange(len(X)) % 3 == 1
-    F = np.column_stack([X[which].sum(axis=1), -X[which, 0]])
-    ask_tell.tell(F, np.zeros((len(F), 1)), told=which)
-    population = ask_tell._algorithm.pop
-    order = np.lexsort(population.get("X").T)
-    expected = np.lexsort(X[which].T)
-    np.testing.assert_array_equal(population.get("X")[order], X[which][expected])
+def test_values_reach_their_genomes():
+    """The population is small while little is told: its rows and values are exactly the told ones."""
+    algorithm = create_algorithm("nsga2", context())
+    X = algorithm.ask()[1::3]
+    F = np.column_stack([X.sum(axis=1), -X[:, 0]])
+    algorithm.tell(X, F, np.zeros((len(F), 1)))
+    population = algorithm._algorithm.pop
+    order, expected = np.lexsort(population.get("X").T), np.lexsort(X.T)
+    np.testing.assert_array_equal(population.get("X")[order], X[expected])
     np.testing.assert_array_equal(population.get("F")[order], F[expected])
+
+
+def test_a_weighted_sum_worked_by_hand():
+    F = np.array([[-0.75, 10.0], [-0.75, 10.0]])  # gain .75 is at .25 of its axis, cost 10 at .5 of a log axis 1..100
+    G = np.array([[0.2, -1.0], [-0.2, -1.0]])
+    np.testing.assert_allclose(weighted_sum(F, G, (GAIN, COST), (3, 1), 0.5), [0.25 * 0.75 + 0.5 * 0.25 + 0.1, 0.3125])
+
+
+@pytest.mark.parametrize(("weights", "best"), [((1, 0), 1.0), ((0, 1), 0.0)])
+def test_the_weights_decide_which_end_of_a_front_is_found(weights, best):
+    """Gain x against cost 1 + 99 x: every x is on the front."""
+    ctx = context(LINE, algorithm="weighted_sum", weights=weights, population=10, seed=1)
+    algorithm = create_algorithm("weighted_sum", replace(ctx, objectives=(GAIN, COST)))
+    for _ in range(12):
+        X = algorithm.ask()
+        ctx.evaluated.update(LINE.key(x) for x in X)
+        algorithm.tell(X, np.column_stack([-X[:, 0], 1 + 99 * X[:, 0]]), np.zeros((len(X), 1)))
+    assert abs(algorithm.ask().mean() - best) < 0.2
+
+
+def test_a_weighted_sum_needs_a_weight_for_each_objective():
+    ctx = context(LINE, algorithm="weighted_sum", weights=(1, 2, 3))
+    with pytest.raises(ConfigError, match=r"search.weights must have one number for each of gain, cost, got \[1"):
+        create_algorithm("weighted_sum", replace(ctx, objectives=(GAIN, COST)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"algorithm": "random", "weights": (1,)}, 'only algorithm = "weighted_sum" has weights'),
+        ({"algorithm": "weighted_sum", "weights": (0, 0)}, "must not all be 0"),
+        ({"algorithm": "weighted_sum", "weights": (1, -1)}, "greater than or equal to 0"),
+    ],
+)
+def test_weights_that_make_no_sum_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SearchConfig(**settings)
+
+
+def test_an_unknown_algorithm_and_unknown_options_are_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="unknown algorithm 'nsga'; did you mean 'nsga2'"):
+        check_algorithm("nsga", {})
+    with pytest.raises(ConfigError, match=r"search\.options\.size: Extra inputs .* got 3; options of nsga2: none"):
+        check_algorithm("nsga2", {"size": 3})
 
 
 def test_search_imports_no_torch():

@@ -12,7 +12,7 @@ from evorec.objectives import Constraint
 from evorec.report.record import read_record
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.ledger import Ledger
-from evorec.search.algorithms import AskTell
+from evorec.search.algorithm import PymooAlgorithm
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
 
@@ -91,13 +91,13 @@ def test_what_survivors_measured_at_the_rungs_is_kept_beside_their_metrics(run):
 
 
 def test_dropped_ones_are_never_told_nor_archived(run, monkeypatch):
-    told, tell = [], AskTell.tell
+    told, tell = [], PymooAlgorithm.tell
 
-    def listen(self, F, G, **facts):
+    def listen(self, X, F, G):
         told.extend(F.tolist())
-        tell(self, F, G, **facts)
+        tell(self, X, F, G)
 
-    monkeypatch.setattr(AskTell, "tell", listen)
+    monkeypatch.setattr(PymooAlgorithm, "tell", listen)
     result = search(Staged(RUNGS), SMALL, run=run)
     whole = [row.metrics for row in run.ledger.evaluations() if row.rung is None]
     assert told == [[-metrics["quality"], metrics["cost"]] for metrics in whole]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from analytic import BEST, Analytic
 from pymoo.algorithms.moo.age import AGEMOEA
+from pymoo.algorithms.moo.moead import MOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.optimize import minimize
@@ -42,13 +43,28 @@ def test_a_genome_is_evaluated_once_in_a_whole_run():
 
 
 def test_a_failed_candidate_is_finite_and_infeasible_and_its_cause_is_logged(caplog):
-    problem = Analytic(fault=lambda spec: "nan" if spec["effort"] > 0.5 else None)
+    fault, bound = (
+        (lambda spec: "nan" if spec["effort"] > 0.5 else None),
+        Constraint("quality", ">=", 0.0, "quality >= 0"),
+    )
+    problem = Analytic(fault=fault, constraints=[bound])
     X = np.vstack([problem.space.encode({"effort": effort, **BEST}) for effort in (0.25, 0.75)])
     F, G = as_pymoo(problem).evaluate(X, return_values_of=["F", "G"])
     assert np.isfinite(F).all()
     assert (G <= 0).all(axis=1).tolist() == [True, False]
-    (record,) = caplog.records
+    worst = [0.0, 2.0]  # quality 0, cost 2
+    np.testing.assert_array_equal(F[1], worst)
+    np.testing.assert_array_equal(as_pymoo(Analytic(fault=fault)).evaluate(X, return_values_of=["F"])[1], worst)
+    record, _ = caplog.records
     assert "failed: metric" in record.getMessage()
+
+
+def test_a_problem_without_constraints_declares_none():
+    """Algorithms that handle no constraints, as MOEA/D, refuse a problem that declares any."""
+    problem = as_pymoo(Analytic())
+    assert problem.n_ieq_constr == 0
+    directions = get_reference_directions("das-dennis", 2, n_partitions=5)
+    assert len(minimize(problem, MOEAD(directions, n_neighbors=3), ("n_gen", 3), seed=0).F)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pymoo.core.problem import Problem as PymooProblem
 from evorec.archive.indicators import hypervolume_share
 from evorec.objectives import Objective
 from evorec.search import survival as module
-from evorec.search.survival import RankAndHypervolume, contributions, divided, places_in_box
+from evorec.search.survival import RankAndHypervolume, box_coordinates, contributions, reduced_front
 
 SEED = 3
 
@@ -19,10 +19,10 @@ def axes(n):
     return [Objective(str(i), str(i), "min", "", ideal=0.0, worst=1.0) for i in range(n)]
 
 
-def share(places):
-    """Of the box that points dominate, by the indicator that the search is measured with."""
-    n = places.shape[1]
-    return hypervolume_share([{str(i): p[i] for i in range(n)} for p in places], axes(n))
+def share(points):
+    """Dominated share of the box, by the indicator that measures the search."""
+    n = points.shape[1]
+    return hypervolume_share([{str(i): p[i] for i in range(n)} for p in points], axes(n))
 
 
 def front(n, m, seed=SEED):
@@ -42,29 +42,29 @@ def test_points_out_of_the_box_rank_by_how_far_they_are_out():
     np.testing.assert_allclose(contributions(points), [0.0, 0.25, -0.5, -0.5])
 
 
-def test_values_become_places_with_the_ideal_and_beyond_at_0():
+def test_values_become_coordinates_with_the_ideal_and_beyond_at_0():
     gain = Objective("gain", "gain", "max", "", ideal=0.5, worst=0.0)
     cost = Objective("cost", "cost", "min", "", ideal=1.0, worst=100.0, log10=True)
     F = np.array([[-0.25, 10.0], [-0.75, 1000.0]])
-    np.testing.assert_allclose(places_in_box(F, [gain, cost]), [[0.5, 0.5], [0.0, 1.5]])
+    np.testing.assert_allclose(box_coordinates(F, [gain, cost]), [[0.5, 0.5], [0.0, 1.5]])
 
 
-def test_who_adds_least_goes_one_by_one():
-    """Of three points close together two add hardly anything; once one is gone, the other adds again."""
+def test_the_smallest_contributions_are_removed_point_by_point():
+    """Of three points close together two contribute hardly anything; without the first, the second does."""
     points = np.array([[0.0, 0.9], [0.5, 0.5], [0.51, 0.49], [0.9, 0.0]])
-    stay, alone = divided(points, 3)
-    assert sorted(stay.tolist()) in ([0, 1, 3], [0, 2, 3])
-    np.testing.assert_allclose(alone, contributions(points[stay]))
+    kept, gain = reduced_front(points, 3)
+    assert sorted(kept.tolist()) in ([0, 1, 3], [0, 2, 3])
+    np.testing.assert_allclose(gain, contributions(points[kept]))
 
 
-def test_equals_add_nothing_and_all_but_one_go_first():
+def test_of_equal_points_all_but_the_last_are_removed_first():
     points = np.array([[0.3, 0.3], [0.3, 0.3], [0.1, 0.8], [0.3, 0.3]])
-    assert divided(points, 2)[0].tolist() == [2, 3]
+    assert reduced_front(points, 2)[0].tolist() == [2, 3]
 
 
-def test_of_equals_one_stays_however_many_go_at_a_time():
+def test_a_point_of_every_group_of_equals_is_kept_in_large_steps():
     points = np.repeat(front(40, 2), 3, axis=0)  # a surplus of 80, removed two by two
-    assert divided(points, 40)[0].tolist() == list(range(2, 120, 3))
+    assert reduced_front(points, 40)[0].tolist() == list(range(2, 120, 3))
 
 
 def population_of(F, G):
@@ -81,12 +81,12 @@ def survivors_of(F, G, n, objectives):
     return kept, sorted(int(x) for x in kept.get("X")[:, 0])
 
 
-def test_feasible_ones_survive_before_infeasible_ones_and_better_ranks_before_worse_ones():
+def test_feasible_genomes_survive_first_then_better_ranks():
     F = np.array([[0.1, 0.1], [0.4, 0.6], [0.6, 0.4], [0.7, 0.7]])
     G = np.array([[0.5], [-1.0], [-1.0], [-1.0]])
     assert survivors_of(F, G, 2, axes(2))[1] == [1, 2]
-    kept, places = survivors_of(F, G, 3, axes(2))
-    assert places == [1, 2, 3]
+    kept, rows = survivors_of(F, G, 3, axes(2))
+    assert rows == [1, 2, 3]
     assert dict(zip(kept.get("X")[:, 0], kept.get("rank"), strict=True)) == {1.0: 0, 2.0: 0, 3.0: 1}
 
 
