@@ -18,11 +18,11 @@ from staged import Staged
 from evorec.config import RunConfig, SearchConfig
 from evorec.errors import ConfigError, Interrupted, RunError
 from evorec.objectives import Constraint
+from evorec.run.directory import RunDirectory
 from evorec.search import algorithm as registry
 from evorec.search.algorithm import Options, register_algorithm
 from evorec.search.engine import search
 from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
-from evorec.run.directory import RunDirectory
 
 CONFIG = SearchConfig(population=8, generations=4, seed=1)
 DIRECTIONS = get_reference_directions("das-dennis", 2, n_partitions=7)
@@ -61,7 +61,7 @@ def rows(result):
 @pytest.fixture
 def run(tmp_path):
     config = RunConfig(problem="analytic", search=CONFIG)
-    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("data"), manifest={}) as run:
+    with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("data"), environment={}) as run:
         yield run
 
 
