@@ -99,9 +99,9 @@ def _read(config: DataConfig) -> tuple[Tables, Source]:
     if config.reader == SIMULATOR or config.path is None:
         return read(config), Source(config.reader)
     folder = resolve_path(config.path)
-    if config.reader != TABLE or not folder.is_dir():
+    if config.reader != TABLE:
         return read(config), Source(config.reader, _text(folder))
-    found = table.read_counted(config, folder)
+    found = table.read_counted(config)
     return with_content(found.tables, config), Source(
         config.reader,
         _text(folder),

@@ -28,7 +28,7 @@ def data_config(folder: Path, log: Mapping[str, Any], **sections: Any) -> DataCo
 def counted(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Reading:
     for name, text in ({"log.csv": files} if isinstance(files, str) else files).items():
         (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_counted(data_config(folder, log or {}, **sections), folder)
+    return read_counted(data_config(folder, log or {}, **sections))
 
 
 def table(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Tables:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile, find
-from evorec.data.readers import FILE_READERS
+from evorec.data.readers import READERS
 from evorec.errors import ConfigError
 
 every_data_set = pytest.mark.parametrize("data_set", CATALOGUE.values(), ids=list(CATALOGUE))
@@ -16,7 +16,7 @@ def test_every_entry_says_what_a_person_needs(data_set: DataSet) -> None:
     assert re.fullmatch(r"[a-z0-9-]+", data_set.name)
     assert CATALOGUE[data_set.name] is data_set
     assert data_set.about
-    assert data_set.reader in FILE_READERS
+    assert data_set.reader in READERS
     assert data_set.licence
     assert data_set.homepage.startswith("https://")
     assert bool(data_set.files) != bool(data_set.by_hand)

@@ -6,9 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from evorec.data.readers import json_lines
-from evorec.data.readers.json_lines import find_line, find_nested, first_object, read_json_lines
-from evorec.data.readers.sources import Source
+from evorec.data.tabular import json_lines
+from evorec.data.tabular.json_lines import find_line, find_nested, first_object, read_json_lines
+from evorec.data.tabular.sources import Source
 from evorec.errors import DataError
 
 SCHEMA = {"id": pl.String(), "n": pl.Int64()}

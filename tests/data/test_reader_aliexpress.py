@@ -132,5 +132,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_those_that_the_preparation_writes() -> None:
-    assert set(aliexpress.SCHEMA) == set(HEAD.split(","))
-    assert all(dtype in (pl.Int64, pl.Float64) for dtype in aliexpress.SCHEMA.values())
+    assert set(aliexpress.FIELDS) == set(HEAD.split(","))
+    assert all(field.dtype in (pl.Int64, pl.Float64) for field in aliexpress.FIELDS.values())

@@ -32,10 +32,10 @@ GOOD = HEAD + "1,2,10,1\n"
         (GOOD + '"x\ny",3,11,1\n1,2,12,?\n', r"log\.csv, line 5, column c must be a number"),
         (
             GOOD + '5" disk,2,11,1\n',
-            r"log\.csv, line 3: a quote must stand around a whole value .*, got '5\" disk,2,11,1'",
+            r"log\.csv, line 3: a quote must enclose a whole value .*, got '5\" disk,2,11,1'",
         ),
-        (GOOD + '"x,2,11,1\n', r"log\.csv, line 3: a quote must stand around a whole value"),
-        (GOOD + '"x"y,2,11,1\n', r"log\.csv, line 3: a quote must stand around a whole value"),
+        (GOOD + '"x,2,11,1\n', r"log\.csv, line 3: a quote must enclose a whole value"),
+        (GOOD + '"x"y,2,11,1\n', r"log\.csv, line 3: a quote must enclose a whole value"),
         (GOOD + "1\0,2,11,1\n", r"log\.csv, line 3 must be text, got a NUL byte"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_broken_log_is_refused_with_line_and_column(tmp_path: Path, text: str,
         (
             {"log.bin": GOOD},
             {"files": ["log.bin"]},
-            r"log\.bin: the ending '\.bin' says no format; set data\.log\.format",
+            r"log\.bin: the format of the ending '\.bin' is unknown; set data\.log\.format",
         ),
         ({"log.csv": parquet(u=[1])}, {}, r"log\.csv is a Parquet file; set data\.log\.format"),
         ({"l.gz": gzip.compress(b"x" * 999)[:-9]}, {"files": ["l.gz"], "format": "csv"}, r"l\.gz cannot be unpacked"),

@@ -216,5 +216,7 @@ def test_a_damaged_member_of_an_archive_is_refused(tmp_path: Path) -> None:
 
 def test_an_expression_that_only_python_has_is_refused_with_its_reason(tmp_path: Path) -> None:
     log: dict[str, Any] = {"derive": {"d": "u ~ (?=x)(a)"}, "user": "d"}
-    with pytest.raises(ConfigError, match=r"derive\.d: '\(\?=x\)\(a\)' is no usable regular expression: look-around,"):
+    with pytest.raises(
+        ConfigError, match=r"derive\.d: '\(\?=x\)\(a\)' is not a usable regular expression: look-around,"
+    ):
         table(tmp_path, HEAD + "1,2,3,1\n", log)

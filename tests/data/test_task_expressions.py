@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from evorec.config.expressions import Clause, parse_derived, parse_label
-from evorec.data.readers.expressions import label
+from evorec.data.tabular.columns import Column, label
+from evorec.data.tabular.sheet import Sheet
+from evorec.data.tabular.sources import Source
 
-NUMBERS = {"rating": [5.0, 3.0, None, 4.0], "play time": [1500.0, None, 0.0, -250.0], "flag": [1.0, 0.0, None, 1.0]}
-TEXTS = {"event": ["view", "cart", None, "transaction"], "a/b": ["1", "01", "2", None], "rating": ["5", "3", None, "4"]}
+VALUES = {
+    "rating": ["5", "3", None, "4"],
+    "play time": ["1500", None, "0", "-250"],
+    "flag": ["1", "false", None, "True"],
+    "event": ["view", "cart", None, "transaction"],
+    "a/b": ["1", "01", "2", None],
+}
 
 
 def labels(text: str) -> list[float | None]:
-    found = label(
-        parse_label(text),
-        lambda name: pl.Series(NUMBERS[name], dtype=pl.Float64),
-        lambda name: pl.Series(TEXTS[name], dtype=pl.String),
-    )
+    sheet = Sheet(Source(Path("log.csv")), None, pl.DataFrame(VALUES))
+    found = label(parse_label(text), lambda name: Column.read(sheet, name, (), None))
     assert found.dtype == pl.Float32
     return found.to_list()
 

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from evorec.data.content.spectral import Float64, leading_eigenvectors
-from evorec.data.readers.delimited import Schema, read_csv, read_rows, require_values
+from evorec.data.tabular.sheet import Field, read_csv, read_rows
 from evorec.errors import DataError
 
 Int64 = npt.NDArray[np.int64]
@@ -35,20 +35,14 @@ def read_names(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     Raises:
         DataError: names the file, and the line and column where it is about one.
     """
-    schema: Schema = dict.fromkeys(columns, pl.String)
+    fields = dict.fromkeys(columns, Field(pl.String))
     if path.suffix == ".parquet":
         return _parquet(path, columns)
     if path.suffix == ".csv":
-        frame, first_line = read_csv(path, schema), 2
-    elif path.suffix in (".tsv", ".txt"):
-        try:
-            frame, first_line = read_rows(path, schema, separator="\t", encoding="utf-8"), 1
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} must be UTF-8 text: {error}; convert the file.") from None
-    else:
-        raise DataError(f"{path} must end in .csv, .tsv, .txt or .parquet, with the columns {list(columns)}.")
-    require_values(path, frame, list(columns), first_line=first_line)
-    return frame
+        return read_csv(path, fields).frame
+    if path.suffix in (".tsv", ".txt"):
+        return read_rows(path, fields, separator="\t", encoding="utf-8").frame
+    raise DataError(f"{path} must end in .csv, .tsv, .txt or .parquet, with the columns {list(columns)}.")
 
 
 def linked_items(links: pl.DataFrame, path: Path) -> dict[str, str]:

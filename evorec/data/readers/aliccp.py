@@ -11,9 +11,10 @@ from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import Schema, read_csv, require_values
-from evorec.data.readers.published import LARGEST, TEST_DAY, VALIDATION_DAY, require, require_flags, stand_in_times
+from evorec.data.readers import reads_folder
 from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tabular.published import CODE, FLAG, TEST_DAY, VALIDATION_DAY, artificial_times
+from evorec.data.tabular.sheet import read_csv
 from evorec.errors import DataError
 
 TASKS: Final = ("click", "purchase")
@@ -39,9 +40,10 @@ ROW_FIELDS: Final = {
 """The user at the time, what the user's history has of the item (508 .. 853), and the place of the impression."""
 RARE: Final = 0
 """What the preparation writes for a value that fewer than 12 training rows have, and for a missing one."""
-SCHEMA: Final[Schema] = dict.fromkeys((*TASKS, USER, ITEM, *ITEM_FIELDS, *ROW_FIELDS), pl.Int64)
+FIELDS: Final = {**dict.fromkeys(TASKS, FLAG), **dict.fromkeys((USER, ITEM, *ITEM_FIELDS, *ROW_FIELDS), CODE)}
 
 
+@reads_folder("aliccp", "Ali-CCP as AITM prepares it: impressions, clicks and purchases of Taobao")
 def read(folder: Path) -> Tables:
     """Ali-CCP: 85 million impressions of Taobao's recommendations, with a user and an item but without a time.
 
@@ -91,21 +93,15 @@ def read(folder: Path) -> Tables:
 
 
 def _read_part(path: Path, *, first_day: int, n_days: int) -> pl.DataFrame:
-    frame = read_csv(path, SCHEMA)
-    require_values(path, frame, list(SCHEMA), first_line=2)
-    require_flags(path, frame, TASKS)
-    fields = {**ITEM_FIELDS, **ROW_FIELDS}
-    for name in (USER, ITEM, *fields):
-        require(path, frame, name, pl.col(name).is_between(0, LARGEST), f"be a number in 0 .. {LARGEST}", line=2)
+    frame = read_csv(path, FIELDS).frame
     position = pl.int_range(frame.height, dtype=pl.Int64, eager=True)
     return frame.select(
         pl.col(USER).alias(Columns.USER),
         pl.col(ITEM).alias(Columns.ITEM),
-        stand_in_times(position, first_day=first_day, n_days=n_days).alias(Columns.TIME),
-        *(_known(number).alias(name) for number, name in fields.items()),
+        artificial_times(position, first_day=first_day, n_days=n_days).alias(Columns.TIME),
+        *(
+            pl.when(pl.col(number) != RARE).then(pl.col(number).cast(pl.Int32)).alias(name)
+            for number, name in (ITEM_FIELDS | ROW_FIELDS).items()
+        ),
         *(pl.col(name).cast(pl.Float32) for name in TASKS),
     )
-
-
-def _known(number: str) -> pl.Expr:
-    return pl.when(pl.col(number) != RARE).then(pl.col(number).cast(pl.Int32))

@@ -11,9 +11,10 @@ from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import Schema, read_csv, require_values
-from evorec.data.readers.published import LARGEST, TEST_DAY, require, require_flags, stand_in_times
+from evorec.data.readers import reads_folder
 from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tabular.published import CODE, FLAG, TEST_DAY, artificial_times
+from evorec.data.tabular.sheet import Field, read_csv
 
 TASKS: Final = ("click", "conversion")
 SEARCH: Final = "search_id"
@@ -24,13 +25,15 @@ ITEM_CATEGORIES: Final = tuple(f"categorical_{number}" for number in range(10, 1
 MATCH_NUMBERS: Final = tuple(f"numerical_{number}" for number in range(24, 64))
 """With `ITEM_CATEGORIES` the columns of the raw file of items: an item, as the search found it."""
 
-SCHEMA: Final[Schema] = {
-    **dict.fromkeys((SEARCH, *SEARCH_CATEGORIES, *ITEM_CATEGORIES), pl.Int64),
-    **dict.fromkeys((*SEARCH_NUMBERS, *MATCH_NUMBERS), pl.Float64),
-    **dict.fromkeys(TASKS, pl.Int64),
+FIELDS: Final = {
+    SEARCH: Field(pl.Int64, lambda value: value >= 0, "be a number from 0 on"),
+    **dict.fromkeys((*SEARCH_CATEGORIES, *ITEM_CATEGORIES), CODE),
+    **dict.fromkeys((*SEARCH_NUMBERS, *MATCH_NUMBERS), Field(pl.Float64, pl.Expr.is_finite, "be finite")),
+    **dict.fromkeys(TASKS, FLAG),
 }
 
 
+@reads_folder("aliexpress", "AliExpress searches as MTReclib prepares them: clicks and conversions")
 def read(folder: Path) -> Tables:
     """AliExpress of one country (NL, ES, FR or US): a benchmark of multi-task ranking, made to fit a recommender.
 
@@ -78,25 +81,17 @@ def read(folder: Path) -> Tables:
 
 
 def _read_part(path: Path, *, first_day: int, n_days: int) -> pl.DataFrame:
-    frame = read_csv(path, SCHEMA)
-    require_values(path, frame, list(SCHEMA), first_line=2)
-    require_flags(path, frame, TASKS)
-    require(path, frame, SEARCH, pl.col(SEARCH) >= 0, "be a number from 0 on", line=2)
-    for name in (*SEARCH_CATEGORIES, *ITEM_CATEGORIES):
-        require(path, frame, name, pl.col(name).is_between(0, LARGEST), f"be a number in 0 .. {LARGEST}", line=2)
-    for name in (*SEARCH_NUMBERS, *MATCH_NUMBERS):
-        require(path, frame, name, pl.col(name).is_finite(), "be finite", line=2)
+    sheet = read_csv(path, FIELDS)
     for name in (*SEARCH_CATEGORIES, *SEARCH_NUMBERS):
         same = pl.col(name) == pl.col(name).first().over(SEARCH)
-        require(path, frame, name, same, "be the same in all rows of a search", line=2)
-    order = frame.select(pl.col(SEARCH).unique(maintain_order=True)).with_row_index("position")
-    position = frame.select(SEARCH).join(order, on=SEARCH, how="left", maintain_order="left")["position"]
-    times = stand_in_times(position.cast(pl.Int64), first_day=first_day, n_days=n_days)
-    return frame.select(
+        sheet.require(name, same, "be the same in all rows of a search")
+    searches = sheet.frame.select(pl.col(SEARCH).unique(maintain_order=True)).with_row_index("position")
+    position = sheet.frame.select(SEARCH).join(searches, on=SEARCH, how="left", maintain_order="left")["position"]
+    times = artificial_times(position.cast(pl.Int64), first_day=first_day, n_days=n_days)
+    return sheet.frame.select(
         pl.col(SEARCH).alias(Columns.USER),
         pl.concat_str(ITEM_CATEGORIES, separator="-").alias(Columns.ITEM),
         times.alias(Columns.TIME),
         *(pl.col(name).cast(pl.Int32) for name in (*SEARCH_CATEGORIES, *ITEM_CATEGORIES)),
-        *(pl.col(name).cast(pl.Float32) for name in (*SEARCH_NUMBERS, *MATCH_NUMBERS)),
-        *(pl.col(name).cast(pl.Float32) for name in TASKS),
+        *(pl.col(name).cast(pl.Float32) for name in (*SEARCH_NUMBERS, *MATCH_NUMBERS, *TASKS)),
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 import polars as pl
 
-from evorec.data.readers.json_lines import JsonSchema, find_line, first_object, read_json_lines
-from evorec.data.readers.published import require
-from evorec.data.readers.sources import Source
+from evorec.data.readers import reads_folder
 from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.tabular.json_lines import JsonSchema, first_object
+from evorec.data.tabular.sheet import Sheet, read_json
+from evorec.data.tabular.sources import Source
 from evorec.errors import DataError
 
 ENDINGS: Final = (".jsonl.gz", ".jsonl", ".json.gz", ".json")
@@ -84,6 +84,7 @@ FORMATS: Final = (
 )
 
 
+@reads_folder("amazon", "Amazon reviews of 2018 or 2023 with descriptions of the items")
 def read(folder: Path) -> Tables:
     """Reviews and item descriptions of one or more categories, as the McAuley Lab published them in 2018 or 2023.
 
@@ -157,41 +158,29 @@ def _read_reviews(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
         version.time: pl.Int64(),
         version.verified: pl.Boolean(),
     }
+    rating, seconds = pl.col(version.rating), pl.col(version.time) // version.units_per_s
+    unit = "seconds" if version.units_per_s == 1 else "milliseconds"
     frames = []
     for path in paths:
-        frame = read_json_lines(Source(path), schema)
-        line = partial(find_line, Source(path))
+        sheet = read_json(path, schema)
         for name in (version.user, version.item, version.rating, version.time):
-            _require_present(path, frame, name)
-        stars = pl.col(version.rating).is_between(*STARS)
-        require(path, frame, version.rating, stars, f"be in {STARS[0]} .. {STARS[1]}", line=line)
-        seconds = pl.col(version.time) // version.units_per_s
-        unit = "seconds" if version.units_per_s == 1 else "milliseconds"
-        good = seconds.is_between(0, LATEST_SECOND)
-        require(path, frame, version.time, good, f"be in {unit} since 1970", line=line)
+            _require_present(sheet, name)
+        sheet.require(version.rating, rating.is_between(*STARS), f"be in {STARS[0]} .. {STARS[1]}")
+        sheet.require(version.time, seconds.is_between(0, LATEST_SECOND), f"be in {unit} since 1970")
         frames.append(
-            frame.select(
+            sheet.frame.select(
                 pl.col(version.user).alias(Columns.USER),
                 pl.col(version.item).alias(Columns.ITEM),
                 seconds.alias(Columns.TIME),
                 reviewed=pl.lit(1.0, dtype=pl.Float32),
-                liked=pl.col(version.rating) >= LIKED_FROM,
-                loved=pl.col(version.rating) >= LOVED_FROM,
+                liked=rating >= LIKED_FROM,
+                loved=rating >= LOVED_FROM,
                 verified=pl.col(version.verified),
             )
         )
-    return _earliest(pl.concat(frames))
-
-
-def _earliest(reviews: pl.DataFrame) -> pl.DataFrame:
-    """One row per user and item, in the order of the file."""
-    return (
-        reviews.with_row_index("row")
-        .sort(Columns.TIME, maintain_order=True)
-        .unique(subset=[Columns.USER, Columns.ITEM], keep="first", maintain_order=True)
-        .sort("row")
-        .drop("row")
-    )
+    earliest = pl.concat(frames).with_row_index("row").sort(Columns.TIME, maintain_order=True)
+    earliest = earliest.unique(subset=[Columns.USER, Columns.ITEM], keep="first", maintain_order=True)
+    return earliest.sort("row").drop("row")
 
 
 def _read_items(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
@@ -202,12 +191,12 @@ def _read_items(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
     }
     frames = []
     for path in paths:
-        frame = read_json_lines(Source(path), schema)
-        _require_present(path, frame, version.item_id)
+        sheet = read_json(path, schema)
+        _require_present(sheet, version.item_id)
         categories = pl.col(version.categories)
         price = pl.col("price").str.extract(PRICE).str.replace_all(",", "").cast(pl.Float64, strict=False)
         frames.append(
-            frame.select(
+            sheet.frame.select(
                 pl.col(version.item_id).alias(Columns.ITEM),
                 "title",
                 _text(version.brand).alias("brand"),
@@ -225,9 +214,9 @@ def _text(name: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _require_present(path: Path, frame: pl.DataFrame, name: str) -> None:
-    """A field that every row must have; a list or an object in place of an id is refused too."""
+def _require_present(sheet: Sheet, name: str) -> None:
+    """Refuse a missing value, and a list or an object instead of an id."""
     present = pl.col(name).is_not_null()
-    if frame.schema[name] == pl.String:
+    if sheet.frame.schema[name] == pl.String:
         present &= ~pl.col(name).str.contains(r"^[\[{]|^\s*$")
-    require(path, frame, name, present, "be there and hold one value", line=partial(find_line, Source(path)))
+    sheet.require(name, present, "be there and hold one value")

@@ -7,9 +7,19 @@ from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import Schema, read_csv, require_values
-from evorec.data.readers.published import only_file, published_folder, require, require_flags, require_once
-from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.readers import reads_folder
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tabular.published import (
+    FLAG,
+    INTEGER,
+    KEY,
+    MILLISECONDS,
+    NUMBER,
+    TEXT,
+    only_file,
+    published_folder,
+)
+from evorec.data.tabular.sheet import Field, read_csv
 from evorec.errors import DataError
 
 LABELS: Final = {
@@ -24,10 +34,16 @@ LABELS: Final = {
 }
 """Task -> column of the log."""
 
-LOG: Final[Schema] = dict.fromkeys(
-    ("user_id", "video_id", "date", "hourmin", "time_ms", "tab", *LABELS.values()), pl.Int64
-)
-MS_PER_S: Final = 1000
+DAY: Final = "%Y%m%d"
+LOG: Final = {
+    **dict.fromkeys(("user_id", "video_id", "tab"), INTEGER),
+    "date": Field(
+        pl.Int64, lambda day: day.cast(pl.String).str.to_date(DAY, strict=False).is_not_null(), "be YYYYMMDD"
+    ),
+    "hourmin": Field(pl.Int64, lambda hourmin: (hourmin // 100).is_between(0, 23), "be HHMM"),
+    "time_ms": MILLISECONDS,
+    **dict.fromkeys(LABELS.values(), FLAG),
+}
 USER_NUMBERS: Final = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
 """Binned by their quantiles, which replace the coarser published ranges."""
 USER_CATEGORIES: Final = (
@@ -44,6 +60,7 @@ USER_FEATURES: Final = (
 VIDEO_CATEGORIES: Final = ("author_id", "video_type", "upload_type", "music_id", "music_type")
 
 
+@reads_folder("kuairand", "KuaiRand-Pure, -1K and -27K: impressions of a short-video app")
 def read(folder: Path) -> Tables:
     """KuaiRand-Pure, -1K or -27K, or a part of one: they differ in files and rows, not in columns.
 
@@ -85,19 +102,11 @@ def read(folder: Path) -> Tables:
 
 
 def _read_log(path: Path) -> pl.DataFrame:
-    frame = read_csv(path, LOG)
-    require_values(path, frame, list(LOG), first_line=2)
-    times = pl.col("time_ms").is_between(0, LATEST_SECOND * MS_PER_S)
-    require(path, frame, "time_ms", times, "be in milliseconds since 1970", line=2)
-    day = pl.col("date").cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    require(path, frame, "date", day.is_not_null(), "be YYYYMMDD", line=2)
-    require(path, frame, "hourmin", (pl.col("hourmin") // 100).is_between(0, 23), "be HHMM", line=2)
-    require_flags(path, frame, tuple(LABELS.values()))
-    return frame.select(
+    return read_csv(path, LOG).frame.select(
         pl.col("user_id").alias(Columns.USER),
         pl.col("video_id").alias(Columns.ITEM),
-        (pl.col("time_ms") // MS_PER_S).alias(Columns.TIME),
-        day.alias(Columns.DAY),
+        (pl.col("time_ms") // 1000).alias(Columns.TIME),
+        pl.col("date").cast(pl.String).str.to_date(DAY).alias(Columns.DAY),
         "tab",
         (pl.col("hourmin") // 100).alias("hour"),
         *(pl.col(column).cast(pl.Float32).alias(task) for task, column in LABELS.items()),
@@ -110,24 +119,15 @@ def read_users(path: Path) -> pl.DataFrame:
     Raises:
         DataError: names the file, the line and the column.
     """
-    schema: Schema = {
-        "user_id": pl.Int64,
-        **dict.fromkeys(USER_CATEGORIES, pl.String),
-        **dict.fromkeys(USER_NUMBERS, pl.Float64),
-    }
-    frame = read_csv(path, schema)
-    require_values(path, frame, ["user_id"], first_line=2)
-    require_once(path, frame, "user_id")
-    return frame.rename({"user_id": Columns.USER})
+    fields = {"user_id": KEY, **dict.fromkeys(USER_CATEGORIES, TEXT), **dict.fromkeys(USER_NUMBERS, NUMBER)}
+    return read_csv(path, fields).frame.rename({"user_id": Columns.USER})
 
 
 def _read_videos(path: Path) -> pl.DataFrame:
-    schema: Schema = {
-        "video_id": pl.Int64,
-        **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), pl.String),
-        "video_duration": pl.Float64,
-    }
-    frame = read_csv(path, schema)
-    require_values(path, frame, ["video_id"], first_line=2)
-    require_once(path, frame, "video_id")
-    return frame.rename({"video_id": Columns.ITEM}).with_columns(pl.col("tag").str.split(","))
+    fields = {"video_id": KEY, **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), TEXT), "video_duration": NUMBER}
+    return read_csv(path, fields).frame.select(
+        pl.col("video_id").alias(Columns.ITEM),
+        *VIDEO_CATEGORIES,
+        pl.col("tag").str.split(","),
+        "video_duration",
+    )

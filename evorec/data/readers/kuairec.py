@@ -7,22 +7,25 @@ from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import Schema, read_csv, require_values
+from evorec.data.readers import reads_folder
 from evorec.data.readers.kuairand import USER_FEATURES, read_users
-from evorec.data.readers.published import published_folder, require, require_once
 from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.tabular.published import INTEGER, KEY, NUMBER, published_folder
+from evorec.data.tabular.sheet import Field, read_csv
 
 BIG: Final = "big_matrix.csv"
 """What the app recommended to 7,176 users: 12.5 million views."""
 SMALL: Final = "small_matrix.csv"
 """1,411 of these users with (almost) every one of 3,327 videos: 4.7 million views, none of them in the big matrix."""
 
-LOG: Final[Schema] = {
-    "user_id": pl.Int64,
-    "video_id": pl.Int64,
-    **dict.fromkeys(("play_duration", "video_duration", "date", "timestamp", "watch_ratio"), pl.Float64),
+AMOUNT: Final = Field(pl.Float64, lambda value: value.is_finite() & (value >= 0), "be a finite number from 0 on")
+LOG: Final = {
+    **dict.fromkeys(("user_id", "video_id"), INTEGER),
+    **dict.fromkeys(("play_duration", "video_duration", "watch_ratio"), AMOUNT),
+    "timestamp": Field(pl.Float64, lambda value: value.is_between(0, LATEST_SECOND), "be in seconds", needed=False),
+    "date": NUMBER,
 }
-"""The date is a number with a fraction where a file has rows without one."""
+"""The date is a number with a fraction where a file has rows without a date."""
 TASKS: Final = ("valid_view", "long_view", "complete", "like", "watch_ratio", "play_time_s")
 
 VALID_VIEW_MS: Final = 7_000
@@ -31,10 +34,10 @@ LONG_VIEW_MS: Final = 18_000
 LIKED_RATIO: Final = 2.0
 """The data set has no likes; its authors propose to take a watch ratio above 2 for one (README, "like")."""
 BEIJING_S: Final = 8 * 3600
-MS_PER_S: Final = 1000
 TAGS: Final = r"^\[\s*(-?\d+\s*(,\s*-?\d+\s*)*)?\]$"
 
 
+@reads_folder("kuairec", "KuaiRec, big matrix: views of recommended short videos")
 def read(folder: Path) -> Tables:
     """The big matrix of KuaiRec: what was recommended, so the log to learn a recommender from.
 
@@ -57,6 +60,7 @@ def read(folder: Path) -> Tables:
     return _read(folder, BIG, "kuairec")
 
 
+@reads_folder("kuairec_small", "KuaiRec, small matrix: almost every pair of its users and videos")
 def read_small(folder: Path) -> Tables:
     """The small matrix of KuaiRec, almost every pair of its users and videos: to ask what users think of any list.
 
@@ -93,28 +97,22 @@ def _read(folder: Path, matrix: str, name: str) -> Tables:
 
 
 def _read_log(path: Path) -> pl.DataFrame:
-    frame = read_csv(path, LOG)
-    numbers = ("play_duration", "video_duration", "watch_ratio")
-    require_values(path, frame, ["user_id", "video_id", *numbers], first_line=2)
-    for column in numbers:
-        good = pl.col(column).is_finite() & (pl.col(column) >= 0)
-        require(path, frame, column, good, "be a finite number from 0 on", line=2)
+    sheet = read_csv(path, LOG)
     day = pl.col("date").cast(pl.Int64, strict=False).cast(pl.String).str.to_date("%Y%m%d", strict=False)
-    require(path, frame, "timestamp", pl.col("timestamp").is_between(0, LATEST_SECOND), "be in seconds", line=2)
-    dated = pl.when(pl.col("timestamp").is_null()).then(None).otherwise(day.is_not_null())
-    require(path, frame, "date", dated, "be YYYYMMDD", line=2)
-    return frame.filter(pl.col("timestamp").is_not_null()).select(
+    sheet.require("date", pl.col("timestamp").is_null() | day.is_not_null(), "be YYYYMMDD")
+    second = pl.col("timestamp").floor().cast(pl.Int64)
+    return sheet.frame.filter(pl.col("timestamp").is_not_null()).select(
         pl.col("user_id").alias(Columns.USER),
         pl.col("video_id").alias(Columns.ITEM),
-        pl.col("timestamp").floor().cast(pl.Int64).alias(Columns.TIME),
+        second.alias(Columns.TIME),
         day.alias(Columns.DAY),
-        hour=(pl.col("timestamp").floor().cast(pl.Int64) + BEIJING_S) // 3600 % 24,
+        hour=(second + BEIJING_S) // 3600 % 24,
         valid_view=_played(VALID_VIEW_MS),
         long_view=_played(LONG_VIEW_MS),
         complete=pl.col("watch_ratio") >= 1,
         like=pl.col("watch_ratio") > LIKED_RATIO,
         watch_ratio=pl.col("watch_ratio"),
-        play_time_s=pl.col("play_duration") / MS_PER_S,
+        play_time_s=pl.col("play_duration") / 1000,
         video_duration=pl.col("video_duration"),
     )
 
@@ -124,9 +122,7 @@ def _played(long_enough_ms: int) -> pl.Expr:
 
 
 def _read_tags(path: Path) -> pl.DataFrame:
-    frame = read_csv(path, {"video_id": pl.Int64, "feat": pl.String})
-    require_values(path, frame, ["video_id"], first_line=2)
-    require_once(path, frame, "video_id")
-    require(path, frame, "feat", pl.col("feat").str.contains(TAGS), "be a list such as [27, 9]", line=2)
-    tags = pl.col("feat").str.extract_all(r"-?\d+")
-    return frame.select(pl.col("video_id").alias(Columns.ITEM), tags.alias("tags"))
+    tags = Field(pl.String, lambda text: text.str.contains(TAGS), "be a list such as [27, 9]", needed=False)
+    return read_csv(path, {"video_id": KEY, "feat": tags}).frame.select(
+        pl.col("video_id").alias(Columns.ITEM), tags=pl.col("feat").str.extract_all(r"-?\d+")
+    )

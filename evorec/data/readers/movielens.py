@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import Schema, read_csv, read_rows, require_values
-from evorec.data.readers.published import require, require_flags, require_once
-from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.readers import reads_folder
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tabular.published import FLAG, INTEGER, KEY, SECONDS, TEXT
+from evorec.data.tabular.sheet import Field, read_csv, read_rows
 from evorec.errors import DataError
 
 STARS: Final = (0.5, 5.0)
@@ -27,7 +29,14 @@ GENRES_100K: Final = (
 )
 """The 19 flags at the end of a line of ``u.item``, in order (its ``u.genre``)."""
 
-RATING: Final[Schema] = {"userId": pl.Int64, "movieId": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64}
+RATING: Final = {
+    "userId": INTEGER,
+    "movieId": INTEGER,
+    "rating": Field(pl.Float64, lambda stars: stars.is_between(*STARS), f"be in {STARS[0]}..{STARS[1]} stars"),
+    "timestamp": SECONDS,
+}
+MOVIE: Final = {"movieId": KEY, "title": TEXT, "genres": TEXT}
+AGE: Final = Field(pl.Int64, needed=False)
 USER_FEATURES: Final = (
     Feature("gender", "categorical"),
     Feature("age", "numeric"),
@@ -35,6 +44,7 @@ USER_FEATURES: Final = (
 )
 
 
+@reads_folder("movielens", "MovieLens 100k, 1m, 10m, 20m, 25m, 32m and latest: ratings of films")
 def read(folder: Path) -> Tables:
     """MovieLens in the format that the files of the folder have.
 
@@ -56,6 +66,7 @@ def read(folder: Path) -> Tables:
     raise DataError(f"{folder} must have ratings.csv (latest), u.data (100k) or ratings.dat (1m); none is there.")
 
 
+@reads_folder("movielens_genome", "MovieLens 20m, 25m and latest with the tag genome as content")
 def read_with_genome(folder: Path) -> Tables:
     """MovieLens 20m, 25m or latest, as `read` gives it, with the tag genome as content beside the genres.
 
@@ -76,70 +87,45 @@ def read_with_genome(folder: Path) -> Tables:
 
 def _genome(path: Path) -> pl.DataFrame:
     """Films with the relevance of every tag, in order of the tags."""
-    schema: Schema = {"movieId": pl.Int64, "tagId": pl.Int64, "relevance": pl.Float64}
-    scores = read_csv(path, schema)
-    require_values(path, scores, list(schema), first_line=2)
-    require(path, scores, "relevance", pl.col("relevance").is_between(0, 1), "be in 0 .. 1", line=2)
-    once = pl.struct("movieId", "tagId").is_first_distinct()
-    require(path, scores, "tagId", once, "be there once per film", line=2)
-    n_tags = scores["tagId"].n_unique()
-    whole = pl.len().over("movieId") == n_tags
-    require(path, scores, "movieId", whole, f"have all {n_tags} tags", line=2)
-    films = scores.sort("movieId", "tagId").group_by("movieId", maintain_order=True)
+    relevance = Field(pl.Float64, lambda value: value.is_between(0, 1), "be in 0 .. 1")
+    scores = read_csv(path, {"movieId": INTEGER, "tagId": INTEGER, "relevance": relevance})
+    scores.require("tagId", pl.struct("movieId", "tagId").is_first_distinct(), "be there once per film")
+    n_tags = scores.frame["tagId"].n_unique()
+    scores.require("movieId", pl.len().over("movieId") == n_tags, f"have all {n_tags} tags")
+    films = scores.frame.sort("movieId", "tagId").group_by("movieId", maintain_order=True)
     return films.agg(pl.col("relevance").alias("genome")).rename({"movieId": Columns.ITEM})
 
 
 def _latest(folder: Path) -> Tables:
-    ratings = read_csv(folder / "ratings.csv", RATING)
-    require_values(folder / "ratings.csv", ratings, list(RATING), first_line=2)
-    _check_ratings(folder / "ratings.csv", ratings, first_line=2)
-    path = folder / "movies.csv"
-    movies = read_csv(path, {"movieId": pl.Int64, "title": pl.String, "genres": pl.String})
-    require_values(path, movies, ["movieId"], first_line=2)
-    require_once(path, movies, "movieId")
-    return _tables("movielens-latest", ratings, _with_genres(movies), None)
+    ratings, movies = read_csv(folder / "ratings.csv", RATING).frame, read_csv(folder / "movies.csv", MOVIE).frame
+    return _tables("movielens-latest", ratings, movies.with_columns(pl.col("genres").str.split("|")), None)
 
 
 def _100k(folder: Path) -> Tables:
-    ratings = _check_ratings(folder / "u.data", _rows(folder / "u.data", RATING, "\t"), first_line=1)
-    head: Schema = dict.fromkeys(("title", "release", "video_release", "url"), pl.String)
-    movies = _rows(folder / "u.item", {"movieId": pl.Int64, **head, **dict.fromkeys(GENRES_100K, pl.Int64)}, "|")
-    require_flags(folder / "u.item", movies, GENRES_100K, line=1)
+    movie = {
+        "movieId": KEY,
+        **dict.fromkeys(("title", "release", "video_release", "url"), TEXT),
+        **dict.fromkeys(GENRES_100K, replace(FLAG, needed=False)),
+    }
+    ratings = _rows(folder / "u.data", RATING, "\t")
+    movies = _rows(folder / "u.item", movie, "|")
     genres = pl.concat_list(pl.when(pl.col(genre) == 1).then(pl.lit(genre)) for genre in GENRES_100K)
     movies = movies.select("movieId", "title", genres=genres.list.drop_nulls())
-    user: Schema = {"userId": pl.Int64, "age": pl.Int64, "gender": pl.String, "occupation": pl.String}
-    return _tables("movielens-100k", ratings, movies, _rows(folder / "u.user", user, "|"))
+    users = _rows(folder / "u.user", {"userId": KEY, "age": AGE, "gender": TEXT, "occupation": TEXT}, "|")
+    return _tables("movielens-100k", ratings, movies, users)
 
 
 def _1m(folder: Path) -> Tables:
-    ratings = _check_ratings(folder / "ratings.dat", _rows(folder / "ratings.dat", RATING, "::"), first_line=1)
-    user: Schema = {"userId": pl.Int64, "gender": pl.String, "age": pl.Int64, "occupation": pl.String}
+    ratings = _rows(folder / "ratings.dat", RATING, "::")
+    user = {"userId": KEY, "gender": TEXT, "age": AGE, "occupation": TEXT}
     users = _rows(folder / "users.dat", user, "::") if (folder / "users.dat").is_file() else None
-    movie: Schema = {"movieId": pl.Int64, "title": pl.String, "genres": pl.String}
-    movies = _rows(folder / "movies.dat", movie, "::", encoding="utf-8" if users is None else "latin-1")
-    return _tables("movielens-1m" if users is not None else "movielens-10m", ratings, _with_genres(movies), users)
+    movies = _rows(folder / "movies.dat", MOVIE, "::", encoding="utf-8" if users is None else "latin-1")
+    name = "movielens-1m" if users is not None else "movielens-10m"
+    return _tables(name, ratings, movies.with_columns(pl.col("genres").str.split("|")), users)
 
 
-def _rows(path: Path, schema: Schema, separator: str, encoding: str = "latin-1") -> pl.DataFrame:
-    frame = read_rows(path, schema, separator=separator, encoding=encoding)
-    keys = [column for column, dtype in schema.items() if column in RATING]
-    require_values(path, frame, keys, first_line=1)
-    if len(keys) == 1:  # a table of films or users
-        require_once(path, frame, keys[0], line=1)
-    return frame
-
-
-def _check_ratings(path: Path, ratings: pl.DataFrame, *, first_line: int) -> pl.DataFrame:
-    """Refuse what is no time, and no number of stars: NaN, above all, would count as loved."""
-    times = pl.col("timestamp").is_between(0, LATEST_SECOND)
-    require(path, ratings, "timestamp", times, "be in seconds since 1970", line=first_line)
-    stars = pl.col("rating").is_between(*STARS)
-    require(path, ratings, "rating", stars, f"be in {STARS[0]}..{STARS[1]} stars", line=first_line)
-    return ratings
-
-
-def _with_genres(movies: pl.DataFrame) -> pl.DataFrame:
-    return movies.with_columns(pl.col("genres").str.split("|"))
+def _rows(path: Path, fields: Mapping[str, Field], separator: str, encoding: str = "latin-1") -> pl.DataFrame:
+    return read_rows(path, fields, separator=separator, encoding=encoding).frame
 
 
 def _tables(name: str, ratings: pl.DataFrame, movies: pl.DataFrame, users: pl.DataFrame | None) -> Tables:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from evorec.data.readers.delimited import read_csv, require_values
-from evorec.data.readers.published import require, require_once
-from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.readers import reads_folder
+from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tabular.published import INTEGER, KEY, MILLISECONDS, TEXT
+from evorec.data.tabular.sheet import Field, read_csv
 from evorec.errors import DataError
 
 EVENTS: Final = ("view", "addtocart", "transaction")
@@ -23,6 +23,7 @@ MS_PER_S: Final = 1000
 TREE: Final = "category_tree.csv"
 
 
+@reads_folder("retailrocket", "RetailRocket: views, add-to-carts and transactions of a web shop")
 def read(folder: Path) -> Tables:
     """RetailRocket, 4.5 months of 2015: one row per visitor, item and session instead of one per event.
 
@@ -69,13 +70,8 @@ def read(folder: Path) -> Tables:
 
 
 def _read_events(path: Path) -> pl.DataFrame:
-    schema = {"timestamp": pl.Int64, "visitorid": pl.Int64, "event": pl.String, "itemid": pl.Int64}
-    frame = read_csv(path, schema)
-    require_values(path, frame, list(schema), first_line=2)
-    times = pl.col("timestamp").is_between(0, LATEST_SECOND * MS_PER_S)
-    require(path, frame, "timestamp", times, "be in milliseconds since 1970", line=2)
-    require(path, frame, "event", pl.col("event").is_in(EVENTS), f"be one of {list(EVENTS)}", line=2)
-    return frame
+    event = Field(pl.String, lambda name: name.is_in(EVENTS), f"be one of {list(EVENTS)}")
+    return read_csv(path, {"timestamp": MILLISECONDS, "visitorid": INTEGER, "event": event, "itemid": INTEGER}).frame
 
 
 def _by_session(events: pl.DataFrame) -> pl.DataFrame:
@@ -98,9 +94,9 @@ def _by_session(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_properties(path: Path) -> pl.DataFrame:
-    """The categories; a row without one stands for every other item, so that the catalogue is complete."""
-    frame = read_csv(path, {"timestamp": pl.Int64, "itemid": pl.Int64, "property": pl.String, "value": pl.String})
-    require_values(path, frame, ["timestamp", "itemid", "property"], first_line=2)
+    """The categories; every other property becomes a row without a category, so that the catalogue is complete."""
+    name = Field(pl.String)
+    frame = read_csv(path, {"timestamp": INTEGER, "itemid": INTEGER, "property": name, "value": TEXT}).frame
     category = pl.when(pl.col("property") == "categoryid").then(pl.col("value"))
     frame = frame.select("timestamp", "itemid", category=category)
     return frame.unique(subset=["timestamp", "itemid", "category"], keep="first", maintain_order=True)
@@ -123,11 +119,15 @@ def _categories(parts: list[pl.DataFrame], first_event: pl.DataFrame) -> pl.Data
 
 def _paths(path: Path) -> pl.DataFrame:
     """Each category with itself and its ancestors, nearest first, and the last of them."""
-    frame = read_csv(path, {"categoryid": pl.Int64, "parentid": pl.Int64})
-    require_values(path, frame, ["categoryid"], first_line=2)
-    require_once(path, frame, "categoryid")
-    parents = dict(frame.iter_rows())
-    paths = {category: _ancestry(path, category, parents) for category in parents}
+    frame = read_csv(path, {"categoryid": KEY, "parentid": Field(pl.Int64, needed=False)}).frame
+    parents: dict[int, int | None] = dict(frame.iter_rows())
+    paths: dict[int, list[int]] = {}
+    for category in parents:
+        steps = paths[category] = [category]
+        while (parent := parents.get(steps[-1])) is not None:
+            if parent in steps:
+                raise DataError(f"{path}: column parentid must lead to a root, got the circle {[*steps, parent]}.")
+            steps.append(parent)
     return pl.DataFrame(
         {
             "category": [str(category) for category in paths],
@@ -135,12 +135,3 @@ def _paths(path: Path) -> pl.DataFrame:
             "department": [str(steps[-1]) for steps in paths.values()],
         }
     )
-
-
-def _ancestry(path: Path, category: int, parents: Mapping[int, int | None]) -> list[int]:
-    steps = [category]
-    while (parent := parents.get(steps[-1])) is not None:
-        if parent in steps:
-            raise DataError(f"{path}: column parentid must lead to a root, got the circle {[*steps, parent]}.")
-        steps.append(parent)
-    return steps

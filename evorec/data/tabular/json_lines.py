@@ -17,8 +17,8 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.readers.sources import Source
-from evorec.data.readers.text import prepared
+from evorec.data.tabular.sources import Source
+from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
 BLOCK_BYTES: Final = 32 * 2**20

@@ -1,0 +1,8 @@
+"""The built-in simulated worlds."""
+
+from __future__ import annotations
+
+from evorec.data.readers import READERS, SIMULATOR, Reader
+from evorec.data.simulator import simulate
+
+READERS.register(SIMULATOR, Reader("simulated users, set by data.simulator", lambda config: simulate(config.simulator)))

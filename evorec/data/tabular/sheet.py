@@ -1,0 +1,271 @@
+"""Files of any format as columns; errors name file and line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, final
+
+import polars as pl
+from polars.exceptions import PanicException, PolarsError
+
+from evorec.config import FilesConfig
+from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
+from evorec.data.tabular.sources import ZIP, Source
+from evorec.data.tabular.text import Layout, check_records, find_record, prepared
+from evorec.errors import DataError
+
+Format = Literal["csv", "tsv", "jsonl", "parquet"]
+
+ENDINGS: Final[dict[str, Format]] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+PARQUET_MAGIC: Final = b"PAR1"
+JSON_LAYOUT: Final = Layout(separator="", quote="", columns=(), encoding="utf-8")
+
+
+@final
+@dataclass(frozen=True)
+class Field:
+    """A column of a published file.
+
+    Args:
+        dtype: pl.Int64, pl.Float64 or pl.String.
+        good: whether values can be used; null is neither good nor bad.
+        must: completes "must ..." in the error.
+        needed: whether an empty value is refused.
+    """
+
+    dtype: type[pl.DataType]
+    good: Callable[[pl.Expr], pl.Expr] | None = None
+    must: str = ""
+    needed: bool = True
+
+
+@final
+@dataclass(frozen=True)
+class Sheet:
+    """Some columns of one source.
+
+    Args:
+        source: the file.
+        layout: of the text; ``None`` = Parquet.
+        frame: text as in the file, null for an empty value; Parquet columns in their own type.
+        is_json: text of JSON lines.
+    """
+
+    source: Source
+    layout: Layout | None
+    frame: pl.DataFrame
+    is_json: bool = False
+
+    @property
+    def is_text_table(self) -> bool:
+        """Whether an empty value and a missing value are the same in the file."""
+        return self.layout is not None and not self.is_json
+
+    def emptied(self) -> Sheet:
+        """The sheet without its values, which can still locate a row."""
+        return replace(self, frame=self.frame.clear())
+
+    def location(self, row: int) -> str:
+        """File and line (of Parquet: row, from 1) of a row, from 0; looked up in the file once more."""
+        if self.layout is None:
+            return f"{self.source}, row {row + 1}"
+        if self.is_json:
+            return f"{self.source}, line {find_line(self.source, row, self.layout.encoding)}"
+        content = prepared(self.source, self.source.content(), self.layout.encoding, self.layout.separator)
+        return f"{self.source}, line {find_record(content, self.layout, row)}"
+
+    def first_nested(self, column: str, rows: Collection[int]) -> int | None:
+        """The first of some rows, from 0, whose text was a list or an object of JSON; looked up in the file."""
+        if self.layout is None or not self.is_json or not rows:
+            return None
+        return find_nested(self.source, column, rows, self.layout.encoding)
+
+    def refusal(self, row: int, column: str, must: str, *got: object) -> DataError:
+        """The error of one value: ``must`` completes "must ..."."""
+        ending = f", got {got[0]!r}" if got else ""
+        return DataError(f"{self.location(row)}, column {column} must {must}{ending}.")
+
+    def require(self, column: str, good: pl.Expr, must: str) -> None:
+        """Refuse the first row for which `good` is false; null is neither good nor bad.
+
+        Raises:
+            DataError: names the file, the line and the column.
+        """
+        bad = self.frame.select(~good).to_series().arg_true()
+        if len(bad):
+            raise self.refusal(bad[0], column, must, self.frame[column][bad[0]])
+
+    def require_present(self, columns: Collection[str]) -> None:
+        """Refuse the first empty value of some columns.
+
+        Raises:
+            DataError: names the file, the line and the column.
+        """
+        for name in columns:
+            if self.frame[name].null_count():
+                raise self.refusal(int(self.frame[name].is_null().arg_true()[0]), name, "not be empty")
+
+    def typed(self, fields: Mapping[str, Field]) -> Sheet:
+        """The columns in their types, checked.
+
+        Raises:
+            DataError: names the file, the line and the column.
+        """
+        columns = []
+        for name, field in fields.items():
+            text = self.frame[name]
+            columns.append(text.cast(field.dtype, strict=False))
+            failed = (columns[-1].is_null() & text.is_not_null()).arg_true()
+            if len(failed):
+                raise self.refusal(failed[0], name, f"be {field.dtype.__name__}", text[failed[0]])
+        sheet = replace(self, frame=pl.DataFrame(columns))
+        sheet.require_present([name for name, field in fields.items() if field.needed])
+        for name, field in fields.items():
+            if field.good is not None:
+                sheet.require(name, field.good(pl.col(name)), field.must)
+        return sheet
+
+
+def read_csv(path: Path, fields: Mapping[str, Field]) -> Sheet:
+    """A UTF-8 file with a header and commas, gzipped or not; other columns are ignored.
+
+    Raises:
+        DataError: the file is missing or empty, lacks a column, a line has another number of values, or a value is
+            refused.
+    """
+    source, layout = Source(path), Layout(separator=",", quote='"', columns=(), encoding="utf-8")
+    content = prepared(source, source.content(), layout.encoding)
+    return Sheet(source, layout, read_text(source, content, layout, tuple(fields))).typed(fields)
+
+
+def read_rows(path: Path, fields: Mapping[str, Field], *, separator: str, encoding: str) -> Sheet:
+    """A file without header or quotes whose first columns are `fields`, in order; further columns are ignored.
+
+    Raises:
+        DataError: the file is missing or empty, a line has another number of values, or a value is refused.
+    """
+    source = Source(path)
+    content = prepared(source, source.content(), encoding, separator)
+    layout = Layout(separator=separator, quote="", columns=(), encoding=encoding)
+    n_columns = content.lstrip(b"\n").partition(b"\n")[0].count(layout.byte.encode()) + 1
+    further = [f"further_{number}" for number in range(n_columns - len(fields))]
+    layout = replace(layout, columns=(*fields, *further))
+    return Sheet(source, layout, read_text(source, content, layout, tuple(fields))).typed(fields)
+
+
+def read_json(path: Path, schema: JsonSchema) -> Sheet:
+    """A file of JSON lines, gzipped or not; other fields are ignored, a missing field is null.
+
+    Raises:
+        DataError: see `read_json_lines`.
+    """
+    return Sheet(Source(path), JSON_LAYOUT, read_json_lines(Source(path), schema), is_json=True)
+
+
+def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key: str) -> Sheet:
+    """Some columns of one source.
+
+    Args:
+        source: the file.
+        config: format and layout.
+        columns: to read, each of which must exist.
+        key: of the configuration, for errors.
+    Raises:
+        DataError: names the file, the line and the problem.
+    """
+    kind = _format(source, config, key)
+    try:
+        if kind == "parquet":
+            return Sheet(source, None, _parquet(source, columns))
+        if source.start(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
+            raise DataError(f'{source} is a Parquet file; set {key}.format = "parquet".')
+        if kind == "jsonl":
+            schema = dict.fromkeys(columns, pl.String())
+            frame = read_json_lines(source, schema, needed=columns, encoding=config.encoding)
+            return Sheet(source, replace(JSON_LAYOUT, encoding=config.encoding), frame, is_json=True)
+        content = prepared(source, source.content(), config.encoding, config.separator)
+        separator = config.separator or ("\t" if kind == "tsv" else ",")
+        layout = Layout(separator, config.quote if len(separator) == 1 else "", config.columns, config.encoding)
+        return Sheet(source, layout, read_text(source, content, layout, columns))
+    except (PolarsError, PanicException) as error:  # a damaged Parquet file can make polars panic
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{source} cannot be read as {kind}, it may be damaged: {why}") from None
+    except MemoryError:
+        raise DataError(f"{source} does not fit into memory; split it into several files.") from None
+
+
+def read_text(source: Source, content: bytes, layout: Layout, columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of a text table, as text, null where a value is empty.
+
+    Args:
+        source: for errors.
+        content: prepared (`prepared`).
+        layout: separator, quote, and the names of the columns where there is no header line.
+        columns: to read, each of which must exist.
+    Raises:
+        DataError: a header without a column, a line with another number of values, a quote inside a value.
+    """
+    names, content, n_rows = check_records(source, content, layout)
+    missing = [name for name in columns if name not in names]
+    if missing and layout.columns:
+        raise DataError(f"{source} lacks the columns {missing}; its columns were set to {list(names)}.")
+    if missing:
+        first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
+        raise DataError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.")
+    if repeated := [name for name in columns if names.count(name) > 1]:
+        raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again.")
+    if n_rows == 0:
+        raise DataError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
+    indices = sorted({names.index(name) for name in columns})
+    frame = pl.read_csv(
+        content,
+        has_header=False,
+        skip_rows=0 if layout.columns else 1,
+        columns=indices,
+        infer_schema=False,
+        separator=layout.byte,
+        quote_char=layout.quote if layout.quote and layout.quote.encode() in content else None,
+    )
+    if frame.height != n_rows:
+        raise DataError(f"{source} has {n_rows} rows, of which {frame.height} can be read; check its quotes.")
+    frame.columns = [names[index] for index in indices]
+    return frame.select(columns)
+
+
+def _format(source: Source, config: FilesConfig, key: str) -> Format:
+    if config.format != "auto":
+        return config.format
+    name = source.name.lower()
+    for packed in (".gz", ZIP):
+        name = name.removesuffix(packed)
+    ending = Path(name).suffix
+    if ending in ENDINGS:
+        return ENDINGS[ending]
+    if config.separator:
+        return "csv"
+    raise DataError(
+        f"{source}: the format of the ending {ending!r} is unknown; set {key}.format to csv, tsv, jsonl or parquet."
+    )
+
+
+def _parquet(source: Source, columns: Sequence[str]) -> pl.DataFrame:
+    content = source.content()
+    found = list(pl.read_parquet_schema(io.BytesIO(content)))
+    if missing := [name for name in columns if name not in found]:
+        raise DataError(f"{source} lacks the columns {missing}; it has {found[:100]}.")
+    frame = pl.read_parquet(io.BytesIO(content), columns=list(columns))
+    if frame.is_empty():
+        raise DataError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
+    return frame.select(list(columns))

@@ -1,0 +1,213 @@
+"""The structure of a text table: uniform bytes, and every line checked for its number of values.
+
+Polars splits text fast but tolerates errors: it fills a short line with empty values and may cut a long line. The text
+is therefore checked here first, byte by byte in NumPy, so that polars can read it in one way only.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+
+from evorec.errors import DataError
+
+UNIT_SEPARATOR: Final = "\x1f"
+"""Replaces a separator of several characters, because polars splits at a single byte."""
+CHUNK: Final = 1 << 22
+"""Bytes that are checked at once; the working memory is about ten times that."""
+NEWLINE: Final = 10
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+
+@final
+@dataclass(frozen=True)
+class Layout:
+    """Layout of a text table.
+
+    Args:
+        separator: one or more characters.
+        quote: one character, or empty = no value is quoted; always empty with a separator of several characters.
+        columns: names, where the file has no header line.
+        encoding: of the text.
+    """
+
+    separator: str
+    quote: str
+    columns: tuple[str, ...]
+    encoding: str
+
+    @property
+    def byte(self) -> str:
+        """The separator after `prepared`, one byte."""
+        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
+
+
+def prepared(source: object, content: bytes, encoding: str, separator: str = "", *, first_line: int = 1) -> bytes:
+    """UTF-8 without a byte order mark, lines that end with a line feed (the last too), and a separator of one byte.
+
+    Args:
+        source: named in errors.
+        content: of the file.
+        encoding: of the text.
+        separator: of several characters, replaced by `UNIT_SEPARATOR`.
+        first_line: number of the first line of a part of a file, for errors; only line 1 may have the mark.
+    Raises:
+        DataError: bytes that are invalid in the encoding, or a NUL.
+    """
+
+    def error_at(position: int, message: str) -> DataError:
+        return DataError(f"{source}, line {first_line + content.count(NEWLINE, 0, position)} must {message}.")
+
+    if encoding != "utf-8" or not content.isascii():
+        try:
+            text = content.decode(encoding)
+        except UnicodeError as error:
+            start = getattr(error, "start", 0)
+            byte = f"got the byte 0x{content[start]:02x}; convert the file, or set its encoding"
+            raise error_at(start, f"be {encoding.replace('utf-8', 'UTF-8')} text, {byte}") from None
+        if encoding != "utf-8":
+            content = text.encode()
+    if first_line == 1:
+        content = content.removeprefix(BYTE_ORDER_MARK)
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n")
+        if b"\n" not in content:
+            content = content.replace(b"\r", b"\n")
+    if (position := content.find(0)) >= 0:
+        raise error_at(position, "be text, got a NUL byte; the file is damaged or is not text")
+    if len(separator) > 1:
+        if (position := content.find(UNIT_SEPARATOR.encode())) >= 0:
+            raise error_at(position, "not have the control character 0x1f; remove it")
+        content = content.replace(separator.encode(), UNIT_SEPARATOR.encode())
+    return content if content.endswith(b"\n") or not content else content + b"\n"
+
+
+@final
+class Records(NamedTuple):
+    """The checked records of a text table.
+
+    Args:
+        names: of all columns: those that were set, else those of the first line.
+        content: the text without blank lines.
+        n_rows: number of records without the header.
+    """
+
+    names: tuple[str, ...]
+    content: bytes
+    n_rows: int
+
+
+def check_records(source: object, content: bytes, layout: Layout) -> Records:
+    """Names of the columns, and the text once every line has as many values as there are columns.
+
+    Args:
+        source: named in errors.
+        content: prepared.
+        layout: separator, quote, and the names of the columns if there is no header line.
+    Raises:
+        DataError: a line with another number of values, or a quote inside a value.
+    """
+    names = layout.columns
+    n_rows = 0 if names else -1
+    edges = [0]  # of the parts that are kept
+    for lines in _lines(source, content, layout):
+        filled = np.flatnonzero(~lines.is_blank)
+        if len(filled) and not names:
+            header = content[lines.starts[filled[0]] : lines.ends[filled[0]]].decode()
+            names = _header(header, layout)
+        wrong = filled[lines.n_values[filled] != len(names)]
+        if len(wrong):
+            named = layout.columns or layout.separator != ","
+            raise DataError(
+                f"{source}, line {1 + content.count(NEWLINE, 0, int(lines.starts[wrong[0]]))} must have {len(names)} "
+                f"columns{f' separated by {layout.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}."
+            )
+        n_rows += len(filled)
+        for blank in np.flatnonzero(lines.is_blank):
+            edges += [int(lines.starts[blank]), int(lines.ends[blank]) + 1]
+    edges.append(len(content))
+    if len(edges) > 2:
+        content = b"".join(content[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+    return Records(names, content, max(n_rows, 0))
+
+
+def find_record(content: bytes, layout: Layout, row: int) -> int:
+    """Line, from 1, on which a row begins; rows are counted from 0, without header and blank lines."""
+    left = row + (not layout.columns)
+    for lines in _lines("", content, layout):
+        filled = lines.starts[~lines.is_blank]
+        if left < len(filled):
+            return 1 + content.count(NEWLINE, 0, int(filled[left]))
+        left -= len(filled)
+    return content.count(NEWLINE)
+
+
+def _header(text: str, layout: Layout) -> tuple[str, ...]:
+    if layout.quote not in text or not layout.quote:
+        return tuple(name.strip() for name in text.split(layout.byte))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=layout.byte, quotechar=layout.quote)
+    return tuple(name.strip() for name in next(rows, []))
+
+
+class _Lines(NamedTuple):
+    """Some lines of a text: where each begins, where its line feed is, and its number of values; ``(n,)`` each.
+
+    A blank line has nothing but white space, without a separator.
+    """
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    n_values: npt.NDArray[np.int64]
+    is_blank: npt.NDArray[np.bool_]
+
+
+def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
+    """Every line, some megabytes at a time; between quotes, line feeds and separators are part of the value.
+
+    A quote must open a value at its beginning and close it at its end; inside a value it is doubled.
+    """
+    text = np.frombuffer(content, dtype=np.uint8)
+    separator, quote = (
+        ord(layout.byte),
+        ord(layout.quote) if layout.quote and layout.quote.encode() in content else None,
+    )
+    around = np.zeros(256, dtype=np.bool_)
+    around[[separator, NEWLINE, *([] if quote is None else [quote])]] = True
+    start, size = 0, CHUNK
+    while start < len(text):
+        piece = text[start : start + size]
+        marks = np.flatnonzero((piece == separator) | (piece == NEWLINE))
+        if quote is not None and len(quotes := np.flatnonzero(piece == quote)):
+            beside = start + np.where(np.arange(len(quotes)) % 2 == 0, quotes - 1, quotes + 1)
+            fine = around[text[beside]]  # the text ends with a line feed, which stands for "before the first byte"
+            if not fine.all():
+                raise _quote_error(source, content, layout, start + int(quotes[np.argmin(fine)]))
+            marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+        ends_of = np.flatnonzero(piece[marks] == NEWLINE)
+        if not len(ends_of):
+            if start + size >= len(text):
+                raise _quote_error(source, content, layout, content.rfind(layout.quote.encode()))
+            size *= 2
+            continue
+        ends, n_values = marks[ends_of], np.diff(ends_of, prepend=-1)
+        starts = np.append(0, ends[:-1] + 1)
+        is_blank = np.zeros(len(ends), dtype=np.bool_)
+        for line in np.flatnonzero(n_values == 1):
+            is_blank[line] = not content[start + starts[line] : start + ends[line]].strip(b" \t\r")
+        yield _Lines(start + starts, start + ends, n_values, is_blank)
+        start, size = start + int(ends[-1]) + 1, CHUNK
+
+
+def _quote_error(source: object, content: bytes, layout: Layout, position: int) -> DataError:
+    first = max(content.rfind(NEWLINE, 0, position) + 1, position - 40)
+    near = content[first : position + 40].split(b"\n")[0].decode(errors="replace")
+    return DataError(
+        f"{source}, line {1 + content.count(NEWLINE, 0, position)}: a quote must enclose a whole value (and be doubled "
+        f'inside it), got {near!r}; set quote = "" if the file quotes nothing.'
+    )
