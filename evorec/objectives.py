@@ -1,7 +1,7 @@
-"""What a search optimises: objectives, constraints, and the catalogue of metrics they are made from.
+"""Objectives and constraints of a search, made from registered metrics.
 
-Metrics are measured in their own unit and direction. `Objective.minimised` is the only place where a sign is flipped,
-and `to_matrices` the only way from measured metrics to the ``F`` and ``G`` of a sorter: finite, whatever failed.
+Metrics are measured in their own unit and direction. Only `Objective.minimised` flips a sign, and only `to_matrices`
+turns measured metrics into the ``F`` and ``G`` of a sorter: finite, whatever failed.
 """
 
 from __future__ import annotations
@@ -19,129 +19,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from evorec.config import Box, RecommenderConfig, TaskKind, kind_name
 from evorec.errors import ConfigError, DataError
+from evorec.metrics.cost import Timing
+from evorec.metrics.metric import METRICS, Direction, Metric, all_metrics
 
 FloatArray = NDArray[np.float64]
-Direction = Literal["max", "min"]
 Metrics = Mapping[str, float]
 
 FAILED_VIOLATION = 1.0
 """``G`` of a failed evaluation; a measured violation is always smaller (`Constraint.violation`)."""
 SMALLEST_COST = 1e-300
-"""Costs of zero or less are drawn here before a logarithm is taken."""
-
-
-@final
-@dataclass(frozen=True)
-class MetricInfo:
-    """A metric as the catalogue knows it.
-
-    Args:
-        name: base name; ``<task>`` and ``@k`` stand for a task and the list length.
-        direction: ``"max"`` or ``"min"``.
-        unit: for tables; empty for a pure number.
-        ideal: the usual best corner of the hypervolume box; None when it depends on the problem.
-        worst: the usual worst corner; None when it depends on the problem.
-        log10: whether the box is divided on a logarithmic scale.
-        text: one line of help.
-        kinds: of a task that has this metric; empty for a metric that is of no task.
-    """
-
-    name: str
-    direction: Direction
-    unit: str
-    ideal: float | None
-    worst: float | None
-    log10: bool
-    text: str
-    kinds: tuple[str, ...] = ()
-
-
-def _share(name: str, text: str, worst: float = 0.0, kinds: tuple[str, ...] = ()) -> MetricInfo:
-    return MetricInfo(name, "max", "", 1.0, worst, False, text, kinds)
-
-
-def _error(name: str, text: str, kind: str) -> MetricInfo:
-    """In the unit of the labels; its corners are 0 and what a constant prediction gets in training."""
-    return MetricInfo(name, "min", "", None, None, False, text, (kind,))
-
-
-_ANY_KIND = ("binary", "regression", "quantile")
-
-
-def _choice(name: str, direction: Direction, text: str, kinds: tuple[str, ...] = _ANY_KIND) -> MetricInfo:
-    """In the unit of the labels; its corners are what choosing by the labels themselves gives."""
-    whole = f"{text} of the held-out rows that the model would choose, the better half of each user's"
-    return MetricInfo(name, direction, "", None, None, False, whole, kinds)
-
-
-def _gap(name: str, text: str) -> MetricInfo:
-    """A difference of shares."""
-    return MetricInfo(name, "min", "", 0.0, 1.0, False, text)
-
-
-def _cost(name: str, unit: str, text: str) -> MetricInfo:
-    return MetricInfo(name, "min", unit, None, None, True, text)
-
-
-CATALOGUE: Mapping[str, MetricInfo] = {
-    info.name: info
-    for info in (
-        _share("accuracy", "mean over the ranked tasks of AUC, or of concordance where labels are numbers", worst=0.5),
-        _share("auc/<task>", "AUC of one task on held-out impressions", 0.5, ("binary",)),
-        _share("gauc/<task>", "AUC inside each user, averaged by impressions", 0.5, ("binary",)),
-        MetricInfo(
-            "logloss/<task>", "min", "nat", 0.0, math.log(2), False, "mean negative log-likelihood", ("binary",)
-        ),
-        _share("concordance/<task>", "pairs of held-out numbers in the right order", 0.5, ("regression", "quantile")),
-        _error("mae/<task>", "mean absolute error, in the unit of the labels", "regression"),
-        _error("rmse/<task>", "root of the mean squared error, in the unit of the labels", "regression"),
-        _error("pinball/<task>", "pinball loss of the task's quantile, in the unit of the labels", "quantile"),
-        _choice("gain/<task>", "max", "mean label"),
-        _choice("harm/<task>", "min", "mean label, of a task of tasks.lower_is_better,"),
-        _choice("cost_per/<task>", "min", "evaluation.spend per positive", kinds=("binary",)),
-        _share("recall@k", "held-out positives found in the list, over the whole catalogue"),
-        _share("cold_start_recall@k", "recall of held-out positives on items without a training row"),
-        _share("ndcg@k", "recall discounted by rank"),
-        _share("precision@k", "share of the list that is relevant"),
-        _share("hit_rate@k", "share of users with at least one hit"),
-        _share("mrr@k", "reciprocal rank of the first hit"),
-        _share("candidate_recall", "held-out positives among the candidates that retrieval hands to the ranker"),
-        _share("retrieval_recall@k", "recall of the first stage alone, before the ranker re-orders"),
-        _share("intra_list_distance@k", "mean cosine distance of the content inside each list"),
-        _share("catalogue_coverage@k", "share of the catalogue that is in any list"),
-        _share("gini_diversity@k", "1 - Gini of how often each item is recommended"),
-        MetricInfo("novelty@k", "max", "bit", 20.0, 0.0, False, "mean self-information of the recommended items"),
-        _gap("group_gap@k", "largest difference of recall between evaluation.groups of users"),
-        _gap(
-            "attack_shift@k",
-            "how far evaluation.attack moves the hit rate of its items; a second training that cost does not count",
-        ),
-        _share("sparsity", "pairs of user and item whose predicted preference is below evaluation.sparsity_threshold"),
-        _cost("training_flops", "FLOP", "arithmetic of the training run, counted"),
-        _cost("inference_flops", "FLOP", "arithmetic of one request, counted"),
-        _cost("parameters", "", "trained numbers"),
-        _cost("model_bytes", "B", "size of the weights"),
-        _cost("train_seconds", "s", "wall time of the training run, measured"),
-        _cost("latency_ms", "ms", "wall time of one request, measured"),
-    )
-}
-"""Every metric by base name. Costs and errors have no usual box: the search space and the data give its corners."""
-
-ALIASES: Mapping[str, str] = {
-    "diversity": "intra_list_distance@k",
-    "diversity@k": "intra_list_distance@k",
-    "cost": "training_flops",
-}
-"""Short names of catalogue entries."""
+"""Smaller costs are raised to this before a logarithm is taken."""
 
 
 @final
 @dataclass(frozen=True)
 class Objective:
-    """One axis of the search.
+    """An axis of the search.
 
     Args:
-        name: how the objective is called in tables, e.g. ``"cost"``.
+        name: of the objective in tables, e.g. ``"cost"``.
         metric: key of the measured metric, e.g. ``"training_flops"``.
         direction: ``"max"`` or ``"min"``.
         unit: for tables.
@@ -181,14 +77,14 @@ class Objective:
         return -numbers if self.direction == "max" else numbers
 
     def normalised(self, values: ArrayLike) -> FloatArray:
-        """Values ``(N,)`` as places in the box: 0 = ideal, 1 = worst, beyond on either side if they are."""
+        """Values ``(N,)`` relative to the box: 0 = ideal, 1 = worst; below 0 or above 1 outside the box."""
         numbers = np.asarray(values, dtype=np.float64)
         ideal, worst = self.ideal, self.worst
         if self.log10:
             numbers = np.log10(np.maximum(numbers, SMALLEST_COST))
             ideal, worst = math.log10(ideal), math.log10(worst)
-        place: FloatArray = (numbers - ideal) / (worst - ideal)
-        return place
+        position: FloatArray = (numbers - ideal) / (worst - ideal)
+        return position
 
 
 @final
@@ -233,30 +129,31 @@ class Constraint:
 
 
 def without_clock(metrics: Metrics) -> dict[str, float]:
-    """The metrics that come out the same when the same genome is trained again: all but those in seconds.
+    """The metrics that are the same when the same genome is trained again: all but those measured by a clock.
 
     Example:
         >>> without_clock({"accuracy": 0.7, "train_seconds": 3.2})
         {'accuracy': 0.7}
     """
-    clocks = {info.name for info in CATALOGUE.values() if info.unit in ("s", "ms")}
+    clocks = {found.name for found in all_metrics() if found.of is Timing}
     return {name: value for name, value in metrics.items() if name not in clocks}
 
 
-def metric_info(name: str) -> MetricInfo:
-    """The catalogue entry of an alias, base name or measured key.
+def find_metric(name: str) -> Metric:
+    """The metric of an alias, base name or measured key.
 
     Raises:
         ConfigError: lists the known metrics.
     Example:
-        >>> metric_info("recall@20").name, metric_info("auc/click").name, metric_info("cost").name
+        >>> find_metric("recall@20").name, find_metric("auc/click").name, find_metric("cost").name
         ('recall@k', 'auc/<task>', 'training_flops')
     """
+    aliases = {alias: metric.name for metric in all_metrics() for alias in metric.aliases}
     base = re.sub(r"@\d+$", "@k", name)
-    base = re.sub(r"^([^/]+)/.+$", r"\1/<task>", ALIASES.get(base, base))
-    if base not in CATALOGUE or name.endswith("<task>"):
-        raise ConfigError(f"{name!r} is not a metric; known: {', '.join([*CATALOGUE, *ALIASES])}.")
-    return CATALOGUE[base]
+    base = re.sub(r"^([^/]+)/.+$", r"\1/<task>", aliases.get(base, base))
+    if base not in METRICS or name.endswith("<task>"):
+        raise ConfigError(f"{name!r} is not a metric; known: {', '.join([*sorted(METRICS), *aliases])}.")
+    return METRICS[base]
 
 
 def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -> str:
@@ -272,13 +169,13 @@ def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -
         >>> resolve("recall@k", 20), resolve("diversity", 20), resolve("cost", 20)
         ('recall@20', 'intra_list_distance@20', 'training_flops')
     """
-    info = metric_info(name)
+    info = find_metric(name)
     if info.name.endswith("/<task>"):
         task = name.partition("/")[2]
         if tasks is not None and task not in tasks:
             raise ConfigError(f"{name}: {task!r} is not a ranked task; known: {', '.join(tasks)}.")
         if tasks is not None and (kind := kind_name(tasks[task])) not in info.kinds:
-            measured = [other.name.replace("<task>", task) for other in CATALOGUE.values() if kind in other.kinds]
+            measured = [other.name.replace("<task>", task) for other in all_metrics() if kind in other.kinds]
             raise ConfigError(f"{name} is not measured: {task} is {kind} (tasks.kinds); it has {', '.join(measured)}.")
         return name
     length = re.search(r"@(\d+)$", name)
@@ -343,7 +240,7 @@ def _read_box(
 
 
 def _objective(name: str, metric: str, corners: Mapping[str, tuple[float, float]]) -> Objective:
-    info = metric_info(metric)
+    info = find_metric(metric)
     ideal, worst = corners.get(metric, (info.ideal, info.worst))
     if ideal is None or worst is None:
         raise ConfigError(f"{name} has no usual bounds; give box.{name} = {{ideal = ..., worst = ...}}.")
@@ -451,13 +348,13 @@ def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
 
 
 def check_metrics(config: RecommenderConfig) -> None:
-    """Whether the metrics that a configuration names agree with what it says of its tasks, evaluation and search.
+    """Whether the metrics that a configuration names agree with its tasks, evaluation and search.
 
     Raises:
-        ConfigError: lists each gain of a task that is better low, each harm of one that is not, each metric whose
-            setting is missing, and weights that are not one per objective.
+        ConfigError: lists each metric that the configuration contradicts (`Metric.requires`), each pick by a metric
+            that is not measured, and weights whose number is not that of the objectives.
     """
-    kinds, lower, spend = config.tasks.kind_of_each(), config.tasks.lower_is_better, config.evaluation.spend
+    kinds, spend = config.tasks.kind_of_each(), config.evaluation.spend
     errors = []
     try:
         check_weights(config.search.weights, config.objectives)
@@ -466,29 +363,40 @@ def check_metrics(config: RecommenderConfig) -> None:
     if spend and kinds.get(spend, "binary") == "binary":
         known = [task for task, kind in kinds.items() if kind != "binary"]
         errors.append(f"evaluation.spend must be a ranked task whose labels are numbers, {known}; got {spend!r}.")
-    texts = (*config.objectives, *config.box, *config.constraints, *config.finalize.picks)
-    if not config.evaluation.groups and any("group_gap@" in text for text in texts):
-        errors.append("group_gap@k needs evaluation.groups, the column of the user table that states the groups.")
-    measured = {metric.partition("@")[0] for metric in wanted_metrics(config)}
-    errors += [
-        f"finalize.picks: {name} is measured only where it is an objective or a constraint."
-        for name in ON_DEMAND
-        if name not in measured and any(re.search(rf"\b{name}\b", text) for text in config.finalize.picks)
-    ]
-    for base, task in dict.fromkeys(found for text in texts for found in _OF_TASK.findall(text)):
-        if base == "cost_per" and not spend:
-            errors.append(f"cost_per/{task} needs evaluation.spend, the ranked task whose label is what a row costs.")
-        if task in kinds and base != "harm" and task in lower:
-            errors.append(f"{base}/{task}: {task} is in tasks.lower_is_better; write harm/{task}.")
-        if task in kinds and base == "harm" and task not in lower:
-            errors.append(f"harm/{task}: {task} is not in tasks.lower_is_better; write gain/{task}, or name it there.")
+    wanted, picks = wanted_metrics(config), named_metrics(config.finalize.picks)
+    named = named_metrics((*config.objectives, *config.box, *config.constraints))
+    for name, found in (named | picks).items():
+        if found.requires is not None and (contradiction := found.requires(config, name)):
+            errors.append(contradiction)
+        if found.on_demand and found.key(k=config.evaluation.k) not in wanted and name in picks:
+            errors.append(f"finalize.picks: {name} is measured only where it is an objective or a constraint.")
     if errors:
         raise ConfigError("\n".join(errors))
 
 
-ON_DEMAND = ("sparsity", "attack_shift")
-"""Metrics that are measured only for an objective or a constraint, because they cost so much."""
-_OF_TASK = re.compile(r"\b(gain|harm|cost_per)/([^\s<>=*]+)")
+def named_metrics(texts: Iterable[str]) -> dict[str, Metric]:
+    """Every metric that objectives, constraints or picks name, by its name there.
+
+    Example:
+        >>> list(named_metrics(["best:accuracy,recall>=0.1", "auc/click <= 0.5 * ease", "knee"]))
+        ['accuracy', 'recall', 'auc/click']
+    """
+    out: dict[str, Metric] = {}
+    for word in re.findall(r"[^\s<>=*,]+", " ".join(texts)):
+        name = word.removeprefix("best:")
+        with suppress(ConfigError):
+            out[name] = find_metric(in_full(name))
+    return out
+
+
+def in_full(name: str) -> str:
+    """A name with its ``@k`` where only that was left out.
+
+    Example:
+        >>> in_full("recall"), in_full("cost")
+        ('recall@k', 'cost')
+    """
+    return f"{name}@k" if name not in METRICS and f"{name}@k" in METRICS else name
 
 
 def _column(rows: Iterable[Metrics | None], metric: str, failed: float) -> FloatArray:

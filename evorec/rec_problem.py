@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, final
 
 import numpy as np
@@ -23,39 +23,30 @@ from evorec.data.attack import attack
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit, encode
 from evorec.data.groups import user_groups
-from evorec.data.labels import best_constants, constant_errors
+from evorec.data.held_out import HeldOut, RankingUsers, item_columns, masked_items, ranking_users
+from evorec.data.labels import best_constants
 from evorec.data.readers import read, with_content
 from evorec.data.splits import Split, split
 from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.errors import TrainingError
-from evorec.metrics.cost import latency_ms
-from evorec.metrics.robustness import attack_shift
+from evorec.metrics.cost import Timing
+from evorec.metrics.lists import AttackedLists
+from evorec.metrics.metric import measure as measure_inputs
+from evorec.metrics.metric import metrics_of
 from evorec.models.baselines import Baselines, all_baseline_lists, baselines
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.population import Population, stack_members
+from evorec.models.recommend import Lists
 from evorec.models.spec import RANK, USE, ModelSpec, default_space
 from evorec.objectives import build_objectives, check_metrics, parse_constraint, wanted_metrics
 from evorec.problem import Outcome, Problem, Spec
-from evorec.training.choices import ChoiceRows
 from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
-from evorec.training.evaluate import (
-    Extras,
-    Measured,
-    RankingUsers,
-    check_measurable,
-    masked_items,
-    measure,
-    member_lists,
-    ranking_users,
-    target_hit_rates,
-)
+from evorec.training.evaluate import Measured, finite_lists, measure, member_lists
 from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.precision import resolve_precision
 from evorec.training.trainer import Checkpoint, Trained, resolve_device, train
-
-LATENCY_REPEATS = 20
 
 
 def encoded(tables: Tables, parts: Split, config: RecommenderConfig, *, fit: Fit) -> Dataset:
@@ -83,7 +74,8 @@ def encoded(tables: Tables, parts: Split, config: RecommenderConfig, *, fit: Fit
     )
     column = config.evaluation.groups
     groups = user_groups(tables, found.user_ids, column) if column else None
-    return replace(found, signs=config.tasks.signs(), user_groups=groups)
+    columns = item_columns(tables, found.item_ids)
+    return replace(found, signs=config.tasks.signs(), user_groups=groups, item_columns=columns)
 
 
 @final
@@ -122,10 +114,9 @@ class Fitted:
         self.users: RankingUsers = ranking_users(self.dataset, config.evaluation, seed=seed, at_most=at_most)
         wanted = wanted_metrics(config)
         self.attacked: _AttackedFit | None = None
-        if parts is None and f"attack_shift@{config.evaluation.k}" in wanted:
+        self._wanted = wanted if parts is None else frozenset()
+        if metrics_of(AttackedLists, wanted=self._wanted, k=config.evaluation.k):
             self.attacked = self._attacked(tables, own, fit)
-        targets = None if self.attacked is None else self.attacked.targets
-        self._extras = Extras(sparsity="sparsity" in wanted, targets=targets)
 
     def _attacked(self, tables: Tables, parts: Split, fit: Fit) -> _AttackedFit:
         config, ids = self.config, self.dataset.user_ids
@@ -166,7 +157,8 @@ class Fitted:
         """The same fit, measured on every user with a held-out positive instead of a sample."""
         other = copy(self)
         other.users = ranking_users(self.dataset, self.config.evaluation, seed=self.seed, at_most=None)
-        other.__dict__.pop("baselines", None)
+        for name in ("held_out", "baselines"):
+            other.__dict__.pop(name, None)
         return other
 
     @cached_property
@@ -175,23 +167,20 @@ class Fitted:
         return BatchPlan(self.dataset, self.config.training, seed=self.seed, data=self.data)
 
     @cached_property
-    def choices(self) -> ChoiceRows:
-        """The held-out rows as choices of the members."""
-        return ChoiceRows(self.dataset, spend=self.config.evaluation.spend)
+    def held_out(self) -> HeldOut:
+        """The held-out rows and users, and the metrics that they have."""
+        return HeldOut(self.dataset, self.config.evaluation, self.users, wanted=self._wanted)
 
     @cached_property
     def baselines(self) -> Baselines:
         """Popularity, ItemKNN and EASE on the same rows and users."""
-        evaluation = self.config.evaluation
-        masked = masked_items(self.dataset, evaluation)
-        found = baselines(self.dataset, self.users.ids, evaluation.k, masked=masked, groups=self.users.groups)
+        found = baselines(self.held_out)
         if self.attacked is None:
             return found
-        dataset, targets = self.attacked.fitted.dataset, self.attacked.targets
+        evaluation, dataset = self.config.evaluation, self.attacked.fitted.dataset
         users, masked = self.attacked.users[self.users.ids], masked_items(dataset, evaluation)
         lists, _ = all_baseline_lists(dataset, users, evaluation.k, masked=masked)
-        shifts = {name: attack_shift(found.lists[name], after, targets) for name, after in lists.items()}
-        return found.with_metric(f"attack_shift@{evaluation.k}", shifts)
+        return found.under_attack(self.held_out, lists, self.attacked.targets)
 
     def train(
         self,
@@ -237,8 +226,7 @@ class Fitted:
 
     def measure(self, population: Population) -> list[Measured | TrainingError]:
         """Held-out metrics of each member of a trained stack."""
-        extras = replace(self._extras, choices=self.choices)
-        return measure(population, self.dataset, self.data, self.config.evaluation, self.users, extras=extras)
+        return measure(population, self.data, self.held_out)
 
     def under_attack(
         self,
@@ -248,7 +236,7 @@ class Fitted:
         last: int | None = None,
         checkpoints: Sequence[Checkpoint] | None = None,
     ) -> tuple[list[Measured | TrainingError], tuple[Checkpoint, ...]]:
-        """Adds ``attack_shift@k`` where it is asked for: trains the same specs on the attacked rows too.
+        """Adds the metrics of an attack where they are asked for: trains the same specs on the attacked rows too.
 
         Batches, initial values and dropout have the same seed as without the fake users, whose rows change them all
         the same. The lists that are compared are those of the same genuine users.
@@ -266,17 +254,16 @@ class Fitted:
         fitted, evaluation = self.attacked.fitted, self.config.evaluation
         trained = fitted.train(specs, last=last, checkpoints=checkpoints)
         users = RankingUsers(self.attacked.users[self.users.ids], self.users.masked, self.users.relevant)
-        targets = self.attacked.targets
-        rates = target_hit_rates(trained.population, fitted.dataset, fitted.data, evaluation, users, targets)
+        after = finite_lists(trained.population, fitted.dataset, fitted.data, evaluation, users)
         out: list[Measured | TrainingError] = []
-        for found, diverged, rate in zip(measured, trained.diverged, rates, strict=True):
-            if isinstance(found, TrainingError) or found.target_hit_rate is None:
+        for found, diverged, lists in zip(measured, trained.diverged, after, strict=True):
+            if isinstance(found, TrainingError) or found.lists is None:
                 out.append(found)
-            elif diverged is not None or rate is None:
+            elif diverged is not None or lists is None:
                 out.append(TrainingError(f"under attack: {_divergence(diverged, len(fitted.plan))}"))
             else:
-                shift = {f"attack_shift@{evaluation.k}": rate - found.target_hit_rate}
-                out.append(replace(found, metrics={**found.metrics, **shift}))
+                shifts = self.held_out.measure_attack(found.lists, lists, self.attacked.targets)
+                out.append(replace(found, metrics=found.metrics | shifts, lists=None))
         return out, trained.checkpoints
 
     def stack(self, specs: Sequence[ModelSpec], members: Sequence[Mapping[str, np.ndarray]]) -> Population:
@@ -302,13 +289,19 @@ class Fitted:
             bytes_per_parameter=self.precision.parameters.itemsize,
         )
 
-    def latency_ms(self, trained: Trained, member: int) -> float:
-        """Median time of one request of one user to one member of a stack, in milliseconds."""
-        spec, arrays = trained.population.specs[member], trained.population.member_arrays(member)
-        alone = self.stack([spec], [arrays])
-        one = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
-        request = lambda: member_lists(alone, self.dataset, self.data, one, self.config.evaluation)  # noqa: E731
-        return latency_ms(request, repeats=LATENCY_REPEATS)
+    def timed(self, trained: Trained, member: int, train_seconds: float) -> dict[str, float]:
+        """Metrics measured by a clock, of one member of a stack; a request is of one user."""
+        user = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
+
+        @cache
+        def single() -> Population:
+            return self.stack([trained.population.specs[member]], [trained.population.member_arrays(member)])
+
+        def request() -> Lists:
+            return member_lists(single(), self.dataset, self.data, user, self.config.evaluation)
+
+        metrics = metrics_of(Timing, wanted=self._wanted)
+        return measure_inputs(Timing(train_seconds, request), metrics).values
 
 
 @final
@@ -402,19 +395,15 @@ class RecProblem(Problem):
         overrides = {gene: value for gene, value in config.space.items() if gene not in nothing_to_switch}
         self.space = space.with_overrides(overrides, "space")
         corners = cost_bounds(self.space, self.fitted.cost)
-        corners |= {name: (0.0, error) for name, error in constant_errors(self.fitted.dataset).items()}
-        wanted = wanted_metrics(config)
-        self.fitted.choices.check(wanted)
-        corners |= self.fitted.choices.corners
+        self.fitted.held_out.check()
+        corners |= self.fitted.held_out.all_corners()
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
         for text in config.finalize.picks:
             check_pick(text, self.objectives, k, tasks=tasks)
-        check_measurable(self.fitted.dataset, wanted, self.fitted.users)
         known = self.baselines()
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
-        self._wants_latency = "latency_ms" in wanted
 
     def __getstate__(self) -> dict[str, Any]:
         """What worker processes need: everything but the raw interactions."""
@@ -468,9 +457,8 @@ class RecProblem(Problem):
             elif isinstance(found, TrainingError):
                 outcomes.append(Outcome(None, str(found), seconds=seconds, rung=steps))
             else:
-                metrics = found.metrics | self.fitted.cost(model, steps=steps) | {"train_seconds": of_training}
-                if self._wants_latency:
-                    metrics["latency_ms"] = self.fitted.latency_ms(trained, member)
+                metrics = found.metrics | self.fitted.cost(model, steps=steps)
+                metrics |= self.fitted.timed(trained, member, of_training)
                 outcomes.append(
                     Outcome(
                         metrics,

@@ -39,6 +39,7 @@ import typer
 
 from evorec.config import RecommenderConfig, merge, parse_config
 from evorec.data.dataset import Part
+from evorec.data.held_out import HeldOut, RankingUsers, ranking_users
 from evorec.data.readers import read
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
@@ -47,7 +48,7 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, encoded
 from evorec.space.space import SearchSpace
-from evorec.training.evaluate import Measured, RankingUsers, measure, ranking_users
+from evorec.training.evaluate import Measured, measure
 from evorec.training.plan import DeviceData
 from problems import feed, kuairand, tabular
 from problems.tabular import FORMAT, TABLES, configurations, space_of
@@ -273,6 +274,8 @@ class View:
         _check_same_training(dataset.train, fitted.dataset.train)
         other, known = copy(fitted), fitted.data
         other.dataset = dataset
+        for name in ("held_out", "baselines"):
+            other.__dict__.pop(name, None)
         data = DeviceData.of(dataset, n_layers=config.training.layers, device=known.device, dtype=known.dtype)
         assert data.shape == fitted.data.shape
         users = ranking_users(dataset, config.evaluation, seed=0, at_most=config.evaluation.max_users)
@@ -280,12 +283,11 @@ class View:
 
     def measure(self, population: Population) -> list[Measured | TrainingError]:
         """Metrics of every member of a stack on this part."""
-        return measure(population, self.fitted.dataset, self.data, self.fitted.config.evaluation, self.users)
+        return measure(population, self.data, HeldOut(self.fitted.dataset, self.fitted.config.evaluation, self.users))
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Popularity, ItemKNN and EASE on this part."""
         other = copy(self.fitted)
-        other.__dict__.pop("baselines", None)
         other.users = self.users
         return {name: dict(measured.values) for name, measured in other.baselines.measured.items()}
 

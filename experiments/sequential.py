@@ -24,13 +24,15 @@ from reference_mechanisms import REFERENCES
 from torch import Tensor, nn
 
 from evorec.data.dataset import Csr, Dataset, Part
+from evorec.data.held_out import RankingUsers
 from evorec.data.histories import history_weights
 from evorec.errors import DataError
-from evorec.metrics.accuracy import LabelledRows
+from evorec.metrics.accuracy import auc
+from evorec.metrics.task_rows import TaskRows
 from evorec.models.balancing import Balancer
 from evorec.models.population import INIT_SCALE, NORM_FLOOR
 from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
-from evorec.training.evaluate import RankingUsers, positive_ages
+from evorec.training.evaluate import positive_ages
 
 USERS_SCORED = 256
 """Users whose catalogue is scored at a time: fresh memory of larger scores costs more than the scores."""
@@ -88,7 +90,7 @@ class Tensors:
     held_out: Rows
     positives: Tensor
     masked: tuple[tuple[Tensor, Tensor], ...]
-    truth: tuple[LabelledRows, ...]
+    truth: tuple[TaskRows, ...]
     base_logits: tuple[float, ...]
 
     @classmethod
@@ -120,7 +122,7 @@ class Tensors:
             held_out=Rows.of(part, tensor),
             positives=tensor(np.flatnonzero(dataset.train.target > 0)),
             masked=tuple(_cells(users.masked.select(some), tensor) for some in _parts(len(users.ids))),
-            truth=tuple(LabelledRows(part.labels[:, t], part.users) for t in range(dataset.n_tasks)),
+            truth=tuple(TaskRows.of(part.labels[:, t], part.users) for t in range(dataset.n_tasks)),
             base_logits=tuple(np.log(rates / (1 - rates)).tolist()),
         )
 
@@ -397,7 +399,7 @@ def validate(model: Recommender, data: Tensors, loop: Loop) -> dict[str, float]:
     u = model.users(data, torch.arange(dataset.n_users + 1, device=data.device))
     v = model.items(data, torch.arange(dataset.n_items + 1, device=data.device))
     logits = model.logits(u[part.user], v[part.item], part.context, part.statistics).cpu().numpy()
-    aucs = [truth.auc(logits[:, t]) for t, truth in enumerate(data.truth)]
+    aucs = [auc(logits[known.rows, t], known.labels, pairs=known.pairs) for t, known in enumerate(data.truth)]
     out = {f"auc/{task}": auc for task, auc in zip(dataset.tasks, aucs, strict=True)}
     out["accuracy"] = float(np.mean(aucs))
     lists = _lists(model, data, loop, u, v).cpu().numpy()

@@ -22,11 +22,12 @@ from typing import Any, Final
 import numpy as np
 
 from evorec.cli.ship import build_rec_problem
+from evorec.data.held_out import RankingUsers, masked_items
 from evorec.deploy.final.finalize import shipped_model
 from evorec.models.spec import ModelSpec
 from evorec.run.directory import RunDirectory
 from evorec.serving.bundle import read_bundle
-from evorec.training.evaluate import RankingUsers, masked_items, member_lists
+from evorec.training.evaluate import member_lists
 
 RESULT: Final = Path(__file__).parent / "results" / "shipped.json"
 AT_ONCE: Final = 100

@@ -33,7 +33,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import Box, BudgetConfig, RunConfig, Section, TaskKind, merge, parse_config
 from evorec.errors import ConfigError, DataError
-from evorec.objectives import FloatArray, Metrics, build_objectives, metric_info, parse_constraint, to_matrices
+from evorec.objectives import FloatArray, Metrics, build_objectives, find_metric, parse_constraint, to_matrices
 from evorec.problem import Outcome, Problem, Spec
 from evorec.space.gene import Gene
 from evorec.space.genes import Categorical, Integer, When
@@ -457,7 +457,7 @@ def _check_budget(config: TabularConfig, table: Table) -> None:
 def _corners(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """(ideal, worst) of every metric, from its lowest and highest value."""
     return {
-        name: (high, low) if metric_info(name).direction == "max" else (low, high)
+        name: (high, low) if find_metric(name).direction == "max" else (low, high)
         for name, (low, high) in bounds.items()
     }
 

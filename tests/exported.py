@@ -16,6 +16,7 @@ from feed_run import Recommended, config, final_fit, searched
 
 from evorec.config import RunConfig
 from evorec.data.dataset import Csr, Dataset
+from evorec.data.held_out import RankingUsers, masked_items
 from evorec.data.simulator import simulate
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.deploy.bundle.export import AS_TRAINED, ExportOptions, export_bundle
@@ -26,7 +27,7 @@ from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import Recommender, load_bundle
-from evorec.training.evaluate import RankingUsers, masked_items, member_lists
+from evorec.training.evaluate import member_lists
 from evorec.training.plan import DeviceData
 
 SCORE = 1e-4  # float32 adds the same numbers in another order, and scores are about 10

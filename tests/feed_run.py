@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from evorec.config import RecommenderConfig, merge, parse_config
+from evorec.data.held_out import RankingUsers
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.models.population import Population
@@ -15,7 +16,7 @@ from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.search import engine
-from evorec.training.evaluate import RankingUsers, member_lists, task_logits
+from evorec.training.evaluate import member_lists, task_logits
 from problems import feed
 
 TINY: Mapping[str, Any] = {

@@ -13,9 +13,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tiny import EVALUATION, MECHANISMS, SEED, dataset, device_data, spec, with_missing_labels
 
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.models.population import fresh_population
 from evorec.seeds import generator
-from evorec.training.evaluate import measure, ranking_users, task_logits
+from evorec.training.evaluate import measure, task_logits
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "experiments"))
@@ -92,7 +93,7 @@ def test_sequential_validation_gives_the_metrics_of_evorec(blend):
     data, one = dataset(), spec(mechanism="mmoe", rank_blend=blend)
     population, arrays = population_of(one, data)
     found = sequential.validate(copied(one, tensors(data), arrays), tensors(data), LOOP)
-    (expected,) = measure(population, data, device_data(data, layers=LAYERS), EVALUATION, users_of(data))
+    (expected,) = measure(population, device_data(data, layers=LAYERS), HeldOut(data, EVALUATION, users_of(data)))
     assert {name for name in found if name.startswith("auc/")} == {f"auc/{task}" for task in data.tasks}
     for name, value in found.items():
         assert value == pytest.approx(expected.metrics[name], abs=TIES), name

@@ -12,6 +12,7 @@ from test_rec_problem import digest, some_specs
 
 from evorec.data.attack import attack
 from evorec.data.encode import encode
+from evorec.data.held_out import masked_items
 from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.data.tables import Columns
@@ -21,7 +22,7 @@ from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, build_problem
 from evorec.run.directory import RunDirectory
-from evorec.training.evaluate import masked_items, member_lists
+from evorec.training.evaluate import member_lists
 from evorec.training.trainer import train
 
 ROUNDING = 1e-12

@@ -15,13 +15,13 @@ import numpy as np
 from evorec.archive.indicators import normalised
 from evorec.config import TaskKind
 from evorec.errors import ConfigError
+from evorec.metrics.metric import Direction
 from evorec.objectives import (
-    CATALOGUE,
     Constraint,
-    Direction,
     Metrics,
     Objective,
-    metric_info,
+    find_metric,
+    in_full,
     parse_constraint,
     resolve,
 )
@@ -151,7 +151,7 @@ def _parsed(
             "picks too, and conditions may follow commas."
         )
     parts = _BETWEEN.split(found["conditions"]) if found["conditions"] else []
-    conditions = [parse_constraint(_in_full(part), k=k, baselines={}, tasks=tasks) for part in parts]
+    conditions = [parse_constraint(_condition_in_full(part), k=k, baselines={}, tasks=tasks) for part in parts]
     return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k, tasks), conditions
 
 
@@ -162,19 +162,14 @@ def _goal(
     for objective in objectives:
         if name in (objective.name, objective.metric):
             return objective.metric, objective.direction
-    full = _with_length(name)
-    return resolve(full, k, tasks=tasks), metric_info(full).direction
+    full = in_full(name)
+    return resolve(full, k, tasks=tasks), find_metric(full).direction
 
 
-def _with_length(name: str) -> str:
-    """``recall`` as the catalogue has it, ``recall@k``; any other name as it is."""
-    return f"{name}@k" if name not in CATALOGUE and f"{name}@k" in CATALOGUE else name
-
-
-def _in_full(condition: str) -> str:
-    """A condition with the name of its metric `_with_length`."""
+def _condition_in_full(condition: str) -> str:
+    """A condition with the name of its metric `in_full`."""
     found = _CONDITION.fullmatch(condition)
-    return _with_length(found["metric"]) + found["rest"] if found else condition
+    return in_full(found["metric"]) + found["rest"] if found else condition
 
 
 def _knee(members: Mapping[str, Metrics], objectives: Sequence[Objective]) -> str:

@@ -235,14 +235,15 @@ def _check_settings(config: RecommenderConfig) -> None:
 
 
 def _check_objectives(config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
-    from evorec.objectives import CATALOGUE, build_objectives
+    from evorec.metrics.metric import all_metrics
+    from evorec.objectives import build_objectives
 
     k = config.evaluation.k
     costs = {
-        name.replace("<task>", task): (1.0, 10.0) if info.direction == "min" else (10.0, 1.0)
-        for name, info in CATALOGUE.items()
+        metric.key(k=k, task=task): (1.0, 10.0) if metric.direction == "min" else (10.0, 1.0)
+        for metric in all_metrics()
         for task in tasks or ("",)
-        if info.ideal is None
+        if metric.ideal is None
     }  # only their names matter here
     build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
 
@@ -254,11 +255,11 @@ def _check_pick(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKi
 
 
 def _check_constraint(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
-    from evorec.objectives import CATALOGUE, parse_constraint, resolve
+    from evorec.metrics.metric import all_metrics
+    from evorec.objectives import parse_constraint
 
     k = config.evaluation.k
-    of_lists = [name for name in CATALOGUE if name.endswith("@k") and name != "retrieval_recall@k"]  # of a baseline
-    measured = {resolve(name, k): 1.0 for name in of_lists}
+    measured = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
     parse_constraint(text, k=k, baselines=dict.fromkeys(BASELINES, measured), tasks=tasks)
 
 

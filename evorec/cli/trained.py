@@ -73,14 +73,14 @@ def objectives_of(config: RecommenderConfig) -> list[dict[str, Any]]:
     Raises:
         ConfigError: an objective or a box names no metric.
     """
-    from evorec.objectives import metric_info, resolve
+    from evorec.objectives import find_metric, resolve
 
     k, kinds = config.evaluation.k, config.tasks.kind_of_each()
     boxes = {resolve(name, k, tasks=kinds): box for name, box in config.box.items()}
     out = []
     for name in config.objectives:
         metric = resolve(name, k, tasks=kinds)
-        info, box = metric_info(metric), boxes.get(metric)
+        info, box = find_metric(metric), boxes.get(metric)
         out.append(
             {
                 "name": name,

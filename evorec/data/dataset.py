@@ -7,7 +7,7 @@ for "unknown" followed by one row per known value. An entity's vector is ``sum_f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
@@ -211,6 +211,7 @@ class Dataset:
             tables declare, those included that are the same for all training rows and so have no field here; empty =
             all have one.
         no_statistics: float32 ``(S,)``, the statistics of what has no training row.
+        item_columns: columns of the item table that registered metrics ask for, ``(I,)`` each.
     """
 
     name: str
@@ -255,6 +256,7 @@ class Dataset:
     user_groups: Int64 | None = None
     declared: tuple[tuple[str, str], ...] = ()
     no_statistics: Float32 | None = None
+    item_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_tasks(self) -> int:

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 
 from evorec.config import QuantileKind, TaskKind
-from evorec.data.dataset import Dataset, Float32, Float64, Int64
+from evorec.data.dataset import Dataset, Float64, Int64
 from evorec.data.funnel import check_funnel, conditioned
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
+from evorec.metrics.regression import lowest_quantile
 
 MAX_SHOWN: Final = 8
 """Values that an error message counts."""
@@ -114,33 +115,9 @@ def best_constants(dataset: Dataset) -> list[float]:
             rate = np.nanmean(labels[:, task])
             out.append(float(np.log(rate / (1 - rate))))
         else:
-            out.append(_lowest(labels[:, task], kind.quantile) if isinstance(kind, QuantileKind) else 0.0)
+            known = labels[~np.isnan(labels[:, task]), task]
+            out.append(lowest_quantile(known, kind.quantile) if isinstance(kind, QuantileKind) else 0.0)
     return out
-
-
-def constant_errors(dataset: Dataset) -> dict[str, float]:
-    """What a constant prediction gets in training, in the label's own unit, by name of the metric: where a box begins.
-
-    Args:
-        dataset: its tasks whose labels are numbers are looked at.
-    """
-    out: dict[str, float] = {}
-    for task, (name, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True)):
-        column, unit = dataset.train.labels[:, task], float(dataset.label_scale[task])
-        known = column[~np.isnan(column)].astype(np.float64)
-        if isinstance(kind, QuantileKind):
-            over = known - _lowest(column, kind.quantile)
-            out[f"pinball/{name}"] = unit * float(np.maximum(kind.quantile * over, (kind.quantile - 1) * over).mean())
-        elif kind == "regression":
-            out[f"mae/{name}"] = unit * float(np.abs(known - _lowest(column, 0.5)).mean())
-            out[f"rmse/{name}"] = unit * float(known.std())
-    return out
-
-
-def _lowest(labels: Float32, quantile: float) -> float:
-    """The smallest known label that at least this share of them does not exceed."""
-    known = labels[~np.isnan(labels)]
-    return float(np.quantile(known, quantile, method="inverted_cdf"))
 
 
 def _check_values(labels: pl.Series, kind: TaskKind, task: str, part: str) -> None:

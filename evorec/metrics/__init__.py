@@ -1,1 +1,1 @@
-"""Metrics as pure functions on numpy arrays: one value per user where users matter, then the mean."""
+"""Metrics: pure functions of numpy arrays, each registered where it is defined (`evorec.metrics.metric`)."""

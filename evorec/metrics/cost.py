@@ -1,16 +1,20 @@
 """What a model costs, counted instead of timed: the same number on every machine.
 
 A FLOP is one addition or multiplication, so a multiply-add (MAC) is 2 FLOPs. Counts are of one model as if it were
-trained or served alone; activation functions, biases and random numbers are left out, as is customary.
+trained or served alone; activation functions, biases and random numbers are left out, as is customary. A search finds
+the usual corners of a counted cost in its space.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from statistics import median
+from typing import Any, Final, final
 
 from evorec.errors import DataError
+from evorec.metrics.metric import metric
 
 FLOPS_PER_MAC = 2
 BACKWARD_PER_FORWARD = 2
@@ -20,88 +24,143 @@ ADAM_FLOPS = 12
 
 ADAFACTOR_FLOPS = 13
 """Per parameter and step: squares summed by row and by column 4, product of both 1, root and product with the gradient
-2, root mean squares of parameter and update 4, step 2. What it saves is memory."""
+2, root mean squares of parameter and update 4, step 2. It saves memory, not arithmetic."""
+LATENCY_REPEATS: Final = 20
 
 
-def training_flops(
-    *,
-    steps: int,
-    forward_macs: int,
-    dense_updates: int,
-    row_updates: int,
-    extra_macs: int = 0,
-    flops_per_update: int = ADAM_FLOPS,
-) -> int:
-    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + 12 updates)``.
+@final
+@dataclass(frozen=True)
+class ModelCounts:
+    """Sizes of the training, the requests and the parameters of one model.
 
-    Args:
+    Attributes:
         steps: optimiser steps.
         forward_macs: multiply-adds of one step's forward pass: all rows, ranking and retrieval, in-batch softmax.
         dense_updates: dense parameters, updated in every step.
         row_updates: embedding parameters updated in one step: rows touched times width, on average.
         extra_macs: multiply-adds of one step that loss balancing adds, e.g. further backward passes.
         flops_per_update: of the optimiser, `ADAM_FLOPS` or `ADAFACTOR_FLOPS`.
-    Returns:
-        FLOPs, >= 0, lower is cheaper.
+        user_macs: multiply-adds that make the user vector of a request.
+        n_items: size of the catalogue.
+        width: length of the user and item vectors of the retrieval stage.
+        candidates: items that the ranker scores; 0 when retrieval decides alone.
+        ranker_macs: multiply-adds of the ranker for one candidate.
+        n_parameters: trained numbers.
+        bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.
     Raises:
         DataError: a count is negative.
+    """
+
+    steps: int
+    forward_macs: int
+    dense_updates: int
+    row_updates: int
+    extra_macs: int
+    flops_per_update: int
+    user_macs: int
+    n_items: int
+    width: int
+    candidates: int
+    ranker_macs: int
+    n_parameters: int
+    bytes_per_parameter: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise DataError(f"{field.name} must be >= 0, got {getattr(self, field.name)}.")
+
+
+@final
+@dataclass(frozen=True)
+class Timing:
+    """What a clock measures of one model on this machine.
+
+    Attributes:
+        train_seconds: wall time of its training run and its evaluation.
+        request: recommends to one user.
+    """
+
+    train_seconds: float
+    request: Callable[[], object]
+
+
+COST: Final[dict[str, Any]] = {"direction": "min", "ideal": None, "worst": None, "log10": True}
+
+
+@metric(
+    "training_flops",
+    of=ModelCounts,
+    unit="FLOP",
+    text="arithmetic of the training run, counted",
+    aliases=("cost",),
+    **COST,
+)
+def training_flops(
+    steps: int, forward_macs: int, dense_updates: int, row_updates: int, extra_macs: int, flops_per_update: int
+) -> int:
+    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + flops_per_update * updates)``.
+
+    Args:
+        steps, forward_macs, dense_updates, row_updates, extra_macs, flops_per_update: see `ModelCounts`.
+    Returns:
+        FLOPs, >= 0, lower is cheaper.
     Source: Kaplan et al. 2020, backward = 2 forward; Adam counted by `ADAM_FLOPS`. Cost: O(1).
     Example:
-        >>> training_flops(steps=10, forward_macs=100, dense_updates=5, row_updates=3)  # 10 * (600 + 96)
+        >>> training_flops(10, 100, 5, 3, 0, ADAM_FLOPS)  # 10 * (600 + 96)
         6960
     """
-    macs = _count(forward_macs) * (1 + BACKWARD_PER_FORWARD) + _count(extra_macs)
-    updates = _count(dense_updates) + _count(row_updates)
-    return _count(steps) * (FLOPS_PER_MAC * macs + _count(flops_per_update) * updates)
+    macs = forward_macs * (1 + BACKWARD_PER_FORWARD) + extra_macs
+    return steps * (FLOPS_PER_MAC * macs + flops_per_update * (dense_updates + row_updates))
 
 
-def inference_flops(*, user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int) -> int:
+@metric("inference_flops", of=ModelCounts, unit="FLOP", text="arithmetic of one request, counted", **COST)
+def inference_flops(user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int) -> int:
     """Arithmetic of one request: user vector, dot products with the catalogue, ranker on the candidates.
 
     ``2 (user_macs + n_items * width + candidates * ranker_macs)``; item vectors are computed ahead of requests.
 
     Args:
-        user_macs: multiply-adds that make the user vector.
-        n_items: size of the catalogue.
-        width: length of the user and item vectors of the retrieval stage.
-        candidates: items that the ranker scores; 0 when retrieval decides alone.
-        ranker_macs: multiply-adds of the ranker for one candidate.
+        user_macs, n_items, width, candidates, ranker_macs: see `ModelCounts`.
     Returns:
         FLOPs per request, >= 0, lower is cheaper.
-    Raises:
-        DataError: a count is negative.
     Source: counting the two stages. Cost: O(1).
     Example:
         >>> inference_flops(user_macs=10, n_items=100, width=4, candidates=5, ranker_macs=20)  # 2 * 510
         1020
     """
-    retrieval = _count(user_macs) + _count(n_items) * _count(width)
-    return FLOPS_PER_MAC * (retrieval + _count(candidates) * _count(ranker_macs))
+    return FLOPS_PER_MAC * (user_macs + n_items * width + candidates * ranker_macs)
 
 
-def model_bytes(n_parameters: int, *, bytes_per_parameter: int = 4) -> int:
-    """Size of the stored parameters, without file headers and id vocabularies.
+@metric("parameters", of=ModelCounts, unit="", text="trained numbers", **COST)
+def parameters(n_parameters: int) -> int:
+    """Trained numbers of the model, >= 0; lower is smaller."""
+    return n_parameters
 
-    Args:
-        n_parameters: trained numbers, from `parameters`.
-        bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.
-    Returns:
-        Bytes, >= 0, lower is smaller.
-    Raises:
-        DataError: a count is negative.
-    Source: counting. Cost: O(1).
+
+@metric("model_bytes", of=ModelCounts, unit="B", text="size of the weights", **COST)
+def model_bytes(n_parameters: int, bytes_per_parameter: int) -> int:
+    """Size of the stored parameters in bytes, without file headers and id vocabularies; lower is smaller.
+
     Example:
-        >>> model_bytes(836)
+        >>> model_bytes(836, 4)
         3344
     """
-    return _count(n_parameters) * _count(bytes_per_parameter)
+    return n_parameters * bytes_per_parameter
 
 
-def latency_ms(call: Callable[[], object], *, repeats: int, warmup: int = 3) -> float:
+@metric("train_seconds", of=Timing, unit="s", text="wall time of the training run, measured", **COST)
+def train_seconds(train_seconds: float) -> float:
+    """Wall time of the training run in seconds, > 0; differs from run to run."""
+    return train_seconds
+
+
+@metric("latency_ms", of=Timing, unit="ms", text="wall time of one request, measured", on_demand=True, **COST)
+def latency_ms(request: Callable[[], object], *, repeats: int = LATENCY_REPEATS, warmup: int = 3) -> float:
     """Median wall time of a call on this machine; for reports, too noisy to search on.
 
     Args:
-        call: what to time; on a GPU it must wait for the device itself.
+        request: what to time; on a GPU it must wait for the device itself.
         repeats: timed calls, >= 1.
         warmup: calls before them that are not timed, >= 0.
     Returns:
@@ -113,19 +172,13 @@ def latency_ms(call: Callable[[], object], *, repeats: int, warmup: int = 3) -> 
         >>> latency_ms(lambda: sum(range(1000)), repeats=5) > 0
         True
     """
-    if repeats < 1:
-        raise DataError(f"latency_ms needs repeats >= 1, got {repeats}.")
-    for _ in range(_count(warmup)):
-        call()
+    if repeats < 1 or warmup < 0:
+        raise DataError(f"latency_ms needs repeats >= 1 and warmup >= 0, got {repeats} and {warmup}.")
+    for _ in range(warmup):
+        request()
     times_ns = []
     for _ in range(repeats):
         start = time.perf_counter_ns()
-        call()
+        request()
         times_ns.append(time.perf_counter_ns() - start)
     return median(times_ns) / 1e6
-
-
-def _count(value: int) -> int:
-    if value < 0:
-        raise DataError(f"a count must be >= 0, got {value}.")
-    return int(value)

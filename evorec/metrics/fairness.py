@@ -2,64 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
+from evorec.config import RecommenderConfig
 from evorec.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer[Any]]
+from evorec.metrics.lists import Bools, Floats, Ints, ListData, RecommendedLists
+from evorec.metrics.metric import metric
+from evorec.metrics.ranking import recall_at_k
 
 NO_GROUP = -1
-"""Group of a user of whom none is known."""
+"""Group of a user whose group is unknown."""
 FEWEST_USERS = 20
-"""A group with fewer users is left out: the mean recall of a handful says little about the group."""
+"""A smaller group is left out: the mean recall of a handful of users says little about the group."""
 
 
 @final
 class UserGroups:
-    """Which users are of one group, for many models on the same users.
+    """The groups of users that are large enough to be compared.
 
     Args:
-        groups: group of each user, integer ``(U,)``, `NO_GROUP` = none is known.
-        fewest: users of a group that is looked at, at least.
+        groups: group of each user, integer ``(U,)``, `NO_GROUP` = unknown; ``None`` = no groups.
+        fewest: smallest size of a group that is compared.
 
     Attributes:
-        sizes: users of each group that is looked at, int64 ``(n_groups,)``, by ascending group.
+        members: user numbers of each compared group, by ascending group.
         n_left_out: users of no group, or of a smaller one.
     Example:
         >>> groups = UserGroups(np.array([0, 0, 1, 1, 2, -1]), fewest=2)  # group 2 has one user
-        >>> groups.gap(np.array([0.5, 0.7, 0.1, 0.3, 1.0, 0.0])).__round__(4), groups.sizes, groups.n_left_out
-        (0.4, array([2, 2]), 2)
+        >>> groups.gap(np.array([0.5, 0.7, 0.1, 0.3, 1.0, 0.0])).__round__(4), groups.n_left_out
+        (0.4, 2)
     """
 
-    def __init__(self, groups: Ints, *, fewest: int = FEWEST_USERS) -> None:
+    def __init__(self, groups: Ints | None, *, fewest: int = FEWEST_USERS) -> None:
+        groups = np.zeros(0, dtype=np.int64) if groups is None else groups
         known, counts = np.unique(groups[groups != NO_GROUP], return_counts=True)
-        large = known[counts >= fewest]
-        self._members = [np.flatnonzero(groups == group) for group in large]
-        self.sizes = np.array([len(own) for own in self._members], dtype=np.int64)
-        self.n_left_out = len(groups) - int(self.sizes.sum())
-
-    @property
-    def can_differ(self) -> bool:
-        """Whether there are two groups or more."""
-        return len(self._members) > 1
+        self.members = [np.flatnonzero(groups == group) for group in known[counts >= fewest]]
+        self.n_left_out = len(groups) - sum(map(len, self.members))
 
     def gap(self, values: Floats) -> float:
-        """Largest difference between the groups' means: that of the best served group less that of the worst served.
+        """Largest difference between the means of two groups.
 
         Args:
             values: of each user, e.g. recall, float ``(U,)``.
         Returns:
-            At least 0, in the unit of the values: of recall a share in [0, 1]; lower is better, 0 = all alike.
+            At least 0, in the unit of the values; 0 when all groups have the same mean.
         Raises:
             DataError: there are fewer than two groups.
-        Source: Ekstrand et al. 2018 (means by demographic group); Li et al. 2021 (user-oriented fairness: the
-            difference of two groups), here the largest of any two. Cost: O(U).
         """
-        if not self.can_differ:
-            raise DataError(f"a gap needs two groups or more, got {len(self._members)}; choose another grouping.")
-        means = [float(values[own].mean()) for own in self._members]
+        if len(self.members) < 2:
+            raise DataError(f"a gap needs two groups or more, got {len(self.members)}; choose another grouping.")
+        means = [float(values[own].mean()) for own in self.members]
         return max(means) - min(means)
+
+
+def _has_no_groups(data: ListData) -> str | None:
+    found = UserGroups(data.groups)
+    if len(found.members) > 1:
+        return None
+    return (
+        f"needs two or more groups of {FEWEST_USERS} or more users whose lists are measured, {data.name} has "
+        f"{len(found.members)}, and {found.n_left_out} users in smaller ones or in none; choose other "
+        "evaluation.groups, or raise evaluation.max_users."
+    )
+
+
+def _lacks_setting(config: RecommenderConfig, name: str) -> str | None:
+    if config.evaluation.groups:
+        return None
+    return f"{name} needs evaluation.groups, the column of the user table that states the groups."
+
+
+@metric(
+    "group_gap@k",
+    of=RecommendedLists,
+    direction="min",
+    ideal=0.0,
+    worst=1.0,
+    unit="",
+    text="largest difference of recall between evaluation.groups of users",
+    requires=_lacks_setting,
+    unavailable=_has_no_groups,
+)
+def group_gap(hit: Bools, n_relevant: Ints, groups: Ints) -> float:
+    """Mean recall of the best served group less that of the worst served.
+
+    Args:
+        hit, n_relevant: see `recall_at_k`.
+        groups: group of each user, integer ``(U,)``, `NO_GROUP` = unknown.
+    Returns:
+        A difference of shares in [0, 1], lower is better, 0 = all groups are served alike.
+    Raises:
+        DataError: fewer than two groups have `FEWEST_USERS` users.
+    Source: Ekstrand et al. 2018 (means by demographic group); Li et al. 2021 (user-oriented fairness: the difference
+        of two groups), here the largest of any two. Cost: O(U K).
+    """
+    return UserGroups(groups).gap(recall_at_k(hit, n_relevant))

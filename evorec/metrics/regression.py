@@ -1,66 +1,47 @@
 """How far predicted numbers are from held-out labels that are numbers; how well they order them is `concordance`.
 
-Missing labels are dropped by the caller of the functions; `NumberRows` leaves them out by itself.
+Missing labels are dropped by `evorec.metrics.task_rows.TaskRows`. The usual worst corner of an error is that of the
+best constant prediction, on the training rows.
 """
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from evorec.errors import DataError
-from evorec.metrics.accuracy import concordance
+from evorec.metrics.metric import metric
+from evorec.metrics.task_rows import Floats, Reals, TaskPredictions, TaskRows
 
-Floats = npt.NDArray[np.float64]
-
-
-@final
-class NumberRows:
-    """The known labels of one task, numbers, for many models on the same rows.
-
-    Args:
-        labels: any finite numbers, standardised or not, NaN = not known, ``(N,)``.
-        unit: what a label 1 larger is in the task's own unit; errors are in that one.
-    Raises:
-        DataError: no label is known.
-    Example:
-        >>> rows = NumberRows(np.array([0.0, np.nan, 1.0]), unit=60.0)
-        >>> rows.mae(np.array([0.5, 9.0, 1.0])), rows.concordance(np.array([0.5, 9.0, 1.0]))
-        (15.0, 1.0)
-    """
-
-    def __init__(self, labels: npt.NDArray[np.floating[Any]], *, unit: float = 1.0) -> None:
-        self._rows = np.flatnonzero(~np.isnan(labels))
-        self._labels = labels[self._rows].astype(np.float64)
-        self._unit = unit
-        if len(self._labels) == 0:
-            raise DataError(f"expected a label per row, got none known of {len(labels)}.")
-
-    def concordance(self, predictions: npt.NDArray[np.floating[Any]]) -> float:
-        """See `evorec.metrics.accuracy.concordance`; `predictions` are of all N rows, on the scale of the labels."""
-        return concordance(predictions[self._rows], self._labels)
-
-    def mae(self, predictions: npt.NDArray[np.floating[Any]]) -> float:
-        """See `mae`."""
-        return self._unit * mae(predictions[self._rows], self._labels)
-
-    def rmse(self, predictions: npt.NDArray[np.floating[Any]]) -> float:
-        """See `rmse`."""
-        return self._unit * rmse(predictions[self._rows], self._labels)
-
-    def pinball(self, predictions: npt.NDArray[np.floating[Any]], quantile: float) -> float:
-        """See `pinball`."""
-        return self._unit * pinball(predictions[self._rows], self._labels, quantile)
+ERROR: Final[dict[str, Any]] = {"of": TaskPredictions, "direction": "min", "ideal": None, "worst": None, "unit": ""}
 
 
-def mae(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def lowest_quantile(labels: Reals, quantile: float) -> float:
+    """The smallest label that at least a share `quantile` of the labels ``(N,)`` does not exceed."""
+    return float(np.quantile(labels, quantile, method="inverted_cdf"))
+
+
+def _mae_corners(train: TaskRows) -> tuple[float, float]:
+    known = train.labels.astype(np.float64)
+    return 0.0, train.unit * float(np.abs(known - lowest_quantile(train.labels, 0.5)).mean())
+
+
+@metric(
+    "mae/<task>",
+    text="mean absolute error, in the unit of the labels",
+    kinds=("regression",),
+    corners=_mae_corners,
+    **ERROR,
+)
+def mae(predictions: npt.ArrayLike, labels: npt.ArrayLike, *, unit: float = 1.0) -> float:
     """Mean absolute error: ``mean(|label - prediction|)``.
 
     Args:
         predictions: ``(N,)``.
         labels: any numbers ``(N,)``.
+        unit: factor to the unit of the result.
     Returns:
         At least 0, in the unit of the labels; lower is better. The best constant is the median.
     Raises:
@@ -70,15 +51,23 @@ def mae(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         >>> mae([1.0, 2.0], [4.0, 2.0])  # (3 + 0) / 2
         1.5
     """
-    return float(np.abs(_errors(predictions, labels)).mean())
+    return unit * float(np.abs(_errors(predictions, labels)).mean())
 
 
-def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+@metric(
+    "rmse/<task>",
+    text="root of the mean squared error, in the unit of the labels",
+    kinds=("regression",),
+    corners=lambda train: (0.0, train.unit * float(train.labels.astype(np.float64).std())),
+    **ERROR,
+)
+def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike, *, unit: float = 1.0) -> float:
     """Root of the mean squared error: ``sqrt(mean((label - prediction) ** 2))``.
 
     Args:
         predictions: ``(N,)``.
         labels: any numbers ``(N,)``.
+        unit: factor to the unit of the result.
     Returns:
         At least 0, in the unit of the labels; lower is better. The best constant is the mean.
     Raises:
@@ -88,16 +77,30 @@ def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         >>> rmse([1.0, 2.0], [4.0, 6.0])  # sqrt((9 + 16) / 2)
         3.5355339059327378
     """
-    return float(np.sqrt(np.square(_errors(predictions, labels)).mean()))
+    return unit * float(np.sqrt(np.square(_errors(predictions, labels)).mean()))
 
 
-def pinball(predictions: npt.ArrayLike, labels: npt.ArrayLike, quantile: float) -> float:
+def _pinball_corners(train: TaskRows) -> tuple[float, float]:
+    q = train.quantile
+    over = train.labels.astype(np.float64) - lowest_quantile(train.labels, q)
+    return 0.0, train.unit * float(np.maximum(q * over, (q - 1) * over).mean())
+
+
+@metric(
+    "pinball/<task>",
+    text="pinball loss of the task's quantile, in the unit of the labels",
+    kinds=("quantile",),
+    corners=_pinball_corners,
+    **ERROR,
+)
+def pinball(predictions: npt.ArrayLike, labels: npt.ArrayLike, quantile: float, *, unit: float = 1.0) -> float:
     """Mean pinball loss: ``mean(max(q e, (q - 1) e))`` with ``e = label - prediction``.
 
     Args:
         predictions: ``(N,)``.
         labels: any numbers ``(N,)``.
         quantile: q, between 0 and 1, both excluded.
+        unit: factor to the unit of the result.
     Returns:
         At least 0, in the unit of the labels; lower is better. The best constant is the labels' q-quantile; at q = 1/2
         the loss is half the mean absolute error.
@@ -111,7 +114,7 @@ def pinball(predictions: npt.ArrayLike, labels: npt.ArrayLike, quantile: float) 
     if not 0 < quantile < 1:
         raise DataError(f"pinball needs a quantile between 0 and 1, both excluded, got {quantile:g}.")
     errors = _errors(predictions, labels)
-    return float(np.maximum(quantile * errors, (quantile - 1) * errors).mean())
+    return unit * float(np.maximum(quantile * errors, (quantile - 1) * errors).mean())
 
 
 def _errors(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:

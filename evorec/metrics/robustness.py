@@ -1,23 +1,20 @@
-"""How far fake users move what genuine ones are recommended."""
+"""How far fake users move the recommendations of genuine users."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from evorec.errors import DataError
-
-Ints = npt.NDArray[np.integer[Any]]
+from evorec.metrics.lists import AttackedLists, Ints
+from evorec.metrics.metric import metric
 
 
 def target_hit_rate(lists: Ints, targets: Ints) -> float:
     """Share of the users whose list holds a target item, mean over the targets.
 
     Args:
-        lists: item ids, integer ``(U, K)``, no repeats within a list, -1 = empty place.
-        targets: item ids, integer ``(n,)``, different ones.
+        lists: item ids, integer ``(U, K)``, no repeats within a list, -1 = empty slot.
+        targets: item ids, integer ``(n,)``, all different.
     Returns:
         A share in ``[0, min(1, K / n)]``, no unit.
     Raises:
@@ -32,15 +29,24 @@ def target_hit_rate(lists: Ints, targets: Ints) -> float:
     return float(np.isin(lists, targets).sum() / (len(lists) * len(targets)))
 
 
+@metric(
+    "attack_shift@k",
+    of=AttackedLists,
+    direction="min",
+    ideal=0.0,
+    worst=1.0,
+    unit="",
+    text="how far evaluation.attack moves the hit rate of its items; a second training that cost does not count",
+    on_demand=True,
+)
 def attack_shift(before: Ints, after: Ints, targets: Ints) -> float:
     """How far an attack moved the hit rate of its target items: after it less before it.
 
-    Both lists are of the same genuine users and over the same catalogue; the model that made `after` was trained on the
-    same rows and those of fake users besides. Two trainings differ by their noise too, so a small value, of either
-    sign, is no effect.
+    Both lists are of the same genuine users and over the same catalogue; the model that made `after` was trained on
+    the rows of fake users too. Two trainings also differ by noise, so a small value of either sign is no effect.
 
     Args:
-        before: item ids, integer ``(U, K)``, -1 = empty place.
+        before: item ids, integer ``(U, K)``, -1 = empty slot.
         after: likewise.
         targets: item ids, integer ``(n,)``.
     Returns:

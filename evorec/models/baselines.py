@@ -1,11 +1,12 @@
-"""Popularity, ItemKNN and EASE: what a searched model must beat, measured on the same users and by the same code.
+"""Popularity, ItemKNN and EASE: the baselines of a searched model, measured on the same users and by the same code.
 
 A fitted baseline is a function from users to scores. All three learn from the training positives of the target task
-alone, as sets of items per user, and are exact: there is no seed.
+only, as sets of items per user, and are exact: there is no seed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,11 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_array, vstack
 
 from evorec.data.dataset import Csr, Dataset
+from evorec.data.held_out import HeldOut, masked_items
 from evorec.errors import DataError
-from evorec.metrics.lists import ListMetrics, list_metrics
-from evorec.metrics.ranking import NO_ITEM, top_k
+from evorec.metrics.lists import NO_ITEM
+from evorec.metrics.metric import Measurements
+from evorec.metrics.top_items import top_k
 
 if TYPE_CHECKING:
     Sparse = csr_array[Any, tuple[int, int]]
@@ -43,51 +46,45 @@ SCORES_AT_ONCE = 8_000_000
 class Baselines:
     """Metrics and lists by name of the baseline, and the reason for each that was not computed."""
 
-    measured: Mapping[str, ListMetrics]
+    measured: Mapping[str, Measurements]
     skipped: Mapping[str, str]
     lists: Mapping[str, Ints]
 
-    def with_metric(self, key: str, values: Mapping[str, float]) -> Baselines:
-        """The same baselines with one more metric, by name of the baseline."""
+    def under_attack(self, held_out: HeldOut, lists: Mapping[str, Ints], targets: Ints) -> Baselines:
+        """The same baselines with the metrics of an attack.
+
+        Args:
+            held_out: without the fake users.
+            lists: by name, of the same baselines fitted on the rows of fake users too, ``(U, K)``.
+            targets: items that the attack pushes.
+        """
         measured = {
-            name: ListMetrics({**found.values, key: values[name]}, found.per_user)
+            name: Measurements(
+                found.values | held_out.measure_attack(self.lists[name], lists[name], targets), found.per_user
+            )
             for name, found in self.measured.items()
         }
         return replace(self, measured=measured)
 
 
-def baselines(dataset: Dataset, users: Ints, k: int, *, masked: Csr, groups: Ints | None = None) -> Baselines:
-    """Fit and measure every baseline (`all_baseline_lists`).
+def baselines(held_out: HeldOut) -> Baselines:
+    """Fit every baseline on the training positives, and measure it on the held-out users (`all_baseline_lists`).
 
-    Args:
-        dataset: the baselines are fitted on its `history`.
-        users: int64 ``(B,)``, each with at least one row in `relevant`.
-        k: length of the lists.
-        masked: per user id, the items that are never listed.
-        groups: stated group of each of `users`, int64 ``(B,)``, or ``None``.
-    Returns:
-        The metrics of `list_metrics`, means and per user, in the order of `users`.
-    Raises:
-        DataError: a user has no held-out positive.
+    Values that are not finite are left out.
     """
-    lists, skipped = all_baseline_lists(dataset, users, k, masked=masked)
-    measured = {
-        name: list_metrics(
-            found,
-            dataset.relevant.select(users),
-            item_counts=dataset.item_counts,
-            item_content=dataset.distance_content,
-            groups=groups,
-        )
-        for name, found in lists.items()
-    }
+    dataset, users, config = held_out.dataset, held_out.users.ids, held_out.config
+    lists, skipped = all_baseline_lists(dataset, users, config.k, masked=masked_items(dataset, config))
+    measured = {name: held_out.measure_lists(found) for name, found in lists.items()}
+    for found in measured.values():
+        for key in [key for key, value in found.values.items() if not math.isfinite(value)]:
+            del found.values[key]
     return Baselines(measured, skipped, lists)
 
 
 def all_baseline_lists(dataset: Dataset, users: Ints, k: int, *, masked: Csr) -> tuple[dict[str, Ints], dict[str, str]]:
     """Fit every baseline and list items: ``popularity``, ``item_knn``, ``ease``.
 
-    The last two know nothing of a user without a training positive, who gets the popular items from them too.
+    The last two give a user without a training positive the popular items.
 
     Args:
         dataset: the baselines are fitted on its `history`.
@@ -113,7 +110,7 @@ def all_baseline_lists(dataset: Dataset, users: Ints, k: int, *, masked: Csr) ->
 
 
 def baseline_lists(scorer: Scorer, users: Ints, k: int, *, masked: Csr, n_items: int) -> Ints:
-    """Recommendation lists of a baseline; equal scores stand by ascending item id.
+    """Recommendation lists of a baseline; equal scores are ordered by item id.
 
     Args:
         scorer: from `popularity`, `item_knn` or `ease`.
@@ -137,7 +134,7 @@ def baseline_lists(scorer: Scorer, users: Ints, k: int, *, masked: Csr, n_items:
 
 
 def popularity(history: Csr, n_items: int) -> Scorer:
-    """Score of an item: the number of users with a training positive on it; the same for everybody.
+    """Score of an item: the number of users with a training positive on it; the same for all users.
 
     Args:
         history: training positives per user.
@@ -162,7 +159,7 @@ def item_knn(
     Args:
         history: training positives per user.
         n_items: size of the catalogue, I.
-        neighbours: kept per item, >= 1; equal similarities stand by ascending item id.
+        neighbours: kept per item, >= 1; equal similarities are ordered by item id.
         shrinkage: in users, >= 0.
     Source: Sarwar et al. 2001; shrinkage and cut as in Ferrari Dacrema et al. 2019. Cost: O(sum_u n_u^2 + I^2).
     Example:
@@ -182,12 +179,12 @@ def item_knn(
         similarity = np.divide(together, scale, out=np.full(together.shape, -np.inf), where=together > 0)
         similarity[np.arange(len(own)), own] = -np.inf
         nearest = top_k(similarity, neighbours)
-        row, place = np.nonzero(nearest != NO_ITEM)
-        column = nearest[row, place]
+        row, rank = np.nonzero(nearest != NO_ITEM)
+        column = nearest[row, rank]
         values = similarity[row, column].astype(np.float32)
         blocks.append(csr_array((values, (row, column)), shape=similarity.shape))
     to_targets = csr_array(vstack(blocks).T)
-    return lambda users: _dense(matrix[users] @ to_targets)
+    return lambda users: np.asarray((matrix[users] @ to_targets).toarray(), dtype=np.float32)
 
 
 def ease(history: Csr, n_items: int, *, l2: float = EASE_L2) -> Scorer:
@@ -272,10 +269,6 @@ def _inverse(gram: Float64, l2: float) -> Float64:
     for row in range(len(inverse) - 1):
         inverse[row, row + 1 :] = inverse[row + 1 :, row]
     return np.asarray(inverse)
-
-
-def _dense(scores: Sparse) -> Float32:
-    return np.asarray(scores.toarray(), dtype=np.float32)
 
 
 def _rows_at_once(n_items: int) -> int:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from evorec.config import QuantileKind, TaskKind
 from evorec.data.dataset import Dataset, Part
 from evorec.errors import DataError
-from evorec.metrics.accuracy import LabelledRows, concordance
+from evorec.metrics.accuracy import accuracy, ordering, ordering_key
 from evorec.seeds import generator
 
 GRADIENT_BOOSTING = "gradient_boosting"
@@ -78,37 +78,6 @@ def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
     return np.hstack(columns)
 
 
-def ordering(kind: TaskKind, labels: Reals, scores: Reals) -> float | None:
-    """How well scores order the known labels of a task: `auc`, or of numbers `concordance`.
-
-    Args:
-        kind: what the labels are.
-        labels: ``(N,)``, NaN = not known.
-        scores: ``(N,)``.
-    Returns:
-        A share, higher is better; ``None`` where fewer than two different labels are known.
-    Example:
-        >>> ordering("binary", np.array([1.0, 0.0, np.nan]), np.array([0.9, 0.1, 0.5]))
-        1.0
-    """
-    known = ~np.isnan(labels)
-    if len(np.unique(labels[known])) < 2:
-        return None
-    if kind == "binary":
-        return LabelledRows(labels, np.zeros(len(labels), dtype=np.int64)).auc(scores)
-    return concordance(scores[known], labels[known])
-
-
-def metric_name(task: str, kind: TaskKind) -> str:
-    """The measured key of `ordering`.
-
-    Example:
-        >>> metric_name("click", "binary"), metric_name("watch", "regression")
-        ('auc/click', 'concordance/watch')
-    """
-    return f"{'auc' if kind == 'binary' else 'concordance'}/{task}"
-
-
 def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> Boosted:
     """Chooses leaves, rate and number of trees on validation, fits again on train + validation, and scores the test.
 
@@ -141,9 +110,9 @@ def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid |
             if found is None:
                 skipped[task] = "the held-out rows have fewer than two different labels"
             else:
-                values[metric_name(task, kind)] = found
+                values[ordering_key(task, kind)] = found
     if len(values) == len(final.tasks):
-        values["accuracy"] = float(np.mean(list(values.values())))
+        values["accuracy"] = accuracy(values)
     return Boosted(values, scores, settings, skipped)
 
 

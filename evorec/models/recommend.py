@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from evorec.data.dataset import Csr
-from evorec.metrics.ranking import best_items
+from evorec.metrics.lists import NO_ITEM
+from evorec.metrics.top_items import best_items
 from evorec.models.population import Bag, Block, Population
 from evorec.models.rerank import RankerInputs, ranker_scores
 from evorec.models.spec import ModelSpec
 
-NO_ITEM = -1
 SCORES_AT_ONCE = 1 << 18
 """Scores over the whole catalogue that are held at a time: they fit a processor's own cache."""
 FEWEST_USERS, MOST_USERS = 8, 64

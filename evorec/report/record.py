@@ -13,7 +13,8 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import RunConfig
 from evorec.errors import ConfigError, RunError
-from evorec.objectives import Constraint, Direction, Objective, metric_info, resolve, to_matrices
+from evorec.metrics.metric import Direction
+from evorec.objectives import Constraint, Objective, find_metric, resolve, to_matrices
 from evorec.report.tables import UNFINISHED
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
@@ -94,7 +95,7 @@ class RunRecord:
         for name in ALWAYS:
             key = self.resolve(name)
             if key in measured and key not in known:
-                info = metric_info(name)
+                info = find_metric(name)
                 known[key] = Measure(key, info.direction, info.unit, info.log10, key)
         return tuple(known.values())
 

@@ -10,13 +10,8 @@ from typing import Any, final
 import numpy as np
 
 from evorec.errors import ConfigError
-from evorec.metrics.cost import (
-    ADAFACTOR_FLOPS,
-    ADAM_FLOPS,
-    inference_flops,
-    model_bytes,
-    training_flops,
-)
+from evorec.metrics.cost import ADAFACTOR_FLOPS, ADAM_FLOPS, ModelCounts
+from evorec.metrics.metric import measure, metrics_of
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters, n_groups
 from evorec.models.slots import SHARED
@@ -112,7 +107,7 @@ def member_cost(
     not count.
 
     Returns:
-        ``training_flops``, ``inference_flops``, ``parameters`` and ``model_bytes``.
+        Every metric of `ModelCounts` by key.
     Raises:
         ConfigError: the member takes negatives that the step does not draw.
     """
@@ -125,19 +120,19 @@ def member_cost(
     reranks = spec.rank_blend > 0
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
-    request = inference_flops(
+    counts = ModelCounts(
+        **_training_counts(spec, shape, _without(step, off)),
+        steps=steps,
+        flops_per_update=UPDATE_FLOPS[spec.optimizer],
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
         width=dim,
         candidates=catalogue.candidates if reranks else 0,
         ranker_macs=forward_macs(spec, shape),
+        n_parameters=n_parameters,
+        bytes_per_parameter=bytes_per_parameter,
     )
-    return {
-        "training_flops": float(_training_flops(spec, shape, _without(step, off), steps)),
-        "inference_flops": float(request),
-        "parameters": float(n_parameters),
-        "model_bytes": float(model_bytes(n_parameters, bytes_per_parameter=bytes_per_parameter)),
-    }
+    return measure(counts, metrics_of(ModelCounts)).values
 
 
 def projection_entries(spec: ModelSpec, shape: InputShape) -> int:
@@ -177,8 +172,8 @@ def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
     return step.positives * (negatives + (not is_inside)) * spec.embedding_dim
 
 
-def _training_flops(spec: ModelSpec, shape: InputShape, step: StepWork, steps: int) -> int:
-    """All steps: the forward pass, its backward pass, passes and products that balancing adds, updates."""
+def _training_counts(spec: ModelSpec, shape: InputShape, step: StepWork) -> dict[str, int]:
+    """Counts of one step: the forward pass, the passes and products that balancing adds, and updates."""
     dim, groups, projection = spec.embedding_dim, n_groups(spec, shape), projection_entries(spec, shape)
     history, uniform = spec.history_weight > 0, _uniform_share(spec, step)
     ranked = (
@@ -188,14 +183,12 @@ def _training_flops(spec: ModelSpec, shape: InputShape, step: StepWork, steps: i
     retrieved = entries * dim + uniform * step.uniform_items * projection
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
     by_task = spec.balancing in GRADIENT_BALANCINGS
-    return training_flops(
-        steps=steps,
-        forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
-        dense_updates=n_dense_parameters(spec, shape) + projection * groups,
-        row_updates=round(rows * dim),
-        extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
-        flops_per_update=UPDATE_FLOPS[spec.optimizer],
-    )
+    return {
+        "forward_macs": round(ranked + retrieved) + retrieval_macs(spec, step),
+        "dense_updates": n_dense_parameters(spec, shape) + projection * groups,
+        "row_updates": round(rows * dim),
+        "extra_macs": balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
+    }
 
 
 def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: int) -> int:

@@ -22,7 +22,8 @@ from evorec.config import (
 from evorec.data.paths import resolve_path
 from evorec.data.readers import SIMULATOR
 from evorec.errors import DataError
-from evorec.objectives import ALIASES, CATALOGUE, resolve
+from evorec.metrics.metric import METRICS
+from evorec.objectives import resolve
 from evorec.problem import Problem
 from evorec.rec_problem import RecProblem
 from evorec.search.engine import search
@@ -186,14 +187,14 @@ def keys(name: str, config: RunConfig) -> list[str]:
     tasks: Sequence[str] = ("",)
     if "<task>" in name:
         kinds = config.tasks.kind_of_each()
-        tasks = [task for task, kind in kinds.items() if kind_name(kind) in CATALOGUE[name].kinds]
+        tasks = [task for task, kind in kinds.items() if kind_name(kind) in METRICS[name].kinds]
         if name in DIRECTED:
             lower = config.tasks.lower_is_better
-            tasks = [task for task in tasks if (task in lower) == (CATALOGUE[name].direction == "min")]
+            tasks = [task for task in tasks if (task in lower) == (METRICS[name].direction == "min")]
     return [resolve(name.replace("<task>", task), config.evaluation.k) for task in tasks]
 
 
-@pytest.mark.parametrize("name", [*CATALOGUE, *ALIASES])
+@pytest.mark.parametrize("name", [*METRICS, *(alias for metric in METRICS.values() for alias in metric.aliases)])
 def test_every_metric_of_the_catalogue_is_measured(name: str, measured: tuple[RunConfig, Mapping[str, float]]) -> None:
     config, metrics = measured
     for key in keys(name, config):
@@ -202,4 +203,4 @@ def test_every_metric_of_the_catalogue_is_measured(name: str, measured: tuple[Ru
 
 def test_every_measured_value_is_in_the_catalogue(measured: tuple[RunConfig, Mapping[str, float]]) -> None:
     config, metrics = measured
-    assert set(metrics) <= {key for name in CATALOGUE for key in keys(name, config)}
+    assert set(metrics) <= {key for name in METRICS for key in keys(name, config)}

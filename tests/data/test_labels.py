@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from evorec.config import QuantileKind, TaskKind
+from evorec.config import EvaluationConfig, QuantileKind, TaskKind
 from evorec.data.dataset import Dataset
 from evorec.data.encode import encode
-from evorec.data.labels import best_constants, constant_errors
+from evorec.data.held_out import HeldOut, ranking_users
+from evorec.data.labels import best_constants
 from evorec.data.splits import Split
 from evorec.data.statistics import PRIOR_ROWS, History, statistics
 from evorec.data.tables import Tables
@@ -109,7 +110,9 @@ def test_the_best_constants_cost_least(small: Tables) -> None:
     assert click == pytest.approx(np.log(5 / 3), abs=SINGLE)  # 5 of 8 rows
     assert watch == 0.0
     assert late == pytest.approx(1.0, abs=SINGLE)  # 50 s: 6 of 7 are not above, 5 of 7 = .71 would be too few
-    errors = constant_errors(data)
+    users = ranking_users(data, EvaluationConfig(), seed=0, at_most=None)
+    corners = HeldOut(data, EvaluationConfig(), users).all_corners()
+    errors = {name: worst for name, (ideal, worst) in corners.items() if ideal == 0 and not name.startswith("gain")}
     assert errors["rmse/watch"] == pytest.approx(20.0, rel=SINGLE)
     assert errors["mae/watch"] == pytest.approx(120 / 7, rel=SINGLE)  # from the median, 30 s
     # label - 50: -50, -40, -30, -20, -10, 0, 10; (0.2 * 150 + 0.8 * 10) / 7

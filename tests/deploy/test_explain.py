@@ -18,6 +18,7 @@ from tiny import MECHANISMS
 
 from evorec.cli import main
 from evorec.data.dataset import Dataset
+from evorec.data.held_out import HeldOut
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
 from evorec.deploy.explaining.explain import STREAM, Explanation, Use, _ranker_input, expert_uses, explain
 from evorec.deploy.explaining.importance import block_importance
@@ -262,7 +263,7 @@ def moved_statistics(dataset: Dataset, block: str, listed: np.ndarray, rng: np.r
 def slow_values(population: Population, dataset: Dataset, fitted: Fitted) -> dict[str, float]:
     """Everything measured anew on a data set."""
     data = DeviceData.of(dataset, n_layers=2, device=fitted.data.device, dtype=fitted.data.dtype)
-    (found,) = measure(population, dataset, data, fitted.config.evaluation, fitted.users)
+    (found,) = measure(population, data, HeldOut(dataset, fitted.config.evaluation, fitted.users))
     return found.metrics  # type: ignore[union-attr]
 
 

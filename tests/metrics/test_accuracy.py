@@ -8,7 +8,9 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from evorec.errors import DataError
-from evorec.metrics.accuracy import LabelledRows, auc, concordance, gauc, logloss
+from evorec.metrics.accuracy import auc, concordance, gauc, logloss, ordering
+from evorec.metrics.metric import measure, metrics_of
+from evorec.metrics.task_rows import TaskPredictions, TaskRows
 
 LOST_DIGITS = 1e-10  # 1 - p of a logit of 13 has 2e-16 / exp(-13) of relative error; from the logit it has none
 ROUNDING = 1e-12  # both sides sum at most some thousand float64 terms below 1
@@ -57,13 +59,12 @@ def test_auc_accepts_infinite_scores():
     assert auc([np.inf, -np.inf, 0.0], [1, 0, 0]) == 1.0
 
 
-def test_gauc_weighs_users_by_rows_and_counts_those_with_one_class():
+def test_gauc_weighs_users_by_rows_and_leaves_out_those_with_one_class():
     scores = [0.9, 0.1, 0.5, 0.4, 0.3, 0.9, 0.9]
     labels = [1, 0, 0, 1, 1, 1, 0]
     users = [4, 4, 2, 2, 2, 9, 5]
     # user 4: AUC 1 on 2 rows; user 2: AUC 0 on 3 rows; users 9 and 5 have one class
-    found = gauc(scores, labels, users)
-    assert (found.value, found.n_users, found.n_skipped) == (2 / 5, 2, 2)
+    assert gauc(scores, labels, users) == 2 / 5
 
 
 def test_gauc_agrees_with_scikit_learn_per_user():
@@ -75,34 +76,31 @@ def test_gauc_agrees_with_scikit_learn_per_user():
         if 0 < labels[own].sum() < own.sum():
             values.append(roc_auc_score(labels[own], scores[own]))
             weights.append(own.sum())
-    found = gauc(scores, labels, users)
-    assert found.value == pytest.approx(np.average(values, weights=weights), abs=ROUNDING)
-    assert (found.n_users, found.n_skipped) == (len(values), 80 - len(values))
+    assert gauc(scores, labels, users) == pytest.approx(np.average(values, weights=weights), abs=ROUNDING)
 
 
 def test_gauc_of_one_user_is_auc():
     rng = np.random.default_rng(5)
     scores, labels = rng.integers(20, size=300), rng.random(300) < 0.4
-    assert gauc(scores, labels, np.full(300, 12)).value == auc(scores, labels)
+    assert gauc(scores, labels, np.full(300, 12)) == auc(scores, labels)
 
 
 @pytest.mark.parametrize("only", [None, 0, 1], ids=["both classes", "negatives", "positives"])
 def test_logloss_agrees_with_scikit_learn(only):
     rng = np.random.default_rng(6)
-    probabilities = np.concatenate([rng.random(500), [0.0, 1.0, 0.0, 1.0]])
+    logits = np.concatenate([rng.normal(size=500), [-1e6, 1e6, -30.0, 50.0]])
     labels = np.concatenate([rng.random(500) < 0.3, [0, 1, 1, 0]]).astype(int)
     if only is not None:
         labels[:] = only
-    assert logloss(probabilities, labels) == pytest.approx(log_loss(labels, probabilities, labels=[0, 1]), rel=ROUNDING)
+    probabilities = np.where(logits > -700, 1 / (1 + np.exp(-np.clip(logits, -700, None))), 0.0)
+    expected = log_loss(labels, probabilities, labels=[0, 1])
+    assert logloss(logits, labels) == pytest.approx(expected, rel=LOST_DIGITS)
 
 
-def test_logloss_of_one_half_is_log_two():
-    assert logloss([0.5, 0.5, 0.5], [1, 0, 0]) == pytest.approx(log(2), rel=ROUNDING)
-
-
-def test_logloss_punishes_a_sure_error_finitely_in_float32_too():
-    # one row, wrong for sure: -log of the smallest allowed probability, 2**-52
-    assert logloss(np.array([1.0], dtype=np.float32), [0]) == pytest.approx(52 * log(2), rel=ROUNDING)
+def test_logloss_of_even_odds_is_log_two_and_a_sure_error_costs_finitely_much():
+    assert logloss([0.0, 0.0, 0.0], [1, 0, 0]) == pytest.approx(log(2), rel=ROUNDING)
+    # wrong for sure: -log of the smallest allowed probability, 2**-52
+    assert logloss(np.array([1e9], dtype=np.float32), [0]) == pytest.approx(52 * log(2), rel=ROUNDING)
 
 
 @pytest.mark.parametrize("n", [2, 3, 17, 64, 65, 150])
@@ -128,12 +126,12 @@ def test_concordance_of_a_right_and_of_a_reversed_order():
 
 @pytest.mark.parametrize("metric", [auc, concordance])
 def test_one_class_is_refused(metric):
-    with pytest.raises(DataError, match=r"needs (rows of both classes, got 2 positive and 0|two different targets)"):
+    with pytest.raises(DataError, match=r"needs (rows of both classes, got 2 positive and 0|two different labels)"):
         metric([0.1, 0.2], [1, 1])
 
 
 def test_gauc_without_a_user_with_both_classes_is_refused():
-    with pytest.raises(DataError, match="none of 2 users"):
+    with pytest.raises(DataError, match="needs a user with rows of both classes"):
         gauc([0.1, 0.2], [1, 0], [1, 2])
 
 
@@ -167,40 +165,31 @@ def test_users_of_another_shape_are_refused():
         gauc([0.1, 0.3], [1, 0], [1])
 
 
-def test_logits_are_refused_by_logloss():
-    with pytest.raises(DataError, match="apply a sigmoid first"):
-        logloss([-1.0, 2.0], [0, 1])
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("levels", [1, 3, 40, None])
-def test_labelled_rows_give_the_metrics_of_the_known_rows(dtype, levels):
+def test_metrics_of_a_task_are_those_of_its_known_rows(dtype, levels):
     rng = np.random.default_rng(8)
     users, labels = rng.integers(60, size=2000), (rng.random(2000) < 0.2).astype(np.float32)
     labels[rng.random(2000) < 0.3] = np.nan
-    rows, known = LabelledRows(labels, users), ~np.isnan(labels)
-    for _ in range(3):
+    rows, known = TaskRows.of(labels, users, task="click"), ~np.isnan(labels)
+    metrics = metrics_of(TaskPredictions, data=rows, kind=rows.kind, task="click")
+    for _ in range(3):  # what does not depend on the scores is made once for all models
         scores = rng.normal(size=2000) if levels is None else (rng.integers(levels, size=2000) - 1) / 3
         scores = scores.astype(dtype)
         found, truth = scores[known], labels[known]
-        assert rows.auc(scores) == auc(found, truth) == pytest.approx(roc_auc_score(truth, found), abs=ROUNDING)
-        assert rows.gauc(scores) == gauc(found, truth, users[known])
-        probabilities = 1 / (1 + np.exp(-found.astype(np.float64)))
-        assert rows.logloss(scores) == pytest.approx(log_loss(truth, probabilities), abs=LOST_DIGITS)
-
-
-def test_logloss_of_wild_logits_is_that_of_the_probabilities():
-    logits, labels = np.array([1e6, -1e6, 50.0, -30.0, 0.0, 40.0]), np.array([1.0, 0.0, 0.0, 1.0, 1.0, 1.0])
-    probabilities = np.where(logits > -700, 1 / (1 + np.exp(-np.clip(logits, -700, None))), 0.0)
-    expected = logloss(probabilities, labels)
-    assert LabelledRows(labels, np.arange(6)).logloss(logits) == pytest.approx(expected, rel=1e-12)
+        values = measure(TaskPredictions(scores[rows.rows], rows), metrics).values
+        assert values.keys() == {"auc/click", "gauc/click", "logloss/click"}
+        assert values["auc/click"] == auc(found, truth) == ordering("binary", labels, scores)
+        assert values["auc/click"] == pytest.approx(roc_auc_score(truth, found), abs=ROUNDING)
+        assert values["gauc/click"] == gauc(found, truth, users[known])
+        assert values["logloss/click"] == logloss(found, truth)
 
 
 def test_zero_and_minus_zero_are_a_tie():
-    rows = LabelledRows(np.array([1.0, 0.0]), np.zeros(2))
-    assert rows.auc(np.array([0.0, -0.0], dtype=np.float32)) == rows.auc(np.array([-0.0, 0.0], dtype=np.float32)) == 0.5
+    assert auc(np.array([0.0, -0.0], dtype=np.float32), [1, 0]) == 0.5
+    assert auc(np.array([-0.0, 0.0], dtype=np.float32), [1, 0]) == 0.5
 
 
 def test_rows_without_any_known_label_are_refused():
     with pytest.raises(DataError, match="a label and a user per row"):
-        LabelledRows(np.full(3, np.nan), np.zeros(3))
+        TaskRows.of(np.full(3, np.nan), np.zeros(3))

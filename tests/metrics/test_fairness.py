@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from measured_lists import list_metrics
 from scipy.sparse import csr_array
 
 from evorec.errors import DataError
 from evorec.metrics.fairness import FEWEST_USERS, NO_GROUP, UserGroups
-from evorec.metrics.lists import list_metrics
 
 ROUNDING = 1e-12
 
@@ -16,7 +16,7 @@ def test_the_gap_is_between_the_best_and_the_worst_served_group():
     groups = UserGroups(np.array([0, 0, 1, 1, 5, 5, 7, NO_GROUP]), fewest=2)
     # means 0.6, 0.2 and 0.4; group 7 has one user
     assert groups.gap(values) == pytest.approx(0.4, abs=ROUNDING)
-    assert (groups.sizes.tolist(), groups.n_left_out, groups.can_differ) == ([2, 2, 2], 2, True)
+    assert ([own.tolist() for own in groups.members], groups.n_left_out) == ([[0, 1], [2, 3], [4, 5]], 2)
 
 
 def test_a_group_of_nineteen_users_is_left_out_and_one_of_twenty_counts():
@@ -24,16 +24,15 @@ def test_a_group_of_nineteen_users_is_left_out_and_one_of_twenty_counts():
     groups = np.repeat([0, 1, 2], [20, 19, 20])
     values = np.repeat([0.5, 0.0, 0.25], [20, 19, 20])
     found = UserGroups(groups)
-    assert (found.sizes.tolist(), found.n_left_out) == ([20, 20], 19)
+    assert ([len(own) for own in found.members], found.n_left_out) == ([20, 20], 19)
     assert found.gap(values) == 0.25
 
 
 def test_one_group_has_no_gap():
-    alone = UserGroups(np.zeros(30, dtype=int))
-    assert not alone.can_differ
     with pytest.raises(DataError, match="a gap needs two groups or more, got 1"):
-        alone.gap(np.zeros(30))
-    assert not UserGroups(np.zeros(0, dtype=int)).can_differ
+        UserGroups(np.zeros(30, dtype=int)).gap(np.zeros(30))
+    with pytest.raises(DataError, match="a gap needs two groups or more, got 0"):
+        UserGroups(None).gap(np.zeros(30))
 
 
 def test_the_gap_of_lists_is_that_of_a_slow_loop_over_recalls():

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from measured_lists import list_metrics
 from scipy.sparse import csr_array
 
 from evorec.errors import DataError
-from evorec.metrics.lists import list_metrics
 
 LISTS = np.array([[0, 1], [2, -1]])
 RELEVANT = csr_array([[0, 1, 0], [1, 0, 1]])  # hits: user 0 at rank 2, user 1 at rank 1

@@ -9,17 +9,9 @@ from scipy.sparse import csr_array
 from torchmetrics.functional import retrieval
 
 from evorec.errors import DataError
-from evorec.metrics.ranking import (
-    NO_ITEM,
-    hit_rate_at_k,
-    hits,
-    mrr_at_k,
-    n_relevant,
-    ndcg_at_k,
-    precision_at_k,
-    recall_at_k,
-    top_k,
-)
+from evorec.metrics.lists import NO_ITEM, ListData, RecommendedLists, hits, n_relevant
+from evorec.metrics.ranking import hit_rate_at_k, mrr_at_k, ndcg_at_k, precision_at_k, recall_at_k
+from evorec.metrics.top_items import top_k
 
 ROUNDING = 1e-12  # float64 sums of at most K terms
 FLOAT32 = 1e-6  # torchmetrics computes in float32
@@ -171,25 +163,29 @@ def test_top_k_refuses_a_vector_and_an_empty_list(shape, k):
         top_k(np.zeros(shape), k)
 
 
+def recommended(lists, relevant):
+    return RecommendedLists(lists, ListData(relevant, np.ones(3, dtype=int), np.eye(3)))
+
+
 @pytest.mark.parametrize("item", [-2, 3])
 def test_an_item_outside_the_catalogue_is_refused(item):
     with pytest.raises(DataError, match=r"ids in \[-1, 3\)"):
-        hits(np.array([[0, item]]), sets([[0]], 3), 3)
+        recommended(np.array([[0, item]]), sets([[0]], 3))
 
 
 def test_a_list_that_repeats_an_item_is_refused():
     with pytest.raises(DataError, match=r"\[2, 0, 2\] in row 1"):
-        hits(np.array([[0, 1, 2], [2, 0, 2]]), sets([[0], [0]], 3), 3)
+        recommended(np.array([[0, 1, 2], [2, 0, 2]]), sets([[0], [0]], 3))
 
 
 def test_lists_of_floats_are_refused():
     with pytest.raises(DataError, match="float64"):
-        hits(np.array([[0.0, 1.0]]), sets([[0]], 3), 3)
+        recommended(np.array([[0.0, 1.0]]), sets([[0]], 3))
 
 
 def test_lists_of_other_users_are_refused():
     with pytest.raises(DataError, match="got 1 and 2 rows"):
-        hits(np.array([[0, 1]]), sets([[0], [1]], 3), 3)
+        recommended(np.array([[0, 1]]), sets([[0], [1]], 3))
 
 
 @pytest.mark.parametrize("metric", [recall_at_k, ndcg_at_k])
@@ -204,7 +200,6 @@ def test_counts_of_other_users_are_refused(metric):
         metric(np.array([[True], [False]]), np.array([1]))
 
 
-@pytest.mark.parametrize("metric", [precision_at_k, hit_rate_at_k, mrr_at_k])
-def test_lists_without_places_are_refused(metric):
+def test_lists_without_slots_are_refused():
     with pytest.raises(DataError, match="K >= 1"):
-        metric(np.zeros((2, 0), dtype=bool))
+        recommended(np.zeros((1, 0), dtype=int), sets([[0]], 3))

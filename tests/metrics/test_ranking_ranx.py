@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from evorec.metrics.ranking import hit_rate_at_k, hits, mrr_at_k, ndcg_at_k, precision_at_k, recall_at_k, top_k
+from evorec.metrics.lists import hits
+from evorec.metrics.ranking import hit_rate_at_k, mrr_at_k, ndcg_at_k, precision_at_k, recall_at_k
+from evorec.metrics.top_items import top_k
 
 AGREEMENT = 1e-6  # asked for between libraries; both sides are float64
 N_ITEMS = 12

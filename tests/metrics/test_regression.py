@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, root_mean_squared_error
 
+from evorec.config import QuantileKind
 from evorec.errors import DataError
-from evorec.metrics.accuracy import auc
-from evorec.metrics.regression import NumberRows, mae, pinball, rmse
+from evorec.metrics.accuracy import auc, concordance
+from evorec.metrics.metric import measure, metrics_of
+from evorec.metrics.regression import mae, pinball, rmse
+from evorec.metrics.task_rows import TaskPredictions, TaskRows
 
 ROUNDING = 1e-12  # sums of some thousand float64 terms of size 1
 
@@ -56,23 +59,29 @@ def test_rows_without_a_label_do_not_count_and_errors_are_in_the_labels_own_unit
     predictions, labels = numbers
     missing = np.random.default_rng(4).random(len(labels)) < 0.3
     mean, spread = 7.0, 60.0
-    rows = NumberRows(np.where(missing, np.nan, (labels - mean) / spread), unit=spread)
     scaled = (predictions - mean) / spread
     scaled[missing] = 1e6
     known = predictions[~missing], labels[~missing]
-    assert rows.mae(scaled) == pytest.approx(mae(*known), rel=ROUNDING)
-    assert rows.rmse(scaled) == pytest.approx(rmse(*known), rel=ROUNDING)
-    assert rows.pinball(scaled, 0.2) == pytest.approx(pinball(*known, 0.2), rel=ROUNDING)
+    for kind in ("regression", QuantileKind(quantile=0.2)):
+        standardised = np.where(missing, np.nan, (labels - mean) / spread)
+        rows = TaskRows.of(standardised, np.zeros(len(labels)), task="watch", kind=kind, unit=spread)
+        metrics = metrics_of(TaskPredictions, kind=kind, task="watch")
+        found = measure(TaskPredictions(scaled[rows.rows], rows), metrics).values
+        assert found.pop("concordance/watch") == pytest.approx(concordance(*known), rel=ROUNDING)
+        expected = {"mae/watch": mae(*known), "rmse/watch": rmse(*known)}
+        if kind != "regression":
+            expected = {"pinball/watch": pinball(*known, 0.2)}
+        assert found == pytest.approx(expected, rel=ROUNDING)
     scores, truth = scaled[~missing][:300], labels[~missing][:300]
     pairs = [(i, j) for i, j in combinations(range(300), 2) if truth[i] != truth[j]]
     right = sum(0.5 + 0.5 * np.sign((scores[i] - scores[j]) * (truth[i] - truth[j])) for i, j in pairs)
-    assert NumberRows(truth).concordance(scores) == pytest.approx(right / len(pairs), rel=ROUNDING)
+    assert concordance(scores, truth) == pytest.approx(right / len(pairs), rel=ROUNDING)
 
 
 def test_concordance_of_zeros_and_ones_is_auc():
     rng = np.random.default_rng(5)
     scores, labels = rng.integers(9, size=400) / 7, (rng.random(400) < 0.2).astype(float)
-    assert NumberRows(labels).concordance(scores) == auc(scores, labels)
+    assert concordance(scores, labels) == auc(scores, labels)
 
 
 @pytest.mark.parametrize("metric", [mae, rmse, lambda p, y: pinball(p, y, 0.5)], ids=["mae", "rmse", "pinball"])
@@ -94,8 +103,3 @@ def test_a_quantile_outside_of_zero_and_one_is_refused():
     for q in (0.0, 1.0, 90.0):
         with pytest.raises(DataError, match=f"a quantile between 0 and 1, both excluded, got {q:g}"):
             pinball([1.0], [1.0], q)
-
-
-def test_a_task_without_any_label_is_refused():
-    with pytest.raises(DataError, match="a label per row, got none known of 3"):
-        NumberRows(np.full(3, np.nan))

@@ -5,16 +5,17 @@ from datetime import date
 
 import numpy as np
 import pytest
+from measured_lists import list_metrics
 
-from evorec.config import DataConfig, SplitConfig
+from evorec.config import DataConfig, EvaluationConfig, SplitConfig
 from evorec.data.dataset import Csr
 from evorec.data.encode import encode
+from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.data.paths import resolve_path
 from evorec.data.readers import read
 from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.errors import DataError
-from evorec.metrics.lists import list_metrics
 from evorec.models import baselines as module
 from evorec.models.baselines import baseline_lists, baselines, ease, item_knn, popularity
 from problems.feed import FeedConfig
@@ -127,8 +128,13 @@ def test_lists_of_no_users_have_no_rows():
     assert lists.shape == (0, 4)
 
 
+def held_out(dataset, users):
+    """Lists of 5 items for some users."""
+    return HeldOut(dataset, EvaluationConfig(k=5), RankingUsers(users, dataset.seen, dataset.relevant.select(users)))
+
+
 def test_every_baseline_is_measured_by_the_metrics_of_lists(dataset, users):
-    found = baselines(dataset, users, 5, masked=dataset.seen)
+    found = baselines(held_out(dataset, users))
     assert list(found.measured) == ["popularity", "item_knn", "ease"]
     assert not found.skipped
     for metrics in found.measured.values():
@@ -147,7 +153,7 @@ def test_users_without_a_training_positive_get_the_popular_items_from_every_base
     owners = np.repeat(np.arange(dataset.n_users + 1), dataset.history.counts())
     kept = owners != users[0]
     without = Csr.from_pairs(owners[kept], dataset.history.indices[kept], n_rows=dataset.n_users + 1)
-    found = baselines(replace(dataset, history=without), users, 5, masked=dataset.seen)
+    found = baselines(held_out(replace(dataset, history=without), users))
     first = {name: metrics.per_user["novelty@5"][0] for name, metrics in found.measured.items()}
     others = {name: metrics.per_user["novelty@5"][1:] for name, metrics in found.measured.items()}
     assert first["item_knn"] == first["ease"] == first["popularity"]
@@ -162,7 +168,7 @@ def test_no_seen_item_is_listed(dataset, users):
 
 def test_ease_of_a_large_catalogue_is_skipped_with_the_reason(dataset, users, monkeypatch):
     monkeypatch.setattr(module, "EASE_MAX_ITEMS", 59)
-    found = baselines(dataset, users, 5, masked=dataset.seen)
+    found = baselines(held_out(dataset, users))
     assert list(found.measured) == ["popularity", "item_knn"]
     assert found.skipped == {"ease": "the catalogue has 60 items, more than 59"}
 

@@ -12,8 +12,9 @@ from tiny import dataset, number_dataset, tables
 from evorec.config import QuantileKind, SplitConfig
 from evorec.data.encode import encode
 from evorec.data.splits import split
+from evorec.metrics.accuracy import ordering
 from evorec.models import boosting as module
-from evorec.models.boosting import BoostingGrid, boosting, features, ordering
+from evorec.models.boosting import BoostingGrid, boosting, features
 
 ROUNDING = 1e-12
 GRID = BoostingGrid(leaves=(4, 8), rates=(0.1,), trees=(5, 20))

@@ -11,11 +11,12 @@ from tiny import SEED, dataset, device_data, random_specs, spec
 
 from evorec.config import EvaluationConfig
 from evorec.data.encode import Csr
+from evorec.data.held_out import RankingUsers, ranking_users
 from evorec.models import recommend as module
 from evorec.models.population import fresh_population
 from evorec.models.recommend import NO_ITEM, popularity_prior, top_items
 from evorec.training import evaluate
-from evorec.training.evaluate import RankingUsers, member_lists, ranking_users
+from evorec.training.evaluate import member_lists
 
 FLOAT64 = 1e-10  # dot products and three layers of float64 on scores of size 10
 DAY_S = 86_400

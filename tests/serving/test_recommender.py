@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from exported import TITLES, Made, same, with_item, with_user
 
+from evorec.data.held_out import masked_items
 from evorec.data.tables import Columns
 from evorec.errors import ConfigError, DataError
 from evorec.serving.queries import Item, ListOptions, User
 from evorec.serving.recommender import Recommender, load_bundle
-from evorec.training.evaluate import masked_items, task_logits
+from evorec.training.evaluate import task_logits
 
 K, NEW = 5, 10**6
 PREDICTION = 1e-5  # float32

@@ -11,12 +11,13 @@ from plain_training import batches_of, plain_train
 from tiny import EVALUATION, SEED, UNIFORM, dataset, device_data, plan_of, random_specs, spec, trained
 from torch import nn
 
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.population import INIT_SCALE, member_shapes, stack_members
 from evorec.models.pretrained import Pretrained
 from evorec.training.cost import CatalogueWork, StepWork, member_cost
-from evorec.training.evaluate import measure, ranking_users
+from evorec.training.evaluate import measure
 from evorec.training.padding import MergeRule
 
 FLOAT64 = 1e-10  # as for whole members (test_trainer): rounding errors of some steps in float64, and room
@@ -145,7 +146,7 @@ def results(specs, **options):
     data, on_device = dataset(), world(torch.float32)
     stack = trained(specs, plan_of(data, on_device, steps=5), on_device, **options)
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
-    measured = measure(stack.population, data, on_device, EVALUATION, users)
+    measured = measure(stack.population, on_device, HeldOut(data, EVALUATION, users))
     return [(stack.population.member_arrays(i), measured[i].metrics) for i in range(len(specs))]
 
 

@@ -11,18 +11,11 @@ from tiny import EVALUATION, SEED, dataset, device_data, plan_of, random_specs, 
 
 from evorec.config import EvaluationConfig
 from evorec.data.encode import Csr
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.errors import DataError, TrainingError
 from evorec.models.population import fresh_population
 from evorec.training import evaluate
-from evorec.training.evaluate import (
-    Extras,
-    check_measurable,
-    measure,
-    member_lists,
-    ranking_users,
-    task_logits,
-    unique_rows,
-)
+from evorec.training.evaluate import measure, member_lists, task_logits, unique_rows
 
 FLOAT64 = 1e-10  # three layers of float64
 ROUNDING = 1e-12
@@ -54,7 +47,7 @@ def test_accuracy_is_that_of_scikit_learn(world):
     data, on_device, population, users = world
     logits = task_logits(population, on_device, data.held_out)
     labels = data.held_out.labels
-    for member, measured in enumerate(measure(population, data, on_device, EVALUATION, users)):
+    for member, measured in enumerate(measure(population, on_device, HeldOut(data, EVALUATION, users))):
         values = []
         for index, task in enumerate(data.tasks):
             scores, truth = logits[member, index], labels[:, index]
@@ -77,7 +70,7 @@ def test_rows_without_a_label_do_not_count(world):
     labels = data.held_out.labels.copy()
     labels[::3, 1] = np.nan
     missing = replace(data, held_out=replace(data.held_out, labels=labels))
-    found = measure(population, missing, on_device, EVALUATION, users)[0].metrics
+    found = measure(population, on_device, HeldOut(missing, EVALUATION, users))[0].metrics
     logits = task_logits(population, on_device, data.held_out)[0, 1]
     known = ~np.isnan(labels[:, 1])
     assert found["auc/like"] == pytest.approx(roc_auc_score(labels[known, 1], logits[known]), abs=ROUNDING)
@@ -87,7 +80,7 @@ def test_recall_of_both_stages_is_that_of_a_slow_loop(world):
     data, on_device, population, users = world
     lists = member_lists(population, data, on_device, users, EVALUATION)
     k = EVALUATION.k
-    for member, measured in enumerate(measure(population, data, on_device, EVALUATION, users)):
+    for member, measured in enumerate(measure(population, on_device, HeldOut(data, EVALUATION, users))):
         final, first, candidates = [], [], []
         for place, user in enumerate(users.ids):
             wanted = set(data.relevant.row(user).tolist())
@@ -106,7 +99,7 @@ def test_recall_of_both_stages_is_that_of_a_slow_loop(world):
 def test_keys_name_the_list_length_that_was_asked_for(world):
     data, on_device, population, users = world
     config = EvaluationConfig(k=data.n_items + 10, candidates="all")
-    metrics = measure(population, data, on_device, config, users)[0].metrics
+    metrics = measure(population, on_device, HeldOut(data, config, users))[0].metrics
     assert {f"{name}@{config.k}" for name in ("recall", "ndcg", "intra_list_distance", "novelty")} <= metrics.keys()
 
 
@@ -123,14 +116,14 @@ def test_masked_items_are_never_listed(world):
 @pytest.mark.parametrize("how", ["table", "head"])
 def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(world, how):
     data, on_device, population, users = world
-    expected = measure(population, data, on_device, EVALUATION, users)
+    expected = measure(population, on_device, HeldOut(data, EVALUATION, users))
     broken = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
     if how == "table":
         broken.tables[0][:, broken.columns[1][0]] = float("nan")
     else:
         block, place = broken.place_of(1)
         block.trained["head.bias"][(place + 1) * data.n_tasks - 1] = float("inf")
-    found = measure(broken, data, on_device, EVALUATION, users)
+    found = measure(broken, on_device, HeldOut(data, EVALUATION, users))
     assert found[0].metrics == expected[0].metrics
     assert isinstance(found[1], TrainingError)
     assert "not finite" in str(found[1])
@@ -141,7 +134,7 @@ def test_wild_but_finite_logits_are_measured_without_a_warning(world):
     wild = trained(SPECS, plan_of(data, on_device, steps=30), on_device).population
     for block in wild.blocks:
         block.trained["head.weight"].mul_(1e5)
-    metrics = measure(wild, data, on_device, EVALUATION, users)[0].metrics
+    metrics = measure(wild, on_device, HeldOut(data, EVALUATION, users))[0].metrics
     assert all(np.isfinite(value) for value in metrics.values())
 
 
@@ -186,23 +179,27 @@ def one_row_per_user():
 
 def test_gauc_is_left_out_where_no_user_has_both_classes(world):
     _, on_device, population, users = world
-    metrics = measure(population, one_row_per_user(), on_device, EVALUATION, users)[0].metrics
+    metrics = measure(population, on_device, HeldOut(one_row_per_user(), EVALUATION, users))[0].metrics
     assert "gauc/click" not in metrics
     assert "auc/click" in metrics
 
 
+def check(data, wanted, users=None):
+    HeldOut(data, EVALUATION, users or ranking_users(data, EVALUATION, seed=0, at_most=None)).check(wanted)
+
+
 def test_an_objective_that_the_data_cannot_give_is_refused_before_training():
-    check_measurable(dataset(), {"gauc/click", "intra_list_distance@5", "accuracy"})
+    check(dataset(), {"gauc/click", "intra_list_distance@5", "accuracy"})
     with pytest.raises(DataError, match=r"gauc/click needs a user with both classes .* choose auc/click"):
-        check_measurable(one_row_per_user(), {"gauc/click"})
+        check(one_row_per_user(), {"gauc/click"})
     with pytest.raises(DataError, match=r"intra_list_distance@5 needs content of the items"):
-        check_measurable(dataset(content=False), {"intra_list_distance@5"})
+        check(dataset(content=False), {"intra_list_distance@5"})
 
 
 def test_measuring_leaves_the_model_as_it_is(world):
     data, on_device, population, users = world
     before = population.member_arrays(0)
-    measure(population, data, on_device, EVALUATION, users)
+    measure(population, on_device, HeldOut(data, EVALUATION, users))
     for name, array in population.member_arrays(0).items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -214,7 +211,7 @@ def test_what_is_measured_does_not_depend_on_the_company():
 
     def measured(chosen):
         stack = fresh_population(chosen, on_device.shape, seed=SEED, device=torch.device("cpu"), dtype=torch.float32)
-        return [found.metrics for found in measure(stack, data, on_device, EVALUATION, users)]
+        return [found.metrics for found in measure(stack, on_device, HeldOut(data, EVALUATION, users))]
 
     together = measured(specs)
     assert together == measured(specs[::-1])[::-1]
@@ -242,7 +239,7 @@ def test_the_recall_of_cold_items_is_that_of_a_slow_loop(world):
     data, on_device, population, users = world
     cold = with_cold_items(data)
     lists = member_lists(population, data, on_device, users, EVALUATION).final
-    for member, measured in enumerate(measure(population, cold, on_device, EVALUATION, users)):
+    for member, measured in enumerate(measure(population, on_device, HeldOut(cold, EVALUATION, users))):
         shares = []
         for found, user in zip(lists[member], users.ids, strict=True):
             wanted = {item for item in data.relevant.row(user).tolist() if cold.item_counts[item] == 0}
@@ -255,16 +252,16 @@ def test_the_recall_of_cold_items_is_that_of_a_slow_loop(world):
 def test_the_recall_of_cold_items_is_left_out_where_nobody_wants_one(world):
     data, on_device, population, users = world
     assert not (data.item_counts[data.relevant.indices] == 0).any()
-    assert "cold_start_recall@5" not in measure(population, data, on_device, EVALUATION, users)[0].metrics
+    assert "cold_start_recall@5" not in measure(population, on_device, HeldOut(data, EVALUATION, users))[0].metrics
     with pytest.raises(DataError, match=r"cold_start_recall@5 needs a held-out positive on an item without a training"):
-        check_measurable(data, {"cold_start_recall@5"})
+        check(data, {"cold_start_recall@5"})
     cold = with_cold_items(data)
-    check_measurable(cold, {"cold_start_recall@5"})
+    check(cold, {"cold_start_recall@5"})
     without = [place for place, row in enumerate(map(users.relevant.row, range(len(users.ids))))
                if cold.item_counts[row].all()]  # fmt: skip
     some = replace(users, relevant=users.relevant.select(np.array(without)))
     with pytest.raises(DataError, match="for the users that lists are measured on"):
-        check_measurable(cold, {"cold_start_recall@5"}, some)
+        check(cold, {"cold_start_recall@5"}, some)
 
 
 def grouped(data, n_groups):
@@ -280,7 +277,7 @@ def test_the_gap_between_groups_is_that_of_a_slow_loop(world):
     two = grouped(data, 2)
     users = ranking_users(two, EVALUATION, seed=0, at_most=None)
     lists = member_lists(population, two, on_device, users, EVALUATION).final
-    for member, measured in enumerate(measure(population, two, on_device, EVALUATION, users)):
+    for member, measured in enumerate(measure(population, on_device, HeldOut(two, EVALUATION, users))):
         shares = {0: [], 1: []}
         for found, user in zip(lists[member], users.ids, strict=True):
             wanted = set(two.relevant.row(user).tolist())
@@ -294,21 +291,21 @@ def test_a_gap_without_two_large_groups_is_refused_and_not_measured(world):
     data, on_device, population, _ = world
     many = grouped(data, 10)
     users = ranking_users(many, EVALUATION, seed=0, at_most=None)
-    assert "group_gap@5" not in measure(population, many, on_device, EVALUATION, users)[0].metrics
+    assert "group_gap@5" not in measure(population, on_device, HeldOut(many, EVALUATION, users))[0].metrics
     with pytest.raises(DataError, match=r"group_gap@5 needs two or more groups of 20 or more users .* has 0, and \d+"):
-        check_measurable(many, {"group_gap@5"}, users)
+        check(many, {"group_gap@5"}, users)
     with pytest.raises(DataError, match="group_gap@5 needs two or more groups"):
-        check_measurable(data, {"group_gap@5"})
-    check_measurable(grouped(data, 2), {"group_gap@5"})
+        check(data, {"group_gap@5"})
+    check(grouped(data, 2), {"group_gap@5"})
 
 
 def test_sparsity_is_the_share_of_pairs_below_the_threshold(world):
     data, on_device, population, users = world
-    assert "sparsity" not in measure(population, data, on_device, EVALUATION, users)[0].metrics
+    assert "sparsity" not in measure(population, on_device, HeldOut(data, EVALUATION, users))[0].metrics
     shares = []
     for threshold in (0.0, 0.5, 1.0, 1e9):
         config = EVALUATION.model_copy(update={"sparsity_threshold": threshold})
-        found = measure(population, data, on_device, config, users, extras=Extras(sparsity=True))
+        found = measure(population, on_device, HeldOut(data, config, users, wanted={"sparsity"}))
         shares.append([one.metrics["sparsity"] for one in found])
     masked = len(users.masked.indices) / (len(users.ids) * data.n_items)
     assert shares[0] == [masked] * 2, "only what is masked has no preference at all"
@@ -318,7 +315,7 @@ def test_sparsity_is_the_share_of_pairs_below_the_threshold(world):
 
 def test_sparsity_does_not_depend_on_the_company(world):
     data, on_device, population, users = world
-    together = measure(population, data, on_device, EVALUATION, users, extras=Extras(sparsity=True))
+    together = measure(population, on_device, HeldOut(data, EVALUATION, users, wanted={"sparsity"}))
     alone = trained(SPECS[1:], plan_of(data, on_device, steps=30), on_device).population
-    (found,) = measure(alone, data, on_device, EVALUATION, users, extras=Extras(sparsity=True))
+    (found,) = measure(alone, on_device, HeldOut(data, EVALUATION, users, wanted={"sparsity"}))
     assert found.metrics == together[1].metrics

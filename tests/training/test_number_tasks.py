@@ -31,8 +31,9 @@ from training.test_trainer import (
     trained_alone,
 )
 
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.data.labels import best_constants
-from evorec.training.evaluate import measure, ranking_users, task_logits
+from evorec.training.evaluate import measure, task_logits
 
 FLOAT64 = 1e-10  # see `training.test_trainer`
 SINGLE = 1e-5  # float32 labels, standardised and brought back
@@ -85,7 +86,7 @@ def test_errors_are_those_of_scikit_learn_in_the_labels_own_unit():
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
     own = data.label_shift + data.label_scale * data.held_out.labels.astype(np.float64)
     assert np.nanmin(own[:, 1:]) > 0  # seconds
-    for member, found in enumerate(measure(population, data, on_device, EVALUATION, users)):
+    for member, found in enumerate(measure(population, on_device, HeldOut(data, EVALUATION, users))):
         logits = task_logits(population, on_device, data.held_out)[member].T
         predicted = data.label_shift + data.label_scale * logits
         watched = ~np.isnan(own[:, 1])

@@ -12,11 +12,12 @@ from tiny import EVALUATION, PARENTS, SEED, UNIFORM, device_data, plan_of, rando
 
 from evorec.config import SplitConfig
 from evorec.data.encode import encode
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.data.splits import split
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.training.cost import CatalogueWork, member_cost
-from evorec.training.evaluate import measure, ranking_users
+from evorec.training.evaluate import measure
 
 FLOAT64 = 1e-10  # as for whole members (test_trainer): rounding errors of some steps in float64, and room
 BATCH, POSITIVES, STEPS, LAYERS = 12, 7, 40, 2
@@ -141,7 +142,7 @@ def results(specs, **options):
     data, on_device = whole(), world(torch.float32)
     stack = trained(specs, plan_of(data, on_device, steps=5), on_device, **options)
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
-    measured = measure(stack.population, data, on_device, EVALUATION, users)
+    measured = measure(stack.population, on_device, HeldOut(data, EVALUATION, users))
     return [(stack.population.member_arrays(i), measured[i].metrics) for i in range(len(specs))]
 
 

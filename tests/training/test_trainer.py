@@ -25,10 +25,11 @@ from tiny import (
     with_missing_labels,
 )
 
+from evorec.data.held_out import HeldOut, ranking_users
 from evorec.models.population import fresh_population
 from evorec.models.spec import BALANCINGS, NEGATIVE_SOURCES, OPTIMIZERS, RETRIEVAL_LOSSES
 from evorec.training import trainer
-from evorec.training.evaluate import measure, ranking_users, task_logits
+from evorec.training.evaluate import measure, task_logits
 
 FLOAT64 = 1e-10  # rounding errors of 200 steps in float64 came to 1e-14; the rest is room for other processors
 ONE_STEP_FLOAT32 = 1e-5  # Adam turns a gradient near its epsilon into a step of the size of the learning rate
@@ -192,7 +193,7 @@ def mixed_float32():
 def test_auc_and_recall_in_float32_are_those_of_a_plain_model_in_float32(member):
     data, on_device, population = mixed_float32()
     users = ranking_users(data, EVALUATION, seed=0, at_most=None)
-    found = measure(population, data, on_device, EVALUATION, users)[member].metrics
+    found = measure(population, on_device, HeldOut(data, EVALUATION, users))[member].metrics
     plain = trained_alone(FLOAT32_MEMBERS[member], data, on_device, 60, 64, 32)
     part = data.held_out
     with torch.no_grad():
@@ -208,7 +209,7 @@ def test_auc_and_recall_in_float32_are_those_of_a_plain_model_in_float32(member)
 def results(specs, plan, data, on_device, users, **options):
     """Parameters and metrics of each member."""
     population = trained(specs, plan, on_device, **options).population
-    measured = measure(population, data, on_device, EVALUATION, users)
+    measured = measure(population, on_device, HeldOut(data, EVALUATION, users))
     return [(population.member_arrays(i), measured[i].metrics) for i in range(len(specs))]
 
 
@@ -307,7 +308,7 @@ def test_members_that_train_on_after_others_were_dropped_equal_an_unbroken_train
         if kept is not None:
             checkpoints, members = [found.checkpoints[i] for i in kept], [members[i] for i in kept]
     assert found.checkpoints == ()
-    measured = measure(found.population, data, on_device, EVALUATION, users)
+    measured = measure(found.population, on_device, HeldOut(data, EVALUATION, users))
     for place, member in enumerate(members):
         assert_bitwise_equal((found.population.member_arrays(place), measured[place].metrics), expected[member])
 
@@ -368,7 +369,7 @@ def test_a_diverging_member_is_reported_and_leaves_the_others_bitwise_unchanged(
     assert stack.diverged[0] is None
     assert stack.diverged[2] is None
     assert stack.diverged[1] in range(1, 7)
-    measured = measure(stack.population, data, on_device, EVALUATION, users)
+    measured = measure(stack.population, on_device, HeldOut(data, EVALUATION, users))
     for member, one in ((0, expected[0]), (2, expected[1])):
         assert_bitwise_equal((stack.population.member_arrays(member), measured[member].metrics), one)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evorec.data.held_out import RankingUsers, masked_items
 from evorec.deploy.bundle.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
@@ -21,7 +22,7 @@ from evorec.seeds import generator
 from evorec.serving.graph import Graph
 from evorec.serving.queries import ListOptions
 from evorec.serving.recommender import NO_ITEM, IndexLists, Recommender
-from evorec.training.evaluate import RankingUsers, masked_items, member_lists
+from evorec.training.evaluate import member_lists
 
 PARITY: Final = 1e-5
 """Largest difference of torch and onnxruntime, relative to numbers above 1."""

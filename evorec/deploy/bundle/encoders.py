@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from evorec.config import COOCCURRENCE
 from evorec.data.dataset import Dataset, Field
+from evorec.data.held_out import masked_items
 from evorec.models.recommend import popularity_prior
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.training.evaluate import masked_items, positive_ages, unique_rows
+from evorec.training.evaluate import positive_ages, unique_rows
 
 Real: Final = np.float32
 """Number type of everything that is served."""

@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 
 from evorec.data.dataset import Dataset, Field
-from evorec.metrics.accuracy import LabelledRows
-from evorec.metrics.ranking import hits_of_checked, n_relevant, recall_at_k
+from evorec.metrics.accuracy import ordering_key
+from evorec.metrics.lists import hits, n_relevant
+from evorec.metrics.metric import METRICS
+from evorec.metrics.ranking import recall_at_k
+from evorec.metrics.task_rows import TaskPredictions, TaskRows
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
 from evorec.search.executors import WorkerDied, executor_for
 from evorec.seeds import generator
-from evorec.training.evaluate import TaskRows, labelled_rows, member_lists, task_logits
+from evorec.training.evaluate import member_lists, task_logits
 from evorec.training.plan import DeviceData
 
 Ints = npt.NDArray[np.int64]
@@ -111,7 +114,7 @@ def block_importance(
         AUC (or concordance) of each task and recall of the lists as they are, and what each block is worth.
     """
     inputs = _Inputs(fitted.dataset, fitted.data)
-    labels = labelled_rows(fitted.dataset, fitted.dataset.held_out)
+    labels = fitted.held_out.tasks
     values = _task_values(population, inputs, labels) | _list_values(population, inputs, fitted)
     blocks = _blocks(population.specs[0], fitted)
     used = [block for block in blocks if block.used]
@@ -150,11 +153,9 @@ def _task_values(population: Population, inputs: _Inputs, labels: Sequence[TaskR
     """AUC of each task, or concordance where its labels are numbers."""
     logits = task_logits(population, inputs.data, inputs.dataset.held_out)[0]
     out = {}
-    for own, one in zip(logits, labels, strict=True):
-        if isinstance(one.rows, LabelledRows):
-            out[f"auc/{one.task}"] = one.rows.auc(own)
-        else:
-            out[f"concordance/{one.task}"] = one.rows.concordance(own)
+    for rows, own in zip(labels, logits, strict=True):
+        metric = METRICS[ordering_key("<task>", rows.kind)]
+        out[metric.key(task=rows.task)] = metric.value(TaskPredictions(own[rows.rows], rows))
     return out
 
 
@@ -162,7 +163,7 @@ def _list_values(population: Population, inputs: _Inputs, fitted: Fitted) -> dic
     """Recall of the lists."""
     users, evaluation = fitted.users, fitted.config.evaluation
     lists = member_lists(population, inputs.dataset, inputs.data, users, evaluation)
-    hit = hits_of_checked(lists.final[0], users.relevant, inputs.dataset.n_items)
+    hit = hits(lists.final[0], users.relevant, inputs.dataset.n_items)
     return {f"recall@{evaluation.k}": float(recall_at_k(hit, n_relevant(users.relevant)).mean())}
 
 

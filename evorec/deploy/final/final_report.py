@@ -16,10 +16,10 @@ from evorec.deploy.final.intervals import UserDraws, auc_intervals, row_units
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps
 from evorec.deploy.final.training import FinalModel
-from evorec.metrics.choice import LoggedRows
+from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.compare import paired_bootstrap
 from evorec.metrics.fairness import UserGroups
-from evorec.models.boosting import GRADIENT_BOOSTING, Boosted, metric_name
+from evorec.models.boosting import GRADIENT_BOOSTING, Boosted
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 from evorec.rec_problem import Fitted
@@ -137,7 +137,7 @@ class Details:
         """Of the binary tasks; numbers are ordered by pairs of rows, which no sum over users has."""
         dataset = self._fitted.dataset
         binary = [place for place, kind in enumerate(dataset.kinds) if kind == "binary"]
-        labels = {metric_name(dataset.tasks[i], dataset.kinds[i]): dataset.held_out.labels[:, i] for i in binary}
+        labels = {ordering_key(dataset.tasks[i], dataset.kinds[i]): dataset.held_out.labels[:, i] for i in binary}
         scores = [logits[place] for place in binary]
         return auc_intervals(labels, scores, self._units, seed=self._seed, resamples=self._resamples)
 
@@ -262,7 +262,7 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
 def _rows(fitted: Fitted) -> dict[str, int]:
     """What the figures are of, as counts, and what was left out of them."""
     dataset, groups = fitted.dataset, fitted.users.groups
-    choices = LoggedRows(dataset.held_out.users, n_users=dataset.n_users)
+    choices = fitted.held_out.logged
     return {
         "train": dataset.train.n_rows,
         "test": dataset.held_out.n_rows,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.data.dataset import Dataset
-from evorec.models.boosting import metric_name, ordering
+from evorec.metrics.accuracy import ordering, ordering_key
 
 KNOWN, NEW_USERS, NEW_ITEMS = "known", "new_users", "new_items"
 WITH_HISTORY, WITHOUT_HISTORY = "with_history", "without_history"
@@ -53,7 +53,7 @@ class ColdParts:
         out: dict[str, dict[str, float]] = {}
         for name, rows in self.rows.items():
             found = {
-                metric_name(task, kind): ordering(kind, labels[rows], scores[task][rows])
+                ordering_key(task, kind): ordering(kind, labels[rows], scores[task][rows])
                 for task, kind, labels in self._tasks
                 if task in scores
             }

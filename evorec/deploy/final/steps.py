@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.config import FinalizeConfig
+from evorec.data.held_out import HeldOut
 from evorec.deploy.final.training import run_all, stacks
 from evorec.errors import TrainingError
-from evorec.models.boosting import metric_name
+from evorec.metrics.accuracy import ordering_key
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.training.evaluate import Extras, Measured, measure
+from evorec.training.evaluate import Measured, measure
 from evorec.training.trainer import Checkpoint
 
 TENTHS = 10
@@ -139,20 +140,14 @@ def _watched(
 ) -> dict[str, ChosenSteps]:
     """The curves of one stack, each to its end."""
     names, recall = _watched_metrics(fitted)
+    held_out = HeldOut(fitted.dataset, fitted.config.evaluation, fitted.users)  # without the expensive metrics
     points: dict[str, list[dict[str, float]]] = {key: [] for key in specs}
     out: dict[str, ChosenSteps] = {}
     left = list(specs)
     states: list[Checkpoint] | None = None
     for stop in at:
         trained = fitted.train([specs[key] for key in left], last=stop, checkpoints=states)
-        measured = measure(
-            trained.population,
-            fitted.dataset,
-            fitted.data,
-            fitted.config.evaluation,
-            fitted.users,
-            extras=Extras(choices=fitted.choices),
-        )
+        measured = measure(trained.population, fitted.data, held_out)
         going = []
         for place, key in enumerate(left):
             one = measured[place] if trained.diverged[place] is None else TrainingError("the loss was not finite")
@@ -170,7 +165,7 @@ def _watched(
 def _watched_metrics(fitted: Fitted) -> tuple[tuple[str, ...], str]:
     """The first metric of each task, then recall; and recall alone."""
     dataset, recall = fitted.dataset, f"recall@{fitted.config.evaluation.k}"
-    names = (metric_name(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True))
+    names = (ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True))
     return (*names, recall), recall
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import FuseConfig
+from evorec.data.held_out import ranking_users
 from evorec.deploy.final.finalize import check_finished
 from evorec.deploy.fusion.evolution import Candidate, Evolution, best_of_front
 from evorec.deploy.fusion.formula import SIZE, Formula, member_formula
@@ -28,7 +29,6 @@ from evorec.objectives import Objective
 from evorec.rec_problem import Fitted, RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed, generator
-from evorec.training.evaluate import ranking_users
 
 MMR_WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Weights of re-ranking that are tried with the member's own score."""

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import torch
 
 from evorec.data.dataset import Csr, Dataset
+from evorec.data.held_out import RankingUsers
 from evorec.deploy.fusion.formula import RETRIEVAL, identifier
 from evorec.errors import RunError
-from evorec.metrics.ranking import NO_ITEM
+from evorec.metrics.lists import NO_ITEM
 from evorec.models.rerank import RankerInputs, ranker_logits
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.training.evaluate import RankingUsers, member_lists
+from evorec.training.evaluate import member_lists
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

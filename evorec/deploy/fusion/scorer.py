@@ -13,7 +13,11 @@ from evorec.data.dataset import Csr
 from evorec.deploy.fusion.formula import NUMPY, SIZE, Formula
 from evorec.deploy.fusion.head_outputs import HeadOutputs
 from evorec.errors import ConfigError
-from evorec.metrics import diversity, ranking
+from evorec.metrics.diversity import catalogue_coverage, intra_list_distance
+from evorec.metrics.lists import NO_ITEM, n_relevant, unit_rows
+from evorec.metrics.lists import hits as relevant_hits
+from evorec.metrics.ranking import ndcg_at_k, recall_at_k
+from evorec.metrics.top_items import best_items
 from evorec.objectives import Objective
 from evorec.serving.mmr import NO_POSITION, mmr_by
 
@@ -54,7 +58,7 @@ class FormulaScorer:
         self.k, self._n_items, self._items = k, n_items, outputs.items
         self._values, self._empty = outputs.values(), outputs.items < 0
         self._relevant: dict[str, tuple[npt.NDArray[np.bool_], Int64]] = {
-            task: (ranking.hits_of_checked(outputs.items, positives, n_items), ranking.n_relevant(positives))
+            task: (relevant_hits(outputs.items, positives, n_items), n_relevant(positives))
             for task, positives in {"": target, **others}.items()
         }
         self._content = content[:n_items]
@@ -75,7 +79,7 @@ class FormulaScorer:
         if mmr > 0:
             return mmr_by(scores, self._similarity, self.k, mmr)
         found = min(self.k, scores.shape[1])
-        values, best = ranking.best_items(scores, found)
+        values, best = best_items(scores, found)
         positions = np.full((len(scores), self.k), NO_POSITION, dtype=np.int64)
         positions[:, :found] = np.where(np.isneginf(values), NO_POSITION, best)
         return positions
@@ -83,7 +87,7 @@ class FormulaScorer:
     def lists(self, positions: Int64) -> Int64:
         """Item ids of the given columns, int64 ``(U, k)``, -1 for no item."""
         items = np.take_along_axis(self._items, np.maximum(positions, 0), axis=1)
-        return np.where(positions == NO_POSITION, ranking.NO_ITEM, items)
+        return np.where(positions == NO_POSITION, NO_ITEM, items)
 
     def metrics(self, positions: Int64) -> dict[str, float]:
         """``recall`` and ``ndcg`` of the target and, with ``/task``, of further tasks; the metric of diversity."""
@@ -94,9 +98,9 @@ class FormulaScorer:
         )
         lists = self.lists(positions)
         if self.has_content:
-            out[self.diversity] = float(diversity.distance_of_checked(lists, self._vectors).mean())
+            out[self.diversity] = float(intra_list_distance(lists, self._vectors).mean())
         else:
-            out[self.diversity] = float((diversity.exposure_of_checked(lists, self._n_items) > 0).mean())
+            out[self.diversity] = catalogue_coverage(lists, self._n_items)
         return out
 
     def ideals(self) -> dict[str, float]:
@@ -116,14 +120,13 @@ class FormulaScorer:
         for task, (relevant, count) in self._relevant.items():
             some = count > 0
             hit, suffix = hits(relevant[some], some), f"/{task}" if task else ""
-            out[f"recall@{self.k}{suffix}"] = float(ranking.recall_at_k(hit, count[some]).mean())
-            out[f"ndcg@{self.k}{suffix}"] = float(ranking.ndcg_at_k(hit, count[some]).mean())
+            out[f"recall@{self.k}{suffix}"] = float(recall_at_k(hit, count[some]).mean())
+            out[f"ndcg@{self.k}{suffix}"] = float(ndcg_at_k(hit, count[some]).mean())
         return out
 
     @cached_property
     def _vectors(self) -> npt.NDArray[np.float64]:
-        vectors = diversity.unit_rows(self._content)
-        return np.append(vectors, np.zeros((1, vectors.shape[1])), axis=0)
+        return unit_rows(self._content)
 
     @cached_property
     def _similarity(self) -> Callable[[Int64], Floats]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evorec.errors import DataError
-from evorec.metrics.choice import LoggedRows, cost_per_positive, mean_of_chosen
+from evorec.metrics.logged_choices import LoggedRows, cost_per_positive, mean_of_chosen
 
 NAN = np.nan
 ROUNDING = 1e-12  # a mean, added up in another order
