@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
@@ -18,14 +19,16 @@ from types import ModuleType
 
 from evorec.errors import ConfigError
 
+_logger = logging.getLogger(__name__)
 _loaded_groups: set[str] = set()
+_loaded: dict[str, None] = {}
 
 
 def load_installed(group: str) -> None:
     """Import every module that installed packages name in an entry-point group, once per process.
 
-    Raises:
-        ConfigError: a module cannot be imported; names the package that brings it.
+    A module that cannot be imported is reported in one line of the log, and its extensions are missing: a broken
+    package must not stop commands that do not need it.
     """
     if group in _loaded_groups:
         return
@@ -35,10 +38,10 @@ def load_installed(group: str) -> None:
             importlib.import_module(entry.module)
         except Exception as error:
             package = entry.dist.name if entry.dist else "an unknown package"
-            raise ConfigError(
-                f"plugin {entry.name!r} ({entry.value}) of {package} cannot be imported: {error}; update or uninstall "
-                f"{package}."
-            ) from error
+            _logger.warning(
+                "plugin %r (%s) of %s cannot be imported: %s; update or uninstall %s",
+                entry.name, entry.value, package, error, package,
+            )  # fmt: skip
 
 
 def load_plugins(names: Iterable[str], *, folder: Path | None = None) -> tuple[str, ...]:
@@ -64,29 +67,41 @@ def load_module(name: str, *, folder: Path | None = None) -> ModuleType:
     Raises:
         ConfigError: it does not exist or cannot be imported.
     """
-    if not name.endswith(".py"):
-        try:
-            return importlib.import_module(name)
-        except Exception as error:
-            raise ConfigError(f"module {name!r} cannot be imported: {error}; install it, or give its file.") from error
-    path = ((folder or Path()) / name).resolve()
-    if not path.is_file():
+    path = ((folder or Path()) / name).resolve() if name.endswith(".py") else None
+    if path is not None and not path.is_file():
         raise ConfigError(f"file {path} does not exist; give a Python file, or the name of an installed module.")
+    try:
+        module = importlib.import_module(name) if path is None else _file_module(path)
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{path or f'module {name!r}'} cannot be imported: {cause}; install or correct it."
+        ) from error
+    _loaded[str(path or name)] = None
+    return module
+
+
+def _file_module(path: Path) -> ModuleType:
     # The name is derived from the path, so two files of equal name do not replace each other.
-    module_name = f"evorec_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"file {path} cannot be imported as a Python module.")
+    name = f"evorec_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # the path ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # before it is executed: dataclasses and pickle look it up there
+    sys.modules[name] = module  # before it is executed: dataclasses and pickle look it up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[module_name]
-        raise ConfigError(f"file {path} cannot be imported: {type(error).__name__}: {error}.") from error
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+def loaded_modules() -> tuple[str, ...]:
+    """Names and paths that this process has loaded; a worker process must load them before its first task."""
+    return tuple(_loaded)
 
 
 def code_sha256(name: str) -> str:

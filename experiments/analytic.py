@@ -84,7 +84,7 @@ Done = Callable[[], bool]
 def evorec_nsga2(problem: Recorded, seed: int, done: Done, selection: str = "hypervolume") -> None:
     """evorec's search with the settings of the problem."""
     settings = {"seed": seed, "generations": 100_000, "selection": selection}
-    config = parse_config(merge(analytic.DEFAULTS, {"search": settings}))
+    config = parse_config(merge(analytic.DEFAULTS, {"search": settings}), kind=analytic.CONFIG)
     with suppress(Interrupted):
         search(problem, config.search, stop=done)
 
@@ -116,7 +116,9 @@ METHODS: Final[Mapping[str, Callable[[Recorded, int, Done], None]]] = {
 
 def one_run(method: str, objectives: Sequence[str], seed: int, budget: int) -> dict[str, Any]:
     """One run: evaluations until the target, None when the budget was spent before, and the share at the marks."""
-    problem = Recorded(analytic.build(parse_config(merge(analytic.DEFAULTS, {"objectives": objectives}))))
+    problem = Recorded(
+        analytic.build(parse_config(merge(analytic.DEFAULTS, {"objectives": objectives}), kind=analytic.CONFIG))
+    )
     METHODS[method](problem, seed, lambda: problem.share >= TARGET or problem.n >= budget)
     reached = next((n for n, share in problem.trace if share >= TARGET and n <= budget), None)
     at = {str(mark): max((share for n, share in problem.trace if n <= mark), default=0.0) for mark in MARKS}

@@ -144,7 +144,7 @@ def one_run(table: str, method: str, seed: int, budget: float) -> dict[str, Any]
     run, settings, rungs = METHODS[method]
     sought = {**settings, "seed": seed, "population": POPULATION, "generations": MOST_GENERATIONS}
     own = {"data": {"path": table}, "training": {"rungs": rungs}, "search": sought}
-    config = parse_config(merge(tabular.DEFAULTS, own))
+    config = parse_config(merge(tabular.DEFAULTS, own), kind=tabular.CONFIG)
     problem = tabular.build(config)
     metered = Metered(problem)
     run(metered, config.search, lambda: metered.spent >= budget)

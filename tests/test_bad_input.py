@@ -413,7 +413,7 @@ def test_a_full_disk_stops_a_search_that_then_goes_on_to_the_same_archive(
     search = ["search", "-p", "feed", *settings(*TINY)]
     with monkeypatch.context() as patched:
         patched.setattr(RunDirectory, "stage", full)
-        refused(search, RESUMABLE, "No space left on device; make room")
+        refused(search, RESUMABLE, "No space left on device; free some space")
     assert main([*search, "-q"]) == 0
     (again,) = Path("runs").iterdir()
     assert members(again) == members(run)

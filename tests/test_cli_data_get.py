@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from file_server import Page, Site, serving
 
-from evorec.cli.data_get import fetch_progress, get
-from evorec.cli.output import Format, Output, command
+from evorec.cli import main
+from evorec.cli.data_get import fetch_progress
+from evorec.cli.output import Format, Output
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile
 from evorec.data.paths import CACHE_VARIABLE
 from evorec.errors import ConfigError, DataError, Interrupted
@@ -25,17 +25,8 @@ Run = Callable[..., int]
 
 @pytest.fixture
 def run() -> Run:
-    """``evorec data get`` on its own; returns its exit code."""
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    command(app, name="get")(get)
-
-    def call(*arguments: str) -> int:
-        with pytest.raises(SystemExit) as end:
-            app(["get", *arguments])
-        return int(end.value.code or 0)
-
-    return call
+    """``evorec data get``; returns its exit code."""
+    return lambda *arguments: main(["data", "get", *arguments])
 
 
 @pytest.fixture
@@ -165,7 +156,7 @@ def test_a_data_set_to_fetch_by_hand_exits_3(run: Run, tiny: Site, capsys: pytes
     ("error", "message"),
     [
         (Interrupted("interrupted by SIGINT."), "interrupted by SIGINT."),
-        (OSError(errno.ENOSPC, "No space left on device"), "tiny.zip: No space left on device; make room and type the"),
+        (OSError(errno.ENOSPC, "No space left on device"), "tiny.zip: No space left on device; free some space and"),
     ],
 )
 def test_an_interruption_or_a_full_disk_exits_75(

@@ -1,40 +1,159 @@
-"""The application that commands register with, and the words they share."""
+"""The command line: commands that register themselves, and the words they share.
+
+A command is one function with the decorator `command`, in a module of this package or of an installed plugin
+(entry-point group ``evorec.plugins``).
+"""
 
 from __future__ import annotations
 
+import errno
+import functools
+import inspect
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Annotated
+from typing import Annotated, Any, Final, final
 
 import typer
 
-from evorec.errors import Interrupted
-
-app = typer.Typer(
-    name="evorec",
-    epilog="Start with: evorec search --problem feed",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+from evorec.cli.output import Format, Output
+from evorec.errors import ConfigError, EvorecError, Interrupted
+from evorec.registry import Registry
 
 SEARCH, SHIP, DEFINE = "Search", "Ship", "Define"
-"""Headings of the commands in ``--help``."""
+"""Headings of the commands in ``--help``, in this order; a plugin may add headings."""
 
 Config = Annotated[Path | None, typer.Argument(help="TOML file with the configuration.", show_default=False)]
 ProblemName = Annotated[
-    str | None, typer.Option("--problem", "-p", metavar="NAME", help="Problem definition; see `evorec problems`.")
+    str | None,
+    typer.Option(
+        "--problem", "-p", metavar="NAME", help="Name of a problem (see `evorec problems`), or a Python file."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.steps=200; repeatable."),
 ]
 Run = Annotated[Path, typer.Argument(help="Run directory, as `evorec search` names it.", show_default=False)]
+Member = Annotated[
+    str, typer.Argument(help="Key of a member or its beginning, or a pick: knee, accuracy, 'auc/click where ...'.")
+]
+
+_HELP: Final = {"help_option_names": ["-h", "--help"]}
+_OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
+    "form": (Annotated[Format, typer.Option("--format", help="Format of the result.")], Format.TABLE),
+    "quiet": (Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Only the result and errors.")], False),
+    "verbose": (
+        Annotated[int, typer.Option("--verbose", "-v", metavar="", count=True, help="Say more.", show_default=False)],
+        0,
+    ),
+    "debug": (Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")], False),
+}
+"""Options of every command."""
+
+
+@final
+@dataclass(frozen=True)
+class Command:
+    """A command with its position in ``--help``: by panel, then by order."""
+
+    run: Callable[..., None]
+    panel: str
+    order: int
+    epilog: str | None
+
+    @property
+    def rank(self) -> tuple[int, str, int]:
+        """Sorts commands as the help lists them."""
+        panels = (SEARCH, SHIP, DEFINE)
+        return (panels.index(self.panel) if self.panel in panels else len(panels), self.panel, self.order)
+
+
+COMMANDS: Final[Registry[Command]] = Registry("command", package="evorec.cli")
+GROUPS: Final[dict[str, str]] = {}
+"""First word of the commands that have two -> its help."""
+
+
+def command(
+    *, panel: str, order: int, name: str | None = None, epilog: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command; its function gets an `Output` first, then its own arguments.
+
+    Errors raised on purpose or by the operating system become a message and an exit code; their traceback is shown with
+    ``--debug`` only.
+
+    Args:
+        panel: heading in ``--help``.
+        order: rank inside the panel; the built-in commands have multiples of 10.
+        name: in one or two words, e.g. ``"data describe"``; ``None`` = that of the function.
+        epilog: last line of the command's help.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(*, form: Format, quiet: bool, verbose: int, debug: bool, **arguments: Any) -> None:
+            output = Output(form, -1 if quiet else verbose)
+            try:
+                function(output, **arguments)
+            except (EvorecError, OSError) as error:
+                if debug:
+                    traceback.print_exc(file=sys.stderr)
+                known = error if isinstance(error, EvorecError) else _explained(error)
+                output.note(f"error: {known}", style="red", level=-1)
+                raise typer.Exit(known.exit_code) from None
+
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        parameters = [parameter.replace(kind=keyword_only) for parameter in own]
+        parameters += [
+            inspect.Parameter(option, keyword_only, default=default, annotation=annotation)
+            for option, (annotation, default) in _OPTIONS.items()
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del run.__wrapped__
+        COMMANDS.register(name or function.__name__, Command(run, panel, order, epilog))
+        return function
+
+    return register
+
+
+def _explained(error: OSError) -> EvorecError:
+    """The operating system's refusal; a full disk is no error in the command, which can be repeated."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Interrupted(f"{where}{error.strerror}; free some space and repeat the command: finished work is kept.")
+    return ConfigError(f"{where}{error.strerror}; give another path, or remove the obstacle.")
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        name="evorec",
+        epilog="Start with: evorec search --problem feed",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=_HELP,
+    )
+    app.callback()(_options)
+    groups: dict[str, typer.Typer] = {}
+    for name, entry in sorted(COMMANDS.items(), key=lambda item: item[1].rank):
+        group, _, last = name.rpartition(" ")
+        if not group:
+            app.command(last, rich_help_panel=entry.panel, epilog=entry.epilog)(entry.run)
+            continue
+        if group not in groups:
+            groups[group] = typer.Typer(
+                name=group, help=GROUPS.get(group, ""), no_args_is_help=True, context_settings=_HELP
+            )
+            app.add_typer(groups[group], rich_help_panel=entry.panel)
+        groups[group].command(last, epilog=entry.epilog)(entry.run)
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -43,7 +162,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version.")
@@ -53,25 +171,25 @@ def _options(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run a command.
 
     Args:
-        argv: its words; None = those of this process, whose Ctrl-C and unforeseen errors are then handled too.
+        argv: its words; ``None`` = those of this process, whose Ctrl-C and unforeseen errors are then handled too.
     Returns:
-        The exit code: 0 done, 2 usage or config; `evorec.errors` has the others.
+        The exit code: 0 done, 2 usage or configuration; `evorec.errors` has the others.
     """
     if argv is None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
     try:
-        app(args=None if argv is None else list(argv), prog_name="evorec")
+        _app()(args=None if argv is None else list(argv), prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as end:  # outside of any command
         return end.exit_code
     finally:
         if argv is None and "--debug" not in sys.argv:
-            sys.excepthook = _say_bug  # only now: typer sets its own
+            sys.excepthook = _report_bug  # only now: typer sets its own
     return 0
 
 
@@ -79,5 +197,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(f"interrupted by {signal.Signals(number).name}.")
 
 
-def _say_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     print(f"internal error: {kind.__name__}: {error}\nThis is a bug; --debug shows where.", file=sys.stderr)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import SHIP, Run, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SHIP, Run, command
+from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.config import recommender_config
 from evorec.errors import ConfigError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=40)
 def export(
     output: Output,
     run: Run,
@@ -98,7 +98,7 @@ def _options(
     )
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=50)
 def recommend(
     output: Output,
     bundle: Bundle,

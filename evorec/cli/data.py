@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
-from evorec.cli.data_get import get
-from evorec.cli.output import Format, Output, command
+from evorec.cli.app import DEFINE, GROUPS, Config, Overrides, ProblemName, command
+from evorec.cli.output import Format, Output
 from evorec.config import DataConfig, load_config, recommender_config
 from evorec.errors import ConfigError
 
@@ -26,17 +25,10 @@ if TYPE_CHECKING:
     from evorec.report.findings import Finding
     from evorec.report.tables import Table
 
-data_app = typer.Typer(
-    name="data",
-    help="Look at a data set, or fetch one.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-"""Commands of ``evorec data``."""
-app.add_typer(data_app, rich_help_panel=DEFINE)
+GROUPS["data"] = "Look at a data set, or download one."
 
 
-@command(data_app)
+@command(panel=DEFINE, order=30, name="data describe")
 def describe(
     output: Output,
     config: Config = None,
@@ -175,6 +167,3 @@ def _write(page: Path, found: Description, source: Source, remarks: Sequence[Fin
     text = data_page(found, source, remarks, version=metadata.version("evorec"))
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(page, text.encode())
-
-
-command(data_app)(get)

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from evorec.cli.app import DEFINE, command
 from evorec.cli.output import Output
 from evorec.config import installed_problems
 from evorec.data.catalogue import CATALOGUE, DataSet, find
@@ -69,6 +70,7 @@ def fetch_progress(output: Output, title: str) -> Iterator[Report]:
         yield show
 
 
+@command(panel=DEFINE, order=40, name="data get")
 def get(
     output: Output,
     name: Annotated[

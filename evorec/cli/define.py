@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, app
-from evorec.cli.output import Format, Output, command
+from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, command
+from evorec.cli.output import Format, Output
 from evorec.cli.trained import (
     data_of,
     features_of,
@@ -46,7 +46,7 @@ BASELINES = ("popularity", "item_knn", "ease")
 """What a constraint may name."""
 
 
-@command(app, rich_help_panel=DEFINE)
+@command(panel=DEFINE, order=10)
 def problems(
     output: Output,
     name: Annotated[str | None, typer.Argument(help="Problem to describe.", show_default=False)] = None,
@@ -106,8 +106,8 @@ def _describe(output: Output, name: str) -> None:
 
 
 @command(
-    app,
-    rich_help_panel=DEFINE,
+    panel=DEFINE,
+    order=20,
     epilog="Every key with its default, range and unit, as a file to start from: evorec validate --keys > my.toml",
 )
 def validate(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SHIP, Run, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SHIP, Run, command
+from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.report.tables import MISSING, Column, Row, Table
 
@@ -23,7 +23,7 @@ CHANCE = 0.5
 """AUC and concordance of a model that knows nothing; the recall of one is about 0."""
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=20)
 def explain(
     output: Output,
     run: Run,

@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from evorec.cli.app import SHIP, Overrides, Run, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SHIP, Overrides, Run, command
+from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.config import recommender_config, reset_config
 from evorec.report.tables import Column, Row, Table
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=30)
 def fuse(
     output: Output,
     run: Run,

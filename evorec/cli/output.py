@@ -1,27 +1,17 @@
-"""What every command shares: its common options, how it speaks, and how an error becomes an exit code.
-
-Results go to standard output, everything else to standard error, so that a pipe gets the result alone.
-"""
+"""Where a command writes: results to standard output, everything else to standard error, so that a pipe gets only the
+result."""
 
 from __future__ import annotations
 
-import errno
-import functools
-import inspect
 import json
-import sys
 import textwrap
-import traceback
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, final
+from typing import Any, final
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from evorec.errors import ConfigError, EvorecError, Interrupted
 from evorec.report.tables import Table
 
 
@@ -100,61 +90,3 @@ def _rich(table: Table) -> RichTable:
         ]
         rich.add_row(escape(row.name), *cells, style="yellow" if row.kind == "baseline" else "")
     return rich
-
-
-def _explained(error: OSError) -> EvorecError:
-    """What the operating system refused; a full disk can be cured, and then the same command goes on."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Interrupted(f"{where}{error.strerror}; make room and type the command again, what was done is kept.")
-    return ConfigError(f"{where}{error.strerror}; give another path, or change what is in the way.")
-
-
-_OPTIONS: dict[str, tuple[Any, Any]] = {
-    "form": (Annotated[Format, typer.Option("--format", help="How the result is written.")], Format.TABLE),
-    "quiet": (
-        Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Nothing but the result and errors.")],
-        False,
-    ),
-    "verbose": (
-        Annotated[int, typer.Option("--verbose", "-v", metavar="", count=True, help="Say more.", show_default=False)],
-        0,
-    ),
-    "debug": (Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error.")], False),
-}
-
-
-def command(app: typer.Typer, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command with the options every command has; it gets them as one `Output`, its first argument.
-
-    An error raised on purpose, or by the operating system, is one message and an exit code; its traceback is shown
-    with ``--debug`` only.
-    """
-
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def run(*, form: Format, quiet: bool, verbose: int, debug: bool, **arguments: Any) -> None:
-            output = Output(form, -1 if quiet else verbose)
-            try:
-                function(output, **arguments)
-            except (EvorecError, OSError) as error:
-                if debug:
-                    traceback.print_exc(file=sys.stderr)
-                known = error if isinstance(error, EvorecError) else _explained(error)
-                output.note(f"error: {known}", style="red", level=-1)
-                raise typer.Exit(known.exit_code) from None
-
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        keyword_only = inspect.Parameter.KEYWORD_ONLY
-        shared = [
-            inspect.Parameter(name, keyword_only, default=default, annotation=annotation)
-            for name, (annotation, default) in _OPTIONS.items()
-        ]
-        parameters = [parameter.replace(kind=keyword_only) for parameter in own] + shared
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del run.__wrapped__
-        app.command(**settings)(run)
-        return function
-
-    return register

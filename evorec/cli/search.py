@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, command
+from evorec.cli.output import Output
 from evorec.config import RecommenderConfig, RunConfig, load_config, reset_config
 from evorec.errors import ConfigError
 
@@ -20,7 +20,7 @@ MEMBERS_SHOWN = 16
 """At the end of a search; with the baselines and the verdict this fits a screen."""
 
 
-@command(app, rich_help_panel=SEARCH)
+@command(panel=SEARCH, order=10)
 def search(output: Output, config: Config = None, problem: ProblemName = None, overrides: Overrides = None) -> None:
     """Evolve a population and archive its front.
 
@@ -46,7 +46,7 @@ def search(output: Output, config: Config = None, problem: ProblemName = None, o
     _show_end(output, path)
 
 
-@command(app, rich_help_panel=SEARCH)
+@command(panel=SEARCH, order=20)
 def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
     """Go on with a search that was interrupted; only run.* (workers, device, chunk) can be set anew."""
     from evorec.problem import load_problem
@@ -108,7 +108,7 @@ def _show_end(output: Output, path: Path) -> None:
         output.next_step(f"evorec finalize {path}")
 
 
-@command(app, rich_help_panel=SEARCH)
+@command(panel=SEARCH, order=30)
 def front(
     output: Output,
     run: Run,
@@ -129,7 +129,7 @@ def front(
         output.next_step(f"evorec export {run} {table.rows[0].name}")
 
 
-@command(app, rich_help_panel=SEARCH)
+@command(panel=SEARCH, order=40)
 def report(
     output: Output,
     run: Run,

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from evorec.cli.app import SHIP, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SHIP, command
+from evorec.cli.output import Output
 from evorec.errors import ConfigError
 from evorec.serving.messages import Limits
 from evorec.serving.slot import Slot
@@ -51,7 +51,7 @@ def _size(text: str) -> str:
     return text
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=60)
 def serve(
     output: Output,
     bundle: Annotated[

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SHIP, Overrides, Run, app
-from evorec.cli.output import Output, command
+from evorec.cli.app import SHIP, Overrides, Run, command
+from evorec.cli.output import Output
 from evorec.config import RunConfig, recommender_config, reset_config
 from evorec.errors import ConfigError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evorec.report.record import RunRecord
 
 
-@command(app, rich_help_panel=SHIP)
+@command(panel=SHIP, order=10)
 def finalize(
     output: Output,
     run: Run,

@@ -32,6 +32,7 @@ import cloudpickle
 import numpy as np
 
 from evorec.errors import ConfigError
+from evorec.plugins import loaded_modules
 from evorec.problem import Problem
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -196,7 +197,8 @@ class Worker:
         """Starts it; it is ready after some tenths of a second, and its first task pays for the imports it needs."""
         self.channel, theirs = socket.socketpair()
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        start = f"from evorec.search.workers import serve; serve({theirs.fileno()})"
+        start = f"from evorec.plugins import load_plugins; load_plugins({loaded_modules()!r}); "
+        start += f"from evorec.search.workers import serve; serve({theirs.fileno()})"
         with theirs:
             self._process = subprocess.Popen(
                 ["env", *ONE_THREAD, f"PYTHONPATH={path}", sys.executable, "-P", "-c", start],
