@@ -115,7 +115,7 @@ def test_any_log_is_described_with_its_files_and_what_was_dropped(
     value = json.loads(capsys.readouterr().out)
     counts = {key: value["source"][key] for key in ("n_read", "n_missing_ids", "n_duplicates", "n_events")}
     assert counts == {"n_read": 62, "n_missing_ids": 1, "n_duplicates": 1, "n_events": 60}
-    files = {file["name"]: file["n_rows"] for file in value["source"]["files"]}
+    files = dict(value["source"]["files"])
     assert files == {"a.csv": 41, "b.csv": 21}
     assert describe("shop.toml") == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -222,7 +222,7 @@ def test_names_in_the_data_cannot_command_the_terminal(here: Path, capfdbinary: 
     assert "<b>buy" not in page
     assert describe("shop.toml", "--format", "json", "-q") == 0
     value = json.loads(capfdbinary.readouterr().out)
-    assert value["source"]["files"][0]["name"] == "a\x1b[31m\\xfe.csv"
+    assert value["source"]["files"][0][0] == "a\x1b[31m\\xfe.csv"
 
 
 def test_content_is_counted_in_the_terminal_in_json_and_on_the_page(

@@ -6,8 +6,8 @@ import os
 import shlex
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,10 +20,9 @@ from evorec.config import DataConfig, load_config, recommender_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evorec.data.description import Description, Source
+    from evorec.data.describe import Description, Source
     from evorec.data.tables import Tables
-    from evorec.report.findings import Finding
-    from evorec.report.tables import Table
+    from evorec.report.data_findings import Finding
 
 GROUPS["data"] = "Look at a data set, or download one."
 
@@ -44,8 +43,8 @@ def describe(
     Counts only; no model is fitted, and the vectors of data.content are made as a search would make them.
     -v shows every feature and how the labels go together.
     """
-    from evorec.data.describe import describe as count
-    from evorec.report.findings import findings
+    from evorec.data.describe import describe as description
+    from evorec.report.data_findings import findings
 
     settings = recommender_config(load_config(config, problem=problem, overrides=overrides or []))
     if page is not None:
@@ -54,16 +53,28 @@ def describe(
     tables, source = _read(settings.data)
     output.note(f"counting {tables.n_rows:,} rows", level=1)
     warm = settings.evaluation.users == "warm"
-    found = count(tables, split=settings.split, tasks=settings.tasks, warm_users=warm, content=settings.data.content)
+    found = description(
+        tables, split=settings.split, tasks=settings.tasks, warm_users=warm, content=settings.data.content
+    )
     remarks = findings(found, source, settings.tasks, now_s=int(time.time()))
-    _show(output, found, source, remarks)
-    named = _same_data(config, problem, overrides or [])
+    value = {"source": asdict(source), "findings": [asdict(remark) for remark in remarks], **found.as_json()}
+    if output.form is Format.JSON:
+        output.result(value)
+    else:
+        _show(output, found, source, remarks)
+    words = [str(config)] if config else []
+    words += ["--problem", problem] if problem else []
+    same_data = shlex.join([*words, *(word for text in overrides or [] for word in ("--set", text))])
     if page is not None:
-        _write(page, found, source, remarks)
+        from evorec.report.data_page import data_page
+        from evorec.run.atomic import write_atomic
+
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(page, data_page(found, source, remarks, version=metadata.version("evorec")).encode())
         output.note(f"pictures in {page}")
     else:
-        output.next_step(f"evorec data describe {named} --html data.html")
-    output.next_step(f"evorec validate {named}")
+        output.next_step(f"evorec data describe {same_data} --html data.html")
+    output.next_step(f"evorec validate {same_data}")
 
 
 def _check_page(page: Path) -> None:
@@ -74,17 +85,9 @@ def _check_page(page: Path) -> None:
         raise ConfigError(f"--html must be a file, and {page} is a device or a pipe; e.g. --html data.html")
 
 
-def _same_data(config: Path | None, problem: str | None, overrides: Sequence[str]) -> str:
-    """The words of a command line that lead to the same settings."""
-    words = [str(config)] if config else []
-    words += ["--problem", problem] if problem else []
-    words += [word for text in overrides for word in ("--set", text)]
-    return shlex.join(words)
-
-
 def _read(config: DataConfig) -> tuple[Tables, Source]:
     """The tables, and what is known about how they were read."""
-    from evorec.data.description import Source, SourceFile
+    from evorec.data.describe import Source
     from evorec.data.paths import resolve_path
     from evorec.data.readers import SIMULATOR, TABLE, read, table, with_content
 
@@ -97,7 +100,7 @@ def _read(config: DataConfig) -> tuple[Tables, Source]:
     return with_content(found.tables, config), Source(
         config.reader,
         _text(folder),
-        files=tuple(SourceFile(_text(file.name.removeprefix(f"{folder}/")), file.n_rows) for file in found.files),
+        files=tuple((_text(file.name.removeprefix(f"{folder}/")), file.n_rows) for file in found.files),
         n_read=found.n_rows,
         n_missing_ids=found.n_missing_ids,
         n_duplicates=found.n_duplicates,
@@ -112,58 +115,31 @@ def _text(path: Path | str) -> str:
 
 def _show(output: Output, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
     """Warnings first, then the tables."""
-    value = {"source": asdict(source), "findings": [asdict(remark) for remark in remarks], **asdict(found)}
-    if output.form is Format.JSON:
-        output.result(value)
-        return
-    from evorec.report.data_tables import feature_summary, merged, origin, printable, size
+    from evorec.report.data_page import feature_summary, merged, origin, printable, sections, size
 
-    found, source, remarks = printable(found), printable(source), printable(tuple(remarks))
-    output.result(value, text=output.wrapped(f"{found.name}: {size(found)}"))
-    output.result(value, text=_indented(output, "source: ", origin(source)))
+    console, width = output.result_console, min(output.result_console.width, 120)
+
+    def show(text: str, mark: str = "", style: str = "") -> None:
+        whole = text.replace(" %", "\u00a0%")  # keep a number and its sign on a line
+        indent = " " * len(mark)
+        lines = textwrap.fill(
+            whole, width, initial_indent=mark, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        console.print(lines.replace("\u00a0", " "), style=style, markup=False)
+
+    show(f"{printable(found.name)}: {size(found)}")
+    show(origin(printable(source)), "source: ")
     if text := merged(found, source):
-        output.result(value, text=text)
-    for level, mark, style in (("warning", "!", "yellow"), ("note", "-", "")):
-        texts = [remark.text for remark in remarks if remark.level == level]
+        show(text)
+    for level, mark, style in (("warning", "! ", "yellow"), ("note", "- ", "")):
+        texts = [printable(remark.text) for remark in remarks if remark.level == level]
         if texts:
-            output.result(value, text="")
+            console.print()
         for text in texts:
-            output.result_console.print(_indented(output, f"{mark} ", text), style=style, markup=False)
-    output.result(value, *_tables(found, whole=output.verbosity > 0))
+            show(text, mark, style)
+    for topic in sections(found):
+        if topic.table is not None and (output.verbosity > 0 or not topic.detail):
+            output.result(None, replace(topic.table, title=f"\n{topic.table.title}"))
     if output.verbosity <= 0:
-        output.result(value, text=f"\n{feature_summary(found)}{'; -v shows each of them' if found.features else ''}")
-
-
-def _indented(output: Output, mark: str, text: str) -> str:
-    width = min(output.result_console.width, 120)
-    whole = text.replace(" %", "\u00a0%")  # a number keeps its sign
-    lines = textwrap.wrap(
-        whole,
-        width,
-        initial_indent=mark,
-        subsequent_indent=" " * len(mark),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines).replace("\u00a0", " ")
-
-
-def _tables(found: Description, *, whole: bool) -> Iterator[Table]:
-    from dataclasses import replace
-
-    from evorec.report import data_tables as of
-
-    tables = [of.parts_table(found), of.new_table(found), of.label_table(found)]
-    tables += [of.overlap_table(found)] if whole else []
-    tables += [of.spread_table(found), of.content_table(found)]
-    tables += [of.coverage_table(found), of.feature_table(found)] if whole else []
-    return (replace(table, title=f"\n{table.title}") for table in tables if table.rows)
-
-
-def _write(page: Path, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
-    from evorec.report.data_page import data_page
-    from evorec.run.atomic import write_atomic
-
-    text = data_page(found, source, remarks, version=metadata.version("evorec"))
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(page, text.encode())
+        console.print()
+        show(f"{feature_summary(found)}{'; -v shows each of them' if found.features.height else ''}")

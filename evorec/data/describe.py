@@ -1,66 +1,133 @@
-"""Counting what a data set is like, before anything is trained: sizes, times, labels, repeats, what is new where.
+"""Facts about a data set before any training: sizes, times, labels, repeated rows, new users and items, content.
 
-Nothing is fitted: of validation and test, rows and labels are counted, and no value enters a setting or a model. Fixed
-content vectors are looked at as they are.
+No model is fitted. Of validation and test, rows and labels are counted only; no value enters a setting or a model.
+The terminal, the HTML page and ``--format json`` show the same `Description`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import combinations
+from itertools import permutations
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from evorec.config import COOCCURRENCE, ContentConfig, CooccurrenceContent, SplitConfig, TasksConfig
 from evorec.data.content_facts import content_facts
-from evorec.data.description import (
-    PARTS,
-    WHOLE,
-    ContentFacts,
-    Coverage,
-    Description,
-    FeatureFacts,
-    HeldOut,
-    LabelFacts,
-    LabelPart,
-    Overlap,
-    PartFacts,
-    Spread,
-    Timeline,
-)
 from evorec.data.funnel import conditioned
-from evorec.data.repeats import count_repeats
 from evorec.data.splits import SECONDS_PER_HOUR, local_days
 from evorec.data.splits import split as split_rows
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
 from evorec.errors import DataError
 
+PARTS: Final = ("train", "validation", "test")
+WHOLE: Final = "all"
+"""Name of the only part of a log that cannot be split."""
 _PART, _DAY = "\x1fpart", "\x1fday"
 """Columns of the working table; no log has such names."""
-
 QUANTILES: Final = (0.1, 0.5, 0.9, 0.99)
-MOST_RANKS: Final = 200
+MAX_RANKS: Final = 200
 """Points of a curve over ranks."""
-MOST_PAIRED: Final = 16
+MAX_PAIRED: Final = 16
 """Labels that are paired with each other, in the order of the log; the work grows with the square."""
-MOST_STEPS: Final = 200
+MAX_STEPS: Final = 200
 _STEPS: Final = (
     ("hour", "1h", 3),
-    ("day", "1d", MOST_STEPS),
-    ("week", "1w", MOST_STEPS * 7),
-    ("month", "1mo", MOST_STEPS * 30),
-    ("quarter", "1q", MOST_STEPS * 91),
+    ("day", "1d", MAX_STEPS),
+    ("week", "1w", MAX_STEPS * 7),
+    ("month", "1mo", MAX_STEPS * 30),
+    ("quarter", "1q", MAX_STEPS * 91),
 )
-"""Steps of the timeline with the longest log, in days, that each is used for; longer ones have years."""
+"""Steps of the timeline with the longest log, in days, that each is used for; longer logs have years."""
 _YEAR_1: Final = -62_135_596_800
 """Second at which Python's calendar begins."""
 
-Side = Literal["user", "item"]
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """Origin of a log, and the rows that its reader dropped.
+
+    Attributes:
+        reader: ``data.reader``.
+        folder: folder or file that was read; empty for the simulator.
+        files: names and rows of the files; empty where the reader does not count them, and the rest is zero then.
+        n_read: rows of the log's files.
+        n_missing_ids: rows dropped without a user or an item.
+        n_duplicates: rows dropped because they repeat another row.
+        n_events: remaining rows, before several events become a single row.
+    """
+
+    reader: str
+    folder: str = ""
+    files: tuple[tuple[str, int], ...] = ()
+    n_read: int = 0
+    n_missing_ids: int = 0
+    n_duplicates: int = 0
+    n_events: int = 0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Description:
+    """Facts about a data set: numbers, and small tables of numbers.
+
+    Attributes:
+        name: of the data set.
+        facts: ``n_rows``, ``n_users``, ``n_items``; ``first`` and ``last`` row (ISO 8601 in UTC, and with suffix ``_s``
+            in seconds); ``density``, the share of all user-item pairs that the log has; ``n_days`` from first to last
+            row, ``n_empty_days`` without a row; ``n_repeated`` rows with the user, item and timestamp of an earlier
+            row, ``n_identical`` of them equal in labels and context too; ``n_tied`` rows with the user and timestamp
+            of an earlier row; ``n_times`` different timestamps; ``whole_days``, whether all have the same time of day;
+            ``split_kind``; ``split_error``, why the log cannot be split, else empty; ``split_starts``, where validation
+            and test begin; ``step`` of the timeline.
+        parts: per part ``n_rows``, ``n_users``, ``n_items``, ``first``, ``last``, ``first_day``, ``last_day``. Null for
+            training: ``n_new_users`` and ``n_new_items`` without a row in an earlier part, ``n_new_user_rows``,
+            ``n_new_item_rows`` and ``n_new_rows`` (either) of them, ``n_unlisted_rows`` whose item neither an earlier
+            part nor the item table has, ``n_target`` positives of the target and ``n_ranking_users``, the users on
+            whom recall is measured.
+        labels: per label and part ``use`` (``ranked``, ``target``, both joined by ``+``, or empty), ``given`` (label
+            whose positives are its sample space), ``binary``, ``n_rows``, ``n_known``, ``n_positive``, ``mean``,
+            ``low``, ``high``.
+        overlaps: per ordered pair of binary labels ``n`` rows with a positive ``label`` and a known ``other``, and
+            ``n_both`` with a positive ``other`` as well.
+        spread: rows per user and per item: ``n``, ``n_single`` with a single row, quantiles from ``min`` to ``max``,
+            ``top_percent_share`` of the rows that the most frequent 1 % have, ``largest`` id.
+        ranks: points of the curve of rows by rank, per side.
+        coverage: per table of users and items ``n_table`` rows, ``n_in_log`` ids of the log, ``n_log_only`` of them
+            without a row in the table, ``n_table_only``.
+        features: per feature ``side``, ``kind``, ``n`` rows of its table, ``n_missing`` (an empty list as well),
+            ``n_values``, ``top_share`` of the most frequent value, ``low``, ``median``, ``high`` and ``mean_length``.
+        content: per part of the content, see `content_facts`.
+        timeline: per step of time ``start``, ``rows/<part>`` and, for binary labels, ``rate/<label>``.
+    """
+
+    name: str
+    facts: Mapping[str, Any]
+    parts: pl.DataFrame
+    labels: pl.DataFrame
+    overlaps: pl.DataFrame
+    spread: pl.DataFrame
+    ranks: pl.DataFrame
+    coverage: pl.DataFrame
+    features: pl.DataFrame
+    content: pl.DataFrame
+    timeline: pl.DataFrame
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values; tables as lists of rows."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        tables = {name: table.to_dicts() for name, table in found.items() if isinstance(table, pl.DataFrame)}
+        return {"name": self.name, **self.facts, **tables}
+
+    @property
+    def held_out(self) -> list[dict[str, Any]]:
+        """The rows of `parts` for validation and test."""
+        return self.parts.filter(pl.col("n_new_rows").is_not_null()).to_dicts()
 
 
 def describe(
@@ -71,389 +138,325 @@ def describe(
     warm_users: bool = False,
     content: Mapping[str, ContentConfig] = MappingProxyType({}),
 ) -> Description:
-    """Count everything.
+    """Describe a data set.
 
     Args:
         tables: all interactions.
-        split: a log that cannot be divided so is described as one part, with the reason.
-        tasks: what will be learned; a name that the data do not have is left out here.
+        split: a log that it cannot divide is described as a single part, with the reason.
+        tasks: what will be learned; a name that the data do not have is ignored.
         warm_users: whether recall counts only users with an earlier positive of the target.
-        content: what the parts of `Tables.vectors` were made of, and what co-occurrence learns from.
-    Returns:
-        Plain facts.
-    Cost: a few hash tables over the rows; 10 million rows take some seconds and about a gigabyte.
+        content: sources of the parts of `Tables.vectors`, and of co-occurrence.
+    Cost: a few hash tables over the rows.
     """
-    part, error = _part_of_rows(tables, split)
+    log = tables.interactions
+    part, error = np.zeros(log.height, dtype=np.int8), ""
+    try:
+        rows = split_rows(tables, split)
+        part[rows.validation], part[rows.test] = 1, 2
+    except DataError as problem:
+        error = str(problem)
     names = (WHOLE,) if error else PARTS
-    target = tasks.target if tasks.target in tables.tasks else None
-    days = _days(tables.interactions, split.utc_offset_h)
-    columns = (Columns.USER, Columns.ITEM, Columns.TIME, *tables.tasks)
-    frame = tables.interactions.select(*columns, days, pl.Series(_PART, part))
-    users, items = (_counts(frame, column, target, len(names)) for column in (Columns.USER, Columns.ITEM))
-    items = _listed(items, tables)
-    parts = _parts(frame, names, users, items, target, warm_users)
-    repeats = count_repeats(tables, users[Columns.USER], items[Columns.ITEM])
+    time = pl.col(Columns.TIME)
+    # a timestamp that no calendar has counts as the first day of year 1
+    bounded = log.with_columns(time.clip(lower_bound=_YEAR_1))
+    days = bounded.select(local_days(log, split.utc_offset_h).alias(_DAY).clip(lower_bound=date.min)).to_series()
+    frame = log.select(Columns.USER, Columns.ITEM, Columns.TIME, *tables.tasks, days, pl.Series(_PART, part))
+    frame = _with_novelty(frame, tables, tasks.target)
+    parts = _parts(frame, names, warm_users)
     labels = _labels(frame, tables.tasks, names, tasks)
-    binary = [label.task for label in labels if label.binary]
-    first, last = frame.select(first=pl.col(Columns.TIME).min(), last=pl.col(Columns.TIME).max()).row(0)
+    binary = list(dict.fromkeys(labels.filter("binary")["label"]))
+    spread, ranks = zip(
+        *(_spread(frame, *side) for side in (("user", Columns.USER), ("item", Columns.ITEM))), strict=True
+    )
+    facts = {
+        "n_rows": log.height,
+        "n_users": spread[0]["n"],
+        "n_items": spread[1]["n"],
+        **_time_facts(tables, split, frame, error),
+    }
+    facts["density"] = facts["n_pairs"] / (facts["n_users"] * facts["n_items"])
+    step, timeline = _timeline(frame, binary, names, split.utc_offset_h, facts["n_days"])
     return Description(
         name=tables.name,
-        n_rows=frame.height,
-        n_users=users.height,
-        n_items=items.height,
-        first=_iso(first),
-        last=_iso(last),
-        first_s=first,
-        last_s=last,
-        density=repeats.n_pairs / (users.height * items.height),
-        split_kind=split.kind,
-        split_error=error,
-        split_starts=() if error else _split_starts(split, frame),
+        facts={**facts, "step": step},
         parts=parts,
         labels=labels,
         overlaps=_overlaps(frame, binary),
-        repeats=repeats,
-        per_user=_spread(users, Columns.USER),
-        per_item=_spread(items, Columns.ITEM),
-        users=_coverage(users, tables.users, Columns.USER),
-        items=_coverage(items, tables.items, Columns.ITEM),
+        spread=pl.DataFrame(spread),
+        ranks=pl.concat(ranks),
+        coverage=_coverage(frame, tables),
         features=_features(tables),
-        content=_content(tables, content, items, names),
-        timeline=_timeline(frame, binary, names, split.utc_offset_h),
+        content=_content(frame, tables, content, names),
+        timeline=timeline,
     )
 
 
-def _part_of_rows(tables: Tables, config: SplitConfig) -> tuple[npt.NDArray[np.int8], str]:
-    """Part of each row, int8 ``(N,)``, and why the log cannot be divided."""
-    part = np.zeros(tables.n_rows, dtype=np.int8)
-    try:
-        rows = split_rows(tables, config)
-    except DataError as error:
-        return part, str(error)
-    part[rows.validation] = 1
-    part[rows.test] = 2
-    return part, ""
+_WANTED, _NEW_USER, _NEW_ITEM, _WARM, _LISTED = (f"\x1f{name}" for name in ("wanted", "user", "item", "warm", "listed"))
 
 
-def _days(log: pl.DataFrame, utc_offset_h: float) -> pl.Series:
-    """Calendar day of each row ``(N,)``; a timestamp that no calendar has counts as the first day of year 1."""
-    bounded = log.with_columns(pl.col(Columns.TIME).clip(lower_bound=_YEAR_1))
-    return bounded.select(local_days(log, utc_offset_h).alias(_DAY).clip(lower_bound=date.min)).to_series()
+def _with_novelty(frame: pl.DataFrame, tables: Tables, target: str) -> pl.DataFrame:
+    """With columns for positives of the target, new users and items, users with an earlier positive, listed items."""
+    part = pl.col(_PART)
+    wanted = (pl.col(target) > 0).fill_null(value=False) if target in tables.tasks else pl.lit(None, dtype=pl.Boolean)
+    listed = (
+        pl.lit(value=False)
+        if tables.items is None
+        else pl.col(Columns.ITEM).is_in(tables.items[Columns.ITEM].implode())
+    )
+    liked_before = part > part.filter(pl.col(_WANTED)).min().over(Columns.USER)
+    return frame.with_columns(wanted.alias(_WANTED), listed.alias(_LISTED)).with_columns(
+        (part == part.min().over(Columns.USER)).alias(_NEW_USER),
+        (part == part.min().over(Columns.ITEM)).alias(_NEW_ITEM),
+        liked_before.fill_null(value=False).alias(_WARM),
+    )
+
+
+def _parts(frame: pl.DataFrame, names: Sequence[str], warm_users: bool) -> pl.DataFrame:
+    user, item, time, day = (pl.col(name) for name in (Columns.USER, Columns.ITEM, Columns.TIME, _DAY))
+    new_user, new_item, wanted = pl.col(_NEW_USER), pl.col(_NEW_ITEM), pl.col(_WANTED)
+    unlisted = new_item & ~pl.col(_LISTED)
+    measured = wanted & ~new_user & ~unlisted & (pl.col(_WARM) | pl.lit(not warm_users))
+    held_out = {
+        "n_new_users": user.filter(new_user).n_unique(),
+        "n_new_user_rows": new_user.sum(),
+        "n_new_items": item.filter(new_item).n_unique(),
+        "n_new_item_rows": new_item.sum(),
+        "n_new_rows": (new_user | new_item).sum(),
+        "n_unlisted_rows": unlisted.sum(),
+        "n_target": pl.when(wanted.is_not_null().all()).then(wanted.sum()),
+        "n_ranking_users": pl.when(wanted.is_not_null().all()).then(user.filter(measured).n_unique()),
+    }
+    found = frame.group_by(_PART).agg(
+        n_rows=pl.len(),
+        n_users=user.n_unique(),
+        n_items=item.n_unique(),
+        first=time.min(),
+        last=time.max(),
+        first_day=day.min().cast(pl.String),
+        last_day=day.max().cast(pl.String),
+        **held_out,
+    )
+    return (
+        found.sort(_PART)
+        .select(
+            pl.Series("part", names),
+            pl.exclude(_PART, *held_out),
+            *(pl.when(pl.col(_PART) > 0).then(pl.col(name)).alias(name) for name in held_out),
+        )
+        .with_columns(pl.Series(end, [_iso(second) for second in found.sort(_PART)[end]]) for end in ("first", "last"))
+    )
 
 
 def _iso(second: int) -> str:
     return str(np.datetime64(second, "s"))
 
 
-def _split_starts(config: SplitConfig, frame: pl.DataFrame) -> tuple[str, ...]:
-    if config.kind != "time":
-        return ()
-    if config.validation_from is not None and config.test_from is not None:
-        return (config.validation_from.isoformat(), config.test_from.isoformat())
-    firsts = frame.filter(pl.col(_PART) > 0).group_by(_PART).agg(pl.col(Columns.TIME).min()).sort(_PART)
-    return tuple(_iso(second + round(config.utc_offset_h * SECONDS_PER_HOUR)) for second in firsts[Columns.TIME])
-
-
-def _rows_in(part: int) -> str:
-    return f"rows_{part}"
-
-
-def _positives_in(part: int) -> str:
-    return f"positives_{part}"
-
-
-def _counts(frame: pl.DataFrame, column: str, target: str | None, n_parts: int) -> pl.DataFrame:
-    """Per id: ``n`` rows, rows in each part, and positives of the target in each part."""
-    inside = [pl.col(_PART) == part for part in range(n_parts)]
-    positive = pl.col(target) > 0 if target else pl.lit(value=False)
-    return frame.group_by(column).agg(
-        pl.len().cast(pl.Int64).alias("n"),
-        *(rows.sum().cast(pl.Int64).alias(_rows_in(part)) for part, rows in enumerate(inside)),
-        *((rows & positive).sum().cast(pl.Int64).alias(_positives_in(part)) for part, rows in enumerate(inside)),
-    )
-
-
-def _listed(items: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """The counts of the items, and whether the table of items has each."""
-    if tables.items is None:
-        return items.with_columns(listed=pl.lit(value=False))
-    known = tables.items.select(Columns.ITEM, listed=pl.lit(value=True))
-    return items.join(known, on=Columns.ITEM, how="left").with_columns(pl.col("listed").fill_null(value=False))
-
-
-def _parts(
-    frame: pl.DataFrame,
-    names: Sequence[str],
-    users: pl.DataFrame,
-    items: pl.DataFrame,
-    target: str | None,
-    warm_users: bool,
-) -> tuple[PartFacts, ...]:
-    ends = {
-        f"{end}_{name}": getattr(pl.col(column), pick)()
-        for name, column in (("time", Columns.TIME), ("day", _DAY))
-        for end, pick in (("first", "min"), ("last", "max"))
+def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: str) -> dict[str, Any]:
+    """Facts about time, repeated rows and the split."""
+    user, item, time = Columns.USER, Columns.ITEM, Columns.TIME
+    log = tables.interactions.select(user, item, time, *tables.tasks, *(feature.name for feature in tables.context))
+    n_repeated = log.height - log.select(user, item, time).unique().height
+    lists = [name for name, dtype in log.schema.items() if dtype.is_nested()]
+    identical = log.with_columns(pl.col(lists).hash()) if lists else log  # lists cannot be compared by unique()
+    first, last, first_day, last_day, n_days_met, n_times, whole_days = frame.select(
+        pl.col(time).min().alias("first"),
+        pl.col(time).max().alias("last"),
+        pl.col(_DAY).min().alias("first_day"),
+        pl.col(_DAY).max().alias("last_day"),
+        pl.col(_DAY).n_unique().alias("n_days_met"),
+        pl.col(time).n_unique().alias("n_times"),
+        ((pl.col(time) % SECONDS_PER_DAY).n_unique() == 1).alias("whole_days"),
+    ).row(0)
+    starts: list[str] = []
+    if split.kind == "time" and not error:
+        if split.validation_from is not None and split.test_from is not None:
+            starts = [split.validation_from.isoformat(), split.test_from.isoformat()]
+        else:
+            firsts = frame.filter(pl.col(_PART) > 0).group_by(_PART).agg(pl.col(time).min()).sort(_PART)[time]
+            starts = [_iso(second + round(split.utc_offset_h * SECONDS_PER_HOUR)) for second in firsts]
+    n_days = (last_day - first_day) // timedelta(days=1) + 1
+    return {
+        "first": _iso(first),
+        "last": _iso(last),
+        "first_s": first,
+        "last_s": last,
+        "n_days": n_days,
+        "n_empty_days": n_days - n_days_met,
+        "n_pairs": log.select(user, item).unique().height,
+        "n_repeated": n_repeated,
+        "n_identical": identical.height - identical.unique().height if n_repeated else 0,
+        "n_tied": log.height - log.select(user, time).unique().height,
+        "n_times": n_times,
+        "whole_days": whole_days,
+        "split_kind": split.kind,
+        "split_error": error,
+        "split_starts": starts,
     }
-    spans = frame.group_by(_PART).agg(n=pl.len(), **ends).sort(_PART).rows(named=True)
-    return tuple(
-        PartFacts(
-            name=name,
-            n_rows=span["n"],
-            n_users=_n_met(users, part),
-            n_items=_n_met(items, part),
-            first=_iso(span["first_time"]),
-            last=_iso(span["last_time"]),
-            first_day=span["first_day"].isoformat(),
-            last_day=span["last_day"].isoformat(),
-            held_out=_held_out(frame, part, users, items, target, warm_users) if part else None,
-        )
-        for part, (name, span) in enumerate(zip(names, spans, strict=True))
-    )
 
 
-def _n_met(counts: pl.DataFrame, part: int) -> int:
-    return int((counts[_rows_in(part)] > 0).sum())
-
-
-def _is_new(part: int) -> pl.Expr:
-    """Whether no part before this one has a row of the user or item."""
-    return pl.sum_horizontal(_rows_in(earlier) for earlier in range(part)) == 0
-
-
-def _held_out(
-    frame: pl.DataFrame, part: int, users: pl.DataFrame, items: pl.DataFrame, target: str | None, warm_users: bool
-) -> HeldOut:
-    here = pl.col(_rows_in(part)) > 0
-    cold = _is_new(part)
-    liked = pl.sum_horizontal(_positives_in(earlier) for earlier in range(part)) > 0
-    users = users.filter(here).select(Columns.USER, n=_rows_in(part), cold_user=cold, warm=liked)
-    items = items.filter(here).select(Columns.ITEM, n=_rows_in(part), cold_item=cold, lost=cold & ~pl.col("listed"))
-    wanted = pl.col(target) > 0 if target else pl.lit(value=False)
-    rows = (
-        frame.filter(pl.col(_PART) == part)
-        .select(Columns.USER, Columns.ITEM, wanted=wanted)
-        .join(users.select(Columns.USER, "cold_user", "warm"), on=Columns.USER, how="left")
-        .join(items.select(Columns.ITEM, "cold_item", "lost"), on=Columns.ITEM, how="left")
-    )
-    n_target, ranking_users = None, None
-    if target:
-        positives = rows.filter("wanted")
-        known = positives.filter(~pl.col("cold_user") & ~pl.col("lost") & (pl.col("warm") | (not warm_users)))
-        n_target, ranking_users = positives.height, known[Columns.USER].n_unique()
-    return HeldOut(
-        n_cold_users=int(users["cold_user"].sum()),
-        n_cold_user_rows=int(rows["cold_user"].sum()),
-        n_cold_items=int(items["cold_item"].sum()),
-        n_cold_item_rows=int(rows["cold_item"].sum()),
-        n_cold_rows=int((rows["cold_user"] | rows["cold_item"]).sum()),
-        n_unlisted_rows=int(rows["lost"].sum()),
-        n_target=n_target,
-        n_ranking_users=ranking_users,
-    )
-
-
-def _labels(
-    frame: pl.DataFrame, columns: Sequence[str], names: Sequence[str], tasks: TasksConfig
-) -> tuple[LabelFacts, ...]:
+def _labels(frame: pl.DataFrame, columns: Sequence[str], names: Sequence[str], tasks: TasksConfig) -> pl.DataFrame:
     given = {task: other for task, other in tasks.given.items() if {*tasks.conditions(task)} <= set(columns)}
     labels = conditioned(frame, columns, given).with_columns(frame[_PART])
-    found = (
-        labels.group_by(_PART)
-        .agg(pl.len().alias("n"), *(part for task in columns for part in _label_counts(task)))
-        .sort(_PART)
-        .rows(named=True)
-    )
-    return tuple(
-        LabelFacts(
-            task=task,
-            use="+".join(use for use, used in _uses(tasks).items() if task in used),
-            given=given.get(task, ""),
-            binary=not any(counts[f"{task}\x1fother"] for counts in found),
-            parts=tuple(
-                LabelPart(
-                    part=name,
-                    n_rows=counts["n"],
-                    **{key: counts[f"{task}\x1f{key}"] for key in ("n_known", "n_positive", "mean", "low", "high")},
-                )
-                for name, counts in zip(names, found, strict=True)
-            ),
+    tables = []
+    for task in columns:
+        label = pl.col(task)
+        counted = labels.group_by(_PART).agg(
+            n_rows=pl.len(),
+            n_known=label.count(),
+            n_positive=(label > 0).sum(),
+            mean=label.cast(pl.Float64).mean(),
+            low=label.min().cast(pl.Float64),
+            high=label.max().cast(pl.Float64),
+            binary=((label == 0) | (label == 1)).all(),
         )
-        for task in columns
-    )
-
-
-def _uses(tasks: TasksConfig) -> Mapping[str, Sequence[str]]:
-    return {"ranked": tasks.ranked, "target": (tasks.target,)}
-
-
-def _label_counts(task: str) -> list[pl.Expr]:
-    label = pl.col(task)
-    counts = {
-        "n_known": label.count(),
-        "n_positive": (label > 0).sum(),
-        "other": ((label != 0) & (label != 1)).sum(),
-        "mean": label.cast(pl.Float64).mean(),
-        "low": label.min().cast(pl.Float64),
-        "high": label.max().cast(pl.Float64),
-    }
-    return [count.alias(f"{task}\x1f{name}") for name, count in counts.items()]
-
-
-def _overlaps(frame: pl.DataFrame, columns: Sequence[str]) -> tuple[Overlap, ...]:
-    """Every ordered pair of the labels."""
-    pairs = list(combinations(columns[:MOST_PAIRED], 2))
-    if not pairs:
-        return ()
-    expressions = [
-        count
-        for one, other in pairs
-        for count in (
-            ((pl.col(one) > 0) & pl.col(other).is_not_null()).sum().alias(f"{one}\x1f{other}\x1f1"),
-            ((pl.col(other) > 0) & pl.col(one).is_not_null()).sum().alias(f"{one}\x1f{other}\x1f2"),
-            ((pl.col(one) > 0) & (pl.col(other) > 0)).sum().alias(f"{one}\x1f{other}\x1f3"),
+        uses = {"ranked": task in tasks.ranked, "target": task == tasks.target}
+        tables.append(
+            counted.sort(_PART).select(
+                pl.lit(task).alias("label"),
+                pl.Series("part", names),
+                pl.lit("+".join(use for use, applies in uses.items() if applies)).alias("use"),
+                pl.lit(given.get(task, "")).alias("given"),
+                pl.col("binary").all(),
+                pl.exclude(_PART, "binary"),
+            )
         )
+    return pl.concat(tables)
+
+
+def _overlaps(frame: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
+    pairs = list(permutations(labels[:MAX_PAIRED], 2))
+    counts = [
+        pl.struct(
+            n=((pl.col(label) > 0) & pl.col(other).is_not_null()).sum(),
+            n_both=((pl.col(label) > 0) & (pl.col(other) > 0)).sum(),
+        ).alias(str(number))
+        for number, (label, other) in enumerate(pairs)
     ]
-    counts = np.array(frame.select(expressions).row(0)).reshape(-1, 3).tolist()
-    found = []
-    for (one, other), (n_one, n_other, n_both) in zip(pairs, counts, strict=True):
-        found += [Overlap(one, other, n_one, n_both), Overlap(other, one, n_other, n_both)]
-    return tuple(found)
+    schema = {"label": pl.String, "other": pl.String, "n": pl.Int64, "n_both": pl.Int64}
+    found = frame.select(counts).row(0) if pairs else ()
+    return pl.DataFrame([(*pair, *row.values()) for pair, row in zip(pairs, found, strict=True)], schema, orient="row")
 
 
-def _spread(counts: pl.DataFrame, column: str) -> Spread:
-    ordered = counts.select(column, "n").sort("n", column, descending=[True, False])
-    rows = ordered["n"].to_numpy()
+def _spread(frame: pl.DataFrame, side: str, column: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Spread and curve of the rows per id."""
+    ordered = frame.group_by(column).len().sort("len", column, descending=[True, False])
+    rows = ordered["len"].cast(pl.Int64).to_numpy()
     n = len(rows)
-    places = np.unique(np.round(np.geomspace(1, n, MOST_RANKS)).astype(np.int64))
+    ranks = np.unique(np.round(np.geomspace(1, n, MAX_RANKS)).astype(np.int64))
     quantiles = {f"{level:g}": int(np.quantile(rows, level, method="inverted_cdf")) for level in QUANTILES}
-    return Spread(
-        n=n,
-        n_single=int((rows == 1).sum()),
-        quantiles={"min": int(rows[-1]), **quantiles, "max": int(rows[0])},
-        top_percent_share=float(rows[: max(1, n // 100)].sum() / rows.sum()),
-        largest=str(ordered[column][0]),
-        ranks=tuple(places.tolist()),
-        counts=tuple(rows[places - 1].tolist()),
-    )
+    facts = {
+        "side": side,
+        "n": n,
+        "n_single": int((rows == 1).sum()),
+        "min": int(rows[-1]),
+        **quantiles,
+        "max": int(rows[0]),
+        "top_percent_share": float(rows[: max(1, n // 100)].sum() / rows.sum()),
+        "largest": str(ordered[column][0]),
+    }
+    return facts, pl.DataFrame({"side": side, "rank": ranks, "n_rows": rows[ranks - 1]})
 
 
-def _coverage(counts: pl.DataFrame, table: pl.DataFrame | None, column: str) -> Coverage:
-    if table is None:
-        return Coverage(n_table=0, n_in_log=counts.height, n_without_row=0, n_never_met=0)
-    n_without = counts.join(table, on=column, how="anti").height
-    return Coverage(
-        n_table=table.height,
-        n_in_log=counts.height,
-        n_without_row=n_without,
-        n_never_met=table.height - (counts.height - n_without),
-    )
+def _coverage(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    schema = {
+        "side": pl.String,
+        "n_table": pl.Int64,
+        "n_in_log": pl.Int64,
+        "n_log_only": pl.Int64,
+        "n_table_only": pl.Int64,
+    }
+    rows = []
+    for side, table, column in (("users", tables.users, Columns.USER), ("items", tables.items, Columns.ITEM)):
+        if table is not None and table.height:
+            log = frame.select(column).unique()
+            log_only = log.join(table, on=column, how="anti").height
+            rows.append((side, table.height, log.height, log_only, table.height - (log.height - log_only)))
+    return pl.DataFrame(rows, schema, orient="row")
 
 
-def _features(tables: Tables) -> tuple[FeatureFacts, ...]:
-    sides: tuple[tuple[Literal["user", "item", "context"], pl.DataFrame | None, Sequence[Feature]], ...] = (
+def _features(tables: Tables) -> pl.DataFrame:
+    sides: tuple[tuple[str, pl.DataFrame | None, Sequence[Feature]], ...] = (
         ("user", tables.users, tables.user_features),
         ("item", tables.items, tables.item_features),
         ("context", tables.interactions, tables.context),
     )
-    counted = {"categorical": _category_facts, "numeric": _number_facts, "multi_hot": _tag_facts}
-    return tuple(
-        FeatureFacts(
-            side=side,
-            name=feature.name,
-            kind=feature.kind,
-            n=table.height,
-            **counted[feature.kind](table[feature.name]),
-        )
+    schema = {
+        "side": pl.String,
+        "name": pl.String,
+        "kind": pl.String,
+        "n": pl.Int64,
+        "n_missing": pl.Int64,
+        "n_values": pl.Int64,
+    }
+    figures = dict.fromkeys(("top_share", "low", "median", "high", "mean_length"), pl.Float64)
+    rows = [
+        {"side": side, "name": feature.name, "kind": feature.kind, **_feature(table[feature.name], feature.kind)}
         for side, table, features in sides
         if table is not None
         for feature in features
-    )
+    ]
+    return pl.DataFrame(rows, {**schema, **figures})
+
+
+def _feature(column: pl.Series, kind: str) -> dict[str, Any]:
+    if kind == "multi_hot":
+        present = column.filter(column.list.len() > 0)
+        values = present.list.unique().explode(empty_as_null=True).drop_nulls() if len(present) else present
+    elif kind == "numeric":
+        values = present = column.cast(pl.Float64).drop_nulls().drop_nans()
+    else:
+        values = present = column.drop_nulls()
+    facts = {
+        "n": len(column),
+        "n_missing": len(column) - len(present),
+        "n_values": values.n_unique() if len(values) else 0,
+    }
+    if kind == "numeric" and len(present):
+        with np.errstate(over="ignore", invalid="ignore"):  # the mean of two numbers can overflow
+            ends = {"low": present.min(), "median": np.median(present.to_numpy()), "high": present.max()}
+        # JSON has no infinite number; it counts as a value, and the end of the range is missing
+        facts |= {name: float(value) for name, value in ends.items() if np.isfinite(value)}
+    elif kind != "numeric" and len(values):
+        facts["top_share"] = values.to_frame("value").group_by("value").len()["len"].max() / len(present)
+        if kind == "multi_hot":
+            facts["mean_length"] = len(values) / len(present)
+    return facts
 
 
 def _content(
-    tables: Tables, sources: Mapping[str, ContentConfig], items: pl.DataFrame, names: Sequence[str]
-) -> tuple[ContentFacts, ...]:
-    """Which items have content; `items` are the counts of those in the log."""
+    frame: pl.DataFrame, tables: Tables, sources: Mapping[str, ContentConfig], names: Sequence[str]
+) -> pl.DataFrame:
     learned = sources.get(COOCCURRENCE)
-    some = _positives_in if isinstance(learned, CooccurrenceContent) and learned.rows == "positives" else _rows_in
-    known = (
-        items[Columns.ITEM] if tables.items is None else pl.concat([items[Columns.ITEM], tables.items[Columns.ITEM]])
-    )
+    train, wanted = pl.col(_PART) == 0, pl.col(_WANTED).fill_null(value=False)
+    if isinstance(learned, CooccurrenceContent) and learned.rows == "positives":
+        train &= wanted
+    items = frame.select(Columns.ITEM).unique().to_series()
+    new = pl.col(_NEW_ITEM) & pl.col(_LISTED)
     return content_facts(
         tables,
         sources,
-        catalogue=known.unique(),
-        taught=items.filter(pl.col(some(0)) > 0)[Columns.ITEM],
+        catalogue=items if tables.items is None else pl.concat([items, tables.items[Columns.ITEM]]).unique(),
+        in_training=frame.filter(train)[Columns.ITEM].unique(),
         new={
-            name: items.filter((pl.col(_rows_in(part)) > 0) & _is_new(part) & pl.col("listed"))[Columns.ITEM]
+            name: frame.filter((pl.col(_PART) == part) & new)[Columns.ITEM].unique()
             for part, name in enumerate(names)
             if part
         },
     )
 
 
-def _category_facts(column: pl.Series) -> dict[str, Any]:
-    present = column.drop_nulls()
-    return {
-        "n_missing": len(column) - len(present),
-        "n_values": present.n_unique(),
-        "top_share": _largest_count(present) / len(present) if len(present) else None,
-    }
-
-
-def _number_facts(column: pl.Series) -> dict[str, Any]:
-    present = column.cast(pl.Float64).drop_nulls().drop_nans()
-    facts: dict[str, Any] = {"n_missing": len(column) - len(present), "n_values": present.n_unique()}
-    if len(present):
-        values = present.to_numpy()
-        with np.errstate(over="ignore", invalid="ignore"):  # the middle of two numbers need not be a number
-            ends = {"low": values.min(), "median": np.median(values), "high": values.max()}
-        # an infinite number is no JSON; it counts as a value, and its end stays open
-        facts |= {name: float(value) for name, value in ends.items() if np.isfinite(value)}
-    return facts
-
-
-def _tag_facts(column: pl.Series) -> dict[str, Any]:
-    present = column.filter(column.list.len() > 0)
-    if not len(present):
-        return {"n_missing": len(column), "n_values": 0}
-    tags = present.list.unique().explode(empty_as_null=True).drop_nulls()
-    return {
-        "n_missing": len(column) - len(present),
-        "n_values": tags.n_unique(),
-        "top_share": _largest_count(tags) / len(present) if len(tags) else None,
-        "mean_length": len(tags) / len(present),
-    }
-
-
-def _largest_count(values: pl.Series) -> int:
-    """How often the most frequent value occurs."""
-    return int(values.to_frame("value").group_by("value").len()["len"].to_numpy().max())
-
-
-def _timeline(frame: pl.DataFrame, columns: Sequence[str], names: Sequence[str], utc_offset_h: float) -> Timeline:
-    first, last, n_found = frame.select(
-        first=pl.col(_DAY).min(), last=pl.col(_DAY).max(), n=pl.col(_DAY).n_unique()
-    ).row(0)
-    n_days = (last - first) // timedelta(days=1) + 1
+def _timeline(
+    frame: pl.DataFrame, labels: Sequence[str], names: Sequence[str], utc_offset_h: float, n_days: int
+) -> tuple[str, pl.DataFrame]:
+    """Step of the timeline, and its rows and rates; a step without rows is not listed."""
     step, every = next(((name, code) for name, code, longest in _STEPS if n_days <= longest), ("year", "1y"))
     moment = pl.col(_DAY)
     if step == "hour":
         local = (pl.col(Columns.TIME) + round(utc_offset_h * SECONDS_PER_HOUR)).clip(lower_bound=_YEAR_1)
         moment = pl.from_epoch(local, time_unit="s")
-    table = (
-        frame.group_by(moment.dt.truncate(every).alias("start"))
-        .agg(
-            *((pl.col(_PART) == part).sum().alias(_rows_in(part)) for part in range(len(names))),
-            *((pl.col(task) > 0).mean().alias(f"{task}\x1frate") for task in columns),
-        )
-        .sort("start")
+    table = frame.group_by(moment.dt.truncate(every).alias("start")).agg(
+        *((pl.col(_PART) == part).sum().alias(f"rows/{name}") for part, name in enumerate(names)),
+        *((pl.col(task) > 0).mean().alias(f"rate/{task}") for task in labels),
     )
-    return Timeline(
-        step=step,
-        starts=tuple(start.isoformat() for start in table["start"]),
-        rows={name: tuple(table[_rows_in(part)].to_list()) for part, name in enumerate(names)},
-        rates={task: tuple(table[f"{task}\x1frate"].to_list()) for task in columns},
-        n_empty_days=n_days - n_found,
-        n_days=n_days,
-    )
+    starts = table.sort("start")["start"]
+    return step, table.sort("start").with_columns(pl.Series("start", [start.isoformat() for start in starts]))

@@ -134,6 +134,16 @@ def show_share(share: float) -> str:
     return f"{100 * share:.{1 if share >= 0.0995 else 2}f} %"
 
 
+def counted(n: int, thing: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "row"), counted(1200, "row")
+        ('1 row', '1,200 rows')
+    """
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
 def front_table(record: RunRecord, sort: str | None = None) -> Table:
     """The front and the baselines on validation data, best first in the column sorted by.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +22,6 @@ from evorec.config import (
 from evorec.config.content import ContentConfig
 from evorec.data.content_facts import ROWS_AT_ONCE
 from evorec.data.describe import describe
-from evorec.data.description import ContentFacts, NewItems
 from evorec.data.features import content_vectors
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 
@@ -35,9 +36,16 @@ def facts(
     sources: dict[str, ContentConfig] | None = None,
     split: SplitConfig = THIRDS,
     target: str = "click",
-) -> dict[str, ContentFacts]:
+) -> dict[str, SimpleNamespace]:
+    """Facts of each part; ``new`` has the number of new items, and of those with a vector, per held-out part."""
     tasks = TasksConfig(ranked=("click",), target=target)
-    return {part.name: part for part in describe(tables, split=split, tasks=tasks, content=sources or {}).content}
+    rows = describe(tables, split=split, tasks=tasks, content=sources or {}).content.to_dicts()
+    return {row["name"]: SimpleNamespace(**row, new=new_items(row)) for row in rows}
+
+
+def new_items(row: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    parts = [name.removeprefix("n_new/") for name in row if name.startswith("n_new/")]
+    return {part: (row[f"n_new/{part}"], row[f"n_new_with/{part}"]) for part in parts}
 
 
 def with_vectors(tables: Tables, ids: list[int], values: list[list[float]], name: str = "cover") -> Tables:
@@ -49,9 +57,8 @@ def test_items_with_a_value_in_a_content_column_are_counted(small: Tables) -> No
     genres = facts(small)["genres"]
     # items 11 to 15; item 13 has no genre; 14 is new in validation; in the test nothing is new
     assert (genres.kind, genres.made_of, genres.width) == ("multi_hot", "item table", 2)
-    assert (genres.n, genres.n_with, genres.share) == (5, 4, 0.8)
-    assert genres.new == (NewItems("validation", 1, 1), NewItems("test", 0, 0))
-    assert [new.share for new in genres.new] == [1.0, None]
+    assert (genres.n, genres.n_with) == (5, 4)
+    assert genres.new == {"validation": (1, 1), "test": (0, 0)}
     # 11 and 15 have g alone, 12 and 14 g and h: 4 of the 6 pairs are 1 - 1 / root 2 apart, the others equal
     assert genres.distance == pytest.approx(4 * (1 - 0.5**0.5) / 6, abs=ROUNDING)
 
@@ -62,13 +69,13 @@ def test_an_item_has_no_vector_of_a_source_that_lacks_it_or_gives_zeros(small: T
     cover = facts(tables, {"cover": VectorsContent(kind="vectors", path="covers.npz")})["cover"]
     assert (cover.kind, cover.made_of, cover.width, cover.n, cover.n_with) == ("vectors", "covers.npz", 2, 5, 2)
     assert cover.distance == 1.0
-    assert cover.new[0] == NewItems("validation", 1, 1)
-    assert facts(with_vectors(small, [11, 12], [[1, 0], [1, 0]]))["cover"].new[0] == NewItems("validation", 1, 0)
+    assert cover.new["validation"] == (1, 1)
+    assert facts(with_vectors(small, [11, 12], [[1, 0], [1, 0]]))["cover"].new["validation"] == (1, 0)
 
 
 def test_a_source_without_a_single_vector_is_counted_all_the_same(small: Tables) -> None:
     cover = facts(with_vectors(small, [99], [[1, 1]]))["cover"]
-    assert (cover.n_with, cover.share, cover.distance, cover.made_of) == (0, 0.0, None, "")
+    assert (cover.n_with, cover.distance, cover.made_of) == (0, None, "")
     zeros = facts(with_vectors(small, [11, 12], [[0, 0], [0, 0]]))["cover"]
     assert (zeros.n_with, zeros.distance) == (0, None)
 
@@ -77,7 +84,7 @@ def test_a_new_item_that_no_list_can_hold_is_not_counted(small: Tables) -> None:
     assert small.items is not None
     unlisted = replace(small, items=small.items.filter(pl.col(Columns.ITEM) != 14))
     tables = with_vectors(unlisted, [14], [[1, 0]])
-    assert facts(tables)["cover"].new[0] == NewItems("validation", 0, 0)
+    assert facts(tables)["cover"].new["validation"] == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_cooccurrence_counts_the_items_that_training_teaches(
         8,
     )
     assert (learned.n, learned.n_with, learned.distance) == (5, n_with, None)
-    assert learned.new == (NewItems("validation", 1, 0), NewItems("test", 0, 0))
+    assert learned.new == {"validation": (1, 0), "test": (0, 0)}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_a_log_that_cannot_be_split_has_no_new_items(small: Tables) -> None:
     days = SplitConfig.model_validate({"validation_from": "2030-01-01", "test_from": "2030-01-02"})
     learned = CooccurrenceContent(kind="cooccurrence")
     found = facts(small, {"cooccurrence": learned}, split=days)
-    assert [(part.n_with, part.new) for part in found.values()] == [(4, ()), (4, ())]
+    assert [(part.n_with, part.new) for part in found.values()] == [(4, {}), (4, {})]
 
 
 def test_more_vectors_than_are_read_at_once_are_counted_once(small: Tables) -> None:

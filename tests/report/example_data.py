@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 
 from evorec.config import SplitConfig, TasksConfig
-from evorec.data.describe import describe
-from evorec.data.description import Description
+from evorec.data.describe import Description, describe
 from evorec.data.tables import Columns, Feature, Tables
 
 DAY_S = 86_400

@@ -11,10 +11,9 @@ import pytest
 from example_data import DAY_S, N_ROWS, NOW_S, START_S, TASKS, description, example_log, example_tables
 
 from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
-from evorec.data.describe import describe
-from evorec.data.description import Description, Source
+from evorec.data.describe import Description, Source, describe
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
-from evorec.report.findings import findings
+from evorec.report.data_findings import findings
 
 SOURCE = Source("simulator")
 LOG = example_log()
@@ -56,9 +55,7 @@ def test_a_timestamp_before_1990_is_suspected_to_have_another_unit() -> None:
 def test_a_timestamp_to_come_is_suspected() -> None:
     last = START_S + 14 * DAY_S - 288  # one row in 288 s
     assert said(description(), now_s=last) == ""
-    assert "the latest row is of 2023-11-28, which is yet to come" in said(
-        description(), now_s=last - 1, level="warning"
-    )
+    assert "the latest row is of 2023-11-28, in the future" in said(description(), now_s=last - 1, level="warning")
 
 
 def test_timestamps_that_are_whole_days_have_no_order_within_one() -> None:
@@ -101,7 +98,7 @@ def test_duplicates_are_told_and_many_are_a_warning() -> None:
         ),
         ({"like": (ROW % 50 == 7) * 1.0}, "its AUC there has a standard error of up to 0.14"),  # 0.5 / sqrt(12) = 0.144
         ({"like": (ROW % 50 != 7) * 1.0}, "has only 60 negatives in train"),
-        ({"like": ROW % 5 + 0.5}, "label like takes other values than 0 and 1 (0.5 to 4.5): make a label of it"),
+        ({"like": ROW % 5 + 0.5}, "label like takes other values than 0 and 1 (0.5 to 4.5): make a binary label of it"),
     ],
 )
 def test_a_label_that_cannot_be_learned_or_measured_is_a_warning(column: dict[str, Any], text: str) -> None:
@@ -113,7 +110,7 @@ def test_a_label_that_is_learned_as_a_number_may_take_any_value_but_one() -> Non
     assert said(description(example_tables(like=ROW % 5 + 0.5), tasks=number), number) == ""
     found = description(example_tables(like=np.where(TRAIN, ROW % 5, 2.5)), tasks=number)
     assert "label like is constant, 2.5, in every row of validation and test" in said(found, number, "warning")
-    assert "label like is 0 or 1 in every row, and tasks.kinds makes a number of it" in said(
+    assert "label like is 0 or 1 in every row, but tasks.kinds declares a number" in said(
         description(tasks=number), number, "note"
     )
 
@@ -159,7 +156,7 @@ def test_a_broken_funnel_is_a_warning() -> None:
 
 def test_a_funnel_that_nobody_declared_is_told() -> None:
     found = of(like=LOG["like"] * LOG["click"])
-    assert "like implies click in every row; tasks.funnel can say so" in said(found, level="note")
+    assert "like implies click in every row; tasks.funnel can declare it" in said(found, level="note")
     declared = TasksConfig(ranked=("click", "like"), target="click", funnel=("click", "like"))
     assert "implies" not in said(found, declared)
 
@@ -174,7 +171,7 @@ def test_items_that_no_list_can_hold_are_told() -> None:
     tables = example_tables(**{Columns.ITEM: np.where(VALIDATION, 1000 + ROW % 90, LOG[Columns.ITEM])})
     bare = replace(tables, items=None, item_features=(), content=())
     text = said(description(bare), level="note")
-    assert "100 % of the validation rows have an item that neither training nor a table of items has" in text
+    assert "100 % of the validation rows have an item that neither training nor a table of items contains" in text
     assert "neither" not in said(description(tables))
 
 
@@ -189,7 +186,7 @@ def test_recall_on_few_users_is_a_warning() -> None:
 def test_names_that_are_no_labels_are_a_warning() -> None:
     wrong = TasksConfig(ranked=("click", "nap"), target="")
     text = said(description(tasks=wrong), wrong, "warning")
-    assert "tasks.ranked names nap, which is no label; the data have click, like" in text
+    assert "tasks.ranked names nap, which is not a label; the data have click, like" in text
     assert "tasks.target is empty; the data have the labels click, like" in text
 
 
@@ -202,7 +199,7 @@ def test_a_part_of_a_few_rows_is_a_warning() -> None:
 @pytest.mark.parametrize(("kind", "name"), [("random", "random"), ("leave_last_out", "leave-last-out")])
 def test_a_split_that_mixes_times_is_told(kind: str, name: str) -> None:
     text = said(description(split=SplitConfig.model_validate({"kind": kind})), level="note")
-    assert f"a {name} split: a model learns from rows that are later than others it is measured on" in text
+    assert f"a {name} split: training contains rows that are later than rows of validation and test" in text
 
 
 def test_a_user_with_a_large_share_is_suspected_to_be_a_machine() -> None:
@@ -212,7 +209,7 @@ def test_a_user_with_a_large_share_is_suspected_to_be_a_machine() -> None:
 
 
 def test_a_log_of_one_user_is_a_warning() -> None:
-    assert "the log has one user only" in said(of(**{Columns.USER: 5}), level="warning")
+    assert "the log has a single user" in said(of(**{Columns.USER: 5}), level="warning")
 
 
 def test_users_with_a_single_row_are_told() -> None:
@@ -241,8 +238,8 @@ def test_features_that_say_little_are_told() -> None:
     text = said(description(replace(tables, items=items, item_features=features, content=())))
     assert "item features without any value: empty" in text
     assert "item features that are mostly missing: rare (90.0 %)" in text
-    assert "item features with one value, which are left out: same" in text
-    assert "item features with another value in every row, which say no more than the id: own" in text
+    assert "item features with a single value, which are left out: same" in text
+    assert "item features with a different value in every row, which say no more than the id: own" in text
 
 
 def test_long_lists_of_names_are_cut() -> None:
@@ -273,7 +270,7 @@ def with_cover(
 def test_vectors_of_few_items_are_a_warning() -> None:
     assert said(with_cover(0.5)) == ""
     text = said(with_cover(0.45), level="warning")
-    assert text == "content cover: only 45.0 % of the 60 items have a vector; it does not tell the others apart"
+    assert text == "content cover: only 45.0 % of the 60 items have a vector; it does not distinguish the others"
 
 
 def test_content_without_a_vector_is_a_warning() -> None:
@@ -297,7 +294,7 @@ def test_new_items_without_a_vector_are_a_warning() -> None:
 
 def test_new_items_that_no_list_can_hold_are_told_where_content_was_to_help() -> None:
     text = said(with_cover(65 / 60, new=5, table=False), level="note")
-    assert "content cannot help the 5 new items of test: no table of items has them, so no list can" in text
+    assert "content cannot help the 5 new items of test: no table of items contains them, so no list can" in text
 
 
 def test_cooccurrence_alone_knows_no_new_item() -> None:
