@@ -133,7 +133,7 @@ def recommend(
     threads: Annotated[int, typer.Option(min=1, help="Parallel calls for --users.")] = 2,
 ) -> None:
     """Recommend items from a bundle: to known users, to new users by their liked items, or to a table of users."""
-    from evorec.report.tables import Column, Row, Table
+    from evorec.report.table import Column, Row, Table
     from evorec.serving.batch import recommend_table
     from evorec.serving.queries import ListOptions, User
     from evorec.serving.recommender import load_bundle

@@ -20,7 +20,7 @@ from evorec.data.fetch import fetch
 from evorec.data.paths import cached
 from evorec.data.unpack import Progress as Report
 from evorec.errors import ConfigError
-from evorec.report.tables import Column, Row, Table
+from evorec.report.table import Column, Row, Table
 
 LINE_EVERY_S: Final = 30.0
 """Interval of progress lines in a log file."""

@@ -33,7 +33,7 @@ from evorec.config import (
     problem_definition,
 )
 from evorec.errors import ConfigError
-from evorec.report.tables import Column, Row, Table, show
+from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

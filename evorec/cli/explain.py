@@ -10,7 +10,7 @@ import typer
 from evorec.cli.app import SHIP, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
-from evorec.report.tables import MISSING, Column, Row, Table
+from evorec.report.table import MISSING, Column, Row, Table
 
 if TYPE_CHECKING:
     from evorec.deploy.explaining.explain import Explanation, Use

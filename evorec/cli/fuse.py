@@ -10,7 +10,7 @@ from evorec.cli.app import SHIP, Overrides, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.config import recommender_config, reset_config
-from evorec.report.tables import Column, Row, Table
+from evorec.report.table import Column, Row, Table
 
 
 @command(panel=SHIP, order=30)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from evorec.report.tables import Table
+from evorec.report.table import Table
 
 
 class Format(StrEnum):

@@ -89,7 +89,7 @@ def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConf
 def _show_end(output: Output, path: Path) -> None:
     """What a search has found, and what to type next."""
     from evorec.report.record import read_record
-    from evorec.report.tables import dropped_text, failure_table, front_table, shortened, verdict
+    from evorec.report.run_tables import dropped_text, failure_table, front_table, shortened, verdict
 
     record = read_record(path)
     if text := dropped_text(record):
@@ -116,7 +116,7 @@ def front(
 ) -> None:
     """Show the front of a run, with the baselines in it."""
     from evorec.report.record import read_record
-    from evorec.report.tables import dropped_text, front_table, verdict
+    from evorec.report.run_tables import dropped_text, front_table, verdict
 
     record = read_record(run)
     if text := dropped_text(record):
@@ -138,8 +138,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
-    from evorec.report.html import page
     from evorec.report.record import read_record
+    from evorec.report.run_page import page
     from evorec.run.atomic import write_atomic
     from evorec.run.directory import report_path
 

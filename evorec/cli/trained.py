@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evorec.config import ProblemDefinition, RecommenderConfig, task_in_words
 from evorec.errors import EvorecError
-from evorec.report.tables import Column, Row, Table, show
+from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
     from evorec.data.tables import Tables

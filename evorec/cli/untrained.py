@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evorec.report.tables import Column, Row, Table
+from evorec.report.table import Column, Row, Table
 
 if TYPE_CHECKING:
     from evorec.config import RunConfig

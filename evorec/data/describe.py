@@ -406,18 +406,17 @@ def _feature(column: pl.Series, kind: str) -> dict[str, Any]:
         values = present = column.cast(pl.Float64).drop_nulls().drop_nans()
     else:
         values = present = column.drop_nulls()
-    facts = {
-        "n": len(column),
-        "n_missing": len(column) - len(present),
-        "n_values": values.n_unique() if len(values) else 0,
-    }
+    n_values = values.n_unique() if len(values) else 0
+    facts: dict[str, Any] = {"n": len(column), "n_missing": len(column) - len(present), "n_values": n_values}
     if kind == "numeric" and len(present):
+        numbers = present.to_numpy()
         with np.errstate(over="ignore", invalid="ignore"):  # the mean of two numbers can overflow
-            ends = {"low": present.min(), "median": np.median(present.to_numpy()), "high": present.max()}
+            ends = {"low": numbers.min(), "median": np.median(numbers), "high": numbers.max()}
         # JSON has no infinite number; it counts as a value, and the end of the range is missing
         facts |= {name: float(value) for name, value in ends.items() if np.isfinite(value)}
     elif kind != "numeric" and len(values):
-        facts["top_share"] = values.to_frame("value").group_by("value").len()["len"].max() / len(present)
+        most = values.to_frame("value").group_by("value").len()["len"].to_numpy().max()
+        facts["top_share"] = float(most / len(present))
         if kind == "multi_hot":
             facts["mean_length"] = len(values) / len(present)
     return facts

@@ -11,7 +11,7 @@ import polars as pl
 from evorec.config import COOCCURRENCE, TasksConfig
 from evorec.data.describe import Description, Source
 from evorec.data.splits import SHORTEST_HISTORY
-from evorec.report.tables import counted, show_share
+from evorec.report.table import counted, show_share
 
 Level = Literal["warning", "note"]
 """warning = something is probably wrong, or a figure will mislead; note = worth knowing."""
@@ -152,7 +152,7 @@ def _label(parts: pl.DataFrame, tasks: TasksConfig) -> Iterator[Finding]:
     if not use:
         return
     name, ranked = f"label {label}", "ranked" in use
-    n_rows, n_known = parts["n_rows"].sum(), parts["n_known"].sum()
+    n_rows, n_known = (sum(row[count] for row in rows) for count in ("n_rows", "n_known"))
     known = [row for row in rows if row["n_known"]]
 
     def every_row(some: Sequence[dict[str, Any]]) -> str:
@@ -170,7 +170,7 @@ def _label(parts: pl.DataFrame, tasks: TasksConfig) -> Iterator[Finding]:
         return
     if not binary:
         if ranked:
-            low, high = parts["low"].min(), parts["high"].max()
+            low, high = min(row["low"] for row in known), max(row["high"] for row in known)
             yield _finding(
                 f"{name} takes other values than 0 and 1 ({low:g} to {high:g}): make a binary label of it to rank it, "
                 f"e.g. {label} >= {high:g}, or declare it as a number in tasks.kinds"

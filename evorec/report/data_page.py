@@ -14,7 +14,7 @@ from evorec.data.describe import WHOLE, Description, Source
 from evorec.report.data_findings import Finding
 from evorec.report.figures import BASELINE, EVALUATED, LAYOUT, MEMBER
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
-from evorec.report.tables import MISSING, Column, Row, Table, counted, show_share
+from evorec.report.table import MISSING, Column, Row, Table, counted, show_share
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -224,7 +224,11 @@ def _label_table(found: Description) -> Table:
 
     labels = [label.to_dicts() for label in found.labels.partition_by("label")]
     missing = [1 - sum(row["n_known"] for row in rows) / sum(row["n_rows"] for row in rows) for rows in labels]
-    columns = [*(Column(row["part"], numbers="share") for row in labels[0]), Column("missing", numbers="share"), Column("use")]
+    columns = [
+        *(Column(row["part"], numbers="share") for row in labels[0]),
+        Column("missing", numbers="share"),
+        Column("use"),
+    ]
     cells = [[*map(positives, rows), share, rows[0]["use"]] for rows, share in zip(labels, missing, strict=True)]
     if not any(missing):
         del columns[-2]

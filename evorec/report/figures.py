@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from evorec.report.record import Measure, RunRecord
-from evorec.report.tables import show_metric
+from evorec.report.table import show_metric
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

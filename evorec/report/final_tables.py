@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evorec.report.tables import MISSING, SHORT, Column, Row, Table, show_metric
+from evorec.report.table import MISSING, SHORT, Column, Row, Table, show_metric
 
 if TYPE_CHECKING:
     from evorec.report.record import RunRecord

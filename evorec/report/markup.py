@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evorec.report.tables import Column, Row, Table, show
+from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -15,10 +15,11 @@ from evorec.config import RunConfig
 from evorec.errors import ConfigError, RunError
 from evorec.metrics.metric import Direction
 from evorec.objectives import Constraint, Objective, find_metric, resolve, to_matrices
-from evorec.report.tables import UNFINISHED
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
 
+UNFINISHED = "not finished"
+"""State of a run without an end."""
 ALWAYS = ("recall@k", "catalogue_coverage@k")
 """Metrics shown for every run that measured them, objectives or not: the two that no honest report leaves out."""
 

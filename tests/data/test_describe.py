@@ -192,8 +192,11 @@ def test_a_short_log_is_laid_out_by_the_hour(small: Tables) -> None:
     assert found.timeline.to_dicts() == [
         {
             "start": "1970-01-01T00:00:00",
-            "rows/train": 8, "rows/validation": 2, "rows/test": 2,
-            "rate/click": 7 / 12, "rate/like": 3 / 10,
+            "rows/train": 8,
+            "rows/validation": 2,
+            "rows/test": 2,
+            "rate/click": 7 / 12,
+            "rate/like": 3 / 10,
         }
     ]
 

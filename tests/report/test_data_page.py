@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from example_data import NOW_S, TASKS, description, example_tables
-from test_html import HOSTILE, Elements
+from test_run_page import HOSTILE, Elements
 
 from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
 from evorec.data.describe import Description, Source, describe

@@ -5,7 +5,7 @@ import pytest
 from example_record import record
 
 from evorec.report.final_tables import final_notes, final_sections, final_tables
-from evorec.report.html import page
+from evorec.report.run_page import page
 
 BEFORE: dict[str, Any] = {
     "seeds": [1, 2],

@@ -2,7 +2,7 @@ import pytest
 from example_record import EASE, FRONT, POPULARITY, metrics, record
 
 from evorec.errors import ConfigError
-from evorec.report.tables import (
+from evorec.report.run_tables import (
     dropped_table,
     dropped_text,
     failure_table,
@@ -10,10 +10,9 @@ from evorec.report.tables import (
     gene_table,
     settings_table,
     shortened,
-    show,
-    show_metric,
     verdict,
 )
+from evorec.report.table import show, show_metric
 
 
 def test_front_is_sorted_by_the_first_objective_and_ends_with_the_baselines() -> None:

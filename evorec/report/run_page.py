@@ -8,20 +8,16 @@ from evorec.report.figures import hypervolume_figure, parallel_figure, scatter_f
 from evorec.report.final_tables import final_notes, final_sections
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles, verdict_box
 from evorec.report.record import RunRecord
-from evorec.report.tables import (
-    Column,
-    Row,
-    Table,
+from evorec.report.run_tables import (
     dropped_table,
     dropped_text,
     failure_table,
     front_table,
     gene_table,
     settings_table,
-    show,
-    show_metric,
     verdict,
 )
+from evorec.report.table import Column, Row, Table, show, show_metric
 
 
 def page(record: RunRecord) -> str:

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 import pytest
 from example_record import FRONT, record
 
-from evorec.report.html import page
+from evorec.report.run_page import page
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>"
 
