@@ -18,10 +18,14 @@ from evorec.data.splits import split
 from evorec.data.tables import Columns
 from evorec.deploy.final.finalize import finalize
 from evorec.errors import ConfigError, DataError
+from evorec.metrics.metric import METRICS
 from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec
+from evorec.plugins import load_plugins
 from evorec.rec_problem import Fitted, build_problem
 from evorec.run.directory import RunDirectory
+from evorec.search.evaluator import evaluate
+from evorec.search.executors import executor_for
 from evorec.training.evaluate import member_lists
 from evorec.training.trainer import train
 
@@ -291,3 +295,87 @@ def test_the_encoding_of_the_attacked_rows_is_that_of_the_final_fit_too():
     again = fitted.with_seed(9)
     assert again.attacked.fitted.seed == 9
     assert fitted.attacked.fitted.seed == 1
+
+
+SHOP = """
+import numpy as np
+
+from evorec.metrics.cost import ModelCounts
+from evorec.metrics.lists import NO_ITEM, RecommendedLists
+from evorec.metrics.metric import metric
+from evorec.metrics.task_rows import TaskPredictions
+
+
+@metric(
+    "mean_price@k", of=RecommendedLists, direction="max", ideal=100.0, worst=0.0, unit="EUR",
+    text="mean price of the listed items", item_columns=("price",),
+)
+def mean_price(lists, item_columns):
+    return np.where(lists == NO_ITEM, 0.0, item_columns["price"][lists]).mean(axis=1)
+
+
+@metric("brier/<task>", of=TaskPredictions, kinds=("binary",), direction="min", ideal=0.0, worst=0.25, unit="",
+        text="mean squared error of the probability")
+def brier(scores, labels):
+    return float(((1 / (1 + np.exp(-scores.astype(np.float64))) - labels) ** 2).mean())
+
+
+@metric("joules", of=ModelCounts, direction="min", ideal=None, worst=None, unit="J", text="energy", log10=True)
+def joules(steps, forward_macs):
+    return 1e-11 * steps * forward_macs
+
+
+@metric("undefined", of=RecommendedLists, direction="min", ideal=0.0, worst=1.0, unit="", text="NaN of members",
+        on_demand=True)
+def undefined(lists, retrieved):
+    return float("nan")
+
+
+@metric("colour_share@k", of=RecommendedLists, direction="max", ideal=1.0, worst=0.0, unit="", text="red items",
+        item_columns=("colour",))
+def colour_share(lists, item_columns):
+    return 0.0
+"""
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """Metrics of a file that is not part of evorec, as the key plugins loads them."""
+    len(METRICS)
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    (tmp_path / "shop_metrics.py").write_text(SHOP, encoding="utf-8")
+    load_plugins(["shop_metrics.py"], folder=tmp_path)
+
+
+def test_a_metric_in_a_file_of_its_own_is_objective_constraint_and_pick_and_baselines_have_it(shop):
+    problem = built(
+        objectives=["mean_price@k", "brier/click", "joules"],
+        constraints=["mean_price@k >= 0.1 * popularity", "brier/click <= 0.9"],
+        finalize={"picks": ["mean_price where brier/click <= 0.9"]},
+    )
+    corners = [(o.direction, o.unit, o.log10) for o in problem.objectives]
+    assert corners == [("max", "EUR", False), ("min", "", False), ("min", "J", True)]
+    assert 0 < problem.objectives[2].ideal < problem.objectives[2].worst, "found in the search space"
+    (spec,) = some_specs(problem, 1)
+    (outcome,) = problem.evaluate([spec], seed=4)
+    fitted = problem.fitted
+    price = dict(zip(*(tables().items[name].to_list() for name in (Columns.ITEM, "price")), strict=True))
+    lists = member_lists(
+        fitted.train([ModelSpec.from_genes(spec)]).population, fitted.dataset, fitted.data, fitted.users,
+        problem.config.evaluation,
+    ).final[0]  # fmt: skip
+    known = fitted.dataset.item_ids.tolist()
+    means = [np.mean([price[known[item]] if item >= 0 else 0.0 for item in row]) for row in lists.tolist()]
+    assert outcome.metrics["mean_price@5"] == pytest.approx(np.mean(means), abs=ROUNDING)
+    assert 0 < outcome.metrics["brier/click"] < 1
+    assert problem.constraints[0].bound == pytest.approx(0.1 * problem.baselines()["popularity"]["mean_price@5"])
+    assert not {"undefined", "colour_share@5"} & outcome.metrics.keys()
+    with pytest.raises(DataError, match="colour_share@5 needs the columns colour of the item table"):
+        built(objectives=["colour_share@k"])
+
+
+def test_a_member_whose_metric_is_nan_fails(shop):
+    problem = built(objectives=["accuracy", "undefined"])
+    executor = executor_for(problem.config.run, device="cpu")
+    [((_, outcome),)] = evaluate(problem, some_specs(problem, 1), seed=4, executor=executor, chunk=4)
+    assert (outcome.metrics, outcome.failure) == (None, "metric undefined is nan")

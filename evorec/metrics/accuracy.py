@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from evorec.config import TaskKind
 from evorec.errors import DataError
-from evorec.metrics.metric import MeasuredValues, metric
+from evorec.metrics.metric import ORDER, MeasuredValues, metric
 from evorec.metrics.task_rows import LabelPairs, Reals, TaskPredictions, TaskRows, check_binary
 
 MAX_LOGIT = float(np.log1p(-np.finfo(np.float64).eps) - np.log(np.finfo(np.float64).eps))
 """Logits are cut here in `logloss`: the probabilities stay as far from 0 and 1 as in scikit-learn for float64."""
 
 
-@metric(
-    "accuracy",
-    of=MeasuredValues,
-    direction="max",
-    ideal=1.0,
-    worst=0.5,
-    unit="",
-    text="mean over the ranked tasks of AUC, or of concordance where labels are numbers",
-)
+MEAN = "mean over the ranked tasks of AUC, or of concordance where labels are numbers"
+BINARY: Final[dict[str, Any]] = {"of": TaskPredictions, "kinds": ("binary",)}
+
+
+@metric("accuracy", of=MeasuredValues, text=MEAN, **ORDER)
 def accuracy(values: Mapping[str, float]) -> float:
     """Mean over the tasks of the metric that says how well their rows are ordered.
 
@@ -74,16 +70,7 @@ def ordering(kind: TaskKind, labels: Reals, scores: Reals) -> float | None:
     return (auc if kind == "binary" else concordance)(scores[known], labels[known])
 
 
-@metric(
-    "auc/<task>",
-    of=TaskPredictions,
-    direction="max",
-    ideal=1.0,
-    worst=0.5,
-    unit="",
-    text="AUC of one task on held-out impressions",
-    kinds=("binary",),
-)
+@metric("auc/<task>", text="AUC of one task on held-out impressions", **BINARY, **ORDER)
 def auc(scores: npt.ArrayLike, labels: npt.ArrayLike, *, pairs: LabelPairs | None = None) -> float:
     """Probability that a positive row scores above a negative row; ties count half.
 
@@ -117,23 +104,12 @@ def _has_one_class_per_user(rows: TaskRows) -> str | None:
     return f"needs a user with both classes in the held-out rows; choose auc/{rows.task}."
 
 
-@metric(
-    "gauc/<task>",
-    of=TaskPredictions,
-    direction="max",
-    ideal=1.0,
-    worst=0.5,
-    unit="",
-    text="AUC inside each user, averaged by impressions",
-    kinds=("binary",),
-    unavailable=_has_one_class_per_user,
-)
+GAUC = "AUC inside each user, averaged by impressions"
+
+
+@metric("gauc/<task>", text=GAUC, unavailable=_has_one_class_per_user, **BINARY, **ORDER)
 def gauc(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    users: npt.ArrayLike,
-    *,
-    pairs_of_users: LabelPairs | None = None,
+    scores: npt.ArrayLike, labels: npt.ArrayLike, users: npt.ArrayLike, *, pairs_of_users: LabelPairs | None = None
 ) -> float:
     """AUC within each user, averaged over users by their number of rows.
 
@@ -164,16 +140,10 @@ def gauc(
     return float(np.average(pairs.auc(s), weights=pairs.size))
 
 
-@metric(
-    "logloss/<task>",
-    of=TaskPredictions,
-    direction="min",
-    ideal=0.0,
-    worst=math.log(2),
-    unit="nat",
-    text="mean negative log-likelihood",
-    kinds=("binary",),
-)
+LOGLOSS: Final[dict[str, Any]] = {"direction": "min", "ideal": 0.0, "worst": math.log(2), "unit": "nat"}
+
+
+@metric("logloss/<task>", text="mean negative log-likelihood", **BINARY, **LOGLOSS)
 def logloss(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Mean negative log likelihood of binary labels, ``mean(log(1 + exp(-x)))`` with x = logit, or -logit of a 0.
 
@@ -196,16 +166,10 @@ def logloss(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(loss.mean())
 
 
-@metric(
-    "concordance/<task>",
-    of=TaskPredictions,
-    direction="max",
-    ideal=1.0,
-    worst=0.5,
-    unit="",
-    text="pairs of held-out numbers in the right order",
-    kinds=("regression", "quantile"),
-)
+NUMBERS: Final[dict[str, Any]] = {"of": TaskPredictions, "kinds": ("regression", "quantile")}
+
+
+@metric("concordance/<task>", text="pairs of held-out numbers in the right order", **NUMBERS, **ORDER)
 def concordance(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Share of row pairs with different labels that the predictions order rightly; ties of predictions count half.
 

@@ -88,14 +88,10 @@ class Timing:
 COST: Final[dict[str, Any]] = {"direction": "min", "ideal": None, "worst": None, "log10": True}
 
 
-@metric(
-    "training_flops",
-    of=ModelCounts,
-    unit="FLOP",
-    text="arithmetic of the training run, counted",
-    aliases=("cost",),
-    **COST,
-)
+TRAINING = "arithmetic of the training run, counted"
+
+
+@metric("training_flops", of=ModelCounts, unit="FLOP", text=TRAINING, aliases=("cost",), **COST)
 def training_flops(
     steps: int, forward_macs: int, dense_updates: int, row_updates: int, extra_macs: int, flops_per_update: int
 ) -> int:

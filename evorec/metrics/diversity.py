@@ -13,8 +13,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from evorec.errors import DataError
-from evorec.metrics.lists import NO_ITEM, Floats, Ints, ListData, RecommendedLists
+from evorec.metrics.lists import NO_ITEM, Floats, Ints, ListData
 from evorec.metrics.metric import metric
+from evorec.metrics.ranking import LISTS
 
 
 def _has_no_content(data: ListData) -> str | None:
@@ -25,14 +26,10 @@ def _has_no_content(data: ListData) -> str | None:
 
 @metric(
     "intra_list_distance@k",
-    of=RecommendedLists,
-    direction="max",
-    ideal=1.0,
-    worst=0.0,
-    unit="",
     text="mean cosine distance of the content inside each list",
     aliases=("diversity", "diversity@k"),
     unavailable=_has_no_content,
+    **LISTS,
 )
 def intra_list_distance(lists: Ints, item_vectors: npt.NDArray[np.floating[Any]]) -> Floats:
     """Mean cosine distance over the pairs of items inside each user's list.
@@ -64,15 +61,7 @@ def intra_list_distance(lists: Ints, item_vectors: npt.NDArray[np.floating[Any]]
     return np.where(n < 2, 0.0, np.clip(1 - similarity, 0.0, 2.0))
 
 
-@metric(
-    "catalogue_coverage@k",
-    of=RecommendedLists,
-    direction="max",
-    ideal=1.0,
-    worst=0.0,
-    unit="",
-    text="share of the catalogue that is in any list",
-)
+@metric("catalogue_coverage@k", text="share of the catalogue that is in any list", **LISTS)
 def catalogue_coverage(lists: Ints, n_items: int) -> float:
     """Share of the catalogue that is recommended to at least one user: ``|union of lists| / I``.
 
@@ -89,15 +78,7 @@ def catalogue_coverage(lists: Ints, n_items: int) -> float:
     return float((exposure(lists, n_items) > 0).mean())
 
 
-@metric(
-    "gini_diversity@k",
-    of=RecommendedLists,
-    direction="max",
-    ideal=1.0,
-    worst=0.0,
-    unit="",
-    text="1 - Gini of how often each item is recommended",
-)
+@metric("gini_diversity@k", text="1 - Gini of how often each item is recommended", **LISTS)
 def gini_diversity(lists: Ints, n_items: int) -> float:
     """1 minus the Gini index of how often each item of the catalogue is recommended.
 
@@ -126,15 +107,7 @@ def gini_diversity(lists: Ints, n_items: int) -> float:
     return 1 - int(weights @ np.sort(counts)) / (n_items * total)
 
 
-@metric(
-    "novelty@k",
-    of=RecommendedLists,
-    direction="max",
-    ideal=20.0,
-    worst=0.0,
-    unit="bit",
-    text="mean self-information of the recommended items",
-)
+@metric("novelty@k", text="mean self-information of the recommended items", **{**LISTS, "ideal": 20.0, "unit": "bit"})
 def novelty(lists: Ints, item_counts: Ints) -> Floats:
     """Mean self-information of each user's listed items: how unlikely they are in the training log.
 
@@ -156,16 +129,10 @@ def novelty(lists: Ints, item_counts: Ints) -> Floats:
     return np.asarray(total / np.maximum(filled.sum(axis=1), 1))
 
 
-@metric(
-    "sparsity",
-    of=RecommendedLists,
-    direction="max",
-    ideal=1.0,
-    worst=0.0,
-    unit="",
-    text="pairs of user and item whose predicted preference is below evaluation.sparsity_threshold",
-    on_demand=True,
-)
+SPARSITY = "pairs of user and item whose predicted preference is below evaluation.sparsity_threshold"
+
+
+@metric("sparsity", text=SPARSITY, on_demand=True, **LISTS)
 def sparsity(n_improbable: Ints, n_items: int) -> float:
     """Share of the pairs of user and item that hardly count in the predicted preferences.
 

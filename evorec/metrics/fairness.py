@@ -9,7 +9,7 @@ import numpy as np
 from evorec.config import RecommenderConfig
 from evorec.errors import DataError
 from evorec.metrics.lists import Bools, Floats, Ints, ListData, RecommendedLists
-from evorec.metrics.metric import metric
+from evorec.metrics.metric import GAP, metric
 from evorec.metrics.ranking import recall_at_k
 
 NO_GROUP = -1
@@ -77,13 +77,10 @@ def _lacks_setting(config: RecommenderConfig, name: str) -> str | None:
 @metric(
     "group_gap@k",
     of=RecommendedLists,
-    direction="min",
-    ideal=0.0,
-    worst=1.0,
-    unit="",
     text="largest difference of recall between evaluation.groups of users",
     requires=_lacks_setting,
     unavailable=_has_no_groups,
+    **GAP,
 )
 def group_gap(hit: Bools, n_relevant: Ints, groups: Ints) -> float:
     """Mean recall of the best served group less that of the worst served.

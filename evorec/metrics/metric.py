@@ -34,7 +34,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from typing import Any, Literal, TypeVar, final, get_type_hints
+from typing import Any, Final, Literal, TypeVar, final, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,12 @@ from evorec.registry import Registry
 Direction = Literal["max", "min"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+SHARE: Final[dict[str, Any]] = {"direction": "max", "ideal": 1.0, "worst": 0.0, "unit": ""}
+"""Declaration of a share that is better high."""
+ORDER: Final[dict[str, Any]] = {"direction": "max", "ideal": 1.0, "worst": 0.5, "unit": ""}
+"""Declaration of a share of pairs in the right order; chance is one half."""
+GAP: Final[dict[str, Any]] = {"direction": "min", "ideal": 0.0, "worst": 1.0, "unit": ""}
+"""Declaration of a difference of shares."""
 EVERY_KIND = ("binary", "regression", "quantile")
 MUST_DECLARE = ("of", "direction", "ideal", "worst", "unit", "text")
 OF_RETRIEVAL = {"retrieved", "retrieved_hit", "n_improbable"}

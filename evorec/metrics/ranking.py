@@ -12,12 +12,12 @@ import numpy as np
 
 from evorec.errors import DataError
 from evorec.metrics.lists import Bools, Floats, Ints, ItemSets, ListData, RecommendedLists
-from evorec.metrics.metric import metric
+from evorec.metrics.metric import SHARE, metric
 
-SHARE: Final[dict[str, Any]] = {"of": RecommendedLists, "direction": "max", "ideal": 1.0, "worst": 0.0, "unit": ""}
+LISTS: Final[dict[str, Any]] = {"of": RecommendedLists, **SHARE}
 
 
-@metric("recall@k", text="held-out positives found in the list, over the whole catalogue", **SHARE)
+@metric("recall@k", text="held-out positives found in the list, over the whole catalogue", **LISTS)
 def recall_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     """Share of a user's relevant items that the list holds: ``hits / n_relevant``.
 
@@ -36,13 +36,13 @@ def recall_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     return np.asarray(hit.sum(axis=1) / _at_least_one(hit, n_relevant))
 
 
-@metric("candidate_recall", text="held-out positives among the candidates that retrieval hands to the ranker", **SHARE)
+@metric("candidate_recall", text="held-out positives among the candidates that retrieval hands to the ranker", **LISTS)
 def candidate_recall(retrieved_hit: Bools, n_relevant: Ints) -> Floats:
     """`recall_at_k` of all candidates of the first stage; ``retrieved_hit``: bool ``(U, C)``."""
     return recall_at_k(retrieved_hit, n_relevant)
 
 
-@metric("retrieval_recall@k", text="recall of the first stage alone, before the ranker re-orders", **SHARE)
+@metric("retrieval_recall@k", text="recall of the first stage alone, before the ranker re-orders", **LISTS)
 def retrieval_recall_at_k(retrieved_hit: Bools, n_relevant: Ints, k: int) -> Floats:
     """`recall_at_k` of the first `k` candidates of the first stage; ``retrieved_hit``: bool ``(U, C)``."""
     return recall_at_k(retrieved_hit[:, :k], n_relevant)
@@ -57,12 +57,10 @@ def _has_no_cold_positive(data: ListData) -> str | None:
     )
 
 
-@metric(
-    "cold_start_recall@k",
-    text="recall of held-out positives on items without a training row",
-    unavailable=_has_no_cold_positive,
-    **SHARE,
-)
+COLD = "recall of held-out positives on items without a training row"
+
+
+@metric("cold_start_recall@k", text=COLD, unavailable=_has_no_cold_positive, **LISTS)
 def cold_start_recall_at_k(lists: Ints, hit: Bools, relevant: ItemSets, item_counts: Ints) -> float:
     """Mean recall of the relevant items without a training interaction, over the users who have such an item.
 
@@ -99,7 +97,7 @@ def n_relevant_among(relevant: ItemSets, is_wanted: Bools) -> Ints:
     return np.asarray(before[relevant.indptr[1:]] - before[relevant.indptr[:-1]], dtype=np.int64)
 
 
-@metric("ndcg@k", text="recall discounted by rank", **SHARE)
+@metric("ndcg@k", text="recall discounted by rank", **LISTS)
 def ndcg_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     """Discounted hits over the best possible: ``sum_r hit_r / log2(r + 1)``, ideal list of ``min(K, n_relevant)`` hits.
 
@@ -122,7 +120,7 @@ def ndcg_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     return np.asarray(hit @ discount / ideal)
 
 
-@metric("precision@k", text="share of the list that is relevant", **SHARE)
+@metric("precision@k", text="share of the list that is relevant", **LISTS)
 def precision_at_k(hit: Bools) -> Floats:
     """Share of the K slots that hold a relevant item: ``hits / K``; an empty slot is a miss.
 
@@ -138,7 +136,7 @@ def precision_at_k(hit: Bools) -> Floats:
     return np.asarray(hit.mean(axis=1), dtype=np.float64)
 
 
-@metric("hit_rate@k", text="share of users with at least one hit", **SHARE)
+@metric("hit_rate@k", text="share of users with at least one hit", **LISTS)
 def hit_rate_at_k(hit: Bools) -> Floats:
     """Whether the list holds any relevant item; the mean over users is the hit rate.
 
@@ -154,7 +152,7 @@ def hit_rate_at_k(hit: Bools) -> Floats:
     return np.asarray(hit.any(axis=1), dtype=np.float64)
 
 
-@metric("mrr@k", text="reciprocal rank of the first hit", **SHARE)
+@metric("mrr@k", text="reciprocal rank of the first hit", **LISTS)
 def mrr_at_k(hit: Bools) -> Floats:
     """Reciprocal rank of the first relevant item, 0 when the list holds none; the mean over users is the MRR.
 

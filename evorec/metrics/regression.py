@@ -28,13 +28,10 @@ def _mae_corners(train: TaskRows) -> tuple[float, float]:
     return 0.0, train.unit * float(np.abs(known - lowest_quantile(train.labels, 0.5)).mean())
 
 
-@metric(
-    "mae/<task>",
-    text="mean absolute error, in the unit of the labels",
-    kinds=("regression",),
-    corners=_mae_corners,
-    **ERROR,
-)
+MAE = "mean absolute error, in the unit of the labels"
+
+
+@metric("mae/<task>", text=MAE, kinds=("regression",), corners=_mae_corners, **ERROR)
 def mae(predictions: npt.ArrayLike, labels: npt.ArrayLike, *, unit: float = 1.0) -> float:
     """Mean absolute error: ``mean(|label - prediction|)``.
 
@@ -54,13 +51,14 @@ def mae(predictions: npt.ArrayLike, labels: npt.ArrayLike, *, unit: float = 1.0)
     return unit * float(np.abs(_errors(predictions, labels)).mean())
 
 
-@metric(
-    "rmse/<task>",
-    text="root of the mean squared error, in the unit of the labels",
-    kinds=("regression",),
-    corners=lambda train: (0.0, train.unit * float(train.labels.astype(np.float64).std())),
-    **ERROR,
-)
+def _rmse_corners(train: TaskRows) -> tuple[float, float]:
+    return 0.0, train.unit * float(train.labels.astype(np.float64).std())
+
+
+RMSE = "root of the mean squared error, in the unit of the labels"
+
+
+@metric("rmse/<task>", text=RMSE, kinds=("regression",), corners=_rmse_corners, **ERROR)
 def rmse(predictions: npt.ArrayLike, labels: npt.ArrayLike, *, unit: float = 1.0) -> float:
     """Root of the mean squared error: ``sqrt(mean((label - prediction) ** 2))``.
 
@@ -86,13 +84,10 @@ def _pinball_corners(train: TaskRows) -> tuple[float, float]:
     return 0.0, train.unit * float(np.maximum(q * over, (q - 1) * over).mean())
 
 
-@metric(
-    "pinball/<task>",
-    text="pinball loss of the task's quantile, in the unit of the labels",
-    kinds=("quantile",),
-    corners=_pinball_corners,
-    **ERROR,
-)
+PINBALL = "pinball loss of the task's quantile, in the unit of the labels"
+
+
+@metric("pinball/<task>", text=PINBALL, kinds=("quantile",), corners=_pinball_corners, **ERROR)
 def pinball(predictions: npt.ArrayLike, labels: npt.ArrayLike, quantile: float, *, unit: float = 1.0) -> float:
     """Mean pinball loss: ``mean(max(q e, (q - 1) e))`` with ``e = label - prediction``.
 

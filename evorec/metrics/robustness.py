@@ -6,7 +6,7 @@ import numpy as np
 
 from evorec.errors import DataError
 from evorec.metrics.lists import AttackedLists, Ints
-from evorec.metrics.metric import metric
+from evorec.metrics.metric import GAP, metric
 
 
 def target_hit_rate(lists: Ints, targets: Ints) -> float:
@@ -29,16 +29,10 @@ def target_hit_rate(lists: Ints, targets: Ints) -> float:
     return float(np.isin(lists, targets).sum() / (len(lists) * len(targets)))
 
 
-@metric(
-    "attack_shift@k",
-    of=AttackedLists,
-    direction="min",
-    ideal=0.0,
-    worst=1.0,
-    unit="",
-    text="how far evaluation.attack moves the hit rate of its items; a second training that cost does not count",
-    on_demand=True,
-)
+SHIFT = "how far evaluation.attack moves the hit rate of its items; a second training that cost does not count"
+
+
+@metric("attack_shift@k", of=AttackedLists, text=SHIFT, on_demand=True, **GAP)
 def attack_shift(before: Ints, after: Ints, targets: Ints) -> float:
     """How far an attack moved the hit rate of its target items: after it less before it.
 
