@@ -57,6 +57,6 @@ def test_a_card_says_what_was_traded_checked_and_is_allowed():
         assert line in card.splitlines()
     assert "7 users compared with the trained member: 6 equal item by item" in card
     assert "re-ranked for diversity (MMR) with weight 0.3" in card
-    assert "1,000 bytes instead of 4,000; 1.25% of the places of the lists change" in card
+    assert "1,000 bytes instead of 4,000; 1.25% of the listed items change" in card
     licensed = model_card({**MANIFEST, "data": {**MANIFEST["data"], "licence": "CC BY-SA 4.0"}})
     assert "which applies to the model: CC BY-SA 4.0." in licensed

@@ -39,7 +39,7 @@ def test_the_rank_correlations_are_those_worked_by_hand() -> None:
     assert found["n"] == 4
     assert found["of"].keys() == {"recall@20"}
     assert found["of"]["recall@20"] == pytest.approx({"spearman": 0.8, "kendall": 2 / 3}, abs=ROUNDING)
-    assert found["left_out"] == {"training_flops": "all members have the same value, or one has none"}
+    assert found["left_out"] == {"training_flops": "all members have the same value, or a member has none"}
 
 
 def test_of_two_members_there_is_no_rank_correlation() -> None:

@@ -282,7 +282,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
         again = finalize(run, finalized.problem, finalized.problem.config.finalize, progress=said.append)
     assert again == json.loads(before)
     assert (finalized.path / "final.json").read_bytes() == before
-    assert said[-1] == "the test was opened before; showing what it said"
+    assert said[-1] == "the test was opened before; showing its report"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
     [
         ({"picks": ("knee",)}, r"knee \(.{8}\) with 2 seeds"),
         ({"seeds": 3}, r"accuracy \(.{8}\), .*knee \(.{8}\) with 3 seeds"),
-        ({"seeds": 1}, r"accuracy \(.{8}\), .*knee \(.{8}\) with 1 seed;"),
+        ({"seeds": 1}, r"accuracy \(.{8}\), .*knee \(.{8}\) with 1 seed and "),
     ],
 )
 def test_other_picks_after_the_test_are_refused(
@@ -298,7 +298,7 @@ def test_other_picks_after_the_test_are_refused(
 ) -> None:
     monkeypatch.setattr(Fitted, "train", refuse)
     before = (finalized.path / "final.json").read_bytes()
-    words = rf"the test of .* was opened on 20.* for accuracy .* with 2 seeds, now asked for {asked}.*second validation"
+    words = rf"was opened on 20.* for accuracy .* with 2 seeds and .*, this call asks for {asked}.*second validation"
     with RunDirectory.open(finalized.path) as run, pytest.raises(RunError, match=words):
         finalize(run, finalized.problem, FinalizeConfig(**{"seeds": 2, "bootstrap": 200, **change}))
     assert (finalized.path / "final.json").read_bytes() == before
@@ -306,14 +306,14 @@ def test_other_picks_after_the_test_are_refused(
 
 def test_other_steps_after_the_test_are_refused(finalized: Finalized) -> None:
     words = (
-        r"2 seeds and finalize\.steps = validation, finalize\.patience = 3, finalize\.longest = 3\.0, now asked for "
-        r".* with 2 seeds and finalize\.steps = search; .*`evorec report .*` shows what it said"
+        r"2 seeds and finalize\.steps = validation, finalize\.patience = 3, finalize\.longest = 3\.0, this call asks "
+        r"for .* with 2 seeds and finalize\.steps = search; .*`evorec report .*` shows its result"
     )
     settings = finalized.problem.config.finalize
     with RunDirectory.open(finalized.path) as run:
         with pytest.raises(RunError, match=words):
             finalize(run, finalized.problem, settings.model_copy(update={"steps": "search"}))
-        with pytest.raises(RunError, match=r"now asked for .*finalize\.patience = 4"):
+        with pytest.raises(RunError, match=r"this call asks for .*finalize\.patience = 4"):
             finalize(run, finalized.problem, settings.model_copy(update={"patience": 4}))
         same = settings.model_copy(update={"bootstrap": 100, "boosting": False})
         assert finalize(run, finalized.problem, same) == finalized.report, "what trains nothing else is no other asking"
@@ -328,7 +328,7 @@ def test_a_report_from_before_steps_were_chosen_is_one_of_the_search_s_steps(
     settings = finalized.problem.config.finalize
     with RunDirectory.open(tmp_path / "run") as run:
         assert finalize(run, finalized.problem, settings.model_copy(update={"steps": "search"})) == old
-        with pytest.raises(RunError, match=r"and finalize\.steps = search, now asked for"):
+        with pytest.raises(RunError, match=r"and finalize\.steps = search, this call asks for"):
             finalize(run, finalized.problem, settings)
 
 

@@ -20,7 +20,6 @@ from evorec.deploy.bundle.graphs import (
     example_inputs,
     traced,
 )
-from evorec.deploy.bundle.onnx_files import as_proto
 from evorec.deploy.fusion.formula import NUMPY, Formula, member_formula
 from evorec.models.input_shape import InputShape
 from evorec.models.population import Bag, Population, fresh_population
@@ -88,7 +87,7 @@ class Model:
         if name == "recommend":
             inputs |= catalogue_inputs(self.member)
         path = folder / f"{name}.onnx"
-        path.write_bytes(as_proto(traced(program(self.member), inputs, outputs), name, "").SerializeToString())
+        path.write_bytes(traced(program(self.member), inputs, outputs, name=name).SerializeToString())
         return Graph(path, outputs)
 
     def users(self, n: int) -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ def test_sums_are_over_as_many_units_as_there_are_whatever_the_memory(monkeypatc
     assert whole.shape == (10, 2)
     np.testing.assert_array_equal(whole[:, 0], 7.0)
     assert len(set(whole[:, 1])) > 1
-    monkeypatch.setattr(module, "DRAWS_AT_ONCE", 21)
+    monkeypatch.setattr(module, "DRAWS_PER_CHUNK", 21)
     np.testing.assert_array_equal(draws.sums(np.ones((7, 1)))[:, 0], [7.0] * 10)
 
 

@@ -99,7 +99,7 @@ def test_the_graph_alone_lists_what_the_bundle_does(plain: Made, repository: Pat
 
 def test_nothing_is_written_over_and_a_damaged_bundle_leaves_nothing(plain: Made, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
-    with pytest.raises(RunError, match="exists already; nothing is written over"):
+    with pytest.raises(RunError, match="exists already and is not overwritten"):
         write_triton(plain.bundle, tmp_path / "models")
     shutil.copytree(plain.bundle, tmp_path / "bundle")
     (tmp_path / "bundle" / "ids.json").write_text("{}")

@@ -1,154 +1,117 @@
-"""The model card that goes with a bundle."""
+"""The model card of a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from evorec.config import TasksConfig, task_in_words
 
 LIMITS = (
-    "It knows what its training data knew. An id that it never saw is answered from features, liked items and "
-    "content; somebody of whom nothing is told gets the list of an unknown user, which is close to what is popular.",
-    "Lists are made for the usual context of training unless a request tells another one; statistics of users and "
-    "items are those of the end of training and do not move until the next export.",
+    "The model knows only its training data. An unknown id is answered from features, liked items and content; a user "
+    "without any description gets the list of an unknown user, which is close to the most popular items.",
+    "Lists are made for the most frequent context of training unless a request gives another; statistics of users and "
+    "items are those of the end of training and do not change until the next export.",
     "Filters by a number are not possible: numbers are kept in bins.",
-    "The hashes tell damage, not origin: take a bundle from where you trust it to come from.",
+    "The hashes detect damage, not forgery: take a bundle from a source that you trust.",
 )
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:
-    """Markdown that says what the model is, what it was trained on, how good it is and what it cannot do.
+    """Markdown about the model: purpose, training data, metrics, checks, limits and settings.
 
     Args:
         manifest: the bundle's manifest.
     """
-    parts = (_what(manifest), _use(manifest), _figures(manifest), _against(manifest), _score(manifest),
-             _words(manifest), _checked(manifest), _limits(manifest), _settings(manifest))  # fmt: skip
-    return "\n".join(line for part in parts for line in (*part, ""))
-
-
-def _what(manifest: Mapping[str, Any]) -> Iterator[str]:
-    data = manifest["data"]
-    yield f"# Recommender {manifest['member']} ({manifest['problem']})"
-    yield ""
-    yield f"Multi-task recommender for {_tasks(manifest)}; lists are made for {manifest['target']}."
-    better = {"max": "high", "min": "low"}
-    goals = [f"{one['name']} ({better[one['better']]})" for one in manifest["objectives"]]
-    yield f"One of the trade-offs that a search found between {', '.join(goals)}."
-    yield ""
-    yield (
-        f"Trained on {data['training_rows']:,} rows ({manifest['fit']}) of {data['name']}: {data['users']:,} users, "
-        f"{data['items']:,} items. Data SHA-256 `{data['sha256']}`."
+    data, metrics, formula, mmr = manifest["data"], manifest["metrics"], manifest["formula"], manifest["mmr"]
+    better, tested = {"max": "high", "min": "low"}, metrics["test"]
+    goals = ", ".join(f"{goal['name']} ({better[goal['better']]})" for goal in manifest["objectives"])
+    tasks = TasksConfig(ranked=tuple(manifest["tasks"]), kinds=manifest["kinds"])
+    lower = manifest.get("lower_is_better", ())
+    names = ", ".join(
+        task_in_words(task, kind) + (" (lower is better)" if task in lower else "")
+        for task, kind in tasks.kind_of_each().items()
     )
+    parts = [f"""\
+# Recommender {manifest["member"]} ({manifest["problem"]})
 
+Multi-task recommender for {names}; lists are made for {manifest["target"]}.
+One of the trade-offs that a search found between {goals}.
 
-def _use(manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield "```python"
-    yield "import evorec"
-    yield ""
-    yield 'model = evorec.load_bundle("PATH OF THIS FOLDER")  # numpy and onnxruntime are enough'
-    yield f"model.recommend([USER_ID], k={manifest['k']})  # [[(item, score), ...]]"
-    yield "model.recommend([evorec.User(liked=[ITEM_ID])])  # somebody new"
-    yield "```"
+Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}: {data["users"]:,} users, \
+{data["items"]:,} items. Data SHA-256 `{data["sha256"]}`.
 
+```python
+import evorec
 
-def _figures(manifest: Mapping[str, Any]) -> Iterator[str]:
-    tested = manifest["metrics"]["test"]
-    yield "## Figures"
-    yield ""
-    yield "Validation figures were used to choose this model, so they flatter it." + (
-        "" if tested else " The test was not opened for it (`evorec finalize`)."
-    )
-    yield ""
-    yield "| metric | validation |" + (" test, mean ± sd over seeds |" if tested else "")
-    yield "|---|---|" + ("---|" if tested else "")
-    for name, value in sorted(manifest["metrics"]["validation"].items()):
-        row = f"| {name} | {value:.6g} |"
+model = evorec.load_bundle("PATH OF THIS FOLDER")  # needs only numpy and onnxruntime
+model.recommend([USER_ID], k={manifest["k"]})  # [[(item, score), ...]]
+model.recommend([evorec.User(liked=[ITEM_ID])])  # a new user
+```
+
+## Metrics
+
+Validation metrics were used to choose this model, so they are optimistic.\
+{"" if tested else " The test was not opened for it (`evorec finalize`)."}
+"""]  # fmt: skip
+    rows = []
+    for name, value in sorted(metrics["validation"].items()):
+        row = [name, f"{value:.6g}"]
         if tested:
-            found = tested.get(name)
-            row += f" {found['mean']:.6g} ± {found['sd']:.2g} |" if found else " |"
-        yield row
+            row.append(f"{tested[name]['mean']:.6g} ± {tested[name]['sd']:.2g}" if name in tested else "")
+        rows.append(row)
+    parts.append(_table(["metric", "validation", *(["test, mean ± sd over seeds"] if tested else [])], rows))
+    if manifest["against"]:
+        rows = [
+            [name, f"{row['metric']} {row['mean_difference']:+.4f}", f"{row['low']:+.4f} .. {row['high']:+.4f}"]
+            for name, row in manifest["against"].items()
+        ]
+        parts += ["## Against baselines on the test\n", _table(["baseline", "difference", "95 % interval"], rows)]
+    parts.append(f"""\
+## List score
 
+`{formula["short"]}` ({formula["source"]}), over the best {manifest["candidates"]:,} items of retrieval.
 
-def _against(manifest: Mapping[str, Any]) -> Iterator[str]:
-    if not manifest["against"]:
-        return
-    yield "## Against baselines on the test"
-    yield ""
-    yield "| baseline | difference | 95 % interval |"
-    yield "|---|---|---|"
-    for name, found in manifest["against"].items():
-        interval = f"{found['low']:+.4f} .. {found['high']:+.4f}"
-        yield f"| {name} | {found['metric']} {found['mean_difference']:+.4f} | {interval} |"
+`retrieval` is the retrieval score, `z_TASK` the ranker's output for a task, `p_TASK` its probability.\
+{f" Lists are re-ranked for diversity (MMR) with weight {mmr:g}." if mmr else ""}
 
-
-def _score(manifest: Mapping[str, Any]) -> Iterator[str]:
-    formula, mmr = manifest["formula"], manifest["mmr"]
-    yield "## List score"
-    yield ""
-    yield f"`{formula['short']}` ({formula['source']}), over the best {manifest['candidates']:,} items of retrieval."
-    yield ""
-    yield (
-        "`retrieval` is the score of the first stage, `z_TASK` what the ranker gives for a task, `p_TASK` its "
-        "probability." + (f" Lists are re-ranked for diversity (MMR) with weight {mmr:g}." if mmr else "")
-    )
-
-
-def _words(manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield "## In words"
-    yield ""
-    yield from (f"- {sentence}" for sentence in manifest["words"])
+## Description
+""")
+    parts.append(_bullets(manifest["words"]))
     if manifest["neighbours"]:
-        yield ""
-        yield "Beside it on the front, on validation:"
-        yield ""
-        yield from (f"- {sentence}" for sentence in manifest["neighbours"])
+        parts += ["Nearest members of the front, on validation:\n", _bullets(manifest["neighbours"])]
+    parts += ["## Checks at export\n", _bullets(_checks(manifest)), "## Limits and licence\n"]
+    licence = data["licence"] or "that of your own data"
+    parts.append(_bullets([*LIMITS, f"Licence of the data, which applies to the model: {licence}."]))
+    parts += ["## Settings\n", _table(["gene", "value"], [[name, str(v)] for name, v in manifest["spec"].items()])]
+    return "\n".join(parts)
 
 
-def _checked(manifest: Mapping[str, Any]) -> Iterator[str]:
-    lists, parity, latency = manifest["lists"], manifest["parity"], manifest.get("latency")
-    yield "## Checked when it was exported"
-    yield ""
-    yield (
-        f"- Lists of {lists['n_users']:,} users compared with the trained member: {lists['n_equal']:,} equal item by "
-        f"item, the others differ among items whose scores differ by {lists['largest_difference']:.1g} at most."
-    )
-    yield f"- Graphs against PyTorch: largest relative difference {max(parity.values()):.1g}."
+def _checks(manifest: Mapping[str, Any]) -> list[str]:
+    lists, latency = manifest["lists"], manifest.get("latency")
+    out = [
+        f"Lists of {lists['n_users']:,} users compared with the trained member: {lists['n_equal']:,} equal item by "
+        f"item; the others differ among items whose scores differ by at most {lists['largest_difference']:.1g}.",
+        f"Graphs against PyTorch: largest relative difference {max(manifest['parity'].values()):.1g}.",
+    ]
     if latency:
-        yield (
-            f"- One list for one user: {latency['p50_ms']:.2f} ms (median), {latency['p99_ms']:.2f} ms (99 % of "
+        out.append(
+            f"One list for one user: {latency['p50_ms']:.2f} ms (median), {latency['p99_ms']:.2f} ms (99 % of "
             f"{latency['requests']} requests); {latency['lists_per_second']:,.0f} lists per second in batches; one "
             f"thread, {latency['machine']}."
         )
     for kind, found in manifest.get("variants", {}).items():
-        yield (
-            f"- `{found['file']}` ({kind}): {found['bytes']:,} bytes instead of {found['bytes_of_full']:,}; "
-            f"{found['list_loss']:.2%} of the places of the lists change, {found['latency']['p50_ms']:.2f} ms a list."
+        out.append(
+            f"`{found['file']}` ({kind}): {found['bytes']:,} bytes instead of {found['bytes_of_full']:,}; "
+            f"{found['list_loss']:.2%} of the listed items change, {found['latency']['p50_ms']:.2f} ms per list."
         )
+    return out
 
 
-def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
-    licence = manifest["data"]["licence"]
-    yield "## Limits and licence"
-    yield ""
-    yield from (f"- {limit}" for limit in LIMITS)
-    yield "- Licence of the data, which applies to the model: " + (licence or "that of your own data") + "."
+def _bullets(lines: list[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
-def _settings(manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield "## Settings"
-    yield ""
-    yield "| gene | value |"
-    yield "|---|---|"
-    yield from (f"| {name} | {value} |" for name, value in manifest["spec"].items())
-
-
-def _tasks(manifest: Mapping[str, Any]) -> str:
-    """The tasks, with what their labels are where these are numbers, and which of them are better low."""
-    tasks = TasksConfig(ranked=tuple(manifest["tasks"]), kinds=manifest["kinds"])
-    lower = manifest.get("lower_is_better", ())
-    return ", ".join(
-        task_in_words(task, kind) + (" (lower is better)" if task in lower else "")
-        for task, kind in tasks.kind_of_each().items()
-    )
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |\n" for row in [header, *rows]]
+    return "".join([lines[0], f"|{'---|' * len(header)}\n", *lines[1:]])

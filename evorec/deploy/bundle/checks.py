@@ -1,4 +1,4 @@
-"""Whether what is exported is what was trained: graphs against torch, lists against the member of the archive."""
+"""Checks of a bundle against the trained member: graphs against torch, lists against the member of the archive."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evorec.rec_problem import Fitted
 from evorec.seeds import generator
 from evorec.serving.graph import Graph
 from evorec.serving.queries import ListOptions
-from evorec.serving.recommender import NO_ITEM, IndexLists, Recommender
+from evorec.serving.recommender import NO_ITEM, Recommender
 from evorec.training.evaluate import member_lists
 
 PARITY: Final = 1e-5
 """Largest difference of torch and onnxruntime, relative to numbers above 1."""
 SAME_SCORE: Final = 1e-4
-"""Scores that lists may differ by: float32 adds the same numbers in another order, and scores are about 10."""
+"""Allowed difference of scores: float32 adds the same numbers in another order, and scores are about 10."""
 SIZES: Final = (1, 2, 7, 64)
 """Users, items or pairs of a parity check."""
 CHECKED_USERS: Final = 500
@@ -39,7 +39,7 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
 
     Args:
         folder: with the graphs.
-        member: that they are of.
+        member: of the graphs.
     Raises:
         RunError: a difference is above `PARITY`.
     """
@@ -53,9 +53,9 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
                 expected = graph({**inputs, **more})
             found = session({key: tensor.numpy() for key, tensor in inputs.items()})
             expected = expected if isinstance(expected, tuple) else (expected,)
-            for one, other in zip(expected, found, strict=True):
-                if one.is_floating_point():  # of equally good items, either may come first
-                    worst = max(worst, _difference(one.numpy(), other))
+            for own, other in zip(expected, found, strict=True):
+                if own.is_floating_point():  # items of equal score may be in either order
+                    worst = max(worst, _difference(own.numpy(), other))
         if worst > PARITY:
             raise RunError(f"{name}.onnx differs from the trained model by {worst:.2g}, allowed is {PARITY:g}")
         out[name] = worst
@@ -63,7 +63,7 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
 
 
 def _cases(member: Member, graph: str) -> Iterator[Mapping[str, Tensor]]:
-    """Random inputs of several sizes, and edges: empty bags, first and last rows, everything but a few items gone."""
+    """Random inputs of several sizes, and edge cases: empty bags, first and last rows, only a few allowed items."""
     n_items = len(member.arrays["catalogue.prior"])
     for n in SIZES:
         case = example_inputs(member, graph, n=n, n_items=n_items, seed=n)
@@ -88,12 +88,12 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 @final
 @dataclass(frozen=True)
 class Agreement:
-    """How far the lists of a bundle are those of the member.
+    """Agreement of the lists of a bundle with those of the member.
 
     Attributes:
-        n_users: whose lists were compared.
-        n_equal: whose lists are the same item by item; the others differ among items of equal score, up to rounding.
-        largest_difference: of the scores at one place of a list.
+        n_users: users with compared lists.
+        n_equal: users with equal lists; the others differ among items of equal score, up to rounding.
+        largest_difference: of the scores at the same rank.
     """
 
     n_users: int
@@ -104,10 +104,10 @@ class Agreement:
 def same_lists(
     recommender: Recommender, fitted: Fitted, spec: ModelSpec, weights: Mapping[str, np.ndarray]
 ) -> Agreement:
-    """Compares the lists of a bundle with those of the member that it was made from, user by user.
+    """Compare the lists of a bundle with those of its member, user by user.
 
     Raises:
-        RunError: scores at one place of a list differ by more than rounding explains.
+        RunError: scores at the same rank differ by more than rounding errors.
     """
     dataset, evaluation = fitted.dataset, fitted.config.evaluation
     ids = np.arange(dataset.n_users)
@@ -115,28 +115,21 @@ def same_lists(
         ids = np.sort(generator(fitted.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
     own = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
-    found = _widened(
-        recommender.index_lists(dataset.user_ids[ids].tolist(), ListOptions(k=evaluation.k, mmr=0.0)), evaluation.k
-    )
+    found = recommender.index_lists(dataset.user_ids[ids].tolist(), ListOptions(k=evaluation.k, mmr=0.0))
+    spare = ((0, 0), (0, evaluation.k - found.items.shape[1]))  # a small catalogue gives shorter lists
+    items = np.pad(found.items, spare, constant_values=NO_ITEM)
+    scores = np.pad(found.scores, spare, constant_values=-np.inf)
     expected, real = own.scores[0].astype(np.float64), np.isfinite(own.scores[0])
-    if not np.array_equal(real, found.items != NO_ITEM):
+    if not np.array_equal(real, items != NO_ITEM):
         raise RunError("the exported graph lists another number of items than the member of the archive")
-    worst = float(np.abs(np.where(real, expected, 0) - np.where(real, found.scores, 0)).max(initial=0.0))
+    worst = float(np.abs(np.where(real, expected, 0) - np.where(real, scores, 0)).max(initial=0.0))
     if worst > SAME_SCORE * max(1.0, float(np.abs(expected[real]).max(initial=0.0)) / 10):
         raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
-    return Agreement(len(ids), int((own.final[0] == found.items).all(axis=1).sum()), worst)
-
-
-def _widened(found: IndexLists, k: int) -> IndexLists:
-    """Lists with `k` places, those beyond the catalogue empty."""
-    spare = ((0, 0), (0, k - found.items.shape[1]))
-    return IndexLists(
-        np.pad(found.items, spare, constant_values=NO_ITEM), np.pad(found.scores, spare, constant_values=-np.inf)
-    )
+    return Agreement(len(ids), int((own.final[0] == items).all(axis=1).sum()), worst)
 
 
 def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str]) -> float:
-    """Share of the places of the lists whose item a smaller graph no longer lists to the user, 0..1."""
+    """Share of the listed items that a smaller graph no longer lists for the same user, 0..1."""
     one, other = (side.index_lists(users, ListOptions(mmr=0.0)).items for side in (full, small))
     kept = (one[:, :, None] == other[:, None, :]).any(axis=2)
     return float(1 - kept[one != NO_ITEM].mean())
@@ -147,7 +140,7 @@ def latency(recommender: Recommender, users: Sequence[int | str]) -> dict[str, A
 
     Args:
         recommender: to be timed.
-        users: who ask.
+        users: ids.
     """
     asking = [users[i % len(users)] for i in range(REQUESTS)]
     recommender.recommend(asking[:1])

@@ -1,4 +1,4 @@
-"""What serving needs besides the trained parameters: encoded users and items, vocabularies, statistics by feature."""
+"""Data of a bundle besides the trained parameters: encoded users and items, vocabularies, statistics by feature."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from evorec.rec_problem import Fitted
 from evorec.training.evaluate import positive_ages, unique_rows
 
 Real: Final = np.float32
-"""Number type of everything that is served."""
+"""Number type of all real arrays of a bundle."""
 
 
 def serving_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
-    """Encoded users and items, the unknown one last, and what is never listed; float32 and int64."""
+    """Encoded users and items, the unknown user or item last, and the masked items; float32 and int64."""
     dataset = fitted.dataset
     masked = masked_items(dataset, fitted.config.evaluation)
     nothing = np.zeros(0, dtype=Real) if dataset.no_statistics is None else dataset.no_statistics
@@ -42,14 +42,14 @@ def serving_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
 
 
 def priors(dataset: Dataset, spec: ModelSpec) -> tuple[npt.NDArray[np.float32], float]:
-    """What popularity adds to the score of each item ``(I,)``, and to that of one that nobody was shown yet."""
+    """The popularity term of the score of each item ``(I,)``, and that of a new item."""
     shown = np.append(dataset.item_counts > 0, False)
     found = popularity_prior(*positive_ages(dataset), shown, [spec])[0].astype(Real)
     return found[:-1], float(found[-1])
 
 
 def encoders(dataset: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """How features become rows, as JSON, and the tables of statistics that it names."""
+    """The encoding of features as JSON, and the tables of statistics that it refers to."""
     arrays: dict[str, np.ndarray] = {}
     out: dict[str, Any] = {
         "user": [_field(field) for field in dataset.user_fields[1:]],
@@ -75,7 +75,7 @@ def encoders(dataset: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _field(field: Field) -> dict[str, Any]:
-    """A field as JSON; of a part of content from elsewhere the kind is empty."""
+    """A field as JSON; the kind of a part of the content that is not from the item table is empty."""
     book = field.codebook
     return {
         "name": field.name,
@@ -83,20 +83,16 @@ def _field(field: Field) -> dict[str, Any]:
         "n_columns": field.n_columns,
         "first_row": field.first_row,
         "kind": "" if book is None else book.kind,
-        "values": [] if book is None else [_plain(value) for value in book.values],
+        # dates and similar values as text
+        "values": [] if book is None else [v if isinstance(v, int | float | str) else str(v) for v in book.values],
         "edges": [] if book is None else list(book.edges),
     }
 
 
-def _plain(value: Any) -> int | float | str | bool:
-    """A value as JSON has it; dates and the like as text."""
-    return value if isinstance(value, int | float | str) else str(value)
-
-
 def _keys(names: Sequence[str], fields: Sequence[Field], context: Iterable[str]) -> list[tuple[int, int, list[int]]]:
-    """Keys of one side that do without its id: first statistic, number of them, columns of the bag it is made of.
+    """Keys of one side without its id: first statistic, number of statistics, columns of the bag that form the key.
 
-    A part that is a feature of the moment is the same for all who are served, in the usual context.
+    Context features of a key are left out: all users are served in the same default context.
     """
     of_field = {field.name: field.first_column for field in fields[1:]}
     keys: dict[str, list[int]] = {}
@@ -111,7 +107,7 @@ def _keys(names: Sequence[str], fields: Sequence[Field], context: Iterable[str])
 
 
 def number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
-    """Of each task what turns an output into the label's unit, ``None`` for the log-odds of a binary one."""
+    """Shift and scale of each task from an output to the label's unit, ``None`` for the log-odds of a binary task."""
     return [
         None if kind == "binary" else (float(shift), float(scale))
         for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
@@ -119,5 +115,5 @@ def number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
 
 
 def described(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-    """Number type and shape of every array, as the manifest has them."""
+    """Number type and shape of every array, as in the manifest."""
     return {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}

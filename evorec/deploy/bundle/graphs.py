@@ -1,7 +1,6 @@
-"""One member as ONNX graphs: vectors of users and items, the ranker, and the way from a user to the best items.
+"""One member as ONNX graphs: vectors of users and items, the ranker, and the best items of a user.
 
-The graphs are traced from the very programs that train and measure a member. Their weights stand once, in the bundle's
-safetensors file, where the graphs point to as external data.
+The graphs are traced from the networks that train and measure a member.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from evorec.models.population import NORM_FLOOR
 from evorec.models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    import onnx_ir
+    import onnx
 
 OPSET: Final = 20
 PARAMETERS: Final = "parameters."
-"""Prefix of the trained arrays; the others are encoded data that serving needs."""
+"""Prefix of the trained arrays; the others are encoded data for serving."""
 CATALOGUE: Final = ("catalogue.vectors", "catalogue.keys", "catalogue.prior", "catalogue.statistics")
-"""Arrays of the whole catalogue; a caller may feed those of another one."""
+"""Arrays of the whole catalogue; a caller may feed other ones."""
 
 MOST_INT8: Final = 127
 
@@ -42,15 +41,15 @@ Inputs = Mapping[str, Tensor]
 @final
 @dataclass(frozen=True)
 class Member:
-    """What the graphs are made of.
+    """A member and its data, for the graphs.
 
     Attributes:
         spec: of the member.
         shape: sizes fixed by the data.
         arrays: trained ones, with `PARAMETERS` before their names, and those of `CATALOGUE`, all float32.
-        number_scales: of each task ``None``, or what turns the output into the label's own unit: shift and scale.
+        number_scales: of each task ``None``, or shift and scale from the output to the label's unit.
         n_user_statistics, n_item_statistics: dense inputs of the two sides.
-        n_context: features of the moment.
+        n_context: context features.
         formula: the list score.
         tasks: names, as `formula` has them.
     """
@@ -110,12 +109,12 @@ class _Graph(torch.nn.Module):
         return self._network.logits(ForwardPass(dense, (0.0,)), x)[0]
 
     def _context(self, given: Inputs, like: Tensor) -> Tensor:
-        """Vectors of the moment; 0 where the data have none."""
+        """Vectors of the context; 0 for data without context features."""
         if not self.member.n_context:
             return torch.zeros_like(like)
         return self._vectors(given["context_rows"], torch.ones_like(given["context_rows"], dtype=like.dtype))
 
-    def _asker(self, given: Inputs, user: Tensor) -> Tensor:
+    def _query(self, given: Inputs, user: Tensor) -> Tensor:
         """Unit vectors ``[m, E]`` of the retrieval head."""
         past = self._vectors(given["history_rows"], given["history_weights"])[0]
         return F.normalize(user[0] + self.member.spec.history_weight * past, dim=1, eps=NORM_FLOOR)
@@ -130,7 +129,7 @@ class UserVectors(_Graph):
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
         """``[m, E]``."""
-        return self._asker(given, self._vectors(given["user_rows"], given["user_weights"]))
+        return self._query(given, self._vectors(given["user_rows"], given["user_weights"]))
 
 
 @final
@@ -168,30 +167,30 @@ class Recommend(_Graph):
         """One of the arrays of `CATALOGUE`."""
         return given[name]
 
-    def _matched(self, given: Inputs, askers: Tensor) -> Tensor:
+    def _matched(self, given: Inputs, queries: Tensor) -> Tensor:
         """Products ``[U, I]`` of users with the keys of all items."""
-        return askers @ given["catalogue.keys"]
+        return queries @ given["catalogue.keys"]
 
     def _listed(self, given: Inputs, items: Tensor) -> Tensor:
         """Vectors ``[G, n, E]`` of some items."""
         return given["catalogue.vectors"][:, items]
 
     def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Places of items, int64 ``[U, k]``, -1 where none is left, and their list scores."""
+        """Indices of items, int64 ``[U, k]``, -1 for no item, and their list scores."""
         user = self._vectors(given["user_rows"], given["user_weights"])
-        scores = self._matched(given, self._asker(given, user)) + self._catalogue(given, "catalogue.prior")
+        scores = self._matched(given, self._query(given, user)) + self._catalogue(given, "catalogue.prior")
         scores = torch.where(given["allowed"], scores, -torch.inf)
-        gone = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
-        scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), gone, "amin")
+        excluded = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
+        scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), excluded, "amin")
         if not self.member.ranks:
             top, items = torch.topk(scores, _size(given["k"], scores), dim=1)
             return torch.where(top.isneginf(), -1, items), top
         retrieved, items = torch.topk(scores, _size(given["candidates"], scores), dim=1)
-        items, order = torch.sort(items, dim=1)  # equal scores stand by item
+        items, order = torch.sort(items, dim=1)  # equal scores are ordered by item
         retrieved = retrieved.gather(1, order)
         final = torch.where(retrieved.isneginf(), -torch.inf, self._final(given, user, items, retrieved))
-        top, place = torch.topk(final, _size(given["k"], final), dim=1)
-        return torch.where(top.isneginf(), -1, items.gather(1, place)), top
+        top, position = torch.topk(final, _size(given["k"], final), dim=1)
+        return torch.where(top.isneginf(), -1, items.gather(1, position)), top
 
     def _final(self, given: Inputs, user: Tensor, items: Tensor, retrieved: Tensor) -> Tensor:
         """List scores ``[U, C]`` of the candidates."""
@@ -230,16 +229,16 @@ def _clip(x: Tensor, low: float, high: float) -> Tensor:
 TORCH: Final[Operators[Any]] = Operators(
     log=torch.log, exp=torch.exp, minimum=_minimum, maximum=_maximum, clip=_clip, where=torch.where
 )
-"""Without Min, Max and Clip, which onnxscript 0.7 fuses under the same name where they read one input, as in
-``p ** 2.0 - log(p)``: such a graph has no input of that name, or the wrong one. NaN stays NaN.
+"""Without Min, Max and Clip: onnxscript 0.7 fuses two of them that read the same input, as in ``p ** 2.0 - log(p)``,
+under the same name, and the graph then misses an input or reads the wrong one. NaN stays NaN.
 """
 
 
 @final
 class SmallRecommend(Recommend):
-    """`Recommend` for small devices: tables and catalogue of half the bytes, or of a quarter; nothing to be fed.
+    """`Recommend` for small devices: tables and catalogue, in half or a quarter of the bytes, are part of the graph.
 
-    With ``int8`` every row has a scale of its own, its largest entry over 127.
+    With ``int8`` every row has its own scale, its largest entry divided by 127.
 
     Args:
         member: of the graph.
@@ -259,7 +258,7 @@ class SmallRecommend(Recommend):
             self.register_buffer(_attribute(name), torch.tensor(np.asarray(member.arrays[name])))
 
     def _store(self, name: str, rows: Tensor, kind: str) -> None:
-        """Keeps rows ``[..., n, E]`` in the smaller type, with their scales."""
+        """Store rows ``[..., n, E]`` in the smaller type, with their scales."""
         scale = torch.ones_like(rows[..., :1])
         if kind == "int8":
             scale = rows.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / MOST_INT8
@@ -280,9 +279,9 @@ class SmallRecommend(Recommend):
         found: Tensor = getattr(self, _attribute(name))
         return found
 
-    def _matched(self, given: Inputs, askers: Tensor) -> Tensor:
+    def _matched(self, given: Inputs, queries: Tensor) -> Tensor:
         small, scale = self._kept("catalogue.keys")
-        return (askers @ small.to(torch.float32).T) * scale[:, 0]
+        return (queries @ small.to(torch.float32).T) * scale[:, 0]
 
     def _listed(self, given: Inputs, items: Tensor) -> Tensor:
         small, scale = self._kept("catalogue.vectors")
@@ -350,34 +349,42 @@ GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
 _STATIC: Final = {"context_rows": "context", "item_content": "content"}
 
 
-def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx_ir.Model:
-    """The ONNX model of a graph, with dynamic sizes; input names as in `inputs`.
+def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, name: str) -> onnx.ModelProto:
+    """The ONNX model of a graph, with dynamic axes; input names as in `inputs`.
 
     Args:
         graph: to trace.
         inputs: examples, see `example_inputs`; with arrays of the catalogue where the graph reads them.
         outputs: their names.
+        name: of the graph.
     """
-    names = list(inputs)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             graph.eval(),
             kwargs={"given": dict(inputs)},
             dynamo=True,
             opset_version=OPSET,
-            input_names=names,
+            input_names=list(inputs),
             output_names=list(outputs),
             dynamic_shapes={"given": {name: _dynamic(name, tensor) for name, tensor in inputs.items()}},
             optimize=True,
             verbose=False,
         )
     assert program is not None
-    return program.model
+    model = program.model_proto
+    model.graph.name, model.graph.doc_string = name, (graph.__doc__ or "").strip()
+    del model.metadata_props[:]  # the exporter's notes on the source code
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        del value.metadata_props[:]
+    return model
 
 
 def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:
-    """Which sizes of an input may vary."""
-    # a small graph has its catalogue inside, whose size is then fixed
+    """Dynamic axes of an input."""
+    # the catalogue of a small graph is part of it, so its size is fixed
     auto = torch.export.Dim.AUTO if name == "allowed" else torch.export.Dim.DYNAMIC
     if name in ("k", "candidates"):
         return None
@@ -392,6 +399,7 @@ def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:
 def _size(wanted: Tensor, scores: Tensor) -> int:
     """A number that is known when the graph runs, at most the columns of the scores."""
     size: int = wanted.item()  # type: ignore[assignment]  # a symbol while the graph is traced
+    # torch.export documents these checks for sizes that depend on data
     torch._check(size >= 1)  # type: ignore[no-untyped-call]
     torch._check(size <= scores.shape[1])  # type: ignore[no-untyped-call]
     return size
@@ -404,15 +412,11 @@ def _attribute(name: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's notes on libraries that are not installed are none of the user's business."""
-    logger, traces = logging.getLogger("torch.onnx"), logging.getLogger("torch.__trace")
-    before, spread = logger.level, traces.propagate
-    logger.setLevel(logging.ERROR)
-    traces.propagate = False  # thousands of lines, for whoever listens to everything
+    """Silence the exporter, which logs thousands of lines and warns of libraries that it does not need."""
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
-        traces.propagate = spread
+        logging.disable(logging.NOTSET)

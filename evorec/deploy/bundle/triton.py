@@ -1,8 +1,8 @@
 """The graphs of a bundle as a model repository of NVIDIA Triton Inference Server.
 
-Layout ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``; each graph holds its own weights, because Triton looks for
-external data beside the model. Which rows and weights stand for an id is told by the bundle's ``ids.json`` and
-``encoders.json``; `evorec.serving` shows how they are used.
+Layout ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``; each graph contains its weights, because Triton looks for
+external data beside the model. The bundle's ``ids.json`` and ``encoders.json`` map ids to rows and weights;
+`evorec.serving` shows how they are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TYPES: Final = {1: "TYPE_FP32", 7: "TYPE_INT64", 9: "TYPE_BOOL"}
 
 
 def write_triton(bundle: str | Path, out: Path) -> list[str]:
-    """Writes a model repository with the graphs of a bundle.
+    """Write a model repository with the graphs of a bundle.
 
     Args:
         bundle: folder, checked first.
@@ -38,7 +38,7 @@ def write_triton(bundle: str | Path, out: Path) -> list[str]:
     """
     require_onnx()
     if out.exists():
-        raise RunError(f"{out} exists already; nothing is written over")
+        raise RunError(f"{out} exists already and is not overwritten")
     folder = read_bundle(bundle).path
     partial = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
@@ -56,11 +56,11 @@ def write_triton(bundle: str | Path, out: Path) -> list[str]:
 
 
 def _whole(folder: Path, name: str) -> onnx.ModelProto:
-    """A graph with its weights inside, whose catalogue is fixed: Triton knows no inputs with a default."""
+    """A graph with its weights and a fixed catalogue: Triton has no inputs with a default."""
     import onnx
     from onnx.external_data_helper import convert_model_from_external_data
 
-    model = onnx.load(folder / f"{name}.onnx")  # external data with it
+    model = onnx.load(folder / f"{name}.onnx")  # with external data
     convert_model_from_external_data(model)
     kept = [value for value in model.graph.input if value.name not in CATALOGUE]
     del model.graph.input[:]
@@ -69,7 +69,7 @@ def _whole(folder: Path, name: str) -> onnx.ModelProto:
 
 
 def _config(name: str, model: onnx.ModelProto) -> str:
-    """``config.pbtxt``; sizes that vary are -1, the first one (users, items or pairs) included."""
+    """``config.pbtxt``; dynamic axes are -1, the first (users, items or pairs) included."""
     lines = [f'name: "{name}"', 'platform: "onnxruntime_onnx"', "max_batch_size: 0"]
     for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
         lines.append(f"{kind} [")

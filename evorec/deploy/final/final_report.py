@@ -1,4 +1,4 @@
-"""What the test said, as plain JSON: ``final.json``."""
+"""The report of the final training and the test, as plain JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, final
 
 import numpy as np
-import numpy.typing as npt
 
 from evorec.archive.pareto import non_dominated
 from evorec.config import FinalizeConfig
@@ -27,7 +26,7 @@ from evorec.run.ledger import Evaluation
 from evorec.training.evaluate import Measured, task_logits
 
 FEWEST_MEMBERS: Final = 3
-"""Of fewer there is no rank correlation."""
+"""Fewer members give no rank correlation."""
 OF_LISTS: Final = ("recall", "ndcg", "precision", "hit_rate", "mrr", "intra_list_distance", "novelty")
 """Metrics of each user's list, whose means get an interval."""
 
@@ -37,7 +36,7 @@ Json = dict[str, Any]
 @final
 @dataclass(frozen=True)
 class Detail:
-    """What is said of the shipped model alone: intervals, and figures of parts of the test."""
+    """Results of the shipped model only: intervals, and metrics of parts of the test."""
 
     interval: Json
     parts: Json
@@ -45,22 +44,22 @@ class Detail:
 
 @final
 @dataclass(frozen=True)
-class Finals:
-    """All that the report is made of.
+class FinalResults:
+    """All results of a final training.
 
     Attributes:
         fitted: of train + validation, with the steps of the search.
         objectives: of the search.
         config: picks, seeds, steps and bootstrap.
-        seeds: of the trainings; the first one's models are shipped.
+        seeds: of the trainings; the models of the first are shipped.
         chosen: member by pick.
         members: evaluation in the search, by key.
         validation: metrics of the archive on all validation users, by key.
         steps: of the final training, by key.
-        watched: what chose them, by key; empty where the search's steps were taken.
+        curves: that chose the steps, by key; empty with the steps of the search.
         runs: by key, one per seed.
         details: by key.
-        boosted: gradient boosting on the same rows; ``None`` = not asked for.
+        boosted: gradient boosting on the same rows; ``None`` = not wanted.
     """
 
     fitted: Fitted
@@ -71,14 +70,14 @@ class Finals:
     members: Mapping[str, Evaluation]
     validation: Mapping[str, Metrics]
     steps: Mapping[str, int]
-    watched: Mapping[str, ChosenSteps]
+    curves: Mapping[str, ChosenSteps]
     runs: Mapping[str, Sequence[Measured]]
     details: Mapping[str, Detail]
     boosted: Boosted | None
 
     @property
     def recall(self) -> str:
-        """The metric of lists that everything is compared by."""
+        """The metric of lists by which models are compared."""
         return f"recall@{self.fitted.config.evaluation.k}"
 
     def per_seed(self, key: str) -> list[dict[str, float]]:
@@ -93,7 +92,7 @@ class Finals:
 
 
 def steps_settings(config: FinalizeConfig) -> Json:
-    """What decides the steps; other settings ask for another training."""
+    """The settings that decide the steps; other values mean another training."""
     if config.steps == "search":
         return {"steps": config.steps}
     return {"steps": config.steps, "patience": config.patience, "longest": config.longest}
@@ -118,7 +117,7 @@ class Details:
         self._of_lists = [f"{name}@{k}" for name in OF_LISTS]
 
     def of(self, model: FinalModel) -> Detail:
-        """Everything about one trained member."""
+        """Intervals and parts of one trained member."""
         dataset = self._fitted.dataset
         logits = task_logits(model.population, self._fitted.data, dataset.held_out)[0]
         parts: Json = {
@@ -127,120 +126,106 @@ class Details:
         }
         if self._cold in model.measured.metrics:
             parts[self._cold] = model.measured.metrics[self._cold]
-        return Detail(self._intervals(model.measured) | self._auc_intervals(logits), parts)
-
-    def _intervals(self, measured: Measured) -> Json:
-        per_user = {name: measured.per_user[name] for name in self._of_lists if name in measured.per_user}
-        return UserDraws(len(self._fitted.users.ids), self._seed, self._resamples).means(per_user)
-
-    def _auc_intervals(self, logits: npt.NDArray[Any]) -> Json:
-        """Of the binary tasks; numbers are ordered by pairs of rows, which no sum over users has."""
-        dataset = self._fitted.dataset
-        binary = [place for place, kind in enumerate(dataset.kinds) if kind == "binary"]
-        labels = {ordering_key(dataset.tasks[i], dataset.kinds[i]): dataset.held_out.labels[:, i] for i in binary}
-        scores = [logits[place] for place in binary]
-        return auc_intervals(labels, scores, self._units, seed=self._seed, resamples=self._resamples)
+        per_user = {name: model.measured.per_user[name] for name in self._of_lists if name in model.measured.per_user}
+        intervals = UserDraws(len(self._fitted.users.ids), self._seed, self._resamples).means(per_user)
+        # only binary tasks: concordance is defined on pairs of rows and is not a sum over users
+        binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
+        labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
+        scores = [logits[i] for i in binary]
+        aucs = auc_intervals(labels, scores, self._units, seed=self._seed, resamples=self._resamples)
+        return Detail(intervals | aucs, parts)
 
 
-def final_report(finals: Finals, details: Details) -> Json:
-    """The report: per pick its member, its test and how sure that is; the baselines; and whether short runs told.
+def final_report(results: FinalResults, details: Details) -> Json:
+    """The report: per pick its member and its test with intervals; the baselines; and how well short runs predicted.
 
-    A ``non_dominated`` pick is one that no other picked member dominates in the objectives' means on the test.
+    No other picked member dominates a ``non_dominated`` pick in the objectives' means on the test.
     """
-    picked = {key: finals.means(key) for key in dict.fromkeys(finals.chosen.values())}
-    measured, left_out = _measured_objectives(finals, picked)
+    picked = {key: results.means(key) for key in dict.fromkeys(results.chosen.values())}
+    # metrics that only a clock measures in the search are not measured again
+    measured = [axis for axis in results.objectives if all(axis.metric in found for found in picked.values())]
+    left_out = [axis.metric for axis in results.objectives if axis not in measured]
     best = undominated(picked, measured)
-    baselines = finals.fitted.baselines
+    baselines = results.fitted.baselines
     report: Json = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit": "train+validation",
-        "settings": steps_settings(finals.config),
-        "seeds": list(finals.seeds),
-        "rows": _rows(finals.fitted),
-        "picks": [_pick(finals, text, key, key in best) for text, key in finals.chosen.items()],
-        "dominance": {"objectives": [one.metric for one in measured], "left_out": left_out},
-        "proxies": proxies({key: finals.members[key].metrics or {} for key in picked}, picked, measured),
+        "settings": steps_settings(results.config),
+        "seeds": list(results.seeds),
+        "rows": _rows(results.fitted),
+        "picks": [_pick(results, text, key, key in best) for text, key in results.chosen.items()],
+        "dominance": {"objectives": [axis.metric for axis in measured], "left_out": left_out},
+        "proxies": proxies({key: results.members[key].metrics or {} for key in picked}, picked, measured),
         "baselines": {name: dict(found.values) for name, found in baselines.measured.items()},
         "baseline_parts": {
-            name: {"users": details.parts.of_users(found.per_user, finals.recall)}
+            name: {"users": details.parts.of_users(found.per_user, results.recall)}
             for name, found in baselines.measured.items()
         },
         "skipped_baselines": dict(baselines.skipped),
     }
-    _add_boosting(report, finals.boosted, details)
-    return report
-
-
-def _add_boosting(report: Json, boosted: Boosted | None, details: Details) -> None:
-    if boosted is None:
+    if (boosted := results.boosted) is None:
         report["skipped_baselines"][GRADIENT_BOOSTING] = "finalize.boosting is false"
-        return
+        return report
     if boosted.values:
         report["baselines"][GRADIENT_BOOSTING] = dict(boosted.values)
         report["baseline_parts"][GRADIENT_BOOSTING] = {"rows": details.parts.of_rows(boosted.scores)}
     report["boosting"] = {name: dict(found) for name, found in boosted.settings.items()}
     for task, why in boosted.skipped.items():
         report["skipped_baselines"][f"{GRADIENT_BOOSTING} of {task}"] = why
+    return report
 
 
-def _pick(finals: Finals, text: str, key: str, non_dominated: bool) -> Json:
-    per_seed, runs = finals.per_seed(key), finals.runs[key]
+def _pick(results: FinalResults, text: str, key: str, non_dominated: bool) -> Json:
+    per_seed, runs = results.per_seed(key), results.runs[key]
     against = {}
-    for name, baseline in finals.fitted.baselines.measured.items():
+    for name, baseline in results.fitted.baselines.measured.items():
         interval = paired_bootstrap(
-            runs[0].per_user[finals.recall],
-            baseline.per_user[finals.recall],
-            seed=finals.seeds[0],
-            resamples=finals.config.bootstrap,
+            runs[0].per_user[results.recall],
+            baseline.per_user[results.recall],
+            seed=results.seeds[0],
+            resamples=results.config.bootstrap,
         )
-        against[name] = {"metric": finals.recall, **vars(interval)}
+        against[name] = {"metric": results.recall, **vars(interval)}
     return {
         "pick": text,
         "member": key,
-        "spec": dict(finals.members[key].spec),
-        "steps": finals.steps[key],
-        **(finals.watched[key].as_json() if key in finals.watched else {}),
-        "validation": dict(finals.validation[key]),
+        "spec": dict(results.members[key].spec),
+        "steps": results.steps[key],
+        **(results.curves[key].as_json() if key in results.curves else {}),
+        "validation": dict(results.validation[key]),
         "test": {name: _spread([one[name] for one in per_seed]) for name in per_seed[0]},
         "shipped": per_seed[0],
         "against": against,
-        "interval": finals.details[key].interval,
-        "parts": finals.details[key].parts,
+        "interval": results.details[key].interval,
+        "parts": results.details[key].parts,
         "non_dominated": non_dominated,
     }
 
 
-def _measured_objectives(finals: Finals, picked: Mapping[str, Metrics]) -> tuple[tuple[Objective, ...], list[str]]:
-    """The objectives that the test has, and the others: what a clock measured in the search is not measured again."""
-    has = {one.metric for one in finals.objectives if all(one.metric in found for found in picked.values())}
-    measured = tuple(one for one in finals.objectives if one.metric in has)
-    return measured, [one.metric for one in finals.objectives if one.metric not in has]
-
-
 def undominated(picked: Mapping[str, Metrics], objectives: Sequence[Objective]) -> set[str]:
-    """The members that no other one dominates; two with equal values do not dominate each other.
+    """The members that no other member dominates; members with equal values do not dominate each other.
 
     Args:
         picked: metrics by member, P of them.
-        objectives: M; without one nothing is dominated.
+        objectives: M; without objectives nothing is dominated.
     """
     if not objectives:
         return set(picked)
-    columns = [one.minimised([found[one.metric] for found in picked.values()]) for one in objectives]
+    columns = [axis.minimised([found[axis.metric] for found in picked.values()]) for axis in objectives]
     best = non_dominated(np.stack(columns, axis=1), keep_equal=True)
     return {key for key, stays in zip(picked, best, strict=True) if stays}
 
 
 def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectives: Sequence[Objective]) -> Json:
-    """Whether the short runs on a sample of users told what the final training and the test say.
+    """How well the short runs on a sample of users predicted the final training and the test.
 
     Args:
         search: the search's own validation metrics by member.
         test: mean test metrics of the same members.
-        objectives: what the search went by.
+        objectives: of the search.
     Returns:
-        ``n`` members, and by objective Spearman's and Kendall's rank correlation (tau-b) over them; of fewer than
-        `FEWEST_MEMBERS` none, and none where all values of a side are equal, with the reason.
+        ``n`` members, and by objective Spearman's and Kendall's rank correlation (tau-b) over them; with fewer than
+        `FEWEST_MEMBERS` members or a constant side the reason why there is none.
     """
     from scipy.stats import kendalltau, spearmanr
 
@@ -252,7 +237,7 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
             continue
         a, b = ([found[key].get(one.metric, np.nan) for key in keys] for found in (search, test))
         if np.isnan([*a, *b]).any() or np.ptp(a) == 0 or np.ptp(b) == 0:
-            report["left_out"][one.metric] = "all members have the same value, or one has none"
+            report["left_out"][one.metric] = "all members have the same value, or a member has none"
             continue
         rho, tau = float(spearmanr(a, b).statistic), float(kendalltau(a, b).statistic)
         report["of"][one.metric] = {"spearman": rho, "kendall": tau}
@@ -260,7 +245,7 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
 
 
 def _rows(fitted: Fitted) -> dict[str, int]:
-    """What the figures are of, as counts, and what was left out of them."""
+    """Counts of the rows and users behind the metrics, and of those that were left out."""
     dataset, groups = fitted.dataset, fitted.users.groups
     choices = fitted.held_out.logged
     return {

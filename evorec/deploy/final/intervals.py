@@ -1,4 +1,4 @@
-"""How far a figure of one model moves when users are drawn again."""
+"""Confidence intervals of a model's metrics by a bootstrap over users."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evorec.data.dataset import Dataset
 from evorec.seeds import generator
 
 Floats = npt.NDArray[np.float64]
-DRAWS_AT_ONCE = 4_000_000
-"""Draws held in memory at a time, 32 MB."""
+DRAWS_PER_CHUNK = 4_000_000
+"""Draws in memory at a time, 32 MB."""
 MOST_DRAWS = 200_000_000
-"""Draws of one bootstrap: beyond, there are fewer resamples, never fewer than `FEWEST_RESAMPLES`."""
+"""Draws of one bootstrap: with more users there are fewer resamples, but at least `FEWEST_RESAMPLES`."""
 FEWEST_RESAMPLES = 200
 TAILS = (0.025, 0.975)
 
@@ -24,12 +24,12 @@ TAILS = (0.025, 0.975)
 @final
 @dataclass(frozen=True)
 class UserDraws:
-    """Users, or what stands for one, drawn with replacement; the same draws at every call.
+    """Users, or other units, drawn with replacement; the same draws at every call.
 
     Attributes:
         n: units drawn from, and drawn per resample.
         seed: of the draws.
-        resamples: as asked for; `MOST_DRAWS` bounds them.
+        resamples: requested number; `MOST_DRAWS` limits it.
     """
 
     n: int
@@ -38,7 +38,7 @@ class UserDraws:
 
     @property
     def n_resamples(self) -> int:
-        """How many there are."""
+        """Number of resamples."""
         return min(self.resamples, max(FEWEST_RESAMPLES, MOST_DRAWS // self.n))
 
     def sums(self, values: Floats) -> Floats:
@@ -52,7 +52,7 @@ class UserDraws:
 
     def _counts(self) -> Iterator[Floats]:
         rng = generator(self.seed, "interval over users")
-        chunk = max(1, DRAWS_AT_ONCE // self.n)
+        chunk = max(1, DRAWS_PER_CHUNK // self.n)
         for done in range(0, self.n_resamples, chunk):
             size = min(chunk, self.n_resamples - done)
             drawn = rng.integers(self.n, size=(size, self.n)) + self.n * np.arange(size)[:, None]
@@ -65,10 +65,10 @@ def _interval(resampled: Floats, n: int) -> dict[str, float]:
 
 
 def row_units(dataset: Dataset) -> npt.NDArray[np.int64]:
-    """What each held-out row is drawn with: its user; a row of a user without a training row alone, ``(N,)``.
+    """Bootstrap unit of each held-out row, ``(N,)``: its user; a row of a user without training rows is its own unit.
 
-    Users without a training row are not told apart in the encoded data, so their intervals take their rows for
-    independent, and are too narrow where one has many.
+    Users without training rows are indistinguishable in the encoded data, so their rows are treated as independent,
+    and intervals are too narrow where such a user has many rows.
     """
     users = dataset.held_out.users
     strangers = users == dataset.n_users
@@ -79,7 +79,7 @@ def row_units(dataset: Dataset) -> npt.NDArray[np.int64]:
 @final
 @dataclass(frozen=True)
 class AucPieces:
-    """An AUC as sums over units, which can be drawn again without sorting again.
+    """An AUC as sums over units, which can be resampled without sorting again.
 
     Attributes:
         value: the AUC.
@@ -92,7 +92,7 @@ class AucPieces:
 
     @classmethod
     def of(cls, labels: npt.NDArray[Any], scores: npt.NDArray[Any], units: npt.NDArray[np.int64]) -> AucPieces | None:
-        """Of rows ``(N,)``; a label that is NaN is not known; ``None`` with one class alone.
+        """Of rows ``(N,)``; a NaN label is unknown; ``None`` with only one class.
 
         A positive's placement is the share of the negatives that score below it, ties half; a negative's, the share
         of the positives that score above it.
@@ -126,20 +126,20 @@ def auc_intervals(
     seed: int,
     resamples: int,
 ) -> dict[str, dict[str, float]]:
-    """The 95 % interval of the AUC of each binary task, users drawn again.
+    """The 95 % interval of the AUC of each binary task, by resampling users.
 
-    Placements are those among all rows, not computed anew among the drawn ones: the bootstrap of the first-order part
-    of AUC, whose spread over clusters is that of Obuchowski. What is left out is of the order of one over the users.
+    Placements are computed among all rows and not again in each resample: the bootstrap of the first-order part of
+    AUC, whose variance over clusters is that of Obuchowski. The error is of order 1 / users.
 
     Args:
-        labels: by key of the interval, ``(N,)``: 0, 1, or NaN = not known.
+        labels: by key of the interval, ``(N,)``: 0, 1, or NaN = unknown.
         scores: of the same tasks, ``(N,)`` each.
         units: of each row, from `row_units`.
         seed: of the draws.
-        resamples: of the bootstrap; fewer where there are so many units that `MOST_DRAWS` would be passed.
+        resamples: of the bootstrap; fewer where the number of units would exceed `MOST_DRAWS`.
     Returns:
-        ``low``, ``high``, ``n`` units and ``resamples``, of every task with both classes. A resample without one of
-        the classes is left out, and where all are, so is the task.
+        ``low``, ``high``, ``n`` units and ``resamples``, of every task with both classes. A resample without
+        both classes is left out, and so is a task with only such resamples.
     Source: Obuchowski 1997 (clustered ROC data); DeLong et al. 1988. Cost: O(T N log N + resamples units).
     """
     pieces = {
@@ -150,12 +150,12 @@ def auc_intervals(
     if not pieces:
         return {}
     n = int(units.max()) + 1
-    sums = UserDraws(n, seed, resamples).sums(np.concatenate([one.sums for one in pieces.values()], axis=1))
+    sums = UserDraws(n, seed, resamples).sums(np.concatenate([piece.sums for piece in pieces.values()], axis=1))
     out = {}
-    for place, (name, one) in enumerate(pieces.items()):
-        up, n_up, down, n_down = sums[:, 4 * place : 4 * place + 4].T
+    for i, (name, piece) in enumerate(pieces.items()):
+        up, n_up, down, n_down = sums[:, 4 * i : 4 * i + 4].T
         both = (n_up > 0) & (n_down > 0)
         if both.any():
-            drawn = up[both] / n_up[both] + down[both] / n_down[both] - one.value
+            drawn = up[both] / n_up[both] + down[both] / n_down[both] - piece.value
             out[name] = _interval(np.clip(drawn, 0.0, 1.0), n)
     return out

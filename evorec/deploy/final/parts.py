@@ -1,4 +1,4 @@
-"""The test by what the model could know: rows of known users and items, of new users, of new items."""
+"""Metrics of parts of the test: rows of known users and items, of new users, of new items."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ WITH_HISTORY, WITHOUT_HISTORY = "with_history", "without_history"
 
 @final
 class ColdParts:
-    """The held-out rows and users of a fit by what was in its training; the same for all models.
+    """The held-out rows and users of a fit, divided by its training rows; the same for all models.
 
     Args:
         dataset: its held-out part is divided.
-        users: ids of the users that lists are made for, int64 ``(U,)``.
+        users: ids of the users with lists, int64 ``(U,)``.
     Attributes:
         rows: rows of `KNOWN` (user and item have a training row), `NEW_USERS` and `NEW_ITEMS`, bool ``(N,)`` each; a
             row of a new user on a new item is in both.
-        users: of the users of lists, `WITH_HISTORY` (a training positive of the target) and `WITHOUT_HISTORY`, bool
+        users: `WITH_HISTORY` (a training positive of the target) and `WITHOUT_HISTORY`, bool
             ``(U,)`` each.
     """
 
     def __init__(self, dataset: Dataset, users: npt.NDArray[np.int64]) -> None:
         part = dataset.held_out
         new_users = part.users == dataset.n_users
-        new_items = np.append(dataset.item_counts, 0)[part.items] == 0  # the last one is outside the catalogue
+        new_items = np.append(dataset.item_counts, 0)[part.items] == 0  # last entry: items outside the catalogue
         self.rows = {KNOWN: ~new_users & ~new_items, NEW_USERS: new_users, NEW_ITEMS: new_items}
         has_history = dataset.history.counts()[users] > 0
         self.users = {WITH_HISTORY: has_history, WITHOUT_HISTORY: ~has_history}
         self._tasks = [
-            (task, kind, part.labels[:, place])
-            for place, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True))
+            (task, kind, part.labels[:, column])
+            for column, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True))
         ]
 
     def of_rows(self, scores: Mapping[str, npt.NDArray[Any]]) -> dict[str, dict[str, float]]:
-        """The order of each task in each part.
+        """AUC or concordance of each task in each part.
 
         Args:
             scores: by task, ``(N,)``; a task may be missing.
         Returns:
-            By part ``rows`` and the metric of each task; what is not defined there, for want of two different labels,
-            is left out, counted by ``n_undefined``; ``accuracy`` is the mean where nothing is.
+            By part ``rows`` and the metric of each task. Tasks with only one label in a part have no metric there and
+            are counted by ``n_undefined``; without such tasks, ``accuracy`` is the mean.
         """
         out: dict[str, dict[str, float]] = {}
         for name, rows in self.rows.items():
@@ -68,7 +68,7 @@ class ColdParts:
         return out
 
     def of_users(self, per_user: Mapping[str, npt.NDArray[Any]], recall: str) -> dict[str, dict[str, float]]:
-        """Mean recall of the users with and without a past.
+        """Mean recall of the users with and without a history.
 
         Args:
             per_user: by metric, ``(U,)``.

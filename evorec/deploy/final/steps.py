@@ -1,4 +1,4 @@
-"""How many steps the final training of a member takes: it is trained again on train and watched on validation."""
+"""The number of steps of a member's final training: early stopping on validation, in a training on train."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ import numpy.typing as npt
 
 from evorec.config import FinalizeConfig
 from evorec.data.held_out import HeldOut
-from evorec.deploy.final.training import run_all, stacks
+from evorec.deploy.final.training import run_all, stacks, train_in_stages
 from evorec.errors import TrainingError
 from evorec.metrics.accuracy import ordering_key
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.training.evaluate import Measured, measure
-from evorec.training.trainer import Checkpoint
+from evorec.training.evaluate import measure
+from evorec.training.trainer import Trained
 
 TENTHS = 10
 """Checkpoints per training of the search."""
 FIRST = 5
 """The first checkpoint, in tenths of a training of the search."""
+Ending = Literal["patience", "longest", "diverged"]
 
 
 @final
 @dataclass(frozen=True)
 class ChosenSteps:
-    """The steps of a member's final training, and why.
+    """The steps of a member's final training, with the curves that chose them.
 
     Attributes:
         steps: of the final training.
-        at: steps of the checkpoints, C of them.
-        curve: by metric, one value per checkpoint: the order of every task, and recall.
-        ended: why there are no more checkpoints: every metric had run out of patience, the longest training was
-            reached, or the member diverged after the last one.
+        at: steps of the C checkpoints.
+        curve: by metric, one value per checkpoint: AUC or concordance of every task, and recall.
+        ended: why there are no more checkpoints: the patience of every metric ended, the longest training was reached,
+            or the member diverged after the last checkpoint.
     """
 
     steps: int
     at: tuple[int, ...]
     curve: Mapping[str, tuple[float, ...]]
-    ended: Literal["patience", "longest", "diverged"]
+    ended: Ending
 
     @property
     def best_step(self) -> dict[str, int]:
-        """The checkpoint that each metric alone would have chosen; of equals the earliest."""
+        """The best checkpoint of each metric, the earliest of equals."""
         return {name: self.at[int(np.argmax(values))] for name, values in self.curve.items()}
 
     def as_json(self) -> dict[str, Any]:
@@ -56,13 +57,13 @@ class ChosenSteps:
 
 
 def checkpoint_steps(steps: int, longest: float) -> tuple[int, ...]:
-    """Where a member is measured: every tenth of the search's training, from its half to its `longest`-fold.
+    """Steps at which a member is measured: every tenth of the search's training, from its half to its `longest`-fold.
 
     Args:
-        steps: of a training of the search, >= 1; it is a checkpoint itself.
+        steps: of a training of the search, >= 1, which is itself a checkpoint.
         longest: >= 1.
     Returns:
-        Ascending steps; tenths that fall on one step count once.
+        Ascending steps; equal steps count once.
     Example:
         >>> checkpoint_steps(200, 1.2), checkpoint_steps(5, 2.0)
         ((100, 120, 140, 160, 180, 200, 220, 240), (3, 4, 5, 6, 7, 8, 9, 10))
@@ -72,9 +73,9 @@ def checkpoint_steps(steps: int, longest: float) -> tuple[int, ...]:
 
 
 def is_finished(values: Sequence[float], patience: int) -> bool:
-    """Whether the best of a curve, of equals the earliest, is `patience` or more checkpoints back.
+    """Whether the best of a curve, the earliest of equals, is `patience` or more checkpoints ago.
 
-    A curve that rises again later is not finished any more: the other metrics may keep the training alive.
+    A finished curve may rise again while other metrics keep the training going; then it is not finished any more.
 
     Example:
         >>> is_finished([0.5, 0.7, 0.6, 0.7], 2), is_finished([0.5, 0.7, 0.6, 0.7, 0.8], 2)
@@ -84,11 +85,11 @@ def is_finished(values: Sequence[float], patience: int) -> bool:
 
 
 def least_regret(curve: Mapping[str, Sequence[float]], relative: str) -> int:
-    """The checkpoint that a member stops at, when every metric would rather stop at its own.
+    """The checkpoint at which a member stops, as a compromise between its metrics.
 
     The regret of a metric at a checkpoint is ``best - value``, of recall ``(best - value) / best``, because recall is
     small where AUC is not; 0 where the best recall is 0. The checkpoint with the smallest mean regret is taken, of
-    equals the earliest, which costs least.
+    equals the earliest, which is the cheapest.
 
     Args:
         curve: by metric, ``(C,)`` values; higher is better.
@@ -108,13 +109,13 @@ def least_regret(curve: Mapping[str, Sequence[float]], relative: str) -> int:
 
 
 def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: FinalizeConfig) -> dict[str, ChosenSteps]:
-    """Trains members on the training part, with the search's seed, and chooses the steps of each on validation.
+    """Train members on the training part, with the search's seed, and choose the steps of each on validation.
 
-    Every metric of `curve` is stopped early by itself: it is finished when its best is `FinalizeConfig.patience`
-    checkpoints back. A member trains on until all are finished, or to `FinalizeConfig.longest`, and gets the
-    checkpoint of `least_regret`. Members whose curves end leave the stack, the others go on in it. There is no
-    schedule of the learning rate, so training to a checkpoint is the same as training with that many steps; train +
-    validation has more rows, of which the same number of steps passes over a smaller share.
+    Each metric of `curve` has its own early stopping: it is finished when its best is `FinalizeConfig.patience`
+    checkpoints ago. A member trains until all are finished, or to `FinalizeConfig.longest`, and gets the checkpoint of
+    `least_regret`. Members whose curves end leave the stack. There is no learning rate schedule, so training to a
+    checkpoint equals training with that many steps; train + validation has more rows, of which the same number of
+    steps passes over a smaller share.
 
     Args:
         fitted: of the training part; recall is measured on its users.
@@ -126,78 +127,40 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
         TrainingError: a member diverged before its first checkpoint.
     """
     at = checkpoint_steps(fitted.config.training.steps, config.longest)
-    fitted = fitted.with_steps(at[-1])
-    groups = stacks(fitted, specs)
-    tasks = [partial(_watched, fitted, {key: specs[key] for key in keys}, at, config.patience) for keys in groups]
-    found: dict[str, ChosenSteps] = {}
-    for _, chosen in run_all(fitted, tasks):
-        found |= chosen
-    return {key: found[key] for key in specs}
+    fitted, dataset = fitted.with_steps(at[-1]), fitted.dataset
+    held_out = HeldOut(dataset, fitted.config.evaluation, fitted.users)  # without the expensive metrics
+    recall = f"recall@{fitted.config.evaluation.k}"
+    names = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)] + [recall]
 
+    def work(keys: Sequence[str]) -> dict[str, ChosenSteps]:
+        points: dict[str, list[dict[str, float]]] = {key: [] for key in keys}
+        out: dict[str, ChosenSteps] = {}
 
-def _watched(
-    fitted: Fitted, specs: Mapping[str, ModelSpec], at: Sequence[int], patience: int
-) -> dict[str, ChosenSteps]:
-    """The curves of one stack, each to its end."""
-    names, recall = _watched_metrics(fitted)
-    held_out = HeldOut(fitted.dataset, fitted.config.evaluation, fitted.users)  # without the expensive metrics
-    points: dict[str, list[dict[str, float]]] = {key: [] for key in specs}
-    out: dict[str, ChosenSteps] = {}
-    left = list(specs)
-    states: list[Checkpoint] | None = None
-    for stop in at:
-        trained = fitted.train([specs[key] for key in left], last=stop, checkpoints=states)
-        measured = measure(trained.population, fitted.data, held_out)
-        going = []
-        for place, key in enumerate(left):
-            one = measured[place] if trained.diverged[place] is None else TrainingError("the loss was not finite")
-            ended = _ended(points[key], one, names, patience, is_last=stop == at[-1])
-            if ended is None:
-                going.append(place)
-            else:
-                out[key] = _chosen(key, points[key], at, ended, recall)
-        if not going:
-            break
-        states, left = [trained.checkpoints[place] for place in going], [left[place] for place in going]
-    return out
+        def visit(stop: int, left: list[str], trained: Trained) -> Mapping[str, ChosenSteps]:
+            found = measure(trained.population, fitted.data, held_out)
+            for i, key in enumerate(left):
+                own, one = points[key], found[i]
+                ended: Ending | None = "longest" if stop == at[-1] else None
+                if trained.diverged[i] is not None or isinstance(one, TrainingError):
+                    ended = "diverged"
+                else:
+                    own.append({name: one.metrics[name] for name in names})
+                    if all(is_finished([point[name] for point in own], config.patience) for name in names):
+                        ended = "patience"
+                if ended == "diverged" and not own:
+                    raise TrainingError(
+                        f"member {key} diverged before step {at[0]} when trained again on train; leave it out of "
+                        "finalize.picks, or set finalize.steps to search"
+                    )
+                if ended:
+                    curve = {name: tuple(point[name] for point in own) for name in names}
+                    out[key] = ChosenSteps(at[least_regret(curve, recall)], at[: len(own)], curve, ended)
+            return out
 
+        train_in_stages(fitted, {key: specs[key] for key in keys}, at, visit)
+        return out
 
-def _watched_metrics(fitted: Fitted) -> tuple[tuple[str, ...], str]:
-    """The first metric of each task, then recall; and recall alone."""
-    dataset, recall = fitted.dataset, f"recall@{fitted.config.evaluation.k}"
-    names = (ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True))
-    return (*names, recall), recall
-
-
-def _ended(
-    points: list[dict[str, float]],
-    measured: Measured | TrainingError,
-    names: Sequence[str],
-    patience: int,
-    *,
-    is_last: bool,
-) -> Literal["patience", "longest", "diverged"] | None:
-    """Adds a checkpoint to a curve, and says why it is the last one, or ``None``."""
-    if isinstance(measured, TrainingError):
-        return "diverged"
-    points.append({name: measured.metrics[name] for name in names})
-    if all(is_finished([point[name] for point in points], patience) for name in names):
-        return "patience"
-    return "longest" if is_last else None
-
-
-def _chosen(
-    key: str,
-    points: Sequence[Mapping[str, float]],
-    at: Sequence[int],
-    ended: Literal["patience", "longest", "diverged"],
-    recall: str,
-) -> ChosenSteps:
-    if not points:
-        raise TrainingError(
-            f"member {key} diverged before step {at[0]} when trained again on train; leave it out of finalize.picks, "
-            "or set finalize.steps to search"
-        )
-    curve = {name: tuple(point[name] for point in points) for name in points[0]}
-    own = tuple(at[: len(points)])
-    return ChosenSteps(own[least_regret(curve, recall)], own, curve, ended)
+    chosen: dict[str, ChosenSteps] = {}
+    for _, found in run_all(fitted, [partial(work, keys) for keys in stacks(fitted, specs)]):
+        chosen |= found
+    return {key: chosen[key] for key in specs}

@@ -1,9 +1,9 @@
-"""Training members to different numbers of steps: one stack, whose members leave it when they are done."""
+"""Training members to different numbers of steps: a stack whose members leave it when they are done."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, final
@@ -19,7 +19,6 @@ from evorec.training.evaluate import Measured
 from evorec.training.trainer import Checkpoint, Trained
 
 T = TypeVar("T")
-Weights = Mapping[str, np.ndarray]
 
 
 @final
@@ -30,7 +29,7 @@ class FinalModel:
     Attributes:
         key: of the member.
         measured: on the held-out rows.
-        population: it alone.
+        population: a stack of this member only.
     """
 
     key: str
@@ -44,7 +43,7 @@ class FinalModel:
 
 
 def stacks(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
-    """Keys of members that train at once: what fits the memory, equal shapes together, something for every worker."""
+    """Keys of members that run as one stack: within the memory, equal shapes together, work for every worker."""
     ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
     run = fitted.config.run
     workers = run.n_workers(fitted.data.device.type)
@@ -52,77 +51,86 @@ def stacks(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     out = []
     for part in fitted.parts([specs[key] for key in ordered], workers=workers):
         keys = ordered[part]
-        out += [keys[at : at + size] for at in range(0, len(keys), size)]
+        out += [keys[start : start + size] for start in range(0, len(keys), size)]
     return out
 
 
 def run_all(fitted: Fitted, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
-    """Runs tasks on as many threads as the configuration allows; yields place and result as they come."""
+    """Run tasks on as many threads as the configuration allows; yields index and result in order of completion."""
     executor = executor_for(fitted.config.run, device=fitted.data.device.type, picklable=False)
-    for place, result in executor.run(tasks):
+    for index, result in executor.run(tasks):
         assert not isinstance(result, WorkerDied)  # threads only
-        yield place, result
+        yield index, result
+
+
+def train_in_stages(
+    fitted: Fitted,
+    specs: Mapping[str, ModelSpec],
+    stops: Iterable[int],
+    visit: Callable[[int, list[str], Trained], Collection[str]],
+) -> None:
+    """Train a stack from stop to stop; members leave it on the way.
+
+    Args:
+        fitted: of at least the last stop.
+        specs: by member.
+        stops: ascending steps.
+        visit: called at each stop with the step, the keys of the stack and their models; returns the keys that leave.
+    """
+    left = list(specs)
+    states: list[Checkpoint] | None = None
+    for stop in stops:
+        trained = fitted.train([specs[key] for key in left], last=stop, checkpoints=states)
+        done = visit(stop, left, trained)
+        going = [i for i, key in enumerate(left) if key not in done]
+        if not going:
+            return
+        states = [trained.checkpoints[i] for i in going]
+        left = [left[i] for i in going]
 
 
 def train_members(
     fitted: Fitted, specs: Mapping[str, ModelSpec], steps: Mapping[str, int], finish: Callable[[FinalModel], T]
 ) -> Iterator[tuple[str, T]]:
-    """Trains every member to its own number of steps and measures it.
+    """Train every member to its own number of steps and measure it.
 
-    The stack is trained to the smallest number of steps, the members that are done leave it, and the others go on. A
-    member comes out as if it had been trained alone, on a CPU bitwise.
+    The result of a member is that of training it without the others, on a CPU bitwise.
 
     Args:
         fitted: of any number of steps.
         specs: by member.
         steps: by member, >= 1.
-        finish: what is kept of a trained member; called on the thread that trained it.
+        finish: maps a trained member to the part of it that is kept; called on the thread that trained it.
     Returns:
-        Member and what `finish` gave, in any order.
+        Member and result of `finish`, in any order.
     Raises:
         TrainingError: a member diverged or its scores are not finite.
     """
     fitted = fitted.with_steps(max(steps.values()))
 
     def work(keys: Sequence[str]) -> list[tuple[str, T]]:
-        own = {key: specs[key] for key in keys}
-        return [(model.key, finish(model)) for model in _train_stack(fitted, own, steps)]
+        out = []
+
+        def visit(stop: int, left: list[str], trained: Trained) -> list[str]:
+            done = [key for key in left if steps[key] == stop]
+            for key in done:
+                if trained.diverged[left.index(key)] is not None:
+                    raise TrainingError(
+                        f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
+                    )
+            weights = [trained.population.member_arrays(left.index(key)) for key in done]
+            own = [specs[key] for key in done]
+            measured, _ = fitted.under_attack(own, fitted.measure(fitted.stack(own, weights)), last=stop)
+            for key, spec, arrays, found in zip(done, own, weights, measured, strict=True):
+                if isinstance(found, TrainingError):
+                    raise TrainingError(
+                        f"member {key}, trained on train + validation: {found}; leave it out of finalize.picks"
+                    )
+                out.append((key, finish(FinalModel(key, found, fitted.stack([spec], [arrays])))))
+            return done
+
+        train_in_stages(fitted, {key: specs[key] for key in keys}, sorted({steps[key] for key in keys}), visit)
+        return out
 
     for _, found in run_all(fitted, [partial(work, keys) for keys in stacks(fitted, specs)]):
         yield from found
-
-
-def _train_stack(fitted: Fitted, specs: Mapping[str, ModelSpec], steps: Mapping[str, int]) -> Iterator[FinalModel]:
-    left = list(specs)
-    states: list[Checkpoint] | None = None
-    for stop in sorted({steps[key] for key in specs}):
-        trained = fitted.train([specs[key] for key in left], last=stop, checkpoints=states)
-        yield from _measured(fitted, specs, stop, _those(left, trained, steps, stop))
-        going = [place for place, key in enumerate(left) if steps[key] > stop]
-        states = [trained.checkpoints[place] for place in going] if going else None
-        left = [left[place] for place in going]
-
-
-def _those(left: Sequence[str], trained: Trained, steps: Mapping[str, int], stop: int) -> dict[str, Weights]:
-    """Weights of the members that are done."""
-    done: dict[str, Weights] = {}
-    for place, key in enumerate(left):
-        if steps[key] == stop:
-            if trained.diverged[place] is not None:
-                raise TrainingError(
-                    f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
-                )
-            done[key] = trained.population.member_arrays(place)
-    return done
-
-
-def _measured(
-    fitted: Fitted, specs: Mapping[str, ModelSpec], stop: int, weights: Mapping[str, Weights]
-) -> Iterator[FinalModel]:
-    own = [specs[key] for key in weights]
-    measured = fitted.measure(fitted.stack(own, list(weights.values())))
-    measured, _ = fitted.under_attack(own, measured, last=stop)
-    for key, spec, found in zip(weights, own, measured, strict=True):
-        if isinstance(found, TrainingError):
-            raise TrainingError(f"member {key}, trained on train + validation: {found}; leave it out of finalize.picks")
-        yield FinalModel(key, found, fitted.stack([spec], [weights[key]]))
