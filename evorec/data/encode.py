@@ -19,12 +19,12 @@ import polars as pl
 from evorec.config import COOCCURRENCE, CooccurrenceContent, TaskKind
 from evorec.data.content.cooccurrence import cooccurrence_vectors
 from evorec.data.dataset import Csr, Dataset, Int64, Part
-from evorec.data.features import Block, Content, FieldRows, content_vectors, fit_block, id_block, lay_out
+from evorec.data.features import Block, Content, content_vectors, fit_block, id_block, lay_out
 from evorec.data.funnel import funnel_parents
 from evorec.data.labels import LabelScales, checked_labels
-from evorec.data.sorting import begins, stable_order
+from evorec.data.sorting import begins, index_in, stable_order
 from evorec.data.splits import Split
-from evorec.data.statistics import Sides, Statistics, history
+from evorec.data.statistics import Sides, history
 from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables
 
@@ -69,184 +69,125 @@ def encode(
     """
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
+    kinds = {task: kinds.get(task, "binary") for task in tasks}
     parts = {"training": rows, "held-out": held_rows}
-    known: dict[str, TaskKind] = {task: kinds.get(task, "binary") for task in tasks}
-    labels = checked_labels(tables, parts, kinds=known, target=target, funnel=funnel, given=given)
-    scales = LabelScales.fitted(labels[0], tuple(known.values()))
-    encoder = _Encoder.fitted(tables, tuple(tasks), scales, funnel_parents(tasks, funnel), target, log, held)
-    train = encoder.part(log, labels[0], encoder.users.rows, encoder.items.rows, first_row=0)
-    places = encoder.users.index(held[Columns.USER]), encoder.items.index(held[Columns.ITEM])
-    held_out = encoder.part(held, labels[1], *places, first_row=log.height)
-    context_mode = _most_frequent(train.context)
-    names = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
-    choices = (*names, history_length, history_recency, *_further_choices(known, cooccurrence))
-    return encoder.dataset(
-        train,
-        held_out,
-        encoder.statistics(statistics, _days(log), train, held_out, context_mode),
-        context_mode=context_mode,
-        notes={"n_cold_users": encoder.n_cold_users(held, places[0]), "n_constant_fields": encoder.n_constant_fields},
-        sha256=_hash(tables, rows, held_rows, str(choices)),
-        history_rows=_last_positives(train, encoder.item_history_row, encoder.users.n, history_length),
-        history_recency=history_recency,
-        content=encoder.content(train, cooccurrence),
-    )
+    labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given)
+    scales = LabelScales.fitted(labels[0], tuple(kinds.values()))
 
+    users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
+    items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
+    by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
+    by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
+    context = _context_blocks(tables.context, log, held)
+    by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Encoder:
-    """What the training rows decide: who is known, and which row of the embedding table stands for which value."""
-
-    tables: Tables
-    tasks: tuple[str, ...]
-    scales: LabelScales
-    parents: tuple[int, ...]
-    target: str
-    users: _Entities
-    items: _Entities
-    by_user: FieldRows
-    by_item: FieldRows
-    by_row: FieldRows
-    n_rows: int
-
-    @classmethod
-    def fitted(
-        cls,
-        tables: Tables,
-        tasks: tuple[str, ...],
-        scales: LabelScales,
-        parents: tuple[int, ...],
-        target: str,
-        log: pl.DataFrame,
-        held: pl.DataFrame,
-    ) -> _Encoder:
-        """Fitted on the rows of `log`; of `held` only the contexts are looked up."""
-        users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
-        items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
-        context = _context_blocks(tables.context, log, held)
-        by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
-        by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
-        by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
-        return cls(tables, tasks, scales, parents, target, users, items, by_user, by_item, by_row, n_rows)
-
-    @property
-    def n_constant_fields(self) -> int:
-        """Features that were left out because they are the same for all fitted rows."""
-        tables = self.tables
-        declared = sum(len(f) for f in (tables.user_features, tables.item_features, tables.context))
-        kept = sum(len(rows.fields) for rows in (self.by_user, self.by_item, self.by_row))
-        return declared - (kept - 2)  # the two ids are fields, not features
-
-    def n_cold_users(self, frame: pl.DataFrame, users: Int64) -> int:
-        """Users of a part who have no training row; ``users (N,)`` as in `Part`."""
-        return frame[Columns.USER].filter(pl.Series(users == self.users.n)).n_unique()
-
-    @property
-    def item_history_row(self) -> Int64:
-        """The row that stands for an item in a history ``(I + 1,)``; the unknown item has none."""
-        return np.append(self.n_rows + np.arange(self.items.n), 0)
-
-    def part(self, frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, *, first_row: int) -> Part:
-        """One part, without statistics; its contexts stand in `by_row` from `first_row` on."""
-        known = self.scales.standardised(labels).select(pl.col(self.tasks).fill_null(float("nan")))
+    def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, context: Int64) -> Part:
+        known = scales.standardised(labels).select(pl.col(tasks).fill_null(float("nan")))
         return Part(
             users=users,
             items=items,
-            context=self.by_row.rows[first_row : first_row + frame.height],
+            context=context,
             labels=np.ascontiguousarray(known.to_numpy()),
             statistics=np.zeros((frame.height, 0), dtype=np.float32),
-            target=frame[self.target].fill_null(float("nan")).to_numpy(),
+            target=frame[target].fill_null(float("nan")).to_numpy(),
             time=frame[Columns.TIME].to_numpy(),
         )
 
-    def statistics(
-        self, keys: Sequence[str], days: Int64, train: Part, held_out: Part, context_mode: Int64
-    ) -> Statistics:
-        """Dense statistics of both parts; ``days (N,)`` of the training rows."""
-        sides = Sides(self.by_user, self.by_item, self.by_row.fields, context_mode)
-        histories = [history(key, sides, train, held_out) for key in keys]
-        numbers = [task for task, kind in zip(self.tasks, self.scales.kinds, strict=True) if kind != "binary"]
-        sizes = {"n_users": self.users.n, "n_items": self.items.n}
-        return fit_statistics(histories, days, train.labels, self.tasks, numbers=numbers, **sizes)
+    train = part(log, labels[0], users.rows, items.rows, by_row.rows[: log.height])
+    held_users, held_items = users.index(held[Columns.USER]), items.index(held[Columns.ITEM])
+    held_out = part(held, labels[1], held_users, held_items, by_row.rows[log.height :])
 
-    def content(self, train: Part, cooccurrence: CooccurrenceContent | None) -> Content:
-        """Fixed vectors of the items; those of co-occurrence are fitted on the training rows."""
-        ids = self.items.ids
-        if cooccurrence is None:
-            return content_vectors(self.tables, ids)
-        rows = np.ones(train.n_rows, dtype=np.bool_) if cooccurrence.rows == "all" else train.target > 0
-        values = cooccurrence_vectors(
-            train.users[rows],
-            train.items[rows],
-            n_users=self.users.n,
-            n_items=self.items.n,
-            source=cooccurrence,
-            where=f"data.content.{COOCCURRENCE}",
-        )
-        learned = ItemVectors(COOCCURRENCE, pl.Series(ids), values, sha256="")
-        return content_vectors(self.tables, ids, [learned])
+    context_mode = _most_frequent(train.context)
+    sides = Sides(by_user, by_item, by_row.fields, context_mode)
+    dense = fit_statistics(
+        [history(key, sides, train, held_out) for key in statistics],
+        _days(log),
+        train.labels,
+        tasks,
+        n_users=users.n,
+        n_items=items.n,
+        numbers=[task for task, kind in kinds.items() if kind != "binary"],
+    )
+    content = _content(tables, users, items, train, cooccurrence)
+    liked = train.target > 0
+    seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
+    relevant, lost = _relevant(held_out, seen, items.counts)
+    item_history_row = np.append(n_rows + np.arange(items.n), 0)  # the unknown item has no row
+    n_kept = sum(len(known.fields) for known in (by_user, by_item, by_row)) - 2  # the two ids are fields, not features
+    n_declared = sum(len(known) for known in (tables.user_features, tables.item_features, tables.context))
 
-    def dataset(
-        self,
-        train: Part,
-        held_out: Part,
-        known: Statistics,
-        *,
-        context_mode: Int64,
-        notes: Mapping[str, int],
-        sha256: str,
-        history_rows: Int64,
-        history_recency: float,
-        content: Content,
-    ) -> Dataset:
-        """Both parts with their statistics, and the sets of items that follow from them."""
-        users, items = self.users, self.items
-        liked = train.target > 0
-        seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
-        relevant, lost = _relevant(held_out, seen, items.counts)
-        return Dataset(
-            name=self.tables.name,
-            tasks=self.tasks,
-            parents=self.parents,
-            kinds=self.scales.kinds,
-            label_shift=self.scales.shift,
-            label_scale=self.scales.scale,
-            target=self.target,
-            n_users=users.n,
-            n_items=items.n,
-            user_ids=users.ids,
-            item_ids=items.ids,
-            n_rows=self.n_rows + items.n,
-            user_rows=self.by_user.rows,
-            user_weights=self.by_user.weights,
-            item_rows=self.by_item.rows,
-            item_weights=self.by_item.weights,
-            user_fields=self.by_user.fields,
-            item_fields=self.by_item.fields,
-            context_fields=tuple(field.name for field in self.by_row.fields),
-            context_mode=context_mode,
-            history_rows=history_rows,
-            history_recency=history_recency,
-            item_history_row=self.item_history_row,
-            user_statistics=known.users,
-            item_statistics=known.items,
-            statistics=known.names,
-            item_content=content.vectors,
-            content_parts=content.parts,
-            train=replace(train, statistics=known.train),
-            held_out=replace(held_out, statistics=known.held_out) if known.names else held_out,
-            seen=seen,
-            history=Csr.from_pairs(train.users[liked], train.items[liked], n_rows=users.n + 1),
-            relevant=relevant,
-            item_counts=items.counts,
-            target_counts=np.bincount(train.items[liked], minlength=items.n),
-            notes={**lost, **notes},
-            sha256=sha256,
-            context_columns=self.by_row.fields,
-            declared=tuple(_declared(self.tables, content)),
-            no_statistics=known.nothing,
-        )
+    further = sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
+    further += [] if cooccurrence is None else [(COOCCURRENCE, str(cooccurrence))]
+    names = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
+    # `further` is empty by default, which keeps the hash of earlier versions
+    choices = (*names, history_length, history_recency, *further)
+    digest = hashlib.sha256(f"{tables.sha256()} {choices} {len(rows)} ".encode())
+    digest.update(rows.tobytes())
+    digest.update(held_rows.tobytes())
+    return Dataset(
+        name=tables.name,
+        tasks=tuple(tasks),
+        parents=funnel_parents(tasks, funnel),
+        kinds=scales.kinds,
+        label_shift=scales.shift,
+        label_scale=scales.scale,
+        target=target,
+        n_users=users.n,
+        n_items=items.n,
+        user_ids=users.ids,
+        item_ids=items.ids,
+        n_rows=n_rows + items.n,
+        user_rows=by_user.rows,
+        user_weights=by_user.weights,
+        item_rows=by_item.rows,
+        item_weights=by_item.weights,
+        user_fields=by_user.fields,
+        item_fields=by_item.fields,
+        context_fields=tuple(field.name for field in by_row.fields),
+        context_mode=context_mode,
+        history_rows=_last_positives(train, item_history_row, users.n, history_length),
+        history_recency=history_recency,
+        item_history_row=item_history_row,
+        user_statistics=dense.users,
+        item_statistics=dense.items,
+        statistics=dense.names,
+        item_content=content.vectors,
+        content_parts=content.parts,
+        train=replace(train, statistics=dense.train),
+        held_out=replace(held_out, statistics=dense.held_out) if dense.names else held_out,
+        seen=seen,
+        history=Csr.from_pairs(train.users[liked], train.items[liked], n_rows=users.n + 1),
+        relevant=relevant,
+        item_counts=items.counts,
+        target_counts=np.bincount(train.items[liked], minlength=items.n),
+        notes={
+            **lost,
+            "n_cold_users": held[Columns.USER].filter(pl.Series(held_users == users.n)).n_unique(),
+            "n_constant_fields": n_declared - n_kept,
+        },
+        sha256=digest.hexdigest(),
+        context_columns=by_row.fields,
+        declared=tuple(_declared(tables, content)),
+        no_statistics=dense.nothing,
+    )
+
+
+def _content(
+    tables: Tables, users: _Entities, items: _Entities, train: Part, cooccurrence: CooccurrenceContent | None
+) -> Content:
+    """Fixed vectors of the items; those of co-occurrence are fitted on the training rows."""
+    if cooccurrence is None:
+        return content_vectors(tables, items.ids)
+    rows = np.ones(train.n_rows, dtype=np.bool_) if cooccurrence.rows == "all" else train.target > 0
+    values = cooccurrence_vectors(
+        train.users[rows],
+        train.items[rows],
+        n_users=users.n,
+        n_items=items.n,
+        source=cooccurrence,
+        where=f"data.content.{COOCCURRENCE}",
+    )
+    return content_vectors(tables, items.ids, [ItemVectors(COOCCURRENCE, pl.Series(items.ids), values, sha256="")])
 
 
 @final
@@ -256,7 +197,7 @@ class _Entities:
 
     Args:
         known: external ids, ascending ``(n,)``; ids: the same as an array.
-        rows: place of each training row's id, int64 ``(N,)``.
+        rows: index of each training row's id, int64 ``(N,)``.
         counts: training rows of each id, int64 ``(n,)``.
         blocks: their features, of an unknown one too.
     """
@@ -276,7 +217,7 @@ class _Entities:
         if catalogue and table is not None:
             ids = ids.append(table[column]).unique()
         ids = ids.sort()
-        rows = _index(ids, log[column])
+        rows = index_in(ids, log[column], missing=len(ids))
         counts = np.bincount(rows, minlength=len(ids))
         fitted = counts > 0
         blocks = [id_block(column, fitted)]
@@ -295,14 +236,8 @@ class _Entities:
         return len(self.ids)
 
     def index(self, values: pl.Series) -> Int64:
-        """Place of each external id ``(N,)``; ``n`` for one that is not here."""
-        return _index(self.known, values)
-
-
-def _index(ids: pl.Series, values: pl.Series) -> Int64:
-    places = ids.alias("id").to_frame().with_row_index("place")
-    found = values.alias("id").to_frame().join(places, on="id", how="left", maintain_order="left")["place"]
-    return found.cast(pl.Int64).fill_null(len(ids)).to_numpy()
+        """Index of each external id ``(N,)``; ``n`` for an unknown id."""
+        return index_in(self.known, values, missing=self.n)
 
 
 def _context_blocks(features: Sequence[Feature], log: pl.DataFrame, held: pl.DataFrame) -> list[Block]:
@@ -379,19 +314,3 @@ def _most_frequent(context: Int64) -> Int64:
     counts = frame.group_by(frame.columns).len()
     most = counts.filter(pl.col("len") == pl.col("len").max()).drop("len").sort(frame.columns)
     return np.asarray(most.head(1).to_numpy()[0])
-
-
-def _further_choices(
-    kinds: Mapping[str, TaskKind], cooccurrence: CooccurrenceContent | None
-) -> Iterator[tuple[str, str]]:
-    """Those that are not made by default, which leave the hash as it is."""
-    yield from sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
-    if cooccurrence is not None:
-        yield COOCCURRENCE, str(cooccurrence)
-
-
-def _hash(tables: Tables, rows: Int64, held_rows: Int64, choices: str) -> str:
-    digest = hashlib.sha256(f"{tables.sha256()} {choices} {len(rows)} ".encode())
-    digest.update(rows.tobytes())
-    digest.update(held_rows.tobytes())
-    return digest.hexdigest()

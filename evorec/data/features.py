@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from evorec.data.dataset import Codebook, Field, Float32, Int64
+from evorec.data.sorting import index_in
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.errors import DataError
 
@@ -193,12 +194,9 @@ def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[n
 
 def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Unit rows ``(I + 1, d)`` of one source."""
-    places = source.ids.alias(Columns.ITEM).to_frame().with_row_index("place")
-    ids = pl.DataFrame({Columns.ITEM: item_ids})
-    place = ids.join(places, on=Columns.ITEM, how="left", maintain_order="left")["place"]
+    index = index_in(source.ids, pl.Series(item_ids), missing=-1)
     rows = np.zeros((len(item_ids), source.values.shape[1]))
-    known = place.is_not_null().to_numpy()
-    rows[known] = source.values[place.drop_nulls().to_numpy()]
+    rows[index >= 0] = source.values[index[index >= 0]]
     vectors, has_vector = _unit(rows)
     if not has_vector.any():
         raise DataError(f"content {source.name}: no item has a vector that differs from 0; leave it out.")

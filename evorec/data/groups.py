@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from evorec.data.sorting import index_in
 from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
 
@@ -49,8 +50,6 @@ def user_groups(tables: Tables, user_ids: npt.NDArray[Any], column: str) -> npt.
     """
     users = users_with(column, tables)
     values = users[column].drop_nulls().unique().sort()
-    number = f"number of {column}"  # no column of the table that is read here
-    codes = values.alias(column).to_frame().with_row_index(number)
-    coded = users.select(Columns.USER, column).join(codes, on=column, how="left")
-    own = pl.DataFrame({Columns.USER: user_ids}).join(coded, on=Columns.USER, how="left", maintain_order="left")
-    return np.append(own[number].cast(pl.Int64).fill_null(NO_GROUP).to_numpy(), NO_GROUP)
+    groups = np.append(index_in(values, users[column], missing=NO_GROUP), NO_GROUP)
+    rows = index_in(users[Columns.USER], pl.Series(user_ids), missing=users.height)
+    return np.append(groups[rows], NO_GROUP)

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Int64 = npt.NDArray[np.int64]
 
@@ -55,3 +56,15 @@ def begins(ordered: Int64) -> npt.NDArray[np.bool_]:
     out = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=out[1:])
     return out
+
+
+def index_in(known: pl.Series, values: pl.Series, *, missing: int) -> Int64:
+    """Index of each value ``(N,)`` among different known values; `missing` for other values.
+
+    Example:
+        >>> index_in(pl.Series(["a", "b"]), pl.Series(["b", "x", "a"]), missing=-1).tolist()
+        [1, -1, 0]
+    """
+    indices = known.alias("value").to_frame().with_row_index("index")
+    found = values.alias("value").to_frame().join(indices, on="value", how="left", maintain_order="left")["index"]
+    return found.cast(pl.Int64).fill_null(missing).to_numpy()

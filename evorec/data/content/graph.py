@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from evorec.data.content.spectral import Float64, leading_eigenvectors
+from evorec.data.sorting import index_in
 from evorec.data.tabular.sheet import Field, read_csv, read_rows
 from evorec.errors import DataError
 
@@ -86,8 +87,8 @@ def graph_vectors(
     if relations:
         triples = triples.filter(pl.col("relation").is_in(list(relations)))
     names = pl.concat([triples["head"], triples["tail"]]).unique().sort()
-    ends = [_places(names, triples[column]) for column in ("head", "tail")]
-    wanted = _places(names, pl.Series(entities, dtype=pl.String))
+    ends = [index_in(names, triples[column], missing=-1) for column in ("head", "tail")]
+    wanted = index_in(names, pl.Series(entities, dtype=pl.String), missing=-1)
     kept = _shared_parts(ends, wanted, len(names))
     if not kept.any():
         raise DataError(
@@ -127,13 +128,6 @@ def _shared_parts(ends: Sequence[Int64], wanted: Int64, n: int) -> npt.NDArray[n
     _, part = connected_components(csr_array((ones, (ends[0], ends[1])), shape=(n, n)), directed=False)
     counts = np.bincount(part[np.unique(wanted[wanted >= 0])], minlength=int(part.max(initial=0)) + 1)
     return np.asarray(counts[part] >= 2)
-
-
-def _places(names: pl.Series, values: pl.Series) -> Int64:
-    """Place of each value in `names`; -1 where it is not there."""
-    places = names.alias("name").to_frame().with_row_index("place")
-    found = values.alias("name").to_frame().join(places, on="name", how="left", maintain_order="left")["place"]
-    return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
