@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import polars as pl
 
 from evorec.data.readers import reads_folder
 from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
-from evorec.data.tabular.json_lines import JsonSchema, first_object
+from evorec.data.tabular.json_lines import first_object
 from evorec.data.tabular.sheet import Sheet, read_json
 from evorec.data.tabular.sources import Source
 from evorec.errors import DataError
@@ -30,57 +29,43 @@ PRICE: Final = r"^\s*\$?\s*(\d[\d,]*\.?\d*)\s*$"
 
 
 @final
-@dataclass(frozen=True)
-class _Format:
+class _Format(NamedTuple):
     """Names of the fields of one version.
 
     Args:
-        user, item, rating, time, verified: of a review.
-        units_per_s: of its time.
-        item_id, brand, department: of an item's description, where ``title`` and ``price`` are the same in both.
-        categories: path from the widest category to the narrowest.
+        year: of the version.
+        units_per_s: of the time of a review.
+        review: user, item, rating, time and verified purchase.
+        item: id, brand, department and path of categories, from the widest to the narrowest; ``title`` and ``price``
+            are the same in both versions.
     """
 
     year: int
-    user: str
-    item: str
-    rating: str
-    time: str
     units_per_s: int
-    verified: str
-    item_id: str
-    brand: str
-    department: str
-    categories: str
+    review: tuple[str, str, str, str, str]
+    item: tuple[str, str, str, str]
 
 
 FORMATS: Final = (
     _Format(
-        year=2018,
-        user="reviewerID",
-        item="asin",
-        rating="overall",
-        time="unixReviewTime",
-        units_per_s=1,
-        verified="verified",
-        item_id="asin",
-        brand="brand",
-        department="main_cat",
-        categories="category",
+        2018,
+        1,
+        ("reviewerID", "asin", "overall", "unixReviewTime", "verified"),
+        ("asin", "brand", "main_cat", "category"),
     ),
     _Format(
-        year=2023,
-        user="user_id",
-        item="parent_asin",
-        rating="rating",
-        time="timestamp",
-        units_per_s=1000,
-        verified="verified_purchase",
-        item_id="parent_asin",
-        brand="store",
-        department="main_category",
-        categories="categories",
+        2023,
+        1000,
+        ("user_id", "parent_asin", "rating", "timestamp", "verified_purchase"),
+        ("parent_asin", "store", "main_category", "categories"),
     ),
+)
+ITEM_FEATURES: Final = (
+    Feature("brand", "categorical"),
+    Feature("main_category", "categorical"),
+    Feature("categories", "multi_hot"),
+    Feature("departments", "multi_hot"),
+    Feature("price", "numeric"),
 )
 
 
@@ -115,67 +100,53 @@ def read(folder: Path) -> Tables:
         )
     version = _version(reviews)
     metas = [path for path in files if path.name.startswith(ITEM_FILE)]
-    items = _read_items(metas, version) if metas else None
     return Tables(
         name=f"amazon-{version.year}",
         interactions=_read_reviews(reviews, version),
         tasks=("reviewed", "liked", "loved", "verified"),
-        items=items,
-        item_features=(
-            Feature("brand", "categorical"),
-            Feature("main_category", "categorical"),
-            Feature("categories", "multi_hot"),
-            Feature("departments", "multi_hot"),
-            Feature("price", "numeric"),
-        )
-        if items is not None
-        else (),
-        content=("departments",) if items is not None else (),
+        items=_read_items(metas, version) if metas else None,
+        item_features=ITEM_FEATURES if metas else (),
+        content=("departments",) if metas else (),
     )
 
 
 def _version(reviews: Sequence[Path]) -> _Format:
     """The version whose fields all files have; ids of the two versions do not fit together."""
-    found: dict[int, _Format] = {}
+    found: set[_Format] = set()
     for path in reviews:
         fields = first_object(Source(path))
-        fitting = [version for version in FORMATS if {version.user, version.item} <= fields.keys()]
+        fitting = [version for version in FORMATS if {*version.review[:2]} <= fields.keys()]
         if not fitting:
-            wanted = " or ".join(f"{version.user} and {version.item} ({version.year})" for version in FORMATS)
+            wanted = " or ".join(f"{' and '.join(version.review[:2])} ({version.year})" for version in FORMATS)
             raise DataError(f"{path}, line 1 must have the fields {wanted}; it has {sorted(fields)[:12]}.")
-        found[fitting[0].year] = fitting[0]
+        found.add(fitting[0])
     if len(found) > 1:
-        names = [path.name for path in reviews]
-        raise DataError(f"{reviews[0].parent} mixes the versions {sorted(found)} in {names}; keep one in a folder.")
-    return next(iter(found.values()))
+        years, names = sorted(version.year for version in found), [path.name for path in reviews]
+        raise DataError(f"{reviews[0].parent} mixes the versions {years} in {names}; keep one in a folder.")
+    return found.pop()
 
 
 def _read_reviews(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
-    schema: JsonSchema = {
-        version.user: pl.String(),
-        version.item: pl.String(),
-        version.rating: pl.Float64(),
-        version.time: pl.Int64(),
-        version.verified: pl.Boolean(),
-    }
-    rating, seconds = pl.col(version.rating), pl.col(version.time) // version.units_per_s
+    user, item, rating, time, verified = version.review
+    schema = dict(zip(version.review, (pl.String(), pl.String(), pl.Float64(), pl.Int64(), pl.Boolean()), strict=True))
+    seconds = pl.col(time) // version.units_per_s
     unit = "seconds" if version.units_per_s == 1 else "milliseconds"
     frames = []
     for path in paths:
         sheet = read_json(path, schema)
-        for name in (version.user, version.item, version.rating, version.time):
+        for name in (user, item, rating, time):
             _require_present(sheet, name)
-        sheet.require(version.rating, rating.is_between(*STARS), f"be in {STARS[0]} .. {STARS[1]}")
-        sheet.require(version.time, seconds.is_between(0, LATEST_SECOND), f"be in {unit} since 1970")
+        sheet.require(rating, pl.col(rating).is_between(*STARS), f"be in {STARS[0]} .. {STARS[1]}")
+        sheet.require(time, seconds.is_between(0, LATEST_SECOND), f"be in {unit} since 1970")
         frames.append(
             sheet.frame.select(
-                pl.col(version.user).alias(Columns.USER),
-                pl.col(version.item).alias(Columns.ITEM),
+                pl.col(user).alias(Columns.USER),
+                pl.col(item).alias(Columns.ITEM),
                 seconds.alias(Columns.TIME),
                 reviewed=pl.lit(1.0, dtype=pl.Float32),
-                liked=rating >= LIKED_FROM,
-                loved=rating >= LOVED_FROM,
-                verified=pl.col(version.verified),
+                liked=pl.col(rating) >= LIKED_FROM,
+                loved=pl.col(rating) >= LOVED_FROM,
+                verified=pl.col(verified),
             )
         )
     earliest = pl.concat(frames).with_row_index("row").sort(Columns.TIME, maintain_order=True)
@@ -184,34 +155,27 @@ def _read_reviews(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
 
 
 def _read_items(paths: Sequence[Path], version: _Format) -> pl.DataFrame:
-    schema: JsonSchema = {
-        version.item_id: pl.String(),
-        **dict.fromkeys(("title", version.brand, version.department, "price"), pl.String()),
-        version.categories: pl.List(pl.String()),
-    }
+    item, *texts, categories = version.item
+    schema = {**dict.fromkeys((item, "title", *texts, "price"), pl.String()), categories: pl.List(pl.String())}
+    price = pl.col("price").str.extract(PRICE).str.replace_all(",", "").cast(pl.Float64, strict=False)
     frames = []
     for path in paths:
         sheet = read_json(path, schema)
-        _require_present(sheet, version.item_id)
-        categories = pl.col(version.categories)
-        price = pl.col("price").str.extract(PRICE).str.replace_all(",", "").cast(pl.Float64, strict=False)
+        _require_present(sheet, item)
         frames.append(
             sheet.frame.select(
-                pl.col(version.item_id).alias(Columns.ITEM),
+                pl.col(item).alias(Columns.ITEM),
                 "title",
-                _text(version.brand).alias("brand"),
-                _text(version.department).alias("main_category"),
-                categories.alias("categories"),
-                categories.list.head(N_DEPARTMENTS).alias("departments"),
+                *(
+                    pl.col(name).str.strip_chars().replace("", None).alias(feature)
+                    for name, feature in zip(texts, ("brand", "main_category"), strict=True)
+                ),
+                pl.col(categories).alias("categories"),
+                pl.col(categories).list.head(N_DEPARTMENTS).alias("departments"),
                 price,
             )
         )
     return pl.concat(frames).unique(subset=[Columns.ITEM], keep="first", maintain_order=True)
-
-
-def _text(name: str) -> pl.Expr:
-    text = pl.col(name).str.strip_chars()
-    return pl.when(text != "").then(text)
 
 
 def _require_present(sheet: Sheet, name: str) -> None:
