@@ -133,7 +133,8 @@ class _RowsByItem:
 
     def draw(self, items: Int64, rng: np.random.Generator) -> Int64:
         """A random row of each item, which must have one."""
-        return self._grouped[self._first[items] + (rng.random(items.shape) * self.counts[items]).astype(np.int64)]
+        drawn: Int64 = (rng.random(items.shape) * self.counts[items]).astype(np.int64)
+        return np.asarray(self._grouped[self._first[items] + drawn])
 
 
 def _fake_ids(tables: Tables, n_fake: int) -> pl.Series:

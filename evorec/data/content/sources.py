@@ -1,12 +1,14 @@
-"""From the sources that a configuration names to vectors of items; what interactions say comes later."""
+"""From the configured sources to vectors of items; vectors of co-occurrence are fitted later, with each fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from evorec.config import (
@@ -24,13 +26,15 @@ from evorec.errors import DataError
 NUMERICS: Final = ("numpy", "scipy")
 
 Find = Callable[[str], Path]
-"""Where a configured path is; raises DataError if it is nowhere."""
+"""Path of a configured file or folder; raises DataError if it does not exist."""
+Made = tuple[pl.Series, str, npt.NDArray[np.float32]]
+"""Ids, hash of everything that decides the vectors, and vectors."""
 
 
 def item_vectors(tables: Tables, sources: Mapping[str, ContentConfig], find: Find) -> tuple[ItemVectors, ...]:
-    """One part of the content for each source, in their order; not of co-occurrence, which each fit learns itself.
+    """A part of the content for each source, in their order; not of co-occurrence, which each fit learns itself.
 
-    The modules of the kinds are imported here, when they are needed: what they build on takes a second to load.
+    The modules of the kinds are imported here, when they are needed: their libraries take a second to load.
 
     Args:
         tables: with the items.
@@ -45,58 +49,49 @@ def item_vectors(tables: Tables, sources: Mapping[str, ContentConfig], find: Fin
     out = []
     for name, source in sources.items():
         where = f"data.content.{name}"
-        if isinstance(source, TextContent):
-            out.append(_of_text(name, source, tables, where))
-        elif isinstance(source, EncoderContent):
-            out.append(_of_encoder(name, source, tables, where, find))
-        elif isinstance(source, GraphContent):
-            out.append(_of_graph(name, source, tables, where, find))
-        elif isinstance(source, VectorsContent):
-            out.append(_of_files(name, source, tables, find))
-        else:
-            assert isinstance(source, CooccurrenceContent)
+        match source:
+            case TextContent():
+                ids, key, values = _of_text(source, tables, where)
+            case EncoderContent():
+                ids, key, values = _of_encoder(source, tables, where, find(source.path))
+            case GraphContent():
+                ids, key, values = _of_graph(source, tables, where, find(source.path))
+            case VectorsContent():
+                ids, key, values = _of_file(source, tables, find(source.path))
+            case CooccurrenceContent():
+                continue
+        out.append(ItemVectors(name, ids, np.asarray(values), hash_of({"values": key, "ids": ids})))
     return tuple(out)
 
 
-def _of_text(name: str, source: TextContent, tables: Tables, where: str) -> ItemVectors:
+def _of_text(source: TextContent, tables: Tables, where: str) -> Made:
     from evorec.data.content.text import joined_text, word_vectors
 
-    items = _items(tables, where)
-    texts = joined_text(items, source.columns, where)
+    ids, texts = joined_text(tables, source.columns, where)
     key = hash_of({"kind": "text", "dims": source.dims, "min_count": source.min_count, "texts": texts})
-    values = stored(
-        key,
-        (*NUMERICS, "scikit-learn"),
-        lambda: word_vectors(texts.to_list(), dims=source.dims, min_count=source.min_count, where=where),
-    )
-    return ItemVectors(name, items[Columns.ITEM], values, hash_of({"values": key, "ids": items[Columns.ITEM]}))
+    options = {"dims": source.dims, "min_count": source.min_count}
+    make = partial(word_vectors, texts.to_list(), **options, where=where)
+    return ids, key, stored(key, (*NUMERICS, "scikit-learn"), make)
 
 
-def _of_encoder(name: str, source: EncoderContent, tables: Tables, where: str, find: Find) -> ItemVectors:
+def _of_encoder(source: EncoderContent, tables: Tables, where: str, folder: Path) -> Made:
     from evorec.data.content.encoder import folder_sha256, sentence_vectors
     from evorec.data.content.files import reduced
     from evorec.data.content.text import joined_text
 
-    items = _items(tables, where)
-    texts = joined_text(items, source.columns, where)
-    folder = find(source.path)
-    key = hash_of(
-        {"kind": "encoder", "model": folder_sha256(folder), "max_tokens": source.max_tokens, "texts": texts}
-    )  # of the encoder's own width: another dims needs no other pass
-    full = stored(
-        key,
-        ("torch", "transformers", "tokenizers"),
-        lambda: sentence_vectors(texts.to_list(), folder, max_tokens=source.max_tokens, where=where),
-    )
-    made = hash_of({"values": key, "dims": source.dims})
-    values = stored(made, NUMERICS, lambda: reduced(full, source.dims))
-    return ItemVectors(name, items[Columns.ITEM], values, hash_of({"values": made, "ids": items[Columns.ITEM]}))
+    ids, texts = joined_text(tables, source.columns, where)
+    model = folder_sha256(folder)
+    # vectors of the encoder's own width are kept, so that another `dims` needs no second pass through the model
+    full_key = hash_of({"kind": "encoder", "model": model, "max_tokens": source.max_tokens, "texts": texts})
+    make = partial(sentence_vectors, texts.to_list(), folder, max_tokens=source.max_tokens, where=where)
+    full = stored(full_key, ("torch", "transformers", "tokenizers"), make)
+    key = hash_of({"values": full_key, "dims": source.dims})
+    return ids, key, stored(key, NUMERICS, partial(reduced, full, source.dims))
 
 
-def _of_graph(name: str, source: GraphContent, tables: Tables, where: str, find: Find) -> ItemVectors:
+def _of_graph(source: GraphContent, tables: Tables, where: str, path: Path) -> Made:
     from evorec.data.content.graph import LINK, TRIPLE, graph_vectors, linked_items, read_names
 
-    path = find(source.path)
     triples = read_names(path, TRIPLE)
     ids = _catalogue(tables)
     names = ids.cast(pl.String)
@@ -106,36 +101,22 @@ def _of_graph(name: str, source: GraphContent, tables: Tables, where: str, find:
         names = pl.Series([entity.get(item, "") for item in names], dtype=pl.String)
     choices = f"{source.dims} {source.relations}"
     key = hash_of({"kind": "graph", "choices": choices, "triples": triples, "names": names})
-    values = stored(
-        key,
-        NUMERICS,
-        lambda: graph_vectors(
-            triples, names.to_list(), dims=source.dims, relations=source.relations, where=f"{where} ({path})"
-        ),
-    )
-    return ItemVectors(name, ids, values, hash_of({"values": key, "ids": ids}))
+    options = {"dims": source.dims, "relations": source.relations, "where": f"{where} ({path})"}
+    return ids, key, stored(key, NUMERICS, lambda: graph_vectors(triples, names.to_list(), **options))
 
 
-def _of_files(name: str, source: VectorsContent, tables: Tables, find: Find) -> ItemVectors:
+def _of_file(source: VectorsContent, tables: Tables, path: Path) -> Made:
     from evorec.data.content.files import read_vectors, reduced
 
-    path = find(source.path)
     ids, vectors = read_vectors(path, source, tables.interactions.schema[Columns.ITEM])
-    known = ids.is_in(_catalogue(tables).to_list()).to_numpy()
+    known = ids.is_in(_catalogue(tables).to_list())
     if not known.any():
         raise DataError(
             f"{path} must have vectors of items in the data; none of its {len(ids)} ids is, they are like {ids[0]!r}."
         )
-    ids, vectors = ids.filter(pl.Series(known)), vectors[known]
+    ids, vectors = ids.filter(known), vectors[known.to_numpy()]
     key = hash_of({"kind": "vectors", "dims": source.dims, "values": vectors})
-    values = stored(key, NUMERICS, lambda: reduced(vectors, source.dims))
-    return ItemVectors(name, ids, np.asarray(values), hash_of({"values": key, "ids": ids}))
-
-
-def _items(tables: Tables, where: str) -> pl.DataFrame:
-    if tables.items is None:
-        raise DataError(f"{where} needs an item table with text, and {tables.name} has none.")
-    return tables.items
+    return ids, key, stored(key, NUMERICS, partial(reduced, vectors, source.dims))
 
 
 def _catalogue(tables: Tables) -> pl.Series:

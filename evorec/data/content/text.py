@@ -10,22 +10,26 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from evorec.data.content.spectral import singular_vectors
+from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
 
 WORD = r"(?u)\b\w+\b"
 """Letters, digits and underscores, one or more: "4K" and "Up" are words of a title."""
 
 
-def joined_text(items: pl.DataFrame, columns: Sequence[str], where: str) -> pl.Series:
-    """The text of each item, "" where there is none.
+def joined_text(tables: Tables, columns: Sequence[str], where: str) -> tuple[pl.Series, pl.Series]:
+    """Ids and text of each item of the table; "" where there is no text.
 
     Args:
-        items: one row per item.
+        tables: with an item table.
         columns: of text, or of lists of texts; joined by spaces in this order.
         where: begins a message.
     Raises:
-        DataError: a column is missing or holds no text.
+        DataError: there is no item table, or a column is missing or holds no text.
     """
+    items = tables.items
+    if items is None:
+        raise DataError(f"{where} needs an item table with text, and {tables.name} has none.")
     if missing := [column for column in columns if column not in items.columns]:
         raise DataError(f"{where}: the item table lacks the columns {missing}; it has {items.columns}.")
     texts = []
@@ -37,7 +41,8 @@ def joined_text(items: pl.DataFrame, columns: Sequence[str], where: str) -> pl.S
             texts.append(pl.col(column).cast(pl.String).fill_null(""))
         else:
             raise DataError(f"{where}: column {column} of the item table must hold text, got {dtype}.")
-    return items.select(pl.concat_str(texts, separator=" ").str.strip_chars().alias("text")).to_series()
+    text = items.select(pl.concat_str(texts, separator=" ").str.strip_chars().alias("text")).to_series()
+    return items[Columns.ITEM], text
 
 
 def word_vectors(texts: Sequence[str], *, dims: int, min_count: int, where: str) -> npt.NDArray[np.float32]:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from evorec.data.content.text import joined_text, word_vectors
+from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
 
 ROUNDING = 1e-6  # float32
@@ -52,14 +55,26 @@ def test_no_shared_word_is_refused(texts: list[str]) -> None:
         word_vectors(texts, dims=2, min_count=2, where="here")
 
 
+def tables(**columns: Any) -> Tables:
+    """Items 1, 2, ... with columns, and a log of one row."""
+    ids = range(1, 1 + len(columns["title"]))
+    log = pl.DataFrame({Columns.USER: [1], Columns.ITEM: [1], Columns.TIME: [0], "click": [1]})
+    return Tables("shop", log, ("click",), items=pl.DataFrame({Columns.ITEM: ids, **columns}))
+
+
 def test_columns_of_text_and_of_lists_are_joined() -> None:
-    items = pl.DataFrame({"title": ["Up", None, " "], "tags": [["a", None, "b"], ["c"], None]})
-    assert joined_text(items, ["title", "tags"], "here").to_list() == ["Up a b", "c", ""]
+    ids, texts = joined_text(
+        tables(title=["Up", None, " "], tags=[["a", None, "b"], ["c"], None]), ["title", "tags"], "here"
+    )
+    assert ids.to_list() == [1, 2, 3]
+    assert texts.to_list() == ["Up a b", "c", ""]
 
 
-def test_what_is_no_text_is_refused() -> None:
-    items = pl.DataFrame({"title": ["Up"], "year": [2009]})
+def test_columns_without_text_are_refused() -> None:
+    shop = tables(title=["Up"], year=[2009])
     with pytest.raises(DataError, match="here: column year of the item table must hold text, got Int64"):
-        joined_text(items, ["title", "year"], "here")
-    with pytest.raises(DataError, match=r"lacks the columns \['plot'\]; it has \['title', 'year'\]"):
-        joined_text(items, ["plot"], "here")
+        joined_text(shop, ["title", "year"], "here")
+    with pytest.raises(DataError, match=r"lacks the columns \['plot'\]; it has \['item_id', 'title', 'year'\]"):
+        joined_text(shop, ["plot"], "here")
+    with pytest.raises(DataError, match="here needs an item table with text, and shop has none"):
+        joined_text(replace(shop, items=None), ["title"], "here")
