@@ -10,10 +10,10 @@ Prints mean and standard deviation over the seeds and writes experiments/results
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
+from results_file import write_results
 
 from evorec.config import load_config, recommender_config
 from evorec.rec_problem import build_problem
@@ -61,7 +61,7 @@ def main() -> None:
             figures = "  ".join(f"{m} {np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}" for m, v in found.items())
             print(f"{name:10s} {choice:45s} {figures}", flush=True)
     out = HERE / "results" / "ablations.json"
-    out.write_text(json.dumps({"seeds": SEEDS, "results": results}, indent=1) + "\n")
+    write_results(out, {"seeds": SEEDS, "results": results})
 
 
 if __name__ == "__main__":

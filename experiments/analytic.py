@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, final
 import numpy as np
 import typer
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from results_file import write_results
 from wrapped import Wrapped
 
 from evorec import as_pymoo
@@ -153,7 +154,7 @@ def main(
             print(f"{case}, {method}: {spread([run['needed'] for run in runs])} evaluations; {text}", flush=True)
             out.parent.mkdir(parents=True, exist_ok=True)
             document = {"target": TARGET, "hypervolume": {c: analytic.known_hypervolume(o) for c, o in CASES.items()}}
-            out.write_text(json.dumps({**document, "results": found}, indent=1) + "\n")
+            write_results(out, {**document, "results": found})
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ from bench_setup import (
 )
 from bench_steps import floor, memory
 from joblib import Parallel, delayed, parallel_config
+from results_file import write_results
 from sequential import Loop, Tensors, candidate, stored_candidate
 
 from evorec.config import RecommenderConfig
@@ -381,7 +382,7 @@ def main(
         else:
             figures.setdefault(section, {})[key] = found
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(figures, indent=1) + "\n")
+        write_results(out, figures)
 
     if device == "cuda":
         found = cuda_rates(scale, rounds=rounds)

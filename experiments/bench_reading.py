@@ -27,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from bench_setup import machine, n_cores, status_bytes
+from results_file import write_results
 
 from evorec.config import RecommenderConfig, parse_config
 from evorec.data.encode import encode
@@ -147,7 +148,7 @@ def main() -> None:
             found["formats"][kind] = {"file_mib": round(path.stat().st_size / 2**20), **row}
             path.unlink()
             print(kind, found["formats"][kind], flush=True)
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
+            write_results(options.out, found)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ kaleido is installed, else HTML).
 from __future__ import annotations
 
 import importlib.util
-import json
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from bench_setup import (
     status_bytes,
 )
 from plotly.subplots import make_subplots
+from results_file import write_results
 
 from evorec.config import RecommenderConfig
 from evorec.data.simulator import simulate
@@ -170,7 +170,7 @@ def main(
         found[axis] = {"values": values, "points": points, "slopes": lines}
         for name, slope in lines.items():
             print(f"{axis}: slope of {name}: {', '.join(f'{key} {value:.2f}' for key, value in slope.items())}")
-        out.write_text(json.dumps(document, indent=1) + "\n")
+        write_results(out, document)
     figure = picture(found)
     if importlib.util.find_spec("kaleido"):
         figure.write_image(out.with_suffix(".svg"))

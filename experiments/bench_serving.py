@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from results_file import write_results
 
 RESULT: Final = Path(__file__).parent / "results" / "serving.json"
 PARTS: Final = ("http", "batch", "growth")
@@ -221,7 +222,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = all_parts(arguments.parts.split(","), arguments.bundle, Path(folder), arguments.seconds)
     out["machine"] = machine()
-    RESULT.write_text(json.dumps(out, indent=1) + "\n")
+    write_results(RESULT, out)
 
 
 if __name__ == "__main__":

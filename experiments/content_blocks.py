@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from results_file import write_results
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
@@ -108,7 +109,7 @@ def main() -> None:
                 for setting in found[0]
             }
             show(name, results[name])
-            out.write_text(json.dumps({"cold_share": COLD_SHARE, "results": results}, indent=1) + "\n")
+            write_results(out, {"cold_share": COLD_SHARE, "results": results})
 
 
 def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:

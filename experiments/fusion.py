@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from results_file import write_results
 
 from evorec.archive.decide import pick
 from evorec.config import FuseConfig, parse_config
@@ -65,7 +66,7 @@ def main() -> None:
     results[name] = []
     for found in of_run(options.run, options, settings) if options.run else of_simulator(options, settings):
         results[name].append(found)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        write_results(out, results)
         shares = "  ".join(f"{method} {share:.2f}" for method, share in found["times_member"].items())
         print(f"{name} {found['pick']} seed {found['seed']} ({found['seconds']:.0f} s): {shares}", flush=True)
     show(name, results[name])

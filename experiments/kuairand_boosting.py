@@ -12,12 +12,12 @@ Writes experiments/results/kuairand_boosting.json.
 
 from __future__ import annotations
 
-import json
 import time
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+from results_file import write_results
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
@@ -69,7 +69,7 @@ def main() -> None:
     print(f"mean test AUC {mean:.4f}")
     out = HERE / "results" / "kuairand_boosting.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"tasks": result, "mean_test_auc": mean}, indent=2) + "\n")
+    write_results(out, {"tasks": result, "mean_test_auc": mean})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from pictures import panels, save
+from results_file import write_results
 from wrapped import Wrapped
 
 from evorec.archive.indicators import hypervolume_share
@@ -58,8 +59,11 @@ def main() -> None:
     cases = list(product(options.problems, range(options.seeds), [options.generations]))
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         for (name, seed, _), found in zip(cases, pool.map(fronts, *zip(*cases, strict=True)), strict=True):
+            if seed:  # the fronts of the first seed are enough for the table and the picture
+                for one in found["searches"].values():
+                    del one["front"]
             results[name] = [*(results.get(name, []) if seed else []), found]
-            out.write_text(json.dumps(results, indent=1) + "\n")
+            write_results(out, results)
             shares = "  ".join(f"{kind} {one['hypervolume']:.4f}" for kind, one in found["searches"].items())
             print(f"{name} seed {seed}: {shares}", flush=True)
     for name in options.problems:

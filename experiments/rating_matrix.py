@@ -12,13 +12,13 @@ Writes experiments/results/rating_matrix.json and the pictures rating_matrix.svg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from pictures import panels, save
+from results_file import write_results
 
 from evorec.config import parse_config
 from problems import rating_matrix
@@ -52,7 +52,7 @@ def main() -> None:
         results[f"{missing:g}"] = found
         show(missing, found)
     out = HERE / "results" / "rating_matrix.json"
-    out.write_text(json.dumps({"seeds": SEEDS, "results": results}, indent=1) + "\n")
+    write_results(out, {"seeds": SEEDS, "results": results})
     picture(results, out.with_suffix(".svg"))
 
 

@@ -20,7 +20,6 @@ Settings were chosen on seeds 0 to 5 and measured on others. Writes experiments/
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 from joblib import Parallel, delayed
+from results_file import write_results
 from scipy.stats import rankdata, spearmanr
 
 from evorec.config import RecommenderConfig, merge, parse_config
@@ -208,7 +208,7 @@ def main(
     print(f"{len(cells)} searches in {seconds:.0f} s with {workers} worker(s)")
     document = {"settings": SETTINGS, **figures, "searches": [asdict(cell) for cell in cells]}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, indent=1) + "\n")
+    write_results(out, document)
 
 
 def _print_table(figures: Mapping[str, Any], *, n_seeds: int) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from results_file import write_results
 
 from evorec.cli.ship import build_rec_problem
 from evorec.data.held_out import RankingUsers, masked_items
@@ -91,7 +92,7 @@ def main() -> None:
         "largest_difference_of_scores": worst,
     }  # fmt: skip
     print(json.dumps(result))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    write_results(RESULT, result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Prints medians and quartiles, writes experiments/results/tabular_methods.json an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import typer
 from pictures import panels, save
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from results_file import write_results
 from wrapped import Wrapped
 
 from evorec import as_pymoo
@@ -228,9 +228,8 @@ def main(
                 f"{mark}: {at['quartiles'][1]:.3f} (a12 {at['a12']:.2f})" for mark, at in found["at"].items()
             )
             print(f"{table}, {name}: {text}  claimed {found['claimed']:.3f}  test {found['test']:.4f}", flush=True)
-        kept = {name: [{k: v for k, v in run.items() if k != "trace"} for run in found] for name, found in runs.items()}
-        document["tables"][table] = {"budget": most, "summary": figures, "runs": kept}
-        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        document["tables"][table] = {"budget": most, "summary": figures}
+        write_results(out, document)
         picture(runs, most, out.with_name(f"{out.stem}_{Path(table).stem}.svg"))
 
 
