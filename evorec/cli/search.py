@@ -79,10 +79,8 @@ def _evolve(output: Output, run: RunDirectory, problem: Problem, config: RunConf
     from evorec.search.executors import executor_for
 
     with StopOnSignal(output) as stop, SearchProgress(output) as progress:
-        executor, chunk = (
-            executor_for(config.run, device=str(problem.environment.get("device", "cpu"))),
-            config.run.chunk,
-        )
+        device, chunk = str(problem.environment.get("device", "cpu")), config.run.chunk
+        executor = executor_for(config.run, device=device)
         engine.search(problem, config.search, run=run, executor=executor, chunk=chunk, progress=progress, stop=stop)
 
 

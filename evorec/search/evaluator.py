@@ -19,7 +19,7 @@ from typing import Any
 
 from evorec.errors import Interrupted, TrainingError
 from evorec.problem import Outcome, Problem, Spec
-from evorec.search.executors import Executor, WorkerDied
+from evorec.search.executors import Executor, WorkerDeath
 
 CAUSE_LENGTH = 500  # characters kept of a cause of failure: enough to recognise it, small in the ledger
 
@@ -89,7 +89,7 @@ def evaluate(
         halves: list[list[int]] = []
         for number, outcomes in executor.run(tasks):
             stack = stacks[number]
-            if not isinstance(outcomes, WorkerDied):
+            if not isinstance(outcomes, WorkerDeath):
                 yield list(zip(stack, outcomes, strict=True))
             elif len(stack) == 1:
                 yield [(stack[0], Outcome(None, failure=outcomes.cause[:CAUSE_LENGTH], rung=work.steps))]

@@ -1,4 +1,4 @@
-"""Where groups of genomes are evaluated: one after another, on several threads, or in several processes."""
+"""Executors: independent tasks run in sequence, on several threads, or in several processes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import signal
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from socket import socket
-from typing import Any, TypeVar, cast, final
+from typing import Any, TypeVar, final
 
 from evorec.config import ExecutionConfig
 from evorec.errors import ConfigError, SearchError
-from evorec.search.workers import SharedProblems, Worker, exit_name, result_of, task_message
+from evorec.search.workers import ProblemFiles, Worker, exit_name, result_of, task_message
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 MAX_FALSE_STARTS = 3
-"""Workers that a run may lose before they are ready; a machine that kills more has no room for them."""
+"""Workers that may be killed in a row before they are ready; a machine that kills more has no room for them."""
+LONG_RUN_S = 5.0
+"""Seconds of a run on threads that make up for starting processes: each of them imports PyTorch for some seconds."""
 
 
 @final
 @dataclass(frozen=True)
-class WorkerDied:
-    """Stands for the result of a task that ended its process twice, the second time with no other task beside it.
+class WorkerDeath:
+    """Result of a task that ended its process twice, the second time with no other task running.
 
     Attributes:
         cause: one line, for the ledger.
@@ -39,7 +39,7 @@ class WorkerDied:
 
 
 class Executor(abc.ABC):
-    """Runs independent tasks; knows nothing of genomes or failures.
+    """Runs independent tasks; knows nothing about genomes or failures.
 
     Attributes:
         workers: tasks that run at once.
@@ -48,11 +48,11 @@ class Executor(abc.ABC):
     workers: int = 1
 
     @abc.abstractmethod
-    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDied]]:
-        """Run every task and yield (index, result) as results come, in any order.
+    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
+        """Run every task and yield (index, result) as results arrive, in any order.
 
-        An exception of a task ends the run and is raised here. A caller that stops early leaves the tasks that have
-        not started undone, and none is running afterwards: threads are waited for, processes are ended.
+        An exception of a task ends the run and is raised here. If the caller stops early, tasks that have not started
+        are dropped, and no task is running afterwards: threads are waited for, processes are ended.
         """
 
 
@@ -60,7 +60,7 @@ class Executor(abc.ABC):
 class SerialExecutor(Executor):
     """One task after another, in the calling thread."""
 
-    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDied]]:
+    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         for index, task in enumerate(tasks):
             yield index, task()
 
@@ -73,76 +73,93 @@ class ThreadExecutor(Executor):
         """`workers` threads, at least 1."""
         self.workers = _at_least_one(workers, "ThreadExecutor")
 
-    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDied]]:
-        from joblib import Parallel, delayed
-
-        stopped = threading.Event()
-        parallel = Parallel(
-            n_jobs=self.workers, backend="threading", return_as="generator_unordered", batch_size=1, pre_dispatch="all"
-        )
-        results = parallel(delayed(_unless)(stopped, index, task) for index, task in enumerate(tasks))
-        try:
-            for finished in results:  # not `yield from`, which would close `results` first
-                if finished is not None:
-                    yield finished
-        except GeneratorExit:
-            stopped.set()
-            deque(results, maxlen=0)  # joblib warns of a generator that is left early, so let the rest run empty
-            raise
-
-
-def _unless(stopped: threading.Event, index: int, task: Callable[[], T]) -> tuple[int, T] | None:
-    return None if stopped.is_set() else (index, task())
+    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
+        yield from _in_threads(self.workers, lambda task: task(), tasks, stop=lambda: None)
 
 
 @final
 class ProcessExecutor(Executor):
-    """Several tasks at once, each in a process of its own with one thread (`evorec.search.workers`).
+    """Several tasks at once, each in a process with a single thread (`evorec.search.workers`).
 
-    Tasks and results are pickled; a `Problem` in a task is sent once and mapped by every worker, and what a task
-    changes in it stays in that worker. Workers start at the first run that needs them, serve later runs too, and end
-    with this object or its process, however that ends. A task whose worker dies is run again when nothing else runs,
-    since a neighbour may have taken the memory; when that worker dies too, its result is a `WorkerDied`.
+    Workers import the plugins that this process has loaded. Tasks and results are pickled; a `Problem` in a task is written once and mapped by every worker, and changes that a
+    task makes to it stay in that worker. Workers start when they are needed, serve later runs too, and end with this
+    object or its process, however that ends. A task whose worker dies runs again when nothing else runs, because
+    another task may have taken the memory; if that worker dies too, its result is a `WorkerDeath`.
     """
 
     def __init__(self, workers: int) -> None:
         """`workers` processes, at least 1."""
         self.workers = _at_least_one(workers, "ProcessExecutor")
-        self._shared = SharedProblems()
+        self._files = ProblemFiles()
         self._free: list[Worker] = []
-        self._finalizer = weakref.finalize(self, _close, self._free, self._shared)
+        self._finalizer = weakref.finalize(self, _close, self._free, self._files)
 
-    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDied]]:
-        workers = self._free[:]
-        self._free.clear()
-        shift = _Shift(tasks, workers, self._shared, limit=self.workers)
-        try:
-            while (result := shift.next()) is not None:
-                yield result
-        finally:
-            free = shift.stop()
-            self._free.extend(free[: self.workers])
-            _end_all(free[self.workers :])
+    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
+        busy: set[Worker] = set()
+        lock, stopped = threading.Lock(), threading.Event()
+
+        def attempt(task: Callable[[], T]) -> Any:
+            """Result of a task in a worker, a `WorkerDeath`, or None after a stop; runs in a thread of its own."""
+            message = task_message(task, self._files)
+            n_false_starts = 0
+            while True:
+                with lock:
+                    if stopped.is_set():
+                        return None
+                    worker = self._free.pop() if self._free else Worker()
+                    busy.add(worker)
+                try:
+                    answer = worker.answer(message)
+                except (EOFError, OSError):
+                    code = worker.end()
+                    if worker.has_started:
+                        memory = "; the system does that when memory runs out" if code == -signal.SIGKILL else ""
+                        cause = f"its worker process died of {exit_name(code)}, and again when no other task ran"
+                        return WorkerDeath(cause + memory)
+                    n_false_starts += not worker.has_served
+                    if not worker.has_served and (code >= 0 or n_false_starts >= MAX_FALSE_STARTS):
+                        raise SearchError(
+                            f"a worker process ended with {exit_name(code)} before its first task; set run.executor to "
+                            "threads or serial, or run.workers to fewer"
+                        ) from None
+                else:
+                    self._free.append(worker)
+                    return result_of(answer)
+                finally:
+                    with lock:
+                        busy.discard(worker)
+
+        def stop() -> None:
+            with lock:
+                stopped.set()
+                for worker in busy:
+                    worker.kill()
+
+        again: list[int] = []
+        for index, result in _in_threads(self.workers, attempt, tasks, stop=stop):
+            if isinstance(result, WorkerDeath):
+                again.append(index)
+            else:
+                yield index, result
+        stopped.clear()
+        for position, result in _in_threads(1, attempt, [tasks[index] for index in again], stop=stop):
+            yield again[position], result
 
     def check(self, task: Callable[[], object]) -> None:
-        """Whether a task can be sent to a worker; a problem in it is written down.
+        """Whether a task can be sent to a worker; a problem in it is written to its file.
 
         Raises:
             ConfigError: it cannot.
         """
-        task_message(task, self._shared)
+        task_message(task, self._files)
 
     def close(self) -> None:
         """End the workers now; a later run starts new ones."""
-        _close(self._free, self._shared)
-
-
-LONG_RUN_S = 5.0
-"""Seconds of a run on threads that make up for starting processes: each of them imports PyTorch for some seconds."""
+        _close(self._free, self._files)
 
 
 @final
-class GrowingExecutor(Executor):
+class AdaptiveExecutor(Executor):
     """Threads, until a run has shown that the tasks are long enough for processes.
 
     Threads start at once and need no pickle; processes do not share a GIL, and survive a crash and the OOM killer.
@@ -150,113 +167,57 @@ class GrowingExecutor(Executor):
 
     def __init__(self, workers: int, *, long_run_s: float = LONG_RUN_S) -> None:
         """`workers` threads or processes, at least 1; processes after a run of `long_run_s` seconds."""
-        self.workers = _at_least_one(workers, "GrowingExecutor")
-        self._now: Executor = ThreadExecutor(workers)
+        self.workers = _at_least_one(workers, "AdaptiveExecutor")
+        self._current: Executor = ThreadExecutor(workers)
         self._long_run_s = long_run_s
 
-    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDied]]:
+    def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         start = time.perf_counter()
-        yield from self._now.run(tasks)
-        if isinstance(self._now, ThreadExecutor) and time.perf_counter() - start > self._long_run_s:
-            self._now = self._processes(tasks)
+        yield from self._current.run(tasks)
+        if isinstance(self._current, ThreadExecutor) and time.perf_counter() - start > self._long_run_s:
+            processes = ProcessExecutor(self.workers)
+            try:
+                processes.check(tasks[0])
+            except ConfigError as error:
+                _logger.info("staying with threads: %s", error)
+            else:
+                self._current = processes
 
-    def _processes(self, tasks: Sequence[Callable[[], object]]) -> Executor:
-        """Processes, if tasks like these can be sent to them."""
-        processes = ProcessExecutor(self.workers)
+
+def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True) -> Executor:
+    """The executor that ``run.executor`` names; ``auto`` is `AdaptiveExecutor` on several cores of a CPU.
+
+    Args:
+        config: `ExecutionConfig.executor` and `ExecutionConfig.workers`, 0 = one per core.
+        device: type of the device, ``cpu`` or ``cuda``; one program fills a GPU, so there it is always serial.
+        picklable: whether the tasks can be sent to another process; otherwise threads are used instead of processes.
+    """
+    workers = config.workers or len(os.sched_getaffinity(0))
+    kind = config.executor
+    if device != "cpu" or kind == "serial" or (workers == 1 and kind != "processes"):
+        return SerialExecutor()
+    if kind == "threads" or not picklable:
+        return ThreadExecutor(workers)
+    return ProcessExecutor(workers) if kind == "processes" else AdaptiveExecutor(workers)
+
+
+def _in_threads(
+    n_threads: int,
+    call: Callable[[Callable[[], T]], Any],
+    tasks: Sequence[Callable[[], T]],
+    *,
+    stop: Callable[[], None],
+) -> Iterator[tuple[int, Any]]:
+    """Call every task on a thread and yield (index, result) as results arrive; at the end `stop` interrupts calls."""
+    with ThreadPoolExecutor(n_threads) as pool:
+        indices = {pool.submit(call, task): index for index, task in enumerate(tasks)}
         try:
-            processes.check(tasks[0])
-        except ConfigError as error:
-            _logger.info("staying with threads: %s", error)
-            return self._now
-        return processes
-
-
-STARTING = -1
-"""In place of a task: the worker is not ready yet."""
-
-
-@final
-class _Shift:
-    """One run of a `ProcessExecutor`: who works on what."""
-
-    def __init__(
-        self, tasks: Sequence[Callable[[], Any]], workers: Sequence[Worker], shared: SharedProblems, *, limit: int
-    ) -> None:
-        self._tasks, self._shared, self._limit = tasks, shared, limit
-        self._idle = [worker for worker in workers if worker.ready]
-        self._busy = {worker: STARTING for worker in workers if not worker.ready}
-        self._waiting = deque(range(len(tasks)))
-        self._suspects: deque[int] = deque()  # their worker died once
-        self._retried: set[int] = set()
-        self._n_false_starts = 0
-
-    def next(self) -> tuple[int, Any] | None:
-        """The next result; None when there are no more."""
-        while self._unfinished():
-            self._assign()
-            worker = self._first_to_speak()
-            index = self._busy.pop(worker)
-            try:
-                answer = worker.receive()
-            except (EOFError, OSError):
-                if (death := self._death(worker, index)) is not None:
-                    return index, death
-                continue
-            self._idle.append(worker)
-            if answer is not None:
-                result = result_of(answer)
-                self._assign()  # before the caller gets to work
-                return index, result
-        return None
-
-    def stop(self) -> list[Worker]:
-        """Ends workers in the middle of a task and returns the others."""
-        _end_all([worker for worker, index in self._busy.items() if index != STARTING])
-        return [*self._idle, *(worker for worker, index in self._busy.items() if index == STARTING)]
-
-    def _running(self) -> int:
-        return sum(index != STARTING for index in self._busy.values())
-
-    def _unfinished(self) -> bool:
-        return bool(self._waiting or self._suspects or self._running())
-
-    def _assign(self) -> None:
-        """Give every worker a task, and start workers for those that wait; suspects come last and one at a time."""
-        if not self._waiting and self._suspects and not self._running():
-            self._retried.add(self._suspects[0])
-            self._waiting.append(self._suspects.popleft())
-        while self._waiting and self._idle:
-            message = task_message(self._tasks[self._waiting[0]], self._shared)
-            worker = self._idle.pop()
-            try:
-                worker.send(message)
-            except OSError:  # it died while it had nothing to do
-                worker.end()
-                continue
-            self._busy[worker] = self._waiting.popleft()
-        n_starting = len(self._busy) - self._running()
-        for _ in range(min(self._limit - len(self._busy), len(self._waiting) - n_starting)):
-            self._busy[Worker()] = STARTING
-
-    def _first_to_speak(self) -> Worker:
-        by_channel = {worker.channel: worker for worker in self._busy}
-        return by_channel[cast(socket, wait(list(by_channel))[0])]
-
-    def _death(self, worker: Worker, index: int) -> WorkerDied | None:
-        how = exit_name(code := worker.end())
-        if index == STARTING:
-            self._n_false_starts += 1
-            if code >= 0 or self._n_false_starts >= MAX_FALSE_STARTS:
-                raise SearchError(
-                    f"a worker process ended with {how} before its first task; set run.executor to threads or serial, "
-                    "or run.workers to fewer"
-                )
-        elif index not in self._retried:
-            self._suspects.append(index)
-        else:
-            memory = "; the system does that when memory runs out" if code == -signal.SIGKILL else ""
-            return WorkerDied(f"its worker process died of {how}, and again when it ran alone{memory}")
-        return None
+            for future in as_completed(indices):
+                yield indices.pop(future), future.result()  # popped, so that the result can be freed
+        finally:
+            for future in indices:
+                future.cancel()
+            stop()
 
 
 def _at_least_one(workers: int, who: str) -> int:
@@ -265,29 +226,8 @@ def _at_least_one(workers: int, who: str) -> int:
     return workers
 
 
-def _end_all(workers: Sequence[Worker]) -> None:
-    for worker in workers:
+def _close(free: list[Worker], files: ProblemFiles) -> None:
+    for worker in free:
         worker.end()
-
-
-def _close(free: list[Worker], shared: SharedProblems) -> None:
-    _end_all(free)
     free.clear()
-    shared.close()
-
-
-def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True) -> Executor:
-    """What ``run.executor`` names; ``auto`` is `GrowingExecutor` on several cores of a CPU.
-
-    Args:
-        config: `ExecutionConfig.executor` and `ExecutionConfig.workers`, 0 = one per core.
-        device: type of the device, ``cpu`` or ``cuda``; one program fills a GPU, so there it is always serial.
-        picklable: whether the tasks can be sent to another process; else threads stand in for processes.
-    """
-    workers = config.workers or len(os.sched_getaffinity(0))
-    kind = config.executor
-    if device != "cpu" or kind == "serial" or (workers == 1 and kind != "processes"):
-        return SerialExecutor()
-    if kind == "threads" or not picklable:
-        return ThreadExecutor(workers)
-    return ProcessExecutor(workers) if kind == "processes" else GrowingExecutor(workers)
+    files.close()

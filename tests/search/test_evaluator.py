@@ -5,7 +5,7 @@ from staged import STEPS, Staged
 from evorec.errors import Interrupted
 from evorec.problem import Outcome
 from evorec.search.evaluator import CAUSE_LENGTH, evaluate
-from evorec.search.executors import Executor, SerialExecutor, ThreadExecutor, WorkerDied
+from evorec.search.executors import Executor, SerialExecutor, ThreadExecutor, WorkerDeath
 
 SPEC = {"effort": 0.5, "rate": 0.01, "method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5)}
 
@@ -52,7 +52,7 @@ class Several(Executor):
         for index, task in enumerate(tasks):
             stack = task.args[1]
             self.sizes.append(len(stack))
-            yield index, WorkerDied("died of SIGKILL") if any(map(self._kills, stack)) else task()
+            yield index, WorkerDeath("died of SIGKILL") if any(map(self._kills, stack)) else task()
 
 
 def sizes(problem, asked, *, chunk, workers=1):

@@ -12,14 +12,14 @@ import pytest
 from analytic import Analytic
 
 from evorec.config import ExecutionConfig
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, SearchError
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import (
-    GrowingExecutor,
+    AdaptiveExecutor,
     ProcessExecutor,
     SerialExecutor,
     ThreadExecutor,
-    WorkerDied,
+    WorkerDeath,
     executor_for,
 )
 
@@ -81,7 +81,7 @@ def test_results_come_as_they_finish():
     assert next(results) == (0, True)
 
 
-@pytest.mark.parametrize("kind", [ThreadExecutor, ProcessExecutor, GrowingExecutor])
+@pytest.mark.parametrize("kind", [ThreadExecutor, ProcessExecutor, AdaptiveExecutor])
 def test_an_executor_refuses_no_workers(kind):
     with pytest.raises(ConfigError, match=f"{kind.__name__} needs at least 1 worker, got 0"):
         kind(0)
@@ -129,15 +129,15 @@ def dies(i, how):
     [
         (
             signal.SIGKILL,
-            "its worker process died of SIGKILL, and again when it ran alone; the system does that when memory runs "
-            "out",
+            "its worker process died of SIGKILL, and again when no other task ran; the system does that when memory "
+            "runs out",
         ),
-        (0, "its worker process died of exit code 7, and again when it ran alone"),
+        (0, "its worker process died of exit code 7, and again when no other task ran"),
     ],
 )
 def test_a_task_that_kills_its_worker_costs_no_other_task(how, cause):
     results = dict(PROCESSES.run([partial(dies, i, how) for i in range(8)]))
-    assert results.pop(3) == WorkerDied(cause)
+    assert results.pop(3) == WorkerDeath(cause)
     assert results == {i: i for i in range(8) if i != 3}
 
 
@@ -214,18 +214,18 @@ def gone(pid):
         time.sleep(0.01)
 
 
-def test_growing_turns_to_processes_after_a_long_run():
-    with_threads = GrowingExecutor(2, long_run_s=LONG_S)
-    with_processes = GrowingExecutor(1, long_run_s=0.0)
+def test_adaptive_turns_to_processes_after_a_long_run():
+    with_threads = AdaptiveExecutor(2, long_run_s=LONG_S)
+    with_processes = AdaptiveExecutor(1, long_run_s=0.0)
     for executor in (with_threads, with_processes):
         assert [pid for _, pid in executor.run([os.getpid])] == [os.getpid()]
     assert [pid for _, pid in with_threads.run([os.getpid])] == [os.getpid()]
     assert [pid for _, pid in with_processes.run([os.getpid])] != [os.getpid()]
 
 
-def test_growing_keeps_threads_for_what_cannot_be_sent():
+def test_adaptive_keeps_threads_for_what_cannot_be_sent():
     lock = threading.Lock()
-    executor = GrowingExecutor(2, long_run_s=0.0)
+    executor = AdaptiveExecutor(2, long_run_s=0.0)
     for _ in range(2):
         assert list(executor.run([lambda: lock.locked()])) == [(0, False)]
 
@@ -235,7 +235,7 @@ def test_growing_keeps_threads_for_what_cannot_be_sent():
     [
         ({}, "cuda", True, SerialExecutor, 1),
         ({"workers": 1}, "cpu", True, SerialExecutor, 1),
-        ({"workers": 3}, "cpu", True, GrowingExecutor, 3),
+        ({"workers": 3}, "cpu", True, AdaptiveExecutor, 3),
         ({"workers": 3, "executor": "serial"}, "cpu", True, SerialExecutor, 1),
         ({"workers": 3, "executor": "threads"}, "cpu", True, ThreadExecutor, 3),
         ({"workers": 3, "executor": "processes"}, "cpu", True, ProcessExecutor, 3),
@@ -260,3 +260,37 @@ def test_a_large_result_comes_back_whole():
     assert (result["b"] == np.arange(5.0)).all()
     assert result["c"].shape == (0, 2)
     result["a"][0] = 1  # an array of its own
+
+
+PLUGIN = """
+from evorec.search.algorithm import register_algorithm
+
+class Shop:
+    pass
+
+register_algorithm("of_the_plugin")(lambda context: None)
+"""
+
+
+def test_workers_import_the_plugins_first(tmp_path):
+    from evorec.plugins import load_module
+
+    file = tmp_path / "plugin.py"
+    file.write_text(PLUGIN)
+    shop = load_module(str(file)).Shop()  # pickled by the name of its class, which only the plugin defines
+
+    def kind():
+        from evorec.search.algorithm import ALGORITHMS
+
+        return type(shop).__name__, "of_the_plugin" in ALGORITHMS
+
+    executor = ProcessExecutor(1)
+    assert list(executor.run([kind])) == [(0, ("Shop", True))]
+    executor.close()
+
+
+def test_a_worker_that_cannot_start_ends_the_run(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr("evorec.search.workers.loaded_modules", lambda: (str(tmp_path / "broken.py"),))
+    with pytest.raises(SearchError, match="a worker process ended with exit code 3 before its first task; set run"):
+        list(ProcessExecutor(1).run([os.getpid]))

@@ -11,8 +11,8 @@ from evorec.errors import ConfigError, TrainingError
 from evorec.search.executors import ProcessExecutor
 from evorec.search.workers import (
     ALIGNMENT,
-    SharedProblems,
-    _message,
+    ProblemFiles,
+    _pickled,
     _raised,
     _read,
     _Unpickler,
@@ -22,8 +22,8 @@ from evorec.search.workers import (
 
 
 @pytest.fixture
-def shared():
-    problems = SharedProblems()
+def files():
+    problems = ProblemFiles()
     yield problems
     problems.close()
 
@@ -36,27 +36,25 @@ def with_data(**data):
 
 def returned(value):
     """A value as it is after its way through a message."""
-    return result_of(_message((False, value)))
+    return result_of(_pickled((False, value)))
 
 
-def test_a_problem_is_not_in_the_message_and_its_file_is_read_once(shared):
+def test_a_problem_is_not_in_the_message_and_its_file_is_read_once(files):
     problem = with_data(array=np.arange(100_000.0))
-    message = task_message(partial(pow, problem, 2), shared)
-    assert len(message.body) + sum(buffer.nbytes for buffer in message.buffers) < 1000
-    first, second = (
-        _Unpickler(io.BytesIO(task_message(partial(pow, problem, i), shared).body)).load() for i in range(2)
-    )
+    message = task_message(partial(pow, problem, 2), files)
+    assert len(message) < 1000
+    first, second = (_Unpickler(io.BytesIO(task_message(partial(pow, problem, i), files))).load() for i in range(2))
     assert first.args[0] is second.args[0]
     assert first.args[0] is not problem
     assert (first.args[0].array == problem.array).all()
 
 
-def test_mapped_arrays_are_aligned_and_written_privately(shared):
+def test_mapped_arrays_are_aligned_and_written_privately(files):
     arrays = [np.arange(7, dtype=np.uint8), np.arange(5.0), np.asfortranarray(np.arange(6.0).reshape(2, 3))]
     problem = with_data(arrays=arrays, tensor=torch.arange(9, dtype=torch.float32))
-    place = shared.place(problem)
-    assert shared.place(problem) is place
-    mapped = _read(place)
+    source = files.of(problem)
+    assert files.of(problem) is source
+    mapped = _read(source)
     for ours, theirs in zip(arrays, mapped.arrays, strict=True):
         assert (ours == theirs).all()
         assert ours.flags.f_contiguous == theirs.flags.f_contiguous
@@ -66,7 +64,7 @@ def test_mapped_arrays_are_aligned_and_written_privately(shared):
     mapped.arrays[1][:] = -1.0
     mapped.tensor.fill_(-1.0)
     assert arrays[1][4] == 4.0
-    again = _read.__wrapped__(place)  # as another worker reads it
+    again = _read.__wrapped__(source)  # as another worker reads it
     assert again.arrays[1][4] == 4.0
     assert again.tensor[8] == 8.0
 
@@ -90,14 +88,14 @@ def test_a_tensor_comes_back_as_it_was(tensor):
     assert (back.dtype, back.stride(), back.requires_grad) == (tensor.dtype, tensor.stride(), tensor.requires_grad)
 
 
-def test_a_problem_that_cannot_be_sent_says_what_to_set(shared):
+def test_a_problem_that_cannot_be_sent_says_what_to_set(files):
     with pytest.raises(ConfigError, match=r"problem analytic cannot be sent .*lock.*; set run.executor to threads"):
-        task_message(partial(pow, with_data(lock=threading.Lock()), 2), shared)
+        task_message(partial(pow, with_data(lock=threading.Lock()), 2), files)
 
 
-def test_a_task_that_cannot_be_sent_says_what_to_set(shared):
+def test_a_task_that_cannot_be_sent_says_what_to_set(files):
     with pytest.raises(ConfigError, match=r"a task cannot be sent .*lock.*; set run.executor to threads"):
-        task_message(partial(pow, threading.Lock(), 2), shared)
+        task_message(partial(pow, threading.Lock(), 2), files)
 
 
 class Peculiar(Exception):

@@ -25,7 +25,7 @@ from evorec.metrics.task_rows import TaskPredictions, TaskRows
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.search.executors import WorkerDied, executor_for
+from evorec.search.executors import WorkerDeath, executor_for
 from evorec.seeds import generator
 from evorec.training.evaluate import member_lists, task_logits
 from evorec.training.plan import DeviceData
@@ -130,7 +130,7 @@ def block_importance(
     executor = executor_for(fitted.config.run, device=fitted.data.device.type, picklable=False)
     results: dict[int, dict[str, float]] = {}
     for place, found in executor.run(jobs):
-        assert not isinstance(found, WorkerDied)  # threads only
+        assert not isinstance(found, WorkerDeath)  # threads only
         results[place] = found
     recall, out = f"recall@{fitted.config.evaluation.k}", []
     for block in blocks:

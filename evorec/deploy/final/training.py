@@ -14,7 +14,7 @@ from evorec.errors import TrainingError
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
-from evorec.search.executors import WorkerDied, executor_for
+from evorec.search.executors import WorkerDeath, executor_for
 from evorec.training.evaluate import Measured
 from evorec.training.trainer import Checkpoint, Trained
 
@@ -59,7 +59,7 @@ def run_all(fitted: Fitted, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[
     """Run tasks on as many threads as the configuration allows; yields index and result in order of completion."""
     executor = executor_for(fitted.config.run, device=fitted.data.device.type, picklable=False)
     for index, result in executor.run(tasks):
-        assert not isinstance(result, WorkerDied)  # threads only
+        assert not isinstance(result, WorkerDeath)  # threads only
         yield index, result
 
 
