@@ -81,10 +81,11 @@ class ThreadExecutor(Executor):
 class ProcessExecutor(Executor):
     """Several tasks at once, each in a process with a single thread (`evorec.search.workers`).
 
-    Workers import the plugins that this process has loaded. Tasks and results are pickled; a `Problem` in a task is written once and mapped by every worker, and changes that a
-    task makes to it stay in that worker. Workers start when they are needed, serve later runs too, and end with this
-    object or its process, however that ends. A task whose worker dies runs again when nothing else runs, because
-    another task may have taken the memory; if that worker dies too, its result is a `WorkerDeath`.
+    Workers import the plugins that this process has loaded. They start when they are needed, serve later runs too, and
+    end with this object or its process, however that ends. Tasks and results are pickled; a `Problem` in a task is
+    written once and mapped by every worker, and changes that a task makes to it stay in that worker. A task whose
+    worker dies runs again when nothing else runs, because another task may have taken the memory; if that worker dies
+    too, its result is a `WorkerDeath`.
     """
 
     def __init__(self, workers: int) -> None:
