@@ -1,0 +1,148 @@
+"""README and guides are executed: Python blocks run, TOML blocks are valid, commands exist with their options."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from evorec.cli import main
+from evorec.cli.app import app
+from evorec.config import installed_problems, merge, parse_config, problem_definition
+
+ROOT = Path(__file__).parents[1]
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+TINY_FEED = {
+    "data": {"simulator": {"n_users": 80, "n_items": 60, "n_interactions": 3000}},
+    "training": {"steps": 2, "batch_size": 64, "retrieval_batch": 16},
+}
+FEW = ("training.steps=20", "search.population=4", "constraints=[]", "finalize.seeds=1", "finalize.picks=['knee']")
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    """A fenced block: its guide, its language, the file that it is, if any, and its text."""
+
+    guide: str
+    language: str
+    file: str | None
+    text: str
+
+
+def blocks(language: str) -> list[CodeBlock]:
+    pattern = r"(?:<!-- file: (\S+) -->\n)?```(\w+)\n(.*?)```"
+    return [
+        CodeBlock(path.name, found[2], found[1], found[3])
+        for path in GUIDES
+        for found in re.finditer(pattern, path.read_text(encoding="utf-8"), re.DOTALL)
+        if found[2] == language
+    ]
+
+
+def python_block(containing: str) -> str:
+    (found,) = [block.text for block in blocks("python") if containing in block.text]
+    return found
+
+
+SHOP = python_block("def read_shop")
+PYMOO = [block for block in blocks("python") if "NSGA2(pop_size=24)" in block.text]
+BUNDLE = python_block("load_bundle")
+
+
+def commands() -> list[str]:
+    """Every command line of evorec in a console block, without its comment."""
+    lines = [line for block in blocks("console") for line in block.text.splitlines()]
+    return sorted(
+        {line.removeprefix("$ ").partition("  #")[0].strip() for line in lines if line.startswith("$ evorec")}
+    )
+
+
+def settings(texts: tuple[str, ...] | list[str]) -> list[str]:
+    return [part for text in texts for part in ("--set", text)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_guides_exists_with_its_options(line: str) -> None:
+    command: click.Command = typer.main.get_command(app)
+    name, *words = shlex.split(line)
+    context = command.make_context(name, list(words))
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None, line
+        command, context = found, found.make_context(name, list(words), parent=context)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.guide)
+def test_a_configuration_of_the_guides_is_valid(block: CodeBlock) -> None:
+    given = tomllib.loads(block.text)
+    if "project" in given:  # part of a pyproject.toml
+        assert all(group.startswith("evorec.") for group in given["project"]["entry-points"])
+        return
+    given.pop("plugins", None)  # files of the reader
+    defaults = problem_definition("feed").defaults
+    parse_config(merge(defaults, given), source=block.guide)
+
+
+def test_the_table_of_problems_is_complete() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/problems.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(installed_problems())
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.name)
+def test_a_link_of_the_guides_leads_to_a_file(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_problem_in_40_lines_has_40_lines() -> None:
+    assert len([line for line in SHOP.splitlines() if line.strip()]) <= 40
+
+
+def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["problems", "shop.py"]) == 0
+    assert "will a visitor click an offer" in capsys.readouterr().out
+    assert main(["search", "--problem", "shop.py", "-q", *settings(FEW)]) == 0
+    (run,) = map(str, (tmp_path / "runs").iterdir())
+    assert Path(run).name.startswith("shop-")
+    for command in (["front", run], ["finalize", run], ["report", run], ["export", run, "knee", "--out", "bundle"]):
+        assert main([*command, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["recommend", "bundle", "--user", "7", "-k", "3", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["7"]) == 3
+
+
+@pytest.mark.parametrize("block", PYMOO, ids=lambda block: block.guide)
+def test_a_block_with_pymoo_runs(block: CodeBlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    from problems import feed
+
+    monkeypatch.setattr(feed, "DEFAULTS", merge(feed.DEFAULTS, TINY_FEED))
+    whole, smaller = 'NSGA2(pop_size=24), ("n_gen", 8)', 'NSGA2(pop_size=6), ("n_gen", 2)'
+    assert whole in block.text
+    found: dict[str, object] = {}
+    exec(block.text.replace(whole, smaller), found)  # as a reader pastes it, but for the size
+    assert len(found["result"].pop.get("F")) == 6  # type: ignore[attr-defined]
+
+
+def test_the_block_of_a_bundle_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = [f"data.simulator.{name}={value}" for name, value in TINY_FEED["data"]["simulator"].items()]
+    tiny += ["training.steps=20", "training.rungs=[]", "search.population=4", "search.generations=1", "constraints=[]"]
+    assert main(["search", "--problem", "feed", "-q", *settings(tiny)]) == 0
+    (run,) = map(str, (tmp_path / "runs").iterdir())
+    assert main(["export", run, "knee", "--out", "bundle", "-q"]) == 0
+    folder = '"bundles/a540b0b8e4cb80e9"'
+    assert folder in BUNDLE
+    found: dict[str, object] = {}
+    exec(BUNDLE.replace(folder, '"bundle"'), found)
+    assert found["more"].has_item("new-1")  # type: ignore[attr-defined]
