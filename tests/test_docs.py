@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from evorec.cli import main
-from evorec.cli.app import app
+from evorec.cli.app import application
 from evorec.config import installed_problems, merge, parse_config, problem_definition
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def settings(texts: tuple[str, ...] | list[str]) -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_guides_exists_with_its_options(line: str) -> None:
-    command: click.Command = typer.main.get_command(app)
+    command: click.Command = typer.main.get_command(application())
     name, *words = shlex.split(line)
     context = command.make_context(name, list(words))
     while isinstance(command, click.Group):

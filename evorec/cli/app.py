@@ -131,7 +131,8 @@ def _explained(error: OSError) -> EvorecError:
     return ConfigError(f"{where}{error.strerror}; give another path, or remove the obstacle.")
 
 
-def _app() -> typer.Typer:
+def application() -> typer.Typer:
+    """The command line with all registered commands."""
     app = typer.Typer(
         name="evorec",
         epilog="Start with: evorec search --problem feed",
@@ -182,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
     try:
-        _app()(args=None if argv is None else list(argv), prog_name="evorec")
+        application()(args=None if argv is None else list(argv), prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interrupted as end:  # outside of any command
