@@ -211,7 +211,7 @@ class Fitted:
                 n_rows=shape.n_rows,
                 columns=spec.embedding_dim * n_groups(spec, shape),
                 dense_parameters=n_dense_parameters(spec, shape),
-                optimizer_states=copies,
+                extra_copies=copies,
                 rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
                 batch=work.batch,
                 values_per_row=values_per_row(spec, shape),

@@ -29,9 +29,10 @@ from evorec.data.histories import history_weights
 from evorec.errors import DataError
 from evorec.metrics.accuracy import auc
 from evorec.metrics.task_rows import TaskRows
-from evorec.models.balancing import Balancer
+from evorec.models.balancer import Balancer
+from evorec.models.balancing import BALANCINGS
 from evorec.models.population import INIT_SCALE, NORM_FLOOR
-from evorec.models.spec import GRADIENT_BALANCINGS, ModelSpec
+from evorec.models.spec import ModelSpec
 from evorec.training.evaluate import positive_ages
 
 USERS_SCORED = 256
@@ -268,7 +269,7 @@ def _retrieval(
     if spec.retrieval_loss == "bpr":
         return F.softplus(scores - own).mean()
     rate = min(1.0, spec.negatives / (data.dataset.n_items - 1))
-    beta = spec.gbce_calibration * (rate - 1) + 1
+    beta = spec.setting("gbce_calibration") * (rate - 1) + 1
     return ((beta * F.softplus(-own) + F.softplus(scores).sum(1, keepdim=True)) / (scores.shape[1] + 1)).mean()
 
 
@@ -329,7 +330,7 @@ class _Balance:
     def backward(self, number: int, per_task: Tensor, rest: Tensor) -> None:
         """Of 1-based step `number`."""
         detached = per_task.detach()[None]
-        if self._kind in GRADIENT_BALANCINGS:
+        if BALANCINGS[self._kind].needs_gradients:
             self._by_gradients(number, detached, per_task, rest)
             return
         fixed = self._kind == "fixed"

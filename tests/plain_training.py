@@ -121,7 +121,7 @@ def row_loss(spec, positive, negative, sampled):
         return cross_entropy(torch.cat([positive[None], negative])[None], torch.tensor([0]))
     if spec.retrieval_loss == "bpr":
         return softplus(negative - positive).mean() if len(negative) else 0 * positive
-    beta = spec.gbce_calibration * (min(sampled, 1) - 1) + 1
+    beta = spec.setting("gbce_calibration") * (min(sampled, 1) - 1) + 1
     return (beta * softplus(-positive) + softplus(negative).sum()) / (len(negative) + 1)
 
 

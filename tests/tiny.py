@@ -10,15 +10,9 @@ from evorec.config import EvaluationConfig, QuantileKind, SplitConfig, TrainConf
 from evorec.data.encode import encode
 from evorec.data.simulator import simulate
 from evorec.data.splits import split
-from evorec.models import choice as choices
+from evorec.models.choice import MECHANISMS as CHOICE_OF
 from evorec.models.choice import ordered
-from evorec.models.spec import (
-    BALANCINGS,
-    NEGATIVE_SOURCES,
-    OPTIMIZERS,
-    RETRIEVAL_LOSSES,
-    ModelSpec,
-)
+from evorec.models.spec import CHOICES, NEGATIVE_SOURCES, ModelSpec
 from evorec.training.plan import BatchPlan, DeviceData
 from evorec.training.trainer import train
 from problems.feed import FeedConfig
@@ -105,14 +99,17 @@ SETTINGS = {
     "aitm": {"calibrator_weight": 0.3},
 }
 """Mechanism -> values of its own genes; a mechanism that is not here has the defaults."""
-MECHANISMS = tuple(choice.name for choice in ordered(choices.MECHANISMS))
-FUNNEL_MECHANISMS = tuple(name for name in MECHANISMS if choices.MECHANISMS[name].needs_funnel)
-EXPERTS = tuple(name for name in MECHANISMS if "expert_depth" in choices.MECHANISMS[name].gene_names)
+MECHANISMS, BALANCINGS, OPTIMIZERS, RETRIEVAL_LOSSES = (
+    tuple(choice.name for choice in ordered(choices)) for choices in CHOICES.values()
+)
+FUNNEL_MECHANISMS = tuple(name for name in MECHANISMS if CHOICE_OF[name].needs_funnel)
+GRADIENT_BALANCINGS = tuple(name for name in BALANCINGS if CHOICES["balancing"][name].needs_gradients)
+EXPERTS = tuple(name for name in MECHANISMS if "expert_depth" in CHOICE_OF[name].gene_names)
 
 
 def of_mechanism(name):
     """The settings that a mechanism fixes or needs, as fields of a spec."""
-    choice = choices.MECHANISMS[name]
+    choice = CHOICE_OF[name]
     own = {gene.name: gene.default for gene in choice.genes(2)} | SETTINGS.get(name, {})
     depth = {} if {"sharing_depth", "expert_depth"} & own.keys() else {"sharing_depth": 0}
     for general in ("sharing_depth", "expert_depth", "task_embeddings"):
@@ -139,7 +136,6 @@ def spec(**changes):
         retrieval_loss="softmax",
         negatives=512,
         negative_source="batch",
-        gbce_calibration=0.75,
         temperature=0.2,
         history_weight=1.0,
         popularity_weight=1.0,
@@ -149,7 +145,8 @@ def spec(**changes):
     )
     known = {field.name for field in fields(ModelSpec)}
     values = {**of_mechanism(changes.get("mechanism", "shared_bottom")), **changes}
-    own = {**dict(values.pop("settings")), **{name: values.pop(name) for name in changes if name not in known}}
+    loss = {"gbce_calibration": 0.75} if values.get("retrieval_loss") == "gbce" else {}
+    own = {**dict(values.pop("settings")), **loss, **{name: values.pop(name) for name in changes if name not in known}}
     return replace(plain, **values, settings=tuple(sorted(own.items())))
 
 

@@ -56,6 +56,7 @@ class SharingChoice(Choice):
         needs_funnel: whether a task must have a parent (`tasks.funnel`).
         has_task_tables: whether the mechanism is defined by an embedding table per task; else the gene
             `task_embeddings`, if the mechanism has it, decides.
+        pads_exactly: whether units of zeros at the end of every layer leave the logits the same.
         trunk_reads_input: whether only the lowest layer reads the embeddings: tables of tasks above a shared layer
             would never be read, and are left out.
     """
@@ -64,6 +65,7 @@ class SharingChoice(Choice):
     is_ragged: bool = False
     needs_funnel: bool = False
     has_task_tables: bool = False
+    pads_exactly: bool = True
     trunk_reads_input: bool = False
 
     def idle_genes(self, genes: Mapping[str, Any]) -> frozenset[str]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, final
 
 from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
+from evorec.models.balancing import BALANCINGS
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
+from evorec.models.optimizer import OPTIMIZERS
+from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
+from evorec.registry import Registry
 from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, Value, When
 from evorec.space.space import SearchSpace
 
@@ -24,20 +29,19 @@ class ModelSpec:
         mechanism: how tasks share, a name of `evorec.models.choice.MECHANISMS`.
         sharing_depth: layers before the towers, 0..L: shared, stitched or of experts, as the mechanism says.
         task_embeddings: whether each task has an embedding table besides the shared one.
-        balancing: how the task losses are balanced, a name of `BALANCINGS`.
+        balancing: how the task losses are balanced, a name of `evorec.models.balancing.BALANCINGS`.
         embedding_dim: E.
         width: units per layer W.
         dropout: rate after the embeddings and after every layer, in [0, 1).
-        optimizer: ``adamw`` or ``adafactor``.
-        learning_rate: AdamW step size of the dense parts.
-        embedding_learning_rate: AdamW step size of the embedding table.
+        optimizer: a name of `evorec.models.optimizer.OPTIMIZERS`.
+        learning_rate: step size of the dense parts.
+        embedding_learning_rate: step size of the embedding table.
         embedding_decay: decoupled weight decay λ of the embedding table.
         dense_decay: decoupled weight decay λ of the dense weights.
         retrieval_weight: weight of the retrieval loss, outside the task simplex.
-        retrieval_loss: ``softmax``, ``bpr`` or ``gbce``.
+        retrieval_loss: a name of `evorec.models.retrieval_loss.RETRIEVAL_LOSSES`.
         negatives: negatives of each positive, at most.
         negative_source: ``batch`` = other positives of the batch, ``uniform`` = items drawn uniformly.
-        gbce_calibration: t of gBCE, 0..1; 0 = plain cross-entropy.
         temperature: the cosine of user and item is divided by it.
         history_weight: share of the user's past target positives in the retrieval vector; 0 = none.
         popularity_weight: share of the log-popularity prior in the retrieval score; 1 = calibrated, 0 = none.
@@ -48,7 +52,8 @@ class ModelSpec:
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
-        settings: name and value of the genes that only the chosen mechanism reads, ascending.
+        settings: name and value of the genes that only the chosen mechanism, balancing, optimiser and loss read,
+            ascending.
     """
 
     task_weights: tuple[float, ...]
@@ -68,7 +73,6 @@ class ModelSpec:
     retrieval_loss: str
     negatives: int
     negative_source: str
-    gbce_calibration: float
     temperature: float
     history_weight: float
     popularity_weight: float
@@ -96,28 +100,29 @@ class ModelSpec:
         Raises:
             ConfigError: a setting is missing, not known, or not used by the mechanism.
         """
-        known = {"mechanism": [choice.name for choice in ordered(MECHANISMS)], **CHOICES}
-        for name, options in known.items():
+        known = {name: [choice.name for choice in ordered(choices)] for name, choices in CHOICES.items()}
+        for name, options in {**known, "negative_source": NEGATIVE_SOURCES}.items():
             if name in genes and genes[name] not in options:
                 raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
-        mechanism = str(genes.get("mechanism", ""))
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
         values = {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, **own}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
-        _check_names(mechanism, values)
+        chosen = [choices[genes[name]] for name, choices in CHOICES.items() if name in genes]
+        own_genes = [gene for choice in chosen for gene in choice.gene_names]
+        mechanism = str(genes.get("mechanism", ""))
+        _check_names(mechanism, values, own_genes)
         choice = MECHANISMS[mechanism]
         wanted = choice.has_task_tables or bool(values.pop("task_embeddings", False))
         depth = values.pop("sharing_depth", values.pop("expert_depth", 0))
         return cls(
             **{
-                "gbce_calibration": 0.0,
-                **{name: value for name, value in values.items() if name not in choice.gene_names},
+                **{name: value for name, value in values.items() if name not in own_genes},
                 "sharing_depth": depth,
                 "task_embeddings": wanted and "task_embeddings" not in choice.idle_genes(genes),
                 "task_weights": tuple(values["task_weights"]),
-                "settings": tuple(sorted((name, values[name]) for name in choice.gene_names if name in values)),
+                "settings": tuple(sorted((name, values[name]) for name in own_genes if name in values)),
                 **_block_settings(genes),
             }
         )
@@ -128,23 +133,21 @@ class ModelSpec:
         choice = MECHANISMS[self.mechanism]
         own = (value for name, value in self.settings if name in choice.gene_names)
         inside = () if choice.is_ragged else (self.sharing_depth, *own)
-        by_gradient = self.balancing in GRADIENT_BALANCINGS
+        by_gradient = BALANCINGS[self.balancing].needs_gradients
         family = choice.family or self.mechanism
         return (family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
 
 
-BALANCINGS = ("fixed", "uncertainty", "dwa", "random", "gradnorm", "pcgrad", "nash")
-GRADIENT_BALANCINGS = frozenset({"gradnorm", "pcgrad", "nash"})
-OPTIMIZERS = ("adamw", "adafactor")
-RETRIEVAL_LOSSES = ("softmax", "bpr", "gbce")
 NEGATIVE_SOURCES = ("batch", "uniform")
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "balancing": BALANCINGS,
-    "optimizer": OPTIMIZERS,
-    "retrieval_loss": RETRIEVAL_LOSSES,
-    "negative_source": NEGATIVE_SOURCES,
-}
-"""Settings that are names -> the names there are."""
+CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
+    {
+        "mechanism": MECHANISMS,
+        "balancing": BALANCINGS,
+        "optimizer": OPTIMIZERS,
+        "retrieval_loss": RETRIEVAL_LOSSES,
+    }
+)
+"""Genes whose values are registered by name."""
 
 SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
 """Boolean genes -> the weight that is 0 when they are off."""
@@ -190,16 +193,14 @@ def _block_settings(genes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_names(mechanism: str, values: Mapping[str, Any]) -> None:
+def _check_names(mechanism: str, values: Mapping[str, Any], own_genes: Sequence[str]) -> None:
     """All settings of a mechanism and no others.
 
     Raises:
-        ConfigError: lists what is missing and what is too much.
+        ConfigError: lists the missing and the unknown settings.
     """
-    derived = {"sharing_depth", "task_embeddings", "settings", "off", "ranks", "gbce_calibration"}
-    expected = {field.name for field in fields(ModelSpec)} - derived
-    expected |= set(MECHANISMS[mechanism].gene_names if mechanism else ())
-    expected |= {"gbce_calibration"} if values.get("retrieval_loss") == "gbce" else set()
+    derived = {"sharing_depth", "task_embeddings", "settings", "off", "ranks"}
+    expected = {field.name for field in fields(ModelSpec)} - derived | set(own_genes)
     missing, unknown = sorted(expected - set(values)), sorted(set(values) - expected)
     if missing or unknown:
         of = f" with mechanism {mechanism} and retrieval_loss {values.get('retrieval_loss')}" if mechanism else ""
@@ -241,16 +242,24 @@ def default_space(
                 "how tasks share; esmm and aitm need tasks.funnel",
                 n_layers=n_layers,
             ),
-            Categorical("balancing", BALANCINGS, "fixed", text="how the losses of the tasks are balanced"),
+            *_choice_genes(
+                "balancing", ordered(BALANCINGS), "fixed", "how the losses of the tasks are balanced", n_layers=n_layers
+            ),
             Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
             Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
             Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
-            Categorical("optimizer", OPTIMIZERS, "adamw", text="adafactor keeps row and column means of squares"),
+            *_choice_genes(
+                "optimizer",
+                ordered(OPTIMIZERS),
+                "adamw",
+                "adafactor keeps row and column means of squares",
+                n_layers=n_layers,
+            ),
             log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
             log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
             log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
             log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
-            *_retrieval_genes(uniform_negatives, retrieval_batch),
+            *_retrieval_genes(uniform_negatives, retrieval_batch, n_layers=n_layers),
             *_list_genes(days, new_items=new_items),
             *_block_genes(blocks, is_open=search_blocks),
         )
@@ -267,7 +276,7 @@ def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str,
     return out
 
 
-def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene]:
+def _retrieval_genes(uniform_negatives: int, retrieval_batch: int, *, n_layers: int) -> list[Gene]:
     """The retrieval loss and its negatives."""
     most = min(MOST_NEGATIVES, 1 << (retrieval_batch - 1).bit_length())
     text = "negatives of each positive, at most"
@@ -279,10 +288,9 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int) -> list[Gene]
     source = Categorical("negative_source", NEGATIVE_SOURCES, "batch", text="other positives, or items drawn uniformly")
     return [
         log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
-        Categorical("retrieval_loss", RETRIEVAL_LOSSES, "softmax", text="loss of a positive and its negatives"),
-        Real(
-            "gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text="0 = plain cross-entropy",
-            condition=When("retrieval_loss", ("gbce",)),
+        *_choice_genes(
+            "retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives",
+            n_layers=n_layers,
         ),
         negatives,
         *([source] if uniform_negatives else []),

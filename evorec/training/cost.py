@@ -10,19 +10,19 @@ from typing import Any, final
 import numpy as np
 
 from evorec.errors import ConfigError
-from evorec.metrics.cost import ADAFACTOR_FLOPS, ADAM_FLOPS, ModelCounts
+from evorec.metrics.cost import ModelCounts
 from evorec.metrics.metric import measure, metrics_of
+from evorec.models.balancing import BALANCINGS
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters, n_groups
+from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.slots import SHARED
-from evorec.models.spec import GRADIENT_BALANCINGS, USE, ModelSpec
+from evorec.models.spec import USE, ModelSpec
 from evorec.models.switches import adapted_content, off_rows, untrained_content
 from evorec.space.gene import Gene, Value
 from evorec.space.genes import Boolean, Categorical, Integer
 from evorec.space.space import SearchSpace
 
-UPDATE_FLOPS = {"adamw": ADAM_FLOPS, "adafactor": ADAFACTOR_FLOPS}
-"""Optimiser -> FLOPs per parameter and step."""
 MOST_TRIED = 9
 """A whole-number gene with at most so many values is tried at all of them, else at both ends."""
 
@@ -123,7 +123,7 @@ def member_cost(
     counts = ModelCounts(
         **_training_counts(spec, shape, _without(step, off)),
         steps=steps,
-        flops_per_update=UPDATE_FLOPS[spec.optimizer],
+        flops_per_update=OPTIMIZERS[spec.optimizer].flops_per_update,
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
         width=dim,
@@ -182,7 +182,7 @@ def _training_counts(spec: ModelSpec, shape: InputShape, step: StepWork) -> dict
     entries = history * step.history_entries + uniform * step.uniform_entries
     retrieved = entries * dim + uniform * step.uniform_items * projection
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
-    by_task = spec.balancing in GRADIENT_BALANCINGS
+    by_task = BALANCINGS[spec.balancing].needs_gradients
     return {
         "forward_macs": round(ranked + retrieved) + retrieval_macs(spec, step),
         "dense_updates": n_dense_parameters(spec, shape) + projection * groups,

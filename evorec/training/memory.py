@@ -29,7 +29,7 @@ def member_bytes(
     n_rows: int,
     columns: int,
     dense_parameters: int,
-    optimizer_states: float,
+    extra_copies: float,
     rows_per_step: int,
     batch: int,
     values_per_row: int,
@@ -42,7 +42,8 @@ def member_bytes(
         n_rows: R, rows of the embedding tables.
         columns: embedding columns of the member, over all of its tables.
         dense_parameters: parameters outside the tables.
-        optimizer_states: optimiser values per parameter: 2 for Adam, about 0 for a factored second moment.
+        extra_copies: values per parameter beside itself and its gradient: 2 moments of Adam, another member of equal
+            size that stays in memory.
         rows_per_step: embedding rows that one step touches, at most `n_rows`.
         batch: rows of the ranker's batch.
         values_per_row: activations of one row of the batch that are alive at once: ranker input and all layers.
@@ -53,7 +54,7 @@ def member_bytes(
     Raises:
         ConfigError: a size is negative, or nothing takes memory at all.
     Example:
-        >>> member_bytes(n_rows=1000, columns=8, dense_parameters=500, optimizer_states=2, rows_per_step=100,
+        >>> member_bytes(n_rows=1000, columns=8, dense_parameters=500, extra_copies=2, rows_per_step=100,
         ...              batch=64, values_per_row=50)  # 4 * (8 * (3 * 1000 + 4 * 100) + 500 * 4 + 4 * 64 * 50)
         168000
     """
@@ -61,7 +62,7 @@ def member_bytes(
         "n_rows": n_rows,
         "columns": columns,
         "dense_parameters": dense_parameters,
-        "optimizer_states": optimizer_states,
+        "extra_copies": extra_copies,
         "rows_per_step": rows_per_step,
         "batch": batch,
         "values_per_row": values_per_row,
@@ -69,8 +70,8 @@ def member_bytes(
     for name, size in sizes.items():
         if not (math.isfinite(size) and size >= 0):
             raise ConfigError(f"{name} must be a number >= 0, got {size}")
-    table = columns * (n_rows * (1 + optimizer_states) + min(rows_per_step, n_rows) * STEP_COPIES)
-    dense = dense_parameters * (GRADIENTS + optimizer_states)
+    table = columns * (n_rows * (1 + extra_copies) + min(rows_per_step, n_rows) * STEP_COPIES)
+    dense = dense_parameters * (GRADIENTS + extra_copies)
     activations = ACTIVATION_COPIES * batch * values_per_row
     total = (table + dense) * bytes_per_value + activations * (bytes_per_activation or bytes_per_value)
     if total <= 0:

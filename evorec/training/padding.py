@@ -16,8 +16,10 @@ from typing import final
 import numpy as np
 import torch
 
+from evorec.models.choice import MECHANISMS
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import values_per_row
+from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.population import Population, member_shapes
 from evorec.models.spec import ModelSpec
 
@@ -70,9 +72,9 @@ def merge_rule(device: torch.device) -> MergeRule | None:
 def pads_exactly(spec: ModelSpec) -> bool:
     """Whether the member is the same with padding.
 
-    Adafactor's means of squares count the zeros, and the attention of aitm is scaled by its width.
+    Means of squares, as Adafactor's, would count the zeros; the attention of aitm is scaled by its width.
     """
-    return spec.optimizer == "adamw" and spec.mechanism != "aitm"
+    return OPTIMIZERS[spec.optimizer].pads_exactly and MECHANISMS[spec.mechanism].pads_exactly
 
 
 def padded_specs(

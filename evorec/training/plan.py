@@ -23,7 +23,8 @@ from evorec.data.histories import history_weights
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
 from evorec.models.devices import to_device
 from evorec.models.input_shape import InputShape
-from evorec.models.losses import Cells, NumberTasks, TaskTargets
+from evorec.models.losses import NumberTasks, TaskTargets
+from evorec.models.negative_scores import Cells
 from evorec.models.population import Bag
 from evorec.models.pretrained import Pretrained
 from evorec.seeds import generator

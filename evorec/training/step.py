@@ -15,13 +15,15 @@ from typing import final
 import torch
 from torch import Tensor
 
-from evorec.models.balancing import Balancer, Coefs
+from evorec.models.balancer import Balancer, Coefs
 from evorec.models.devices import runs_ahead
 from evorec.models.forward import ForwardPass
 from evorec.models.inputs import INPUT, RankerInput, RowIndex
 from evorec.models.layers import BITS, Dropout, product
-from evorec.models.losses import Alike, Blocked, alike, retrieval_loss, task_losses
+from evorec.models.losses import task_losses
+from evorec.models.negative_scores import NegativeMask
 from evorec.models.population import NORM_FLOOR, Block, Population, projected
+from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
 from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
 from evorec.training.adapters import block_adapters
@@ -77,7 +79,7 @@ class Targets:
 
     def __init__(self, step: Step) -> None:
         self.tasks = step.targets
-        self.blocked = Blocked({"batch": step.no_negative, "uniform": step.no_uniform})
+        self.mask = NegativeMask({"batch": step.no_negative, "uniform": step.no_uniform})
 
 
 @final
@@ -211,7 +213,7 @@ class GroupStep:
     Args:
         steps: of the blocks.
         dtype: of the activations.
-        batched: retrieval losses of members that are alike in one product (`evorec.models.losses.alike`).
+        batched: retrieval losses of members that are alike in one product (`evorec.models.retrieval.loss_groups`).
     """
 
     def __init__(self, steps: Sequence[BlockStep], dtype: torch.dtype, *, batched: bool) -> None:
@@ -231,7 +233,7 @@ class GroupStep:
             like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None]
             for name in ("retrieval_weight", "history_weight", "temperature")
         )
-        self._alike: list[Alike] = []
+        self._loss_groups: list[LossGroup] = []
 
     def run(
         self, step: Step, number: int, vectors: Vectors, targets: Targets, drop: Drop, into: Vectors, grad: Tensor
@@ -295,11 +297,11 @@ class GroupStep:
         drawn = None
         if len(step.uniform_of):
             drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
-        if not self._alike:  # the first step tells how many negatives there are
-            sizes, n_items = targets.blocked.n_columns(), self._shape.n_items
-            self._alike = alike(self.specs, sizes, n_items, self._temperature, batched=self._batched)
+        if not self._loss_groups:  # the first step tells how many negatives there are
+            sizes, n_items = targets.mask.n_columns(), self._shape.n_items
+            self._loss_groups = loss_groups(self.specs, sizes, n_items, self._temperature, batched=self._batched)
         losses, to_asking, to_offered, to_drawn = retrieval_loss(
-            asking.unit, offered.unit, None if drawn is None else drawn.unit, targets.blocked, self._alike
+            asking.unit, offered.unit, None if drawn is None else drawn.unit, targets.mask, self._loss_groups
         )
         to_asking = asking.backward(to_asking, self._retrieval)
         to_users[:, :, 0].index_add_(0, step.user_of[b:], to_asking)

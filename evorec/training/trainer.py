@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import ceil, prod
 from typing import final
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor
 
 from evorec.errors import ConfigError
-from evorec.models.balancing import Balancer
+from evorec.models.balancer import Balancer
 from evorec.models.devices import runs_ahead, to_device
 from evorec.models.inputs import INPUT
 from evorec.models.layers import DROPOUT_LEVELS
+from evorec.models.optimizer import OPTIMIZERS, Optimizer
 from evorec.models.population import Block, Population, check_members, fresh_population
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, OffRows, off_entries, off_rows, untrained_content
@@ -290,13 +292,13 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
     out = []
     for i, table in enumerate(population.tables):
         rate, decay = torch.zeros(table.shape[1]).to(table), torch.zeros(table.shape[1]).to(table)
-        kinds: list[tuple[slice, str]] = []
+        kinds: list[tuple[slice, Optimizer]] = []
         off: dict[int, list[int]] = {}
         for spec, columns in zip(population.specs, population.columns, strict=True):
             if len(columns) > i:
                 rate[columns[i]], decay[columns[i]] = spec.embedding_learning_rate, spec.embedding_decay
                 starts = range(columns[i].start, columns[i].stop, spec.embedding_dim)
-                kinds += [(slice(start, start + spec.embedding_dim), spec.optimizer) for start in starts]
+                kinds += [(slice(start, start + spec.embedding_dim), OPTIMIZERS[spec.optimizer]) for start in starts]
                 if places := off_rows(spec, population.shape):
                     off |= dict.fromkeys(starts, places)
         kinds.sort(key=lambda kind: kind[0].start)
@@ -316,22 +318,22 @@ def _off_rows(population: Population) -> list[OffRows]:
 def _dense_optimizer(population: Population) -> DenseOptimizer:
     flat = population.flat
     rate, keep = torch.empty_like(flat), torch.ones_like(flat)
-    matrices: list[tuple[slice, tuple[int, ...]]] = []
+    parts: list[tuple[slice, tuple[int, ...], Optimizer]] = []
     for block in population.blocks:
         rates = flat.new_tensor([spec.learning_rate for spec in block.specs])
         kept = 1 - rates * flat.new_tensor([spec.dense_decay for spec in block.specs])
-        factored = [spec.optimizer == "adafactor" for spec in block.specs]
         for placed in block.placed:
             owner = torch.tensor(placed.tensor.member, device=flat.device)
             ones = [1] * len(placed.tensor.shape)
             placed.view(rate).copy_(rates[owner].view(-1, *ones))
             if placed.tensor.decayed:
                 placed.view(keep).copy_(kept[owner].view(-1, *ones))
-            slots = sum(factored[member] for member in placed.tensor.member)  # they stand first in a block
-            if slots:
-                span = slice(placed.start, placed.start + slots * prod(placed.tensor.shape))
-                matrices.append((span, (slots, *placed.tensor.shape)))
-    return DenseOptimizer(flat, rate, keep, matrices, more=_more_rows(population))
+            start = placed.start  # members of one optimiser are neighbours in a group
+            for name, slots in groupby(block.specs[member].optimizer for member in placed.tensor.member):
+                shape = (len(list(slots)), *placed.tensor.shape)
+                parts.append((slice(start, start + prod(shape)), shape, OPTIMIZERS[name]))
+                start += prod(shape)
+    return DenseOptimizer(flat, rate, keep, parts, more=_more_rows(population))
 
 
 def _more_rows(population: Population) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evorec.models import spec as specs
+from evorec.models.balancing import BALANCINGS
 from evorec.models.choice import MECHANISMS
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters
@@ -18,7 +18,7 @@ SHAPE = InputShape(n_rows=30, n_content=4, n_dense=3, n_tasks=3, n_layers=3, n_i
 SPACE = default_space(TASKS, n_layers=3, days=10.0, funnel=True, uniform_negatives=16, retrieval_batch=64)
 
 every_mechanism = pytest.mark.parametrize("mechanism", sorted(MECHANISMS))
-every_balancing = pytest.mark.parametrize("balancing", specs.BALANCINGS)
+every_balancing = pytest.mark.parametrize("balancing", sorted(BALANCINGS))
 
 
 def rows(space: SearchSpace) -> np.ndarray:

@@ -36,7 +36,7 @@ BASE: dict[str, Any] = {
     "task_embeddings": False, "balancing": "fixed", "embedding_dim": DIM, "width": 6,
     "dropout": 0.3, "optimizer": "adamw", "learning_rate": 0.01, "embedding_learning_rate": 0.01,
     "embedding_decay": 0.0, "dense_decay": 0.0, "retrieval_weight": 1.0, "retrieval_loss": "softmax", "negatives": 4,
-    "negative_source": "batch", "gbce_calibration": 0.0, "temperature": 0.2, "history_weight": 0.7,
+    "negative_source": "batch", "temperature": 0.2, "history_weight": 0.7,
     "popularity_weight": 1.0, "popularity_smoothing": 1.0, "popularity_half_life": 3.0, "rank_blend": 0.9,
 }  # fmt: skip
 

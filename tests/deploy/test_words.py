@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+from tiny import BALANCINGS, RETRIEVAL_LOSSES
 
 from evorec.archive.decide import pick
 from evorec.deploy.explaining.words import (
@@ -20,7 +21,6 @@ from evorec.deploy.explaining.words import (
 )
 from evorec.errors import ConfigError
 from evorec.models.choice import MECHANISMS
-from evorec.models.spec import BALANCINGS, RETRIEVAL_LOSSES
 from evorec.objectives import Objective
 
 TASKS = ("click", "like", "purchase")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import root
-from tiny import spec
+from tiny import BALANCINGS, GRADIENT_BALANCINGS, spec
 
 from evorec.models import balancing
 from evorec.models.balancing import DWA_WINDOW, Balancer, extra_passes
-from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS
 from evorec.seeds import generator
 
 ROUNDING = 1e-12  # some float64 operations on numbers of size 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tiny import spec
+from tiny import RETRIEVAL_LOSSES, spec
 
 from evorec.config import QuantileKind
 from evorec.models.losses import (
@@ -20,7 +20,7 @@ from evorec.models.losses import (
     retrieval_loss,
     task_losses,
 )
-from evorec.models.spec import NEGATIVE_SOURCES, RETRIEVAL_LOSSES
+from evorec.models.spec import NEGATIVE_SOURCES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
 SINGLE = 2e-5  # float32 scores of size 5 to 20, rounded in another order

@@ -33,7 +33,7 @@ PLAIN = ModelSpec(
     task_weights=(1.0, 1.0, 1.0), mechanism="shared_bottom", sharing_depth=1, task_embeddings=False, balancing="fixed",
     embedding_dim=DIM, width=WIDTH, dropout=0.0,
     optimizer="adamw", learning_rate=1e-3, embedding_learning_rate=1e-3, embedding_decay=0.0, dense_decay=0.0,
-    retrieval_weight=1.0, retrieval_loss="softmax", negatives=8, negative_source="batch", gbce_calibration=0.0,
+    retrieval_weight=1.0, retrieval_loss="softmax", negatives=8, negative_source="batch",
     temperature=0.2, history_weight=0.0, popularity_weight=1.0, popularity_smoothing=1.0, popularity_half_life=7.0,
     rank_blend=0.0,
 )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import (
+    BALANCINGS,
     FUNNEL_MECHANISMS,
     MECHANISMS,
     dataset,
@@ -23,7 +24,6 @@ from training.test_trainer import MEMBERS
 
 from evorec.models import balancing, layers
 from evorec.models.devices import to_device
-from evorec.models.spec import BALANCINGS
 from evorec.training import step as steps
 from evorec.training import trainer
 

@@ -17,7 +17,7 @@ SIZES = {
     "n_rows": 1000,
     "columns": 16,
     "dense_parameters": 3000,
-    "optimizer_states": 2,
+    "extra_copies": 2,
     "rows_per_step": 200,
     "batch": 64,
     "values_per_row": 100,

@@ -11,9 +11,12 @@ from plain_model import PlainModel
 from plain_training import batches_of, plain_train
 from sklearn.metrics import roc_auc_score
 from tiny import (
+    BALANCINGS,
     BASE_LOGITS,
     EVALUATION,
     MECHANISMS,
+    OPTIMIZERS,
+    RETRIEVAL_LOSSES,
     SEED,
     UNIFORM,
     dataset,
@@ -27,7 +30,7 @@ from tiny import (
 
 from evorec.data.held_out import HeldOut, ranking_users
 from evorec.models.population import fresh_population
-from evorec.models.spec import BALANCINGS, NEGATIVE_SOURCES, OPTIMIZERS, RETRIEVAL_LOSSES
+from evorec.models.spec import NEGATIVE_SOURCES
 from evorec.training import trainer
 from evorec.training.evaluate import measure, task_logits
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from plain_model import PlainModel
-from tiny import EXPERTS, MECHANISMS, dataset, device_data, of_mechanism, spec
+from tiny import BALANCINGS, EXPERTS, GRADIENT_BALANCINGS, MECHANISMS, dataset, device_data, of_mechanism, spec
 from torch.utils.flop_counter import FlopCounterMode
 
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.input_shape import InputShape
-from evorec.models.spec import BALANCINGS, GRADIENT_BALANCINGS, ModelSpec, default_space
+from evorec.models.spec import ModelSpec, default_space
 from evorec.space.genes import Real, Simplex
 from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, mean_work, member_cost
 

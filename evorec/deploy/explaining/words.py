@@ -9,8 +9,11 @@ from typing import Any, Final, Literal, NamedTuple, final
 import numpy as np
 
 from evorec.archive.indicators import normalised
+from evorec.models.balancing import BALANCINGS
 from evorec.models.choice import MECHANISMS
 from evorec.models.mechanism import mechanism_of
+from evorec.models.optimizer import OPTIMIZERS
+from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 
@@ -24,24 +27,6 @@ LEAST_TOLD: Final = 0.1
 """Relative difference of two numbers from which on a sentence names it."""
 ALIKE: Final = 0.05
 """Largest relative difference of counts that are said to be the same."""
-
-BALANCED: Final[Mapping[str, str]] = {
-    "fixed": "these shares do not change during training",
-    "uncertainty": "training shifts these shares to the tasks with the smaller losses (uncertainty weighting)",
-    "dwa": "a task whose loss falls more slowly than the others' gets more (dynamic weight averaging)",
-    "random": "each step multiplies them by weights drawn anew (random weighting)",
-    "gradnorm": "training shifts these shares so that all tasks learn at a like pace (GradNorm)",
-    "pcgrad": "where two tasks pull the shared layers apart, the opposed part of each is left out (PCGrad)",
-    "nash": "the pull of each task on the shared layers is what they would agree on in a bargain (Nash-MTL)",
-}
-"""What each kind of loss balancing does to the task weights."""
-RETRIEVED: Final[Mapping[str, str]] = {
-    "softmax": "the liked item must stand out from all of them at once (softmax)",
-    "bpr": "the liked item must score above each of them (BPR)",
-    "gbce": "each is judged by itself, corrected {calibration} of the way for their small number (gBCE)",
-}
-"""What each retrieval loss asks of a positive and its negatives."""
-OPTIMIZERS_IN_WORDS: Final[Mapping[str, str]] = {"adamw": "AdamW", "adafactor": "Adafactor"}
 
 
 def genome_in_words(genes: Mapping[str, Any], tasks: Sequence[str], *, target: str) -> list[str]:
@@ -77,7 +62,7 @@ def _weights(spec: ModelSpec, tasks: Sequence[str]) -> str:
             for task, weight in zip(tasks, spec.task_weights, strict=True)
         ]
         shares = _and(parts)
-    return f"In the loss of the ranker {shares}; {BALANCED[spec.balancing]}."
+    return f"In the loss of the ranker {shares}; {BALANCINGS[spec.balancing].text}."
 
 
 def _size(spec: ModelSpec) -> str:
@@ -90,14 +75,14 @@ def _regularisation(spec: ModelSpec) -> str:
     )
     return (
         f"Against overfitting there is {dropout}, and weight decay of {_number(spec.embedding_decay)} on the embeddings"
-        f" and {_number(spec.dense_decay)} on the layers. Training is by {OPTIMIZERS_IN_WORDS[spec.optimizer]} with"
+        f" and {_number(spec.dense_decay)} on the layers. Training is by {OPTIMIZERS[spec.optimizer].text} with"
         f" step sizes of {_number(spec.embedding_learning_rate)} and {_number(spec.learning_rate)}."
     )
 
 
 def _retrieval(spec: ModelSpec, target: str) -> str:
     source = "other positives of the batch" if spec.negative_source == "batch" else "items drawn uniformly"
-    loss = RETRIEVED[spec.retrieval_loss].format(calibration=_percent(spec.gbce_calibration))
+    loss = RETRIEVAL_LOSSES[spec.retrieval_loss].text.format(**dict(spec.settings))
     past = (
         f"The user's past enters the user's vector with weight {_number(spec.history_weight)}."
         if spec.history_weight

@@ -44,6 +44,7 @@ class Aitm(Mechanism):
     is_ragged = True
     needs_funnel = True
     trunk_reads_input = True
+    pads_exactly = False  # its attention is scaled by the width
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         text = "penalty where a later step of the funnel is likelier"

@@ -1,0 +1,115 @@
+"""The coefficients of the task losses of a kernel group, step by step, whatever rules its members have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from evorec.models.balancing import BALANCINGS, StepLosses
+from evorec.models.spec import ModelSpec
+
+
+@final
+@dataclass(frozen=True)
+class Coefs:
+    """Factors of the task losses, each ``[P, T]``.
+
+    Attributes:
+        shared: for parameters that serve more than one task.
+        specific: for the others.
+    """
+
+    shared: Tensor
+    specific: Tensor
+
+
+@final
+class Balancer:
+    """Coefficients of the task losses, step by step.
+
+    Args:
+        specs: the members, ``(P,)``; their kinds may be mixed.
+        n_tasks: T.
+        seed: run seed; draws are keyed by step, the same for all members.
+        device, dtype: of the coefficients.
+    """
+
+    def __init__(
+        self, specs: Sequence[ModelSpec], *, n_tasks: int, seed: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.needs_gradients = any(BALANCINGS[spec.balancing].needs_gradients for spec in specs)
+        self._seed, self._dtype = seed, dtype
+
+        def column(values: Sequence[object]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        self._weights = column([spec.task_weights for spec in specs]).view(len(specs), n_tasks)
+        self._no_gram = self._weights.new_zeros(len(specs), n_tasks, n_tasks)
+        self._rate = column([[spec.learning_rate] for spec in specs])
+        kinds = [spec.balancing for spec in specs]
+        self._members: dict[str, Tensor | slice] = {
+            kind: torch.tensor([at for at, its in enumerate(kinds) if its == kind], device=device)
+            for kind in sorted(set(kinds))
+        }
+        if len(self._members) == 1:
+            self._members = dict.fromkeys(self._members, slice(None))
+        self._state = {
+            name: torch.full_like(self._weights, first)
+            for rule in BALANCINGS.values()
+            for name, first in rule.state.items()
+        }
+
+    def weights(self, step: int, losses: Tensor, labelled: Tensor) -> Coefs:
+        """Coefficients of members whose rules need no gradients.
+
+        Args:
+            step: 1-based number of the step.
+            losses: plain task losses ``[P, T]``, detached.
+            labelled: bool ``[T]``, whether the batch has a label of the task.
+        """
+        if self.needs_gradients:
+            kinds = sorted(kind for kind in self._members if BALANCINGS[kind].needs_gradients)
+            raise ValueError(f"balancing by {kinds} needs from_gradients")
+        return self._coefficients(step, losses, None, labelled)
+
+    def from_gradients(self, step: int, losses: Tensor, gram: Tensor, labelled: Tensor) -> Coefs:
+        """Coefficients of members of any kind.
+
+        Args:
+            step: 1-based number of the step.
+            losses: plain task losses ``[P, T]``, detached.
+            gram: inner products ``[P, T, T]`` of their gradients with respect to the shared parameters.
+            labelled: bool ``[T]``, whether the batch has a label of the task.
+        """
+        return self._coefficients(step, losses, gram, labelled)
+
+    def state(self) -> dict[str, Tensor]:
+        """State of the members for the next step: name -> float64 ``[P, T]``, the same names for every rule."""
+        return {name: tensor.clone() for name, tensor in self._state.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continues from the `state` of the same members, in this order."""
+        self._state = {name: state[name].to(own).clone() for name, own in self._state.items()}
+
+    @torch.no_grad()
+    def _coefficients(self, step: int, losses: Tensor, gram: Tensor | None, labelled: Tensor) -> Coefs:
+        plain, weights = losses.to(torch.float64), self._weights
+        weighted = self._no_gram
+        if gram is not None:
+            weighted = gram.to(torch.float64) * weights.unsqueeze(2) * weights.unsqueeze(1)
+        present = labelled.to(torch.float64).expand_as(weights)
+        shared, specific = torch.empty_like(weights), torch.empty_like(weights)
+        for kind, at in self._members.items():
+            now = StepLosses(
+                step, self._seed, weights[at], plain[at], present[at], self._rate[at], weighted[at],
+                torch.finfo(losses.dtype if gram is None else gram.dtype).eps,
+            )  # fmt: skip
+            rows = {name: self._state[name][at].clone() for name in BALANCINGS[kind].state}
+            shared[at], specific[at] = BALANCINGS[kind].coefficients(now, rows)
+            for name, changed in rows.items():
+                self._state[name][at] = changed
+        return Coefs(shared.to(self._dtype), specific.to(self._dtype))

@@ -1,0 +1,1 @@
+"""Built-in ways of balancing the task losses, one file each; importable without torch."""

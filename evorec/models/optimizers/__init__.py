@@ -1,0 +1,1 @@
+"""Built-in optimisers, one file each; importable without torch."""

@@ -1,0 +1,143 @@
+"""Retrieval losses of a population, one value per member (never a mean over members), and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from evorec.models.negative_scores import FirstCells, NegativeMask, NegativeScores
+from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
+from evorec.models.spec import ModelSpec
+
+COLDEST = 1 / 32
+"""From this temperature on, exp of a score, of a difference of two and of sums of them are normal float32 numbers."""
+
+
+@final
+@dataclass(frozen=True)
+class LossGroup:
+    """Members whose retrieval losses are one product.
+
+    Attributes:
+        kind: `ModelSpec.retrieval_loss`.
+        source: `ModelSpec.negative_source`.
+        n_negatives: N, columns that they use.
+        bounded: whether exp of their scores is a normal number.
+        at: the members: one, or a further first axis G of several.
+        size: G.
+        positive_weight: `RetrievalLoss.positive_weight`, ``[1]`` or ``[G, 1]``.
+    """
+
+    kind: str
+    source: str
+    n_negatives: int
+    bounded: bool
+    at: int | slice | Tensor
+    size: int
+    positive_weight: Tensor
+
+
+def loss_groups(
+    specs: Sequence[ModelSpec], columns: Mapping[str, int], n_items: int, like: Tensor, *, batched: bool
+) -> list[LossGroup]:
+    """Members grouped by their products.
+
+    Args:
+        specs: ``(P,)``; a member's negatives are the first `negatives` columns of its `negative_source`.
+        columns: negative source -> items that a step has of it.
+        n_items: size of the catalogue.
+        like: gives type and device.
+        batched: all members that fit together in one product; else each in a product of its own, whose scores stay in a
+            cache.
+    """
+    groups: dict[tuple[str, str, int, bool, int], list[int]] = {}
+    for member, spec in enumerate(specs):
+        n = min(spec.negatives, columns[spec.negative_source])
+        key = spec.retrieval_loss, spec.negative_source, n, spec.temperature >= COLDEST
+        groups.setdefault((*key, 0 if batched else member), []).append(member)
+    out = []
+    for (kind, source, n, bounded, _), members in groups.items():
+        loss, sampled = RETRIEVAL_LOSSES[kind], min(n / max(n_items - 1, 1), 1.0)
+        weight = like.new_tensor([loss.positive_weight(dict(specs[member].settings), sampled) for member in members])
+        at = _index_of(members, like.device) if batched else members[0]
+        out.append(LossGroup(kind, source, n, bounded, at, len(members), weight.unsqueeze(-1) if batched else weight))
+    return out
+
+
+def _index_of(members: Sequence[int], device: torch.device) -> slice | Tensor:
+    """A slice where members are neighbours."""
+    first, last = members[0], members[-1]
+    if last - first + 1 == len(members):
+        return slice(first, last + 1)
+    return torch.tensor(members, device=device)
+
+
+def retrieval_loss(
+    users: Tensor, items: Tensor, uniform: Tensor | None, mask: NegativeMask, parts: Sequence[LossGroup]
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Mean retrieval loss over the batch's target positives, each against its negatives; per member.
+
+    The retrieval score is ``f(u, i) = <u, i> + log p(i)`` with p the item's share of training positives. In-batch
+    negatives are drawn with probability p, so the logQ correction subtracts ``log p`` and leaves the product: the
+    vectors learn the part of the score that popularity does not explain.
+
+    Gradients are computed together with the loss, while the scores are in the cache; the scores of one part exist at a
+    time, in one buffer. A member's vectors are copied before its products: the rounding of a product may depend on the
+    alignment in memory, which must not depend on the other members.
+
+    Args:
+        users: ``[P, B, E]``, row b is the unit vector of the user of positive b.
+        items: ``[P, B, E]``, row b is the unit vector of the item of positive b, divided by the temperature.
+        uniform: ``[P, M, E]``, items drawn uniformly, as `items`; may be ``None`` if no member asks for them.
+        mask: scores that are no negatives.
+        parts: the P members (`loss_groups`).
+    Returns:
+        ``[P]``; a row without a negative counts 0 in ``softmax`` and ``bpr``; and its gradients of users, items and
+        uniform items.
+    Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
+    """
+    vectors = {"batch": items}
+    to_users, to_items, to_uniform = torch.empty_like(users), torch.empty_like(items), None
+    gradients = {"batch": to_items}
+    if uniform is not None:
+        to_uniform = torch.zeros_like(uniform)
+        vectors["uniform"], gradients["uniform"] = uniform, to_uniform
+    losses = users.new_empty(len(users))
+    buffers = users.new_empty(2, users.shape[1] * max(part.size * part.n_negatives for part in parts))
+    for part in parts:
+        at, first = part.at, slice(part.n_negatives)
+        chosen = users[at], items[at], vectors[part.source][at, first]
+        mine = [part_of.clone(memory_format=torch.contiguous_format) for part_of in chosen]
+        found = _scored(part, mine, mask.first(part.source, part.n_negatives, users), buffers)
+        losses[at], to_users[at], to_items[at], to_negatives = found
+        gradients[part.source][at, first] += to_negatives
+    return losses, to_users, to_items, to_uniform
+
+
+def _scored(
+    part: LossGroup, vectors: Sequence[Tensor], mask: FirstCells, buffers: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss and its gradients for one member or, with a further first axis G, for several.
+
+    Args:
+        vectors: users and items ``[B, E]``, negatives ``[N, E]``.
+        mask: of the part's source and number of negatives.
+        buffers: ``[2, >= G B N]``, memory for scores.
+    Returns:
+        Losses ``[(G)]`` and the gradients of users, items and negatives.
+    """
+    users, items, negatives = vectors
+    n_rows, n_columns = users.shape[-2], negatives.shape[-2]
+    scores, spare = buffers[:, : users.shape[:-1].numel() * n_columns].view(2, *users.shape[:-1], n_columns)
+    product = torch.mm if users.dim() == 2 else torch.bmm
+    product(users, negatives.mT, out=scores)
+    own = (users * items).sum(-1)
+    found = NegativeScores(scores, own, mask, spare, part.bounded, part.positive_weight)
+    loss, by_row, by_own = RETRIEVAL_LOSSES[part.kind].of_rows(found)
+    by_row, by_own = by_row.unsqueeze(-1) / n_rows, by_own.unsqueeze(-1) / n_rows
+    to_users = product(scores, negatives).mul_(by_row).add_(by_own * items)
+    return loss.mean(-1), to_users, by_own * users, product(scores.mT, by_row * users)

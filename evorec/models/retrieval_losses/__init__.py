@@ -1,0 +1,1 @@
+"""Built-in retrieval losses, one file each; importable without torch."""
