@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 
 class RetrievalLoss(Choice):
-    """A loss of the score s+ of a positive and the scores s_j of its negatives, and its gradient.
+    """A loss of the score s+ of a positive and the scores s_j of its negatives, and its gradient."""
 
-    `text` may contain settings in braces, e.g. ``{gbce_calibration:.0%}``.
-    """
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        """The loss of a member in a clause.
+
+        Args:
+            settings: the member's own values of `genes`.
+        """
+        return self.text
 
     @abc.abstractmethod
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,8 +8,9 @@ import torch
 from scipy.optimize import root
 from tiny import BALANCINGS, GRADIENT_BALANCINGS, spec
 
-from evorec.models import balancing
-from evorec.models.balancing import DWA_WINDOW, Balancer, extra_passes
+from evorec.models.balancer import Balancer
+from evorec.models.balancings import nash
+from evorec.models.balancings.dwa import DWA_WINDOW
 from evorec.seeds import generator
 
 ROUNDING = 1e-12  # some float64 operations on numbers of size 1
@@ -200,7 +201,7 @@ def test_nash_without_a_look_at_who_has_converged_gives_the_same_bits(n_tasks, m
     it = balancer([member("nash", task_weights=(1.0,) * n_tasks)] * 12, n_tasks)
     grams, labelled = gram_of(gradients[0].float()), torch.ones(n_tasks).bool()
     looked = it.from_gradients(1, losses[0], grams, labelled).shared
-    monkeypatch.setattr(balancing, "runs_ahead", lambda device: True)
+    monkeypatch.setattr(nash, "_may_wait", lambda x: False)
     assert torch.equal(it.from_gradients(1, losses[0], grams, labelled).shared, looked)
 
 
@@ -311,10 +312,3 @@ def test_kinds_that_look_at_gradients_refuse_to_go_without(kind):
 def test_coefficients_come_in_the_type_of_the_model():
     found = balancer(mixed(7), dtype=torch.float32).from_gradients(1, torch.ones(7, T), torch.ones(7, T, T), ALL)
     assert (found.shared.dtype, found.specific.dtype) == (torch.float32, torch.float32)
-
-
-def test_extra_passes_are_one_per_task_for_kinds_that_look_at_gradients():
-    found = {kind: extra_passes(kind, 4) for kind in BALANCINGS}
-    assert found == {
-        "fixed": 0, "uncertainty": 0, "dwa": 0, "random": 0, "gradnorm": 4, "pcgrad": 4, "nash": 4
-    }  # fmt: skip

@@ -9,17 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 from tiny import RETRIEVAL_LOSSES, spec
 
 from evorec.config import QuantileKind
-from evorec.models.losses import (
-    COLDEST,
-    Blocked,
-    Cells,
-    FirstCells,
-    NumberTasks,
-    TaskTargets,
-    alike,
-    retrieval_loss,
-    task_losses,
-)
+from evorec.models.losses import NumberTasks, TaskTargets, task_losses
+from evorec.models.negative_scores import Cells, FirstCells, NegativeMask
+from evorec.models.retrieval import COLDEST, loss_groups, retrieval_loss
 from evorec.models.spec import NEGATIVE_SOURCES
 
 ROUNDING = 1e-12  # a few float64 operations on numbers of size 1
@@ -39,17 +31,17 @@ def cross_entropy(logits, labels, labelled=None):
 
 
 def blocked_scores(no_negative, no_uniform=None):
-    """What stands off the diagonal of the first mask, its diagonal, and the second one."""
+    """The first mask with its diagonal, and the second mask."""
     masks = {"batch": no_negative | torch.eye(len(no_negative), dtype=torch.bool, device=no_negative.device)}
     if no_uniform is not None:
         masks["uniform"] = no_uniform
-    return Blocked({source: Cells.of(mask.cpu().numpy(), mask.device) for source, mask in masks.items()})
+    return NegativeMask({source: Cells.of(mask.cpu().numpy(), mask.device) for source, mask in masks.items()})
 
 
 def retrieval(users, items, uniform, blocked, specs, n_items=N_ITEMS, *, batched=False):
     """Losses and the gradients of users, items and uniform items."""
     columns = {"batch": items.shape[1], "uniform": 0 if uniform is None else uniform.shape[1]}
-    parts = alike(specs, columns, n_items, users, batched=batched)
+    parts = loss_groups(specs, columns, n_items, users, batched=batched)
     loss, *gradients = retrieval_loss(users, items, uniform, blocked, parts)
     return loss, gradients
 
@@ -204,16 +196,16 @@ def test_cells_of_the_first_columns_are_places_in_a_narrower_matrix():
     cells = Cells.of(matrix, torch.device("cpu"))
     for n in range(4):
         first, narrow = FirstCells(cells, n, doubles([])), torch.tensor(matrix[:, :n])
-        assert sorted(first.places.tolist()) == narrow.flatten().nonzero().flatten().tolist()
-        assert first.left.tolist() == (~narrow).sum(1).tolist()
-        assert first.left.dtype == torch.float64
+        assert sorted(first.flat.tolist()) == narrow.flatten().nonzero().flatten().tolist()
+        assert first.n_left.tolist() == (~narrow).sum(1).tolist()
+        assert first.n_left.dtype == torch.float64
     assert cells.n_columns == 3
 
 
 def test_cells_of_a_matrix_without_columns_are_none():
     first = FirstCells(Cells.of(np.zeros((2, 0), dtype=bool), torch.device("cpu")), 0, doubles([]))
-    assert first.places.tolist() == []
-    assert first.left.tolist() == [0.0, 0.0]
+    assert first.flat.tolist() == []
+    assert first.n_left.tolist() == [0.0, 0.0]
 
 
 def test_softmax_of_two_positives_worked_by_hand():
@@ -284,7 +276,7 @@ def literal(users, items, uniform, no_negative, no_uniform, its):
             total += sum(softplus(s - own) for s in scores) / len(scores) if scores else 0.0
         else:
             rate = min(n_drawn / (N_ITEMS - 1), 1.0)
-            beta = its.gbce_calibration * (rate - 1) + 1
+            beta = its.setting("gbce_calibration") * (rate - 1) + 1
             total += (beta * softplus(-own) + sum(softplus(s) for s in scores)) / (len(scores) + 1)
     return total / len(users)
 

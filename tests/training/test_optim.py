@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from evorec.models.optimizer import OPTIMIZERS
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 
 ROUNDING = 1e-11  # some hundred float64 steps on numbers of size 1
@@ -41,7 +42,7 @@ def spread(values, members, dtype):
 
 
 def row_optimizer(table, members, decays=DECAYS):
-    kinds = [(where, KINDS[member]) for where, member in zip(columns_of(members), members, strict=True)]
+    kinds = [(where, OPTIMIZERS[KINDS[member]]) for where, member in zip(columns_of(members), members, strict=True)]
     rates, decay = (spread(values, members, table.dtype) for values in (RATES, decays))
     return RowOptimizer(table, rates, decay, kinds, steps=STEPS)
 
@@ -132,7 +133,7 @@ def test_flushing_twice_changes_nothing():
 def test_a_first_adamw_step_goes_by_the_learning_rate_whatever_the_gradient():
     table, rows = torch.ones(1, 4, dtype=torch.float64), torch.tensor([0])
     rates, decays = torch.tensor([[0.1, 0.1, 0.02, 0.02], [0.5, 0.5, 3.0, 3.0]]).double()
-    optimizer = RowOptimizer(table, rates, decays, [(slice(0, 4), "adamw")], steps=1)
+    optimizer = RowOptimizer(table, rates, decays, [(slice(0, 4), OPTIMIZERS["adamw"])], steps=1)
     optimizer.write(rows, optimizer.read(rows, 1), torch.tensor([[5.0, -0.01, 100.0, 0.0]]).double(), 1)
     # m / (1 - 0.9) = g and sqrt(v / (1 - 0.999)) = |g|; decay 1 - 0.1 * 0.5 = 0.95 and 1 - 0.02 * 3 = 0.94
     expected = [[0.95 - 0.1, 0.95 + 0.1, 0.94 - 0.02, 0.94]]
@@ -186,6 +187,7 @@ def test_large_tables_do_not_depend_on_company():
 
 def large_run(table, grad, kinds):
     table, every = table.clone(), torch.full((table.shape[1],), 0.01)
+    kinds = [(columns, OPTIMIZERS[kind]) for columns, kind in kinds]
     optimizer = RowOptimizer(table, every, every, kinds, steps=3)
     for step in (1, 2, 3):
         rows = torch.arange(step, len(table), step)
@@ -216,7 +218,8 @@ def test_rows_go_on_bitwise_after_members_are_dropped(kept):
 def test_the_state_of_a_member_spans_its_task_tables():
     table = torch.zeros(4, 8)
     ones = torch.ones(8)
-    kinds = [(slice(0, 2), "adamw"), *((slice(start, start + 2), "adafactor") for start in (2, 4, 6))]
+    factored = [(slice(start, start + 2), OPTIMIZERS["adafactor"]) for start in (2, 4, 6)]
+    kinds = [(slice(0, 2), OPTIMIZERS["adamw"]), *factored]
     state = RowOptimizer(table, ones, ones, kinds, steps=1).state(slice(2, 6))
     assert {name: tuple(values.shape) for name, values in state.items()} == {
         "last": (4,), "row_var": (4, 2), "col_var": (4,),
@@ -250,7 +253,7 @@ class Dense:
     """Parameters of some members in one flat buffer, tensor by tensor and in a tensor member by member."""
 
     def __init__(self, members, dtype=torch.float64):
-        self.members, self.places, self.matrices = members, {}, []
+        self.members, self.places, parts = members, {}, []
         pieces, rates, keeps, grads, at = [], [], [], [], 0
         for number, (name, shape) in enumerate(SHAPES.items()):
             for member in members:
@@ -263,11 +266,10 @@ class Dense:
                 decay = 0.0 if name.endswith("bias") else DECAYS[member]
                 rates.append(np.full(slots * size, RATES[member]))
                 keeps.append(np.full(slots * size, 1 - RATES[member] * decay))
-                if KINDS[member] == "adafactor":
-                    self.matrices.append((place, (slots, *shape)))
+                parts.append((place, (slots, *shape), OPTIMIZERS[KINDS[member]]))
         self.flat, rate, keep = (torch.tensor(np.concatenate(x), dtype=dtype) for x in (pieces, rates, keeps))
         self.grads = torch.tensor(np.concatenate(grads, 1), dtype=dtype)
-        self.optimizer = DenseOptimizer(self.flat, rate, keep, self.matrices)
+        self.optimizer = DenseOptimizer(self.flat, rate, keep, parts)
 
     def run(self, first=1, last=STEPS):
         for step in range(first, last + 1):

@@ -12,7 +12,8 @@ from tiny import SEED, UNIFORM, dataset, device_data, plan_of, with_missing_labe
 
 from evorec.config import TrainConfig
 from evorec.data.histories import history_weights
-from evorec.models.losses import Cells, NumberTargets, NumberTasks, TaskTargets
+from evorec.models.losses import NumberTargets, NumberTasks, TaskTargets
+from evorec.models.negative_scores import Cells
 from evorec.seeds import generator
 from evorec.training import plan as plans
 from evorec.training.plan import BatchPlan, Sums

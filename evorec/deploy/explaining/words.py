@@ -82,7 +82,7 @@ def _regularisation(spec: ModelSpec) -> str:
 
 def _retrieval(spec: ModelSpec, target: str) -> str:
     source = "other positives of the batch" if spec.negative_source == "batch" else "items drawn uniformly"
-    loss = RETRIEVAL_LOSSES[spec.retrieval_loss].text.format(**dict(spec.settings))
+    loss = RETRIEVAL_LOSSES[spec.retrieval_loss].describe(dict(spec.settings))
     past = (
         f"The user's past enters the user's vector with weight {_number(spec.history_weight)}."
         if spec.history_weight

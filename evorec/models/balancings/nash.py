@@ -67,10 +67,14 @@ def _bargain(matrix: Tensor) -> Tensor:
         damping = (1 / (1 + decrement)).where(decrement > 0.25, 1.0)
         x = x.where(rests, x - damping * direction)
         rests = rests | (decrement <= NASH_CONVERGED)
-        # On a GPU the test would wait for the device: all iterations run.
-        if x.device.type == "cpu" and bool(rests.all()):
+        if _may_wait(x) and bool(rests.all()):
             break
     return x
+
+
+def _may_wait(x: Tensor) -> bool:
+    """Whether reading a value costs no wait: a GPU runs all iterations instead."""
+    return x.device.type == "cpu"
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

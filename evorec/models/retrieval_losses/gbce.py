@@ -25,11 +25,14 @@ class Gbce(RetrievalLoss):
     """
 
     name, order = "gbce", 2
-    text = "each is judged by itself, corrected {gbce_calibration:.0%} of the way for their small number (gBCE)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         text = "0 = plain cross-entropy"
         return (Real("gbce_calibration", 0.0, 1.0, default=0.75, limits=(0.0, 1.0), text=text),)
+
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        share = f"{100 * settings['gbce_calibration']:.0f} %"
+        return f"each is judged by itself, corrected {share} of the way for their small number (gBCE)"
 
     def positive_weight(self, settings: Mapping[str, Any], sampled: float) -> float:
         return float(settings["gbce_calibration"] * (sampled - 1) + 1)
