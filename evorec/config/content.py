@@ -1,4 +1,4 @@
-"""Fixed vectors of items that do not stand in the item table: text, files of vectors, a knowledge graph, an encoder."""
+"""Fixed vectors of items from outside the item table: text, files of vectors, a knowledge graph, an encoder."""
 
 from __future__ import annotations
 
@@ -61,13 +61,14 @@ class EncoderContent(_OfText, _OfFile):
     """A sentence encoder (needs the extra `text`), frozen: the mean of its last hidden states over the words."""
 
     kind: Literal["encoder"] = Field(description="a sentence encoder in a folder")
-    max_tokens: int = Field(128, ge=8, le=8192, description="tokens of an item that are read; what follows is cut off")
+    max_tokens: int = Field(128, ge=8, le=8192, description="tokens of an item that are read; the rest is cut off")
 
 
 class CooccurrenceContent(_Source):
-    """What interactions alone say: a truncated SVD of who met what, fitted on the training rows of each fit."""
+    """Co-occurrence in interactions: a truncated SVD of users and their items, fitted on the training rows of each
+    fit."""
 
-    kind: Literal["cooccurrence"] = Field(description="who met what in training")
+    kind: Literal["cooccurrence"] = Field(description="items with the same users in training")
     weighting: Literal["normalised", "ppmi"] = Field(
         "normalised",
         description="normalised = of the user-item matrix, divided by the roots of both counts; ppmi = of the positive "

@@ -1,4 +1,4 @@
-"""Expressions over one column: what a label or a derived column is made of, e.g. ``rating >= 4``."""
+"""Expressions over a column, for labels and derived columns, e.g. ``rating >= 4``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _OR: Final = re.compile(r"\s+or\s+(?=(?:[^\"'`]*[\"'`][^\"'`]*[\"'`])*[^\"'`]*$)
 @final
 @dataclass(frozen=True)
 class Clause:
-    """A column, or a column with an operator and what stands after it.
+    """A column, or a column with an operator and an operand.
 
     Args:
         column: of the file.
-        operator: one of `COMPARISONS`, `ARITHMETIC`, `PATTERN`, or empty for the column itself.
+        operator: in `COMPARISONS`, `ARITHMETIC`, or `PATTERN`; empty for the column itself.
         operand: a number or a text; None without an operator.
     """
 
@@ -51,7 +51,7 @@ def parse_label(text: str) -> tuple[Clause, ...]:
         text: a column; a column with ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=`` and a number or a text; a column
             with ``*``, ``/`` or ``//`` and a number. A name with an operator in it is quoted: `` `a/b` == "x" ``.
     Raises:
-        ValueError: says what is expected.
+        ValueError: names the expected form.
     Example:
         >>> parse_label("rating >= 4")
         (Clause(column='rating', operator='>=', operand=4.0),)
@@ -71,7 +71,7 @@ def parse_derived(text: str) -> Clause:
     """The clause of a derived column: ``COLUMN ~ PATTERN``, or ``*``, ``/`` or ``//`` and a number.
 
     Raises:
-        ValueError: says what is expected.
+        ValueError: names the expected form.
     Example:
         >>> parse_derived(r"title ~ \\((\\d{4})\\)").operand
         '\\\\((\\\\d{4})\\\\)'

@@ -30,15 +30,15 @@ Derived = Annotated[str, _parsed_by(parse_derived)]
 
 
 class FilesConfig(Section):
-    """Files of one table, and how their text is read."""
+    """Files of a table, and the layout of their text."""
 
     files: tuple[str, ...] = Field(
         (),
-        description="names or globs in data.path, one table after the other in this order, those of a glob by name; of "
+        description="names or globs in data.path, concatenated in this order, files of a glob in order of name; of "
         "a zip file archive.zip/events.csv; .gz is unpacked",
     )
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = Field(
-        "auto", description="jsonl = one JSON object per line; auto = by the ending of the name"
+        "auto", description="jsonl = a JSON object per line; auto = by the ending of the name"
     )
     separator: str = Field(
         "", description="between the values of a line; empty = by format; with several characters nothing is quoted"
@@ -49,7 +49,7 @@ class FilesConfig(Section):
     columns: tuple[str, ...] = Field((), description="names of the columns of a file without a header line")
     encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = Field("utf-8", description="of the text")
     missing: tuple[str, ...] = Field(
-        ("", "NA", "NaN", "nan", "null", "NULL", "None", "\\N"), description="texts that stand for a missing value"
+        ("", "NA", "NaN", "nan", "null", "NULL", "None", "\\N"), description="texts that mean a missing value"
     )
     derive: dict[str, Derived] = Field(
         {},
@@ -79,7 +79,7 @@ class FilesConfig(Section):
 
 
 class PivotConfig(Section):
-    """Event rows made one row per user and item."""
+    """Event rows combined to a row per user and item."""
 
     by: tuple[str, ...] = Field(
         (),
@@ -89,7 +89,7 @@ class PivotConfig(Section):
     session_gap_s: float = Field(
         0.0,
         ge=0,
-        description="a user's pause that begins a new session, in seconds; events share a row only within one session; "
+        description="a user's pause that begins a new session, in seconds; events share a row only within a session; "
         "0 = no sessions",
     )
 
@@ -100,7 +100,7 @@ class PivotConfig(Section):
 
 
 class LogConfig(FilesConfig):
-    """The log: its files, and which column is what."""
+    """The log: its files, and the meaning of their columns."""
 
     user: str = Field("", description="column of the user's id")
     item: str = Field("", description="column of the item's id")
@@ -114,7 +114,9 @@ class LogConfig(FilesConfig):
     time_zone: str = Field(
         "UTC", examples=["UTC", "Europe/Berlin"], description="of times that do not say theirs, by its IANA name"
     )
-    day: str = Field("", description="column of the log's own calendar day, where it has one; 2024-01-31 or 20240131")
+    day: str = Field(
+        "", description="column of the log's own calendar day, if there is such a column; 2024-01-31 or 20240131"
+    )
     tasks: dict[str, Label] = Field(
         {},
         description='label -> COLUMN (0, 1, true, false or a number), "COLUMN >= 4", "COLUMN == TEXT" (also > <= < !=, '
@@ -138,13 +140,13 @@ class LogConfig(FilesConfig):
         if taken:
             raise ValueError(f"tasks and context must not be called as {list(OUTPUT_COLUMNS)}, got {taken}")
         if both := [name for name in self.context if name in self.tasks]:
-            raise ValueError(f"context must not be a task: a label is not known when a list is asked for, got {both}")
+            raise ValueError(f"context must not be a task: a label is not known when a list is requested, got {both}")
         check_separators(self.separators, self.context)
         return self
 
 
 class EntityConfig(FilesConfig):
-    """A table with one row per user or per item."""
+    """A table with a row per user or per item."""
 
     key: str = Field("", description="column of the id, as in the log")
     features: dict[str, Kind] = Field({}, description="column -> categorical, numeric or multi_hot")
@@ -178,8 +180,8 @@ class ItemsConfig(EntityConfig):
     texts: tuple[str, ...] = Field((), description="columns that are kept as text, e.g. titles for data.content")
     content: tuple[str, ...] = Field(
         (),
-        description="what the fixed content vectors are made of: categorical or multi_hot features, or columns with "
-        "one list of numbers per item",
+        description="sources of the fixed content vectors: categorical or multi_hot features, or columns with "
+        "a list of numbers per item",
     )
 
     @model_validator(mode="after")
@@ -201,7 +203,7 @@ def check_time(unit: str, zone: str) -> None:
     """Refuse a unit or a time zone that does not exist.
 
     Raises:
-        ValueError: says what is expected.
+        ValueError: names the expected form.
     """
     if unit not in TIME_UNITS and "%" not in unit:
         raise ValueError(f"time_unit must be one of {list(TIME_UNITS)} or a format such as %Y-%m-%d, got {unit!r}")
@@ -212,7 +214,7 @@ def check_time(unit: str, zone: str) -> None:
 
 
 def check_separators(separators: Mapping[str, str], features: Mapping[str, Kind]) -> None:
-    """Refuse a separator of what is no multi-hot text.
+    """Refuse a separator of a column that is not a multi-hot text.
 
     Raises:
         ValueError: names them.

@@ -132,7 +132,7 @@ class _RowsByItem:
         self._first = np.cumsum(self.counts) - self.counts
 
     def draw(self, items: Int64, rng: np.random.Generator) -> Int64:
-        """A random row of each item, which must have one."""
+        """A random row of each item; every item must have a row."""
         drawn: Int64 = (rng.random(items.shape) * self.counts[items]).astype(np.int64)
         return np.asarray(self._grouped[self._first[items] + drawn])
 

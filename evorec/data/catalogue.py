@@ -41,13 +41,13 @@ class DataSet:
 
     Attributes:
         name: for ``evorec data get`` and, afterwards, for ``data.path``.
-        about: one line.
+        about: a line of description.
         reader: value of ``data.reader``.
         licence: terms of its publisher.
         homepage: description, and where files are downloaded by hand.
         marker: name or glob of a file in the folder that the reader needs.
         files: to download; archives are unpacked; empty = it has to be downloaded by hand.
-        by_hand: why it cannot be downloaded, and what to do instead.
+        by_hand: why it cannot be downloaded, and the alternative.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""One encoded data set: what training and metrics read.
+"""An encoded data set, the input of training and metrics.
 
-All fields of users, items and context share one embedding table. Row 0 is the padding row; each field then has a row
-for "unknown" followed by one row per known value. An entity's vector is ``sum_f weight[f] * table[row[f]]``.
+All fields of users, items and context share an embedding table. Row 0 is the padding row; each field then has a row
+for "unknown" followed by a row per known value. An entity's vector is ``sum_f weight[f] * table[row[f]]``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Float64 = npt.NDArray[np.float64]
 @final
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Impressions of one part, file order.
+    """Impressions of a part, in the order of the file.
 
     Args:
         users: int64 ``(N,)`` in ``[0, U]``; U = a user without a training row.
         items: int64 ``(N,)`` in ``[0, I]``; I = an item outside the catalogue.
         context: int64 ``(N, Fc)``, rows of the embedding table.
         labels: float32 ``(N, T)``, NaN = not observed; numbers are standardised (`Dataset.label_scale`).
-        statistics: float32 ``(N, S)``, what was known on earlier days (`evorec.data.statistics`).
+        statistics: float32 ``(N, S)``, counts and rates of earlier days (`evorec.data.statistics`).
         target: float32 ``(N,)``, NaN = not observed; a positive is > 0.
         time: int64 ``(N,)``, seconds since 1970 UTC.
     """
@@ -91,7 +91,7 @@ class Csr:
         return len(self.indptr) - 1
 
     def row(self, index: int) -> Int64:
-        """Columns of one row, ascending."""
+        """Columns of a row, ascending."""
         return self.indices[self.indptr[index] : self.indptr[index + 1]]
 
     def counts(self) -> Int64:
@@ -125,10 +125,10 @@ class Csr:
 @final
 @dataclass(frozen=True)
 class Codebook:
-    """How the values of one feature become codes; what is not in it has code 0, "unknown".
+    """How the values of a feature become codes; a value that is not in it has code 0, "unknown".
 
     Attributes:
-        kind: ``categorical``, ``multi_hot``, ``numeric`` or ``vector``, whose numbers stand as they are.
+        kind: ``categorical``, ``multi_hot``, ``numeric`` or ``vector``, whose numbers are used unchanged.
         values: value of each code from 1 on; of numbers and vectors empty.
         edges: ascending; a number's code is 1 + how many of them are not above it.
     """
@@ -139,7 +139,7 @@ class Codebook:
 
 
 class Field(NamedTuple):
-    """The columns of one feature in `Dataset.user_rows` or `Dataset.item_rows`, and its rows of the embedding table.
+    """The columns of a feature in `Dataset.user_rows` or `Dataset.item_rows`, and its rows of the embedding table.
 
     `codebook` says how a value becomes a row; ids, and content that does not come from the item table, have none.
     """
@@ -155,13 +155,13 @@ class Field(NamedTuple):
 @final
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One data set, encoded for one fit.
+    """A data set, encoded for a fit.
 
     Args:
         name: of the data set.
         tasks: the T ranked label columns, in the order of `Part.labels`.
         parents: ``(T,)``, index of the task that a task implies (its earlier step of the funnel), -1 = none.
-        kinds: ``(T,)``, what the labels of a task are.
+        kinds: ``(T,)``, kind of the labels of each task.
         label_shift: float64 ``(T,)``; a label in its own unit is ``label_shift + label_scale * label``. Of numbers the
             mean of the training rows, else 0.
         label_scale: float64 ``(T,)``, of numbers the standard deviation of the training rows, else 1.
@@ -181,13 +181,13 @@ class Dataset:
         context_fields: names of the Fc context features.
         context_mode: int64 ``(Fc,)``, the most frequent context of the training rows.
         history_rows: int64 ``(U + 1, H)``, embedding rows of the items of a user's last H training target positives,
-            padded with row 0; these rows are a table of their own, one per item.
-        history_recency: how fast the weight of a positive falls with its place in `history_rows`.
-        item_history_row: int64 ``(I + 1,)``, the row that stands for an item in `history_rows`.
+            padded with row 0; these rows are a table of their own, with a row per item.
+        history_recency: how fast the weight of a positive falls with its rank in `history_rows`.
+        item_history_row: int64 ``(I + 1,)``, the row of an item in `history_rows`.
         user_statistics: float32 ``(U + 1, su)``, at the end of training, in the usual context.
         item_statistics: float32 ``(I + 1, S - su)``, at the end of training.
         statistics: names of the S columns of `Part.statistics`, user side first.
-        item_content: float32 ``(I + 1, D)``, fixed unit rows, the last one the mean; D = 0 without content.
+        item_content: float32 ``(I + 1, D)``, fixed unit rows, the last row the mean; D = 0 without content.
         train: training impressions.
         held_out: impressions to be predicted.
         seen: ``(U + 1)`` rows: items of all training rows of a user.
@@ -196,21 +196,21 @@ class Dataset:
             lists are made stays here and counts as a miss.
         item_counts: int64 ``(I,)``, training rows per item.
         target_counts: int64 ``(I,)``, training target positives per item.
-        notes: what was left out, as counts: ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training
+        notes: counts of what was left out: ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training
             row) with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out
             target positives that are not in `relevant`, each under its first reason: ``n_cold_user_positives``,
             ``n_unknown_item_positives`` (outside the catalogue). ``n_seen_positives`` are in it although the user's
             training has the item, so that a list that leaves out seen items cannot hit them.
         sha256: hash of the tables, the rows and the choices that made this.
         context_columns: which column of `Part.context` and which rows of the embedding table a context feature has.
-        content_parts: what the columns of `item_content` are made of, in order; the part `COOCCURRENCE` comes from the
-            training rows, all others from what is known of an item before anybody meets it.
+        content_parts: the sources of the columns of `item_content`, in order; the part `COOCCURRENCE` comes from the
+            training rows, all others are known before the first interaction with an item.
         signs: ``(T,)``, -1 for a task whose high values are bad, else 1; empty = all are good.
         user_groups: int64 ``(U + 1,)``, stated group of each user, -1 = none is known; ``None`` = no groups are stated.
         declared: side (user, item, context or content) and name of every feature and part of the content that the
             tables declare, those included that are the same for all training rows and so have no field here; empty =
             all have one.
-        no_statistics: float32 ``(S,)``, the statistics of what has no training row.
+        no_statistics: float32 ``(S,)``, the statistics of an entity without a training row.
         item_columns: columns of the item table that registered metrics ask for, ``(I,)`` each.
     """
 

@@ -1,6 +1,6 @@
-"""From tables to the arrays that training and metrics use; everything is fitted on the training rows alone.
+"""From tables to the arrays that training and metrics use; everything is fitted on the training rows only.
 
-A feature value that only one training user (or item) has says no more than the id and counts as unknown. A feature
+A feature value of a single training user (or item) says no more than the id and counts as unknown. A feature
 that is the same for all of them is left out.
 """
 
@@ -47,7 +47,7 @@ def encode(
     kinds: Mapping[str, TaskKind] = MappingProxyType({}),
     cooccurrence: CooccurrenceContent | None = None,
 ) -> Dataset:
-    """Encode one data set for a fit; rows outside the two parts in use are never looked at.
+    """Encode a data set for a fit; rows outside the two parts in use are not read.
 
     Args:
         tables: all interactions.
@@ -58,14 +58,15 @@ def encode(
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
         history_length: H, latest positives of a user in the retrieval vector; history_recency: how their weights fall.
-        funnel: ranked tasks in order; a positive of one implies a positive of all before it.
+        funnel: ranked tasks in order; a positive implies a positive of all tasks before it.
         given: ranked task -> label whose positives are the only rows it is learned and measured on; elsewhere the
             task's label counts as missing.
-        kinds: ranked task -> what its labels are; binary where nothing is said. Numbers are standardised.
+        kinds: ranked task -> kind of its labels; binary by default. Numbers are standardised.
         cooccurrence: adds vectors of who met an item to the content; ``None`` = none.
     Raises:
         ConfigError: an unknown task or statistic.
-        DataError: a task with one class or number, or no target positive, in either part; a row against the funnel.
+        DataError: a task with a single class or number, or no target positive, in either part; a row against the
+            funnel.
     """
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
@@ -199,7 +200,7 @@ class _Entities:
         known: external ids, ascending ``(n,)``; ids: the same as an array.
         rows: index of each training row's id, int64 ``(N,)``.
         counts: training rows of each id, int64 ``(n,)``.
-        blocks: their features, of an unknown one too.
+        blocks: their features, with the unknown entity last.
     """
 
     known: pl.Series
@@ -249,7 +250,7 @@ def _context_blocks(features: Sequence[Feature], log: pl.DataFrame, held: pl.Dat
 
 
 def rows_of_fit(split: Split, fit: Fit) -> tuple[Int64, Int64]:
-    """Row numbers of the training rows of a fit, and of the held-out ones, both ascending."""
+    """Row numbers of the training rows of a fit, and of the held-out rows, both ascending."""
     if fit == "train":
         return split.train, split.validation
     return np.sort(np.concatenate([split.train, split.validation])), split.test
@@ -307,7 +308,7 @@ def _declared(tables: Tables, content: Content) -> Iterator[tuple[str, str]]:
 
 
 def _most_frequent(context: Int64) -> Int64:
-    """The context that occurs most often as a whole, ``(Fc,)``; of equally frequent ones the first in order."""
+    """The context that occurs most often as a whole, ``(Fc,)``; of equally frequent contexts the first in order."""
     frame = pl.DataFrame(context)
     if not frame.width:
         return np.zeros(0, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Features as rows of an embedding table, and the fixed content vectors of items.
 
 Vocabularies and bins are fitted on the entities of the training rows only. Content vectors are made from the item table
-alone, before any training, and no candidate trains them.
+only, before any training, and no candidate trains them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Block:
         name: of the feature.
         codes: int64 ``(N, c)``: `PADDING`, `UNKNOWN` or ``1..size - 1``.
         weights: float32 ``(N, c)``; each row sums to 1, padding is 0.
-        size: number of codes that need an embedding row, the unknown one included.
+        size: number of codes that need an embedding row, the unknown code included.
         codebook: how a value became a code; ``None`` for ids.
     """
 
@@ -51,11 +51,11 @@ class Block:
 
     @classmethod
     def single(cls, name: str, codes: Int64, size: int, codebook: Codebook | None = None) -> Block:
-        """A feature with one value per entity; ``codes``: int64 ``(N,)``."""
+        """A feature with a value per entity; ``codes``: int64 ``(N,)``."""
         return cls(name, codes[:, None].astype(np.int64), np.ones((len(codes), 1), dtype=np.float32), size, codebook)
 
     def with_unknown_entity(self) -> Block:
-        """The same feature with one more entity at the end, about which nothing is known."""
+        """The same feature with an unknown entity at the end."""
         codes = np.full((1, self.codes.shape[1]), PADDING, dtype=np.int64)
         codes[0, 0] = UNKNOWN
         weights = (codes != PADDING).astype(np.float32)
@@ -69,7 +69,7 @@ class Block:
 
 @final
 class FieldRows(NamedTuple):
-    """Blocks side by side in the embedding table, one line per entity; of users and items the unknown one last.
+    """Blocks side by side in the embedding table, a row per entity; the unknown user and item are last.
 
     Args:
         rows: int64 ``(N, F)``, rows of the table; 0 is padding.
@@ -83,18 +83,18 @@ class FieldRows(NamedTuple):
 
 
 def id_block(name: str, fitted: Mask) -> Block:
-    """The entity's own id: fitted entities get a code each, all others the unknown one; ``fitted``: bool ``(N,)``."""
+    """The entity's own id: fitted entities get a code each, all others the unknown code; ``fitted``: bool ``(N,)``."""
     return Block.single(name, np.where(fitted, np.cumsum(fitted), UNKNOWN), 1 + int(fitted.sum()))
 
 
 def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: int) -> Block:
-    """Codes of one feature.
+    """Codes of a feature.
 
     Args:
         feature: name and kind.
-        values: one per entity ``(N,)``; null is unknown.
+        values: of each entity ``(N,)``; null is unknown.
         fitted: bool ``(N,)``, the entities that vocabulary and bins may see.
-        min_count: a value that fewer fitted entities have is treated as unknown, as is one that none has.
+        min_count: a value that fewer fitted entities have is treated as unknown, as is a value that none has.
     """
     if feature.kind == "numeric":
         return _binned(feature.name, values, fitted)
@@ -130,8 +130,8 @@ class Content(NamedTuple):
     """Fixed content of items.
 
     Args:
-        vectors: float32 ``(I + 1, D)``, unit rows, the last one for an unknown item; D = 0 without content.
-        parts: what the columns are made of, in order, without gaps.
+        vectors: float32 ``(I + 1, D)``, unit rows, the last row for an unknown item; D = 0 without content.
+        parts: the sources of the columns, in order, without gaps.
     """
 
     vectors: Float32
@@ -139,12 +139,12 @@ class Content(NamedTuple):
 
 
 def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequence[ItemVectors] = ()) -> Content:
-    """Fixed unit vectors of items: one part per content column and per source, laid side by side.
+    """Fixed unit vectors of items: a part per content column and per source, side by side.
 
-    The parts of a row are equally long. A categorical column becomes a one-hot part, a multi-hot one a part with equal
-    values, a list of floats is its own. An item without any value in the columns holds the mean of the items that have
-    one, made a unit vector; one without a vector of a source holds the mean direction of that part. So does the
-    unknown item.
+    The parts of a row are equally long. A categorical column becomes a one-hot part, a multi-hot column a part with
+    equal values, a list of floats is a part itself. An item without any value in the columns gets the mean of the other
+    items, normalised; an item without a vector of a source gets the mean direction of that part. So does the unknown
+    item.
 
     Args:
         tables: with `Tables.content` and `Tables.vectors`.
@@ -172,7 +172,7 @@ def _side_by_side(parts: Sequence[Field]) -> tuple[Field, ...]:
 
 
 def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], list[Field]]:
-    """Content columns of the item table as unit rows ``(I + 1, d)``, and what each has of them; d may be 0."""
+    """Content columns of the item table as unit rows ``(I + 1, d)``, and the columns of each part; d may be 0."""
     nothing = np.zeros((len(item_ids) + 1, 0))
     if tables.items is None or not tables.content:
         return nothing, []
@@ -193,7 +193,7 @@ def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[n
 
 
 def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Unit rows ``(I + 1, d)`` of one source."""
+    """Unit rows ``(I + 1, d)`` of a source."""
     index = index_in(source.ids, pl.Series(item_ids), missing=-1)
     rows = np.zeros((len(item_ids), source.values.shape[1]))
     rows[index >= 0] = source.values[index[index >= 0]]
@@ -204,9 +204,9 @@ def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.f
 
 
 def _with_mean(vectors: npt.NDArray[np.float64], known: Mask) -> npt.NDArray[np.float64]:
-    """Unit rows ``(I, d)``, of which the unknown ones get the mean of the others, and that mean as one more row."""
+    """Unit rows ``(I, d)``, of which the unknown rows get the mean of the others, and that mean as a last row."""
     mean, usable = _unit(vectors[known].mean(axis=0, keepdims=True))
-    if not usable[0]:  # contents that cancel out: no direction is typical, so take the one that favours none
+    if not usable[0]:  # contents that cancel out: no direction is typical, so take the direction that favours none
         mean = np.full_like(mean, 1 / np.sqrt(mean.shape[1]))
     vectors[~known] = mean
     return np.concatenate([vectors, mean])
@@ -253,14 +253,14 @@ def _multi_hot(name: str, values: pl.Series, fitted: Mask, min_count: int) -> Bl
 
 
 def _exploded(values: pl.Series) -> tuple[Int64, pl.Series]:
-    """Entity of each list element ``(nnz,)`` and the elements; a value repeated in one list counts once."""
+    """Entity of each list element ``(nnz,)`` and the elements; a value repeated in a list counts once."""
     frame = values.list.unique(maintain_order=True).alias("value").to_frame().with_row_index("entity")
     flat = frame.explode("value").drop_nulls()
     return flat["entity"].cast(pl.Int64).to_numpy(), flat["value"]
 
 
 def _dense(values: pl.Series) -> tuple[npt.NDArray[np.float64], Codebook]:
-    """One content column as a matrix ``(N, d)``, zero rows where there is no content, and what its columns mean."""
+    """A content column as a matrix ``(N, d)``, zero rows where there is no content, and the meaning of its columns."""
     everything = np.ones(len(values), dtype=np.bool_)
     inner = getattr(values.dtype, "inner", None)
     if inner is not None and inner.is_float():
@@ -277,7 +277,7 @@ def _dense(values: pl.Series) -> tuple[npt.NDArray[np.float64], Codebook]:
     matrix = np.zeros((len(values), 1 + len(known)))
     matrix[entity, codes] = 1
     codebook = Codebook("categorical" if inner is None else "multi_hot", known)
-    return matrix[:, 1:], codebook  # code 0 stands for no value
+    return matrix[:, 1:], codebook  # code 0 means no value
 
 
 def _unit(rows: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], Mask]:

@@ -25,7 +25,7 @@ def funnel_parents(tasks: Sequence[str], funnel: Sequence[str]) -> tuple[int, ..
 
 
 def check_funnel(tables: Tables, funnel: Sequence[str], parts: Mapping[str, Int64]) -> None:
-    """Whether each positive of a later step is a positive of the earlier ones, where those are known.
+    """Refuse a positive of a later step that is not a positive of the earlier steps, where those are known.
 
     Args:
         tables: all interactions.
@@ -48,14 +48,15 @@ def check_funnel(tables: Tables, funnel: Sequence[str], parts: Mapping[str, Int6
 
 
 def conditioned(frame: pl.DataFrame, tasks: Sequence[str], given: Mapping[str, str]) -> pl.DataFrame:
-    """The labels ``(N, T)`` of the tasks; one that is given another label is null where that one is not positive.
+    """The labels ``(N, T)`` of the tasks; a label that depends on another label is null where that label is not
+    positive.
 
-    Conditions add up: a label that is given a second one, itself given a third, needs both positive.
+    Conditions are combined: a label that depends on a second label, which depends on a third, needs both positive.
 
     Args:
         frame: interactions with all label columns.
         tasks: label columns to return.
-        given: label -> label whose positives are its sample space; without a circle.
+        given: label -> label whose positives are its sample space; without a cycle.
     """
 
     def known(label: str) -> pl.Expr:

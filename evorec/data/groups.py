@@ -1,4 +1,4 @@
-"""Stated groups of users, for metrics that compare them."""
+"""Groups of users, for metrics that compare them."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def users_with(column: str, tables: Tables) -> pl.DataFrame:
 
 
 def user_groups(tables: Tables, user_ids: npt.NDArray[Any], column: str) -> npt.NDArray[np.int64]:
-    """Group of each user: users with the same value of a column are one.
+    """Group of each user: users with the same value of a column share a group.
 
     Args:
         tables: with a table of users.
         user_ids: external ids ``(U,)``.
-        column: of the table of users; any column with one value per user.
+        column: of the table of users; any column with a single value per user.
     Returns:
-        int64 ``(U + 1,)``, the place of the value among all of them, ascending; `NO_GROUP` for a user without one and,
-        in the last place, the unknown user.
+        int64 ``(U + 1,)``, the rank of the value among all values, ascending; `NO_GROUP` for a user without a value
+        and, last, for the unknown user.
     Raises:
         DataError: there is no such column, or it holds lists.
     """

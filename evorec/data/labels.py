@@ -1,4 +1,4 @@
-"""Labels of the ranked tasks: checked, and numbers brought to one scale."""
+"""Labels of the ranked tasks: checked, and numbers standardised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_SHOWN: Final = 8
 @final
 @dataclass(frozen=True, eq=False)
 class LabelScales:
-    """What the training rows say about the scale of each task: 0 and 1 for binary ones, mean and spread of numbers.
+    """Scale of each task in the training rows: 0 and 1 for binary tasks, mean and standard deviation of numbers.
 
     Args:
         kinds: ``(T,)``.
@@ -74,7 +74,7 @@ def checked_labels(
     Args:
         tables: all interactions.
         parts: name of a part -> its row numbers ``(N,)``.
-        kinds: ranked task -> what its labels are, in order.
+        kinds: ranked task -> kind of its labels, in order.
         target, funnel, given: see `evorec.data.encode.encode`.
     Returns:
         ``(N, T)`` of each part.

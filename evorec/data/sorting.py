@@ -1,4 +1,4 @@
-"""Sorting whole numbers quickly: numpy sorts plain int64 several times faster than it sorts places or counts values."""
+"""Fast sorting of whole numbers: numpy sorts plain int64 several times faster than it argsorts or counts values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import polars as pl
 Int64 = npt.NDArray[np.int64]
 
 MAX_BITS: Final = 62
-"""A value and its place must fit into one int64 without its sign."""
+"""A value and its index must fit into an int64 without its sign."""
 
 
 def stable_order(values: Int64) -> Int64:
-    """Places of the values in ascending order, equal ones in the order they stand in.
+    """Indices that sort the values; equal values keep their order.
 
     Args:
         values: int64 ``(N,)``.
     Returns:
         int64 ``(N,)``, the same as ``np.argsort(values, kind="stable")``.
-    Cost: one sort of ``(N,)`` whole numbers; none where the values ascend already.
+    Cost: a sort of ``(N,)`` whole numbers; none where the values ascend already.
     Example:
         >>> stable_order(np.array([7, 2, 7, -1])).tolist()
         [3, 1, 0, 2]
@@ -52,7 +52,7 @@ def distinct(values: Int64) -> Int64:
 
 
 def begins(ordered: Int64) -> npt.NDArray[np.bool_]:
-    """Which places of sorted values, bool ``(N,)``, are the first of their value."""
+    """Whether each of the sorted values is the first of its kind, bool ``(N,)``."""
     out = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=out[1:])
     return out

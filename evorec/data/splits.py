@@ -18,7 +18,7 @@ Int64 = npt.NDArray[np.int64]
 
 SECONDS_PER_HOUR: Final = 3600
 SHORTEST_HISTORY: Final = 3
-"""Leave-last-out: with fewer rows a user cannot give one row to each part."""
+"""Leave-last-out: with fewer rows a user cannot give a row to each part."""
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
@@ -36,9 +36,9 @@ def split(tables: Tables, config: SplitConfig) -> Split:
     """Divide the rows.
 
     ``time`` cuts all users at the same two moments: at the start of two days, or, when no day is given, so that the
-    last rows make up the shares; rows of one timestamp stay together. The day of a row is `Columns.DAY` where the log
-    has it, else the day of the timestamp moved by ``utc_offset_h``. ``leave_last_out`` gives each user's last row to
-    test and the last but one to validation (equal timestamps: file order; users with fewer than 3 rows stay in
+    last rows make up the shares; rows of the same timestamp stay together. The day of a row is `Columns.DAY` where the
+    log has it, else the day of the timestamp moved by ``utc_offset_h``. ``leave_last_out`` gives each user's last row
+    to test and the last but one to validation (equal timestamps: file order; users with fewer than 3 rows stay in
     training). ``random`` ignores time and so lets a model see the future of other rows.
 
     Args:

@@ -1,6 +1,6 @@
 """The frozen tables that every reader and the simulator give: interactions, users, items.
 
-A column has one name everywhere (`Columns`). `Tables` is checked once, when it is made; nothing downstream
+A column has the same name everywhere (`Columns`). `Tables` is checked once, when it is made; nothing downstream
 checks again.
 """
 
@@ -18,7 +18,7 @@ import polars as pl
 from evorec.errors import DataError
 
 FeatureKind = Literal["categorical", "numeric", "multi_hot"]
-"""categorical = one value of any type; numeric = a number, binned; multi_hot = a list of values."""
+"""categorical = a value of any type; numeric = a number, binned; multi_hot = a list of values."""
 
 SECONDS_PER_DAY: Final = 86_400
 LATEST_SECOND: Final = 10**11
@@ -51,14 +51,14 @@ class Feature:
 @final
 @dataclass(frozen=True, eq=False)
 class ItemVectors:
-    """Fixed vectors of items that do not stand in the item table: of text, images, a knowledge graph.
+    """Fixed vectors of items from outside the item table: of text, images, a knowledge graph.
 
     Args:
         name: of this part of the content.
         ids: external ids ``(N,)``, unique, of the type of `Columns.ITEM`; other items have no vector.
         values: float32 ``(N, d)``, finite; a zero row is no vector.
-        sha256: hash of what the vectors were made of and how. The last bits of the numbers depend on the machine, and
-            the same data must be the same run on every one.
+        sha256: hash of the inputs of the vectors. The last bits of the vectors depend on the machine, and the same data
+            must have the same hash on every machine.
     """
 
     name: str
@@ -76,18 +76,18 @@ class Tables:
 
     Args:
         name: of the data set, for reports.
-        interactions: one row per impression, file order kept: `Columns`, every task, every context feature.
+        interactions: a row per impression, in the order of the file: `Columns`, every task, every context feature.
         tasks: label columns; null = the label was not observed.
-        users: one row per user, id and `user_features`.
-        items: one row per item of the catalogue, id and `item_features`.
-        context: features of the moment, columns of `interactions`, known when a list is asked for.
+        users: a row per user, id and `user_features`.
+        items: a row per item of the catalogue, id and `item_features`.
+        context: features of the moment, columns of `interactions`, known when a list is requested.
         user_features: columns of `users`.
         item_features: columns of `items`.
-        content: what the fixed content vectors are made of: categorical or multi-hot item features, or columns of
-            `items` that hold one list of floats per item, all of one length.
+        content: sources of the fixed content vectors: categorical or multi-hot item features, or columns of `items`
+            that hold a list of floats per item, all of the same length.
         vectors: further parts of the fixed content vectors.
     Raises:
-        DataError: names the table, the column, what was expected and what was found.
+        DataError: names the table, the column, the expected and the found value.
     """
 
     name: str
@@ -160,7 +160,7 @@ def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context
     _check_features(where, frame, context)
     leaking = [feature.name for feature in context if feature.name in tasks]
     if leaking:
-        raise DataError(f"{where}: context {leaking} is a task: a label is not known when a list is asked for.")
+        raise DataError(f"{where}: context {leaking} is a task: a label is not known when a list is requested.")
     labels = []
     for task in tasks:
         dtype = frame.schema[task]
@@ -300,7 +300,7 @@ def _check_vectors(where: str, vectors: pl.Series) -> None:
         raise DataError(f"{where}: content {vectors.name} must have one length above 0, got lengths {lengths[:5]}.")
     values = vectors.drop_nulls().explode(empty_as_null=True)
     if values.null_count() or not values.is_finite().all():
-        raise DataError(f"{where}: content {vectors.name} must be finite in every place, or null for the whole item.")
+        raise DataError(f"{where}: content {vectors.name} must be finite, or null for the whole item.")
 
 
 def column_bytes(column: pl.Series) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from evorec.errors import DataError
 Int64 = npt.NDArray[np.int64]
 
 MAX_PAIRS: Final = 500_000_000
-"""Pairs of items met by one user, over all users, that are counted one by one: some GiB."""
+"""Limit of pairs of items with a common user, summed over users: some GiB."""
 
 
 def cooccurrence_vectors(
@@ -37,7 +37,8 @@ def cooccurrence_vectors(
         source: weighting, shift and width.
         where: begins a message.
     Returns:
-        float32 ``(I, d)``, d <= dims; zero for an item without a row, with ``ppmi`` also for one that shares no user.
+        float32 ``(I, d)``, d <= dims; zero for an item without a row, with ``ppmi`` also for an item that shares no
+        user.
     Raises:
         DataError: no user met two items, or there are too many pairs for ``ppmi``.
     Source: Greenacre 1984 (correspondence analysis); Levy and Goldberg 2014 (shifted PPMI).
@@ -78,5 +79,5 @@ def _ppmi(met: Sparse, source: CooccurrenceContent) -> Float64:
 
 
 def _or_none(vectors: Float64, counts: Float64) -> Float64:
-    """The vectors, zero where nothing was counted instead of what rounding left there."""
+    """The vectors, exactly zero where nothing was counted, without rounding errors."""
     return np.where(counts[:, None] > 0, vectors, 0.0)

@@ -1,4 +1,4 @@
-"""Sentence vectors of a transformer that lies in a folder; needs the extra `text`."""
+"""Sentence vectors of a transformer from a folder; needs the extra `text`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder_sha256(folder: Path) -> str:
     """Hash of a model: names and contents of the files in its folder, not of folders below.
 
     Raises:
-        DataError: it is no folder of a model, or a file cannot be read.
+        DataError: it is not the folder of a model, or a file cannot be read.
     """
     if not (folder / CONFIG).is_file():
         raise DataError(
@@ -43,7 +43,7 @@ def sentence_vectors(texts: Sequence[str], folder: Path, *, max_tokens: int, whe
     Args:
         texts: ``(N,)``.
         folder: of model and tokenizer, as ``save_pretrained`` of both writes it.
-        max_tokens: what follows in a text is cut off.
+        max_tokens: longer texts are cut off.
         where: begins a message.
     Returns:
         float32 ``(N, d)``; zero for an empty text.
@@ -85,7 +85,7 @@ def _loaded(folder: Path, where: str) -> tuple[Any, Any]:
     logging.set_verbosity_error()  # weights that are missing are looked at below
     try:
         tokenizer, model, missing = _from_folder(folder)
-    except Exception as error:  # what is wrong with foreign files comes as anything, also as a bare Exception
+    except Exception as error:  # damaged files raise anything, even a bare Exception
         raise DataError(f"{where}: {folder} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -94,7 +94,9 @@ def _loaded(folder: Path, where: str) -> tuple[Any, Any]:
     if missing:
         raise DataError(f"{where}: {folder} lacks weights of the model, e.g. {missing[0]}; expected all of them.")
     if model.config.is_encoder_decoder or tokenizer.pad_token is None:
-        raise DataError(f"{where}: {folder} must hold an encoder alone, with a tokenizer that can fill up short texts.")
+        raise DataError(
+            f"{where}: {folder} must hold an encoder without decoder, with a tokenizer that can pad short texts."
+        )
     return tokenizer, model.eval()
 
 
@@ -103,7 +105,7 @@ def _from_folder(folder: Path) -> tuple[Any, Any, list[str]]:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model, found = AutoModel.from_pretrained(  # safetensors alone: other weight files are pickles
+    model, found = AutoModel.from_pretrained(  # safetensors only: other weight files are pickles
         folder, local_files_only=True, dtype="float32", output_loading_info=True, use_safetensors=True
     )
     if tokenizer.pad_token is None:

@@ -1,4 +1,4 @@
-"""Vectors of items that something else wrote to a file: .npy, .npz or .parquet."""
+"""Vectors of items from a file: .npy, .npz or .parquet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_vectors(path: Path, source: VectorsContent, id_type: pl.DataType) -> tu
         source: where ids and vectors are in it.
         id_type: Int64 or String.
     Raises:
-        DataError: names the file and, where it is about one, the row.
+        DataError: names the file and the row.
     """
     readers = {".npy": _npy, ".npz": _npz, ".parquet": _parquet}
     if path.suffix not in readers:
@@ -37,7 +37,7 @@ def read_vectors(path: Path, source: VectorsContent, id_type: pl.DataType) -> tu
         raise DataError(f"{path} must hold one row of numbers per item, got {vectors.dtype} of shape {vectors.shape}.")
     if len(ids) != len(vectors):
         raise DataError(f"{path} must have one id per vector, got {len(ids)} ids and {len(vectors)} vectors.")
-    with np.errstate(over="ignore"):  # what does not fit is refused below
+    with np.errstate(over="ignore"):  # an overflow is refused below
         rows = vectors.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
@@ -59,7 +59,7 @@ def checked_ids(ids: pl.Series, id_type: pl.DataType, path: Path) -> pl.Series:
     """External ids in the type of the log's.
 
     Raises:
-        DataError: one is missing, of another kind, or there twice.
+        DataError: an id is missing, of another type, or repeated.
     """
     if not (ids.dtype.is_integer() or ids.dtype == pl.String):
         raise DataError(f"{path} must have integers or texts as ids, got {ids.dtype}.")
@@ -78,7 +78,7 @@ def checked_ids(ids: pl.Series, id_type: pl.DataType, path: Path) -> pl.Series:
 
 def _npy(path: Path, source: VectorsContent) -> tuple[pl.Series, npt.NDArray[Any]]:
     if not source.ids:
-        raise DataError(f"{path} needs its ids: name their file in ids, one id a line or .npy.")
+        raise DataError(f"{path} needs its ids: name their file in ids, an id a line or .npy.")
     beside = path.parent / source.ids
     if beside.suffix == ".npy":
         return _series(beside, _load(beside)), _load(path)

@@ -34,7 +34,7 @@ def read_names(path: Path, columns: Sequence[str]) -> pl.DataFrame:
             in this order, no header).
         columns: that must be there.
     Raises:
-        DataError: names the file, and the line and column where it is about one.
+        DataError: names the file, the line and the column.
     """
     fields = dict.fromkeys(columns, Field(pl.String))
     if path.suffix == ".parquet":
@@ -62,10 +62,11 @@ def linked_items(links: pl.DataFrame, path: Path) -> dict[str, str]:
 def graph_vectors(
     triples: pl.DataFrame, entities: Sequence[str], *, dims: int, relations: Sequence[str], where: str
 ) -> npt.NDArray[np.float32]:
-    """Spectral vectors of nodes: leading eigenvectors of the normalised adjacency matrix, without the trivial one.
+    """Spectral vectors of nodes: leading eigenvectors of the normalised adjacency matrix, without the trivial
+    eigenvector.
 
     The graph is undirected, a pair weighs the number of its triples. Parts of the graph with fewer than two of the
-    wanted nodes say nothing about what these have in common and are left out.
+    wanted nodes say nothing about the similarity of these nodes and are left out.
 
     Args:
         triples: columns `TRIPLE`, text.
@@ -123,7 +124,7 @@ def _spectral(heads: Int64, tails: Int64, n: int, dims: int) -> Float64:
 
 
 def _shared_parts(ends: Sequence[Int64], wanted: Int64, n: int) -> npt.NDArray[np.bool_]:
-    """Nodes ``(n,)`` that are connected to two or more of the wanted ones, themselves included."""
+    """Nodes ``(n,)`` that are connected to two or more of the wanted nodes, themselves included."""
     ones = np.ones(len(ends[0]))
     _, part = connected_components(csr_array((ones, (ends[0], ends[1])), shape=(n, n)), directed=False)
     counts = np.bincount(part[np.unique(wanted[wanted >= 0])], minlength=int(part.max(initial=0)) + 1)

@@ -33,7 +33,8 @@ def singular_vectors(
         dims: most of them.
         without: ``u (N,)`` and ``v (V,)``; ``u vᵀ`` is subtracted from the matrix first.
     Returns:
-        Vectors ``(N, d)`` as columns and values ``(d,)``, falling; d <= dims, as far as values stand out from rounding.
+        Vectors ``(N, d)`` as columns and values ``(d,)``, descending; d <= dims, without values at the level of
+        rounding errors.
     """
     u, v = (np.zeros(size) for size in matrix.shape) if without is None else without
     flipped = matrix.shape[0] > matrix.shape[1]  # the smaller side has the smaller problem
@@ -59,7 +60,7 @@ def leading_eigenvectors(times: Callable[[Float64], Float64], n: int, dims: int)
         n: rows of the matrix.
         dims: most eigenvectors.
     Returns:
-        Vectors ``(n, d)`` as columns, each with its largest entry positive, and values ``(d,)``, falling; d <= dims.
+        Vectors ``(n, d)`` as columns, each with its largest entry positive, and values ``(d,)``, descending; d <= dims.
     """
     with threadpool_limits(1):  # sums over threads would change the last bits
         if n <= max(DENSE_UP_TO, dims + 1):
@@ -70,7 +71,7 @@ def leading_eigenvectors(times: Callable[[Float64], Float64], n: int, dims: int)
             operator = LinearOperator((n, n), matvec=times, dtype=np.float64)
             try:
                 values, vectors = eigsh(operator, k=dims, which="LA", v0=start)
-            except ArpackNoConvergence as error:  # what has converged is right
+            except ArpackNoConvergence as error:  # the converged vectors are right
                 values, vectors = error.eigenvalues, error.eigenvectors
     order = np.argsort(-values, kind="stable")[:dims]
     order = order[values[order] > SMALLEST * max(float(values.max(initial=0.0)), 1.0)]

@@ -1,4 +1,4 @@
-"""Vectors that are made once and kept, under the hash of what they are made of."""
+"""A cache of vectors by the hash of their inputs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from evorec.data.paths import cache_folder
 from evorec.data.tables import column_bytes
 
 RECIPE: Final = 1
-"""Of all vectors; a higher one makes them anew."""
+"""Version of all vectors; a higher number makes them anew."""
 
 Ingredient = str | int | float | npt.NDArray[np.generic] | pl.Series | pl.DataFrame
 
 
 def hash_of(ingredients: Mapping[str, Ingredient]) -> str:
-    """SHA-256 of named values: of what they hold, not of any path or file format.
+    """SHA-256 of named values, independent of paths and file formats.
 
     Returns:
         64 hexadecimal digits.
@@ -64,7 +64,7 @@ def stored(
     versions = ", ".join(f"{library} {version(library)}" for library in libraries)
     key = hashlib.sha256(f"{sha256} {versions}".encode()).hexdigest()
     path = cache_folder() / "vectors" / f"{key}.npy"
-    with suppress(Exception), path.open("rb") as file:  # one that is not there or damaged is made again
+    with suppress(Exception), path.open("rb") as file:  # a missing or damaged file is made again
         found = np.load(file, allow_pickle=False)
         if found.dtype == np.float32 and found.ndim == 2:
             return np.asarray(found)

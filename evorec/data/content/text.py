@@ -1,4 +1,4 @@
-"""Text of items: columns joined, and vectors of the words in them."""
+"""Text of items: joined columns, and vectors of their words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
 
 WORD = r"(?u)\b\w+\b"
-"""Letters, digits and underscores, one or more: "4K" and "Up" are words of a title."""
+"""Letters, digits and underscores: "4K" and "Up" are words of a title."""
 
 
 def joined_text(tables: Tables, columns: Sequence[str], where: str) -> tuple[pl.Series, pl.Series]:
@@ -46,7 +46,7 @@ def joined_text(tables: Tables, columns: Sequence[str], where: str) -> tuple[pl.
 
 
 def word_vectors(texts: Sequence[str], *, dims: int, min_count: int, where: str) -> npt.NDArray[np.float32]:
-    """TF-IDF of the words (one plus logarithm of the count, unit rows), then a truncated SVD without centring.
+    """TF-IDF of the words (1 plus logarithm of the count, unit rows), then a truncated SVD without centring.
 
     Args:
         texts: ``(N,)``; case and accents do not matter.

@@ -25,7 +25,7 @@ class Reader:
     """A value of ``data.reader``.
 
     Attributes:
-        text: one line: the data that it reads.
+        text: a line: the data that it reads.
         read: from the configuration of the data to tables.
     """
 
@@ -42,7 +42,7 @@ def reads_folder(name: str, text: str) -> Callable[[Callable[[Path], Tables]], C
 
     Args:
         name: value of ``data.reader``.
-        text: one line: the data that it reads.
+        text: a line: the data that it reads.
     """
 
     def register(read: Callable[[Path], Tables]) -> Callable[[Path], Tables]:

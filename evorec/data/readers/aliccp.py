@@ -37,9 +37,9 @@ ROW_FIELDS: Final = {
     "853": "intention_history",
     "301": "position",
 }
-"""The user at the time, what the user's history has of the item (508 .. 853), and the place of the impression."""
+"""The user at the time, counts of the item in the user's history (508 .. 853), and the position of the impression."""
 RARE: Final = 0
-"""What the preparation writes for a value that fewer than 12 training rows have, and for a missing one."""
+"""Written by the preparation for a value that fewer than 12 training rows have, and for a missing value."""
 FIELDS: Final = {**dict.fromkeys(TASKS, FLAG), **dict.fromkeys((USER, ITEM, *ITEM_FIELDS, *ROW_FIELDS), CODE)}
 
 
@@ -48,13 +48,12 @@ def read(folder: Path) -> Tables:
     """Ali-CCP: 85 million impressions of Taobao's recommendations, with a user and an item but without a time.
 
     Tasks are click and purchase; every purchase has a click, so they are a funnel. The context is the user's profile
-    at the impression, what the user's history has of the item's category, shop, brand and intention, and the position
+    at the impression, counts of the item's category, shop, brand and intention in the user's history, and the position
     (published as 301, which multi-domain studies take for the domain). Items have category, shop and brand as in their
     first row; they have no content, because any of these would make fixed vectors of thousands of columns. The numbers
-    are those of the preparation. User 0 and item 0 are all the rare ones together, not one of each: lists are for the
-    others.
+    are those of the preparation. User 0 and item 0 are all rare users and items together: lists are for the others.
 
-    The order of the files stands in for the time, spread over days from 1970-01-01: ``ctr_cvr.train`` up to
+    The order of the files replaces the time, spread over days from 1970-01-01: ``ctr_cvr.train`` up to
     1970-01-09, ``ctr_cvr.dev``, drawn from the same days, on 1970-01-10, ``ctr_cvr.test`` on 1970-01-11. With
     ``split.validation_from = 1970-01-10`` and ``split.test_from = 1970-01-11`` the parts are AITM's own; set
     ``data.statistics = []`` to compare with published tables.

@@ -20,7 +20,7 @@ TASKS: Final = ("click", "conversion")
 SEARCH: Final = "search_id"
 SEARCH_CATEGORIES: Final = tuple(f"categorical_{number}" for number in range(1, 10))
 SEARCH_NUMBERS: Final = tuple(f"numerical_{number}" for number in range(1, 24))
-"""With `SEARCH_CATEGORIES` the columns of the raw file of users, one row per search."""
+"""With `SEARCH_CATEGORIES` the columns of the raw file of users, a row per search."""
 ITEM_CATEGORIES: Final = tuple(f"categorical_{number}" for number in range(10, 17))
 MATCH_NUMBERS: Final = tuple(f"numerical_{number}" for number in range(24, 64))
 """With `ITEM_CATEGORIES` the columns of the raw file of items: an item, as the search found it."""
@@ -35,15 +35,15 @@ FIELDS: Final = {
 
 @reads_folder("aliexpress", "AliExpress searches as MTReclib prepares them: clicks and conversions")
 def read(folder: Path) -> Tables:
-    """AliExpress of one country (NL, ES, FR or US): a benchmark of multi-task ranking, made to fit a recommender.
+    """AliExpress of a country (NL, ES, FR or US): a benchmark of multi-task ranking, made to fit a recommender.
 
     Tasks are click and conversion; every conversion has a click, so they are a funnel. The table has neither users nor
-    items nor times, only anonymous features, and this is what stands in for them:
+    items nor times, only anonymous features; they are replaced as follows:
 
-    * **user**: one search, ``search_id``; its numbers start again in ``test.csv``, where a search s gets the id -1 - s.
-      Its features are categorical_1..9 and numerical_1..23. Every search of the test is one that training never saw.
-    * **item**: a kind of item, one combination of categorical_10..16, written with dashes; these are also its features
-      and its content. Two different products can be of one kind.
+    * **user**: a search, ``search_id``; its numbers start again in ``test.csv``, where a search s gets the id -1 - s.
+      Its features are categorical_1..9 and numerical_1..23. No search of the test occurs in training.
+    * **item**: a kind of item, a combination of categorical_10..16, written with dashes; these are also its features
+      and its content. Two different products can be of the same kind.
     * **context**: numerical_24..63, which describe the item of the row as that search found it.
     * **time**: order of the searches in the files, spread over days from 1970-01-01: the first nine tenths of
       ``train.csv`` up to 1970-01-09, the last tenth on 1970-01-10, ``test.csv`` on 1970-01-11. With
@@ -51,7 +51,7 @@ def read(folder: Path) -> Tables:
 
     So the AUC of click and conversion compares with published tables (set ``data.statistics = []`` for that), and AUC
     within a user is AUC within a search. Lists and their recall mean nothing here: a list of kinds of items for a
-    search, with one row's context. Choose another data set to learn what to recommend.
+    search, with the context of a row. Choose another data set to train a recommender.
 
     Args:
         folder: with ``train.csv`` and ``test.csv``.

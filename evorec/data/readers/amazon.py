@@ -30,7 +30,7 @@ PRICE: Final = r"^\s*\$?\s*(\d[\d,]*\.?\d*)\s*$"
 
 @final
 class _Format(NamedTuple):
-    """Names of the fields of one version.
+    """Names of the fields of a version.
 
     Args:
         year: of the version.
@@ -71,17 +71,18 @@ ITEM_FEATURES: Final = (
 
 @reads_folder("amazon", "Amazon reviews of 2018 or 2023 with descriptions of the items")
 def read(folder: Path) -> Tables:
-    """Reviews and item descriptions of one or more categories, as the McAuley Lab published them in 2018 or 2023.
+    """Reviews and item descriptions, as the McAuley Lab published them in 2018 or 2023.
 
     Tasks: reviewed (always 1), liked (4 stars or more), loved (5 stars), verified (a purchase that the shop confirmed).
     There is no context. Users have no features; items have brand (2023: store), main_category, categories, price and
     departments, the two widest categories, which are also their content. An item of 2023 is a ``parent_asin``, which
-    all sizes and colours of a product share. Times are in UTC; those of 2018 are whole days. Of several reviews of one
-    item by one user the earliest counts, as in the publishers' own benchmark files; of several descriptions of one item
-    the first.
+    all sizes and colours of a product share. Times are in UTC; those of 2018 are whole days. Of several reviews of
+    an item by the same user the earliest counts, as in the publishers' own benchmark files; of several descriptions of
+    an item the first.
 
-    Not read: what was counted when the pages were collected, after the last review, and so knows the reviews that are
-    to be predicted: ``average_rating``, ``rating_number``, ``rank``, ``also_buy``, ``also_view``, ``bought_together``,
+    Not read: counts from the day when the pages were collected, after the last review, because they include the reviews
+    that are to be predicted: ``average_rating``, ``rating_number``, ``rank``, ``also_buy``, ``also_view``,
+        ``bought_together``,
     votes. The price is of that day too, but no count. Files of ratings only (.csv) are for the generic reader.
 
     Args:
@@ -89,7 +90,7 @@ def read(folder: Path) -> Tables:
     Raises:
         DataError: names the file, the line and the field.
     Source: https://amazon-reviews-2023.github.io and https://nijianmo.github.io/amazon (Ni et al., EMNLP 2019); the
-        publishers ask for citation and state no licence: research use, at one's own check.
+        publishers ask for citation and state no licence: check it before other uses than research.
     """
     files = [path for path in sorted(folder.glob("*")) if path.name.endswith(ENDINGS)]
     reviews = [path for path in files if not path.name.startswith(ITEM_FILE)]

@@ -62,16 +62,16 @@ VIDEO_CATEGORIES: Final = ("author_id", "video_type", "upload_type", "music_id",
 
 @reads_folder("kuairand", "KuaiRand-Pure, -1K and -27K: impressions of a short-video app")
 def read(folder: Path) -> Tables:
-    """KuaiRand-Pure, -1K or -27K, or a part of one: they differ in files and rows, not in columns.
+    """KuaiRand-Pure, -1K or -27K, or a part of them: they differ in files and rows, not in columns.
 
     Tasks are click, long_view, like, profile_enter, follow, comment, forward and hate; the context is the tab and the
     hour. `Columns.DAY` is the published ``date``: it differs from the Beijing day (UTC+8) of ``time_ms`` for the rows
     of the last minutes before midnight, about 1 in 100. The daily statistics files are not read: they count the days
     that are to be predicted.
 
-    All logs of the folder are read, ``log_random_*.csv`` too: videos that no recommender chose. To learn from what was
-    recommended, as most do, keep that file elsewhere. The videos of 1K and 27K are a catalogue of 4 and 32 million;
-    27K, 23 GB of logs, needs a machine with several times that memory.
+    All logs of the folder are read, ``log_random_*.csv`` too: videos that no recommender chose. To learn from
+    recommendations only, as is usual, move that file elsewhere. The videos of 1K and 27K are a catalogue of 4 and 32
+    million; 27K, 23 GB of logs, needs a machine with several times that memory.
 
     Args:
         folder: with ``log_*.csv`` (all of them, in order of name, as 27K has its logs in parts),
@@ -114,7 +114,7 @@ def _read_log(path: Path) -> pl.DataFrame:
 
 
 def read_users(path: Path) -> pl.DataFrame:
-    """``user_features*.csv``, which KuaiRec shares: one row per user, id and `USER_FEATURES`.
+    """``user_features*.csv``, which KuaiRec shares: a row per user, id and `USER_FEATURES`.
 
     Raises:
         DataError: names the file, the line and the column.

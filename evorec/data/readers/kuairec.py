@@ -1,4 +1,4 @@
-"""KuaiRec (Gao et al., CIKM 2022, https://kuairec.com): two matrices of short-video views, one of them almost full."""
+"""KuaiRec (Gao et al., CIKM 2022, https://kuairec.com): two matrices of short-video views, the smaller almost full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evorec.data.tabular.sheet import Field, read_csv
 BIG: Final = "big_matrix.csv"
 """What the app recommended to 7,176 users: 12.5 million views."""
 SMALL: Final = "small_matrix.csv"
-"""1,411 of these users with (almost) every one of 3,327 videos: 4.7 million views, none of them in the big matrix."""
+"""1,411 of these users with almost all of 3,327 videos: 4.7 million views, none of them in the big matrix."""
 
 AMOUNT: Final = Field(pl.Float64, lambda value: value.is_finite() & (value >= 0), "be a finite number from 0 on")
 LOG: Final = {
@@ -32,14 +32,14 @@ VALID_VIEW_MS: Final = 7_000
 LONG_VIEW_MS: Final = 18_000
 """With `VALID_VIEW_MS` the thresholds of the same app's KuaiRand; a shorter video must be played to its end."""
 LIKED_RATIO: Final = 2.0
-"""The data set has no likes; its authors propose to take a watch ratio above 2 for one (README, "like")."""
+"""The data set has no likes; its authors propose to take a watch ratio above 2 as a like (README, "like")."""
 BEIJING_S: Final = 8 * 3600
 TAGS: Final = r"^\[\s*(-?\d+\s*(,\s*-?\d+\s*)*)?\]$"
 
 
 @reads_folder("kuairec", "KuaiRec, big matrix: views of recommended short videos")
 def read(folder: Path) -> Tables:
-    """The big matrix of KuaiRec: what was recommended, so the log to learn a recommender from.
+    """The big matrix of KuaiRec: views of recommended videos, the log to train a recommender on.
 
     Tasks: valid_view (played 7 s, or to the end of a shorter video), long_view (18 s likewise), complete (watch ratio
     1 or more), like (watch ratio above 2, as the authors propose), and two numbers, watch_ratio and play_time_s. The
@@ -62,7 +62,7 @@ def read(folder: Path) -> Tables:
 
 @reads_folder("kuairec_small", "KuaiRec, small matrix: almost every pair of its users and videos")
 def read_small(folder: Path) -> Tables:
-    """The small matrix of KuaiRec, almost every pair of its users and videos: to ask what users think of any list.
+    """The small matrix of KuaiRec, almost every pair of its users and videos: to evaluate any list.
 
     All else is as in `read`.
 

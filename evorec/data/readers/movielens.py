@@ -55,7 +55,7 @@ def read(folder: Path) -> Tables:
     are in UTC. File order is kept. Tags, links and the tag genome are not read: see `read_with_genome`.
 
     Args:
-        folder: of one data set.
+        folder: of a data set.
     Raises:
         DataError: no format fits, or names the file, the line and the column.
     Source: the README of each data set; research use, not commercial, under its conditions.

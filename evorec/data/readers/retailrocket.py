@@ -18,14 +18,15 @@ EVENTS: Final = ("view", "addtocart", "transaction")
 SESSION_GAP_MS: Final = 30 * 60 * 1000
 """A visitor's session ends with a longer pause; 30 minutes is the usual choice of web statistics."""
 SNAPSHOT_EVERY_MS: Final = 7 * 24 * 3600 * 1000
-"""Properties were written down once a week: what stood at an event is in the snapshot of the following week at last."""
+"""Properties were recorded once a week: the state at an event is in the snapshot of the following week at the
+latest."""
 MS_PER_S: Final = 1000
 TREE: Final = "category_tree.csv"
 
 
 @reads_folder("retailrocket", "RetailRocket: views, add-to-carts and transactions of a web shop")
 def read(folder: Path) -> Tables:
-    """RetailRocket, 4.5 months of 2015: one row per visitor, item and session instead of one per event.
+    """RetailRocket, 4.5 months of 2015: a row per visitor, item and session instead of a row per event.
 
     Tasks: interacted (always 1), and view, addtocart, transaction: whether the session has such an event of the item.
     The log has no impressions without an event, so view is 1 almost everywhere, and a transaction of a session may lack
@@ -33,9 +34,10 @@ def read(folder: Path) -> Tables:
     hour in UTC: the shop's own time zone is not published.
 
     Items have a category, the path of it and its ancestors (categories), and the root of the path (department), which
-    is their content. Item properties have a time: an item's category is the first one published, and only if its
-    snapshot is at most a week after the item's first event; one that came up later would tell rows what was not known,
-    and counts as unknown. All other properties are hashed or, like ``available``, follow the sales, and are not read.
+    is their content. Item properties have a time: an item's category is the first published category, if its
+    snapshot is at most a week after the item's first event; a later category was not known
+    at that event and counts as unknown. All other properties are hashed or, like ``available``, follow the sales, and
+    are not read.
 
     Args:
         folder: with ``events.csv``, ``item_properties_part1.csv``, ``item_properties_part2.csv`` (one or more
@@ -103,7 +105,7 @@ def _read_properties(path: Path) -> pl.DataFrame:
 
 
 def _categories(parts: list[pl.DataFrame], first_event: pl.DataFrame) -> pl.DataFrame:
-    """Every item with its first category, null where that one came up too late."""
+    """Every item with its first category, null where that was published too late."""
     frame = pl.concat(parts)
     first = (
         frame.drop_nulls("category")

@@ -1,6 +1,6 @@
 """Any log: the configuration names the columns of user, item, time and labels, and the tables of users and items.
 
-Each file is read and converted on its own, so that only one file at a time is held as text.
+Each file is read and converted on its own, so that a single file at a time is held as text.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Reading:
         n_rows: rows of the log's files.
         n_missing_ids: rows of the log without a user or an item, which were dropped.
         n_duplicates: rows of the log that repeat another row, which were dropped.
-        n_events: the other rows, before events are combined to one row each.
+        n_events: the other rows, before events are combined.
     """
 
     tables: Tables
@@ -158,7 +158,7 @@ class _File:
 @final
 @dataclass(frozen=True)
 class _Rows:
-    """The files of one table as one frame, and the number of rows that had all ids, repeated rows included."""
+    """The files of a table as a frame, and the number of rows that had all ids, repeated rows included."""
 
     frame: pl.DataFrame
     files: tuple[FileRows, ...]
@@ -221,7 +221,7 @@ def _read_files(
 
 
 def _log_part(file: _File, config: LogConfig, tasks: Tasks, by: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
-    """The rows of one file of the log; ``by`` and ``texts`` are kept as columns of the reader's own."""
+    """The rows of a file of the log; ``by`` and ``texts`` are kept as columns of the reader's own."""
     columns = {Columns.USER: file.column(config.user).ids, Columns.ITEM: file.column(config.item).ids}
     has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()
     if config.missing_ids == "refuse":

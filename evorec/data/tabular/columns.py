@@ -28,7 +28,7 @@ COMPARE: Final[dict[str, Callable[[Any, Any], pl.Series]]] = {
 @final
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One column of one file; each conversion is done once. A missing value is null.
+    """A column of a file; each conversion is done once. A missing value is null.
 
     Args:
         sheet: its file, for errors.
@@ -80,7 +80,7 @@ class Column:
             raise self.refusal(rows[0], expected)
 
     def refusal(self, row: int, expected: str) -> DataError:
-        """The error of one value."""
+        """The error of a value."""
         got = self.values[row]
         shown = got.to_list() if isinstance(got, pl.Series) else got
         return self.sheet.refusal(row, self.name, f"be {expected}", shown)

@@ -93,7 +93,7 @@ class Sheet:
         return find_nested(self.source, column, rows, self.layout.encoding)
 
     def refusal(self, row: int, column: str, must: str, *got: object) -> DataError:
-        """The error of one value: ``must`` completes "must ..."."""
+        """The error of a value: ``must`` completes "must ..."."""
         ending = f", got {got[0]!r}" if got else ""
         return DataError(f"{self.location(row)}, column {column} must {must}{ending}.")
 

@@ -134,13 +134,15 @@ def test_weights_that_are_not_there_are_not_made_up(model_folder: Path, tmp_path
         encoded(TEXTS, tmp_path)
 
 
-def test_a_tokenizer_that_cannot_fill_up_is_refused(model_folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_cannot_pad_is_refused(model_folder: Path, tmp_path: Path) -> None:
     for path in model_folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     del settings["pad_token"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(DataError, match="must hold an encoder alone, with a tokenizer that can fill up short texts"):
+    with pytest.raises(
+        DataError, match="must hold an encoder without decoder, with a tokenizer that can pad short texts"
+    ):
         encoded(TEXTS, tmp_path)
 
 
