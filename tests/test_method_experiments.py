@@ -59,7 +59,9 @@ def test_median_and_range_count_a_run_that_did_not_arrive_as_the_last() -> None:
 
 
 def test_going_on_from_a_rung_is_paid_once() -> None:
-    problem = tabular.build(methods.parse_config(methods.merge(tabular.DEFAULTS, {"training": {"rungs": (30, 60)}})))
+    problem = tabular.build(
+        methods.parse_config(methods.merge(tabular.DEFAULTS, {"training": {"rungs": (30, 60)}}), kind=tabular.CONFIG)
+    )
     metered = methods.Metered(problem)
     spec = problem.table.specs[0]
     unit = sum(one["training_flops"] for one in problem.table.means(120).values()) / len(problem.table.means(120))

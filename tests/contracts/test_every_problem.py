@@ -106,8 +106,10 @@ def test_a_problem_has_a_scenario_settings_and_a_builder(name: str) -> None:
 
 @every_problem
 def test_a_problem_evaluates_its_default_genome(name: str) -> None:
-    metrics = first_metrics(built(name))
+    problem = built(name)
+    metrics = first_metrics(problem)
     assert all(np.isfinite(value) for value in metrics.values())
+    assert np.isfinite([(objective.worst, objective.ideal) for objective in problem.objectives]).all()
 
 
 @every_problem
