@@ -1,4 +1,4 @@
-"""A problem as DEAP sees it: a toolbox for DEAP's own loops and for loops of your own."""
+"""The adapter for DEAP: a toolbox for DEAP's own loops and for loops of your own."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from evorec.space.operators import mutated, recombined
 def as_deap(problem: Problem, *, seed: int, executor: Executor | None = None, chunk: int = 8) -> base.Toolbox:
     """A DEAP `Toolbox` whose ``map`` evaluates a generation at a time, in stacks, each genome once.
 
-    ``individual()`` is a random genome and ``population(n)`` a list of different ones, the problem's default first:
-    lists of numbers with a ``fitness``. ``mate`` and ``mutate`` are evorec's typed operators, in place as DEAP has it.
-    ``map(evaluate, individuals)`` trains all of them in stacks; ``evaluate(individual)`` alone trains one.
+    ``individual()`` is a random genome and ``population(n)`` a list of different genomes, the problem's default first:
+    lists of numbers with a ``fitness``. ``mate`` and ``mutate`` are evorec's typed operators and work in place, as in
+    DEAP. ``map(evaluate, individuals)`` trains all of them in stacks; ``evaluate(individual)`` trains a single genome.
     ``select`` is ``selNSGA2``, and ``decode(individual)`` gives the spec. Everything is drawn from `seed`; DEAP's own
-    tournaments and ``varAnd`` draw from the global ``random``, which is yours to seed.
+    tournaments and ``varAnd`` draw from the global ``random``, which you have to seed.
 
-    Values are to be minimised, always finite, and keep to the constraints: a fitness knows how far its genome is beyond
-    them (``fitness.violation``, the sum over the constraints, 0 = feasible, 1 for each of a failed evaluation), and of
-    two fitnesses the feasible one dominates, of two infeasible ones the one that violates less, else the values decide
-    (Deb et al. 2002). So selection, ``ParetoFront`` and tournaments handle constraints without a penalty to tune; a
-    ``ParetoFront`` holds infeasible genomes only until it has met a feasible one.
+    Values are to be minimised and always finite. A fitness knows the constraint violation of its genome
+    (``fitness.violation``, the sum over the constraints; 0 = feasible; a failed evaluation adds 1 for each). A feasible
+    fitness dominates an infeasible fitness, the smaller violation dominates the larger, and equal violations are
+    compared by their values (Deb et al. 2002). So selection, ``ParetoFront`` and tournaments handle constraints without
+    a penalty to tune; a ``ParetoFront`` holds infeasible genomes only until it has met a feasible genome.
 
     Args:
         problem: space, objectives, constraints and evaluation; trainings use its own seed.
@@ -42,17 +42,47 @@ def as_deap(problem: Problem, *, seed: int, executor: Executor | None = None, ch
         >>> population = toolbox.population(n=24)  # doctest: +SKIP
         >>> algorithms.eaMuPlusLambda(population, toolbox, 24, 24, 0.6, 0.4, 8)  # doctest: +SKIP
     """
-    breeding = _Breeding(problem, rng=generator(seed, "deap"))
-    evaluation = _Evaluation(GenomeValues(problem, executor=executor or SerialExecutor(), chunk=chunk))
+    space, rng, n_objectives = problem.space, generator(seed, "deap"), len(problem.objectives)
+    values = GenomeValues(problem, executor=executor or SerialExecutor(), chunk=chunk)
+
+    def individual() -> Individual:
+        return Individual.of(space.sample(rng, 1)[0], n_objectives)
+
+    def population(n: int) -> list[Individual]:
+        rows = space.snap(np.vstack([space.default(), space.sample(rng, n)]))
+        first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        return [Individual.of(row, n_objectives) for row in rows[first[:n]]]
+
+    def mate(first: Individual, second: Individual) -> tuple[Individual, Individual]:
+        children = recombined(space, np.array([[first], [second]], dtype=np.float64), rng)
+        first[:], second[:] = children[0, 0].tolist(), children[1, 0].tolist()
+        return first, second
+
+    def mutate(individual: Individual) -> tuple[Individual]:
+        individual[:] = mutated(space, np.array([individual], dtype=np.float64), rng)[0].tolist()
+        return (individual,)
+
+    def evaluate_all(individuals: Sequence[Individual]) -> list[Values]:
+        if not individuals:
+            return []
+        F, G = values.matrices(np.array(individuals, dtype=np.float64))
+        violations = np.maximum(G, 0.0).sum(axis=1)
+        return [Values.of(row, float(violation)) for row, violation in zip(F, violations, strict=True)]
+
+    def evaluate(individual: Individual) -> Values:
+        return evaluate_all([individual])[0]
+
+    def map_in_stacks(function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
+        if getattr(function, "func", function) is evaluate:
+            return evaluate_all(list(iterables[0]))
+        return list(map(function, *iterables))
+
     toolbox = base.Toolbox()
-    toolbox.register("individual", breeding.individual)
-    toolbox.register("population", breeding.population)
-    toolbox.register("mate", breeding.mate)
-    toolbox.register("mutate", breeding.mutate)
-    toolbox.register("evaluate", evaluation.evaluate)
-    toolbox.register("map", evaluation.map)
+    for function in (individual, population, mate, mutate, evaluate):
+        toolbox.register(function.__name__, function)
+    toolbox.register("map", map_in_stacks)
     toolbox.register("select", tools.selNSGA2)
-    toolbox.register("decode", problem.space.decode)
+    toolbox.register("decode", space.decode)
     return toolbox
 
 
@@ -144,52 +174,3 @@ class Values(tuple[float, ...]):
         made = cls(objectives.tolist())
         made.violation = violation
         return made
-
-
-@final
-class _Breeding:
-    """Genomes and typed operators, all from one stream."""
-
-    def __init__(self, problem: Problem, *, rng: np.random.Generator) -> None:
-        self._space, self._n_objectives, self._rng = problem.space, len(problem.objectives), rng
-
-    def individual(self) -> Individual:
-        return Individual.of(self._space.sample(self._rng, 1)[0], self._n_objectives)
-
-    def population(self, n: int) -> list[Individual]:
-        rows = np.vstack([self._space.default(), self._space.sample(self._rng, n)])
-        first = np.sort(np.unique(self._space.snap(rows), axis=0, return_index=True)[1])
-        different = self._space.snap(rows)[first]
-        return [Individual.of(row, self._n_objectives) for row in different[:n]]
-
-    def mate(self, first: Individual, second: Individual) -> tuple[Individual, Individual]:
-        children = recombined(self._space, np.array([[first], [second]], dtype=np.float64), self._rng)
-        first[:], second[:] = children[0, 0].tolist(), children[1, 0].tolist()
-        return first, second
-
-    def mutate(self, individual: Individual) -> tuple[Individual]:
-        individual[:] = mutated(self._space, np.array([individual], dtype=np.float64), self._rng)[0].tolist()
-        return (individual,)
-
-
-@final
-class _Evaluation:
-    """``evaluate`` and a ``map`` that knows it: what is mapped over individuals is evaluated in stacks."""
-
-    def __init__(self, values: GenomeValues) -> None:
-        self._values = values
-
-    def evaluate(self, individual: Individual) -> Values:
-        return self._all([individual])[0]
-
-    def map(self, function: Callable[..., Any], *iterables: Iterable[Any]) -> list[Any]:
-        if getattr(function, "func", function) == self.evaluate:
-            return self._all(list(iterables[0]))
-        return list(map(function, *iterables))
-
-    def _all(self, individuals: Sequence[Individual]) -> list[Values]:
-        if not individuals:
-            return []
-        F, G = self._values.matrices(np.array(individuals, dtype=np.float64))
-        violations = np.maximum(G, 0.0).sum(axis=1)
-        return [Values.of(row, float(violation)) for row, violation in zip(F, violations, strict=True)]

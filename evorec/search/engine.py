@@ -12,10 +12,11 @@ members, so a replay does not decide again.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -25,7 +26,7 @@ from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
 from evorec.objectives import FloatArray, to_matrices, without_clock
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Problem
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
 from evorec.search.algorithm import (
@@ -148,134 +149,83 @@ def search(
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
         >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
     """
-    return _Search(problem, config, algorithm, run, executor or SerialExecutor(), chunk, progress, stop).run()
+    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop)
+    return found.result_of(config.algorithm if algorithm is None else algorithm)
 
 
 @final
-@dataclass(frozen=True)
-class _Candidate:
-    """A genome to be evaluated, and how far its training has come.
+@dataclass
+class _Search:
+    """One call of `search`, whose arguments are the first fields.
 
     Attributes:
-        seq: number of the evaluation, in the order of asking.
-        measured: steps and metrics of every rung that it has passed, plain JSON.
-        state: state of its training; None = at its start.
-        seconds: wall time of its training so far.
+        recorded: evaluations of an earlier start, by number.
+        halvings: metrics of the members that passed a rung in an earlier start, by key, by generation and steps.
+        evaluated: all evaluations that the algorithm knows, by key.
+        states: state of the training, by number of the evaluation; only of the current generation.
     """
 
-    seq: int
-    key: str
-    generation: int
-    genome: tuple[float, ...]
-    spec: Spec
-    measured: tuple[Mapping[str, Any], ...] = ()
-    state: Any = None
-    seconds: float = 0.0
+    problem: Problem
+    config: SearchConfig
+    run: RunDirectory | None
+    executor: Executor
+    chunk: int
+    progress: Callable[[Progress], None] | None
+    stop: Callable[[], bool] | None
+    recorded: dict[int, Evaluation] = field(default_factory=dict)
+    halvings: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
+    evaluated: dict[str, Evaluation] = field(default_factory=dict)
+    states: dict[int, Any] = field(default_factory=dict)
+    archive: ParetoArchive = field(default_factory=ParetoArchive)
+    hypervolume: list[float] = field(default_factory=list)
+    n_generations: int = 0
 
-    def after_rung(
-        self, rung: int, metrics: Mapping[str, float], *, state: Any = None, seconds: float = 0.0
-    ) -> _Candidate:
-        """The candidate when it has passed a rung; without a state its training starts anew."""
-        measured = (*self.measured, {"rung": rung, "metrics": metrics})
-        return replace(self, measured=measured, state=state, seconds=self.seconds + seconds)
-
-    def evaluation(self, outcome: Outcome, *, rung: int | None = None) -> Evaluation:
-        return Evaluation(
-            seq=self.seq,
-            key=self.key,
-            generation=self.generation,
-            genome=self.genome,
-            spec=self.spec,
-            metrics=outcome.metrics,
-            failure=outcome.failure,
-            seconds=self.seconds + outcome.seconds,
-            extra={**outcome.extra, "rungs": list(self.measured)} if self.measured else outcome.extra,
-            rung=rung,
-        )
-
-
-@final
-class _Search:
-    """One call of `search`. The algorithm knows `evaluated`; `recorded` are the evaluations of an earlier start."""
-
-    def __init__(
-        self,
-        problem: Problem,
-        config: SearchConfig,
-        algorithm: AlgorithmLike | None,
-        run: RunDirectory | None,
-        executor: Executor,
-        chunk: int,
-        progress: Callable[[Progress], None] | None,
-        stop: Callable[[], bool] | None,
-    ) -> None:
-        self._problem, self._config, self._run = problem, config, run
-        self._executor, self._chunk = executor, chunk
-        self._progress, self._stop = progress, stop
-        self._recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()} if run else {}
-        # Metrics of the members that passed each rung, by key, by generation and steps of the rung.
-        self._halvings = {
-            (generation, payload["rung"]): payload["kept"]
-            for generation, kind, payload in (run.ledger.events() if run else [])
-            if kind == HALVING
-        }
-        self._evaluated: dict[str, Evaluation] = {}
-        self._archive = ParetoArchive()
-        self._hypervolume: list[float] = []
-        self._n_generations = config.generations
-        chosen = config.algorithm if algorithm is None else algorithm
-        context = AlgorithmContext(
-            space=problem.space,
-            objectives=tuple(problem.objectives),
-            n_constraints=len(problem.constraints),
-            config=config,
-            options=check_algorithm(chosen, config.options) if isinstance(chosen, str) else Options(),
-            evaluated=self._evaluated,
-        )
-        self._algorithm = create_algorithm(chosen, context)
-
-    def run(self) -> SearchResult:
-        problem, config = self._problem, self._config
-        if self._run:
-            self._run.pin_problem(
-                {
-                    "name": problem.name,
-                    "objectives": [asdict(objective) for objective in problem.objectives],
-                    "constraints": [asdict(constraint) for constraint in problem.constraints],
-                    "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
-                }
-            )
+    def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
+        """Run the search."""
+        problem, config, run = self.problem, self.config, self.run
+        if run:
+            self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
+            halvings = [(generation, payload) for generation, kind, payload in run.ledger.events() if kind == HALVING]
+            self.halvings = {(generation, payload["rung"]): payload["kept"] for generation, payload in halvings}
+        options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
+        axes, n_constraints = tuple(problem.objectives), len(problem.constraints)
+        context = AlgorithmContext(problem.space, axes, n_constraints, config, options, self.evaluated)
+        chosen = create_algorithm(algorithm, context)
+        if run:
+            description = {
+                "name": problem.name,
+                "objectives": [asdict(objective) for objective in problem.objectives],
+                "constraints": [asdict(constraint) for constraint in problem.constraints],
+                "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
+            }
+            run.pin_problem(description)
         # pymoo's own algorithms choose their batches, MOEA/D single genomes: they get the same number of proposals.
-        counts_proposals = isinstance(self._algorithm, PymooAlgorithm) and not self._algorithm.fills
-        left, exhausted = config.population * config.generations, False
+        counts_proposals = isinstance(chosen, PymooAlgorithm) and not chosen.fills
+        self.n_generations, left, exhausted = config.generations, config.population * config.generations, False
         for generation in itertools.count(1):
             if left <= 0 if counts_proposals else generation > config.generations:
                 break
-            X = self._algorithm.ask() if len(self._evaluated) < problem.space.cardinality() else ()
+            X = chosen.ask() if len(self.evaluated) < problem.space.cardinality() else ()
             if exhausted := len(X) == 0:
                 break
             X = problem.space.snap(np.asarray(X))
             left -= len(X)
             if counts_proposals:
-                self._n_generations = generation + -(-max(left, 0) // len(X))
-            self._algorithm.tell(*self._generation(generation, X))
+                self.n_generations = generation + math.ceil(max(left, 0) / len(X))
+            chosen.tell(*self._generation(generation, X))
         result = self._result(exhausted)
-        if self._run:
-            self._store_members(self._run)
-            self._run.write_summary(
-                {
-                    "reason": result.reason,
-                    "exhausted": result.exhausted,
-                    "n_evaluated": result.n_evaluated,
-                    "n_failed": result.n_failed,
-                    "n_infeasible": result.n_infeasible,
-                    "dropped": {str(steps): count for steps, count in result.dropped.items()},
-                    "failures": dict(result.failures),
-                    "hypervolume_share": list(result.hypervolume),
-                    "members": [member.key for member in result.archive],
-                    "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
-                }
-            )
+        if run:
+            self._store_members(run)
+            counts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
+            summary = {
+                **{name: getattr(result, name) for name in counts},
+                "dropped": {str(steps): count for steps, count in result.dropped.items()},
+                "failures": dict(result.failures),
+                "hypervolume_share": list(result.hypervolume),
+                "members": [member.key for member in result.archive],
+                "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
+            }
+            run.write_summary(summary)
         return result
 
     def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -284,39 +234,40 @@ class _Search:
         Returns:
             Rows of ``X`` that were not dropped at a rung, their ``F (N, M)`` and ``G (N, C)``.
         """
-        space, first = self._problem.space, len(self._evaluated)
+        space, first = self.problem.space, len(self.evaluated)
         keys = [space.key(x) for x in X]
-        new = {key: x for key, x in zip(keys, X, strict=True) if key not in self._evaluated}
+        new = {key: x for key, x in zip(keys, X, strict=True) if key not in self.evaluated}
         candidates = [
-            _Candidate(first + i, key, generation, tuple(x.tolist()), space.decode(x))
+            Evaluation(first + i, key, generation, tuple(x.tolist()), space.decode(x), None, None)
             for i, (key, x) in enumerate(new.items())
         ]
+        self.states = {}
         finished = {one.seq: recorded for one in candidates if (recorded := self._replayed(one))}
         n_replayed = len(finished)
         self._evaluate(self._halved(generation, candidates, finished), finished)
         evaluations = [finished[one.seq] for one in candidates]
         if generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
             causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
-            again = f", delete {self._run.path}" if self._run else ""
+            again = f", delete {self.run.path}" if self.run else ""
             raise SearchError(
                 f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
                 f"Remove the cause{again} and search again."
             )
         whole = [evaluation for evaluation in evaluations if not evaluation.dropped]
-        self._archive.add([e.key for e in whole], *self._matrices(whole), sequence=[e.seq for e in whole])
-        self._evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
-        members = [self._evaluated[key].metrics or {} for key in self._archive.members]
-        self._hypervolume.append(hypervolume_share(members, self._problem.objectives))
-        if self._run and n_replayed < len(candidates):
-            self._store_members(self._run)
-            self._run.log("generation", generation=generation, hypervolume_share=self._hypervolume[-1])
+        self.archive.add([e.key for e in whole], *self._matrices(whole), sequence=[e.seq for e in whole])
+        self.evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
+        members = [self.evaluated[key].metrics or {} for key in self.archive.members]
+        self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
+        if self.run and n_replayed < len(candidates):
+            self._store_members(self.run)
+            self.run.log("generation", generation=generation, hypervolume_share=self.hypervolume[-1])
         self._report(generation, {})
-        kept = [i for i, key in enumerate(keys) if not self._evaluated[key].dropped]
-        return X[kept], *self._matrices([self._evaluated[keys[i]] for i in kept])
+        kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]
+        return X[kept], *self._matrices([self.evaluated[keys[i]] for i in kept])
 
-    def _replayed(self, candidate: _Candidate) -> Evaluation | None:
+    def _replayed(self, candidate: Evaluation) -> Evaluation | None:
         """The ledger's answer, if it has one."""
-        recorded = self._recorded.get(candidate.seq)
+        recorded = self.recorded.get(candidate.seq)
         if recorded is None:
             return None
         if recorded.key != candidate.key:
@@ -327,17 +278,17 @@ class _Search:
         return replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
 
     def _halved(
-        self, generation: int, candidates: Sequence[_Candidate], finished: dict[int, Evaluation]
-    ) -> list[_Candidate]:
+        self, generation: int, candidates: Sequence[Evaluation], finished: dict[int, Evaluation]
+    ) -> list[Evaluation]:
         """Train a generation to every rung and return those that continue; the others are added to `finished`."""
         alive = list(candidates)
-        for rung, steps in enumerate(self._problem.rungs):
+        for rung, steps in enumerate(self.problem.rungs):
             if not alive:
                 break
-            kept = self._halvings.get((generation, steps))
+            kept = self.halvings.get((generation, steps))
             if kept is not None:
                 gone = [finished.get(one.seq) for one in alive if one.key not in kept]
-                alive = [one.after_rung(steps, kept[one.key]) for one in alive if one.key in kept]
+                alive = [_past_rung(one, steps, kept[one.key]) for one in alive if one.key in kept]
                 if len(alive) != len(kept) or any(row is None or row.rung != steps for row in gone):
                     raise _foreign(f"other members of generation {generation} passed step {steps} there")
             elif any(one.seq in finished for one in alive):
@@ -348,9 +299,9 @@ class _Search:
             raise _foreign(f"generation {generation} was compared at other steps there")
         return alive
 
-    def _compared(self, alive: Sequence[_Candidate], rung: int, finished: dict[int, Evaluation]) -> list[_Candidate]:
+    def _compared(self, alive: Sequence[Evaluation], rung: int, finished: dict[int, Evaluation]) -> list[Evaluation]:
         """Train to a rung, compare, and commit the dropped and failed members before anything else happens."""
-        problem, steps = self._problem, self._problem.rungs[rung]
+        problem, steps = self.problem, self.problem.rungs[rung]
         reached: dict[int, Outcome] = {}
         with closing(self._stacks(alive, rung=rung)) as stacks:
             for stack in stacks:
@@ -358,51 +309,51 @@ class _Search:
                 self._report(alive[0].generation, finished, rung=steps)
         outcomes = [reached[index] for index in range(len(alive))]
         F, G = to_matrices([outcome.metrics for outcome in outcomes], problem.objectives, problem.constraints)
-        stay: list[_Candidate] = []
+        stay: list[Evaluation] = []
         gone: list[Evaluation] = []
         for one, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
             if survives and outcome.metrics is not None:
-                metrics = without_clock(outcome.metrics)
-                stay.append(one.after_rung(steps, metrics, state=outcome.state, seconds=outcome.seconds))
+                self.states[one.seq] = outcome.state
+                stay.append(_past_rung(one, steps, without_clock(outcome.metrics), seconds=outcome.seconds))
             else:
-                gone.append(one.evaluation(outcome, rung=steps))
-        if self._run:
-            kept = {one.key: one.measured[-1]["metrics"] for one in stay}
-            self._run.ledger.add(gone, event=(alive[0].generation, HALVING, {"rung": steps, "kept": kept}))
+                gone.append(_evaluation(one, outcome, rung=steps))
+        if self.run:
+            kept = {one.key: one.extra["rungs"][-1]["metrics"] for one in stay}
+            self.run.ledger.add(gone, event=(alive[0].generation, HALVING, {"rung": steps, "kept": kept}))
         finished.update((evaluation.seq, evaluation) for evaluation in gone)
         return stay
 
-    def _evaluate(self, alive: Sequence[_Candidate], finished: dict[int, Evaluation]) -> None:
+    def _evaluate(self, alive: Sequence[Evaluation], finished: dict[int, Evaluation]) -> None:
         """Train genomes to the end and add them to `finished`; each stack is on disk before anything else happens."""
         candidates = [one for one in alive if one.seq not in finished]
         with closing(self._stacks(candidates)) as stacks:
             for stack in stacks:
-                evaluations = [candidates[index].evaluation(outcome) for index, outcome in stack]
-                if self._run:
+                evaluations = [_evaluation(candidates[index], outcome) for index, outcome in stack]
+                if self.run:
                     # Keep the files of possible members: feasible, and not dominated by the archive so far.
                     rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
                     for evaluation, (_, outcome), f, g in rows:
-                        if (g <= 0).all() and not any((member <= f).all() for member in self._archive.F):
-                            self._run.stage(evaluation, outcome.weights)
-                    self._run.ledger.add(evaluations)
+                        if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
+                            self.run.stage(evaluation, outcome.weights)
+                    self.run.ledger.add(evaluations)
                 finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
                 self._report(candidates[0].generation, finished)
 
     def _stacks(
-        self, candidates: Sequence[_Candidate], *, rung: int | None = None
+        self, candidates: Sequence[Evaluation], *, rung: int | None = None
     ) -> Generator[list[tuple[int, Outcome]], None, None]:
         """Outcomes stack by stack, as `evaluate` yields them; `stop` is checked before and after each."""
         if not candidates:
             return
         self._check_stop(candidates[0].generation)
         stacks = evaluate(
-            self._problem,
+            self.problem,
             [one.spec for one in candidates],
-            seed=self._config.seed,
-            executor=self._executor,
-            chunk=self._chunk,
+            seed=self.config.seed,
+            executor=self.executor,
+            chunk=self.chunk,
             rung=rung,
-            states=[one.state for one in candidates],
+            states=[self.states.get(one.seq) for one in candidates],
         )
         with closing(stacks):
             for stack in stacks:
@@ -411,10 +362,10 @@ class _Search:
 
     def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
-        for key in run.without_files(self._archive.members):
-            member = self._evaluated[key]
+        for key in run.without_files(self.archive.members):
+            member = self.evaluated[key]
             [[(_, outcome)]] = evaluate(
-                self._problem, [member.spec], seed=self._config.seed, executor=self._executor, chunk=self._chunk
+                self.problem, [member.spec], seed=self.config.seed, executor=self.executor, chunk=self.chunk
             )
             old, new = without_clock(member.metrics or {}), without_clock(outcome.metrics or {})
             if old != new:
@@ -425,59 +376,77 @@ class _Search:
                     f"archive would mix two machines: {'; '.join(different)}; start a new search"
                 )
             run.stage(member, outcome.weights)
-        run.set_members(self._archive.members)
+        run.set_members(self.archive.members)
 
     def _matrices(self, evaluations: Sequence[Evaluation]) -> tuple[FloatArray, FloatArray]:
         rows = [evaluation.metrics for evaluation in evaluations]
-        return to_matrices(rows, self._problem.objectives, self._problem.constraints)
+        return to_matrices(rows, self.problem.objectives, self.problem.constraints)
 
     def _check_stop(self, generation: int) -> None:
-        if self._stop is None or not self._stop():
+        if self.stop is None or not self.stop():
             return
         where = ""
-        if self._run:
-            self._run.ledger.record_event(generation, "interrupted", {})
-            where = f"; `evorec resume {self._run.path}` goes on"
-        raise Interrupted(f"interrupted in generation {generation} of {self._n_generations}{where}")
+        if self.run:
+            self.run.ledger.record_event(generation, "interrupted", {})
+            where = f"; `evorec resume {self.run.path}` goes on"
+        raise Interrupted(f"interrupted in generation {generation} of {self.n_generations}{where}")
 
     def _report(self, generation: int, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
-        if self._progress is None:
+        if self.progress is None:
             return
-        evaluations = [*self._evaluated.values(), *in_flight.values()]
-        self._progress(
+        evaluations = [*self.evaluated.values(), *in_flight.values()]
+        self.progress(
             Progress(
                 generation=generation,
-                n_generations=self._n_generations,
+                n_generations=self.n_generations,
                 n_evaluated=len(evaluations),
-                n_replayed=sum(evaluation.seq in self._recorded for evaluation in evaluations),
-                n_planned=self._config.generations * self._config.population,
+                n_replayed=sum(evaluation.seq in self.recorded for evaluation in evaluations),
+                n_planned=self.config.generations * self.config.population,
                 n_failed=sum(evaluation.metrics is None for evaluation in evaluations),
-                n_members=len(self._archive),
-                hypervolume_share=self._hypervolume[-1] if self._hypervolume else 0.0,
+                n_members=len(self.archive),
+                hypervolume_share=self.hypervolume[-1] if self.hypervolume else 0.0,
                 n_dropped=sum(evaluation.dropped for evaluation in evaluations),
                 rung=rung,
             )
         )
 
     def _result(self, exhausted: bool) -> SearchResult:
-        evaluations = [evaluation for evaluation in self._evaluated.values() if not evaluation.dropped]
+        evaluations = [evaluation for evaluation in self.evaluated.values() if not evaluation.dropped]
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")
-        n_least = 0 if len(self._archive) else min(N_LEAST_INFEASIBLE, int(infeasible.sum()))
-        done = len(self._hypervolume)
-        dropped = Counter(e.rung for e in self._evaluated.values() if e.dropped and e.rung is not None)
+        n_least = 0 if len(self.archive) else min(N_LEAST_INFEASIBLE, int(infeasible.sum()))
+        done = len(self.hypervolume)
+        dropped = Counter(e.rung for e in self.evaluated.values() if e.dropped and e.rung is not None)
         return SearchResult(
-            archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self._archive),
+            archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self.archive),
             least_infeasible=tuple(evaluations[i] for i in nearest[:n_least]),
-            hypervolume=tuple(self._hypervolume),
-            n_evaluated=len(self._evaluated),
+            hypervolume=tuple(self.hypervolume),
+            n_evaluated=len(self.evaluated),
             n_infeasible=int(infeasible.sum()),
             failures=_failures(evaluations),
             dropped=dict(sorted(dropped.items())),
             exhausted=exhausted,
             reason=f"no new genome was found after generation {done}" if exhausted else f"{done} generations done",
         )
+
+
+def _past_rung(candidate: Evaluation, steps: int, metrics: Mapping[str, float], *, seconds: float = 0.0) -> Evaluation:
+    """A candidate that has passed a rung; `extra` holds the metrics of all rungs."""
+    rungs = [*candidate.extra.get("rungs", ()), {"rung": steps, "metrics": metrics}]
+    return replace(candidate, seconds=candidate.seconds + seconds, extra={"rungs": rungs})
+
+
+def _evaluation(candidate: Evaluation, outcome: Outcome, *, rung: int | None = None) -> Evaluation:
+    """A candidate with its outcome, at a rung or at the end."""
+    return replace(
+        candidate,
+        metrics=outcome.metrics,
+        failure=outcome.failure,
+        seconds=candidate.seconds + outcome.seconds,
+        extra={**outcome.extra, **candidate.extra},
+        rung=rung,
+    )
 
 
 def _foreign(difference: str) -> RunError:

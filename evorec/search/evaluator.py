@@ -1,8 +1,8 @@
-"""Specs in, outcomes out: the cut into stacks, and the one place where a failure is caught.
+"""From specs to outcomes: the division into stacks, and the only code that catches failures.
 
-Whatever a problem raises becomes a failed outcome of the guilty spec alone. A stack that raises, or that ends the
-process it runs in, is halved until its guilty member stands by itself; as no outcome depends on the company, the others
-lose time only.
+Any error of a problem becomes a failed outcome of the guilty spec only. A stack that raises, or that ends its process,
+is halved until the guilty member is left; because an outcome is independent of the other members of its stack, the
+others only lose time.
 """
 
 from __future__ import annotations
@@ -27,16 +27,8 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Raised:
-    """What a stack raised, without the traceback that would keep its tensors alive."""
-
-    cause: str
-    out_of_memory: bool
-
-
-@dataclass(frozen=True)
 class _Work:
-    """What all stacks of one call have in common; `rung` as in `Problem.evaluate`."""
+    """Common arguments of all stacks of a call; `rung` as in `Problem.evaluate`."""
 
     problem: Problem
     seed: int
@@ -46,13 +38,6 @@ class _Work:
     def steps(self) -> int | None:
         """Steps to train; None = to the end."""
         return None if self.rung is None else self.problem.rungs[self.rung]
-
-    def evaluate(self, specs: Sequence[Spec], states: Sequence[Any]) -> list[Outcome]:
-        """The problem's outcomes; it goes on from `states` if every spec has one."""
-        if not self.problem.rungs:
-            return self.problem.evaluate(specs, seed=self.seed)
-        known = None if any(state is None for state in states) else states
-        return self.problem.evaluate(specs, seed=self.seed, rung=self.rung, states=known)
 
 
 def evaluate(
@@ -73,11 +58,11 @@ def evaluate(
         seed: seed of the run.
         executor: runs the stacks.
         chunk: most specs in one stack.
-        rung: which one of the problem's rungs to train to; None trains to the end.
-        states: where each spec's training stands, from its outcome at an earlier rung; None for one that starts anew.
+        rung: index of the problem's rung to train to; None trains to the end.
+        states: state of each spec's training, from its outcome at an earlier rung; None for a spec that starts anew.
     Yields:
-        One finished stack at a time, in any order: pairs of a position in `specs` and its outcome. The metrics of an
-        outcome are plain finite floats and hold every metric that an objective or constraint reads; else it failed.
+        A finished stack at a time, in any order: pairs of an index in `specs` and its outcome. The metrics of an
+        outcome are plain finite floats and contain every metric of the objectives and constraints, or it failed.
     """
     work = _Work(problem, seed, rung)
     known = [None] * len(specs) if states is None else list(states)
@@ -99,11 +84,20 @@ def evaluate(
 
 
 def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -> list[list[int]]:
-    """Positions in stacks of nearly equal size, as many of them as keep all workers busy, largest groups cut first.
+    """Indices in stacks of nearly equal size, at least enough to keep all workers busy, largest groups divided first.
 
-    A group is dealt out like cards: neighbours cost alike, so its stacks do too, and no worker waits for a heavy one.
+    The members of a group are dealt in turn to its stacks: neighbours have a similar cost, so the stacks do too, and no
+    worker waits for an expensive stack.
     """
-    groups = _groups(problem, specs)
+    groups: list[list[int]] = []
+    if problem.mixes_shapes:
+        keys = [problem.stack_key(spec) for spec in specs]
+        groups = [sorted(range(len(specs)), key=keys.__getitem__)] if keys else []
+    else:
+        by_shape: dict[Hashable, list[int]] = {}
+        for index, spec in enumerate(specs):
+            by_shape.setdefault(problem.shape_key(spec), []).append(index)
+        groups = list(by_shape.values())
     counts = [math.ceil(len(group) / chunk) for group in groups]
     n_stacks = min(math.ceil(sum(counts) / workers) * workers, len(specs))
     while sum(counts) < n_stacks:
@@ -112,39 +106,16 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
     return [group[i::count] for group, count in zip(groups, counts, strict=True) for i in range(count)]
 
 
-def _groups(problem: Problem, specs: Sequence[Spec]) -> list[list[int]]:
-    """Positions of specs that may share stacks, those of like shape side by side."""
-    if problem.mixes_shapes:
-        keys = [problem.stack_key(spec) for spec in specs]
-        return [sorted(range(len(specs)), key=keys.__getitem__)] if keys else []
-    groups: dict[Hashable, list[int]] = {}
-    for position, spec in enumerate(specs):
-        groups.setdefault(problem.shape_key(spec), []).append(position)
-    return list(groups.values())
-
-
-def _evaluate_stack(work: _Work, specs: Sequence[Spec], states: Sequence[Any]) -> list[Outcome]:
-    start = time.perf_counter()
-    result = _attempt(work, specs, states)
-    if isinstance(result, _Raised) and result.out_of_memory:
-        _free_memory()
-        if len(specs) == 1:  # a neighbouring stack may have held the memory
-            result = _attempt(work, specs, states)
-    if not isinstance(result, _Raised):
-        return result
-    if len(specs) == 1:
-        return [Outcome(None, failure=result.cause, seconds=time.perf_counter() - start, rung=work.steps)]
-    middle = len(specs) // 2
-    return [
-        *_evaluate_stack(work, specs[:middle], states[:middle]),
-        *_evaluate_stack(work, specs[middle:], states[middle:]),
-    ]
-
-
-def _attempt(work: _Work, specs: Sequence[Spec], states: Sequence[Any]) -> list[Outcome] | _Raised:
-    problem = work.problem
+def _evaluate_stack(
+    work: _Work, specs: Sequence[Spec], states: Sequence[Any], *, is_retry: bool = False
+) -> list[Outcome]:
+    problem, start = work.problem, time.perf_counter()
     try:
-        outcomes = work.evaluate(specs, states)
+        if problem.rungs:
+            known = None if any(state is None for state in states) else states
+            outcomes = problem.evaluate(specs, seed=work.seed, rung=work.rung, states=known)
+        else:
+            outcomes = problem.evaluate(specs, seed=work.seed)
         if len(outcomes) != len(specs):
             raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
         required = {o.metric for o in problem.objectives} | {c.metric for c in problem.constraints}
@@ -153,45 +124,46 @@ def _attempt(work: _Work, specs: Sequence[Spec], states: Sequence[Any]) -> list[
         raise
     except Exception as error:
         _logger.debug("a stack of %d raised", len(specs), exc_info=True)
-        return _Raised(_cause(error), _is_out_of_memory(error))
+        kind = "" if isinstance(error, TrainingError) else f"{type(error).__name__}: "
+        cause, out_of_memory = kind + " ".join(str(error).split()), _is_out_of_memory(error)
+    # The error is gone here, with the traceback that kept its tensors alive.
+    if out_of_memory:
+        gc.collect()
+        torch = sys.modules.get("torch")  # search itself must not import it
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        if len(specs) == 1 and not is_retry:  # another stack may have held the memory
+            return _evaluate_stack(work, specs, states, is_retry=True)
+    if len(specs) == 1:
+        seconds = time.perf_counter() - start
+        return [Outcome(None, failure=cause[:CAUSE_LENGTH], seconds=seconds, rung=work.steps)]
+    middle = len(specs) // 2
+    return [
+        *_evaluate_stack(work, specs[:middle], states[:middle]),
+        *_evaluate_stack(work, specs[middle:], states[middle:]),
+    ]
 
 
 def _checked(outcome: Outcome, required: Collection[str], steps: int | None) -> Outcome:
+    """The outcome with plain floats, or as a failure."""
+    metrics = {name: float(value) for name, value in (outcome.metrics or {}).items()}
+    missing = sorted(set(required) - metrics.keys())
+    infinite = [name for name, value in metrics.items() if not math.isfinite(value)]
+    reached, wanted = ("the end of training" if n is None else f"step {n}" for n in (outcome.rung, steps))
     if outcome.metrics is None:
-        return _failed(outcome, outcome.failure or "no metrics and no cause were given", steps)
-    if outcome.rung != steps:
-        return _failed(outcome, f"measured at {_place(outcome.rung)} instead of {_place(steps)}", steps)
-    missing = sorted(set(required) - outcome.metrics.keys())
-    if missing:
-        return _failed(outcome, f"metric {missing[0]} is missing", steps)
-    metrics = {name: float(value) for name, value in outcome.metrics.items()}
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            return _failed(outcome, f"metric {name} is {value}", steps)
-    return replace(outcome, metrics=metrics, failure=None)
-
-
-def _failed(outcome: Outcome, cause: str, steps: int | None) -> Outcome:
+        cause = outcome.failure or "no metrics and no cause were given"
+    elif reached != wanted:
+        cause = f"measured at {reached} instead of {wanted}"
+    elif missing:
+        cause = f"metric {missing[0]} is missing"
+    elif infinite:
+        cause = f"metric {infinite[0]} is {metrics[infinite[0]]}"
+    else:
+        return replace(outcome, metrics=metrics, failure=None)
     return replace(outcome, metrics=None, failure=cause[:CAUSE_LENGTH], weights=None, state=None, rung=steps)
-
-
-def _place(steps: int | None) -> str:
-    return "the end of training" if steps is None else f"step {steps}"
-
-
-def _cause(error: Exception) -> str:
-    kind = "" if isinstance(error, TrainingError) else f"{type(error).__name__}: "
-    return (kind + " ".join(str(error).split()))[:CAUSE_LENGTH]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """True for Python, CUDA and PyTorch's CPU allocator, whose error is a plain RuntimeError."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool({"MemoryError", "OutOfMemoryError"} & names) or "can't allocate memory" in str(error)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    torch = sys.modules.get("torch")  # search itself must not import it
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

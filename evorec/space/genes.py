@@ -20,7 +20,8 @@ from evorec.config import Bounds, GeneOverride
 from evorec.space.gene import Fixed, FloatArray, Gene, Scalar, Value, When, as_integer, as_number, show
 
 __all__ = [
-    "Boolean", "Categorical", "DiscreteGene", "Fixed", "Gene", "Integer", "Real", "Scalar", "Simplex", "Value", "When",
+    "Boolean", "Categorical", "DiscreteGene", "Fixed", "Gene", "Integer", "OrderedGene", "Real", "Scalar", "Simplex",
+    "Value", "When",
 ]  # fmt: skip
 
 LINEAR_STEPS = 1000
@@ -49,9 +50,33 @@ SIMPLEX_RESET = 0.1
 """Probability of new uniform weights, and again of all weight on a single part."""
 
 
+@dataclass(frozen=True)
+class OrderedGene(Gene):
+    """A number between two bounds, both included; base of `Real` and `Integer`."""
+
+    low: float
+    high: float
+    _: KW_ONLY
+    default: float
+    unit: str = ""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise self.refusal("finite bounds with low < high", (self.low, self.high))
+        if not (self.limits[0] <= self.low and self.high <= self.limits[1]):
+            raise self.refusal("given bounds" + self._within(), (self.low, self.high))
+        if not self.low <= self.default <= self.high:
+            raise self.refusal(f"given a default in {self.domain}", self.default)
+
+    def _within(self) -> str:
+        low, high = self.limits
+        return "" if self.limits == (-math.inf, math.inf) else f" within {low:g}..{high:g}"
+
+
 @final
 @dataclass(frozen=True)
-class Real(Gene):
+class Real(OrderedGene):
     """A real number between two bounds, both included.
 
     The column is the value, or its decimal logarithm on a log scale. Values are rounded to readable decimals:
@@ -73,23 +98,13 @@ class Real(Gene):
         0.00316
     """
 
-    low: float
-    high: float
     _: KW_ONLY
-    default: float
     scale: Literal["linear", "log"] = "linear"
-    unit: str = ""
-    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise self.refusal("finite bounds with low < high", (self.low, self.high))
+        super().__post_init__()
         if self.scale == "log" and not (self.low > 0 and self.high >= 2 * self.low):
             raise self.refusal("positive and span at least a factor of 2 on a log scale", (self.low, self.high))
-        if not (self.limits[0] <= self.low and self.high <= self.limits[1]):
-            raise self.refusal("given bounds" + _limits(self), (self.low, self.high))
-        if not self.low <= self.default <= self.high:
-            raise self.refusal(f"given a default in {self.domain}", self.default)
         object.__setattr__(self, "default", self._round(self.default))
 
     @property
@@ -162,7 +177,7 @@ class Real(Gene):
             return replace(self, low=override.low, high=override.high, default=default)
         number = as_number(override)
         if number is None or not math.isfinite(number) or not self.limits[0] <= number <= self.limits[1]:
-            raise self.refusal("a finite number" + _limits(self), override)
+            raise self.refusal("a finite number" + self._within(), override)
         if self.scale == "log" and number <= 0:
             raise self.refusal("above 0 on a log scale", override)
         return self.fixed(number)
@@ -207,7 +222,7 @@ class DiscreteGene(Gene):
 
 @final
 @dataclass(frozen=True)
-class Integer(DiscreteGene):
+class Integer(DiscreteGene, OrderedGene):
     """A whole number between two bounds, both included.
 
     The column is the value, or its exponent on a ``"log2"`` scale, where only powers of two exist.
@@ -231,19 +246,12 @@ class Integer(DiscreteGene):
     _: KW_ONLY
     default: int
     scale: Literal["linear", "log2"] = "linear"
-    unit: str = ""
-    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise self.refusal("given bounds with low < high", (self.low, self.high))
-        if not (self.limits[0] <= self.low and self.high <= self.limits[1]):
-            raise self.refusal("given bounds" + _limits(self), (self.low, self.high))
+        super().__post_init__()
         for number in (self.low, self.high, self.default):
             if not self._exists(number):
                 raise self.refusal("whole numbers" + self._powers(), number)
-        if not self.low <= self.default <= self.high:
-            raise self.refusal(f"given a default in {self.domain}", self.default)
 
     @property
     def bounds(self) -> tuple[FloatArray, FloatArray]:
@@ -283,7 +291,7 @@ class Integer(DiscreteGene):
             return replace(self, low=low, high=high, default=default)
         number = as_integer(override)
         if number is None or not self.limits[0] <= number <= self.limits[1]:
-            raise self.refusal("a whole number" + _limits(self), override)
+            raise self.refusal("a whole number" + self._within(), override)
         return self.fixed(number)
 
     def _to_column(self, value: int) -> float:
@@ -480,8 +488,3 @@ class Simplex(Gene):
         """Blends of the parents, up to a quarter of their distance beyond them; pure averaging would only contract."""
         share = rng.uniform(-0.25, 1.25, size=(len(a), 1))
         return np.clip(share * a + (1 - share) * b, 0, None), np.clip(share * b + (1 - share) * a, 0, None)
-
-
-def _limits(gene: Real | Integer) -> str:
-    low, high = gene.limits
-    return "" if gene.limits == (-math.inf, math.inf) else f" within {low:g}..{high:g}"

@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 from pymoo.core.crossover import Crossover
 from pymoo.core.mutation import Mutation
 from pymoo.core.sampling import Sampling
 
-from evorec.space.gene import FloatArray, Gene
+from evorec.space.gene import FloatArray
 from evorec.space.space import SearchSpace
 
 GENES_CHANGED = 1.0
@@ -98,12 +97,12 @@ def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> F
     a, b = X[0].astype(np.float64), X[1].astype(np.float64)
     active_a, active_b = space.active(a), space.active(b)
     only_a, only_b = active_a & ~active_b, active_b & ~active_a
-    for index, name in enumerate(space.names):
-        columns = space.slices[name]
+    for index, gene in enumerate(space.genes):
+        columns = space.slices[gene.name]
         a[only_b[:, index], columns] = b[only_b[:, index], columns]
         b[only_a[:, index], columns] = a[only_a[:, index], columns]
         rows = np.flatnonzero(rng.random(len(a)) < 0.5)
-        a[rows, columns], b[rows, columns] = space.gene(name).recombine(a[rows, columns], b[rows, columns], rng)
+        a[rows, columns], b[rows, columns] = gene.recombine(a[rows, columns], b[rows, columns], rng)
     return np.stack([space.snap(a), space.snap(b)])
 
 
@@ -117,44 +116,26 @@ def mutated(space: SearchSpace, X: FloatArray, rng: np.random.Generator, *, rate
         rate: per active gene; ``None`` = 1/n.
     """
     out = space.snap(X)
-    before = space.active(out)
-    chosen = _choose(space, before, rng, rate)
-    for index, name in enumerate(space.names):
-        rows, columns = np.flatnonzero(chosen[:, index]), space.slices[name]
-        if len(rows):
-            out[rows, columns] = _changed(space.gene(name), out[rows, columns], rng)
-    known = before
+    known = space.active(out)
+    can_change = known & np.array([gene.cardinality > 1 for gene in space.genes], dtype=bool)
+    if can_change.any():
+        n = can_change.sum(axis=1, keepdims=True)
+        share = np.minimum(MAX_RATE, GENES_CHANGED / np.maximum(n, 1)) if rate is None else rate
+        chosen = can_change & (rng.random(known.shape) < share)
+        lottery = np.where(can_change, rng.random(known.shape), -1.0)
+        empty = np.flatnonzero(~chosen.any(axis=1) & can_change.any(axis=1))
+        chosen[empty, lottery[empty].argmax(axis=1)] = True
+        for index, gene in enumerate(space.genes):
+            same, columns = np.flatnonzero(chosen[:, index]), space.slices[gene.name]
+            before = out[:, columns].copy()
+            for _ in range(ATTEMPTS + 1):
+                if not len(same):
+                    break
+                out[same, columns] = gene.snap(gene.mutate(before[same], rng))
+                same = same[(out[same, columns] == before[same]).all(axis=1)]
     while (fresh := space.active(out) & ~known).any():  # again, because a fresh gene may activate others
-        for index, name in enumerate(space.names):
+        for index, gene in enumerate(space.genes):
             rows = np.flatnonzero(fresh[:, index])
-            out[rows, space.slices[name]] = space.gene(name).sample(rng, len(rows))
+            out[rows, space.slices[gene.name]] = gene.sample(rng, len(rows))
         known = known | fresh
     return space.snap(out)
-
-
-def _choose(
-    space: SearchSpace, active: NDArray[np.bool_], rng: np.random.Generator, rate: float | None
-) -> NDArray[np.bool_]:
-    """Genes to change, bool ``(P, n_genes)``: at least one per row that has a gene with a choice."""
-    has_choice = np.array([space.gene(name).cardinality > 1 for name in space.names], dtype=bool)
-    can_change: NDArray[np.bool_] = active & has_choice
-    if not can_change.any():
-        return can_change
-    n = can_change.sum(axis=1, keepdims=True)
-    share = np.minimum(MAX_RATE, GENES_CHANGED / np.maximum(n, 1)) if rate is None else rate
-    chosen: NDArray[np.bool_] = can_change & (rng.random(active.shape) < share)
-    lottery = np.where(can_change, rng.random(active.shape), -1.0)
-    empty = np.flatnonzero(~chosen.any(axis=1) & can_change.any(axis=1))
-    chosen[empty, lottery[empty].argmax(axis=1)] = True
-    return chosen
-
-
-def _changed(gene: Gene, x: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Snapped rows ``(N, n_columns)`` that all differ from `x`."""
-    out = gene.snap(gene.mutate(x, rng))
-    for _ in range(ATTEMPTS):
-        same = np.flatnonzero((out == x).all(axis=1))
-        if not len(same):
-            break
-        out[same] = gene.snap(gene.mutate(x[same], rng))
-    return out

@@ -260,15 +260,8 @@ class SearchSpace:
     def describe(self) -> list[GeneInfo]:
         """One line per gene, for tables."""
         return [
-            GeneInfo(
-                name=gene.name,
-                kind=type(gene).__name__.lower(),
-                domain=gene.domain,
-                default=gene.default,
-                condition=str(gene.condition or ""),
-                text=gene.text,
-            )
-            for gene in self.genes
+            GeneInfo(g.name, type(g).__name__.lower(), g.domain, g.default, str(g.condition or ""), g.text)
+            for g in self.genes
         ]
 
     def _checked(self, X: FloatArray) -> FloatArray:
