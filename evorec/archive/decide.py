@@ -1,8 +1,8 @@
-"""Picking members of a front by a sentence.
+"""Members of a front chosen by a short sentence.
 
-``METRIC`` or ``best:METRIC`` is the best member in that metric, ``knee`` the one that bulges farthest towards the ideal
-corner; ``where A >= x and B <= y``, or the same conditions after commas, narrow the choice. `choose` also knows the
-members by name: ``all`` of them, or the beginning of a key.
+``METRIC`` or ``best:METRIC`` is the best member in that metric, ``knee`` the best compromise; ``where A >= x and B <=
+y``, or the same conditions after commas, restrict the choice. `choose` also accepts names of members: ``all`` of them,
+or the beginning of a key.
 """
 
 from __future__ import annotations
@@ -16,15 +16,7 @@ from evorec.archive.indicators import normalised
 from evorec.config import TaskKind
 from evorec.errors import ConfigError
 from evorec.metrics.metric import Direction
-from evorec.objectives import (
-    Constraint,
-    Metrics,
-    Objective,
-    find_metric,
-    in_full,
-    parse_constraint,
-    resolve,
-)
+from evorec.objectives import Constraint, Metrics, Objective, find_metric, in_full, parse_constraint, resolve
 
 KNEE = "knee"
 ALL = "all"
@@ -36,7 +28,7 @@ _KEY = re.compile(r"[0-9a-f]+")
 
 
 def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objective], k: int) -> str:
-    """The member that a sentence asks for; of equals the one with the smallest key.
+    """The member that a sentence asks for; of equal members that with the smallest key.
 
     Args:
         text: ``METRIC`` or ``best:METRIC`` (its best value, up or down as the catalogue says) or ``knee``, then
@@ -57,14 +49,27 @@ def pick(text: str, members: Mapping[str, Metrics], objectives: Sequence[Objecti
     if not members:
         raise ConfigError(f"pick {text!r} needs a member to choose from, got an empty archive.")
     goal, conditions = _parsed(text, objectives, k)
-    left = _qualified(text, members, conditions)
-    if goal is None:
-        return _knee(left, objectives)
-    metric, direction = goal
-    _check_measured(text, members, metric)
-    values = {key: metrics[metric] for key, metrics in left.items()}
-    best = max(values.values()) if direction == "max" else min(values.values())
-    return min(key for key, value in values.items() if value == best)
+    for metric in (*(condition.metric for condition in conditions), *(goal[:1] if goal else ())):
+        for key, metrics in members.items():
+            if metric not in metrics:
+                raise ConfigError(f"pick {text!r}: {metric} was not measured for {key}; known: {', '.join(metrics)}.")
+    keys = [
+        key for key in sorted(members) if all(c.holds(members[key][c.metric]).all() for c in conditions)
+    ]  # the first of equal members is chosen
+    if not keys:
+        ranges = {c.metric: [metrics[c.metric] for metrics in members.values()] for c in conditions}
+        offers = ", ".join(f"their {name} is {min(found):.4g}..{max(found):.4g}" for name, found in ranges.items())
+        raise ConfigError(f"pick {text!r}: none of {len(members)} members qualifies; {offers}.")
+    if goal is not None:
+        metric, direction = goal
+        sign = -1.0 if direction == "max" else 1.0
+        return min(keys, key=lambda key: sign * members[key][metric])
+    # The knee: objectives are scaled to the range of the members (cost on its log scale), and the member farthest below
+    # the plane through the corners has the smallest sum. Source: Das 1999, with axis-parallel extremes.
+    points = normalised([members[key] for key in keys], objectives)
+    span = np.ptp(points, axis=0)
+    scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
+    return keys[int(scaled.sum(axis=1).argmin())]
 
 
 def choose(
@@ -120,30 +125,33 @@ def check_pick(
             _parsed(text, objectives, k, tasks)
     except ConfigError as error:
         is_key = _KEY.fullmatch(text.strip()) and keys
-        why = f"no member begins with {text!r}; there are {', '.join(sorted(keys))}; all means every one."
-        begun = any(key.startswith(text.strip()) for key in keys)
-        raise ConfigError(f"finalize.picks: {why if is_key and not begun else error}") from None
+        why = f"no member begins with {text!r}; there are {', '.join(sorted(keys))}; all means every member."
+        matches = any(key.startswith(text.strip()) for key in keys)
+        raise ConfigError(f"finalize.picks: {why if is_key and not matches else error}") from None
 
 
 def _named(text: str, keys: Collection[str], objectives: Sequence[Objective]) -> str | None:
-    """The member whose key is `text` or begins with it, None where it is no key.
+    """The member whose key is `text` or begins with it; None if `text` is not a key.
 
     Raises:
-        ConfigError: several begin so.
+        ConfigError: several keys begin with it.
     """
     start = text.strip()
-    if not start or start == KNEE or any(start in (one.name, one.metric) for one in objectives):
+    if not start or start == KNEE or any(start in (axis.name, axis.metric) for axis in objectives):
         return None
-    begun = [start] if start in keys else [key for key in keys if key.startswith(start)]
-    if len(begun) > 1:
-        raise ConfigError(f"pick {text!r} begins {len(begun)} members: {', '.join(begun)}; write more of it.")
-    return begun[0] if begun else None
+    matches = [start] if start in keys else [key for key in keys if key.startswith(start)]
+    if len(matches) > 1:
+        raise ConfigError(f"pick {text!r} begins {len(matches)} members: {', '.join(matches)}; write more of it.")
+    return matches[0] if matches else None
 
 
 def _parsed(
     text: str, objectives: Sequence[Objective], k: int, tasks: Mapping[str, TaskKind] | None = None
 ) -> tuple[tuple[str, Direction] | None, list[Constraint]]:
-    """Metric and direction that a sentence asks for, None for the knee, and its conditions."""
+    """Metric and direction of a sentence, None for the knee, and its conditions.
+
+    The metric is that of an objective of the search, else any metric that is known.
+    """
     found = _SENTENCE.fullmatch(text)
     if not found:
         raise ConfigError(
@@ -151,63 +159,16 @@ def _parsed(
             "picks too, and conditions may follow commas."
         )
     parts = _BETWEEN.split(found["conditions"]) if found["conditions"] else []
-    conditions = [parse_constraint(_condition_in_full(part), k=k, baselines={}, tasks=tasks) for part in parts]
-    return None if found["goal"] == KNEE else _goal(found["goal"], objectives, k, tasks), conditions
-
-
-def _goal(
-    name: str, objectives: Sequence[Objective], k: int, tasks: Mapping[str, TaskKind] | None
-) -> tuple[str, Direction]:
-    """Metric and direction of an objective of the search, else of the catalogue."""
+    conditions = []
+    for part in parts:
+        if condition := _CONDITION.fullmatch(part):
+            part = in_full(condition["metric"]) + condition["rest"]
+        conditions.append(parse_constraint(part, k=k, baselines={}, tasks=tasks))
+    goal = found["goal"]
+    if goal == KNEE:
+        return None, conditions
     for objective in objectives:
-        if name in (objective.name, objective.metric):
-            return objective.metric, objective.direction
-    full = in_full(name)
-    return resolve(full, k, tasks=tasks), find_metric(full).direction
-
-
-def _condition_in_full(condition: str) -> str:
-    """A condition with the name of its metric `in_full`."""
-    found = _CONDITION.fullmatch(condition)
-    return in_full(found["metric"]) + found["rest"] if found else condition
-
-
-def _knee(members: Mapping[str, Metrics], objectives: Sequence[Objective]) -> str:
-    """The member that bulges farthest towards the ideal corner.
-
-    Objectives are scaled to the range that the members span (cost on its log scale); the knee is farthest below the
-    plane through the corners, i.e. has the smallest sum. Source: Das 1999, with axis-parallel extremes.
-    """
-    keys = sorted(members)
-    points = normalised([members[key] for key in keys], objectives)
-    span = np.ptp(points, axis=0)
-    scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
-    return keys[int(scaled.sum(axis=1).argmin())]
-
-
-def _qualified(text: str, members: Mapping[str, Metrics], conditions: Sequence[Constraint]) -> Mapping[str, Metrics]:
-    for condition in conditions:
-        _check_measured(text, members, condition.metric)
-    left = {
-        key: metrics
-        for key, metrics in members.items()
-        if all(condition.holds(metrics[condition.metric]).all() for condition in conditions)
-    }
-    if not left:
-        raise ConfigError(f"pick {text!r}: none of {len(members)} members qualifies; {_ranges(members, conditions)}.")
-    return left
-
-
-def _ranges(members: Mapping[str, Metrics], conditions: Sequence[Constraint]) -> str:
-    """What the members offer for each condition, so that the reader can choose a bound that exists."""
-    lines = []
-    for metric in dict.fromkeys(condition.metric for condition in conditions):
-        values = [metrics[metric] for metrics in members.values()]
-        lines.append(f"their {metric} is {min(values):.4g}..{max(values):.4g}")
-    return ", ".join(lines)
-
-
-def _check_measured(text: str, members: Mapping[str, Metrics], metric: str) -> None:
-    for key, metrics in members.items():
-        if metric not in metrics:
-            raise ConfigError(f"pick {text!r}: {metric} was not measured for {key}; known: {', '.join(metrics)}.")
+        if goal in (objective.name, objective.metric):
+            return (objective.metric, objective.direction), conditions
+    full = in_full(goal)
+    return (resolve(full, k, tasks=tasks), find_metric(full).direction), conditions

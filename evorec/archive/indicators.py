@@ -1,4 +1,4 @@
-"""How good a front is, in numbers, inside the box that the objectives' ideal and worst corners make.
+"""Indicators of a front: numbers for its quality inside the box of the objectives' ideal and worst corners.
 
 All indicators work on normalised objectives (`Objective.normalised`), so figures of different runs of one problem stay
 comparable. moocore computes them exactly.
@@ -16,7 +16,7 @@ from evorec.objectives import FloatArray, Metrics, Objective
 
 
 def normalised(rows: Sequence[Metrics], objectives: Sequence[Objective]) -> FloatArray:
-    """Places in the box, float64 ``(N, M)``: 0 = ideal, 1 = worst.
+    """Coordinates in the box, float64 ``(N, M)``: 0 = ideal, 1 = worst.
 
     Args:
         rows: N measured metric dictionaries.
@@ -55,7 +55,7 @@ def hypervolume_share(rows: Sequence[Metrics], objectives: Sequence[Objective]) 
 
 
 def igd_plus(rows: Sequence[Metrics], reference: Sequence[Metrics], objectives: Sequence[Objective]) -> float:
-    """Mean distance from the reference front to what a set dominates; 0 is best.
+    """Mean distance from the reference front to the region that a set dominates; 0 is best.
 
     Args:
         rows: N > 0 measured metric dictionaries.

@@ -1,4 +1,4 @@
-"""The Pareto archive: feasible evaluations that no other one dominates."""
+"""The Pareto archive: feasible evaluations that no other evaluation dominates."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pareto_fronts(F: FloatArray, n_ranked: int) -> list[NDArray[np.intp]]:
 
 @final
 class ParetoArchive:
-    """The front of everything added so far; what is in it does not depend on the order of adding.
+    """The front of all evaluations added so far, independent of the order of adding.
 
     Example:
         >>> archive = ParetoArchive()
@@ -89,16 +89,16 @@ class ParetoArchive:
     def add(
         self, keys: Sequence[str], F: FloatArray, G: FloatArray, *, sequence: Sequence[int] | None = None
     ) -> list[Status]:
-        """Takes in evaluations; members that they dominate leave.
+        """Add evaluations; members that they dominate are removed.
 
         Args:
             keys: names of the N genomes.
             F: objectives to minimise, float64 ``(N, M)``.
             G: constraints, float64 ``(N, C)``; feasible when all are at most 0.
-            sequence: numbers of the evaluations, which decide between equal rows of F: the first stays. Without them
-                rows count in the order of adding.
+            sequence: numbers of the evaluations; of equal rows of F the first stays. Without them rows count in the
+                order of adding.
         Returns:
-            For each row, as things stand after the whole call: ``"member"``, ``"dominated"``, ``"infeasible"``, or
+            For each row, after the whole call: ``"member"``, ``"dominated"``, ``"infeasible"``, or
             ``"repeat"`` when an earlier evaluation has the same key or the same F.
         Raises:
             DataError: a shape is wrong, a value is not finite, or a member's key comes with another F.
@@ -117,14 +117,16 @@ class ParetoArchive:
         self._F = {key: pool[key][1].copy() for key in kept}
         self._sequence = {key: pool[key][0] for key in kept}
         self._next = max([self._next, *(number + 1 for number in order)])
-        return [self._status(*row) for row in zip(keys, F, order, feasible, strict=True)]
-
-    def _status(self, key: str, row: FloatArray, number: int, feasible: bool) -> Status:
-        if not feasible:
-            return "infeasible"
-        if key in self._F:
-            return "member" if self._sequence[key] == number else "repeat"
-        return "repeat" if any(np.array_equal(row, other) for other in self._F.values()) else "dominated"
+        status: list[Status] = []
+        for key, row, number, ok in zip(keys, F, order, feasible, strict=True):
+            if not ok:
+                status.append("infeasible")
+            elif key in self._F:
+                status.append("member" if self._sequence[key] == number else "repeat")
+            else:
+                equal = any(np.array_equal(row, other) for other in self._F.values())
+                status.append("repeat" if equal else "dominated")
+        return status
 
     def _check(self, keys: Sequence[str], F: FloatArray, G: FloatArray, order: Sequence[int]) -> None:
         n = len(keys)
