@@ -1,1 +1,1 @@
-"""What a search keeps: the Pareto archive, the indicators that measure it, and picks from it."""
+"""The Pareto archive, its indicators, and the choice of members."""

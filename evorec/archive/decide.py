@@ -78,7 +78,7 @@ def choose(
     """The members that several texts ask for.
 
     Args:
-        texts: sentences of `pick`; ``all``; a member's key or the beginning of one and no other.
+        texts: sentences of `pick`; ``all``; a key, or a beginning that only a single key has.
         members, objectives, k: see `pick`.
     Returns:
         Member by pick, in the order of `texts`; a sentence is called as it was written, a member named by ``all`` or
@@ -115,7 +115,7 @@ def check_pick(
 
     Args:
         text, objectives, k: see `choose`.
-        tasks: the ranked tasks and what their labels are; None skips the check of task names.
+        tasks: the ranked tasks and the kinds of their labels; None skips the check of task names.
         keys: of the members; before a search there are none, and a key is no pick.
     Raises:
         ConfigError: it does not parse, or names a metric that does not exist or several members.

@@ -1,6 +1,6 @@
 """Indicators of a front: numbers for its quality inside the box of the objectives' ideal and worst corners.
 
-All indicators work on normalised objectives (`Objective.normalised`), so figures of different runs of one problem stay
+All indicators work on normalised objectives (`Objective.normalised`), so figures of different runs of a problem stay
 comparable. moocore computes them exactly.
 """
 
@@ -36,7 +36,7 @@ def hypervolume_share(rows: Sequence[Metrics], objectives: Sequence[Objective]) 
     """Share of the box that a set of evaluations dominates.
 
     Args:
-        rows: N measured metric dictionaries, dominated ones allowed.
+        rows: N measured metric dictionaries, dominated rows allowed.
         objectives: M objectives.
     Returns:
         A number in [0, 1]; higher is better; 0.0 for no rows. A value beyond the ideal counts as ideal, a row at or

@@ -1,4 +1,4 @@
-"""Search algorithms: the interface that the search asks and tells, their registry, and the adapter for pymoo's.
+"""Search algorithms: the ask/tell interface, the registry, and the adapter for algorithms of pymoo.
 
 An algorithm in a file of your own registers a function that builds it:
 
@@ -65,7 +65,7 @@ class AskTell(Protocol):
         ...
 
     def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
-        """Values of the generation that was asked for last.
+        """Values of the last generation.
 
         Args:
             X: snapped genomes ``(N, V)`` in the order of asking, without those that were dropped at a rung.
@@ -137,7 +137,7 @@ class AlgorithmContext:
 
 
 AlgorithmLike: TypeAlias = str | AskTell | Algorithm | Callable[[AlgorithmContext], Any]
-"""What `create_algorithm` turns into an algorithm."""
+"""Types that `create_algorithm` accepts."""
 
 
 @final
@@ -198,7 +198,7 @@ def create_algorithm(algorithm: AlgorithmLike, context: AlgorithmContext) -> Ask
     Args:
         algorithm: registered name, function that builds an algorithm from a context, ask/tell object, or algorithm of
             pymoo that was not used yet; the last is copied.
-        context: what a registered algorithm is built from.
+        context: given to the function that builds a registered algorithm.
     Raises:
         ConfigError: the name is unknown, or the algorithm does not suit the problem.
     """
@@ -211,7 +211,7 @@ def create_algorithm(algorithm: AlgorithmLike, context: AlgorithmContext) -> Ask
 
 
 class _ToldValues(PymooProblem):  # type: ignore[misc]  # pymoo is untyped
-    """The problem as an algorithm of pymoo sees it: its values are those that were told."""
+    """The problem of an algorithm of pymoo; it returns the values passed to `PymooAlgorithm.tell`."""
 
     values: tuple[FloatArray, FloatArray] | None = None
 
@@ -228,8 +228,8 @@ class _ToldValues(PymooProblem):  # type: ignore[misc]  # pymoo is untyped
 class PymooAlgorithm:
     """An algorithm of pymoo as an `AskTell`.
 
-    The default treats all algorithms alike: every proposal gets values. A genome that was dropped at a rung gets the
-    worst value of every objective and violates every constraint, and so does a failed one; algorithms that compare each
+    By default, every proposal gets values. A genome that was dropped at a rung gets the
+    worst value of every objective and violates every constraint, like a failed evaluation. Algorithms that compare each
     offspring with its own parent, as differential evolution and particle swarms do, need the whole batch.
 
     Attributes:

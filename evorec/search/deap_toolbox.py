@@ -35,8 +35,8 @@ def as_deap(problem: Problem, *, seed: int, executor: Executor | None = None, ch
     Args:
         problem: space, objectives, constraints and evaluation; trainings use its own seed.
         seed: of genomes and operators.
-        executor: where stacks are evaluated; one after another by default.
-        chunk: most genomes in one stack.
+        executor: evaluates the stacks; serial by default.
+        chunk: most genomes in a stack.
     Example:
         >>> toolbox = as_deap(problem, seed=0)  # doctest: +SKIP
         >>> population = toolbox.population(n=24)  # doctest: +SKIP
@@ -108,7 +108,7 @@ class GenomeFitness(base.Fitness):  # type: ignore[misc]  # deap is untyped
     values = property(base.Fitness.getValues, set_values, clear)
 
     def dominates(self, other: GenomeFitness, obj: slice = slice(None)) -> bool:
-        """Whether this one is better under the constraints; `obj` picks some of the objectives."""
+        """Whether this fitness is better under the constraints; `obj` selects objectives."""
         if self.violation != other.violation:
             return self.violation < other.violation
         return bool(base.Fitness.dominates(self, other, obj))

@@ -1,12 +1,12 @@
 """The search loop. A resumed search is a replay: it asks again, and the ledger answers until it ends.
 
 The algorithm is deterministic given the seed, so the replay asks for the genomes of the ledger in the same order; if it
-does not, the run is refused. The algorithm only knows evaluations that were told so far: a replay never sees its own
+does not, the run is refused. The algorithm only knows evaluations of earlier generations: a replay never sees its own
 future.
 
-If the problem has rungs, a generation is trained to each of them, compared, and the worst members are dropped: they are
-never told, and never enter the archive. The decision at a rung is in the ledger together with the rows of the dropped
-members, so a replay does not decide again.
+If the problem has rungs, a generation is trained to each of them, compared, and the worst members are dropped: the
+algorithm never learns their values, and they never enter the archive. The decision at a rung is in the ledger together
+with the rows of the dropped members, so a replay does not decide again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Progress:
         generation: the current generation, from 1.
         n_generations: planned number, unless the space is exhausted.
         n_evaluated: evaluations so far; failed, dropped and replayed evaluations count.
-        n_replayed: evaluations that were answered by the ledger of an earlier start.
+        n_replayed: evaluations that were taken from the ledger of an earlier start.
         n_planned: evaluations when no generation falls short.
         n_failed: evaluations that failed.
         n_members: members of the archive after the last complete generation.
@@ -132,12 +132,12 @@ def search(
         problem: space, objectives, constraints and evaluation.
         config: algorithm, population, generations and seed.
         algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
-            algorithm of pymoo, or a function that builds one from an `AlgorithmContext`. An algorithm of pymoo keeps
-            its own population size and proposes ``population * generations`` genomes in all; genomes that were
-            evaluated before are answered, not trained again. To resume a run, pass an equal, unused object.
+            algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. An algorithm of pymoo
+            keeps its own population size and proposes ``population * generations`` genomes in all; known genomes are
+            not trained again. To resume a run, pass an equal, unused object.
         run: directory that keeps everything; a run that was begun is continued. None keeps no weights.
-        executor: where stacks are evaluated; one after another by default.
-        chunk: most genomes in one stack. Like the executor, it changes no result.
+        executor: evaluates the stacks; serial by default.
+        chunk: most genomes in a stack. Like the executor, it changes no result.
         progress: called after every stack and generation.
         stop: called before and after every stack; True ends the search.
     Raises:
@@ -266,7 +266,7 @@ class _Search:
         return X[kept], *self._matrices([self.evaluated[keys[i]] for i in kept])
 
     def _replayed(self, candidate: Evaluation) -> Evaluation | None:
-        """The ledger's answer, if it has one."""
+        """The evaluation in the ledger, or None."""
         recorded = self.recorded.get(candidate.seq)
         if recorded is None:
             return None

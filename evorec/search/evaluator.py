@@ -57,7 +57,7 @@ def evaluate(
         specs: decoded genomes, all different.
         seed: seed of the run.
         executor: runs the stacks.
-        chunk: most specs in one stack.
+        chunk: most specs in a stack.
         rung: index of the problem's rung to train to; None trains to the end.
         states: state of each spec's training, from its outcome at an earlier rung; None for a spec that starts anew.
     Yields:

@@ -32,7 +32,7 @@ class WorkerDeath:
     """Result of a task that ended its process twice, the second time with no other task running.
 
     Attributes:
-        cause: one line, for the ledger.
+        cause: a line for the ledger.
     """
 
     cause: str
@@ -58,7 +58,7 @@ class Executor(abc.ABC):
 
 @final
 class SerialExecutor(Executor):
-    """One task after another, in the calling thread."""
+    """Tasks in sequence, in the calling thread."""
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         for index, task in enumerate(tasks):
@@ -155,7 +155,7 @@ class ProcessExecutor(Executor):
         task_message(task, self._files)
 
     def close(self) -> None:
-        """End the workers now; a later run starts new ones."""
+        """End the workers now; a later run starts new workers."""
         _close(self._free, self._files)
 
 
@@ -189,8 +189,8 @@ def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True
     """The executor that ``run.executor`` names; ``auto`` is `AdaptiveExecutor` on several cores of a CPU.
 
     Args:
-        config: `ExecutionConfig.executor` and `ExecutionConfig.workers`, 0 = one per core.
-        device: type of the device, ``cpu`` or ``cuda``; one program fills a GPU, so there it is always serial.
+        config: `ExecutionConfig.executor` and `ExecutionConfig.workers`, 0 = as many as cores.
+        device: type of the device, ``cpu`` or ``cuda``; a single program fills a GPU, so it is always serial there.
         picklable: whether the tasks can be sent to another process; otherwise threads are used instead of processes.
     """
     workers = config.workers or len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""A problem as pymoo sees it, for every algorithm that pymoo has."""
+"""The adapter that turns a problem into a vectorised pymoo `Problem`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def as_pymoo(problem: Problem, *, executor: Executor | None = None, chunk: int =
 
     Args:
         problem: space, objectives, constraints and evaluation.
-        executor: where stacks are evaluated; one after another by default.
-        chunk: most genomes in one stack.
+        executor: evaluates the stacks; serial by default.
+        chunk: most genomes in a stack.
     Example:
         >>> from pymoo.algorithms.moo.nsga2 import NSGA2
         >>> from pymoo.optimize import minimize

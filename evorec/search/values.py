@@ -18,12 +18,12 @@ _logger = logging.getLogger(__name__)
 
 @final
 class GenomeValues:
-    """Evaluates genomes in stacks, with the problem's own seed, and remembers what came out.
+    """Evaluates genomes in stacks, with the problem's own seed, and caches the metrics.
 
     Args:
         problem: space, objectives, constraints and evaluation.
-        executor: where stacks are evaluated.
-        chunk: most genomes in one stack.
+        executor: evaluates the stacks.
+        chunk: most genomes in a stack.
     """
 
     def __init__(self, problem: Problem, *, executor: Executor, chunk: int) -> None:

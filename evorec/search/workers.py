@@ -1,7 +1,7 @@
-"""Worker processes: how they start, what is sent to them, and how they notice that their parent has ended.
+"""Worker processes: how they start, how tasks reach them, and how they notice that their parent has ended.
 
-A worker is a fresh interpreter at the other end of a connection. It reads one pickled task at a time, sends back the
-answer, and ends when the connection closes, which the kernel does for a parent that was killed: no worker is left over.
+A worker is a new interpreter at the other end of a connection. It reads pickled tasks in sequence, sends back the
+answers, and ends when the connection closes, which the kernel does for a parent that was killed.
 
 A `Problem` in a task is not sent with it. It is written once to a file without a name, its arrays and CPU tensors
 beside the pickle (protocol 5, out of band), and every worker maps that file: the machine holds the data once more,
@@ -38,7 +38,7 @@ from evorec.problem import Problem
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of mallopt (malloc.h)."""
 ALIGNMENT = 64
-"""Bytes; PyTorch aligns its own tensors like this, and a kernel may round by the alignment of what it reads."""
+"""Bytes; PyTorch aligns its own tensors like this, and the rounding of a kernel may depend on the alignment."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError)
 """Errors of the standard library and its extensions for an object that has no pickle."""
@@ -180,7 +180,7 @@ def result_of(answer: bytes) -> Any:
 
 @final
 class Worker:
-    """One worker process, seen from its parent.
+    """A worker process, from the side of its parent.
 
     Attributes:
         has_started: whether the current task was sent.

@@ -1,1 +1,1 @@
-"""The genome: typed genes, the search space they make, and the operators that vary it."""
+"""The genome: typed genes, the search space of these genes, and the operators that vary it."""

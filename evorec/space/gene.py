@@ -1,4 +1,4 @@
-"""Base class of genes: named columns on a grid, the value read from them, and how search operators vary it."""
+"""Base class of genes: named columns on a grid, the value read from them, and their mutation and crossover."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Value = Scalar | tuple[float, ...]
 @final
 @dataclass(frozen=True)
 class When:
-    """Condition of a gene: it counts only while another gene has one of some values.
+    """Condition of a gene: the gene counts only while another gene has certain values.
 
     Args:
         parent: name of the other gene, which is declared earlier and may itself have a condition.
@@ -132,7 +132,7 @@ class Gene(abc.ABC):
         return b.copy(), a.copy()
 
     def with_override(self, override: GeneOverride) -> Gene:
-        """This gene fixed to one value or, where its values have an order, with moved bounds.
+        """This gene fixed to a value or, if its values have an order, with moved bounds.
 
         Raises:
             ConfigError: the override does not suit this kind of gene.
@@ -149,7 +149,7 @@ class Gene(abc.ABC):
         return len(self.bounds[0])
 
     def can_be(self, value: Value) -> bool:
-        """Whether `value` is one of the gene's values."""
+        """Whether the gene can have `value`."""
         try:
             return self.decode(self.encode(value)) == value
         except ConfigError:
@@ -160,7 +160,7 @@ class Gene(abc.ABC):
         return self.condition is None or self.condition.holds(spec)
 
     def refusal(self, expected: str, got: object) -> ConfigError:
-        """The error that says what this gene expected."""
+        """The error that names the gene and the value that it expected."""
         return ConfigError(f"{self.name} must be {expected}, got {show(got)}.")
 
 
@@ -210,7 +210,7 @@ class Fixed(Gene):
     def with_override(self, override: GeneOverride) -> Gene:
         value = _like(self.value, override)
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            raise self.refusal(f"one value of the same kind as {self.domain}, which the problem fixes", override)
+            raise self.refusal(f"a value of the same kind as {self.domain}, which the problem fixes", override)
         return replace(self, value=value)
 
 

@@ -41,7 +41,7 @@ INTEGER_STEP = 0.2
 SIMPLEX_UNITS = 64
 """Steps per unit of task weight; a power of two, so the sum of the weights is exact in floating point."""
 ROUNDING_NOISE = 1e-9
-"""A weight this close to a step lies on it: far above the rounding of one division, far below a step."""
+"""A weight this close to a step lies on it: far above the rounding of a division, far below a step."""
 SIMPLEX_SPREAD = 0.5
 """Standard deviation of the logarithm of each weight's factor."""
 SIMPLEX_FLOOR = 1 / 32
@@ -307,12 +307,12 @@ class Integer(DiscreteGene, OrderedGene):
 @final
 @dataclass(frozen=True)
 class Categorical(DiscreteGene):
-    """One of several options without an order; the column is the option's index.
+    """A choice between options without an order; the column is the option's index.
 
     Args:
         name: key in the spec.
         options: JSON scalars, each with its own type: ``1``, ``1.0`` and ``True`` are three options.
-        default: one of the options.
+        default: an option.
     Example:
         >>> sharing = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
         >>> sharing.decode(np.array([2.0])), sharing.encode("bottom")
@@ -326,7 +326,7 @@ class Categorical(DiscreteGene):
         object.__setattr__(self, "options", tuple(self.options))
         identities = {(type(option), option) for option in self.options}
         if not self.options or len(identities) != len(self.options):
-            raise self.refusal("given one or more different options", self.options)
+            raise self.refusal("given different options", self.options)
         self.encode(self.default)
 
     @property
@@ -347,12 +347,12 @@ class Categorical(DiscreteGene):
         raise self.refusal(f"one of {self.domain}", value)
 
     def with_override(self, override: GeneOverride) -> Gene:
-        """Fixed to one option, or restricted to the listed options, in the gene's own order."""
+        """Fixed to an option, or restricted to the listed options, in the gene's own order."""
         if not isinstance(override, tuple):
             return super().with_override(override)
         indices = [int(self.encode(option)[0]) for option in override]
         if not indices or len(set(indices)) != len(indices):
-            raise self.refusal(f"given one or more different options of {self.domain}", override)
+            raise self.refusal(f"given different options of {self.domain}", override)
         chosen = [self.options[index] for index in indices]
         if len(chosen) == 1:
             return self.fixed(chosen[0])
@@ -428,7 +428,7 @@ class Simplex(Gene):
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts or len(set(self.parts)) != len(self.parts):
-            raise self.refusal("given one or more different parts", self.parts)
+            raise self.refusal("given different parts", self.parts)
         default = self.default or (1.0,) * len(self.parts)
         object.__setattr__(self, "default", self.decode(self.encode(default)))
 

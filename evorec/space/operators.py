@@ -18,11 +18,11 @@ from evorec.space.gene import FloatArray
 from evorec.space.space import SearchSpace
 
 GENES_CHANGED = 1.0
-"""Genes that a mutation draws on average, with a rate of 1/n for n active genes; one is changed where it draws none."""
+"""Genes that a mutation draws on average, with a rate of 1/n for n active genes; a row without a draw changes one."""
 MAX_RATE = 0.5
 """Highest default rate per gene, so a genome with few genes does not always change all of them."""
 ATTEMPTS = 100
-"""Draws until a mutated gene differs; one draw falls back on the old grid point in about 1 % of cases."""
+"""Draws until a mutated gene differs; a draw returns to the old grid point in about 1 % of cases."""
 
 
 @final
@@ -43,8 +43,8 @@ class TypedSampling(Sampling):  # type: ignore[misc]  # pymoo has no types
 class TypedCrossover(Crossover):  # type: ignore[misc]  # pymoo has no types
     """Two children from two parents: SBX on reals, blending of task weights, exchange of all other genes.
 
-    Each gene is recombined with probability one half. A gene that is active in one parent only is taken from it, so a
-    child that inherits the branch inherits the values that belong to it.
+    Each gene is recombined with probability 0.5. A gene that is active in only one parent is copied from it, so a child
+    that inherits the branch inherits the values that belong to it.
 
     Args:
         space: the search space.
@@ -70,7 +70,7 @@ class TypedMutation(Mutation):  # type: ignore[misc]  # pymoo has no types
 
     Args:
         space: the search space.
-        prob_var: rate per active gene; None means 1/n for a row with n active genes, at most one half.
+        prob_var: rate per active gene; None means 1/n for a row with n active genes, at most 0.5.
     """
 
     def __init__(self, space: SearchSpace, prob_var: float | None = None) -> None:
@@ -90,7 +90,7 @@ def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> F
     Args:
         space: the search space.
         X: parents ``(2, N, V)``.
-        rng: decides.
+        rng: source of randomness.
     Returns:
         Children ``(2, N, V)``.
     """
@@ -112,7 +112,7 @@ def mutated(space: SearchSpace, X: FloatArray, rng: np.random.Generator, *, rate
     Args:
         space: the search space.
         X: genomes ``(N, V)``.
-        rng: decides.
+        rng: source of randomness.
         rate: per active gene; ``None`` = 1/n.
     """
     out = space.snap(X)

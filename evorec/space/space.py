@@ -1,4 +1,4 @@
-"""The search space: genes side by side in one float64 row, and the spec that a row means."""
+"""The search space: the columns of all genes in a float64 row, and the spec of a row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLE_ROUNDS = 100
 @final
 @dataclass(frozen=True)
 class GeneInfo:
-    """One line of `SearchSpace.describe`."""
+    """A row of `SearchSpace.describe`."""
 
     name: str
     kind: str
@@ -142,7 +142,7 @@ class SearchSpace:
         return out
 
     def decode(self, x: FloatArray) -> dict[str, Any]:
-        """The spec of one genome ``x (V,)``: plain JSON values of the active genes, parents before children."""
+        """The spec of a genome ``x (V,)``: plain JSON values of the active genes, parents before children."""
         row = self._checked(np.asarray(x)[None, :])[0]
         spec: dict[str, Any] = {}
         for gene in self.genes:
@@ -206,7 +206,7 @@ class SearchSpace:
             rng: source of randomness.
             n: number of rows.
         Returns:
-            float64 ``(n, V)``; rows differ as long as the space has enough of them, then the last ones repeat.
+            float64 ``(n, V)``; rows differ as long as the space has enough of them, then they repeat.
         """
         found: dict[bytes, FloatArray] = {}
         for _ in range(SAMPLE_ROUNDS):
@@ -228,7 +228,7 @@ class SearchSpace:
         """The space with genes fixed, their bounds moved or their options restricted.
 
         Args:
-            overrides: per gene one value, which fixes it, `Bounds`, or options to choose from.
+            overrides: per gene a value, which fixes it, `Bounds`, or options to choose from.
             source: named in the message, e.g. the configuration file.
         Returns:
             The new space, without the genes that no value of their parent activates any more.
@@ -258,7 +258,7 @@ class SearchSpace:
         return SearchSpace(tuple(genes.values()))
 
     def describe(self) -> list[GeneInfo]:
-        """One line per gene, for tables."""
+        """A row per gene, for tables."""
         return [
             GeneInfo(g.name, type(g).__name__.lower(), g.domain, g.default, str(g.condition or ""), g.text)
             for g in self.genes

@@ -156,11 +156,12 @@ def test_a_guilty_member_costs_two_halves_per_level():
     assert [len(stack) for stack in problem.stacks] == [8, 4, 2, 2, 1, 1, 4]
 
 
-def test_a_lone_spec_out_of_memory_is_tried_twice():
+def test_a_lone_spec_out_of_memory_is_tried_twice(collections):
     problem = cursed("memory")
     found = outcomes(problem, specs(4))
     assert [outcome.failure for outcome in found] == [None, None, None, "MemoryError: too large"]
     assert sum(spec["effort"] == 0.03 for spec in problem.evaluated) == 4  # in 4, in 2, alone, alone again
+    assert collections, "memory is freed before the second attempt"
 
 
 def test_memory_that_is_free_again_rescues_the_spec():

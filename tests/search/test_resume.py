@@ -16,7 +16,7 @@ from resume_worker import CONFIG, search_in
 from evorec.config import RunConfig, SearchConfig
 from evorec.run.directory import RunDirectory, run_path
 
-N_KILLS = 20
+N_KILLS = 12
 DELAY_S = 0.01  # per stack, so that a search lasts long enough to be killed in
 ROOT = Path(__file__).parents[2]
 

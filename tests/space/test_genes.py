@@ -136,7 +136,7 @@ def test_a_list_of_options_leaves_those_in_their_own_order():
 @pytest.mark.parametrize("wrong", [(), ("ple", "ple"), ("ple", "none"), (1.0, 2.0)])
 def test_a_wrong_list_of_options_is_refused(wrong):
     gene = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
-    with pytest.raises(ConfigError, match=r"sharing must be (given one or more different options|one) of"):
+    with pytest.raises(ConfigError, match=r"sharing must be (given different options|one) of"):
         gene.with_override(wrong)
 
 
@@ -154,9 +154,9 @@ def test_boolean_takes_no_numbers():
 @pytest.mark.parametrize(("value", "other"), [(3, 4), (0.5, 2.0), ("a", "b"), (True, False), ((1.0, 1.0), (2.0, 0.0))])
 def test_a_fixed_gene_takes_another_value_of_its_kind_only(value, other):
     assert Fixed("x", value).with_override(other).default == other
-    with pytest.raises(ConfigError, match="x must be one value of the same kind"):
+    with pytest.raises(ConfigError, match="x must be a value of the same kind"):
         Fixed("x", value).with_override("text" if not isinstance(value, str) else 1)
-    with pytest.raises(ConfigError, match="x must be one value of the same kind"):
+    with pytest.raises(ConfigError, match="x must be a value of the same kind"):
         Fixed("x", value).with_override((1.0, 2.0, 3.0))
     with pytest.raises(ConfigError, match="x must be the fixed value"):
         Fixed("x", value).encode(other)

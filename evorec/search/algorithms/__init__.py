@@ -1,1 +1,1 @@
-"""The built-in search algorithms, one module each, found by their file."""
+"""The built-in search algorithms, a module each, found by their file."""

@@ -17,7 +17,7 @@ class RandomSearch:
     """Genomes drawn like the first generation of NSGA-II, none of them twice; the first genome is the default."""
 
     def __init__(self, context: AlgorithmContext) -> None:
-        """A search that has asked for nothing yet."""
+        """The search before its first generation."""
         self._context, self._is_first = context, True
         self._rng = generator(context.config.seed, "random search")
 
