@@ -209,43 +209,31 @@ def build_objectives(
         ('training_flops', [0.0, 1.0])
     """
     out: dict[str, Objective] = {}
-    written, errors = _read_box(box, k, tasks)
-    corners = {**cost_bounds, **written}
+    errors: list[str] = []
+    corners: dict[str, tuple[float | None, float | None]] = dict(cost_bounds)
+    for name, own in box.items():
+        try:
+            corners[resolve(name, k, tasks=tasks)] = own.ideal, own.worst
+        except ConfigError as error:
+            errors.append(f"box: {error}")
     for name in names:
         try:
-            objective = _objective(name, resolve(name, k, tasks=tasks), corners)
+            metric = resolve(name, k, tasks=tasks)
+            info = find_metric(metric)
+            ideal, worst = corners.get(metric, (info.ideal, info.worst))
+            if ideal is None or worst is None:
+                raise ConfigError(f"{name} has no usual bounds; give box.{name} = {{ideal = ..., worst = ...}}.")
+            shown = re.sub(r"@k$", f"@{k}", name)
+            objective = Objective(shown, metric, info.direction, info.unit, ideal, worst, info.log10)
         except ConfigError as error:
             errors.append(f"objectives: {error}")
             continue
-        if objective.metric in out:
-            errors.append(f"objectives: {name} and {out[objective.metric].name} are the same metric; keep one.")
-        out[objective.metric] = objective
+        if metric in out:
+            errors.append(f"objectives: {name} and {out[metric].name} are the same metric; keep one.")
+        out[metric] = objective
     if errors:
         raise ConfigError("\n".join(errors))
     return tuple(out.values())
-
-
-def _read_box(
-    box: Mapping[str, Box], k: int, tasks: Mapping[str, TaskKind] | None
-) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Corners by measured key, and what is wrong with the names."""
-    corners: dict[str, tuple[float, float]] = {}
-    errors: list[str] = []
-    for name, box_of_one in box.items():
-        try:
-            corners[resolve(name, k, tasks=tasks)] = (box_of_one.ideal, box_of_one.worst)
-        except ConfigError as error:
-            errors.append(f"box: {error}")
-    return corners, errors
-
-
-def _objective(name: str, metric: str, corners: Mapping[str, tuple[float, float]]) -> Objective:
-    info = find_metric(metric)
-    ideal, worst = corners.get(metric, (info.ideal, info.worst))
-    if ideal is None or worst is None:
-        raise ConfigError(f"{name} has no usual bounds; give box.{name} = {{ideal = ..., worst = ...}}.")
-    shown = re.sub(r"@k$", metric[metric.rfind("@") :], name) if "@" in metric else name
-    return Objective(shown, metric, info.direction, info.unit, ideal, worst, info.log10)
 
 
 _CONSTRAINT = re.compile(
@@ -281,15 +269,15 @@ def parse_constraint(
         raise ConfigError(f"constraint {text!r}: {error}") from None
     factor = float(found["number"] or 1.0)
     baseline = found["baseline"] or found["bare"]
-    op: Literal[">=", "<="] = ">=" if found["op"] == ">=" else "<="
+    op: Literal[">=", "<="] = found["op"]  # type: ignore[assignment]
     if baseline is None:
         return Constraint(metric, op, factor, text.strip())
     if baseline not in baselines:
-        known = ", ".join(baselines) or "none"
-        raise ConfigError(f"constraint {text!r} names the baseline {baseline!r}; known: {known}.")
+        raise ConfigError(
+            f"constraint {text!r} names the baseline {baseline!r}; known: {', '.join(baselines) or 'none'}."
+        )
     if metric not in baselines[baseline]:
-        known = ", ".join(baselines[baseline])
-        raise ConfigError(f"constraint {text!r}: {baseline} has no {metric}; it has {known}.")
+        raise ConfigError(f"constraint {text!r}: {baseline} has no {metric}; it has {', '.join(baselines[baseline])}.")
     return Constraint(metric, op, factor * baselines[baseline][metric], text.strip())
 
 

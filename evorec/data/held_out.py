@@ -138,7 +138,9 @@ class HeldOut:
         self.unavailable: dict[str, str] = {}
         self._of_lists = self._available(RecommendedLists, self.lists, k=config.k)
         self._of_tasks = [self._available(TaskPredictions, rows, task=rows.task, kind=rows.kind) for rows in self.tasks]
-        self._of_choices = [self._with_corners(choices) for choices in self.choices]
+        self._of_choices = [
+            self._available(ChosenRows, choices, task=choices.task, kind=choices.kind) for choices in self.choices
+        ]
         self._of_attacks = self._available(AttackedLists, self.lists, k=config.k)
         self._of_values = metrics_of(MeasuredValues, wanted=self.wanted)
 
@@ -239,25 +241,18 @@ class HeldOut:
             yield LoggedChoices(task, kind, sign, own, paid, self.logged, dataset.name)
 
     def _available(self, of: type, data: Any, *, kind: Any = None, **key: Any) -> tuple[Metric, ...]:
-        """The metrics on this data; the reasons against the others are kept."""
+        """The metrics on this data, with their corners; the reasons against the others are kept."""
         out = []
         for metric in metrics_of(of, wanted=self.wanted, kind=kind, **key):
-            reason = why_unavailable(metric, data)
+            name, reason = metric.key(**key), why_unavailable(metric, data)
+            if reason is None and of is ChosenRows:
+                corners = metric.corners(data) if metric.corners and self.logged.n_users else None
+                if corners is not None:
+                    self.corners[name] = corners
+                elif metric.corners or not self.logged.n_users:
+                    reason = why_no_choice(data)
             if reason is None:
                 out.append(metric)
             else:
-                self.unavailable[metric.key(**key)] = reason
-        return tuple(out)
-
-    def _with_corners(self, choices: LoggedChoices) -> tuple[Metric, ...]:
-        out = []
-        for metric in self._available(ChosenRows, choices, task=choices.task, kind=choices.kind):
-            key = metric.key(task=choices.task)
-            corners = metric.corners(choices) if metric.corners is not None and self.logged.n_users else None
-            if corners is not None:
-                self.corners[key] = corners
-            if self.logged.n_users and (metric.corners is None or corners is not None):
-                out.append(metric)
-            else:
-                self.unavailable[key] = why_no_choice(choices)
+                self.unavailable[name] = reason
         return tuple(out)

@@ -1,4 +1,4 @@
-"""Whether one list of per-user values is better than another, with its uncertainty."""
+"""Whether a model's per-user values are better than another model's, with the uncertainty."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def paired_bootstrap(
         >>> paired_bootstrap(np.array([0.5, 0.75]), np.array([0.25, 0.5]), seed=0, resamples=999)
         Interval(mean_difference=0.25, low=0.25, high=0.25, p_value=0.002, n_users=2)
     """
-    difference = _difference(a, b)
+    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
+        raise DataError(f"paired values must be vectors over the same users, got shapes {a.shape} and {b.shape}.")
+    difference = a.astype(np.float64) - b
+    if not np.isfinite(difference).all():
+        raise DataError(f"paired values must be finite, got {int((~np.isfinite(difference)).sum())} that are not.")
     if resamples < 1 or not 0 < confidence < 1:
         raise DataError(f"expected resamples >= 1 and 0 < confidence < 1, got {resamples} and {confidence}.")
     rng = generator(seed, "paired_bootstrap")
@@ -69,12 +73,3 @@ def paired_bootstrap(
     other_side = min(int((means <= 0).sum()), int((means >= 0).sum()))
     p_value = min(1.0, 2 * (other_side + 1) / (resamples + 1))
     return Interval(float(difference.mean()), float(low), float(high), p_value, n_users)
-
-
-def _difference(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
-        raise DataError(f"paired values must be vectors over the same users, got shapes {a.shape} and {b.shape}.")
-    difference = a.astype(np.float64) - b
-    if not np.isfinite(difference).all():
-        raise DataError(f"paired values must be finite, got {int((~np.isfinite(difference)).sum())} that are not.")
-    return difference

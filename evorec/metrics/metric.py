@@ -114,7 +114,9 @@ class Metric:
             better = self.ideal > self.worst if self.direction == "max" else self.ideal < self.worst
             if not (math.isfinite(self.ideal) and math.isfinite(self.worst) and better):
                 wrong.append(f"ideal must be better than worst, got {self.ideal} and {self.worst}")
-        if unknown := [name for name in self._named(required=True) if name not in _attributes(self.of)]:
+        asked = inspect.signature(self.function).parameters.values()
+        needed = [one.name for one in asked if one.default is inspect.Parameter.empty]
+        if unknown := [name for name in needed if name not in _attributes(self.of)]:
             wrong.append(
                 f"its function asks for {', '.join(unknown)}; {self.of.__name__} has "
                 f"{', '.join(sorted(_attributes(self.of)))}"
@@ -122,14 +124,10 @@ class Metric:
         if wrong:
             raise ConfigError(f"metric {self.name!r}: {'; '.join(wrong)}.")
 
-    def _named(self, *, required: bool) -> list[str]:
-        found = inspect.signature(self.function).parameters.values()
-        return [one.name for one in found if not required or one.default is inspect.Parameter.empty]
-
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs that the function gets."""
-        return tuple(name for name in self._named(required=False) if name in _attributes(self.of))
+        return tuple(name for name in inspect.signature(self.function).parameters if name in _attributes(self.of))
 
     @property
     def has_baselines(self) -> bool:

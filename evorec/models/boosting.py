@@ -1,13 +1,12 @@
-"""Gradient boosting of each task: the baseline that knows tables, and that a searched ranker should beat.
+"""Gradient boosting of each task: the baseline of tabular data, which a searched ranker should beat.
 
-One boosted model per task on what the members see of a row: the statistics of user and item, and every field of few
-values as a number. It makes no lists, so only its order of the held-out rows is measured.
+A boosted model per task reads the statistics of user and item, and every field of few values as a number. It makes no
+lists, so only its order of the held-out rows is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, final
@@ -26,7 +25,7 @@ GRADIENT_BOOSTING = "gradient_boosting"
 MAX_CODES = 200
 """A field with more values enters through its statistics only."""
 MAX_ROWS = 500_000
-"""Rows a model is fitted on; of more, so many are drawn."""
+"""Most rows that a model is fitted on; of more rows, a sample of this size."""
 FEW_ROWS = 10_000
 """Below, a small model on one thread: starting threads and trying large trees costs more than it gives."""
 
@@ -36,7 +35,7 @@ Reals = npt.NDArray[np.floating[Any]]
 @final
 @dataclass(frozen=True)
 class BoostingGrid:
-    """The settings that are tried: every one of ``leaves`` with every one of ``rates``, each at all of ``trees``."""
+    """The settings that are tried: every pair of ``leaves`` and ``rates``, each at all of ``trees``."""
 
     leaves: tuple[int, ...] = (15, 31)
     rates: tuple[float, ...] = (0.05, 0.1)
@@ -54,8 +53,8 @@ class Boosted:
     Attributes:
         values: ``auc/<task>`` or ``concordance/<task>``, and their mean ``accuracy`` where every task has one.
         scores: of each task that has a model, ``(N,)`` in the order of the held-out rows.
-        settings: of each task: what was chosen, what it gave on validation, and the rows it was fitted on.
-        skipped: task -> why it has no model or no value.
+        settings: of each task: the chosen settings, their value on validation, and the number of fitted rows.
+        skipped: by task, why it has no model or no value.
     """
 
     values: Mapping[str, float]
@@ -79,15 +78,17 @@ def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
 
 
 def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> Boosted:
-    """Chooses leaves, rate and number of trees on validation, fits again on train + validation, and scores the test.
+    """Choose leaves, rate and number of trees on validation, fit again on train + validation, and score the test.
 
     Args:
         search: fitted on train; validation is held out.
         final: the same tasks, fitted on train + validation; test is held out.
         seed: of the rows that are drawn, and of the bins.
-        grid: what is tried; by default `BoostingGrid`, or `SMALL_GRID` below `FEW_ROWS` training rows.
+        grid: settings to try; by default `BoostingGrid`, or `SMALL_GRID` below `FEW_ROWS` training rows.
     Source: Ke et al. 2017 (LightGBM), as scikit-learn's HistGradientBoosting. Cost: O(settings trees rows features).
     """
+    from threadpoolctl import threadpool_limits
+
     few = search.train.n_rows < FEW_ROWS
     grid = grid or (SMALL_GRID if few else BoostingGrid())
     x = [features(dataset, part) for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
@@ -95,16 +96,17 @@ def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid |
     settings: dict[str, Mapping[str, float]] = {}
     skipped: dict[str, str] = {}
     values: dict[str, float] = {}
-    with _threads(1 if few else None):
-        for place, (task, kind) in enumerate(zip(final.tasks, final.kinds, strict=True)):
-            y = [part.labels[:, place] for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
+    with threadpool_limits(limits=1 if few else None, user_api="openmp"):
+        for column, (task, kind) in enumerate(zip(final.tasks, final.kinds, strict=True)):
+            y = [part.labels[:, column] for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
             try:
                 chosen = _chosen(kind, x[0], y[0], x[1], y[1], grid, seed=seed)
                 model, n_rows = _fitted(kind, x[2], y[2], chosen, seed=seed)
             except DataError as error:
                 skipped[task] = str(error)
                 continue
-            scores[task] = _scores(model, x[3])
+            score = getattr(model, "decision_function", model.predict)  # log-odds, or the predicted number
+            scores[task] = np.asarray(score(x[3]), dtype=np.float64).reshape(-1)
             settings[task] = {**chosen, "rows": n_rows, "of_rows": int((~np.isnan(y[2])).sum())}
             found = ordering(kind, y[3], scores[task])
             if found is None:
@@ -119,7 +121,7 @@ def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid |
 def _chosen(
     kind: TaskKind, x: Reals, y: Reals, x_held: Reals, y_held: Reals, grid: BoostingGrid, *, seed: int
 ) -> dict[str, float]:
-    """The setting that orders the validation rows best; of equals the smaller and slower one."""
+    """The setting that orders the validation rows best; among equals the fewest leaves, lowest rate, fewest trees."""
     tried = []
     for leaves, rate in product(grid.leaves, grid.rates):
         settings = {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": max(grid.trees)}
@@ -161,18 +163,3 @@ def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *
     else:
         model = HistGradientBoostingRegressor(loss="squared_error", **options)
     return model.fit(x[rows], y[rows]), len(rows)
-
-
-def _scores(model: Any, x: Reals) -> Reals:
-    """What orders the rows: log-odds of a positive, or the predicted number, float64 ``(N,)``."""
-    score = getattr(model, "decision_function", model.predict)
-    return np.asarray(score(x), dtype=np.float64).reshape(-1)
-
-
-@contextmanager
-def _threads(limit: int | None) -> Iterator[None]:
-    """At most so many threads of scikit-learn's loops; ``None`` = as the machine has."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=limit, user_api="openmp"):
-        yield

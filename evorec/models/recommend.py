@@ -2,7 +2,7 @@
 
 Retrieval scores the whole catalogue: ``cos(user, item) / temperature + popularity_weight * log(popularity)``. The
 ranker then re-orders the best candidates by retrieval score plus ``rank_blend * sum_t ±w_t logit_t`` in the usual
-context of training, with minus for a task whose high values are bad. Equal scores stand by item id.
+context of training, with minus for a task whose high values are bad. Equal scores are ordered by item id.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,12 @@ from torch import Tensor
 from evorec.data.dataset import Csr
 from evorec.metrics.lists import NO_ITEM
 from evorec.metrics.top_items import best_items
-from evorec.models.population import Bag, Block, Population
+from evorec.models.population import Bag, Population
 from evorec.models.rerank import RankerInputs, ranker_scores
 from evorec.models.spec import ModelSpec
 
 SCORES_AT_ONCE = 1 << 18
-"""Scores over the whole catalogue that are held at a time: they fit a processor's own cache."""
+"""Scores over the whole catalogue that are held at a time: they fit in the cache of a core."""
 FEWEST_USERS, MOST_USERS = 8, 64
 """Users whose scores are held at a time, whatever the catalogue."""
 
@@ -33,7 +33,7 @@ FEWEST_USERS, MOST_USERS = 8, 64
 @final
 @dataclass(frozen=True)
 class ItemSide:
-    """What retrieval and ranking need to know about items, the same for all members.
+    """The items as retrieval and ranking read them, the same for all members.
 
     Attributes:
         bag: of the I catalogue items.
@@ -70,7 +70,7 @@ class Lists:
     """Item ids, best first, `NO_ITEM` where no item is left.
 
     Attributes:
-        final: int64 ``(P, U, K)``; K is what was asked for, also when the catalogue is smaller.
+        final: int64 ``(P, U, K)``, also when the catalogue has fewer than K items.
         retrieved: int64 ``(P, U, C)``, in retrieval order.
         scores: float ``(P, U, K)`` of `final`, ``-inf`` where no item is left.
     """
@@ -85,7 +85,7 @@ class Lists:
 class MemberLists:
     """`Lists` of one member: ``(U, K)``, ``(U, C)`` and ``(U, K)``; scores are NaN where the model's are not finite.
 
-    `n_improbable` is `improbable` of each user, int64 ``(U,)``, or ``None`` where nobody asked for it.
+    `n_improbable` is `improbable` of each user, int64 ``(U,)``, or ``None`` without a threshold.
     """
 
     member: int
@@ -103,8 +103,8 @@ def popularity_prior(
 ) -> npt.NDArray[np.float64]:
     """Each member's log-popularity term, ``weight * log(smoothing + sum of 2 ** (-age / half_life))``.
 
-    That nobody liked an item which nobody was shown says nothing of it: a member's `new_item_popularity` is the
-    quantile among the shown items whose sum such an item gets; 0 = none.
+    An item that was never shown has no positives, which says nothing of it: it gets the sum of a quantile of the shown
+    items, the member's `new_item_popularity`; 0 = none.
 
     Args:
         items: int64 ``(N,)``, items of the training positives.
@@ -168,104 +168,79 @@ def stream_lists(
     candidates: int,
     threshold: float | None = None,
 ) -> Iterator[MemberLists]:
-    """`recommend`, one member at a time, block by block; with a `threshold` the items below it are counted too."""
+    """`recommend`, one member at a time, block by block.
+
+    Args:
+        population, items, users, prior, k, candidates: see `recommend`.
+        threshold: see `improbable`; ``None`` = nothing is counted.
+    """
     n_users, n_items = len(users.statistics), len(items.statistics)
-    if n_users == 1:  # products with one row round differently from those with more
-        users = _twice(users)
+    if n_users == 1:  # products with one row round differently from those with more: the user is computed twice
+        row = torch.zeros(2, dtype=torch.long, device=users.statistics.device)
+        masked = users.masked.select(np.zeros(2, dtype=np.int64))
+        users = UserSide(users.bag.select(row), users.history.select(row), users.statistics[row], masked)
     count = min(candidates, n_items)
     chunks = _chunks(users.masked, n_items, users.statistics.device)
-    spare = ((0, 0), (0, max(0, k - count)))  # empty places of lists that are longer than the catalogue
+    spare = ((0, 0), (0, max(0, k - count)))  # empty slots of lists that are longer than the catalogue
     for block in population.blocks:
         with torch.no_grad():
-            sides = _BlockSides.of(block, items, users)
-            for place, member in enumerate(block.members):
-                shift = torch.tensor(prior[member], dtype=sides.keys.dtype, device=sides.keys.device)
-                found = _retrieve(sides.askers[place], sides.keys[place], shift, chunks, count, threshold)
-                values, ids = found.values, found.ids
+            user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
+            context = block.vectors(items.context)[:, :, 0]
+            queries = block.retrieval_users(user_vectors[:, 0], block.vectors(users.history)[:, 0])  # unit rows
+            keys = block.retrieval_items(item_vectors[:, 0])
+            for index, member in enumerate(block.members):
+                shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
+                values, ids, n_improbable = _retrieve(queries[index], keys[index], shift, chunks, count, threshold)
                 retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
                 top, final = values[:, :k], ids[:, :k]
-                if block.specs[place].rank_blend:
-                    ranker = ranker_scores(block, place, sides.ranker_inputs(place, items, users), ids)
-                    top, final = _by_score_then_id(values + ranker, ids, k)
+                if block.specs[index].rank_blend:
+                    inputs = RankerInputs(
+                        user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
+                    )
+                    top, final = _by_score_then_id(values + ranker_scores(block, index, inputs, ids), ids, k)
                 final = torch.where(top.isneginf(), NO_ITEM, final)
                 yield MemberLists(
                     member,
                     np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
                     retrieved.cpu().numpy(),
                     np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
-                    None if threshold is None else found.n_improbable[:n_users].cpu().numpy(),
+                    None if threshold is None else n_improbable[:n_users].cpu().numpy(),
                 )
 
 
-@final
-@dataclass(frozen=True)
-class _BlockSides:
-    """Vectors of one block: ``[P_b, G, ., E]``, and unit ones of retrieval, ``[P_b, ., E]``."""
-
-    users: Tensor
-    items: Tensor
-    context: Tensor
-    askers: Tensor
-    keys: Tensor
-
-    @classmethod
-    def of(cls, block: Block, items: ItemSide, users: UserSide) -> _BlockSides:
-        item_vectors, user_vectors = block.vectors(items.bag), block.vectors(users.bag)
-        return cls(
-            user_vectors,
-            item_vectors,
-            block.vectors(items.context)[:, :, 0],
-            block.retrieval_users(user_vectors[:, 0], block.vectors(users.history)[:, 0]),
-            block.retrieval_items(item_vectors[:, 0]),
-        )
-
-    def ranker_inputs(self, place: int, items: ItemSide, users: UserSide) -> RankerInputs:
-        """Of one member."""
-        return RankerInputs(
-            self.users[place], self.items[place], self.context[place], users.statistics, items.statistics
-        )
-
-
-class _Retrieved(NamedTuple):
-    """Scores and ids of each user's best `k` items, ``[U, k]``, and how many items are improbable, ``[U]``."""
-
-    values: Tensor
-    ids: Tensor
-    n_improbable: Tensor
-
-
 def _retrieve(
-    askers: Tensor,
+    queries: Tensor,
     keys: Tensor,
     prior: Tensor,
     chunks: Sequence[tuple[slice, Tensor]],
     k: int,
     threshold: float | None,
-) -> _Retrieved:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The first stage for one member; scores are NaN and ids 0 if a vector is not finite.
 
     Args:
-        askers: ``[U, E]``, U >= 2.
-        keys: ``[I, E]``.
+        queries: of the users, ``[U, E]``, U >= 2.
+        keys: of the items, ``[I, E]``.
         prior: ``[I]``.
         chunks: see `_chunks`.
         k: items to find.
         threshold: see `improbable`; ``None`` = nothing is counted.
+    Returns:
+        Scores and ids of each user's best `k` items, ``[U, k]``, and how many items are improbable, ``[U]``.
     """
-    values = askers.new_full((len(askers), k), torch.nan)
-    ids = torch.zeros(len(askers), k, dtype=torch.long, device=askers.device)
-    out = _Retrieved(values, ids, torch.zeros_like(ids[:, 0]))
-    if not all(bool(part.isfinite().all()) for part in (askers, keys, prior)):
-        return out
-    columns = keys.T.contiguous()
-    scores = askers.new_empty(chunks[0][0].stop, len(keys))
-    for rows, masked in chunks:
-        torch.mm(askers[rows], columns, out=scores).add_(prior)
-        scores.view(-1)[masked] = -torch.inf
-        values[rows], ids[rows] = top_items(scores, k)
-        if threshold is not None:
-            out.n_improbable[rows] = improbable(scores, threshold)
-    return out
+    values = queries.new_full((len(queries), k), torch.nan)
+    ids = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
+    n_improbable = torch.zeros_like(ids[:, 0])
+    if all(bool(part.isfinite().all()) for part in (queries, keys, prior)):
+        columns = keys.T.contiguous()
+        scores = queries.new_empty(chunks[0][0].stop, len(keys))
+        for rows, masked in chunks:
+            torch.mm(queries[rows], columns, out=scores).add_(prior)
+            scores.view(-1)[masked] = -torch.inf
+            values[rows], ids[rows] = top_items(scores, k)
+            if threshold is not None:
+                n_improbable[rows] = improbable(scores, threshold)
+    return values, ids, n_improbable
 
 
 def improbable(scores: Tensor, threshold: float) -> Tensor:
@@ -300,19 +275,19 @@ def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         >>> top_items(torch.tensor([1.0, 2.0, 2.0, 1.0]), 3)[1].tolist()
         [1, 2, 0]
     """
-    if scores.device.type != "cpu":
-        return _top_items_by_torch(scores, k)
-    values, ids = best_items(scores.reshape(-1, scores.shape[-1]).numpy(), k)
-    shape = (*scores.shape[:-1], k)
-    return torch.from_numpy(values).view(shape), torch.from_numpy(ids).view(shape)
+    if scores.device.type == "cpu":
+        found = best_items(scores.reshape(-1, scores.shape[-1]).numpy(), k)
+        values, ids = (torch.from_numpy(array).view(*scores.shape[:-1], k) for array in found)
+        return values, ids
+    return _top_items_by_torch(scores, k)
 
 
 def _top_items_by_torch(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`top_items` on a device whose `topk` is fast."""
+    """`top_items` on a GPU, whose `topk` is fast."""
     values, ids = torch.topk(scores, k, dim=-1)
     ids, order = ids.sort(-1)
-    values, place = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
-    ids = ids.gather(-1, place)
+    values, rank = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    ids = ids.gather(-1, rank)
     cut = values[..., -1:]
     tied = (scores >= cut).sum(-1) > k  # topk may have kept any of the items at the cut
     if bool(tied.any()):
@@ -326,21 +301,14 @@ def _by_score_then_id(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tens
     if bool(scores.isnan().any()):
         return scores.new_full((len(scores), k), torch.nan), ids[:, :k]
     order = torch.from_numpy(ids.numpy().argsort(1)) if ids.device.type == "cpu" else ids.argsort(1)
-    values, place = top_items(scores.gather(1, order), min(k, ids.shape[1]))
-    return values, ids.gather(1, order.gather(1, place))
-
-
-def _twice(users: UserSide) -> UserSide:
-    """The only user, and again."""
-    row = torch.zeros(2, dtype=torch.long, device=users.statistics.device)
-    bags = [Bag(bag.rows[row], bag.weights[row]) for bag in (users.bag, users.history)]
-    return UserSide(bags[0], bags[1], users.statistics[row], users.masked.select(np.zeros(2, dtype=np.int64)))
+    values, best = top_items(scores.gather(1, order), min(k, ids.shape[1]))
+    return values, ids.gather(1, order.gather(1, best))
 
 
 def _chunks(masked: Csr, n_items: int, device: torch.device) -> list[tuple[slice, Tensor]]:
-    """Users that are scored together, and the places of their masked items in their flat scores.
+    """Users that are scored together, and the positions of their masked items in their flat scores.
 
-    All chunks have the same size, the last users may come twice: no product is smaller than the others.
+    All chunks have the same size, so the last users may be scored twice: a smaller product would round differently.
     """
     at_once = min(masked.n_rows, max(FEWEST_USERS, min(MOST_USERS, SCORES_AT_ONCE // n_items)))
     out = []
@@ -348,6 +316,6 @@ def _chunks(masked: Csr, n_items: int, device: torch.device) -> list[tuple[slice
         first = min(start, masked.n_rows - at_once)
         bounds = masked.indptr[first : first + at_once + 1]
         row = np.repeat(np.arange(at_once) * n_items, np.diff(bounds))
-        places = torch.from_numpy(row + masked.indices[bounds[0] : bounds[-1]]).to(device)
-        out.append((slice(first, first + at_once), places))
+        cells = torch.from_numpy(row + masked.indices[bounds[0] : bounds[-1]]).to(device)
+        out.append((slice(first, first + at_once), cells))
     return out

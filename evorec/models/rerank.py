@@ -1,4 +1,4 @@
-"""One member's ranker on the candidates of many users: what is the same for all pairs of a user is done once.
+"""One member's ranker on the candidates of many users: terms that all pairs of a user share are computed once.
 
 For a user, the first level is linear in the item alone: with ranker input ``[u, v, u * v, c, s_u, s_v]``,
 ``x @ W = v @ (W_v + u * W_uv) + s_v @ W_s + (u @ W_u + c @ W_c + s_u @ W_su)``. So each user gets first-level weights
@@ -20,7 +20,7 @@ from evorec.models.population import Block
 from evorec.models.slots import SHARED
 
 PAIRS_AT_ONCE = 3200
-"""User-item pairs whose activations are held at a time: they fit a processor's own cache."""
+"""User-item pairs whose activations are held at a time: they fit in the cache of a core."""
 
 
 @final
@@ -51,7 +51,7 @@ class _Folded:
     Attributes:
         item, product: rows of the item vector and of the product, ``[S, E, out]``.
         statistics: rows of the item's statistics, ``[S, si, out]``.
-        constant: what the user, the context and the bias add, ``[U, S, out]``.
+        constant: sum of the terms of user, context and bias, ``[U, S, out]``.
         users: the vector that each slot reads, ``[U, S, E]``.
     """
 
@@ -72,65 +72,62 @@ class _Folded:
         return out.flatten(0, 1)
 
 
-def ranker_scores(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+def ranker_scores(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
     """``rank_blend * sum_t ±w_t logit_t`` of the candidates of U >= 2 users; minus where a task's high values are bad.
 
     Args:
         block: of the member.
-        place: its place there.
+        index: its index there.
         inputs: vectors and statistics.
         ids: candidates, int64 ``[U, C]``.
     Returns:
-        ``[U, C]``; differs from `Block.rank_logits` by rounding, in the same way for every member and company.
+        ``[U, C]``; differs from `Block.rank_logits` by rounding only, independent of the other members of the stack.
     """
-    spec = block.specs[place]
+    spec = block.specs[index]
     weights = spec.rank_blend * inputs.items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
     out = inputs.items.new_empty(ids.shape)
-    for rows, columns, logits in _logit_tiles(block, place, inputs, ids):
+    for rows, columns, logits in _logit_tiles(block, index, inputs, ids):
         out[rows, columns] = (logits * weights).sum(1)
     return out
 
 
-def ranker_logits(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
-    """What each head says of the candidates of U >= 2 users, ``[T, U, C]``; see `ranker_scores`, which adds them up."""
+def ranker_logits(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+    """Logits of each task for the candidates of U >= 2 users, ``[T, U, C]``; `ranker_scores` is their weighted sum."""
     out = inputs.items.new_empty(block.shape.n_tasks, *ids.shape)
-    for rows, columns, logits in _logit_tiles(block, place, inputs, ids):
+    for rows, columns, logits in _logit_tiles(block, index, inputs, ids):
         out[:, rows, columns] = logits.transpose(0, 1)
     return out
 
 
-def _logit_tiles(block: Block, place: int, inputs: RankerInputs, ids: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Users, candidates and their logits ``[n, T, m]``, as many pairs at a time as stay in a processor's cache."""
+def _logit_tiles(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Users, candidates and their logits ``[n, T, m]``, `PAIRS_AT_ONCE` pairs at a time."""
     n_users, n_candidates = ids.shape
-    at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: lone products round differently
+    at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: products with one row round differently
     columns = max(1, PAIRS_AT_ONCE // at_once)
-    network = build_network([replace(block.specs[place], dropout=0.0)] * at_once, block.shape)
-    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(place)] for p in block.placed}
+    network = build_network([replace(block.specs[index], dropout=0.0)] * at_once, block.shape)
+    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.placed}
     folded = _fold(network, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
-    items, rates = _item_side(inputs), (0.0,) * at_once
-    shift = torch.arange(len(inputs.items), device=ids.device)[:, None] * inputs.items.shape[1]
+    groups, n_items, _ = inputs.items.shape
+    statistics = inputs.item_statistics.expand(groups, -1, -1)
+    items = torch.cat([inputs.items, statistics, statistics.new_ones(groups, n_items, 1)], 2).flatten(0, 1)
+    shift, rates = torch.arange(groups, device=ids.device)[:, None] * n_items, (0.0,) * at_once
     for start in range(0, n_users, at_once):
-        start = min(start, n_users - at_once)  # the last users may come twice: no batch is smaller than the others
+        start = min(
+            start, n_users - at_once
+        )  # the last users may be computed twice: a smaller batch would round differently
         rows = slice(start, start + at_once)
         dense |= {name: weight.of(rows) for name, weight in folded.items()}
         for first in range(0, n_candidates, columns):
             some = slice(first, first + columns)
-            places = ids[rows, None, some] + shift
-            x = items.index_select(0, places.flatten()).view(*places.shape, items.shape[1])
+            cells = ids[rows, None, some] + shift
+            x = items.index_select(0, cells.flatten()).view(*cells.shape, items.shape[1])
             yield rows, some, network.logits(ForwardPass(dense, rates), x)
 
 
-def _item_side(inputs: RankerInputs) -> Tensor:
-    """``[v, s_v, 1]`` of each group and item, ``[G * I, E + si + 1]``."""
-    groups, n_items, _ = inputs.items.shape
-    statistics = inputs.item_statistics.expand(groups, -1, -1)
-    return torch.cat([inputs.items, statistics, statistics.new_ones(groups, n_items, 1)], 2).flatten(0, 1)
-
-
 def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _Folded]:
-    """The matrices that read the ranker's input: their height grows with it."""
+    """The matrices that read the ranker's input: those whose height grows with its width."""
     shape = replace(network.shape, n_dense=network.shape.n_dense + 1)
     higher = {tensor.name: tensor.shape for tensor in build_network(network.specs, shape).tensors}
     out = {}

@@ -16,8 +16,9 @@ from evorec.data.dataset import Dataset, Part
 from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import TrainingError
-from evorec.models.population import Bag, Block, Population
+from evorec.models.population import Bag, Population
 from evorec.models.recommend import ItemSide, Lists, MemberLists, UserSide, popularity_prior, recommend, stream_lists
+from evorec.models.spec import ModelSpec
 from evorec.training.plan import DeviceData
 
 ROWS_AT_ONCE = 512
@@ -42,60 +43,40 @@ class Measured:
 
 def task_logits(population: Population, data: DeviceData, part: Part) -> npt.NDArray[np.floating]:
     """Logits of every row of a part, ``(P, T, N)``."""
-    rows = _PartRows.of(part, data)
-    found: dict[int, npt.NDArray[np.floating]] = {}
-    for block in population.blocks:
-        found |= zip(block.members, _block_logits(block, rows), strict=True)
+    found = {member: logits for member, _, logits in _logits(population, data, part)}
     return np.stack([found[member] for member in range(population.size)])
 
 
-@final
-@dataclass(frozen=True)
-class _PartRows:
-    """The rows of a part for the ranker: bags of the entities that occur, and which of them each row is about."""
+def _logits(
+    population: Population, data: DeviceData, part: Part
+) -> Iterator[tuple[int, ModelSpec, npt.NDArray[np.floating]]]:
+    """Each member with its logits of every row of a part, ``(T, N)``, block by block.
 
-    users: Bag
-    items: Bag
-    contexts: Bag
-    user_of: Tensor
-    item_of: Tensor
-    context_of: Tensor
-    statistics: Tensor
+    Users, items and contexts are turned into vectors once each, not once per row.
+    """
 
-    @classmethod
-    def of(cls, part: Part, data: DeviceData) -> _PartRows:
-        def ints(array: npt.NDArray[np.int64]) -> Tensor:
-            return torch.tensor(array.reshape(-1), device=data.device)
+    def ints(array: npt.NDArray[np.int64]) -> Tensor:
+        return torch.tensor(array.reshape(-1), device=data.device)
 
-        users, user_of = np.unique(part.users, return_inverse=True)
-        items, item_of = np.unique(part.items, return_inverse=True)
-        contexts, context_of = unique_rows(part.context)
-        return cls(
-            data.users.select(ints(users)),
-            data.items.select(ints(items)),
-            data.context_bag(torch.tensor(contexts, device=data.device)),
-            ints(user_of),
-            ints(item_of),
-            ints(context_of),
-            torch.tensor(part.statistics, dtype=data.dtype, device=data.device),
-        )
-
-
-def _block_logits(block: Block, rows: _PartRows) -> npt.NDArray[np.floating]:
-    """Logits of all rows, ``(P_b, T, N)``."""
-    with torch.no_grad():
-        users, items, contexts = (block.vectors(bag) for bag in (rows.users, rows.items, rows.contexts))
-        n_rows = len(rows.user_of)
-        out = users.new_empty(block.size, block.shape.n_tasks, n_rows)
-        for start in range(0, n_rows, ROWS_AT_ONCE):
-            some = slice(start, start + ROWS_AT_ONCE)
-            out[:, :, some] = block.rank_logits(
-                users.index_select(2, rows.user_of[some]),
-                items.index_select(2, rows.item_of[some]),
-                contexts.index_select(2, rows.context_of[some]),
-                rows.statistics[some],
-            )
-    return out.cpu().numpy()
+    users, user_of = map(ints, np.unique(part.users, return_inverse=True))
+    items, item_of = map(ints, np.unique(part.items, return_inverse=True))
+    contexts, context_rows = unique_rows(part.context)
+    context_of, context_bag = ints(context_rows), data.context_bag(torch.tensor(contexts, device=data.device))
+    bags = data.users.select(users), data.items.select(items), context_bag
+    statistics = torch.tensor(part.statistics, dtype=data.dtype, device=data.device)
+    for block in population.blocks:
+        with torch.no_grad():
+            of_users, of_items, of_contexts = map(block.vectors, bags)
+            out = of_users.new_empty(block.size, block.shape.n_tasks, len(user_of))
+            for start in range(0, len(user_of), ROWS_AT_ONCE):
+                some = slice(start, start + ROWS_AT_ONCE)
+                out[:, :, some] = block.rank_logits(
+                    of_users.index_select(2, user_of[some]),
+                    of_items.index_select(2, item_of[some]),
+                    of_contexts.index_select(2, context_of[some]),
+                    statistics[some],
+                )
+        yield from zip(block.members, block.specs, out.cpu().numpy(), strict=True)
 
 
 def unique_rows(array: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -165,13 +146,11 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
     Returns:
         P results in order; a `TrainingError` for a member whose scores are not finite.
     """
-    rows = _PartRows.of(held_out.dataset.held_out, data)
     of_rows: dict[int, dict[str, float]] = {}
-    for block in population.blocks:
-        for member, spec, logits in zip(block.members, block.specs, _block_logits(block, rows), strict=True):
-            if np.isfinite(logits).all():
-                weights = data.shape.score_weights(spec.task_weights)
-                of_rows[member] = held_out.measure_tasks(logits) | held_out.measure_choices(logits, weights)
+    for member, spec, logits in _logits(population, data, held_out.dataset.held_out):
+        if np.isfinite(logits).all():
+            weights = data.shape.score_weights(spec.task_weights)
+            of_rows[member] = held_out.measure_tasks(logits) | held_out.measure_choices(logits, weights)
     out: list[Measured | TrainingError] = [
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
