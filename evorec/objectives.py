@@ -1,7 +1,7 @@
 """Objectives and constraints of a search, made from registered metrics.
 
 Metrics are measured in their own unit and direction. Only `Objective.minimised` flips a sign, and only `to_matrices`
-turns measured metrics into the ``F`` and ``G`` of a sorter: finite, whatever failed.
+turns measured metrics into the ``F`` and ``G`` of a sorter: finite, also for failed evaluations.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Constraint:
         """How far values ``(N,)`` are beyond the bound; at most 0 when they keep it.
 
         The excess r is relative to the bound and, when positive, returned as r / (1 + r): below 1, so violations of
-        different metrics add up on one scale and no measured genome looks worse than a failed one.
+        different metrics add up on the same scale and a failed genome looks worse than any measured genome.
         """
         numbers = np.asarray(values, dtype=np.float64)
         excess = self.bound - numbers if self.op == ">=" else numbers - self.bound
@@ -162,7 +162,7 @@ def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -
     Args:
         name: as a person writes it: an alias, ``recall@k``, ``recall@20`` or ``auc/click``.
         k: length of the measured lists.
-        tasks: the ranked tasks and what their labels are, to check a metric of one task; None skips the check.
+        tasks: the ranked tasks with the kind of their labels, to check metrics of tasks; None skips the check.
     Raises:
         ConfigError: the metric, the task or the list length is not measured.
     Example:
@@ -197,10 +197,10 @@ def build_objectives(
     Args:
         names: metrics as a person writes them.
         k: length of the recommendation lists.
-        box: corners that replace the usual ones, by any name of the metric; those of a metric that is no objective
-            lie ready for a search that makes it one.
+        box: corners that replace the usual corners, by any name of the metric; a metric that is not an objective may
+            have a box too.
         cost_bounds: (ideal, worst) by measured key, for metrics without usual corners.
-        tasks: the ranked tasks and what their labels are; None skips the check of task names.
+        tasks: the ranked tasks with the kind of their labels; None skips the check of task names.
     Raises:
         ConfigError: lists every unknown or repeated metric, missing corner and impossible box.
     Example:
@@ -229,7 +229,7 @@ def build_objectives(
             errors.append(f"objectives: {error}")
             continue
         if metric in out:
-            errors.append(f"objectives: {name} and {out[metric].name} are the same metric; keep one.")
+            errors.append(f"objectives: {name} and {out[metric].name} are the same metric; remove one of them.")
         out[metric] = objective
     if errors:
         raise ConfigError("\n".join(errors))
@@ -253,7 +253,7 @@ def parse_constraint(
         text: the constraint as a person writes it.
         k: length of the recommendation lists.
         baselines: measured metrics of each baseline.
-        tasks: the ranked tasks and what their labels are; None skips the check of task names.
+        tasks: the ranked tasks with the kind of their labels; None skips the check of task names.
     Raises:
         ConfigError: the text does not parse, or names a metric or baseline that is not known.
     Example:
@@ -291,7 +291,7 @@ def to_matrices(
     Args:
         rows: N metric dictionaries; None = failed.
         objectives: M objectives.
-        constraints: C constraints; without any, one column says whether the evaluation failed.
+        constraints: C constraints; without constraints, a single column says whether the evaluation failed.
     Returns:
         ``F (N, M)``, smaller is better, and ``G (N, max(C, 1))``, at most 0 is feasible; float64 and finite.
     Raises:
@@ -305,18 +305,17 @@ def to_matrices(
 
 
 def wanted_metrics(config: RecommenderConfig) -> frozenset[str]:
-    """Keys of the metrics of objectives and constraints: those that must be measured, whatever they cost.
+    """Keys of the metrics of objectives and constraints: those that must be measured, however expensive they are.
 
-    A name that is no metric is left out; `build_objectives` and `parse_constraint` refuse it.
+    An unknown name is left out; `build_objectives` and `parse_constraint` refuse it.
 
     Example:
         >>> config = RecommenderConfig(objectives=("cost",), constraints=("recall@k >= 0.9 * popularity",))
         >>> sorted(wanted_metrics(config))
         ['recall@20', 'training_flops']
     """
-    parsed = [_CONSTRAINT.fullmatch(text) for text in config.constraints]
     keys = set()
-    for name in (*config.objectives, *(found["metric"] for found in parsed if found)):
+    for name in named_metrics((*config.objectives, *config.constraints)):
         with suppress(ConfigError):
             keys.add(resolve(name, config.evaluation.k))
     return frozenset(keys)
@@ -326,13 +325,13 @@ def check_weights(weights: Sequence[float], names: Sequence[str]) -> None:
     """Whether a weighted sum has a weight for each objective.
 
     Args:
-        weights: ``search.weights``; none = all alike.
+        weights: ``search.weights``; none = equal weights.
         names: of the objectives.
     Raises:
         ConfigError: it has more or fewer.
     """
     if weights and len(weights) != len(names):
-        raise ConfigError(f"search.weights must have one number for each of {', '.join(names)}, got {list(weights)}.")
+        raise ConfigError(f"search.weights must have a number for each of {', '.join(names)}, got {list(weights)}.")
 
 
 def check_metrics(config: RecommenderConfig) -> None:

@@ -41,7 +41,7 @@ from evorec.models.spec import RANK, USE, ModelSpec, default_space
 from evorec.objectives import build_objectives, check_metrics, parse_constraint, wanted_metrics
 from evorec.problem import Outcome, Problem, Spec
 from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
-from evorec.training.evaluate import Measured, finite_lists, measure, member_lists
+from evorec.training.evaluate import MemberMetrics, finite_lists, measure, member_lists
 from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import BatchPlan, DeviceData
@@ -224,18 +224,18 @@ class Fitted:
         size = stack_size(budget, max(each), at_most=len(specs))
         return [slice(start, start + size) for start in range(0, len(specs), size)]
 
-    def measure(self, population: Population) -> list[Measured | TrainingError]:
+    def measure(self, population: Population) -> list[MemberMetrics | TrainingError]:
         """Held-out metrics of each member of a trained stack."""
         return measure(population, self.data, self.held_out)
 
     def under_attack(
         self,
         specs: Sequence[ModelSpec],
-        measured: Sequence[Measured | TrainingError],
+        measured: Sequence[MemberMetrics | TrainingError],
         *,
         last: int | None = None,
         checkpoints: Sequence[Checkpoint] | None = None,
-    ) -> tuple[list[Measured | TrainingError], tuple[Checkpoint, ...]]:
+    ) -> tuple[list[MemberMetrics | TrainingError], tuple[Checkpoint, ...]]:
         """Adds the metrics of an attack where they are asked for: trains the same specs on the attacked rows too.
 
         Batches, initial values and dropout have the same seed as without the fake users, whose rows change them all
@@ -255,7 +255,7 @@ class Fitted:
         trained = fitted.train(specs, last=last, checkpoints=checkpoints)
         users = RankingUsers(self.attacked.users[self.users.ids], self.users.masked, self.users.relevant)
         after = finite_lists(trained.population, fitted.dataset, fitted.data, evaluation, users)
-        out: list[Measured | TrainingError] = []
+        out: list[MemberMetrics | TrainingError] = []
         for found, diverged, lists in zip(measured, trained.diverged, after, strict=True):
             if isinstance(found, TrainingError) or found.lists is None:
                 out.append(found)

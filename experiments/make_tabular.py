@@ -48,7 +48,7 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, encoded
 from evorec.space.space import SearchSpace
-from evorec.training.evaluate import Measured, measure
+from evorec.training.evaluate import MemberMetrics, measure
 from evorec.training.plan import DeviceData
 from problems import feed, kuairand, tabular
 from problems.tabular import FORMAT, TABLES, configurations, space_of
@@ -281,7 +281,7 @@ class View:
         users = ranking_users(dataset, config.evaluation, seed=0, at_most=config.evaluation.max_users)
         return cls(other, users, data)
 
-    def measure(self, population: Population) -> list[Measured | TrainingError]:
+    def measure(self, population: Population) -> list[MemberMetrics | TrainingError]:
         """Metrics of every member of a stack on this part."""
         return measure(population, self.data, HeldOut(self.fitted.dataset, self.fitted.config.evaluation, self.users))
 
@@ -349,9 +349,9 @@ def rows_of_stack(problem: str, seed: int, stack: Sequence[Member]) -> pl.DataFr
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _metrics(found: Mapping[str, Measured | TrainingError | None]) -> dict[str, Any]:
+def _metrics(found: Mapping[str, MemberMetrics | TrainingError | None]) -> dict[str, Any]:
     """Columns of one row; a failed one has none of them."""
-    good = {part: one.metrics for part, one in found.items() if isinstance(one, Measured)}
+    good = {part: one.metrics for part, one in found.items() if isinstance(one, MemberMetrics)}
     if len(good) < len(found):
         return {"failed": True}
     kept = {f"{part}/{name}": value for part, one in good.items() for name, value in one.items() if _is_kept(name)}

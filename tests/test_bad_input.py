@@ -90,7 +90,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         ("space.width={low=64, high=16}", USAGE, "low (64.0) must be below high (16.0)"),
         ("space.dropout=7", USAGE, "space.dropout must be a finite number within 0..0.95, got 7"),
         ("space.colour=1", USAGE, "space.colour is not a gene; known: task_weights"),
-        ("objectives=['cost', 'training_flops']", USAGE, "are the same metric; keep one"),
+        ("objectives=['cost', 'training_flops']", USAGE, "are the same metric; remove one"),
         ("constraints=['beauty >= 1']", USAGE, "constraint 'beauty >= 1': 'beauty' is not a metric; known: accuracy"),
         ("constraints=['recall@k >= nobody']", USAGE, "names the baseline 'nobody'; known: popularity"),
         ("evaluation.candidates=5", USAGE, "candidates (5) must be at least k (20)"),

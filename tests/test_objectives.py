@@ -268,7 +268,7 @@ CHOICES = {
         ),
         (
             {"objectives": ["cost_per/click"], "evaluation": {"spend": ""}},
-            "cost_per/click needs evaluation.spend, the ranked task whose label is what a row costs.",
+            "cost_per/click needs evaluation.spend, the ranked task whose label is the cost of a row.",
         ),
         (
             {"constraints": ["group_gap@k <= 1.0 * popularity"]},
@@ -284,7 +284,7 @@ CHOICES = {
         ),
         (
             {"objectives": ["cost", "gain/click"], "search": {"algorithm": "weighted_sum", "weights": [1, 2, 3]}},
-            "search.weights must have one number for each of cost, gain/click, got [1.0, 2.0, 3.0].",
+            "search.weights must have a number for each of cost, gain/click, got [1.0, 2.0, 3.0].",
         ),
     ],
 )

@@ -115,6 +115,8 @@ class HeldOut:
     Attributes:
         corners: (ideal, worst) by key, of metrics of choices: from these labels alone.
         unavailable: by key, why no model can have a metric on this data.
+        needs_threshold: whether a metric asks for the improbable items of each user.
+        needs_attack: whether a metric compares lists before and after an attack.
     """
 
     def __init__(
@@ -143,20 +145,12 @@ class HeldOut:
         ]
         self._of_attacks = self._available(AttackedLists, self.lists, k=config.k)
         self._of_values = metrics_of(MeasuredValues, wanted=self.wanted)
+        self.needs_threshold = any("n_improbable" in metric.inputs for metric in self._of_lists)
+        self.needs_attack = bool(self._of_attacks)
 
     def __reduce__(self) -> Any:
         """Made anew in another process: that is faster than to send the sorted rows."""
         return partial(HeldOut, wanted=self.wanted), (self.dataset, self.config, self.users)
-
-    @property
-    def needs_threshold(self) -> bool:
-        """Whether a metric needs the improbable items of each user."""
-        return any("n_improbable" in metric.inputs for metric in self._of_lists)
-
-    @property
-    def needs_attack(self) -> bool:
-        """Whether a metric compares lists before and after an attack."""
-        return bool(self._of_attacks)
 
     def all_corners(self) -> dict[str, tuple[float, float]]:
         """(ideal, worst) by key of all metrics whose corners depend on the data; those of errors on training rows."""
@@ -174,21 +168,21 @@ class HeldOut:
         Args:
             wanted: keys of metrics; ``None`` = those of objectives and constraints.
         Raises:
-            DataError: a metric is unavailable; says why and what to do.
+            DataError: a metric is unavailable; says why, and how to change it.
         """
         for key in sorted(self.wanted if wanted is None else wanted):
             if key in self.unavailable:
                 raise DataError(f"{key} {self.unavailable[key]}")
 
     def measure_tasks(self, logits: npt.NDArray[np.floating]) -> dict[str, float]:
-        """Metrics of each task, of one model's finite logits of the held-out rows ``(T, N)``."""
+        """Metrics of each task, from a model's finite logits of the held-out rows ``(T, N)``."""
         out: dict[str, float] = {}
         for rows, metrics, own in zip(self.tasks, self._of_tasks, logits, strict=True):
             out |= measure(TaskPredictions(own[rows.rows], rows), metrics).values
         return out
 
     def measure_choices(self, logits: npt.NDArray[np.floating], weights: Sequence[float]) -> dict[str, float]:
-        """Metrics of the rows that one model would choose; the worst corner where no chosen row has a label.
+        """Metrics of the rows that a model would choose; the worst corner where no chosen row has a label.
 
         Args:
             logits: of the held-out rows, ``(T, N)``, finite.
@@ -213,7 +207,7 @@ class HeldOut:
         retrieved: npt.NDArray[np.int64] | None = None,
         n_improbable: npt.NDArray[np.int64] | None = None,
     ) -> Measurements:
-        """Metrics of one model's lists; of a baseline, which retrieves nothing, those that lists alone have.
+        """Metrics of a model's lists; of a baseline, which retrieves nothing, those that lists alone have.
 
         Args:
             lists, retrieved, n_improbable: see `RecommendedLists`.
@@ -224,7 +218,7 @@ class HeldOut:
     def measure_attack(
         self, before: npt.NDArray[np.int64], after: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
     ) -> dict[str, float]:
-        """Metrics of one model's lists before and after an attack; see `AttackedLists`."""
+        """Metrics of a model's lists before and after an attack; see `AttackedLists`."""
         return measure(AttackedLists(before, after, targets, self.lists), self._of_attacks).values
 
     def derived(self, values: dict[str, float]) -> dict[str, float]:

@@ -70,7 +70,7 @@ def ordering(kind: TaskKind, labels: Reals, scores: Reals) -> float | None:
     return (auc if kind == "binary" else concordance)(scores[known], labels[known])
 
 
-@metric("auc/<task>", text="AUC of one task on held-out impressions", **BINARY, **ORDER)
+@metric("auc/<task>", text="AUC of a task on held-out impressions", **BINARY, **ORDER)
 def auc(scores: npt.ArrayLike, labels: npt.ArrayLike, *, pairs: LabelPairs | None = None) -> float:
     """Probability that a positive row scores above a negative row; ties count half.
 
@@ -81,7 +81,7 @@ def auc(scores: npt.ArrayLike, labels: npt.ArrayLike, *, pairs: LabelPairs | Non
     Returns:
         A share in [0, 1], no unit, higher is better; 0.5 is chance, exactly 0.5 when all scores are equal.
     Raises:
-        DataError: shapes differ, a score is NaN, a label is not 0 or 1, or there is only one class.
+        DataError: shapes differ, a score is NaN, a label is not 0 or 1, or all labels are of the same class.
     Source: Mann & Whitney 1947; Hanley & McNeil 1982. Cost: O(N log N).
     Example:
         >>> auc([0.9, 0.4, 0.4, 0.1], [1, 1, 0, 0])  # pairs: 1, 1, 1/2, 1
@@ -149,7 +149,7 @@ def logloss(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Args:
         scores: logits ``(N,)``; cut at `MAX_LOGIT`.
-        labels: 0 or 1, ``(N,)``; all may be of one class.
+        labels: 0 or 1, ``(N,)``; a single class is enough.
     Returns:
         Nats per row in [0, 36.05], lower is better; ``log(2) = 0.693`` for constant 0.
     Raises:
@@ -190,7 +190,7 @@ def concordance(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     tied_cells = np.unique(s * (int(t.max()) + 1) + t, return_counts=True)[1]
     pairs = _n_pairs(np.array([len(s)])) - _n_pairs(np.bincount(t))
     if pairs == 0:
-        raise DataError(f"concordance needs two different labels, got {len(t)} equal ones; leave the task out.")
+        raise DataError(f"concordance needs two different labels, all {len(t)} are equal; leave the task out.")
     tied = _n_pairs(np.bincount(s)) - _n_pairs(tied_cells)
     wrong = _inversions(s[np.lexsort((s, t))])  # rows of equal label are in the order of predictions: no inversion
     return (2 * (pairs - wrong) - tied) / (2 * pairs)
@@ -208,7 +208,7 @@ def _vector(values: npt.ArrayLike, name: str) -> Reals:
     given = np.asarray(values)
     v = given if given.dtype == np.float32 else given.astype(np.float64)
     if v.ndim != 1 or len(v) == 0:
-        raise DataError(f"{name} must be a vector with at least one row, got shape {v.shape}.")
+        raise DataError(f"{name} must be a vector with a row or more, got shape {v.shape}.")
     nan = np.isnan(v)
     if nan.any():
         raise DataError(
@@ -225,8 +225,8 @@ def _inversions(ranks: npt.NDArray[np.integer[Any]]) -> int:
     """Number of index pairs ``i < j`` with ``ranks[i] > ranks[j]``; ranks are small non-negative integers ``(N,)``.
 
     A radix sort from the highest bit down. Before each bit, rows are grouped by the bits above, each group in its
-    first order: a pair is an inversion at the highest bit that differs, if a 1 comes before a 0. Then zeros move
-    before ones within each group.
+    first order: a pair is an inversion at the highest bit that differs, if a 1 comes before a 0. Then the rows with a 0
+    move to the front of their group.
     """
     total, position = 0, np.arange(len(ranks))
     for bit in reversed(range(int(ranks.max()).bit_length())):

@@ -37,7 +37,7 @@ def paired_bootstrap(
     """Mean of ``a - b`` over users, and how far it moves when users are drawn again with replacement.
 
     Args:
-        a: one value per user, ``(U,)``, e.g. a member's recall.
+        a: a value per user, ``(U,)``, e.g. a member's recall.
         b: the same users' values of the other model, ``(U,)``.
         seed: of the resampling.
         resamples: bootstrap samples, >= 1.
@@ -45,7 +45,7 @@ def paired_bootstrap(
     Returns:
         `Interval` in the metric's unit, positive when `a` is higher. `low` and `high` are percentiles of the
         resampled means. `p_value` in (0, 1] is twice the share of resampled means on the other side of zero, both
-        counts raised by one; small values speak against equality.
+        counts raised by 1; small values speak against equality.
     Raises:
         DataError: the vectors are empty, of different length, or not finite, or a setting is out of range.
     Source: Efron & Tibshirani 1993; paired over users as in Sakai 2006. Cost: O(resamples U), memory bounded.

@@ -1,8 +1,8 @@
-"""What a model costs, counted instead of timed: the same number on every machine.
+"""Costs of a model, counted instead of timed: the same number on every machine.
 
-A FLOP is one addition or multiplication, so a multiply-add (MAC) is 2 FLOPs. Counts are of one model as if it were
-trained or served alone; activation functions, biases and random numbers are left out, as is customary. A search finds
-the usual corners of a counted cost in its space.
+A FLOP is a single addition or multiplication, so a multiply-add (MAC) is 2 FLOPs. Counts are those of a single model,
+as if it were trained and served without others; activation functions, biases and random numbers are left out, as is
+customary. A search finds the usual corners of a counted cost in its space.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ LATENCY_REPEATS: Final = 20
 @final
 @dataclass(frozen=True)
 class ModelCounts:
-    """Sizes of the training, the requests and the parameters of one model.
+    """Sizes of the training, the requests and the parameters of a model.
 
     Attributes:
         steps: optimiser steps.
-        forward_macs: multiply-adds of one step's forward pass: all rows, ranking and retrieval, in-batch softmax.
+        forward_macs: multiply-adds of the forward pass of a step: all rows, ranking and retrieval, in-batch softmax.
         dense_updates: dense parameters, updated in every step.
-        row_updates: embedding parameters updated in one step: rows touched times width, on average.
-        extra_macs: multiply-adds of one step that loss balancing adds, e.g. further backward passes.
+        row_updates: embedding parameters updated per step: rows touched times width, on average.
+        extra_macs: multiply-adds per step that loss balancing adds, e.g. further backward passes.
         flops_per_update: of the optimiser, `ADAM_FLOPS` or `ADAFACTOR_FLOPS`.
         user_macs: multiply-adds that make the user vector of a request.
         n_items: size of the catalogue.
         width: length of the user and item vectors of the retrieval stage.
         candidates: items that the ranker scores; 0 when retrieval decides alone.
-        ranker_macs: multiply-adds of the ranker for one candidate.
+        ranker_macs: multiply-adds of the ranker per candidate.
         n_parameters: trained numbers.
         bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.
     Raises:
@@ -74,11 +74,11 @@ class ModelCounts:
 @final
 @dataclass(frozen=True)
 class Timing:
-    """What a clock measures of one model on this machine.
+    """A model on this machine, for metrics measured by a clock.
 
     Attributes:
         train_seconds: wall time of its training run and its evaluation.
-        request: recommends to one user.
+        request: recommends to a single user.
     """
 
     train_seconds: float
@@ -110,9 +110,9 @@ def training_flops(
     return steps * (FLOPS_PER_MAC * macs + flops_per_update * (dense_updates + row_updates))
 
 
-@metric("inference_flops", of=ModelCounts, unit="FLOP", text="arithmetic of one request, counted", **COST)
+@metric("inference_flops", of=ModelCounts, unit="FLOP", text="arithmetic of a request, counted", **COST)
 def inference_flops(user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int) -> int:
-    """Arithmetic of one request: user vector, dot products with the catalogue, ranker on the candidates.
+    """Arithmetic of a request: user vector, dot products with the catalogue, ranker on the candidates.
 
     ``2 (user_macs + n_items * width + candidates * ranker_macs)``; item vectors are computed ahead of requests.
 
@@ -151,12 +151,12 @@ def train_seconds(train_seconds: float) -> float:
     return train_seconds
 
 
-@metric("latency_ms", of=Timing, unit="ms", text="wall time of one request, measured", on_demand=True, **COST)
+@metric("latency_ms", of=Timing, unit="ms", text="wall time of a request, measured", on_demand=True, **COST)
 def latency_ms(request: Callable[[], object], *, repeats: int = LATENCY_REPEATS, warmup: int = 3) -> float:
     """Median wall time of a call on this machine; for reports, too noisy to search on.
 
     Args:
-        request: what to time; on a GPU it must wait for the device itself.
+        request: the call to time; on a GPU it must wait for the device itself.
         repeats: timed calls, >= 1.
         warmup: calls before them that are not timed, >= 0.
     Returns:

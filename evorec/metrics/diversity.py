@@ -1,7 +1,7 @@
 """How different the recommended items are, inside a list and over all lists.
 
 Distances are between fixed content vectors that no candidate trains; with trained vectors a search would learn to
-inflate them. A random list is the most diverse, so diversity is only worth reading beside recall.
+inflate them. A random list is the most diverse, so diversity is only worth reading together with recall.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def intra_list_distance(lists: Ints, item_vectors: npt.NDArray[np.floating[Any]]
 
 @metric("catalogue_coverage@k", text="share of the catalogue that is in any list", **LISTS)
 def catalogue_coverage(lists: Ints, n_items: int) -> float:
-    """Share of the catalogue that is recommended to at least one user: ``|union of lists| / I``.
+    """Share of the catalogue that is recommended to any user: ``|union of lists| / I``.
 
     Args:
         lists: item ids, integer ``(U, K)``; empty slots (-1) cover nothing.
@@ -118,7 +118,7 @@ def novelty(lists: Ints, item_counts: Ints) -> Floats:
         item_counts: training interactions per item, integer ``(I,)``, >= 0.
     Returns:
         float64 ``(U,)`` in [0, log2(sum c + I)], bits, higher is more novel; 0.0 for an empty list.
-    Source: Zhou et al. 2010, with add-one smoothing. Cost: O(U K + I).
+    Source: Zhou et al. 2010, with add-1 smoothing. Cost: O(U K + I).
     Example:
         >>> novelty(np.array([[0, 1], [1, -1]]), np.array([5, 1, 0]))  # shares 6/9, 2/9, 1/9
         array([1.37744375, 2.169925  ])

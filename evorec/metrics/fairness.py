@@ -28,7 +28,7 @@ class UserGroups:
 
     Attributes:
         members: user numbers of each compared group, by ascending group.
-        n_left_out: users of no group, or of a smaller one.
+        n_left_out: users without a group, or of a smaller group.
     Example:
         >>> groups = UserGroups(np.array([0, 0, 1, 1, 2, -1]), fewest=2)  # group 2 has one user
         >>> groups.gap(np.array([0.5, 0.7, 0.1, 0.3, 1.0, 0.0])).__round__(4), groups.n_left_out
@@ -63,7 +63,7 @@ def _has_no_groups(data: ListData) -> str | None:
         return None
     return (
         f"needs two or more groups of {FEWEST_USERS} or more users whose lists are measured, {data.name} has "
-        f"{len(found.members)}, and {found.n_left_out} users in smaller ones or in none; choose other "
+        f"{len(found.members)}, and {found.n_left_out} users in smaller groups or in none; choose other "
         "evaluation.groups, or raise evaluation.max_users."
     )
 
@@ -89,7 +89,7 @@ def group_gap(hit: Bools, n_relevant: Ints, groups: Ints) -> float:
         hit, n_relevant: see `recall_at_k`.
         groups: group of each user, integer ``(U,)``, `NO_GROUP` = unknown.
     Returns:
-        A difference of shares in [0, 1], lower is better, 0 = all groups are served alike.
+        A difference of shares in [0, 1], lower is better, 0 = all groups have the same recall.
     Raises:
         DataError: fewer than two groups have `FEWEST_USERS` users.
     Source: Ekstrand et al. 2018 (means by demographic group); Li et al. 2021 (user-oriented fairness: the difference

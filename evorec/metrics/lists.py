@@ -1,4 +1,4 @@
-"""Recommendation lists of one model, as metrics read them."""
+"""Recommendation lists of a model, as metrics read them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ListData:
     """The users whose lists are measured and the catalogue: the same for all models.
 
     Attributes:
-        relevant: held-out positives of the U users, at least one each.
+        relevant: held-out positives of the U users, who have 1 or more each.
         item_counts: training interactions per item, integer ``(I,)``.
         item_content: fixed vectors that no model trains, float ``(>= I, D)`` unit rows; D = 0 without content.
         groups: stated group of each user, integer ``(U,)``, -1 = unknown; ``None`` = no groups.
@@ -88,7 +88,7 @@ class ListData:
 @final
 @dataclass(frozen=True, eq=False)
 class RecommendedLists:
-    """The lists of one model.
+    """The lists of a model.
 
     Attributes:
         lists: item ids, integer ``(U, K)``, best first, `NO_ITEM` = empty slot.

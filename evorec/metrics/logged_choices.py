@@ -1,8 +1,8 @@
 """The rows that a model would have chosen among the logged rows: the better half of each user's rows.
 
 A replay on logged rows, which the logging policy chose; nothing corrects for that. A better mean label of the chosen
-rows says that the model ranks these rows well, not what would have happened had it decided which rows are shown: that
-would need rows shown at random (Li et al. 2011). It is no counterfactual estimate.
+rows says that the model ranks these rows well, which differs from the outcome if the model had decided which rows are
+shown: estimating that needs rows shown at random (Li et al. 2011). The metrics are not counterfactual estimates.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class LoggedChoices:
 @final
 @dataclass(frozen=True, eq=False)
 class ChosenRows:
-    """The rows that one model chooses.
+    """The rows that a model chooses.
 
     Attributes:
         chosen: row numbers, int64, from `LoggedRows.better_half` of the model's scores.
@@ -111,12 +111,12 @@ def why_no_choice(data: LoggedChoices) -> str:
     rows = data.rows
     return (
         f"needs users with two or more held-out rows whose labels differ; of {data.name} {rows.n_users} users have two "
-        f"or more held-out rows, {rows.n_left_out} have one; hold out a longer part, or leave the metric out."
+        f"or more held-out rows, {rows.n_left_out} have a single row; hold out a longer part, or leave the metric out."
     )
 
 
 def _corners_of_label(data: LoggedChoices) -> tuple[float, float] | None:
-    """What choosing by the label itself gives: the best half and the worst half."""
+    """Values of choosing by the label itself: the best half and the worst half."""
     labels, known = data.labels, ~np.isnan(data.labels)
     key = data.sign * np.nan_to_num(labels)
     halves = (np.where(known, key, -np.inf), np.where(known, -key, -np.inf))  # rows without a label come last
@@ -179,7 +179,7 @@ def mean_of_chosen(labels: Floats, chosen: Ints) -> float | None:
 def _corners_of_cost(data: LoggedChoices) -> tuple[float, float] | None:
     """Ideal: the positives, then the cheapest rows. Worst: the most expensive half, per positive in it.
 
-    If that is no worse than the ideal, its spend per positive of the choice with the fewest positives.
+    If that is not worse than the ideal, its spend per positive of the choice with the fewest positives.
     """
     if data.spend is None or data.sign < 0:
         return None
@@ -195,7 +195,7 @@ def _corners_of_cost(data: LoggedChoices) -> tuple[float, float] | None:
 
 def _lacks_spend(config: RecommenderConfig, name: str) -> str | None:
     if not config.evaluation.spend:
-        return f"{name} needs evaluation.spend, the ranked task whose label is what a row costs."
+        return f"{name} needs evaluation.spend, the ranked task whose label is the cost of a row."
     return _is_harm(config, name)
 
 

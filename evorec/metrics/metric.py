@@ -16,7 +16,7 @@ The classes of inputs, whose attributes are the names that a function can ask fo
 
 | ``of`` | a value per | measured for |
 |---|---|---|
-| `evorec.metrics.lists.RecommendedLists` | user, or one for all lists | members and baselines |
+| `evorec.metrics.lists.RecommendedLists` | user, or a single value for all lists | members and baselines |
 | `evorec.metrics.lists.AttackedLists` | lists before and after an attack, on demand | members and baselines |
 | `evorec.metrics.task_rows.TaskPredictions` | task | members |
 | `evorec.metrics.logged_choices.ChosenRows` | task | members |
@@ -50,7 +50,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 SHARE: Final[dict[str, Any]] = {"direction": "max", "ideal": 1.0, "worst": 0.0, "unit": ""}
 """Declaration of a share that is better high."""
 ORDER: Final[dict[str, Any]] = {"direction": "max", "ideal": 1.0, "worst": 0.5, "unit": ""}
-"""Declaration of a share of pairs in the right order; chance is one half."""
+"""Declaration of a share of pairs in the right order; chance is 0.5."""
 GAP: Final[dict[str, Any]] = {"direction": "min", "ideal": 0.0, "worst": 1.0, "unit": ""}
 """Declaration of a difference of shares."""
 EVERY_KIND = ("binary", "regression", "quantile")
@@ -72,7 +72,7 @@ class Metric:
         ideal: usual best corner of the hypervolume box; ``None`` when it depends on the data or the search space.
         worst: usual worst corner, likewise.
         unit: for tables; empty for a pure number.
-        text: one line of help.
+        text: a line of help.
         log10: whether the box is divided on a logarithmic scale.
         kinds: of the tasks that have this metric; empty for a metric without ``<task>``.
         aliases: other names of the metric.
@@ -80,7 +80,7 @@ class Metric:
         item_columns: columns of the item table that the function reads.
         requires: from the configuration and the metric's name as it is written there, such as ``gain/click``, to the
             reason why they contradict each other, or ``None``.
-        unavailable: from ``data`` of the inputs to the reason why no model can have the metric, or ``None``.
+        unavailable: from ``data`` of the inputs to the reason why the data cannot have the metric, or ``None``.
         corners: for metrics whose corners depend on the data: from ``data`` (of `TaskPredictions`: of the training
             rows) to (ideal, worst), or ``None`` when the metric cannot tell models apart.
     """
@@ -107,7 +107,7 @@ class Metric:
         if self.direction not in ("max", "min"):
             wrong.append(f"direction must be 'max' or 'min', got {self.direction!r}")
         if not self.text:
-            wrong.append("text must say in one line what it measures")
+            wrong.append("text must describe the metric in a line")
         if (self.ideal is None) != (self.worst is None):
             wrong.append("ideal and worst must be two numbers, or both None")
         elif self.ideal is not None and self.worst is not None:
@@ -139,7 +139,7 @@ class Metric:
         return self.name.replace("@k", f"@{k}").replace("<task>", task)
 
     def value(self, inputs: object) -> Any:
-        """The function's result for one model.
+        """The function's result for a model.
 
         Raises:
             DataError: the function raised an exception that is not an error of evorec.
@@ -158,7 +158,7 @@ METRICS: Registry[Metric] = Registry("metric", package="evorec.metrics")
 
 
 def all_metrics() -> list[Metric]:
-    """Every metric by name: in this order whatever was imported first, so that equal runs write equal bytes."""
+    """Every metric, sorted by name: independent of the order of imports, so that equal runs write equal bytes."""
     return sorted(METRICS.values(), key=lambda found: found.name)
 
 
@@ -234,7 +234,7 @@ class MeasuredValues:
 @final
 @dataclass(frozen=True)
 class Measurements:
-    """Values of one model by metric key, such as ``recall@20``.
+    """Values of a model by metric key, such as ``recall@20``.
 
     `per_user` holds float64 ``(U,)`` for the metrics that have a value per user; `values` their means, and all others.
     """
@@ -244,7 +244,7 @@ class Measurements:
 
 
 def measure(inputs: Any, metrics: Iterable[Metric], *, worst: Mapping[str, float] | None = None) -> Measurements:
-    """Computes metrics of one model from the same inputs.
+    """Compute metrics of a model from the same inputs.
 
     Args:
         inputs: an instance of the metrics' class of inputs.
@@ -265,7 +265,9 @@ def measure(inputs: Any, metrics: Iterable[Metric], *, worst: Mapping[str, float
             out.per_user[name] = np.asarray(value, dtype=np.float64)
             value = value.mean()
         if value is None or np.ndim(value) != 0:
-            raise DataError(f"metric {found.name!r} must return a number, or one for each user; got {value!r}.")
+            raise DataError(
+                f"metric {found.name!r} must return a number or an array with a value per user, got {value!r}."
+            )
         out.values[name] = float(value)
     return out
 

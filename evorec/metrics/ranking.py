@@ -136,7 +136,7 @@ def precision_at_k(hit: Bools) -> Floats:
     return np.asarray(hit.mean(axis=1), dtype=np.float64)
 
 
-@metric("hit_rate@k", text="share of users with at least one hit", **LISTS)
+@metric("hit_rate@k", text="share of users with a hit", **LISTS)
 def hit_rate_at_k(hit: Bools) -> Floats:
     """Whether the list holds any relevant item; the mean over users is the hit rate.
 
@@ -170,7 +170,7 @@ def mrr_at_k(hit: Bools) -> Floats:
 
 def _at_least_one(hit: Bools, n_relevant: Ints) -> Ints:
     if n_relevant.shape != (len(hit),):
-        raise DataError(f"n_relevant must have one number per user, {len(hit)}, got shape {n_relevant.shape}.")
+        raise DataError(f"n_relevant must have a number per user, {len(hit)}, got shape {n_relevant.shape}.")
     if (n_relevant < 1).any():
         raise DataError(
             f"{int((n_relevant < 1).sum())} of {len(hit)} users have no relevant item; leave them out of the metric."

@@ -1,4 +1,4 @@
-"""The labelled rows of a task, and what a model predicts for them, as metrics read them."""
+"""The labelled rows of a task and a model's predictions for them, as metrics read them."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class LabelPairs:
     def auc(self, scores: Reals) -> Floats:
         """Share of the pairs of each group in the right order, ties half, ``(G,)``.
 
-        Exact, from counts of integers, whatever the order of the rows: with rows sorted by group, score and label, a
-        positive's position in its group less the positives before it is the number of negatives that it beats or
-        ties; half of the tied pairs is taken off.
+        Exact, from counts of integers, and independent of the order of the rows. With rows sorted by group, score and
+        label, a positive's position in its group less the positives before it is the number of negatives that it
+        beats or ties; half of the tied pairs is subtracted.
         """
         keys = self._sorted_keys(scores[self.rows])
         position = np.flatnonzero(keys & np.uint64(1))
@@ -63,7 +63,7 @@ class LabelPairs:
         return np.asarray(twice_right / (2 * self.positives * (self.size - self.positives)))
 
     def _sorted_keys(self, scores: Reals) -> npt.NDArray[np.uint64]:
-        """Group, score and label in one integer each, sorted; the label is the lowest bit.
+        """Group, score and label in an integer each, sorted; the label is the lowest bit.
 
         Float32 scores fit as they are; others are replaced by their rank among all scores.
         """
@@ -151,7 +151,7 @@ class TaskRows:
 @final
 @dataclass(frozen=True, eq=False)
 class TaskPredictions:
-    """What one model predicts for the rows of a task.
+    """Predictions of a model for the rows of a task.
 
     Attributes:
         scores: logits of a binary task, else predicted numbers on the scale of the labels, ``(N,)``.

@@ -1,4 +1,4 @@
-"""The best items per row of a score matrix: the only place where lists are cut from scores on a CPU.
+"""The best items per row of a score matrix: the only code that cuts lists from scores on a CPU.
 
 Equal scores are ordered by item id. ``numpy.partition`` leaves ties in any order and ``argsort`` sorts the whole
 catalogue; here a floor is found that at least k and hardly more scores of a row reach, and only those are sorted.
@@ -15,7 +15,7 @@ from evorec.errors import DataError
 from evorec.metrics.lists import NO_ITEM
 
 ID_BITS, MAX_ROWS = 26, 64
-"""A row, a float32 score and an item id share one sortable integer of 64 bits."""
+"""A row, a float32 score and an item id share a sortable integer of 64 bits."""
 GROUPS_PER_SLOT = 4
 """Groups of items per slot of a list, whose maxima bound the last listed score from below."""
 SCORES_AT_ONCE = 1 << 18
@@ -99,7 +99,8 @@ def _best_ids(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.i
 def ordered_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     """Unsigned integers in the order of the numbers; equal for equal numbers, 0 and -0 included.
 
-    IEEE 754 floats are ordered like their bits once negative numbers have all bits flipped, and positive ones the sign.
+    IEEE 754 floats are ordered like their bits once negative numbers have all bits flipped, and positive numbers the
+    sign bit.
 
     Example:
         >>> ordered_bits(np.array([-2.0, -0.0, 0.0, np.inf], dtype=np.float32)).argsort().tolist()

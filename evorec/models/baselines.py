@@ -1,7 +1,7 @@
 """Popularity, ItemKNN and EASE: the baselines of a searched model, measured on the same users and by the same code.
 
 A fitted baseline is a function from users to scores. All three learn from the training positives of the target task
-only, as sets of items per user, and are exact: there is no seed.
+only, as sets of items per user, and are exact, without a seed.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def baseline_lists(scorer: Scorer, users: Ints, k: int, *, masked: Csr, n_items:
         n_items: size of the catalogue, I.
     Returns:
         int64 ``(B, k)``, best first, -1 where no item is left.
-    Cost: O(B I) beside the scores; a few users at a time.
+    Cost: O(B I), and that of the scores; a few users at a time.
     """
     lists = [np.empty((0, k), dtype=np.int64)]
     chunk = _rows_at_once(n_items)
@@ -199,7 +199,7 @@ def ease(history: Csr, n_items: int, *, l2: float = EASE_L2) -> Scorer:
         n_items: size of the catalogue, I, at most `EASE_MAX_ITEMS`.
         l2: regularisation, > 0.
     Raises:
-        DataError: the catalogue is too large, ``l2 <= 0``, or there is no training positive.
+        DataError: the catalogue is too large, ``l2 <= 0``, or no row is a training positive.
     Source: Steck 2019 (WWW). Cost: O(min(U, I)^3), memory O(min(U, I)^2 + I^2).
     Example:
         >>> history = Csr.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 0]), n_rows=2)

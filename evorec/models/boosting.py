@@ -27,7 +27,7 @@ MAX_CODES = 200
 MAX_ROWS = 500_000
 """Most rows that a model is fitted on; of more rows, a sample of this size."""
 FEW_ROWS = 10_000
-"""Below, a small model on one thread: starting threads and trying large trees costs more than it gives."""
+"""Below, a small model on a single thread: starting threads and trying large trees costs more than it gives."""
 
 Reals = npt.NDArray[np.floating[Any]]
 
@@ -47,11 +47,11 @@ SMALL_GRID = BoostingGrid(leaves=(15,), rates=(0.1,), trees=(25, 50, 100))
 
 @final
 @dataclass(frozen=True)
-class Boosted:
+class BoostingResult:
     """Gradient boosting on the held-out rows of a fit.
 
     Attributes:
-        values: ``auc/<task>`` or ``concordance/<task>``, and their mean ``accuracy`` where every task has one.
+        values: ``auc/<task>`` or ``concordance/<task>``, and their mean ``accuracy`` where every task has a value.
         scores: of each task that has a model, ``(N,)`` in the order of the held-out rows.
         settings: of each task: the chosen settings, their value on validation, and the number of fitted rows.
         skipped: by task, why it has no model or no value.
@@ -77,7 +77,7 @@ def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
     return np.hstack(columns)
 
 
-def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> Boosted:
+def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> BoostingResult:
     """Choose leaves, rate and number of trees on validation, fit again on train + validation, and score the test.
 
     Args:
@@ -115,7 +115,7 @@ def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid |
                 values[ordering_key(task, kind)] = found
     if len(values) == len(final.tasks):
         values["accuracy"] = accuracy(values)
-    return Boosted(values, scores, settings, skipped)
+    return BoostingResult(values, scores, settings, skipped)
 
 
 def _chosen(
@@ -145,7 +145,7 @@ def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *
     if len(np.unique(y[rows])) < 2:
         raise DataError("the training rows have fewer than two different labels")
     if x.shape[1] == 0:
-        raise DataError(f"there are no statistics and no field of at most {MAX_CODES} values to learn from")
+        raise DataError(f"the data have neither statistics nor a field of at most {MAX_CODES} values")
     if len(rows) > MAX_ROWS:
         rows = np.sort(generator(seed, "boosting rows").choice(rows, MAX_ROWS, replace=False))
     options: dict[str, Any] = {

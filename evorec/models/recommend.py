@@ -27,7 +27,7 @@ from evorec.models.spec import ModelSpec
 SCORES_AT_ONCE = 1 << 18
 """Scores over the whole catalogue that are held at a time: they fit in the cache of a core."""
 FEWEST_USERS, MOST_USERS = 8, 64
-"""Users whose scores are held at a time, whatever the catalogue."""
+"""Users whose scores are held at a time, for catalogues of any size."""
 
 
 @final
@@ -38,7 +38,7 @@ class ItemSide:
     Attributes:
         bag: of the I catalogue items.
         statistics: ``[I, si]``.
-        context: bag of the one usual context.
+        context: bag of the usual context.
     """
 
     bag: Bag
@@ -55,7 +55,7 @@ class UserSide:
         bag: of the users.
         history: bag of their past positives.
         statistics: ``[U, su]``.
-        masked: items never listed, one row per user.
+        masked: items never listed, a row per user.
     """
 
     bag: Bag

@@ -45,7 +45,7 @@ class RankerInputs:
 
 @final
 @dataclass(frozen=True)
-class _Folded:
+class _FoldedMatrix:
     """A first-level matrix, ``[S, ...]`` with S slots.
 
     Attributes:
@@ -126,7 +126,7 @@ def _logit_tiles(block: Block, index: int, inputs: RankerInputs, ids: Tensor) ->
             yield rows, some, network.logits(ForwardPass(dense, rates), x)
 
 
-def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _Folded]:
+def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _FoldedMatrix]:
     """The matrices that read the ranker's input: those whose height grows with its width."""
     shape = replace(network.shape, n_dense=network.shape.n_dense + 1)
     higher = {tensor.name: tensor.shape for tensor in build_network(network.specs, shape).tensors}
@@ -145,7 +145,7 @@ def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> 
         if (bias := _bias(tensor.name)) in own:
             constant += own[bias]
         users = inputs.users[groups].transpose(0, 1).contiguous()
-        out[tensor.name] = _Folded(item, product, of_item, constant.transpose(0, 1).contiguous(), users)
+        out[tensor.name] = _FoldedMatrix(item, product, of_item, constant.transpose(0, 1).contiguous(), users)
     return out
 
 

@@ -22,12 +22,12 @@ from evorec.models.spec import ModelSpec
 from evorec.training.plan import DeviceData
 
 ROWS_AT_ONCE = 512
-"""Rows of the ranker at a time; the same for every block, whatever its size."""
+"""Rows of the ranker at a time; the same for blocks of every size."""
 
 
 @final
 @dataclass(frozen=True)
-class Measured:
+class MemberMetrics:
     """Metrics of a member on the held-out part.
 
     Attributes:
@@ -136,7 +136,7 @@ def positive_ages(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[
     return part.items[positives], (part.time.max() - part.time[positives]) / SECONDS_PER_DAY
 
 
-def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list[Measured | TrainingError]:
+def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list[MemberMetrics | TrainingError]:
     """Every metric of rows, choices and lists of every member.
 
     Args:
@@ -151,7 +151,7 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
         if np.isfinite(logits).all():
             weights = data.shape.score_weights(spec.task_weights)
             of_rows[member] = held_out.measure_tasks(logits) | held_out.measure_choices(logits, weights)
-    out: list[Measured | TrainingError] = [
+    out: list[MemberMetrics | TrainingError] = [
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
     threshold = held_out.config.sparsity_threshold if held_out.needs_threshold else None
@@ -161,7 +161,7 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
             of_lists = held_out.measure_lists(found.final, retrieved=found.retrieved, n_improbable=found.n_improbable)
             metrics = of_rows[found.member] | of_lists.values
             kept = found.final if held_out.needs_attack else None
-            out[found.member] = Measured(metrics | held_out.derived(metrics), of_lists.per_user, kept)
+            out[found.member] = MemberMetrics(metrics | held_out.derived(metrics), of_lists.per_user, kept)
     return out
 
 

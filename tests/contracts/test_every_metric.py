@@ -237,7 +237,7 @@ DECLARED = {"of": RecommendedLists, "direction": "max", "ideal": 1.0, "worst": 0
         ({"direction": "up"}, "direction must be 'max' or 'min', got 'up'"),
         ({"worst": None}, "ideal and worst must be two numbers, or both None"),
         ({"worst": 2.0}, r"ideal must be better than worst, got 1\.0 and 2\.0"),
-        ({"text": ""}, "text must say in one line what it measures"),
+        ({"text": ""}, "text must describe the metric in a line"),
         ({"of": TaskPredictions}, "its function asks for lists; TaskPredictions has data, kind, labels, .* scores, "),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_half_declared_metric_is_refused_where_it_is_defined(changes: dict[str
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (np.zeros(3), "metric 'odd@k' must return a number, or one for each user"),
+        (np.zeros(3), "metric 'odd@k' must return a number or an array with a value per user"),
         (None, "metric 'odd@k' must return a number"),
         (ZeroDivisionError("of nothing"), r"metric 'odd@k' \(.*\) raised ZeroDivisionError: of nothing"),
     ],

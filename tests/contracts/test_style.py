@@ -11,13 +11,14 @@ from contracts.source import ROOT, modules, parsed
 
 CATCHES_ALL = (
     "evorec/plugins.py",
+    "evorec/metrics/metric.py",
     "evorec/search/evaluator.py",
     "evorec/data/content/encoder.py",
     "evorec/data/content/files.py",
     "evorec/serving/graph.py",
     "evorec/serving/slot.py",
 )
-"""Where a failed training is caught, foreign code is imported, and a foreign library reads a foreign file."""
+"""Where a failed training is caught, foreign code is imported or called, and a foreign library reads a foreign file."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

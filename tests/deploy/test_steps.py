@@ -12,7 +12,7 @@ from evorec.deploy.final.steps import checkpoint_steps, choose_steps, is_finishe
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted, RecProblem, build_problem
-from evorec.training.evaluate import Measured
+from evorec.training.evaluate import MemberMetrics
 
 ROUNDING = 1e-12  # a mean over users, added up in another order
 RECALL = "recall@5"
@@ -95,8 +95,8 @@ def told(monkeypatch: pytest.MonkeyPatch, curves: dict[str, dict[str, list[float
     asked: list[Any] = []
     seen: dict[str, int] = dict.fromkeys(curves, 0)
 
-    def measure(population: Any, *_: Any, **__: Any) -> list[Measured | TrainingError]:
-        out: list[Measured | TrainingError] = []
+    def measure(population: Any, *_: Any, **__: Any) -> list[MemberMetrics | TrainingError]:
+        out: list[MemberMetrics | TrainingError] = []
         keys = [next(key for key, one in specs.items() if one is spec) for spec in population.specs]
         asked.append(keys)
         for key in keys:
@@ -104,7 +104,7 @@ def told(monkeypatch: pytest.MonkeyPatch, curves: dict[str, dict[str, list[float
             seen[key] += 1
             values = {name: None if own is None or at >= len(own) else own[at] for name, own in curves[key].items()}
             metrics = {name: value for name, value in values.items() if value is not None}
-            out.append(Measured(metrics, {}) if len(metrics) == len(values) else TrainingError("not finite"))
+            out.append(MemberMetrics(metrics, {}) if len(metrics) == len(values) else TrainingError("not finite"))
         return out
 
     monkeypatch.setattr(module, "measure", measure)

@@ -1,4 +1,4 @@
-"""Ranking metrics against torchmetrics, a slow loop, and fractions worked by hand; `test_ranking_ranx` adds ranx."""
+"""Ranking metrics against torchmetrics, a slow loop, and fractions worked by hand."""
 
 from math import log2
 
@@ -120,7 +120,7 @@ def test_top_k_agrees_with_a_sort_by_score_then_id(dtype, k, levels):
 @pytest.mark.parametrize("levels", [2, 60, 10**6])
 def test_top_k_of_many_items_agrees_with_a_sort(dtype, levels):
     rng = np.random.default_rng(levels)
-    scores = (rng.integers(levels, size=(130, 3001)) - levels // 2).astype(dtype)
+    scores = (rng.integers(levels, size=(70, 1201)) - levels // 2).astype(dtype)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
     scores[7, 5:] = -np.inf
     scores[8] = -0.0
@@ -196,7 +196,7 @@ def test_users_without_relevant_items_are_refused_not_counted_as_zero(metric):
 
 @pytest.mark.parametrize("metric", [recall_at_k, ndcg_at_k])
 def test_counts_of_other_users_are_refused(metric):
-    with pytest.raises(DataError, match="one number per user, 2"):
+    with pytest.raises(DataError, match="a number per user, 2"):
         metric(np.array([[True], [False]]), np.array([1]))
 
 

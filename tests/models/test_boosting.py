@@ -139,7 +139,7 @@ def test_without_anything_to_learn_from_it_is_skipped(final: Any, monkeypatch: p
     monkeypatch.setattr(module, "features", lambda _, part: np.empty((part.n_rows, 0), dtype=np.float32))
     found = boosting(dataset(), final, seed=3, grid=ONE)
     assert found.values == {}
-    assert set(found.skipped.values()) == {"there are no statistics and no field of at most 200 values to learn from"}
+    assert set(found.skipped.values()) == {"the data have neither statistics nor a field of at most 200 values"}
 
 
 def test_ordering_needs_two_different_labels() -> None:

@@ -132,7 +132,7 @@ def test_the_weights_decide_which_end_of_a_front_is_found(weights, best):
 
 def test_a_weighted_sum_needs_a_weight_for_each_objective():
     ctx = context(LINE, algorithm="weighted_sum", weights=(1, 2, 3))
-    with pytest.raises(ConfigError, match=r"search.weights must have one number for each of gain, cost, got \[1"):
+    with pytest.raises(ConfigError, match=r"search.weights must have a number for each of gain, cost, got \[1"):
         create_algorithm("weighted_sum", replace(ctx, objectives=(GAIN, COST)))
 
 

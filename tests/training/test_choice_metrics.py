@@ -135,7 +135,9 @@ def test_rows_without_a_choice_are_refused_where_one_is_asked_for():
     alone = small([0, 1, 2], [[1, 5, 1], [0, 1, 2], [1, 2, 3]])
     assert held_out(alone).measure_choices(np.zeros((3, 3)), (1.0, 1.0, 1.0)) == {}
     held_out(alone).check({"accuracy", "recall@5"})
-    with pytest.raises(DataError, match=r"gain/click needs users with two or more .* 0 users have .* 3 have one"):
+    with pytest.raises(
+        DataError, match=r"gain/click needs users with two or more .* 0 users have .* 3 have a single row"
+    ):
         held_out(alone).check({"accuracy", "gain/click"})
     with pytest.raises(DataError, match=r"gain/late needs users with two or more held-out rows whose labels differ"):
         held_out(small([0, 0], [[1, 0, 3], [0, 0, 3]])).check({"gain/late"})

@@ -18,12 +18,12 @@ from evorec.deploy.final.training import FinalModel
 from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.compare import paired_bootstrap
 from evorec.metrics.fairness import UserGroups
-from evorec.models.boosting import GRADIENT_BOOSTING, Boosted
+from evorec.models.boosting import GRADIENT_BOOSTING, BoostingResult
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 from evorec.rec_problem import Fitted
 from evorec.run.ledger import Evaluation
-from evorec.training.evaluate import Measured, task_logits
+from evorec.training.evaluate import MemberMetrics, task_logits
 
 FEWEST_MEMBERS: Final = 3
 """Fewer members give no rank correlation."""
@@ -71,9 +71,9 @@ class FinalResults:
     validation: Mapping[str, Metrics]
     steps: Mapping[str, int]
     curves: Mapping[str, ChosenSteps]
-    runs: Mapping[str, Sequence[Measured]]
+    runs: Mapping[str, Sequence[MemberMetrics]]
     details: Mapping[str, Detail]
-    boosted: Boosted | None
+    boosted: BoostingResult | None
 
     @property
     def recall(self) -> str:

@@ -27,7 +27,7 @@ from evorec.objectives import Metrics, check_metrics
 from evorec.rec_problem import Fitted, RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed
-from evorec.training.evaluate import Measured
+from evorec.training.evaluate import MemberMetrics
 
 
 def finalize(
@@ -85,10 +85,10 @@ def finalize(
     seeds = tuple(child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds))
     fitted = Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
     details = Details(fitted, seed=seeds[0], resamples=config.bootstrap)
-    runs: dict[str, list[Measured]] = {key: [] for key in specs}
+    runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
     shipped: dict[str, Detail] = {}
 
-    def ship(model: FinalModel) -> Measured:
+    def ship(model: FinalModel) -> MemberMetrics:
         shipped[model.key] = details.of(model)
         run.write_final_weights(model.key, model.weights)
         return model.measured
@@ -123,7 +123,7 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
     specs = {key: ModelSpec.from_genes(evaluation.spec) for key, evaluation in members.items()}
     groups = stacks(fitted, specs)
 
-    def measure(keys: Sequence[str]) -> list[Measured | TrainingError]:
+    def measure(keys: Sequence[str]) -> list[MemberMetrics | TrainingError]:
         weights = [run.read_weights(key) for key in keys]
         return fitted.measure(fitted.stack([specs[key] for key in keys], weights))
 

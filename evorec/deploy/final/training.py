@@ -15,7 +15,7 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.rec_problem import Fitted
 from evorec.search.executors import WorkerDeath, executor_for
-from evorec.training.evaluate import Measured
+from evorec.training.evaluate import MemberMetrics
 from evorec.training.trainer import Checkpoint, Trained
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class FinalModel:
     """
 
     key: str
-    measured: Measured
+    measured: MemberMetrics
     population: Population
 
     @property
