@@ -180,7 +180,10 @@ class Fitted:
         evaluation, dataset = self.config.evaluation, self.attacked.fitted.dataset
         users, masked = self.attacked.users[self.users.ids], masked_items(dataset, evaluation)
         lists, _ = all_baseline_lists(dataset, users, evaluation.k, masked=masked)
-        return found.under_attack(self.held_out, lists, self.attacked.targets)
+        for name, after in lists.items():
+            shifts = self.held_out.measure_attack(found.lists[name], after, self.attacked.targets)
+            found.measured[name].values.update(shifts)
+        return found
 
     def train(
         self,

@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -45,6 +46,7 @@ SETTINGS = {
 }
 
 
+@cache
 def tables():
     """The tiny feed with a side effect, a price, and users in two halves; everybody clicks in validation."""
     data = simulate(config(data={"simulator": {"n_interactions": 4000}}).data.simulator)
@@ -163,8 +165,12 @@ def test_baselines_have_the_gap_and_the_shift_and_so_they_can_be_bounds(problem)
     assert {"group_gap@5", "attack_shift@5", "harm/pain"} <= outcome.metrics.keys()
 
 
-def test_what_costs_much_is_measured_only_where_it_is_asked_for():
-    plain = built(objectives=["accuracy"])
+@pytest.fixture(scope="module")
+def plain():
+    return built(objectives=["accuracy"])
+
+
+def test_expensive_metrics_are_measured_only_where_they_are_wanted(plain):
     assert plain.fitted.attacked is None
     (outcome,) = plain.evaluate(some_specs(plain, 1), seed=4)
     assert not {"sparsity", "attack_shift@5"} & outcome.metrics.keys()
@@ -172,8 +178,7 @@ def test_what_costs_much_is_measured_only_where_it_is_asked_for():
     assert "attack_shift@5" not in plain.baselines()["popularity"]
 
 
-def test_the_cost_is_that_of_one_training(specs, outcomes):
-    plain = built(objectives=["accuracy"])
+def test_the_cost_is_that_of_one_training(plain, specs, outcomes):
     for spec, outcome in zip(specs, outcomes, strict=True):
         cost = plain.fitted.cost(ModelSpec.from_genes(spec))
         assert {name: outcome.metrics[name] for name in cost} == cost
@@ -259,9 +264,8 @@ def test_an_attack_on_more_items_than_there_are_is_refused():
         built(evaluation={**SETTINGS["evaluation"], "attack": {"n_targets": 500}})
 
 
-@pytest.mark.parametrize("executor", ["serial", "processes"])
-def test_a_search_for_all_of_them_is_finalized_and_the_test_has_all_of_them(tmp_path, executor):
-    settings = config(**{**SETTINGS, "run": {"device": "cpu", "workers": 2, "executor": executor}})
+def test_a_search_for_all_of_them_is_finalized_and_the_test_has_all_of_them(tmp_path):
+    settings = config(**{**SETTINGS, "run": {"device": "cpu", "workers": 2, "executor": "processes"}})
     settings = settings.model_copy(update={"finalize": settings.finalize.model_copy(update={"picks": ("knee",)})})
     problem, path = searched(tmp_path, settings, tables=tables())
     with RunDirectory.open(path) as run:

@@ -171,14 +171,10 @@ def metric(name: str, **declaration: Any) -> Callable[[Function], Function]:
     Raises:
         ConfigError: a field is missing, unknown or contradicts another.
     """
-    missing = [field for field in MUST_DECLARE if field not in declaration]
-    unknown = sorted(declaration.keys() - {field.name for field in fields(Metric)})
-    if missing or unknown:
-        raise ConfigError(
-            f"metric {name!r} does not declare {', '.join(missing)}."
-            if missing
-            else f"metric {name!r} declares {', '.join(unknown)}, which no metric has."
-        )
+    if missing := [field for field in MUST_DECLARE if field not in declaration]:
+        raise ConfigError(f"metric {name!r} does not declare {', '.join(missing)}.")
+    if unknown := sorted(declaration.keys() - {field.name for field in fields(Metric)}):
+        raise ConfigError(f"metric {name!r} declares {', '.join(unknown)}, which no metric has.")
     if name.endswith("/<task>"):
         declaration = {"kinds": EVERY_KIND, **declaration}
 
@@ -254,7 +250,8 @@ def measure(inputs: Any, metrics: Iterable[Metric], *, worst: Mapping[str, float
         DataError: a function returns neither a number nor a value for each user.
     """
     out = Measurements({}, {})
-    known = _attributes(type(inputs))
+    of: Any = type(inputs)
+    known = _attributes(of)
     key = {name: _input(inputs, name) for name in ("k", "task") if name in known}
     n_users = _input(inputs, "n_users") if "n_users" in known else None
     for found in metrics:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,22 +50,6 @@ class Baselines:
     skipped: Mapping[str, str]
     lists: Mapping[str, Ints]
 
-    def under_attack(self, held_out: HeldOut, lists: Mapping[str, Ints], targets: Ints) -> Baselines:
-        """The same baselines with the metrics of an attack.
-
-        Args:
-            held_out: without the fake users.
-            lists: by name, of the same baselines fitted on the rows of fake users too, ``(U, K)``.
-            targets: items that the attack pushes.
-        """
-        measured = {
-            name: Measurements(
-                found.values | held_out.measure_attack(self.lists[name], lists[name], targets), found.per_user
-            )
-            for name, found in self.measured.items()
-        }
-        return replace(self, measured=measured)
-
 
 def baselines(held_out: HeldOut) -> Baselines:
     """Fit every baseline on the training positives, and measure it on the held-out users (`all_baseline_lists`).
@@ -74,10 +58,11 @@ def baselines(held_out: HeldOut) -> Baselines:
     """
     dataset, users, config = held_out.dataset, held_out.users.ids, held_out.config
     lists, skipped = all_baseline_lists(dataset, users, config.k, masked=masked_items(dataset, config))
-    measured = {name: held_out.measure_lists(found) for name, found in lists.items()}
-    for found in measured.values():
-        for key in [key for key, value in found.values.items() if not math.isfinite(value)]:
-            del found.values[key]
+    measured = {}
+    for name, own in lists.items():
+        found = held_out.measure_lists(own)
+        finite = {key: value for key, value in found.values.items() if math.isfinite(value)}
+        measured[name] = Measurements(finite, found.per_user)
     return Baselines(measured, skipped, lists)
 
 
