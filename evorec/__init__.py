@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from evorec.objectives import Constraint, Objective
     from evorec.problem import Outcome, Problem, load_problem
-    from evorec.rec_problem import RecProblem, build_problem
+    from evorec.recommender.problem import RecProblem, build_problem
     from evorec.run.directory import RunDirectory
     from evorec.search.deap_toolbox import as_deap
     from evorec.search.engine import search as run_search
@@ -106,7 +106,7 @@ _PLACES: Final = {
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "evorec.errors"),
     **dict.fromkeys(("Constraint", "Objective"), "evorec.objectives"),
     **dict.fromkeys(("Outcome", "Problem", "load_problem"), "evorec.problem"),
-    **dict.fromkeys(("RecProblem", "build_problem"), "evorec.rec_problem"),
+    **dict.fromkeys(("RecProblem", "build_problem"), "evorec.recommender.problem"),
     **dict.fromkeys(
         ("Boolean", "Categorical", "Fixed", "Gene", "Integer", "Real", "Simplex", "When"), "evorec.space.genes"
     ),

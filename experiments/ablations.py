@@ -16,7 +16,7 @@ import numpy as np
 from results_file import write_results
 
 from evorec.config import load_config, recommender_config
-from evorec.rec_problem import build_problem
+from evorec.recommender.problem import build_problem
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2, 3)

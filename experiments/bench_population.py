@@ -68,7 +68,7 @@ from evorec.config import RecommenderConfig
 from evorec.data.readers import read
 from evorec.errors import ConfigError, DataError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import RecProblem
+from evorec.recommender.problem import RecProblem
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, ProcessExecutor, SerialExecutor
 
@@ -137,7 +137,7 @@ def by_evorec(problem: RecProblem, specs: Sequence[Mapping[str, Any]], executor:
     for stack in evaluate(problem, specs, seed=problem.config.search.seed, executor=executor, chunk=chunk):
         for place, outcome in stack:
             found[place] = outcome.metrics
-    if problem.fitted.data.device.type == "cuda":
+    if problem.data.tensors.device.type == "cuda":
         torch.cuda.synchronize()
     return found
 
@@ -180,8 +180,8 @@ def faster_threads(spec: ModelSpec, data: Tensors, loop: Loop) -> int:
 
 def baselines_of(problem: RecProblem, specs: Sequence[Mapping[str, Any]], folder: str, workers: int) -> list[Method]:
     """Methods a to d; of a mixed population c alone, on the first `N_MIXED` genomes."""
-    fitted, name = problem.fitted, problem.config
-    data, models = Tensors.of(fitted.dataset, fitted.users), [ModelSpec.from_genes(spec) for spec in specs]
+    name = problem.config
+    data, models = Tensors.of(problem.data.dataset, problem.data.users), [ModelSpec.from_genes(spec) for spec in specs]
     path = Path(folder) / "tensors.pickle"
     path.write_bytes(pickle.dumps(data))
     is_mixed = len({model.group_key for model in models}) > 1
@@ -297,7 +297,7 @@ def cuda_rates(scale: Scale, *, rounds: int) -> dict[str, Any]:
         problem = RecProblem(configured("standard", scale, device="cuda", precision=precision), tables)
         specs = drawn(problem, n)
         if not methods:
-            data = Tensors.of(problem.fitted.dataset, problem.fitted.users, "cuda")
+            data = Tensors.of(problem.data.dataset, problem.data.users, "cuda")
             models = [ModelSpec.from_genes(spec) for spec in specs[:N_B]]
             for name, own in (
                 ("b tensors", {"fused": False}),

@@ -41,7 +41,7 @@ from results_file import write_results
 
 from evorec.config import RecommenderConfig
 from evorec.data.simulator import simulate
-from evorec.rec_problem import Fitted
+from evorec.recommender.trainers import StackTrainer
 
 HERE = Path(__file__).parent
 INTERACTIONS_PER_USER: Final = 50
@@ -89,17 +89,17 @@ def point(work: Mapping[str, int]) -> dict[str, float]:
     config, start = configured(sizes), time.perf_counter()
     tables = simulate(config.data.simulator)
     simulated_at = time.perf_counter()
-    fitted = Fitted(tables, config, fit="train", seed=0, at_most=100)
+    trainer = StackTrainer.of(tables, config, fit="train", seed=0, at_most=100)
     encoded_at = time.perf_counter()
     del tables
     for index in range(STEPS):
-        fitted.plan.step(index)
+        trainer.plan.step(index)
     planned_at = time.perf_counter()
     models = plain_specs(config, sizes.members)
-    fitted.with_steps(1).train(models[:1])  # the libraries' own memory
+    trainer.with_steps(1).train(models[:1])  # the libraries' own memory
     data_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     before = settled_rss()
-    turns = [clocked(fitted, models) for _ in range(REPEATS)]
+    turns = [clocked(trainer, models) for _ in range(REPEATS)]
     taken = Timed.median(turns)
     return {
         "ms_per_member_step": 1e3 * taken.step / sizes.members,
@@ -110,7 +110,7 @@ def point(work: Mapping[str, int]) -> dict[str, float]:
         "simulator_s": simulated_at - start,
         "encoding_s": encoded_at - simulated_at,
         "laying_out_a_step_ms": 1e3 * (planned_at - encoded_at) / STEPS,
-        "n_rows": fitted.dataset.n_rows,
+        "n_rows": trainer.data.dataset.n_rows,
     }
 
 

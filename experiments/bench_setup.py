@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -25,7 +25,8 @@ from evorec.config import RecommenderConfig, load_config, merge, parse_config, r
 from evorec.data.readers import read
 from evorec.data.tables import Tables
 from evorec.models.spec import ModelSpec, default_space
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.problem import RecProblem
+from evorec.recommender.trainers import StackTrainer
 from evorec.seeds import generator
 from evorec.training.plan import BatchPlan, Step
 from evorec.training.precision import PRECISIONS, has_bfloat16
@@ -161,11 +162,9 @@ def plain_specs(config: RecommenderConfig, n: int) -> list[ModelSpec]:
     return [ModelSpec.from_genes(space.decode(row)) for row in rows]
 
 
-def in_precision(fitted: Fitted, name: str) -> Fitted:
-    """The same fit and batches, trained with other activations."""
-    other = copy(fitted)
-    other.precision = PRECISIONS[name]
-    return other
+def in_precision(trainer: StackTrainer, name: str) -> StackTrainer:
+    """The same data and batches, trained with other activations."""
+    return replace(trainer, data=replace(trainer.data, precision=PRECISIONS[name]))
 
 
 @contextmanager
@@ -196,10 +195,10 @@ class StepClock:
         return self._plan.step(index)
 
 
-def clocked(fitted: Fitted, models: Sequence[ModelSpec]) -> Timed:
+def clocked(trainer: StackTrainer, models: Sequence[ModelSpec]) -> Timed:
     """CPU times of a training."""
-    other, start = copy(fitted), time.process_time()
-    clock = other.__dict__["plan"] = StepClock(fitted.plan)
+    other, start = copy(trainer), time.process_time()
+    clock = other.__dict__["plan"] = StepClock(trainer.plan)
     other.train(models)
     return Timed.of(clock.at, time.process_time() - start)
 

@@ -34,7 +34,8 @@ from sequential import Loop, Tensors, fit
 from evorec.config import ExecutionConfig
 from evorec.data.simulator import simulate
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.problem import RecProblem
+from evorec.recommender.trainers import StackTrainer
 
 GEMM: Final = (8, 64)
 """Matrices of a batched product [8, B, 64] x [8, 64, 64]."""
@@ -56,19 +57,19 @@ def peak_memory(how: str, members: int, precision: str, quick: bool) -> dict[str
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
     problem = RecProblem(configured("standard", scale, precision=precision), simulate_of(scale))
-    fitted, models = problem.fitted, [ModelSpec.from_genes(spec) for spec in drawn(problem, members)]
-    data, loop = Tensors.of(fitted.dataset, fitted.users), loop_of(problem.config)
-    for index in range(len(fitted.plan)):
-        fitted.plan.step(index)
+    trainer, models = problem.trainer, [ModelSpec.from_genes(spec) for spec in drawn(problem, members)]
+    data, loop = Tensors.of(trainer.data.dataset, trainer.data.users), loop_of(problem.config)
+    for index in range(len(trainer.plan)):
+        trainer.plan.step(index)
     if how == "sequential":
         fit(models[0], data, replace(loop, steps=1))
-        before, n_parameters = settled_rss(), int(fitted.cost(models[0])["parameters"])
+        before, n_parameters = settled_rss(), int(trainer.cost(models[0])["parameters"])
         for spec in models[:2]:
             fit(spec, data, loop)
     else:
-        fitted.with_steps(1).train(models[:2])
+        trainer.with_steps(1).train(models[:2])
         before = settled_rss()
-        population = fitted.train(models).population
+        population = trainer.train(models).population
         n_parameters = sum(table.numel() for table in population.tables) + population.flat.numel()
     extra = status_bytes("VmHWM") - before
     state = n_parameters * 4 * 3  # float32 parameters and the two moments of Adam
@@ -114,13 +115,14 @@ def floor(scale: Scale) -> dict[str, Any]:
 
 
 def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
-    fitted, config = problem.fitted, problem.config
+    trainer, config = problem.trainer, problem.config
+    assert isinstance(trainer, StackTrainer)
     models = [ModelSpec.from_genes(spec) for spec in drawn(problem, config.run.chunk)]
-    data = Tensors.of(fitted.dataset, fitted.users)
+    data = Tensors.of(trainer.data.dataset, trainer.data.users)
     runs: dict[Key, Callable[[], object]] = {}
     for name in precisions():
         loop = loop_of(config, autocast=name == "bfloat16")
-        runs["evorec", name] = partial(in_precision(fitted, name).train, models)
+        runs["evorec", name] = partial(in_precision(trainer, name).train, models)
         runs["sequential", name] = partial(fit, models[0], data, loop)
     taken = cpu_seconds(runs, scale.repeats)
     out = {}
@@ -130,7 +132,7 @@ def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
             for _ in range(scale.repeats)
         ]
         for who, trained in (("evorec", models), ("sequential", models[:1])):
-            flops, seconds = sum(fitted.cost(spec)["training_flops"] for spec in trained), taken[who, name]
+            flops, seconds = sum(trainer.cost(spec)["training_flops"] for spec in trained), taken[who, name]
             member_steps = len(trained) * scale.steps
             out[f"{who} {name}"] = {
                 "share": flops / (median(rates) * seconds),
@@ -157,9 +159,9 @@ def large_table(quick: bool) -> dict[str, Any]:
     """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread."""
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
-    fitted = _large(scale, batch=64 if quick else 1024).with_steps(scale.table_steps)
-    models = plain_specs(fitted.config, CHUNK)
-    data = Tensors.of(fitted.dataset, fitted.users)
+    trainer = _large(scale, batch=64 if quick else 1024).with_steps(scale.table_steps)
+    models = plain_specs(trainer.data.config, CHUNK)
+    data = Tensors.of(trainer.data.dataset, trainer.data.users)
     choices = {
         "sequential AdamW": {"fused": False},
         "sequential AdamW fused": {},
@@ -167,9 +169,9 @@ def large_table(quick: bool) -> dict[str, Any]:
     }
     runs: dict[str, Callable[[], Timed]] = {}
     for name in precisions():
-        runs[f"evorec {name}"] = partial(clocked, in_precision(fitted, name), models)
+        runs[f"evorec {name}"] = partial(clocked, in_precision(trainer, name), models)
     for label, choice in choices.items():
-        runs[label] = partial(_clocked_fit, models[0], data, loop_of(fitted.config, **choice))
+        runs[label] = partial(_clocked_fit, models[0], data, loop_of(trainer.data.config, **choice))
     for run in runs.values():
         run()
     turns = [{label: run() for label, run in runs.items()} for _ in range(scale.repeats)]
@@ -179,7 +181,7 @@ def large_table(quick: bool) -> dict[str, Any]:
     return {
         "members": len(models),
         "n_items": scale.table_items,
-        "n_rows": fitted.dataset.n_rows,
+        "n_rows": trainer.data.dataset.n_rows,
         "ms_per_member_step": step,
         "start_and_end_s_per_member": {label: one.rest / members[label] for label, one in taken.items()},
         "ratio_to_evorec_float32": {label: value / step["evorec float32"] for label, value in step.items()},
@@ -193,9 +195,9 @@ def _clocked_fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Timed:
     return Timed.of(at, time.process_time() - start)
 
 
-def _large(scale: Scale, *, batch: int) -> Fitted:
+def _large(scale: Scale, *, batch: int) -> StackTrainer:
     """The data of part `table`."""
     big = replace(scale, n_users=scale.table_users, n_items=scale.table_items, n_interactions=scale.table_interactions)
     config = simulated("standard", big)
     config = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": batch})})
-    return Fitted(simulate(config.data.simulator), config, fit="train", seed=0, at_most=100)
+    return StackTrainer.of(simulate(config.data.simulator), config, fit="train", seed=0, at_most=100)

@@ -36,7 +36,7 @@ from evorec.data.readers import read, with_content
 from evorec.data.splits import split
 from evorec.data.tables import Columns, ItemVectors, Tables
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import RecProblem
+from evorec.recommender.problem import RecProblem
 from evorec.seeds import generator
 from evorec.training.evaluate import task_logits
 
@@ -169,25 +169,25 @@ def with_noise(tables: Tables, *, seed: int) -> Tables:
 
 def compared(problem: RecProblem, genes: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Metrics with the id alone, with one block of the items, and with all of them but the noise."""
-    blocks = [block.name for block in problem.fitted.data.shape.blocks if block.side in ("item", "content")]
+    blocks = [block.name for block in problem.data.tensors.shape.blocks if block.side in ("item", "content")]
     on = {IDS: [], **{name: [name] for name in blocks}, ALL: [name for name in blocks if name != "noise"]}
     genome = {**problem.space.decode(problem.space.default()), **genes}
     specs = [
         replace(ModelSpec.from_genes(genome), off=tuple(sorted(set(blocks) - set(names))), ranks=())
         for names in on.values()
     ]
-    fitted = problem.fitted
-    trained = fitted.train(specs)
+    data = problem.data
+    trained = problem.trainer.train(specs)
     assert not any(trained.diverged), trained.diverged
     arrays = [trained.population.member_arrays(member) for member in range(len(specs))]
-    part = fitted.dataset.held_out
-    cold_rows = np.append(fitted.dataset.item_counts == 0, False)[part.items]
-    logits = task_logits(trained.population, fitted.data, part)
-    positives = fitted.users.relevant.indices
+    part = data.dataset.held_out
+    cold_rows = np.append(data.dataset.item_counts == 0, False)[part.items]
+    logits = task_logits(trained.population, data.tensors, part)
+    positives = data.users.relevant.indices
     out: dict[str, dict[str, float]] = {setting: {} for setting in on}
     for prior, genes_of_lists in PRIORS.items():
-        population = fitted.stack([replace(spec, **genes_of_lists) for spec in specs], arrays)
-        for setting, one in zip(on, fitted.measure(population), strict=True):
+        population = data.stack([replace(spec, **genes_of_lists) for spec in specs], arrays)
+        for setting, one in zip(on, data.measure(population), strict=True):
             k = problem.config.evaluation.k
             assert not isinstance(one, Exception), one
             out[setting]["accuracy"] = one.metrics["accuracy"]
@@ -195,7 +195,7 @@ def compared(problem: RecProblem, genes: Mapping[str, Any]) -> dict[str, dict[st
                 out[setting][f"{metric}, {prior}"] = one.metrics[metric]
     for member, setting in enumerate(on):
         out[setting]["accuracy, rows of new items"] = mean_auc(logits[member][:, cold_rows], part.labels[cold_rows])
-        out[setting]["new items wanted"] = float((fitted.dataset.item_counts[positives] == 0).sum())
+        out[setting]["new items wanted"] = float((data.dataset.item_counts[positives] == 0).sum())
         out[setting]["rows of new items"] = float(cold_rows.sum())
     return out
 

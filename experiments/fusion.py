@@ -32,7 +32,7 @@ from evorec.config import FuseConfig, parse_config
 from evorec.deploy.fusion.fuse import MMR_WEIGHTS, UserHalves, evolved_fronts, hypervolumes, user_halves
 from evorec.deploy.fusion.scorer import fusion_objectives
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import RecProblem, build_problem
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.search import engine
 
@@ -108,7 +108,7 @@ def of_members(
         key = pick(text, measured, problem.objectives, problem.config.evaluation.k)
         spec = ModelSpec.from_genes(members[key].spec)
         began = time.monotonic()
-        found = user_halves(problem.fitted, spec, run.read_weights(key), config)
+        found = user_halves(problem.data, spec, run.read_weights(key), config)
         cached = time.monotonic() - began
         yield {
             "pick": text,

@@ -4,8 +4,8 @@
     python experiments/make_tabular.py --problem kuairand                   # kuairand.*; needs $EVOREC_DATA
     python experiments/make_tabular.py --problem feed --configs 32          # how long it takes: 32 trainings per seed
 
-Every training goes through `evorec.rec_problem.Fitted` in stacks of 32, once per seed, and is measured at every rung
-and at its end: on validation, and on test with the encoders still fitted on the training rows alone. Genes that only
+Every training goes through `StackTrainer` in stacks of 32, once per seed, and is measured at every rung and at its end:
+on validation, and on test with the encoders still fitted on the training rows alone. Genes that only
 decide how lists are made (`LIST_GENES`) do not touch the training, so one training is measured under all their values;
 that equals training each of them anew, bit for bit, because a stream's key never holds the genome.
 
@@ -26,7 +26,6 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -39,17 +38,15 @@ import typer
 
 from evorec.config import RecommenderConfig, merge, parse_config
 from evorec.data.dataset import Part
-from evorec.data.held_out import HeldOut, RankingUsers, ranking_users
 from evorec.data.readers import read
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
-from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, encoded
+from evorec.recommender.encoding import EncodedData, encode_data
+from evorec.recommender.trainers import StackTrainer
 from evorec.space.space import SearchSpace
-from evorec.training.evaluate import MemberMetrics, measure
-from evorec.training.plan import DeviceData
+from evorec.training.evaluate import MemberMetrics
 from problems import feed, kuairand, tabular
 from problems.tabular import FORMAT, TABLES, configurations, space_of
 
@@ -255,41 +252,15 @@ def _stack_key(model: ModelSpec) -> tuple[Any, ...]:
     return model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
 
 
-@final
-@dataclass(frozen=True)
-class View:
-    """A held-out part as models fitted on the training rows meet it."""
-
-    fitted: Fitted
-    users: RankingUsers
-    data: DeviceData
-
-    @classmethod
-    def of(cls, tables: Tables, fitted: Fitted, part: Literal["validation", "test"]) -> View:
-        """The view of one part; ranking metrics are over the same users for every seed of the run."""
-        config = fitted.config
-        rows = split(tables, config.split)
-        swapped = rows if part == "validation" else Split(rows.train, rows.test, rows.validation)
-        dataset = encoded(tables, swapped, config, fit="train")
-        _check_same_training(dataset.train, fitted.dataset.train)
-        other, known = copy(fitted), fitted.data
-        other.dataset = dataset
-        for name in ("held_out", "baselines"):
-            other.__dict__.pop(name, None)
-        data = DeviceData.of(dataset, n_layers=config.training.layers, device=known.device, dtype=known.dtype)
-        assert data.shape == fitted.data.shape
-        users = ranking_users(dataset, config.evaluation, seed=0, at_most=config.evaluation.max_users)
-        return cls(other, users, data)
-
-    def measure(self, population: Population) -> list[MemberMetrics | TrainingError]:
-        """Metrics of every member of a stack on this part."""
-        return measure(population, self.data, HeldOut(self.fitted.dataset, self.fitted.config.evaluation, self.users))
-
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Popularity, ItemKNN and EASE on this part."""
-        other = copy(self.fitted)
-        other.users = self.users
-        return {name: dict(measured.values) for name, measured in other.baselines.measured.items()}
+def view_of(tables: Tables, trainer: StackTrainer, part: Literal["validation", "test"]) -> EncodedData:
+    """A held-out part as models fitted on the training rows meet it; the same users for every seed of the run."""
+    config = trainer.data.config
+    rows = split(tables, config.split)
+    swapped = rows if part == "validation" else Split(rows.train, rows.test, rows.validation)
+    data = encode_data(tables, config, fit="train", seed=0, at_most=config.evaluation.max_users, parts=swapped)
+    _check_same_training(data.dataset.train, trainer.data.dataset.train)
+    assert data.tensors.shape == trainer.data.tensors.shape
+    return data
 
 
 def _check_same_training(one: Part, other: Part) -> None:
@@ -304,8 +275,8 @@ def _check_same_training(one: Part, other: Part) -> None:
 class World:
     """The data of a grid, encoded once per process."""
 
-    fitted: Fitted
-    views: Mapping[str, View]
+    trainer: StackTrainer
+    views: Mapping[str, EncodedData]
     sha256: str
 
 
@@ -315,34 +286,34 @@ def world(problem: str) -> World:
     grid = GRIDS[problem]
     config = grid.run_config
     tables = read(config.data)
-    fitted = Fitted(tables, config, fit="train", seed=0, at_most=config.evaluation.max_users)
+    trainer = StackTrainer.of(tables, config, fit="train", seed=0, at_most=config.evaluation.max_users)
     parts: tuple[Literal["validation", "test"], ...] = ("validation", "test")
-    return World(fitted, {part: View.of(tables, fitted, part) for part in parts}, tables.sha256())
+    return World(trainer, {part: view_of(tables, trainer, part) for part in parts}, tables.sha256())
 
 
 def rows_of_stack(problem: str, seed: int, stack: Sequence[Member]) -> pl.DataFrame:
     """Trains one stack to each rung and measures all configurations that it answers."""
     grid, there = GRIDS[problem], world(problem)
-    config, fitted = grid.run_config, there.fitted.with_seed(seed)
+    config, trainer = grid.run_config, there.trainer.with_seed(seed)
     specs = configurations(grid.space)
     models = [grid.model(one.spec) for one in stack]
     rows: list[dict[str, Any]] = []
     checkpoints, seconds = None, 0.0
     for steps in (*config.training.rungs, config.training.steps):
         start = time.perf_counter()
-        trained = fitted.train(models, last=steps, checkpoints=checkpoints)
+        trained = trainer.train(models, last=steps, states=checkpoints)
         seconds += (time.perf_counter() - start) / len(models)
         checkpoints = trained.checkpoints
         arrays = [trained.population.member_arrays(place) for place in range(len(models))]
         for variant in range(len(stack[0].numbers)):
             numbers = [one.numbers[variant] for one in stack]
             asked = [grid.model(specs[number]) for number in numbers]
-            population = fitted.stack(asked, arrays)
+            population = trainer.data.stack(asked, arrays)
             shown = there.views if steps == config.training.steps else {"validation": there.views["validation"]}
             found = {part: view.measure(population) for part, view in shown.items()}
             for place, number in enumerate(numbers):
                 row = {"config_id": number, "seed": seed, "step": steps, "train_seconds": seconds}
-                row |= fitted.cost(asked[place], steps=steps)
+                row |= trainer.cost(asked[place], steps=steps)
                 broken = trained.diverged[place] is not None
                 row |= _metrics({part: None if broken else measured[place] for part, measured in found.items()})
                 rows.append(row)
@@ -403,7 +374,10 @@ def description(problem: str, grid: Grid, table: pl.DataFrame, *, command: str, 
     names = [name.removeprefix("validation/") for name in table.columns if name.startswith("validation/")]
     columns = {**{name: f"validation/{name}" for name in names}, **{name: name for name in (*COSTS, "train_seconds")}}
     bounds = {name: [float(whole[column].min()), float(whole[column].max())] for name, column in columns.items()}
-    baselines = {part: view.baselines() for part, view in there.views.items()}
+    baselines = {
+        part: {name: dict(measured.values) for name, measured in view.baselines.measured.items()}
+        for part, view in there.views.items()
+    }
     return {
         "format": FORMAT,
         "problem": problem,

@@ -34,7 +34,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.config import parse_config
 from evorec.objectives import to_matrices
 from evorec.problem import Outcome, Spec
-from evorec.rec_problem import RecProblem
+from evorec.recommender.problem import RecProblem
 from evorec.search.algorithms.weighted_sum import weighted_sum
 from evorec.search.engine import search
 

@@ -39,12 +39,12 @@ def of_the_member(path: Path, member: str, n_users: int) -> tuple[list[int | str
     """Users, and the lists that the member of the run makes for them in PyTorch."""
     with RunDirectory.open(path, read_only=True) as run:
         problem = build_rec_problem(run.config)
-        fitted, weights, _ = shipped_model(run, problem, member)
+        encoded, weights, _ = shipped_model(run, problem, member)
         spec = ModelSpec.from_genes(next(one.spec for one in run.members() if one.key == member))
-    dataset, evaluation = fitted.dataset, fitted.config.evaluation
+    dataset, evaluation = encoded.dataset, encoded.config.evaluation
     ids = np.arange(dataset.n_users)[:: max(1, dataset.n_users // n_users)]
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
-    found = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
+    found = member_lists(encoded.stack([spec], [weights]), dataset, encoded.tensors, users, evaluation)
     items = dataset.item_ids.tolist()
     lists = [
         [(items[item], float(score)) for item, score in zip(*pair, strict=True) if item >= 0]

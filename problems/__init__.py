@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evorec.config import Overlay, RecommenderConfig, parse_config
 
 if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+    from evorec.recommender.problem import RecProblem
 
 QUICK_SPACE: Final[Mapping[str, Any]] = {
     "balancing": ("fixed", "uncertainty", "dwa", "random"),
@@ -32,7 +32,7 @@ def recommender(defaults: Overlay) -> Callable[..., RecProblem]:
 
     def build(config: RecommenderConfig | None = None) -> RecProblem:
         """The problem with the settings of `config`, by default its own."""
-        from evorec.rec_problem import build_problem
+        from evorec.recommender.problem import build_problem
 
         return build_problem(config or parse_config(defaults, source=f"problems.{defaults['problem']}"))
 

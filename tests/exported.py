@@ -24,7 +24,8 @@ from evorec.deploy.final.finalize import finalize
 from evorec.deploy.fusion.formula import Formula
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import Recommender, load_bundle
 from evorec.training.evaluate import member_lists
@@ -43,7 +44,7 @@ class Made:
     run: Path
     key: str
     bundle: Path
-    fitted: Fitted
+    encoded: EncodedData
 
     @cached_property
     def genes(self) -> Mapping[str, Any]:
@@ -53,7 +54,7 @@ class Made:
 
     @property
     def dataset(self) -> Dataset:
-        return self.fitted.dataset
+        return self.encoded.dataset
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -66,7 +67,7 @@ class Made:
 
     @cached_property
     def population(self) -> Population:
-        return self.fitted.stack([ModelSpec.from_genes(self.genes)], [self.weights])
+        return self.encoded.stack([ModelSpec.from_genes(self.genes)], [self.weights])
 
     def export(self, out: Path, options: ExportOptions = AS_TRAINED) -> Path:
         with RunDirectory.open(self.run, read_only=True) as run:
@@ -87,8 +88,9 @@ class Made:
             masked: places of items that are not listed, by place of the user; ``None`` = as the search masks them.
             dataset: other data than the member's own, of the same embedding table.
         """
-        data, own = (self.fitted.data, self.dataset) if dataset is None else (_on_device(self.fitted, dataset), dataset)
-        evaluation = self.fitted.config.evaluation
+        own = self.dataset if dataset is None else dataset
+        data = self.encoded.tensors if dataset is None else _on_device(self.encoded, dataset)
+        evaluation = self.encoded.config.evaluation
         ids = np.array(sorted(places))
         hidden = masked_items(own, evaluation).select(ids)
         if masked is not None:
@@ -106,9 +108,9 @@ class Made:
         }
 
 
-def _on_device(fitted: Fitted, dataset: Dataset) -> DeviceData:
-    layers = fitted.config.training.layers
-    return DeviceData.of(dataset, n_layers=layers, device=torch.device("cpu"), dtype=fitted.precision.parameters)
+def _on_device(encoded: EncodedData, dataset: Dataset) -> DeviceData:
+    layers = encoded.config.training.layers
+    return DeviceData.of(dataset, n_layers=layers, device=torch.device("cpu"), dtype=encoded.precision.parameters)
 
 
 def with_user(dataset: Dataset, place: int, **lines: Any) -> Dataset:
@@ -159,7 +161,7 @@ def _made(
     with RunDirectory.open(path, read_only=True) as opened:
         keys = [m.key for m in opened.members() if all(m.spec.get(name) == value for name, value in genes.items())]
     assert keys, f"no member of this tiny run has {genes}; change its seed"
-    made = Made(problem, path, keys[0], root, problem.fitted)
+    made = Made(problem, path, keys[0], root, problem.data)
     return replace(made, bundle=_once(root, f"{name}-bundle", lambda out: made.export(out, options)))
 
 
@@ -275,6 +277,6 @@ def finalized(root: Path) -> tuple[Made, str, Mapping[str, Any]]:
         assert report is not None
         members = [member.key for member in opened.members()]
     (key,) = (entry["member"] for entry in report["picks"])
-    made = Made(problem, path, key, root, final_fit(problem, report["seeds"][0]))
+    made = Made(problem, path, key, root, final_fit(problem, report["seeds"][0]).data)
     made = replace(made, bundle=_once(root, "final-bundle", made.export))
     return made, next(member for member in members if member != key), report

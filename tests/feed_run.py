@@ -13,7 +13,9 @@ from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem, build_problem
+from evorec.recommender.trainers import StackTrainer, Trainer
 from evorec.run.directory import RunDirectory
 from evorec.search import engine
 from evorec.training.evaluate import member_lists, task_logits
@@ -47,16 +49,16 @@ def searched(root: Path, settings: RecommenderConfig, *, tables: Tables | None =
         return problem, run.path
 
 
-def final_fit(problem: RecProblem, seed: int) -> Fitted:
+def final_fit(problem: RecProblem, seed: int) -> StackTrainer:
     """Train + validation as a person would make it who has never heard of `finalize`."""
-    return Fitted(problem.tables, problem.config, fit="train+validation", seed=seed, at_most=None)
+    return StackTrainer.of(problem.tables, problem.config, fit="train+validation", seed=seed, at_most=None)
 
 
-def recommended(fitted: Fitted, population: Population, users: RankingUsers | None = None) -> Recommended:
+def recommended(encoded: EncodedData, population: Population, users: RankingUsers | None = None) -> Recommended:
     """What `member_lists` gives for the first member of a stack, in external ids."""
-    users = fitted.users if users is None else users
-    lists = member_lists(population, fitted.dataset, fitted.data, users, fitted.config.evaluation)
-    names, items = [*fitted.dataset.user_ids.tolist(), "unknown"], fitted.dataset.item_ids.tolist()
+    users = encoded.users if users is None else users
+    lists = member_lists(population, encoded.dataset, encoded.tensors, users, encoded.config.evaluation)
+    names, items = [*encoded.dataset.user_ids.tolist(), "unknown"], encoded.dataset.item_ids.tolist()
     return {
         names[user]: [(items[item], float(score)) for item, score in zip(*pair, strict=True) if item >= 0]
         for user, *pair in zip(users.ids, lists.final[0], lists.scores[0], strict=True)
@@ -82,14 +84,14 @@ def recalls(lists: Recommended, relevant: Mapping[int | str, set[int | str]]) ->
     ]
 
 
-def task_aucs(problem: RecProblem, fitted: Fitted, population: Population, part: str) -> dict[str, float]:
+def task_aucs(problem: RecProblem, encoded: EncodedData, population: Population, part: str) -> dict[str, float]:
     """scikit-learn's AUC of a stack's first member on ``validation`` or ``test``, by task; labels from the log."""
     rows = problem.tables.interactions[getattr(split(problem.tables, problem.config.split), part)]
-    logits = task_logits(population, fitted.data, fitted.dataset.held_out)[0]
+    logits = task_logits(population, encoded.tensors, encoded.dataset.held_out)[0]
     tasks = problem.config.tasks.ranked
     return {task: float(roc_auc_score(rows[task], scores)) for task, scores in zip(tasks, logits, strict=True)}
 
 
-def alone(fitted: Fitted, genes: Mapping[str, Any]) -> Population:
-    """One spec, trained without company."""
-    return fitted.train([ModelSpec.from_genes(genes)]).population
+def alone(trainer: Trainer, genes: Mapping[str, Any]) -> Population:
+    """A population of a single spec, trained."""
+    return trainer.train([ModelSpec.from_genes(genes)]).population

@@ -14,7 +14,7 @@ import pytest
 
 from evorec.config import merge
 from evorec.data.readers import read
-from evorec.rec_problem import Fitted
+from evorec.recommender.trainers import StackTrainer
 from problems import tabular
 
 sys.path.append(str(Path(__file__).parents[1] / "experiments"))
@@ -73,10 +73,12 @@ def test_every_configuration_is_what_training_it_anew_gives(grid: make_tabular.G
     table = tabular.Table.read(str(made))
     assert len(table.specs) == 12
     config = grid.run_config
-    fitted = Fitted(read(config.data), config, fit="train", seed=0, at_most=config.evaluation.max_users)
+    trainer = StackTrainer.of(read(config.data), config, fit="train", seed=0, at_most=config.evaluation.max_users)
     for seed, number, steps in itertools.product(grid.seeds, (0, 5, 11), (2, 6)):
-        model, again = grid.model(table.specs[number]), fitted.with_seed(seed)
-        (measured,) = again.measure(again.train([model], last=steps).population)  # alone, and without a stop on the way
+        model, again = grid.model(table.specs[number]), trainer.with_seed(seed)
+        (measured,) = again.measure(
+            again.train([model], last=steps).population, steps=steps
+        )  # alone, and without a stop on the way
         anew = measured.metrics | again.cost(model, steps=steps)
         found = table.metrics(number, seed=seed, steps=steps)
         for name in set(found) - {"train_seconds"}:

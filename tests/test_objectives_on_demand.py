@@ -23,7 +23,9 @@ from evorec.metrics.metric import METRICS
 from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec
 from evorec.plugins import load_plugins
-from evorec.rec_problem import Fitted, build_problem
+from evorec.recommender.attacked import AttackedTrainer, build_trainer
+from evorec.recommender.problem import build_problem
+from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import executor_for
@@ -91,7 +93,7 @@ def test_every_objective_has_its_direction_and_corners(problem):
         for way in (sign, -sign):
             chosen = []
             for user, own in rows.group_by(Columns.USER):
-                if own.height > 1 and user[0] in set(problem.fitted.dataset.user_ids):
+                if own.height > 1 and user[0] in set(problem.data.dataset.user_ids):
                     chosen += sorted((way * own[label]).to_list(), reverse=True)[: own.height // 2]
             corners.append(way * np.mean(chosen))
         assert (found[name].ideal, found[name].worst) == pytest.approx(tuple(corners), abs=ROUNDING)
@@ -123,15 +125,16 @@ def slow_shift(problem, spec):
     found = attack(tables(), split(tables(), settings.split), settings.evaluation.attack, fit="train", target="click")
     plain = config(**{**SETTINGS, "objectives": ["accuracy"]})
     model, rates = ModelSpec.from_genes(spec), []
-    clean = Fitted(tables(), plain, fit="train", seed=4, at_most=60)
-    dirty = Fitted(found.tables, plain, fit="train", seed=4, at_most=60, parts=found.split)
-    for fitted in (clean, dirty):
+    clean = StackTrainer.of(tables(), plain, fit="train", seed=4, at_most=60)
+    dirty = StackTrainer.of(found.tables, plain, fit="train", seed=4, at_most=60, parts=found.split)
+    for trainer in (clean, dirty):
+        encoded = trainer.data
         lists = member_lists(
-            fitted.train([model]).population, fitted.dataset, fitted.data, fitted.users, plain.evaluation
+            trainer.train([model]).population, encoded.dataset, encoded.tensors, encoded.users, plain.evaluation
         ).final[0]
         by_user = {
-            fitted.dataset.user_ids[user]: set(fitted.dataset.item_ids[own[own >= 0]].tolist())
-            for user, own in zip(fitted.users.ids, lists, strict=True)
+            encoded.dataset.user_ids[user]: set(encoded.dataset.item_ids[own[own >= 0]].tolist())
+            for user, own in zip(encoded.users.ids, lists, strict=True)
         }
         shares = [np.mean([target in by_user[user] for user in sorted(by_user)]) for target in found.targets.tolist()]
         rates.append((np.mean(shares), sorted(by_user)))
@@ -150,13 +153,14 @@ def test_baselines_have_the_gap_and_the_shift_and_so_they_can_be_bounds(problem)
     for name in ("popularity", "item_knn", "ease"):
         assert {"group_gap@5", "attack_shift@5"} <= known[name].keys()
         assert "sparsity" not in known[name]
-    fitted, attacked = problem.fitted, problem.fitted.attacked
+    trainer = problem.trainer
     rates = []
-    for one, users in ((fitted, fitted.users.ids), (attacked.fitted, attacked.users[fitted.users.ids])):
+    own = trainer.data.users.ids
+    for one, users in ((trainer.data, own), (trainer.attacked.data, trainer.users[own])):
         masked = masked_items(one.dataset, problem.config.evaluation)
         scorer = popularity(one.dataset.history, one.dataset.n_items)
         lists = baseline_lists(scorer, users, 5, masked=masked, n_items=one.dataset.n_items)
-        rates.append(np.mean([[target in row for row in lists.tolist()] for target in attacked.targets.tolist()]))
+        rates.append(np.mean([[target in row for row in lists.tolist()] for target in trainer.targets.tolist()]))
     assert known["popularity"]["attack_shift@5"] == pytest.approx(rates[1] - rates[0], abs=ROUNDING)
     bounds = ["group_gap@k <= 1.0 * popularity", "attack_shift@k <= 0.5", "harm/pain <= 0.3"]
     limited = built(objectives=["accuracy"], constraints=bounds)
@@ -171,7 +175,7 @@ def plain():
 
 
 def test_expensive_metrics_are_measured_only_where_they_are_wanted(plain):
-    assert plain.fitted.attacked is None
+    assert isinstance(plain.trainer, StackTrainer)
     (outcome,) = plain.evaluate(some_specs(plain, 1), seed=4)
     assert not {"sparsity", "attack_shift@5"} & outcome.metrics.keys()
     assert {"gain/click", "harm/pain", "cost_per/click", "group_gap@5"} <= outcome.metrics.keys()
@@ -180,7 +184,7 @@ def test_expensive_metrics_are_measured_only_where_they_are_wanted(plain):
 
 def test_the_cost_is_that_of_one_training(plain, specs, outcomes):
     for spec, outcome in zip(specs, outcomes, strict=True):
-        cost = plain.fitted.cost(ModelSpec.from_genes(spec))
+        cost = plain.trainer.cost(ModelSpec.from_genes(spec))
         assert {name: outcome.metrics[name] for name in cost} == cost
         assert outcome.metrics["train_seconds"] < outcome.seconds
 
@@ -193,13 +197,18 @@ def test_rungs_go_on_from_where_both_trainings_stopped_and_change_nothing(specs,
         ranges.append((0 if checkpoints is None else int(checkpoints[0]["at"]), last))
         return train(*arguments, last=last, checkpoints=checkpoints, **options)
 
-    monkeypatch.setattr("evorec.rec_problem.train", watched)
+    monkeypatch.setattr("evorec.recommender.trainers.train", watched)
     members, states = [0, 1, 2, 3], None
     for rung, kept in ((0, [3, 1]), (1, [1]), (None, [1])):
         found = staged.evaluate([specs[i] for i in members], seed=4, rung=rung, states=states)
         assert all("attack_shift@5" in outcome.metrics for outcome in found)
         if rung is not None:
-            assert all(isinstance(array, np.ndarray) for outcome in found for array in outcome.state.values())
+            assert all(
+                isinstance(array, np.ndarray)
+                for outcome in found
+                for state in outcome.state
+                for array in state.values()
+            )
             anew = staged.evaluate([specs[i] for i in members], seed=4, rung=rung)
             assert [digest(outcome) for outcome in anew] == [digest(outcome) for outcome in found]
             states = [found[members.index(i)].state for i in kept]
@@ -211,13 +220,13 @@ def test_rungs_go_on_from_where_both_trainings_stopped_and_change_nothing(specs,
 
 
 def test_a_member_that_diverges_under_attack_alone_fails_and_the_others_do_not(problem, specs, outcomes, monkeypatch):
-    attacked, found = problem.fitted.attacked.fitted, Fitted.train
+    attacked, found = problem.trainer.attacked, StackTrainer.train
 
     def diverging(self, some, **options):
         trained = found(self, some, **options)
         return replace(trained, diverged=(3, *trained.diverged[1:])) if self is attacked else trained
 
-    monkeypatch.setattr(Fitted, "train", diverging)
+    monkeypatch.setattr(StackTrainer, "train", diverging)
     first, second = problem.evaluate(specs[:2], seed=4)
     assert first.failure == "under attack: diverged: the loss was not finite at step 3 of 5"
     assert (first.metrics, first.weights, first.state) == (None, None, None)
@@ -227,7 +236,7 @@ def test_a_member_that_diverges_under_attack_alone_fails_and_the_others_do_not(p
 def test_little_memory_is_divided_between_both_trainings(problem):
     models = [ModelSpec.from_genes(spec) for spec in some_specs(problem, 40)]
     sizes = [
-        built(objectives=names, run={"memory_gib": 0.02, "workers": 1}).fitted.parts(models, workers=1)[0].stop
+        built(objectives=names, run={"memory_gib": 0.02, "workers": 1}).trainer.slices(models, workers=1)[0].stop
         for names in (["accuracy"], ["accuracy", "attack_shift@k"])
     ]
     assert 40 > sizes[0] > sizes[1] >= 1
@@ -288,17 +297,18 @@ def test_a_search_for_all_of_them_is_finalized_and_the_test_has_all_of_them(tmp_
 
 def test_the_encoding_of_the_attacked_rows_is_that_of_the_final_fit_too():
     settings = config(**SETTINGS)
-    fitted = Fitted(tables(), settings, fit="train+validation", seed=1, at_most=None)
+    trainer = build_trainer(tables(), settings, fit="train+validation", seed=1, at_most=None)
+    assert isinstance(trainer, AttackedTrainer)
     found = attack(
         tables(), split(tables(), settings.split), settings.evaluation.attack, fit="train+validation", target="click"
     )
-    names = fitted.dataset.item_ids[fitted.attacked.targets]
+    names = trainer.data.dataset.item_ids[trainer.targets]
     np.testing.assert_array_equal(names, found.targets)
     dirty = encode(found.tables, found.split, tasks=("click", "pain"), target="click", fit="train+validation")
-    np.testing.assert_array_equal(fitted.attacked.fitted.dataset.user_ids, dirty.user_ids)
-    again = fitted.with_seed(9)
-    assert again.attacked.fitted.seed == 9
-    assert fitted.attacked.fitted.seed == 1
+    np.testing.assert_array_equal(trainer.attacked.data.dataset.user_ids, dirty.user_ids)
+    again = trainer.with_seed(9)
+    assert again.attacked.seed == 9
+    assert trainer.attacked.seed == 1
 
 
 SHOP = """
@@ -362,13 +372,13 @@ def test_a_metric_in_a_file_of_its_own_is_objective_constraint_and_pick_and_base
     assert 0 < problem.objectives[2].ideal < problem.objectives[2].worst, "found in the search space"
     (spec,) = some_specs(problem, 1)
     (outcome,) = problem.evaluate([spec], seed=4)
-    fitted = problem.fitted
+    encoded = problem.data
     price = dict(zip(*(tables().items[name].to_list() for name in (Columns.ITEM, "price")), strict=True))
     lists = member_lists(
-        fitted.train([ModelSpec.from_genes(spec)]).population, fitted.dataset, fitted.data, fitted.users,
+        problem.trainer.train([ModelSpec.from_genes(spec)]).population, encoded.dataset, encoded.tensors, encoded.users,
         problem.config.evaluation,
     ).final[0]  # fmt: skip
-    known = fitted.dataset.item_ids.tolist()
+    known = encoded.dataset.item_ids.tolist()
     means = [np.mean([price[known[item]] if item >= 0 else 0.0 for item in row]) for row in lists.tolist()]
     assert outcome.metrics["mean_price@5"] == pytest.approx(np.mean(means), abs=ROUNDING)
     assert 0 < outcome.metrics["brier/click"] < 1

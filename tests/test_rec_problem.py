@@ -19,7 +19,8 @@ from evorec.data.splits import split
 from evorec.data.tables import Columns, Tables
 from evorec.errors import ConfigError, DataError, TrainingError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.problem import RecProblem, build_problem
+from evorec.recommender.trainers import StackTrainer
 from evorec.search.pymoo_problem import as_pymoo
 from evorec.training.precision import has_bfloat16
 from problems import feed
@@ -127,7 +128,7 @@ def test_errors_of_numbers_are_objectives_with_the_corners_of_a_constant():
     )
     problem = build_problem(settings, tables=watched())
     by_name = {objective.name: objective for objective in problem.objectives}
-    data = problem.fitted.dataset
+    data = problem.data.dataset
     click, watch = watched().interactions.select("click", "watch").to_numpy().T
     rows = split(watched(), settings.split).train
     spread = watch[rows][click[rows] > 0].std()
@@ -211,7 +212,7 @@ def test_stored_weights_are_the_members_own(problem):
     towers, shared, single = (outcome.weights for outcome in problem.evaluate(specs, seed=4))
     assert towers["layer0.weight"].shape[0] == 3
     assert shared["layer0.weight"].shape[0] == 1
-    n_rows = problem.fitted.dataset.n_rows
+    n_rows = problem.data.dataset.n_rows
     assert towers["table"].shape == shared["table"].shape == single["table"].shape == (n_rows, 8)
     assert single["task_table"].shape == (n_rows, 3 * 8)
     assert "task_table" not in shared
@@ -298,11 +299,11 @@ def test_a_member_that_diverges_before_a_rung_has_no_state_and_the_others_go_on(
 def test_little_memory_trains_one_after_the_other_to_the_same_results(problem, monkeypatch):
     small, specs = with_rungs(run={"memory_gib": 1e-6}), some_specs(problem, 4)
     models = [ModelSpec.from_genes(spec) for spec in specs]
-    assert problem.fitted.parts(models, workers=1) == [slice(0, 4)]
-    assert small.fitted.parts(models, workers=1) == [slice(i, i + 1) for i in range(4)]
-    sizes, train = [], Fitted.train
+    assert problem.trainer.slices(models, workers=1) == [slice(0, 4)]
+    assert small.trainer.slices(models, workers=1) == [slice(i, i + 1) for i in range(4)]
+    sizes, train = [], StackTrainer.train
     monkeypatch.setattr(
-        Fitted, "train", lambda self, specs, **options: sizes.append(len(specs)) or train(self, specs, **options)
+        StackTrainer, "train", lambda self, specs, **options: sizes.append(len(specs)) or train(self, specs, **options)
     )
     expected = [digest(outcome) for outcome in problem.evaluate(specs, seed=4)]
     assert [digest(outcome) for outcome in small.evaluate(specs, seed=4)] == expected
@@ -314,7 +315,7 @@ def test_little_memory_trains_one_after_the_other_to_the_same_results(problem, m
 def test_memory_is_divided_among_the_workers(problem):
     specs = [ModelSpec.from_genes(member(problem))] * 64
     tight = feed.build(config(run={"memory_gib": 0.01}))
-    few, many = (tight.fitted.parts(specs, workers=n) for n in (1, 4))
+    few, many = (tight.trainer.slices(specs, workers=n) for n in (1, 4))
     assert 64 >= few[0].stop > many[0].stop > 1
     assert [part.start for part in many] == [0, *(part.stop for part in many[:-1])]
     assert many[-1].stop >= 64
@@ -350,7 +351,7 @@ def test_cost_bounds_hold_every_genome(problem):
     objective = next(o for o in problem.objectives if o.metric == "training_flops")
     for x in problem.space.sample(np.random.default_rng(1), 20):
         spec = problem.space.decode(x)
-        flops = problem.fitted.cost(ModelSpec.from_genes(spec))["training_flops"]
+        flops = problem.trainer.cost(ModelSpec.from_genes(spec))["training_flops"]
         assert min(objective.ideal, objective.worst) <= flops <= max(objective.ideal, objective.worst)
 
 
@@ -363,7 +364,7 @@ def test_shape_genes_may_be_fixed():
 def test_candidates_beyond_the_catalogue_cost_nothing(problem):
     reranked = ModelSpec.from_genes(member(problem, rerank=True, rank_blend=0.5))
     costs = [
-        feed.build(config(evaluation={"k": 5, "candidates": n})).fitted.cost(reranked)["inference_flops"]
+        feed.build(config(evaluation={"k": 5, "candidates": n})).trainer.cost(reranked)["inference_flops"]
         for n in (20, 50, 5000)
     ]
     assert costs[0] < costs[1] == costs[2]
@@ -478,7 +479,7 @@ def test_a_configuration_switches_a_feature_off_for_everybody():
         assert "price" not in spec.off
     (outcome,) = quiet.evaluate(some_specs(quiet, 1), seed=4)
     assert outcome.failure is None
-    part = next(part for part in quiet.fitted.dataset.content_parts if part.name == "content")
+    part = next(part for part in quiet.data.dataset.content_parts if part.name == "content")
     assert not outcome.weights["content.weight"][0, part.first_column : part.first_column + part.n_columns].any()
     closed = feed.build(config(space={"use_hour": False, "rank_content": 2}))
     spec = ModelSpec.from_genes(closed.space.decode(closed.space.default()))

@@ -13,7 +13,7 @@ from evorec.config import RunConfig, recommender_config, reset_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evorec.rec_problem import RecProblem
+    from evorec.recommender.problem import RecProblem
     from evorec.report.record import RunRecord
 
 
@@ -57,7 +57,7 @@ def finalize(
 def build_rec_problem(config: RunConfig) -> RecProblem:
     """The problem of a run, which must be one that trains recommenders."""
     from evorec.problem import load_problem
-    from evorec.rec_problem import RecProblem
+    from evorec.recommender.problem import RecProblem
 
     problem = load_problem(recommender_config(config))
     if not isinstance(problem, RecProblem):

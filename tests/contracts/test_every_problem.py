@@ -25,7 +25,7 @@ from evorec.errors import DataError
 from evorec.metrics.metric import METRICS
 from evorec.objectives import resolve
 from evorec.problem import Problem
-from evorec.rec_problem import RecProblem
+from evorec.recommender.problem import RecProblem
 from evorec.search.engine import search
 
 TINY_WORLD = {"n_users": 80, "n_items": 60, "n_interactions": 3000}

@@ -17,7 +17,7 @@ from evorec.data.encode import encode
 from evorec.data.readers import SIMULATOR, read
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.rec_problem import encoded
+from evorec.recommender.encoding import encode_tables
 
 
 def simulated() -> list[str]:
@@ -114,7 +114,7 @@ def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) 
     assert mine.data.reader == "table"
     assert mine.tasks == own.tasks
     tables = read(mine.data)
-    data, read_back = (encoded(rows, split(rows, own.split), own, fit="train") for rows in (world, tables))
+    data, read_back = (encode_tables(rows, split(rows, own.split), own, fit="train") for rows in (world, tables))
     for part, part_read in ((data.train, read_back.train), (data.held_out, read_back.held_out)):
         np.testing.assert_array_equal(part.labels, part_read.labels)
         np.testing.assert_array_equal(part.target, part_read.target)

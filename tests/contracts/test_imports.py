@@ -21,7 +21,7 @@ LAYERS = (
     ("models",),
     ("training",),
     ("problem",),
-    ("rec_problem",),
+    ("recommender",),
     ("search",),
     ("deploy", "report"),
     ("cli",),
@@ -30,7 +30,7 @@ LAYERS = (
 """Parts of `evorec` from the ground up. A part may import itself and what is below, never its neighbours."""
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-TORCH = ("models", "training", "rec_problem", "deploy")
+TORCH = ("models", "training", "recommender", "deploy")
 """Parts that may import torch; `models.spec` and `models.baselines` do without, which `validate` relies on."""
 TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
 TORCH_FREE_PACKAGES = tuple(

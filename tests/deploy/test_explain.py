@@ -26,7 +26,8 @@ from evorec.errors import ConfigError, RunError
 from evorec.models.forward import ForwardPass
 from evorec.models.population import Population, fresh_population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import generator
 from evorec.training.evaluate import measure, task_logits
@@ -57,7 +58,7 @@ def spec_of(problem: RecProblem, mechanism: str, **changes: Any) -> ModelSpec:
 
 def fresh(problem: RecProblem, mechanism: str, **changes: Any) -> Population:
     """A member as a training starts with it."""
-    data = problem.fitted.data
+    data = problem.data.tensors
     specs = [spec_of(problem, mechanism, **changes)]
     return fresh_population(specs, data.shape, seed=SEED, device=data.device, dtype=data.dtype)
 
@@ -72,8 +73,8 @@ def by_reader(uses: tuple[Use, ...]) -> dict[tuple[int, str], Use]:
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_shares_of_every_mixture_sum_to_one(problem: RecProblem, mechanism: str) -> None:
-    population = problem.fitted.train([spec_of(problem, mechanism)]).population
-    uses = expert_uses(population, problem.fitted)
+    population = problem.trainer.train([spec_of(problem, mechanism)]).population
+    uses = expert_uses(population, problem.data)
     assert bool(uses) == (mechanism not in ("single_task", "shared_bottom", "esmm"))
     for use in uses:
         assert sum(share.mean for share in use.shares.values()) == pytest.approx(1, abs=ROUNDING)
@@ -84,28 +85,26 @@ def test_the_shares_of_every_mixture_sum_to_one(problem: RecProblem, mechanism: 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_rows_that_are_followed_are_those_that_are_measured(problem: RecProblem, mechanism: str) -> None:
     """The mechanism gives them the logits that tasks are measured by."""
-    population = problem.fitted.train([spec_of(problem, mechanism)]).population
+    population = problem.trainer.train([spec_of(problem, mechanism)]).population
     (block,) = population.blocks
     some = slice(7, 100)
     with torch.no_grad():
-        logits = block.network.logits(
-            ForwardPass(block.trained, block.rates), _ranker_input(block, problem.fitted, some)
-        )
-    expected = task_logits(population, problem.fitted.data, problem.fitted.dataset.held_out)[0][:, some]
+        logits = block.network.logits(ForwardPass(block.trained, block.rates), _ranker_input(block, problem.data, some))
+    expected = task_logits(population, problem.data.tensors, problem.data.dataset.held_out)[0][:, some]
     np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=1e-5)  # other numbers of rows round otherwise
 
 
 def test_a_gate_is_the_softmax_of_its_scores(problem: RecProblem) -> None:
-    population = problem.fitted.train([spec_of(problem, "mmoe")]).population
-    rows = problem.fitted.dataset.held_out.n_rows
+    population = problem.trainer.train([spec_of(problem, "mmoe")]).population
+    rows = problem.data.dataset.held_out.n_rows
     (block,) = population.blocks
     with torch.no_grad():
-        x = _ranker_input(block, problem.fitted, slice(0, rows))[0].numpy().astype(np.float64)  # (1 + T, B, n_in)
+        x = _ranker_input(block, problem.data, slice(0, rows))[0].numpy().astype(np.float64)  # (1 + T, B, n_in)
     weight = block.trained["gate1.weight"].numpy().astype(np.float64)
-    for task, use in enumerate(expert_uses(population, problem.fitted)):
+    for task, use in enumerate(expert_uses(population, problem.data)):
         scores = np.exp(x[1 + task] @ weight[task])
         shares = scores / scores.sum(1, keepdims=True)
-        assert use.reader == problem.fitted.dataset.tasks[task]
+        assert use.reader == problem.data.dataset.tasks[task]
         assert use.level == 2
         assert list(use.shares) == ["shared 1", "shared 2", "shared 3"]
         for k, share in enumerate(use.shares.values()):
@@ -118,7 +117,7 @@ def test_a_gate_is_the_softmax_of_its_scores(problem: RecProblem) -> None:
 def test_a_gate_without_scores_takes_all_alike(problem: RecProblem) -> None:
     population = fresh(problem, "cgc")
     set_dense(population, "gate1.weight", np.zeros_like(population.blocks[0].trained["gate1.weight"]))
-    for use in expert_uses(population, problem.fitted):
+    for use in expert_uses(population, problem.data):
         assert list(use.shares) == [f"{use.reader} 1", "shared 1", "shared 2"]
         assert all(share.mean == pytest.approx(1 / 3, abs=ROUNDING) for share in use.shares.values())
         assert all(share.sd == pytest.approx(0, abs=1e-4) for share in use.shares.values())  # a root of rounding
@@ -126,8 +125,8 @@ def test_a_gate_without_scores_takes_all_alike(problem: RecProblem) -> None:
 
 
 def test_ple_has_a_mixture_per_level_and_a_stream_below_the_last(problem: RecProblem) -> None:
-    uses = by_reader(expert_uses(fresh(problem, "ple"), problem.fitted))
-    tasks = problem.fitted.dataset.tasks
+    uses = by_reader(expert_uses(fresh(problem, "ple"), problem.data))
+    tasks = problem.data.dataset.tasks
     assert list(uses) == [*((1, task) for task in tasks), (1, STREAM), *((2, task) for task in tasks)]
     own = [f"{task} 1" for task in tasks]
     assert list(uses[1, STREAM].shares) == [*own, "shared 1", "shared 2"]
@@ -135,16 +134,16 @@ def test_ple_has_a_mixture_per_level_and_a_stream_below_the_last(problem: RecPro
 
 
 def test_a_task_of_stem_reads_the_experts_of_all(problem: RecProblem) -> None:
-    uses = expert_uses(fresh(problem, "stem"), problem.fitted)
+    uses = expert_uses(fresh(problem, "stem"), problem.data)
     assert {tuple(use.shares) for use in uses} == {("click 1", "like 1", "purchase 1", "shared 1", "shared 2")}
 
 
 def test_a_stitch_is_told_by_the_size_of_its_weights(problem: RecProblem) -> None:
     population = fresh(problem, "cross_stitch", sharing_depth=1)
-    for use in expert_uses(population, problem.fitted):  # as it starts: 0.9 of its own, the others share 0.1
+    for use in expert_uses(population, problem.data):  # as it starts: 0.9 of its own, the others share 0.1
         assert use.shares[use.reader].mean == pytest.approx(0.9, abs=ROUNDING)
     set_dense(population, "stitch0.weight", [[[1, -3, 0], [0, 2, 0], [1, 1, 2]]])
-    uses = by_reader(expert_uses(population, problem.fitted))
+    uses = by_reader(expert_uses(population, problem.data))
     found = {reader: [share.mean for share in use.shares.values()] for (_, reader), use in uses.items()}
     assert found == {"click": [0.25, 0.75, 0], "like": [0, 1, 0], "purchase": [0.25, 0.25, 0.5]}
     assert [use.entropy for use in uses.values()][1] == 0
@@ -155,7 +154,7 @@ def test_a_funnel_step_weighs_what_it_is_handed(problem: RecProblem) -> None:
     population = fresh(problem, "aitm")
     dense = population.blocks[0].trained
     set_dense(population, "query.weight", np.zeros_like(dense["query.weight"]))
-    (use,) = expert_uses(population, problem.fitted)
+    (use,) = expert_uses(population, problem.data)
     assert use.reader == "purchase"
     assert {name: share.mean for name, share in use.shares.items()} == {"purchase": 0.5, "click": 0.5}
     # the parts of an all-zero score but one: what is handed down has the better one wherever it is not 0
@@ -164,7 +163,7 @@ def test_a_funnel_step_weighs_what_it_is_handed(problem: RecProblem) -> None:
     width = dense["query.weight"].shape[2]
     for name in ("query.weight", "key.weight"):
         set_dense(population, name, np.eye(width)[None])
-    (use,) = expert_uses(population, problem.fitted)
+    (use,) = expert_uses(population, problem.data)
     assert use.shares["click"].mean > 1 - ROUNDING
 
 
@@ -179,7 +178,7 @@ def test_the_third_step_of_a_funnel_is_handed_what_the_second_has_mixed() -> Non
     set_dense(population, "key.weight", eye)
     set_dense(population, "info.weight", 100 * eye)
     set_dense(population, "info.bias", np.zeros_like(dense["info.bias"]))
-    like, purchase = expert_uses(population, SimpleNamespace(dataset=dataset, data=data))  # type: ignore[arg-type]
+    like, purchase = expert_uses(population, SimpleNamespace(dataset=dataset, tensors=data))  # type: ignore[arg-type]
     assert (like.reader, list(like.shares)) == ("like", ["like", "click"])
     assert (purchase.reader, list(purchase.shares)) == ("purchase", ["purchase", "like"])
     assert like.shares["click"].mean > 0.9, "100 times what click found"
@@ -190,15 +189,15 @@ def test_training_is_the_same_whoever_looks(problem: RecProblem) -> None:
     """Looking changes no weight."""
     population = fresh(problem, "ple")
     before = population.member_arrays(0)
-    expert_uses(population, problem.fitted)
-    block_importance(population, problem.fitted, repeats=1, seed=SEED)
+    expert_uses(population, problem.data)
+    block_importance(population, problem.data, repeats=1, seed=SEED)
     for name, array in population.member_arrays(0).items():
         np.testing.assert_array_equal(array, before[name])
 
 
-def moved(dataset: Dataset, side: str, block: str, rng: np.random.Generator, fitted: Fitted) -> Dataset:
+def moved(dataset: Dataset, side: str, block: str, rng: np.random.Generator, encoded: EncodedData) -> Dataset:
     """The data set in which a block has changed owners, made anew from the arrays that everything else reads."""
-    held_out, listed = dataset.held_out, fitted.users.ids
+    held_out, listed = dataset.held_out, encoded.users.ids
     if side == "user":
         who = np.unique(np.concatenate([held_out.users, listed]))
         who = who[who < dataset.n_users]
@@ -260,20 +259,20 @@ def moved_statistics(dataset: Dataset, block: str, listed: np.ndarray, rng: np.r
     return replace(dataset, held_out=replace(held_out, statistics=statistics), **served)
 
 
-def slow_values(population: Population, dataset: Dataset, fitted: Fitted) -> dict[str, float]:
+def slow_values(population: Population, dataset: Dataset, encoded: EncodedData) -> dict[str, float]:
     """Everything measured anew on a data set."""
-    data = DeviceData.of(dataset, n_layers=2, device=fitted.data.device, dtype=fitted.data.dtype)
-    (found,) = measure(population, data, HeldOut(dataset, fitted.config.evaluation, fitted.users))
+    data = DeviceData.of(dataset, n_layers=2, device=encoded.tensors.device, dtype=encoded.tensors.dtype)
+    (found,) = measure(population, data, HeldOut(dataset, encoded.config.evaluation, encoded.users))
     return found.metrics  # type: ignore[union-attr]
 
 
 def test_a_permuted_block_measures_like_data_that_were_made_so(problem: RecProblem) -> None:
-    fitted = problem.fitted.with_all_users()
+    encoded = problem.data.with_all_users()
     genes = {"rerank": True, "rank_blend": 1.0, "popularity_weight": 1.5, "history_weight": 3.0}
     genes |= {"new_item_popularity": 0.9}
-    population = fitted.train([spec_of(problem, "mmoe", **genes)]).population
-    values, found = block_importance(population, fitted, repeats=2, seed=SEED)
-    plain = slow_values(population, fitted.dataset, fitted)
+    population = problem.trainer.train([spec_of(problem, "mmoe", **genes)]).population
+    values, found = block_importance(population, encoded, repeats=2, seed=SEED)
+    plain = slow_values(population, encoded.dataset, encoded)
     assert values == {name: plain[name] for name in ("auc/click", "auc/like", "auc/purchase", "recall@5")}
     assert [one.block for one in found] == [
         *("user id", "segment", "tenure_days", "item id", "item_category", "price", "hour"),
@@ -285,7 +284,7 @@ def test_a_permuted_block_measures_like_data_that_were_made_so(problem: RecProbl
         drops = []
         for repeat in range(2):
             rng = generator(SEED, f"permute {one.side} {one.block}", repeat)
-            slow = slow_values(population, moved(fitted.dataset, one.side, one.block, rng, fitted), fitted)
+            slow = slow_values(population, moved(encoded.dataset, one.side, one.block, rng, encoded), encoded)
             drops.append({name: values[name] - slow[name] for name in values})
         for name in values:
             if name not in one.drops:
@@ -302,8 +301,8 @@ def test_a_permuted_block_measures_like_data_that_were_made_so(problem: RecProbl
 def test_a_block_that_is_off_is_worth_nothing(problem: RecProblem, mechanism: str) -> None:
     switches = {"use_segment": False, "use_content": False, "use_hour": False, "use_price": False}
     off = {**switches, "history": False, "popularity_weight": 0.0, "rerank": False}
-    population = problem.fitted.train([spec_of(problem, mechanism, **off)]).population
-    _, found = block_importance(population, problem.fitted, repeats=1, seed=SEED)
+    population = problem.trainer.train([spec_of(problem, mechanism, **off)]).population
+    _, found = block_importance(population, problem.data, repeats=1, seed=SEED)
     unused = {one.block for one in found if not one.used}
     assert unused == {"segment", "content", "hour", "price", "past positives of the user", "popularity of the item"}
     assert {drop for one in found if not one.used for drop in one.drops.values()} == {(0.0, 0.0)}
@@ -353,10 +352,10 @@ def test_the_feature_that_carries_the_label_is_worth_all_and_noise_nothing() -> 
         objectives=["accuracy", "cost"],
     )
     problem = build_problem(settings, tables=planted())
-    population = problem.fitted.train([spec_of(problem, "shared_bottom", learning_rate=0.01, dropout=0.0)]).population
-    values, found = block_importance(population, problem.fitted, repeats=5, seed=SEED)
+    population = problem.trainer.train([spec_of(problem, "shared_bottom", learning_rate=0.01, dropout=0.0)]).population
+    values, found = block_importance(population, problem.data, repeats=5, seed=SEED)
     drops = {one.block: one.drops for one in found}
-    n_rows = problem.fitted.dataset.held_out.n_rows
+    n_rows = problem.data.dataset.held_out.n_rows
     chance = 4 * (n_rows / 3) ** -0.5 / 2  # four standard errors of an AUC of noise are below 4 sqrt(1 / 3n)
     # knowing the feature is knowing 9 of 10 labels of either class, so the AUC is 0.9, and without it 0.5
     assert values["auc/click"] == pytest.approx(AGREES, abs=chance)
@@ -395,7 +394,7 @@ def test_a_member_is_explained_as_it_was_measured_and_nothing_is_written(run: tu
     metrics = members[found.member].metrics
     assert metrics is not None
     assert found.values == {name: metrics[name] for name in found.values}
-    assert found.n_rows == problem.fitted.dataset.held_out.n_rows
+    assert found.n_rows == problem.data.dataset.held_out.n_rows
     assert found.n_users == 10
     assert {near.neighbour.key for near in found.neighbours} <= members.keys() - {found.member}
     assert len(found.neighbours) == min(3, len(members) - 1)
@@ -410,9 +409,8 @@ def test_an_explanation_is_the_same_again_and_on_more_threads(run: tuple[RecProb
     once = explained(run)
     assert once == explained(run)
     threaded = copy(run[0])
-    threaded.fitted = copy(threaded.fitted)
     execution = threaded.config.run.model_copy(update={"workers": 2, "executor": "threads"})
-    threaded.fitted.config = threaded.config.model_copy(update={"run": execution})
+    threaded.data = replace(threaded.data, config=threaded.config.model_copy(update={"run": execution}))
     assert explained((threaded, run[1])) == once
     other = explained(run, seed=SEED + 1)
     assert other.values == once.values

@@ -19,7 +19,7 @@ from evorec.deploy.bundle.checks import same_lists
 from evorec.deploy.bundle.export import ExportOptions, export_bundle
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import build_problem
+from evorec.recommender.problem import build_problem
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
 from evorec.training.evaluate import task_logits
@@ -76,7 +76,7 @@ def test_the_bundle_here_has_what_is_hard_to_export(plain: Made, numbers: Made) 
 
 
 def test_the_lists_have_the_recall_that_the_search_measured(plain: Made) -> None:
-    names = plain.dataset.user_ids[plain.problem.fitted.users.ids].tolist()
+    names = plain.dataset.user_ids[plain.problem.data.users.ids].tolist()
     relevant = {user: items for user, items in positives(plain.problem, "validation").items() if user in names}
     lists = dict(zip(names, plain.recommender.recommend(names), strict=True))
     measured = manifest_of(plain)["metrics"]["validation"][f"recall@{K}"]
@@ -166,7 +166,7 @@ def test_a_formula_of_somebodys_is_in_the_manifest_the_card_and_the_lists(by_han
             statistics=np.hstack([np.repeat(dataset.user_statistics[place][None], n, axis=0),
                                   dataset.item_statistics[:n]]),
         )  # fmt: skip
-        z = task_logits(by_hand.population, by_hand.fitted.data, part)[0].astype(np.float64)
+        z = task_logits(by_hand.population, by_hand.encoded.tensors, part)[0].astype(np.float64)
         first = dict(pairs)
         values = [
             first[one] + 2.0 / (1 + np.exp(-z[0, i])) - 0.5 * z[1, i] for i, one in enumerate(dataset.item_ids.tolist())
@@ -292,7 +292,7 @@ def test_a_graph_of_another_member_is_not_exported(
     weights = {name: array + (0.01 if name == "table" else 0) for name, array in plain.weights.items()}
     monkeypatch.setattr(
         "evorec.deploy.bundle.export.same_lists",
-        lambda found, fitted, spec, _: same_lists(found, fitted, spec, weights),
+        lambda found, encoded, spec, _: same_lists(found, encoded, spec, weights),
     )
     with pytest.raises(RunError, match="differently from the member of the archive"):
         plain.export(tmp_path / "bundle")
@@ -319,14 +319,14 @@ def test_what_was_left_of_a_killed_export_is_no_obstacle(
 
 def test_after_finalize_the_bundle_of_a_pick_is_the_final_model(finalized: Made, report: dict[str, Any]) -> None:
     (entry,) = report["picks"]
-    manifest, fitted = manifest_of(finalized), finalized.fitted
+    manifest, encoded = manifest_of(finalized), finalized.encoded
     assert manifest["fit"] == "train+validation"
-    assert manifest["data"]["sha256"] == fitted.dataset.sha256
-    assert manifest["data"]["training_rows"] == fitted.dataset.train.n_rows == report["rows"]["train"]
+    assert manifest["data"]["sha256"] == encoded.dataset.sha256
+    assert manifest["data"]["training_rows"] == encoded.dataset.train.n_rows == report["rows"]["train"]
     assert manifest["metrics"] == {"validation": entry["validation"], "test": entry["test"]}
     assert manifest["against"] == entry["against"]
     stored = load_file(finalized.run / "final" / finalized.key / "weights.safetensors")
-    expected = recommended(fitted, fitted.stack([ModelSpec.from_genes(finalized.genes)], [stored]))
+    expected = recommended(encoded, encoded.stack([ModelSpec.from_genes(finalized.genes)], [stored]))
     found = dict(zip(expected, finalized.recommender.recommend(list(expected)), strict=True))
     for user, pairs in expected.items():
         same(found[user], pairs)

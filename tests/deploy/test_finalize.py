@@ -27,7 +27,8 @@ from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.problem import RecProblem
+from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.training.precision import has_bfloat16
 from evorec.training.trainer import Trained, train
@@ -60,11 +61,16 @@ class Finalized:
         return {entry["pick"]: entry["member"] for entry in self.report["picks"]}
 
 
-def final_fit(problem: RecProblem, seed: int, steps: int) -> Fitted:
+def final_fit(problem: RecProblem, seed: int, steps: int) -> StackTrainer:
     """Train + validation as a person would make it who wants that many steps."""
     training = problem.config.training.model_copy(update={"steps": steps})
     settings = problem.config.model_copy(update={"training": training})
-    return Fitted(problem.tables, settings, fit="train+validation", seed=seed, at_most=None)
+    return StackTrainer.of(problem.tables, settings, fit="train+validation", seed=seed, at_most=None)
+
+
+def on_validation(problem: RecProblem) -> StackTrainer:
+    """The training part with the steps of the search; all validation users are measured."""
+    return StackTrainer(problem.data.with_all_users(), problem.seed, problem.config.training.steps)
 
 
 def refuse(*_: Any, **__: Any) -> Any:
@@ -88,7 +94,7 @@ def finalized(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.Te
         return train(specs, plan, data, seed=seed, last=last, **options)
 
     with pytest.MonkeyPatch.context() as patched, RunDirectory.open(path) as run:
-        patched.setattr("evorec.rec_problem.train", watched)
+        patched.setattr("evorec.recommender.trainers.train", watched)
         report = finalize(run, problem, problem.config.finalize)
     return Finalized(problem, path, report, tuple(trainings))
 
@@ -96,7 +102,7 @@ def finalized(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.Te
 def stored(problem: RecProblem, run: RunDirectory) -> dict[str, Population]:
     """The members of the archive as they lie on disk."""
     return {
-        member.key: problem.fitted.stack([ModelSpec.from_genes(member.spec)], [run.read_weights(member.key)])
+        member.key: problem.data.stack([ModelSpec.from_genes(member.spec)], [run.read_weights(member.key)])
         for member in run.members()
     }
 
@@ -105,9 +111,9 @@ def stored(problem: RecProblem, run: RunDirectory) -> dict[str, Population]:
 def by_hand(finalized: Finalized) -> dict[str, dict[str, float]]:
     """Validation recall and AUC of every member on all users and rows, by a slow loop and scikit-learn."""
     problem = finalized.problem
-    everybody = problem.fitted.with_all_users()
+    everybody = problem.data.with_all_users()
     relevant = positives(problem, "validation")
-    assert len(relevant) > len(problem.fitted.users.ids) == 10, "the search looked at a sample"
+    assert len(relevant) > len(problem.data.users.ids) == 10, "the search looked at a sample"
     found = {}
     with RunDirectory.open(finalized.path, read_only=True) as run:
         for key, population in stored(problem, run).items():
@@ -181,7 +187,7 @@ def test_every_pick_is_trained_to_its_own_steps_with_every_seed(finalized: Final
 def test_the_steps_are_those_that_validation_chose(finalized: Finalized) -> None:
     problem = finalized.problem
     specs = {entry["member"]: ModelSpec.from_genes(entry["spec"]) for entry in finalized.report["picks"]}
-    chosen = choose_steps(problem.fitted.with_all_users(), specs, problem.config.finalize)
+    chosen = choose_steps(on_validation(problem), specs, problem.config.finalize)
     for entry in finalized.report["picks"]:
         expected = {"steps": chosen[entry["member"]].steps, **chosen[entry["member"]].as_json()}
         assert {name: entry[name] for name in expected} == expected
@@ -203,10 +209,10 @@ def tested(finalized: Finalized) -> dict[str, list[tuple[dict[str, float], list[
     for seed in finalized.report["seeds"]:
         for entry in finalized.report["picks"]:
             if len(found.setdefault(entry["member"], [])) == finalized.report["seeds"].index(seed):
-                fitted = final_fit(finalized.problem, seed, entry["steps"])
-                population = alone(fitted, entry["spec"])
-                aucs = task_aucs(finalized.problem, fitted, population, "test")
-                found[entry["member"]].append((aucs, recalls(recommended(fitted, population), relevant)))
+                fit = final_fit(finalized.problem, seed, entry["steps"])
+                population = alone(fit, entry["spec"])
+                aucs = task_aucs(finalized.problem, fit.data, population, "test")
+                found[entry["member"]].append((aucs, recalls(recommended(fit.data, population), relevant)))
     return found
 
 
@@ -254,8 +260,8 @@ def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
     finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
 ) -> None:
     problem, report = finalized.problem, finalized.report
-    fitted = final_fit(problem, report["seeds"][0], 1)
-    baselines = {name: found.per_user[RECALL] for name, found in fitted.baselines.measured.items()}
+    fit = final_fit(problem, report["seeds"][0], 1)
+    baselines = {name: found.per_user[RECALL] for name, found in fit.baselines.measured.items()}
     popular = recalls(slow_popularity(problem), positives(problem, "test"))
     np.testing.assert_allclose(baselines["popularity"], popular, rtol=0, atol=ROUNDING)
     assert baselines.keys() == {"popularity", "item_knn", "ease"}
@@ -274,8 +280,8 @@ def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
 def test_a_second_call_shows_the_stored_report_and_trains_nothing(
     finalized: Finalized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Fitted, "train", refuse)
-    monkeypatch.setattr("evorec.deploy.final.finalize.Fitted", refuse)  # nor is the test encoded
+    monkeypatch.setattr(StackTrainer, "train", refuse)
+    monkeypatch.setattr("evorec.recommender.encoding.encode", refuse)  # nor is the test encoded
     before = (finalized.path / "final.json").read_bytes()
     said: list[str] = []
     with RunDirectory.open(finalized.path) as run:
@@ -296,7 +302,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
 def test_other_picks_after_the_test_are_refused(
     finalized: Finalized, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], asked: str
 ) -> None:
-    monkeypatch.setattr(Fitted, "train", refuse)
+    monkeypatch.setattr(StackTrainer, "train", refuse)
     before = (finalized.path / "final.json").read_bytes()
     words = rf"was opened on 20.* for accuracy .* with 2 seeds and .*, this call asks for {asked}.*second validation"
     with RunDirectory.open(finalized.path) as run, pytest.raises(RunError, match=words):
@@ -355,7 +361,7 @@ def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
 ) -> None:
     problem, source = searched_run
     shutil.copytree(source, tmp_path / "run")
-    monkeypatch.setattr("evorec.deploy.final.finalize.Fitted", refuse)
+    monkeypatch.setattr("evorec.recommender.encoding.encode", refuse)
     with (
         RunDirectory.open(tmp_path / "run") as run,
         pytest.raises(ConfigError, match=r"none of \d+ members qualifies; their recall@5 is"),
@@ -370,13 +376,13 @@ def test_picks_of_one_member_are_trained_once_and_a_report_is_the_same_again(
     problem, source = searched_run
     trainings: list[int] = []
 
-    def watched(self: Fitted, specs: Any, **options: Any) -> Trained:
+    def watched(self: StackTrainer, specs: Any, **options: Any) -> Trained:
         if self.seed != problem.config.search.seed:  # which chooses the steps
             trainings.append(len(specs))
         return train_of(self, specs, **options)
 
-    train_of = Fitted.train
-    monkeypatch.setattr(Fitted, "train", watched)
+    train_of = StackTrainer.train
+    monkeypatch.setattr(StackTrainer, "train", watched)
     reports = []
     picks = FinalizeConfig(
         seeds=1, bootstrap=200, picks=(RECALL, "best:recall", f"{RECALL} where accuracy >= 0", "recall,accuracy>=0")
@@ -406,15 +412,15 @@ def test_a_run_in_bfloat16_with_rungs_is_finalized_in_float32_to_the_end(
         used.append((activations, last))
         return train(*arguments, activations=activations, last=last, **options)
 
-    monkeypatch.setattr("evorec.rec_problem.train", watched)
+    monkeypatch.setattr("evorec.recommender.trainers.train", watched)
     with RunDirectory.open(path) as run:
         assert any(row.dropped for row in run.ledger.evaluations())
         report = finalize(run, problem, low.finalize)
     assert {precision for precision, _ in used} == {torch.float32}
     for entry in report["picks"]:
         float32 = config(training={"steps": entry["steps"]})
-        fitted = Fitted(problem.tables, float32, fit="train+validation", seed=report["seeds"][0], at_most=None)
-        again = alone(fitted, entry["spec"]).member_arrays(0)
+        fit = StackTrainer.of(problem.tables, float32, fit="train+validation", seed=report["seeds"][0], at_most=None)
+        again = alone(fit, entry["spec"]).member_arrays(0)
         stored = load_file(path / "final" / entry["member"] / "weights.safetensors")
         assert stored.keys() == again.keys()
         for name, array in again.items():
@@ -470,7 +476,7 @@ def test_the_search_and_the_choice_never_look_at_the_test(
         fits.append(fit)
         return encode(*arguments, fit=fit, **options)
 
-    monkeypatch.setattr("evorec.rec_problem.encode", watched)
+    monkeypatch.setattr("evorec.recommender.encoding.encode", watched)
     tables = poisoned(simulate(problem.config.data.simulator))
     other, other_path = searched(tmp_path, problem.config, tables=tables)
     assert left_behind(other_path, other) == left_behind(path, problem)
@@ -588,7 +594,7 @@ def test_the_rank_correlation_is_of_the_search_s_own_figures(of_all: Finalized) 
 def test_the_cost_of_a_pick_is_that_of_its_own_steps(finalized: Finalized) -> None:
     for entry in finalized.report["picks"]:
         spec = ModelSpec.from_genes(entry["spec"])
-        per_step = [finalized.problem.fitted.cost(spec, steps=n)["training_flops"] for n in (1, 2)]
+        per_step = [finalized.problem.trainer.cost(spec, steps=n)["training_flops"] for n in (1, 2)]
         assert entry["test"]["training_flops"]["sd"] == 0.0
         ratio = entry["test"]["training_flops"]["mean"] / (per_step[1] - per_step[0])
         assert ratio == pytest.approx(entry["steps"], rel=COMPANY_OF_ROWS)

@@ -29,7 +29,7 @@ from evorec.deploy.fusion.trees import TreeLanguage
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
-from evorec.rec_problem import RecProblem
+from evorec.recommender.problem import RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import member_lists, task_logits
 
@@ -90,23 +90,23 @@ def languages() -> tuple[WeightedLanguage, WeightedLanguage, TreeLanguage]:
 def test_the_members_own_formula_makes_the_members_own_lists(searched_run: tuple[RecProblem, Path]) -> None:
     problem, path = searched_run
     _, spec, weights = first_member(path)
-    fitted = problem.fitted.with_all_users()
-    outputs = head_outputs(fitted, spec, weights, fitted.users)
-    own = member_formula(spec, fitted.dataset.tasks, fitted.dataset.signs)
+    encoded = problem.data.with_all_users()
+    outputs = head_outputs(encoded, spec, weights, encoded.users)
+    own = member_formula(spec, encoded.dataset.tasks, encoded.dataset.signs)
     scorer = FormulaScorer(
         outputs,
-        target=fitted.users.relevant,
+        target=encoded.users.relevant,
         others={},
-        content=fitted.dataset.distance_content,
-        n_items=fitted.dataset.n_items,
+        content=encoded.dataset.distance_content,
+        n_items=encoded.dataset.n_items,
         k=5,
     )
-    stack = fitted.stack([spec], [weights])
-    lists = member_lists(stack, fitted.dataset, fitted.data, fitted.users, fitted.config.evaluation)
+    stack = encoded.stack([spec], [weights])
+    lists = member_lists(stack, encoded.dataset, encoded.tensors, encoded.users, encoded.config.evaluation)
     positions = scorer.positions(own, 0.0)
     assert "z_click" in own.names
     assert scorer.lists(positions).tolist() == lists.final[0].tolist()
-    measured = fitted.measure(stack)[0]
+    measured = encoded.measure(stack)[0]
     for metric, value in scorer.metrics(positions).items():
         assert value == pytest.approx(measured.metrics[metric], rel=ROUNDING)  # type: ignore[union-attr]
     retrieved = scorer.lists(scorer.positions(Formula.parse("retrieval", ()), 0.0))
@@ -116,10 +116,10 @@ def test_the_members_own_formula_makes_the_members_own_lists(searched_run: tuple
 def test_cached_logits_are_those_of_single_rows(searched_run: tuple[RecProblem, Path]) -> None:
     problem, path = searched_run
     _, spec, weights = first_member(path)
-    fitted = problem.fitted.with_all_users()
-    outputs, dataset = head_outputs(fitted, spec, weights, fitted.users), fitted.dataset
+    encoded = problem.data.with_all_users()
+    outputs, dataset = head_outputs(encoded, spec, weights, encoded.users), encoded.dataset
     places, columns = np.nonzero(outputs.items >= 0)
-    users, items = fitted.users.ids[places], outputs.items[places, columns]
+    users, items = encoded.users.ids[places], outputs.items[places, columns]
     part = dataset.held_out
     rows = type(part)(
         users=users,
@@ -130,7 +130,7 @@ def test_cached_logits_are_those_of_single_rows(searched_run: tuple[RecProblem, 
         target=np.zeros(len(users), dtype=np.float32),
         time=np.zeros(len(users), dtype=np.int64),
     )
-    expected = task_logits(fitted.stack([spec], [weights]), fitted.data, rows)[0]
+    expected = task_logits(encoded.stack([spec], [weights]), encoded.tensors, rows)[0]
     np.testing.assert_allclose(outputs.logits[:, places, columns], expected, rtol=FLOAT32, atol=FLOAT32)
     ordered = np.where(outputs.items < 0, dataset.n_items, outputs.items)
     assert (np.diff(ordered, axis=1) >= 0).all(), "equal scores must stand by item id"
@@ -139,17 +139,17 @@ def test_cached_logits_are_those_of_single_rows(searched_run: tuple[RecProblem, 
 def test_halves_share_no_user_and_leave_none_out(searched_run: tuple[RecProblem, Path]) -> None:
     problem, path = searched_run
     _, spec, weights = first_member(path)
-    found = user_halves(problem.fitted, spec, weights, SMALL)
-    n_users = len(problem.fitted.with_all_users().users.ids)
+    found = user_halves(problem.data, spec, weights, SMALL)
+    n_users = len(problem.data.with_all_users().users.ids)
     assert sum(found.n_users) == n_users
     assert abs(found.n_users[0] - found.n_users[1]) <= 1
     both = np.concatenate([half.lists(half.positions(found.own, 0.0)) for half in (found.fitting, found.validation)])
     everyone = FormulaScorer(
         found.outputs,
-        target=problem.fitted.with_all_users().users.relevant,
+        target=problem.data.with_all_users().users.relevant,
         others={},
-        content=problem.fitted.dataset.distance_content,
-        n_items=problem.fitted.dataset.n_items,
+        content=problem.data.dataset.distance_content,
+        n_items=problem.data.dataset.n_items,
         k=5,
     )
     whole = everyone.lists(everyone.positions(found.own, 0.0))
@@ -335,11 +335,11 @@ def test_a_report_holds_formulas_with_figures_of_both_halves(
     report = report_of(fused_run)
     problem = searched_run[0]
     _, spec, weights = first_member(fused_run[0])
-    found = user_halves(problem.fitted, spec, weights, SMALL)
+    found = user_halves(problem.data, spec, weights, SMALL)
     assert 1 <= len(report["formulas"]) <= SMALL.keep
     assert [row["id"] for row in report["formulas"]] == [f"f{n}" for n in range(1, len(report["formulas"]) + 1)]
     for row in [*report["formulas"], *report["baselines"]["weighted sum"], *report["baselines"]["member"]]:
-        formula = Formula.parse(row["text"], problem.fitted.dataset.tasks)
+        formula = Formula.parse(row["text"], problem.data.dataset.tasks)
         assert row["size"] == formula.size
         for half, scorer in (("fitted", found.fitting), ("validation", found.validation)):
             expected = scorer.metrics(scorer.positions(formula, row["mmr"]))
@@ -419,7 +419,7 @@ def test_an_unfinished_run_and_too_few_users_are_refused(run: Path, searched_run
     member = first_member(run)[0]
     with RunDirectory.open(run) as opened:
         problem = searched_run[0]
-        ids = problem.fitted.with_all_users().users.ids
+        ids = problem.data.with_all_users().users.ids
         assert len(ids) > 20
         with pytest.raises(RunError, match=r"fusing needs 20 validation users .* there are 5"):
             fuse(opened, problem, member, SMALL.model_copy(update={"max_users": 5}))

@@ -11,7 +11,8 @@ from evorec.deploy.final import steps as module
 from evorec.deploy.final.steps import checkpoint_steps, choose_steps, is_finished, least_regret
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.problem import RecProblem, build_problem
+from evorec.recommender.trainers import StackTrainer
 from evorec.training.evaluate import MemberMetrics
 
 ROUNDING = 1e-12  # a mean over users, added up in another order
@@ -70,9 +71,9 @@ def specs(problem: RecProblem) -> dict[str, ModelSpec]:
 def test_a_curve_is_what_trainings_of_those_steps_get_on_validation(
     problem: RecProblem, specs: dict[str, ModelSpec]
 ) -> None:
-    fitted = problem.fitted.with_all_users()
+    trainer = StackTrainer(problem.data.with_all_users(), problem.seed, problem.config.training.steps)
     settings = FinalizeConfig(patience=2, longest=1.4)
-    found = choose_steps(fitted, specs, settings)
+    found = choose_steps(trainer, specs, settings)
     relevant = positives(problem, "validation")
     for key, chosen in found.items():
         assert chosen.curve.keys() == {*TASKS, RECALL}
@@ -80,14 +81,16 @@ def test_a_curve_is_what_trainings_of_those_steps_get_on_validation(
         assert len(chosen.at) >= 3
         for place, steps in enumerate(chosen.at):
             longer = config(training={"steps": steps})
-            alone = Fitted(problem.tables, longer, fit="train", seed=problem.config.search.seed, at_most=None)
+            alone = StackTrainer.of(problem.tables, longer, fit="train", seed=problem.config.search.seed, at_most=None)
             population = alone.train([specs[key]]).population
-            expected = {f"auc/{task}": auc for task, auc in task_aucs(problem, alone, population, "validation").items()}
-            expected[RECALL] = float(np.mean(recalls(recommended(alone, population), relevant)))
+            expected = {
+                f"auc/{task}": auc for task, auc in task_aucs(problem, alone.data, population, "validation").items()
+            }
+            expected[RECALL] = float(np.mean(recalls(recommended(alone.data, population), relevant)))
             measured = {name: values[place] for name, values in chosen.curve.items()}
             assert measured == pytest.approx(expected, abs=ROUNDING)
     for key, chosen in found.items():
-        assert choose_steps(fitted, {key: specs[key]}, settings) == {key: chosen}, "whatever the company"
+        assert choose_steps(trainer, {key: specs[key]}, settings) == {key: chosen}, "whatever the company"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, curves: dict[str, dict[str, list[float] | None]], specs: Any) -> list[Any]:
@@ -127,8 +130,8 @@ def test_a_member_stops_when_all_its_metrics_have_run_out_of_patience(
         "m3": curves_of([0.6, 0.5, 0.4]),
     }
     asked = told(monkeypatch, curves, specs)
-    fitted = Fitted(problem.tables, config(training={"steps": 10}), fit="train", seed=4, at_most=None)
-    found = choose_steps(fitted, specs, FinalizeConfig(patience=2, longest=1.2))
+    trainer = StackTrainer.of(problem.tables, config(training={"steps": 10}), fit="train", seed=4, at_most=None)
+    found = choose_steps(trainer, specs, FinalizeConfig(patience=2, longest=1.2))
     assert {key: (one.steps, one.ended) for key, one in found.items()} == {
         "m0": (6, "patience"),
         "m1": (12, "longest"),
@@ -152,4 +155,4 @@ def test_a_member_without_any_checkpoint_is_named(
     told(monkeypatch, {"m0": curves_of([])}, specs)
     words = r"member m0 diverged before step 3 when trained again on train; .*finalize\.steps to search"
     with pytest.raises(TrainingError, match=words):
-        choose_steps(problem.fitted, {"m0": specs["m0"]}, FinalizeConfig())
+        choose_steps(problem.trainer, {"m0": specs["m0"]}, FinalizeConfig())

@@ -11,7 +11,8 @@ from feed_run import config
 from evorec.deploy.final.training import FinalModel, stacks, train_members
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem, build_problem
+from evorec.recommender.problem import RecProblem, build_problem
+from evorec.recommender.trainers import StackTrainer
 from evorec.training.trainer import Trained
 
 STEPS = {"a": 7, "b": 3, "c": 7, "d": 4, "e": 9}
@@ -32,24 +33,24 @@ def itself(model: FinalModel) -> FinalModel:
     return model
 
 
-def with_training(problem: RecProblem, steps: int) -> Fitted:
+def with_training(problem: RecProblem, steps: int) -> StackTrainer:
     """A fit whose configuration asks for that many steps."""
-    return Fitted(problem.tables, config(training={"steps": steps}), fit="train", seed=4, at_most=None)
+    return StackTrainer.of(problem.tables, config(training={"steps": steps}), fit="train", seed=4, at_most=None)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_member_comes_out_as_if_it_had_been_trained_alone(
     problem: RecProblem, specs: dict[str, ModelSpec], workers: int
 ) -> None:
-    fitted = Fitted(problem.tables, config(run={"workers": workers}), fit="train", seed=4, at_most=None)
-    found = dict(train_members(fitted, specs, STEPS, itself))
+    trainer = StackTrainer.of(problem.tables, config(run={"workers": workers}), fit="train", seed=4, at_most=None)
+    found = dict(train_members(trainer, specs, STEPS, itself))
     assert found.keys() == specs.keys()
     for key, model in found.items():
         fit = with_training(problem, STEPS[key])
         alone = fit.train([specs[key]]).population
         for name, array in alone.member_arrays(0).items():
             np.testing.assert_array_equal(model.weights[name], array, err_msg=f"{key} {name}")
-        (measured,) = fit.measure(alone)
+        (measured,) = fit.measure(alone, steps=STEPS[key])
         assert not isinstance(measured, TrainingError)
         assert model.measured.metrics == measured.metrics
         assert model.population.specs == (specs[key],)
@@ -58,14 +59,14 @@ def test_a_member_comes_out_as_if_it_had_been_trained_alone(
 def test_a_member_is_trained_no_step_longer_than_it_needs(
     problem: RecProblem, specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, seen = Fitted.train, []
+    train, seen = StackTrainer.train, []
 
-    def watched(self: Fitted, own: Any, **options: Any) -> Trained:
-        first = int(options["checkpoints"][0]["at"]) if options["checkpoints"] else 0
+    def watched(self: StackTrainer, own: Any, **options: Any) -> Trained:
+        first = int(options["states"][0]["at"]) if options["states"] else 0
         seen.append((first, options["last"], {next(k for k, s in specs.items() if s is spec) for spec in own}))
         return train(self, own, **options)
 
-    monkeypatch.setattr(Fitted, "train", watched)
+    monkeypatch.setattr(StackTrainer, "train", watched)
     list(train_members(with_training(problem, 5), specs, STEPS, itself))
     assert seen == [
         (0, 3, {"a", "b", "c", "d", "e"}),
@@ -79,24 +80,24 @@ def test_the_stacks_leave_a_worker_nothing_to_wait_for_and_fit_the_memory(
     problem: RecProblem, specs: dict[str, ModelSpec]
 ) -> None:
     for run, sizes in (({"workers": 2}, [3, 2]), ({"chunk": 2}, [2, 2, 1]), ({"memory_gib": 1e-9}, [1] * 5)):
-        fitted = Fitted(problem.tables, config(run=run), fit="train", seed=4, at_most=None)
-        found = stacks(fitted, specs)
+        trainer = StackTrainer.of(problem.tables, config(run=run), fit="train", seed=4, at_most=None)
+        found = stacks(trainer, specs)
         assert [len(keys) for keys in found] == sizes
         assert sorted(key for keys in found for key in keys) == sorted(specs)
 
 
 def test_a_longer_training_begins_with_the_same_steps(problem: RecProblem) -> None:
-    longer = problem.fitted.with_steps(11)
-    assert (len(longer.plan), len(problem.fitted.plan)) == (11, 5)
+    longer = problem.trainer.with_steps(11)
+    assert (len(longer.plan), len(problem.trainer.plan)) == (11, 5)
     for step in range(5):
-        np.testing.assert_array_equal(longer.plan.step(step).rows, problem.fitted.plan.step(step).rows)
-    assert problem.fitted.with_steps(5) is problem.fitted
+        np.testing.assert_array_equal(longer.plan.step(step).rows, problem.trainer.plan.step(step).rows)
+    assert problem.trainer.with_steps(5) is problem.trainer
 
 
 def diverging(at: int) -> Callable[..., Trained]:
-    train = Fitted.train
+    train = StackTrainer.train
 
-    def watched(self: Fitted, own: Any, **options: Any) -> Trained:
+    def watched(self: StackTrainer, own: Any, **options: Any) -> Trained:
         return replace(train(self, own, **options), diverged=(at,) * len(own))
 
     return watched
@@ -105,19 +106,19 @@ def diverging(at: int) -> Callable[..., Trained]:
 def test_a_member_that_diverges_is_named(
     problem: RecProblem, specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Fitted, "train", diverging(2))
+    monkeypatch.setattr(StackTrainer, "train", diverging(2))
     words = r"member b diverged when trained on train \+ validation; leave it out of finalize\.picks"
     with pytest.raises(TrainingError, match=words):
-        list(train_members(problem.fitted, specs, STEPS, itself))
+        list(train_members(problem.trainer, specs, STEPS, itself))
 
 
 def test_a_member_that_cannot_be_measured_is_named_with_the_cause(
     problem: RecProblem, specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def attacked(self: Fitted, own: Any, measured: Any, **_: Any) -> Any:
-        return [TrainingError("under attack: no")] * len(own), ()
+    def attacked(self: StackTrainer, population: Any, *, steps: int) -> Any:
+        return [TrainingError("under attack: no")] * population.size
 
-    monkeypatch.setattr(Fitted, "under_attack", attacked)
+    monkeypatch.setattr(StackTrainer, "measure", attacked)
     words = r"member b, trained on train \+ validation: under attack: no; leave it out of finalize\.picks"
     with pytest.raises(TrainingError, match=words):
-        list(train_members(problem.fitted, specs, STEPS, itself))
+        list(train_members(problem.trainer, specs, STEPS, itself))

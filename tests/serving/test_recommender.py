@@ -76,7 +76,7 @@ def test_somebody_of_whom_nothing_is_known_gets_the_list_of_the_unknown_user(mad
 
 def test_seen_lifts_the_mask_and_nothing_else(made: Made) -> None:
     expected = made.listed(everybody(made), masked={})
-    past = masked_items(made.dataset, made.fitted.config.evaluation)
+    past = masked_items(made.dataset, made.encoded.config.evaluation)
     hidden = [set(made.dataset.item_ids[past.row(place)].tolist()) for place in everybody(made)]
     found = made.recommender.recommend(list(expected), seen=True)
     for one, other in zip(found, expected.values(), strict=True):
@@ -203,7 +203,7 @@ def test_what_a_known_user_liked_lately_comes_before_its_stored_past(made: Made)
     stored = [row_of[int(row)] for row in dataset.history_rows[place] if row]
     liked = [next(item for item in range(dataset.n_items) if item not in stored), stored[1]]
     past = [*liked, *(item for item in stored if item not in liked)]
-    own = masked_items(dataset, made.fitted.config.evaluation).row(place).tolist()
+    own = masked_items(dataset, made.encoded.config.evaluation).row(place).tolist()
     expected = asked_by_hand(made, place, sorted({*own, *liked}), history_rows=history(made, past))
     asked = User(dataset.user_ids[place].item(), liked=dataset.item_ids[liked].tolist())
     same(made.recommender.recommend([asked])[0], expected)
@@ -251,7 +251,7 @@ def test_features_of_a_known_user_replace_what_training_knew(numbers: Made) -> N
     of_segment = np.array([name.startswith("segment") for name in names])
     assert of_segment.sum() == 8, "segment and segment+hour: rows and three tasks each"
     statistics = np.where(of_segment, dataset.user_statistics[other], dataset.user_statistics[place])
-    own = masked_items(dataset, numbers.fitted.config.evaluation).row(place).tolist()
+    own = masked_items(dataset, numbers.encoded.config.evaluation).row(place).tolist()
     expected = asked_by_hand(numbers, place, own, user_rows=rows, user_statistics=statistics)
     segment = features_of(numbers.problem.tables.users, Columns.USER, dataset.user_ids[other].item(), {"segment"})
     (found,) = numbers.recommender.recommend([User(dataset.user_ids[place].item(), features=segment)])
@@ -464,7 +464,7 @@ def test_predictions_are_those_of_the_ranker_on_the_held_out_rows(plain: Made, o
     """Held-out rows see the statistics of all training rows, as requests do."""
     for made in (plain, odd):
         dataset, part = made.dataset, made.dataset.held_out
-        logits = task_logits(made.population, made.fitted.data, part)[0]
+        logits = task_logits(made.population, made.encoded.tensors, part)[0]
         moment = dataset.context_columns
         chosen = [i for i in range(part.n_rows) if part.users[i] < dataset.n_users and part.items[i] < dataset.n_items]
         for i in chosen[:: max(1, len(chosen) // 12)]:
@@ -484,7 +484,7 @@ def test_a_task_of_numbers_is_predicted_in_its_own_unit(numbers: Made) -> None:
     watched = numbers.problem.tables.interactions[dataset.train.n_rows :]  # any rows: the range is the same
     mean, sd = float(dataset.label_shift[2]), float(dataset.label_scale[2])
     users, part = 4, dataset.held_out
-    logits = task_logits(numbers.population, numbers.fitted.data, replace_context(numbers, part))[0]
+    logits = task_logits(numbers.population, numbers.encoded.tensors, replace_context(numbers, part))[0]
     rows = [i for i in range(part.n_rows) if part.users[i] < dataset.n_users and part.items[i] < dataset.n_items]
     for i in rows[:users]:
         user, item = dataset.user_ids[part.users[i]].item(), dataset.item_ids[part.items[i]].item()

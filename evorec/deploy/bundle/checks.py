@@ -17,7 +17,7 @@ from evorec.data.held_out import RankingUsers, masked_items
 from evorec.deploy.bundle.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.encoding import EncodedData
 from evorec.seeds import generator
 from evorec.serving.graph import Graph
 from evorec.serving.queries import ListOptions
@@ -102,19 +102,19 @@ class Agreement:
 
 
 def same_lists(
-    recommender: Recommender, fitted: Fitted, spec: ModelSpec, weights: Mapping[str, np.ndarray]
+    recommender: Recommender, encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray]
 ) -> Agreement:
     """Compare the lists of a bundle with those of its member, user by user.
 
     Raises:
         RunError: scores at the same rank differ by more than rounding errors.
     """
-    dataset, evaluation = fitted.dataset, fitted.config.evaluation
+    dataset, evaluation = encoded.dataset, encoded.config.evaluation
     ids = np.arange(dataset.n_users)
     if len(ids) > CHECKED_USERS:
-        ids = np.sort(generator(fitted.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
+        ids = np.sort(generator(encoded.config.search.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
-    own = member_lists(fitted.stack([spec], [weights]), dataset, fitted.data, users, evaluation)
+    own = member_lists(encoded.stack([spec], [weights]), dataset, encoded.tensors, users, evaluation)
     found = recommender.index_lists(dataset.user_ids[ids].tolist(), ListOptions(k=evaluation.k, mmr=0.0))
     spare = ((0, 0), (0, evaluation.k - found.items.shape[1]))  # a small catalogue gives shorter lists
     items = np.pad(found.items, spare, constant_values=NO_ITEM)

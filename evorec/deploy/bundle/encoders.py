@@ -13,17 +13,17 @@ from evorec.data.dataset import Dataset, Field
 from evorec.data.held_out import masked_items
 from evorec.models.recommend import popularity_prior
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.encoding import EncodedData
 from evorec.training.evaluate import positive_ages, unique_rows
 
 Real: Final = np.float32
 """Number type of all real arrays of a bundle."""
 
 
-def serving_arrays(fitted: Fitted) -> dict[str, np.ndarray]:
+def serving_arrays(encoded: EncodedData) -> dict[str, np.ndarray]:
     """Encoded users and items, the unknown user or item last, and the masked items; float32 and int64."""
-    dataset = fitted.dataset
-    masked = masked_items(dataset, fitted.config.evaluation)
+    dataset = encoded.dataset
+    masked = masked_items(dataset, encoded.config.evaluation)
     nothing = np.zeros(0, dtype=Real) if dataset.no_statistics is None else dataset.no_statistics
     return {
         "item.rows": dataset.item_rows,

@@ -37,7 +37,8 @@ from evorec.deploy.final.finalize import check_belongs, shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import write_atomic, write_json
 from evorec.run.directory import RunDirectory
 from evorec.serving.bundle import CARD, ENCODERS, FORMAT, IDS, MANIFEST, RECOMMEND, SEAL, WEIGHTS, seal_of, sha256_of
@@ -106,16 +107,16 @@ def export_bundle(
     if out.exists():
         raise RunError(f"{out} exists already and is not overwritten; choose another folder with --out or delete it")
     check_belongs(run, problem)
-    fitted, weights, is_final = shipped_model(run, problem, member)
+    encoded, weights, is_final = shipped_model(run, problem, member)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
     partial = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         progress("writing weights, ids and encoders")
-        own, new_item_prior = _write_data(partial, fitted, spec, weights)
+        own, new_item_prior = _write_data(partial, encoded, spec, weights)
         served = replace(own, formula=options.formula or own.formula)
-        manifest = _manifest(run, problem, member, fitted, served, options, is_final=is_final)
+        manifest = _manifest(run, problem, member, encoded, served, options, is_final=is_final)
         manifest["new_item_prior"] = new_item_prior
         progress("tracing the graphs and comparing them with the member")
         stored = StoredArrays(partial / WEIGHTS, own.arrays)
@@ -123,11 +124,11 @@ def export_bundle(
             _write_graph(partial, name, own, stored)
         seal(partial, manifest)
         # With the member's own score, so that all parts except another formula are checked.
-        agreement = same_lists(load_bundle(partial), fitted, spec, weights)
+        agreement = same_lists(load_bundle(partial), encoded, spec, weights)
         if served.formula != own.formula:
             _write_graph(partial, "recommend", served, stored)
         manifest |= {"parity": parity(partial, served), "lists": asdict(agreement)}
-        ids = fitted.dataset.user_ids
+        ids = encoded.dataset.user_ids
         users = ids[:: max(1, len(ids) // CHECKED_USERS)][:CHECKED_USERS].tolist()
         if options.variants:
             progress(f"making and measuring {', '.join(options.variants)}")
@@ -154,21 +155,21 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _write_data(
-    folder: Path, fitted: Fitted, spec: ModelSpec, weights: Mapping[str, np.ndarray]
+    folder: Path, encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray]
 ) -> tuple[Member, float]:
     """Write weights, ids and encoders; returns the member for the graphs, with all arrays, and a new item's prior."""
     from safetensors.numpy import save
 
-    dataset = fitted.dataset
+    dataset = encoded.dataset
     arrays = {PARAMETERS + name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
-    arrays |= serving_arrays(fitted)
+    arrays |= serving_arrays(encoded)
     stored_encoders, tables = encoders(dataset)
     arrays |= tables
     arrays["catalogue.prior"], new_item_prior = priors(dataset, spec)
     arrays["catalogue.statistics"] = np.ascontiguousarray(dataset.item_statistics[:-1], dtype=np.float32)
     member = Member(
         spec,
-        fitted.data.shape,
+        encoded.tensors.shape,
         arrays,
         number_scales(dataset),
         dataset.user_statistics.shape[1],
@@ -242,13 +243,13 @@ def _manifest(
     run: RunDirectory,
     problem: RecProblem,
     member: str,
-    fitted: Fitted,
+    encoded: EncodedData,
     served: Member,
     options: ExportOptions,
     *,
     is_final: bool,
 ) -> dict[str, Any]:
-    config, dataset = problem.config, fitted.dataset
+    config, dataset = problem.config, encoded.dataset
     members = {found.key: found for found in run.members()}
     own, measured = members[member], {key: found.metrics or {} for key, found in members.items()}
     report = run.read_final() if is_final else None

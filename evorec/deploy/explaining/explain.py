@@ -30,7 +30,8 @@ from evorec.models.population import Bag, Block, Population
 from evorec.models.slots import SHARED, Mix
 from evorec.models.spec import ModelSpec
 from evorec.problem import Spec
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import ROWS_AT_ONCE
 
@@ -151,22 +152,22 @@ def explain(
     members = {evaluation.key: evaluation for evaluation in run.members()}
     if member not in members:
         raise RunError(f"run {run.path} has no member {member}; its members are: {', '.join(members) or 'none'}")
-    fitted, genes = problem.fitted, members[member].spec
+    encoded, genes = problem.data, members[member].spec
     spec = ModelSpec.from_genes(genes)
-    population = fitted.stack([spec], [run.read_weights(member)])
+    population = encoded.stack([spec], [run.read_weights(member)])
     progress("following the validation rows through the model")
-    uses = expert_uses(population, fitted)
-    values, importance = block_importance(population, fitted, repeats=repeats, seed=seed, progress=progress)
+    uses = expert_uses(population, encoded)
+    values, importance = block_importance(population, encoded, repeats=repeats, seed=seed, progress=progress)
     return Explanation(
         member=member,
-        words=tuple(genome_in_words(genes, fitted.dataset.tasks, target=fitted.dataset.target)),
+        words=tuple(genome_in_words(genes, encoded.dataset.tasks, target=encoded.dataset.target)),
         neighbours=_neighbours(member, {key: (one.spec, one.metrics or {}) for key, one in members.items()}, problem),
-        layers=_layers(spec, fitted.data.shape.n_layers),
+        layers=_layers(spec, encoded.tensors.shape.n_layers),
         uses=uses,
         values=values,
         importance=importance,
-        n_rows=fitted.dataset.held_out.n_rows,
-        n_users=len(fitted.users.ids),
+        n_rows=encoded.dataset.held_out.n_rows,
+        n_users=len(encoded.users.ids),
         repeats=repeats,
     )
 
@@ -194,29 +195,29 @@ def _layers(spec: ModelSpec, n_layers: int) -> str:
     return f"Of {n_layers} layers the first {below} {how}, and the last {above} each task's own."
 
 
-def expert_uses(population: Population, fitted: Fitted) -> tuple[Use, ...]:
+def expert_uses(population: Population, encoded: EncodedData) -> tuple[Use, ...]:
     """What the gates, stitches and attention of a member do over the held-out rows, from the bottom up.
 
     Args:
         population: a stack of one member.
-        fitted: its data.
+        encoded: its data.
     """
     (block,) = population.blocks
     totals: dict[int, _Total] = {}
     with torch.no_grad():
-        for start in range(0, fitted.dataset.held_out.n_rows, ROWS_AT_ONCE):
-            x = _ranker_input(block, fitted, slice(start, start + ROWS_AT_ONCE))
+        for start in range(0, encoded.dataset.held_out.n_rows, ROWS_AT_ONCE):
+            x = _ranker_input(block, encoded, slice(start, start + ROWS_AT_ONCE))
             mixes = block.network.mixes(ForwardPass(block.trained, (0.0,)), x)
             if not mixes:
                 return ()
             for place, mix in enumerate(mixes):
                 totals.setdefault(place, _Total(mix)).add(mix)
-    return tuple(total.use(fitted.dataset.tasks, block.network.shape.parents) for total in totals.values())
+    return tuple(total.use(encoded.dataset.tasks, block.network.shape.parents) for total in totals.values())
 
 
-def _ranker_input(block: Block, fitted: Fitted, some: slice) -> Tensor:
+def _ranker_input(block: Block, encoded: EncodedData, some: slice) -> Tensor:
     """Input ``[1, G, B, n_in]`` of a lone member's mechanism for some held-out rows."""
-    part, data = fitted.dataset.held_out, fitted.data
+    part, data = encoded.dataset.held_out, encoded.tensors
     users, items, contexts = (
         torch.tensor(rows[some], device=data.device) for rows in (part.users, part.items, part.context)
     )

@@ -24,7 +24,7 @@ from evorec.metrics.ranking import recall_at_k
 from evorec.metrics.task_rows import TaskPredictions, TaskRows
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.encoding import EncodedData
 from evorec.search.executors import WorkerDeath, executor_for
 from evorec.seeds import generator
 from evorec.training.evaluate import member_lists, task_logits
@@ -93,7 +93,7 @@ class _Shuffled:
 
 def block_importance(
     population: Population,
-    fitted: Fitted,
+    encoded: EncodedData,
     *,
     repeats: int,
     seed: int,
@@ -106,33 +106,33 @@ def block_importance(
 
     Args:
         population: a stack of one member.
-        fitted: its data; the held-out rows and the ranking users are measured.
+        encoded: its data; the held-out rows and the ranking users are measured.
         repeats: permutations of each block.
         seed: of the permutations, each a stream of its own by block and repeat.
         progress: told what goes on.
     Returns:
         AUC (or concordance) of each task and recall of the lists as they are, and what each block is worth.
     """
-    inputs = _Inputs(fitted.dataset, fitted.data)
-    labels = fitted.held_out.tasks
-    values = _task_values(population, inputs, labels) | _list_values(population, inputs, fitted)
-    blocks = _blocks(population.specs[0], fitted)
+    inputs = _Inputs(encoded.dataset, encoded.tensors)
+    labels = encoded.held_out.tasks
+    values = _task_values(population, inputs, labels) | _list_values(population, inputs, encoded)
+    blocks = _blocks(population.specs[0], encoded)
     used = [block for block in blocks if block.used]
     progress(f"permuting {len(used)} blocks of the input, {repeats} times each")
 
     def once(block: _Shuffled, repeat: int) -> dict[str, float]:
         changed = block.shuffle(inputs, generator(seed, f"permute {block.side} {block.block}", repeat))
         found = _task_values(population, changed, labels) if block.tasks else {}
-        found |= _list_values(population, changed, fitted) if block.lists else {}
+        found |= _list_values(population, changed, encoded) if block.lists else {}
         return {name: values[name] - value for name, value in found.items()}
 
     jobs = [partial(once, block, repeat) for block in used for repeat in range(repeats)]
-    executor = executor_for(fitted.config.run, device=fitted.data.device.type, picklable=False)
+    executor = executor_for(encoded.config.run, device=encoded.tensors.device.type, picklable=False)
     results: dict[int, dict[str, float]] = {}
     for place, found in executor.run(jobs):
         assert not isinstance(found, WorkerDeath)  # threads only
         results[place] = found
-    recall, out = f"recall@{fitted.config.evaluation.k}", []
+    recall, out = f"recall@{encoded.config.evaluation.k}", []
     for block in blocks:
         seen = [name for name in values if (block.lists if name == recall else block.tasks)]
         if block.used:
@@ -159,20 +159,20 @@ def _task_values(population: Population, inputs: _Inputs, labels: Sequence[TaskR
     return out
 
 
-def _list_values(population: Population, inputs: _Inputs, fitted: Fitted) -> dict[str, float]:
+def _list_values(population: Population, inputs: _Inputs, encoded: EncodedData) -> dict[str, float]:
     """Recall of the lists."""
-    users, evaluation = fitted.users, fitted.config.evaluation
+    users, evaluation = encoded.users, encoded.config.evaluation
     lists = member_lists(population, inputs.dataset, inputs.data, users, evaluation)
     hit = hits(lists.final[0], users.relevant, inputs.dataset.n_items)
     return {f"recall@{evaluation.k}": float(recall_at_k(hit, n_relevant(users.relevant)).mean())}
 
 
-def _blocks(spec: ModelSpec, fitted: Fitted) -> list[_Shuffled]:
+def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Shuffled]:
     """Every block that there is, and whether the member has it."""
-    dataset, listed = fitted.dataset, fitted.users.ids
+    dataset, listed = encoded.dataset, encoded.users.ids
     known = dataset.held_out.users[dataset.held_out.users < dataset.n_users]
     measured = np.union1d(known, listed)
-    names = {(block.side, block.field): block.name for block in fitted.data.shape.blocks}
+    names = {(block.side, block.field): block.name for block in encoded.tensors.shape.blocks}
     ways: list[tuple[str, Field, Shuffle]] = [
         *(("user", field, partial(_users, who=measured, columns=_columns(field))) for field in dataset.user_fields),
         *(("item", field, partial(_items, columns=_columns(field))) for field in dataset.item_fields),

@@ -21,7 +21,7 @@ from evorec.metrics.fairness import UserGroups
 from evorec.models.boosting import GRADIENT_BOOSTING, BoostingResult
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
-from evorec.rec_problem import Fitted
+from evorec.recommender.trainers import Trainer
 from evorec.run.ledger import Evaluation
 from evorec.training.evaluate import MemberMetrics, task_logits
 
@@ -48,7 +48,7 @@ class FinalResults:
     """All results of a final training.
 
     Attributes:
-        fitted: of train + validation, with the steps of the search.
+        trainer: of train + validation, with the steps of the search.
         objectives: of the search.
         config: picks, seeds, steps and bootstrap.
         seeds: of the trainings; the models of the first are shipped.
@@ -62,7 +62,7 @@ class FinalResults:
         boosted: gradient boosting on the same rows; ``None`` = not wanted.
     """
 
-    fitted: Fitted
+    trainer: Trainer
     objectives: tuple[Objective, ...]
     config: FinalizeConfig
     seeds: tuple[int, ...]
@@ -78,11 +78,11 @@ class FinalResults:
     @property
     def recall(self) -> str:
         """The metric of lists by which models are compared."""
-        return f"recall@{self.fitted.config.evaluation.k}"
+        return f"recall@{self.trainer.data.config.evaluation.k}"
 
     def per_seed(self, key: str) -> list[dict[str, float]]:
         """Test metrics and cost of a member, one per seed."""
-        cost = self.fitted.cost(ModelSpec.from_genes(self.members[key].spec), steps=self.steps[key])
+        cost = self.trainer.cost(ModelSpec.from_genes(self.members[key].spec), steps=self.steps[key])
         return [dict(measured.metrics) | cost for measured in self.runs[key]]
 
     def means(self, key: str) -> dict[str, float]:
@@ -103,23 +103,23 @@ class Details:
     """Intervals and parts of many models on the same held-out rows.
 
     Args:
-        fitted: of train + validation.
+        trainer: of train + validation.
         seed: of the bootstrap.
         resamples: of the bootstrap.
     """
 
-    def __init__(self, fitted: Fitted, *, seed: int, resamples: int) -> None:
-        self._fitted, self._seed, self._resamples = fitted, seed, resamples
-        self.parts = ColdParts(fitted.dataset, fitted.users.ids)
-        self._units = row_units(fitted.dataset)
-        k = fitted.config.evaluation.k
+    def __init__(self, trainer: Trainer, *, seed: int, resamples: int) -> None:
+        self._trainer, self._seed, self._resamples = trainer, seed, resamples
+        self.parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
+        self._units = row_units(trainer.data.dataset)
+        k = trainer.data.config.evaluation.k
         self._recall, self._cold = f"recall@{k}", f"cold_start_recall@{k}"
         self._of_lists = [f"{name}@{k}" for name in OF_LISTS]
 
     def of(self, model: FinalModel) -> Detail:
         """Intervals and parts of one trained member."""
-        dataset = self._fitted.dataset
-        logits = task_logits(model.population, self._fitted.data, dataset.held_out)[0]
+        dataset = self._trainer.data.dataset
+        logits = task_logits(model.population, self._trainer.data.tensors, dataset.held_out)[0]
         parts: Json = {
             "rows": self.parts.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
             "users": self.parts.of_users(model.measured.per_user, self._recall),
@@ -127,7 +127,7 @@ class Details:
         if self._cold in model.measured.metrics:
             parts[self._cold] = model.measured.metrics[self._cold]
         per_user = {name: model.measured.per_user[name] for name in self._of_lists if name in model.measured.per_user}
-        intervals = UserDraws(len(self._fitted.users.ids), self._seed, self._resamples).means(per_user)
+        intervals = UserDraws(len(self._trainer.data.users.ids), self._seed, self._resamples).means(per_user)
         # only binary tasks: concordance is defined on pairs of rows and is not a sum over users
         binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
         labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
@@ -146,13 +146,13 @@ def final_report(results: FinalResults, details: Details) -> Json:
     measured = [axis for axis in results.objectives if all(axis.metric in found for found in picked.values())]
     left_out = [axis.metric for axis in results.objectives if axis not in measured]
     best = undominated(picked, measured)
-    baselines = results.fitted.baselines
+    baselines = results.trainer.baselines
     report: Json = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit": "train+validation",
         "settings": steps_settings(results.config),
         "seeds": list(results.seeds),
-        "rows": _rows(results.fitted),
+        "rows": _rows(results.trainer),
         "picks": [_pick(results, text, key, key in best) for text, key in results.chosen.items()],
         "dominance": {"objectives": [axis.metric for axis in measured], "left_out": left_out},
         "proxies": proxies({key: results.members[key].metrics or {} for key in picked}, picked, measured),
@@ -178,7 +178,7 @@ def final_report(results: FinalResults, details: Details) -> Json:
 def _pick(results: FinalResults, text: str, key: str, non_dominated: bool) -> Json:
     per_seed, runs = results.per_seed(key), results.runs[key]
     against = {}
-    for name, baseline in results.fitted.baselines.measured.items():
+    for name, baseline in results.trainer.baselines.measured.items():
         interval = paired_bootstrap(
             runs[0].per_user[results.recall],
             baseline.per_user[results.recall],
@@ -244,14 +244,14 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
     return report
 
 
-def _rows(fitted: Fitted) -> dict[str, int]:
+def _rows(trainer: Trainer) -> dict[str, int]:
     """Counts of the rows and users behind the metrics, and of those that were left out."""
-    dataset, groups = fitted.dataset, fitted.users.groups
-    choices = fitted.held_out.logged
+    dataset, groups = trainer.data.dataset, trainer.data.users.groups
+    choices = trainer.data.held_out.logged
     return {
         "train": dataset.train.n_rows,
         "test": dataset.held_out.n_rows,
-        "ranking_users": len(fitted.users.ids),
+        "ranking_users": len(trainer.data.users.ids),
         "choice_users": choices.n_users,
         "n_single_row_users": choices.n_left_out,
         **({} if groups is None else {"n_users_of_no_large_group": UserGroups(groups).n_left_out}),

@@ -24,7 +24,10 @@ from evorec.errors import RunError, TrainingError
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.attacked import build_trainer
+from evorec.recommender.encoding import EncodedData, encode_data
+from evorec.recommender.problem import RecProblem
+from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed
 from evorec.training.evaluate import MemberMetrics
@@ -77,14 +80,14 @@ def finalize(
     if config.steps == "validation":
         progress(f"choosing the steps of {len(specs)} members on validation")
         exactly = exact(problem.config)
-        fitted = problem.fitted.with_all_users()
+        data = problem.data.with_all_users()
         if exactly != problem.config:
-            fitted = Fitted(problem.tables, exactly, fit="train", seed=problem.fitted.seed, at_most=None)
-        curves = choose_steps(fitted, specs, config)
+            data = encode_data(problem.tables, exactly, fit="train", seed=problem.seed, at_most=None)
+        curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), specs, config)
     steps = {key: curves[key].steps if key in curves else problem.config.training.steps for key in specs}
-    seeds = tuple(child_seed(problem.fitted.seed, "finalize", number) for number in range(config.seeds))
-    fitted = Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
-    details = Details(fitted, seed=seeds[0], resamples=config.bootstrap)
+    seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
+    trainer = build_trainer(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
+    details = Details(trainer, seed=seeds[0], resamples=config.bootstrap)
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
     shipped: dict[str, Detail] = {}
 
@@ -96,13 +99,13 @@ def finalize(
     for number, seed in enumerate(seeds):
         progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
         finish = ship if number == 0 else attrgetter("measured")
-        for key, measured in train_members(fitted.with_seed(seed), specs, steps, finish):
+        for key, measured in train_members(trainer.with_seed(seed), specs, steps, finish):
             runs[key].append(measured)
     progress("computing the baselines on the same rows")
-    boosted = boosting(problem.fitted.dataset, fitted.dataset, seed=seeds[0]) if config.boosting else None
+    boosted = boosting(problem.data.dataset, trainer.data.dataset, seed=seeds[0]) if config.boosting else None
     objectives = tuple(problem.objectives)
     results = FinalResults(
-        fitted, objectives, config, seeds, chosen, members, validation, steps, curves, runs, shipped, boosted
+        trainer, objectives, config, seeds, chosen, members, validation, steps, curves, runs, shipped, boosted
     )
     report = final_report(results, details)
     run.write_final(report)
@@ -119,16 +122,16 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
         Metrics by member.
     """
     members = {evaluation.key: evaluation for evaluation in run.members()}
-    fitted = problem.fitted.with_all_users()
+    data = problem.data.with_all_users()
     specs = {key: ModelSpec.from_genes(evaluation.spec) for key, evaluation in members.items()}
-    groups = stacks(fitted, specs)
+    groups = stacks(problem.trainer, specs)
 
     def measure(keys: Sequence[str]) -> list[MemberMetrics | TrainingError]:
         weights = [run.read_weights(key) for key in keys]
-        return fitted.measure(fitted.stack([specs[key] for key in keys], weights))
+        return data.measure(data.stack([specs[key] for key in keys], weights))
 
     out: dict[str, Metrics] = {}
-    for index, results in run_all(fitted, [partial(measure, keys) for keys in groups]):
+    for index, results in run_all(data, [partial(measure, keys) for keys in groups]):
         for key, found in zip(groups[index], results, strict=True):
             if isinstance(found, TrainingError):
                 raise RunError(f"member {key} of {run.path}: {found}")
@@ -171,7 +174,9 @@ def exact(config: RecommenderConfig) -> RecommenderConfig:
     return config.model_copy(update={"training": training})
 
 
-def shipped_model(run: RunDirectory, problem: RecProblem, member: str) -> tuple[Fitted, Mapping[str, np.ndarray], bool]:
+def shipped_model(
+    run: RunDirectory, problem: RecProblem, member: str
+) -> tuple[EncodedData, Mapping[str, np.ndarray], bool]:
     """The model of a member that is shipped: its final model if `finalize` trained it, else that of the search.
 
     Args:
@@ -179,15 +184,16 @@ def shipped_model(run: RunDirectory, problem: RecProblem, member: str) -> tuple[
         problem: the problem it searched.
         member: key of an archive member.
     Returns:
-        The fit that it was trained on, its weights, and whether it is the final model.
+        The data that it was trained on, its weights, and whether it is the final model.
     Raises:
         RunError: a file is missing or damaged.
     """
     weights = run.read_final_weights(member)
     if weights is None:
-        return problem.fitted, run.read_weights(member), False
-    seed = problem.fitted.seed
-    return Fitted(problem.tables, exact(problem.config), fit="train+validation", seed=seed, at_most=None), weights, True
+        return problem.data, run.read_weights(member), False
+    config = exact(problem.config)
+    data = encode_data(problem.tables, config, fit="train+validation", seed=problem.seed, at_most=None)
+    return data, weights, True
 
 
 def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:

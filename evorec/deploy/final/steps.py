@@ -16,7 +16,7 @@ from evorec.deploy.final.training import run_all, stacks, train_in_stages
 from evorec.errors import TrainingError
 from evorec.metrics.accuracy import ordering_key
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.trainers import Trainer
 from evorec.training.evaluate import measure
 from evorec.training.trainer import Trained
 
@@ -108,7 +108,7 @@ def least_regret(curve: Mapping[str, Sequence[float]], relative: str) -> int:
     return int(np.mean(regrets, axis=0).round(12).argmin())  # equal up to rounding is equal
 
 
-def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: FinalizeConfig) -> dict[str, ChosenSteps]:
+def choose_steps(trainer: Trainer, specs: Mapping[str, ModelSpec], config: FinalizeConfig) -> dict[str, ChosenSteps]:
     """Train members on the training part, with the search's seed, and choose the steps of each on validation.
 
     Each metric of `curve` has its own early stopping: it is finished when its best is `FinalizeConfig.patience`
@@ -118,7 +118,7 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
     steps passes over a smaller share.
 
     Args:
-        fitted: of the training part; recall is measured on its users.
+        trainer: of the training part; recall is measured on its users.
         specs: by member.
         config: patience and longest training.
     Returns:
@@ -126,10 +126,10 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
     Raises:
         TrainingError: a member diverged before its first checkpoint.
     """
-    at = checkpoint_steps(fitted.config.training.steps, config.longest)
-    fitted, dataset = fitted.with_steps(at[-1]), fitted.dataset
-    held_out = HeldOut(dataset, fitted.config.evaluation, fitted.users)  # without the expensive metrics
-    recall = f"recall@{fitted.config.evaluation.k}"
+    at = checkpoint_steps(trainer.data.config.training.steps, config.longest)
+    trainer, dataset = trainer.with_steps(at[-1]), trainer.data.dataset
+    held_out = HeldOut(dataset, trainer.data.config.evaluation, trainer.data.users)  # without the expensive metrics
+    recall = f"recall@{trainer.data.config.evaluation.k}"
     names = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)] + [recall]
 
     def work(keys: Sequence[str]) -> dict[str, ChosenSteps]:
@@ -137,7 +137,7 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
         out: dict[str, ChosenSteps] = {}
 
         def visit(stop: int, left: list[str], trained: Trained) -> Mapping[str, ChosenSteps]:
-            found = measure(trained.population, fitted.data, held_out)
+            found = measure(trained.population, trainer.data.tensors, held_out)
             for i, key in enumerate(left):
                 own, one = points[key], found[i]
                 ended: Ending | None = "longest" if stop == at[-1] else None
@@ -157,10 +157,10 @@ def choose_steps(fitted: Fitted, specs: Mapping[str, ModelSpec], config: Finaliz
                     out[key] = ChosenSteps(at[least_regret(curve, recall)], at[: len(own)], curve, ended)
             return out
 
-        train_in_stages(fitted, {key: specs[key] for key in keys}, at, visit)
+        train_in_stages(trainer, {key: specs[key] for key in keys}, at, visit)
         return out
 
     chosen: dict[str, ChosenSteps] = {}
-    for _, found in run_all(fitted, [partial(work, keys) for keys in stacks(fitted, specs)]):
+    for _, found in run_all(trainer.data, [partial(work, keys) for keys in stacks(trainer, specs)]):
         chosen |= found
     return {key: chosen[key] for key in specs}

@@ -13,7 +13,8 @@ import numpy as np
 from evorec.errors import TrainingError
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.trainers import Trainer
 from evorec.search.executors import WorkerDeath, executor_for
 from evorec.training.evaluate import MemberMetrics
 from evorec.training.trainer import Checkpoint, Trained
@@ -42,29 +43,29 @@ class FinalModel:
         return self.population.member_arrays(0)
 
 
-def stacks(fitted: Fitted, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
+def stacks(trainer: Trainer, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     """Keys of members that run as one stack: within the memory, equal shapes together, work for every worker."""
     ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
-    run = fitted.config.run
-    workers = run.n_workers(fitted.data.device.type)
+    run = trainer.data.config.run
+    workers = run.n_workers(trainer.data.tensors.device.type)
     size = min(math.ceil(len(ordered) / workers), run.chunk)
     out = []
-    for part in fitted.parts([specs[key] for key in ordered], workers=workers):
+    for part in trainer.slices([specs[key] for key in ordered], workers=workers):
         keys = ordered[part]
         out += [keys[start : start + size] for start in range(0, len(keys), size)]
     return out
 
 
-def run_all(fitted: Fitted, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
+def run_all(data: EncodedData, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T]]:
     """Run tasks on as many threads as the configuration allows; yields index and result in order of completion."""
-    executor = executor_for(fitted.config.run, device=fitted.data.device.type, picklable=False)
+    executor = executor_for(data.config.run, device=data.tensors.device.type, picklable=False)
     for index, result in executor.run(tasks):
         assert not isinstance(result, WorkerDeath)  # threads only
         yield index, result
 
 
 def train_in_stages(
-    fitted: Fitted,
+    trainer: Trainer,
     specs: Mapping[str, ModelSpec],
     stops: Iterable[int],
     visit: Callable[[int, list[str], Trained], Collection[str]],
@@ -72,7 +73,7 @@ def train_in_stages(
     """Train a stack from stop to stop; members leave it on the way.
 
     Args:
-        fitted: of at least the last stop.
+        trainer: of at least the last stop.
         specs: by member.
         stops: ascending steps.
         visit: called at each stop with the step, the keys of the stack and their models; returns the keys that leave.
@@ -80,7 +81,7 @@ def train_in_stages(
     left = list(specs)
     states: list[Checkpoint] | None = None
     for stop in stops:
-        trained = fitted.train([specs[key] for key in left], last=stop, checkpoints=states)
+        trained = trainer.train([specs[key] for key in left], last=stop, states=states)
         done = visit(stop, left, trained)
         going = [i for i, key in enumerate(left) if key not in done]
         if not going:
@@ -90,14 +91,14 @@ def train_in_stages(
 
 
 def train_members(
-    fitted: Fitted, specs: Mapping[str, ModelSpec], steps: Mapping[str, int], finish: Callable[[FinalModel], T]
+    trainer: Trainer, specs: Mapping[str, ModelSpec], steps: Mapping[str, int], finish: Callable[[FinalModel], T]
 ) -> Iterator[tuple[str, T]]:
     """Train every member to its own number of steps and measure it.
 
     The result of a member is that of training it without the others, on a CPU bitwise.
 
     Args:
-        fitted: of any number of steps.
+        trainer: of any number of steps.
         specs: by member.
         steps: by member, >= 1.
         finish: maps a trained member to the part of it that is kept; called on the thread that trained it.
@@ -106,7 +107,7 @@ def train_members(
     Raises:
         TrainingError: a member diverged or its scores are not finite.
     """
-    fitted = fitted.with_steps(max(steps.values()))
+    trainer = trainer.with_steps(max(steps.values()))
 
     def work(keys: Sequence[str]) -> list[tuple[str, T]]:
         out = []
@@ -120,17 +121,17 @@ def train_members(
                     )
             weights = [trained.population.member_arrays(left.index(key)) for key in done]
             own = [specs[key] for key in done]
-            measured, _ = fitted.under_attack(own, fitted.measure(fitted.stack(own, weights)), last=stop)
+            measured = trainer.measure(trainer.data.stack(own, weights), steps=stop)
             for key, spec, arrays, found in zip(done, own, weights, measured, strict=True):
                 if isinstance(found, TrainingError):
                     raise TrainingError(
                         f"member {key}, trained on train + validation: {found}; leave it out of finalize.picks"
                     )
-                out.append((key, finish(FinalModel(key, found, fitted.stack([spec], [arrays])))))
+                out.append((key, finish(FinalModel(key, found, trainer.data.stack([spec], [arrays])))))
             return done
 
-        train_in_stages(fitted, {key: specs[key] for key in keys}, sorted({steps[key] for key in keys}), visit)
+        train_in_stages(trainer, {key: specs[key] for key in keys}, sorted({steps[key] for key in keys}), visit)
         return out
 
-    for _, found in run_all(fitted, [partial(work, keys) for keys in stacks(fitted, specs)]):
+    for _, found in run_all(trainer.data, [partial(work, keys) for keys in stacks(trainer, specs)]):
         yield from found

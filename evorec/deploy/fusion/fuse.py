@@ -26,7 +26,8 @@ from evorec.deploy.fusion.trees import TreeLanguage
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
-from evorec.rec_problem import Fitted, RecProblem
+from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed, generator
 
@@ -67,24 +68,24 @@ class UserHalves:
         return {"text": formula.text, "mmr": mmr, "size": formula.size, **measured}
 
 
-def user_halves(fitted: Fitted, spec: ModelSpec, weights: Mapping[str, Any], config: FuseConfig) -> UserHalves:
+def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any], config: FuseConfig) -> UserHalves:
     """Run the member once on a seeded sample of validation users, and divide the users.
 
     Args:
-        fitted: the fit that the member was trained on.
+        encoded: the data that the member was trained on.
         spec, weights: the member.
         config: `max_users` and `seed`.
     Raises:
         RunError: there are too few users, or the member's scores are not finite.
     """
-    dataset = fitted.dataset
-    users = ranking_users(dataset, fitted.config.evaluation, seed=config.seed, at_most=config.max_users)
+    dataset = encoded.dataset
+    users = ranking_users(dataset, encoded.config.evaluation, seed=config.seed, at_most=config.max_users)
     if len(users.ids) < FEWEST_USERS:
         raise RunError(
             f"fusing needs {FEWEST_USERS} validation users with a positive of {dataset.target}, to fit formulas on one "
             f"half and measure them on the other; there are {len(users.ids)}"
         )
-    outputs = head_outputs(fitted, spec, weights, users)
+    outputs = head_outputs(encoded, spec, weights, users)
     order = generator(config.seed, "fusion halves").permutation(len(users.ids))
     parts = [np.sort(part) for part in np.array_split(order, 2)]
     positives = [task_positives(dataset, users.ids[part]) for part in parts]
@@ -97,7 +98,7 @@ def user_halves(fitted: Fitted, spec: ModelSpec, weights: Mapping[str, Any], con
             others={task: some[task] for task in common},
             content=dataset.distance_content,
             n_items=dataset.n_items,
-            k=fitted.config.evaluation.k,
+            k=encoded.config.evaluation.k,
         )
         for part, some in zip(parts, positives, strict=True)
     )
@@ -139,7 +140,7 @@ def fuse(
     weights = run.read_weights(member)
     genes = next(evaluation.spec for evaluation in run.ledger.evaluations() if evaluation.key == member)
     progress(f"{member}: computing head outputs of up to {config.max_users} validation users")
-    halves = user_halves(problem.fitted, ModelSpec.from_genes(genes), weights, config)
+    halves = user_halves(problem.data, ModelSpec.from_genes(genes), weights, config)
     scorers = halves.fitting, halves.validation
     objectives = fusion_objectives(config.objectives, halves.fitting, config.max_size)
     progress(f"{member}: evolving formulas for {', '.join(objective.name for objective in objectives)}")

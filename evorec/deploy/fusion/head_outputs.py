@@ -20,7 +20,7 @@ from evorec.errors import RunError
 from evorec.metrics.lists import NO_ITEM
 from evorec.models.rerank import RankerInputs, ranker_logits
 from evorec.models.spec import ModelSpec
-from evorec.rec_problem import Fitted
+from evorec.recommender.encoding import EncodedData
 from evorec.training.evaluate import member_lists
 
 Float32 = npt.NDArray[np.float32]
@@ -64,21 +64,21 @@ class HeadOutputs:
 
 
 def head_outputs(
-    fitted: Fitted, spec: ModelSpec, weights: Mapping[str, npt.NDArray[np.generic]], users: RankingUsers
+    encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, npt.NDArray[np.generic]], users: RankingUsers
 ) -> HeadOutputs:
     """Candidates of the given users with the scores of both stages.
 
     Args:
-        fitted: the fit that the member was trained on.
+        encoded: the data that the member was trained on.
         spec: of the member; whether it re-ranks makes no difference.
         weights: its arrays.
         users: U >= 2 users.
     Raises:
         RunError: a score is not finite.
     """
-    dataset, data, evaluation = fitted.dataset, fitted.data, fitted.config.evaluation
+    dataset, data, evaluation = encoded.dataset, encoded.tensors, encoded.config.evaluation
     n_candidates = evaluation.n_candidates(dataset.n_items)
-    population = fitted.stack([replace(spec, rank_blend=0.0)], [weights])  # lists in the order of retrieval
+    population = encoded.stack([replace(spec, rank_blend=0.0)], [weights])  # lists in the order of retrieval
     lists = member_lists(population, dataset, data, users, evaluation.model_copy(update={"k": n_candidates}))
     order = np.argsort(np.where(lists.final[0] == NO_ITEM, dataset.n_items, lists.final[0]), axis=1, kind="stable")
     items = np.take_along_axis(lists.final[0], order, axis=1)

@@ -1,0 +1,151 @@
+"""The recommender problem: data, tasks, search space, objectives, constraints and budget, evaluated by training.
+
+A genome decodes to a multi-task recommender. Stacks of them are trained on the same batches and measured on validation;
+the test part is not read here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, final
+
+import torch
+
+from evorec.archive.decide import check_pick
+from evorec.config import RecommenderConfig
+from evorec.data.readers import read, with_content
+from evorec.data.tables import Tables
+from evorec.errors import TrainingError
+from evorec.models.spec import ModelSpec
+from evorec.objectives import build_objectives, check_metrics, parse_constraint
+from evorec.problem import Outcome, Problem, Spec
+from evorec.recommender.attacked import build_trainer
+from evorec.recommender.search_space import SpaceFacts, length_in_days, recommender_space
+from evorec.training.cost import cost_bounds
+
+
+@final
+class RecProblem(Problem):
+    """Multi-task recommenders on a data set.
+
+    Args:
+        config: of the run.
+        tables: the interactions.
+
+    Attributes:
+        trainer: trains on the training part and measures on validation.
+        data: the encoded data of the trainer.
+
+    Raises:
+        DataError: the tables cannot be split or encoded.
+        ConfigError: lists every wrong gene, objective or constraint.
+    """
+
+    mixes_shapes = True
+
+    def __init__(self, config: RecommenderConfig, tables: Tables) -> None:
+        check_metrics(config)
+        self.config, self.tables = config, tables
+        self.name, self.seed = config.problem_name, config.search.seed
+        self.data_sha256 = tables.sha256()
+        self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
+        self.trainer = build_trainer(tables, config, fit="train", seed=self.seed, at_most=config.evaluation.max_users)
+        self.data = self.trainer.data
+        self.environment = {
+            "device": self.data.tensors.device.type,
+            "precision": self.data.precision.name,
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+        }
+        k, tasks, dataset, shape = (
+            config.evaluation.k,
+            config.tasks.kind_of_each(),
+            self.data.dataset,
+            self.data.tensors.shape,
+        )
+        facts = SpaceFacts(
+            tuple(tasks),
+            length_in_days(dataset.train.time),
+            shape.blocks,
+            shape.absent,
+            bool((dataset.item_counts == 0).any()),
+        )
+        self.space = recommender_space(config, facts)
+        corners = cost_bounds(self.space, self.trainer.cost)
+        self.data.held_out.check()
+        corners |= self.data.held_out.all_corners()
+        self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
+        for text in config.finalize.picks:
+            check_pick(text, self.objectives, k, tasks=tasks)
+        known = self.baselines()
+        self.constraints = tuple(
+            parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes that worker processes need: all but the raw interactions."""
+        return {name: value for name, value in self.__dict__.items() if name != "tables"}
+
+    def shape_key(self, spec: Spec) -> Hashable:
+        """Members of equal key share every batched product."""
+        return ModelSpec.from_genes(spec).group_key
+
+    def stack_key(self, spec: Spec) -> tuple[Any, ...]:
+        """Sorts members that share products side by side, then members of the same dimensions."""
+        model = ModelSpec.from_genes(spec)
+        return model.task_embeddings, model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
+
+    def evaluate(
+        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+    ) -> list[Outcome]:
+        """Train a population on the training part and measure it on validation.
+
+        Args:
+            specs: decoded genomes, any mix.
+            seed: must be the seed of the configuration, which the batches were drawn with.
+            rung, states: see `Problem.evaluate`.
+        """
+        if seed != self.seed:
+            raise TrainingError(f"this problem was built for search.seed = {self.seed}, got seed {seed}")
+        models = [ModelSpec.from_genes(spec) for spec in specs]
+        workers = self.config.run.n_workers(self.data.tensors.device.type)
+        outcomes: list[Outcome] = []
+        for part in self.trainer.slices(models, workers=workers):
+            outcomes += self._evaluated(models[part], rung, None if states is None else states[part])
+        return outcomes
+
+    def _evaluated(self, models: Sequence[ModelSpec], rung: int | None, states: Sequence[Any] | None) -> list[Outcome]:
+        start, steps = time.perf_counter(), None if rung is None else self.rungs[rung]
+        result = self.trainer.evaluate(models, last=steps, states=states)
+        seconds = (time.perf_counter() - start) / len(models)
+        outcomes = []
+        for member, (model, measured) in enumerate(zip(models, result.measured, strict=True)):
+            if isinstance(measured, TrainingError):
+                outcomes.append(Outcome(None, str(measured), seconds=seconds, rung=steps))
+                continue
+            metrics = measured.metrics | self.trainer.cost(model, steps=steps)
+            metrics |= self.data.timed(result.population, member, result.seconds)
+            outcomes.append(
+                Outcome(
+                    metrics,
+                    weights=result.population.member_arrays(member) if rung is None else None,
+                    seconds=seconds,
+                    rung=steps,
+                    state=result.states[member] if result.states else None,
+                )
+            )
+        return outcomes
+
+    def baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """Validation metrics of popularity, ItemKNN and EASE."""
+        return {name: measured.values for name, measured in self.trainer.baselines.measured.items()}
+
+
+def build_problem(config: RecommenderConfig, *, tables: Tables | None = None) -> RecProblem:
+    """The recommender problem of a configuration.
+
+    Args:
+        config: of the run.
+        tables: the interactions; ``None`` reads them from ``config.data``. They get the vectors that it names.
+    """
+    return RecProblem(config, read(config.data) if tables is None else with_content(tables, config.data))
