@@ -1,6 +1,6 @@
 """Advertising: clicks, conversions and their cost.
 
-An agency places the ads of many advertisers and is paid per customer. It chooses which ads a person sees; a click costs
+An agency shows the ads of many advertisers and is paid per customer. It chooses which ads a person sees; a click costs
 the bid of the ad until the advertiser's daily budget is used up. Tasks: click, conversion (only after a click, so the
 two form a funnel) and spend, a number where lower is better. The ads with the most clicks do not sell most per euro:
 the front runs from lists with many clicks to lists with cheap customers (``cost_per/conversion``: spend per conversion

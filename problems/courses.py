@@ -56,7 +56,7 @@ NEXT_BONUS: Final = 0.8
 TOO_HARD: Final = 2.0
 """Decrease of the logit of finishing without the prerequisite; half of it for enrolling."""
 STRIDES: Final = (1_000_003, 1_000_033, 1_000_037, 1_000_039, 1_000_081, 1_000_099, 1_000_117, 1_000_121)
-"""Primes: a walk with such a stride through fewer courses visits each course once before any repeats."""
+"""Primes: steps of such a length through fewer courses visit each course once before any repeats."""
 BASES: Final = {"enrol": -1.2, "finish": 0.3, "rated_well": -0.2}
 """Logit of each task for an average learner and course, given the previous task."""
 

@@ -69,9 +69,9 @@ def simulate(config: EcommerceConfig) -> Tables:
        belongs to one of the shops that sell its category. A shop has one of five styles (bargain, luxury, ...), with
        directions independent of the categories; a user looks for a single style.
     3. *Category.* Browsed after the offer: taste x the item's category, whichever shop sells it.
-    4. *Shop.* Followed after the offer: the user's style x the shop, whatever it sells.
+    4. *Shop.* Followed after the offer: the user's style x the shop, independent of its categories.
     5. *Item.* Bought: taste x item, style x shop as well, the item's quality, less at a high price.
-    6. The three labels do not imply one another; 25 %, 12 % and 10 % of the offers have them.
+    6. No label implies another; 25 %, 12 % and 10 % of the offers have them.
 
     Candidates see the item's category, shop, price and content (a noisy copy of its taste vector), the user's segment
     (noisy favourite category), style (noisy too) and tenure, and the hour.

@@ -2,9 +2,9 @@
 
 A study team ranks the treatments of a condition for a patient; a person decides. Tasks: efficacy (responded),
 side_effect, where lower is better, and satisfaction from 1 to 5. The strongest treatments help and harm most, and frail
-patients are harmed more than others. Two constraints keep a member out of the archive whatever its objectives: the rate
-of side effects among the treatments that it would choose (``harm/side_effect``) may not exceed today's rate, 20 %, and
-recall may not differ much between groups of patients (``group_gap@k``). The data say nothing about real treatments.
+patients are harmed more than others. Two constraints keep a member out of the archive, however good its objectives: the
+rate of side effects among the treatments that it would choose (``harm/side_effect``) may not exceed today's rate, 20 %,
+and recall may not differ much between groups of patients (``group_gap@k``). The data say nothing about real treatments.
 
 With a log of your own (``data.reader = "table"``): a row per treatment given, with user (the patient), item (the
 treatment), time and the labels ``efficacy`` and ``side_effect`` (0 or 1) and ``satisfaction`` (a number). The user

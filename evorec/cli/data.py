@@ -1,4 +1,4 @@
-"""Commands about data, before anything is trained: data describe, data get."""
+"""The command data describe."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def describe(
         typer.Option("--html", metavar="FILE", help="Also write a page with pictures.", show_default=False),
     ] = None,
 ) -> None:
-    """Show what the data are like: parts, labels, what is new where, which items have content, what looks wrong.
+    """Describe a data set: parts, labels, new users and items, content, and anything that looks wrong.
 
     Counts only; no model is fitted, and the vectors of data.content are made as a search would make them.
-    -v shows every feature and how the labels go together.
+    -v shows every feature and how the labels overlap.
     """
     from evorec.data.describe import describe as description
     from evorec.report.data_findings import findings
@@ -78,7 +78,7 @@ def describe(
 
 
 def _check_page(page: Path) -> None:
-    """Refuse what a file cannot take the place of: a folder, or a device such as /dev/stdout, which would be gone."""
+    """Refuse to replace a folder, or a device such as /dev/stdout."""
     if page.is_dir():
         raise ConfigError(f"--html must be a file, and {page} is a folder; e.g. --html {page / 'data.html'}")
     if page.exists() and not page.is_file():
@@ -86,7 +86,7 @@ def _check_page(page: Path) -> None:
 
 
 def _read(config: DataConfig) -> tuple[Tables, Source]:
-    """The tables, and what is known about how they were read."""
+    """The tables and their source."""
     from evorec.data.describe import Source
     from evorec.data.paths import resolve_path
     from evorec.data.readers import SIMULATOR, TABLE, read, table, with_content
@@ -109,7 +109,7 @@ def _read(config: DataConfig) -> tuple[Tables, Source]:
 
 
 def _text(path: Path | str) -> str:
-    """A path as text that any file can hold; its bytes may be no text at all."""
+    """A path as text that any file can hold; its bytes may not be valid text."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""Settings of the simulated worlds; each world has a section of its own, beside the problem that it belongs to."""
+"""Settings of the simulated worlds; each world has a section of its own, in the module of its problem."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def simulator_config(settings: Mapping[str, Any] | SimulatorConfig) -> Simulator
 
     Raises:
         ValueError: no world has this name.
-        pydantic.ValidationError: the world does not have one of the settings, or a value is out of range.
+        pydantic.ValidationError: the world does not have a setting, or a value is out of range.
     """
     if not isinstance(settings, Mapping):
         return settings

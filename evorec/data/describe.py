@@ -143,7 +143,7 @@ def describe(
     Args:
         tables: all interactions.
         split: a log that it cannot divide is described as a single part, with the reason.
-        tasks: what will be learned; a name that the data do not have is ignored.
+        tasks: learned labels; a name that the data do not have is ignored.
         warm_users: whether recall counts only users with an earlier positive of the target.
         content: sources of the parts of `Tables.vectors`, and of co-occurrence.
     Cost: a few hash tables over the rows.

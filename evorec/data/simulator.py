@@ -1,7 +1,7 @@
 """What the simulated worlds share: categories, tastes, popularity, exposure, and how labels are drawn.
 
-A world is one module, that of the problem it belongs to: a section of settings, and a function from these settings to
-tables, which it passes to `register`.
+The module of a problem contains its world: a section of settings, and a function from these settings to tables, which
+it passes to `register`.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ def bias(logits: Float64, expected: float) -> float:
 def rotation(width: int, angle_deg: float, rng: np.random.Generator) -> Float64:
     """Rotation by an angle in width // 2 random planes, ``(D, D)``: every vector in them turns by exactly that angle.
 
-    With an odd width one direction does not move.
+    With an odd width a single direction does not move.
     """
     angle = np.deg2rad(angle_deg)
     basis = np.linalg.qr(rng.normal(size=(width, width)))[0]

@@ -24,20 +24,20 @@ Counts = npt.NDArray[np.float32] | npt.NDArray[np.bool_]
 PRIOR_ROWS: Final = 10.0
 """Rows of average behaviour that are added to every history before a rate is taken."""
 LARGEST: Final = 5.0
-"""Standardised values are cut here, in standard deviations: one runaway count must not rule a layer."""
+"""Standardised values are cut here, in standard deviations: a single huge count must not dominate a layer."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class History:
-    """What one group of statistics is keyed by.
+    """The key of a group of statistics.
 
     Args:
         name: of the key, e.g. ``user+tab``.
         side: whether a served value belongs to the user or to the item.
         train: code of each training row, int64 ``(N,)``.
         held_out: code of each held-out row, int64 ``(M,)``.
-        served: code of each user or item of that side when a list is asked for, int64 ``(E,)``.
+        served: code of each user or item of that side in a request for a list, int64 ``(E,)``.
     """
 
     name: str
@@ -49,7 +49,7 @@ class History:
 
 @final
 class Sides(NamedTuple):
-    """Where the value of a statistics key is found, for a row and for a served user or item.
+    """Fields that a statistics key can use, for rows and for served users or items.
 
     Args:
         by_user: fields of users, the id first, the unknown user last.
@@ -87,11 +87,11 @@ class Statistics:
 
 
 def history(key: str, sides: Sides, train: Part, held_out: Part) -> History:
-    """Codes of one key, such as ``author_id`` or ``user+tab``; of several values the first one counts.
+    """Codes of a key, such as ``author_id`` or ``user+tab``; of multi-valued fields the first value counts.
 
     Args:
-        key: ``user``, ``item``, a feature, or several joined by ``+``, all of one side.
-        sides: the fields there are.
+        key: ``user``, ``item``, a feature, or several joined by ``+``, all of the same side.
+        sides: the known fields.
         train: training rows.
         held_out: held-out rows.
     Raises:
@@ -161,7 +161,7 @@ def statistics(
 
 
 def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item"]:
-    """The one side that all fields of a key belong to; a moment is on the user's side."""
+    """The side of all fields of a key; context fields are on the user's side."""
     known = {"user": "user", "item": "item"}
     known |= {field.name: "item" for field in sides.by_item.fields[1:]}
     known |= {field.name: "user" for field in (*sides.by_user.fields[1:], *sides.context_fields)}
@@ -177,43 +177,43 @@ def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item
 
 
 def _codes(name: str, sides: Sides, part: Part | None) -> Int64:
-    """Codes of one field for the rows of a part, or served (one per entity)."""
-    for place, field in enumerate(sides.context_fields):
+    """Codes of a field for the rows of a part, or for every served user or item."""
+    for column, field in enumerate(sides.context_fields):
         if field.name == name:
-            mode = np.full(len(sides.by_user.rows), sides.context_mode[place])
-            return mode if part is None else part.context[:, place]
+            mode = np.full(len(sides.by_user.rows), sides.context_mode[column])
+            return mode if part is None else part.context[:, column]
     is_user = name == "user" or name in {field.name for field in sides.by_user.fields[1:]}
     entities = sides.by_user if is_user else sides.by_item
-    column = next((field.first_column for field in entities.fields[1:] if field.name == name), None)
-    codes = np.arange(len(entities.rows)) if column is None else entities.rows[:, column]
+    first = next((field.first_column for field in entities.fields[1:] if field.name == name), None)
+    codes = np.arange(len(entities.rows)) if first is None else entities.rows[:, first]
     if part is None:
         return codes
     return codes[part.users if is_user else part.items]
 
 
 def _beside(n_lines: int, blocks: Sequence[Float32]) -> Float32:
-    """Blocks ``(n_lines, c)`` side by side; no column when there is no block."""
+    """Blocks ``(n_lines, c)`` side by side; without blocks no column."""
     return np.hstack([np.zeros((n_lines, 0), dtype=np.float32), *blocks])
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class _Keyed:
-    """Training rows by code, then day, those of one code and day in a group.
+    """Training rows sorted by code, then day; rows of the same code and day form a group.
 
     Args:
-        order: places of the rows, int64 ``(N,)``.
-        group_starts: where each group begins in `order`, int64 ``(G,)``.
-        code_starts: where the code of each group begins, int64 ``(G,)``.
-        codes: every code once, ascending, int64 ``(K,)``.
-        places: which of them each row has, int64 ``(N,)``.
+        order: indices of the rows, int64 ``(N,)``.
+        group_starts: start of each group in `order`, int64 ``(G,)``.
+        code_starts: start of the code of each group, int64 ``(G,)``.
+        codes: unique codes, ascending, int64 ``(K,)``.
+        indices: index in `codes` of each row, int64 ``(N,)``.
     """
 
     order: Int64
     group_starts: Int64
     code_starts: Int64
     codes: Int64
-    places: Int64
+    indices: Int64
 
     @classmethod
     def of(cls, codes: Int64, days: Int64) -> _Keyed:
@@ -224,9 +224,9 @@ class _Keyed:
         new_code = begins(code)
         starts = np.flatnonzero(new_code)
         groups = np.flatnonzero(new_code | begins(day))
-        places = np.empty_like(order)
-        places[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
-        return cls(order, groups, starts[np.cumsum(new_code[groups]) - 1], code[starts], places)
+        indices = np.empty_like(order)
+        indices[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+        return cls(order, groups, starts[np.cumsum(new_code[groups]) - 1], code[starts], indices)
 
     def totals_before(self, counted: Sequence[Counts]) -> Float64:
         """Sums of each column ``(N,)`` over rows with the same code and an earlier day, ``(C, N)``."""
@@ -240,12 +240,12 @@ class _Keyed:
 
     def totals(self, counted: Sequence[Counts]) -> Float64:
         """Sums of each column ``(N,)`` over all rows of each code, ``(C, K)``."""
-        return np.stack([np.bincount(self.places, weights=column, minlength=len(self.codes)) for column in counted])
+        return np.stack([np.bincount(self.indices, weights=column, minlength=len(self.codes)) for column in counted])
 
-    def of_codes(self, totals: Float64, asked: Int64) -> Float64:
-        """Those of each asked code, ``(C, M)``; 0 for a code without rows."""
-        at = np.minimum(np.searchsorted(self.codes, asked), len(self.codes) - 1)
-        return np.where(self.codes[at] == asked, totals[:, at], 0.0)
+    def of_codes(self, totals: Float64, wanted: Int64) -> Float64:
+        """Totals of each wanted code, ``(C, M)``; 0 for a code without rows."""
+        index = np.minimum(np.searchsorted(self.codes, wanted), len(self.codes) - 1)
+        return np.where(self.codes[index] == wanted, totals[:, index], 0.0)
 
 
 def _features(totals: Float64, base: Float64, is_number: npt.NDArray[np.bool_]) -> Float64:
@@ -264,7 +264,7 @@ def _features(totals: Float64, base: Float64, is_number: npt.NDArray[np.bool_]) 
 
 
 def _standardised(train: Float64, *others: Float64) -> tuple[Float32, ...]:
-    """Each part ``(M, c)`` in standard deviations of the training rows; the parts are used up."""
+    """Each part ``(M, c)`` in standard deviations of the training rows; the parts are overwritten."""
     mean, spread = train.mean(0), train.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     for part in (train, *others):

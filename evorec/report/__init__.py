@@ -1,1 +1,1 @@
-"""What a run directory says, as tables, figures and one HTML page."""
+"""Tables, figures and an HTML page of a run directory or a data set."""

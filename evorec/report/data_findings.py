@@ -56,7 +56,7 @@ def findings(found: Description, source: Source, tasks: TasksConfig, *, now_s: i
     Args:
         found: the facts.
         source: origin of the log.
-        tasks: what will be learned.
+        tasks: learned labels.
         now_s: seconds since 1970-01-01 UTC; a later row is a mistake.
     """
     everything = [

@@ -124,7 +124,7 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         titles = {"rows of new users": "their rows", "rows of new items": "their rows", "rows of either": "either"}
         yield Section("New in the held-out parts", about, _table("New in the held-out parts", new, titles), new_figure)
 
-    about = "Share and number of positives; use is what the configuration does with the label."
+    about = "Share and number of positives; use is the role of the label in the configuration."
     yield Section("Labels", about, _label_table(found), rates_figure)
     if found.overlaps.height:
         names = list(dict.fromkeys(found.overlaps["label"]))
@@ -260,7 +260,7 @@ def _summary(feature: Mapping[str, Any]) -> str:
 
 
 def printable(value: T) -> T:
-    r"""The same text or data with codes in place of characters that are invisible or move others.
+    r"""The same text or data with invisible characters, and characters that move others, replaced by their codes.
 
     Names and ids come from files of other people, and a terminal obeys some characters.
 

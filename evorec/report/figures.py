@@ -1,4 +1,4 @@
-"""Figures of a run; plotly is imported when one is drawn."""
+"""Figures of a run; plotly is imported when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 MEMBER, EVALUATED, BASELINE = "#0f766e", "#cbd5e1", "#c2410c"
-"""Colours of the archive's members, of everything else evaluated, and of the baselines."""
+"""Colours of the archive's members, of the other evaluations, and of the baselines."""
 
 _SCALE = [[0.0, "#99d5cf"], [0.5, "#14918a"], [1.0, "#0b3b52"]]
 _LABELS = ("bottom center", "top center", "middle left")  # baselines often lie close together
@@ -24,11 +24,11 @@ LAYOUT: Mapping[str, Any] = {
     "margin": {"l": 64, "r": 24, "t": 48, "b": 56},
     "hovermode": "closest",
 }
-"""What every figure looks like."""
+"""Layout of every figure."""
 
 
 def parallel_figure(record: RunRecord) -> Figure:
-    """One line per member across the objectives, every axis turned so that up is better.
+    """A line per member across the objectives, every axis oriented so that up is better.
 
     A plain line plot: unlike plotly's own kind it needs no WebGL, and it shows the baselines too.
     """
@@ -38,16 +38,16 @@ def parallel_figure(record: RunRecord) -> Figure:
     rows += [(name, metrics, "baseline") for name, metrics in record.baselines.items()]
     axes = [_Axis(measure, [metrics for _, metrics, _ in rows]) for measure in record.axes]
     figure = go.Figure()
-    places = _shares([axes[0].place(metrics) for _, metrics, kind in rows if kind == "member"])
+    positions = _shares([axes[0].position(metrics) for _, metrics, kind in rows if kind == "member"])
     for index, (name, metrics, kind) in enumerate(rows):
-        known = [(i, axis.place(metrics)) for i, axis in enumerate(axes) if axis.place(metrics) is not None]
+        known = [(i, axis.position(metrics)) for i, axis in enumerate(axes) if axis.position(metrics) is not None]
         member = kind == "member"
         figure.add_scatter(
             x=[i for i, _ in known],
-            y=[place for _, place in known],
+            y=[position for _, position in known],
             mode="lines+markers" if member else "markers",
             name=name,
-            line={"color": _colour(places[index]) if member else BASELINE, "width": 2},
+            line={"color": _colour(positions[index]) if member else BASELINE, "width": 2},
             marker={"size": 7 if member else 10, "symbol": "circle" if member else "diamond"},
             hovertemplate=_hover(name, metrics, record.axes),
             showlegend=False,
@@ -63,7 +63,7 @@ def parallel_figure(record: RunRecord) -> Figure:
 
 
 class _Axis:
-    """Range of one objective over the rows drawn; `place` is 1 at its good end and 0 at its bad one."""
+    """Range of an objective over the rows drawn; `position` is 1 at the good end and 0 at the bad end."""
 
     def __init__(self, measure: Measure, rows: Sequence[Mapping[str, float]]) -> None:
         self.measure = measure
@@ -74,22 +74,22 @@ class _Axis:
     def _scaled(self, value: float) -> float:
         return math.log10(max(value, 1e-300)) if self.measure.log10 else value
 
-    def place(self, metrics: Mapping[str, float]) -> float | None:
+    def position(self, metrics: Mapping[str, float]) -> float | None:
         if self.measure.key not in metrics:
             return None
         if self._good == self._bad:
             return 0.5
         return (self._scaled(metrics[self.measure.key]) - self._bad) / (self._good - self._bad)
 
-    def text(self, place: float) -> str:
-        value = self._bad + place * (self._good - self._bad)
+    def text(self, position: float) -> str:
+        value = self._bad + position * (self._good - self._bad)
         return show_metric(float(10**value if self.measure.log10 else value))
 
 
-def _shares(places: Sequence[float | None]) -> list[float]:
-    known = [place or 0.0 for place in places]
+def _shares(positions: Sequence[float | None]) -> list[float]:
+    known = [position or 0.0 for position in positions]
     low, high = min(known, default=0.0), max(known, default=1.0)
-    return [(place - low) / (high - low) if high > low else 0.5 for place in known]
+    return [(position - low) / (high - low) if high > low else 0.5 for position in known]
 
 
 def _colour(share: float) -> str:
@@ -133,7 +133,7 @@ def _axis_title(measure: Measure) -> str:
 
 
 def _clouds(record: RunRecord, across: Measure, down: Measure) -> list[dict[str, Any]]:
-    """The points of one panel: everything else evaluated at the back, then the front, then the baselines by name."""
+    """The points of a panel: other evaluations at the back, then the front, then the baselines by name."""
     front = {member.key for member in record.members}
     others = [(row.key, row.metrics) for row in record.finished if row.metrics is not None and row.key not in front]
     members = [(member.key, member.metrics) for member in record.members]

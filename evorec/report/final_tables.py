@@ -1,4 +1,4 @@
-"""What the test said, as tables: the terminal and the HTML page draw the same ones."""
+"""Tables of the test results, for the terminal and the HTML page."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PARTS = (
     ("users", "with_history", "users", "with history"),
     ("users", "without_history", "users", "without history"),
 )
-"""Where the parts stand in the report, what they count, and what people read."""
+"""Path of each part in the report, its unit and its title."""
 
 
 def final_tables(record: RunRecord) -> tuple[Table, ...]:
-    """What the test said about the picks; empty before `evorec.deploy.final.finalize`."""
+    """Test results of the picks; empty before `evorec.deploy.final.finalize`."""
     return tuple(table for table, _ in final_sections(record))
 
 
@@ -45,8 +45,7 @@ def final_sections(record: RunRecord) -> tuple[tuple[Table, str], ...]:
         ),
         (
             _against_table(final),
-            "Paired over the users of the test, bootstrap intervals; the first seed's model is the one that is "
-            "shipped.",
+            "Paired over the users of the test, bootstrap intervals; the model of the first seed is shipped.",
         ),
     ]
     if any("interval" in entry for entry in first):
@@ -68,7 +67,7 @@ def final_sections(record: RunRecord) -> tuple[tuple[Table, str], ...]:
 
 
 def final_notes(record: RunRecord) -> str:
-    """What the tables do not say: what was left out, and why; one line each."""
+    """Results that are missing from the tables, with the reason; a line each."""
     final = record.final or {}
     lines = []
     by_member = {entry["member"]: entry for entry in final.get("picks", ())}
@@ -93,7 +92,7 @@ def final_notes(record: RunRecord) -> str:
 
 
 def _name(entry: Mapping[str, Any]) -> str:
-    """The pick, a long one on several lines; a member that was picked by its key is called by the start of it."""
+    """The pick, long text on several lines; a member picked by its key is named by the start of the key."""
     if entry["pick"] == entry["member"]:
         return str(entry["member"][:SHORT])
     return "\n".join(textwrap.wrap(re.sub(r"\s*,\s*", ", ", entry["pick"]), NAME_WIDTH, break_long_words=False))
@@ -165,7 +164,7 @@ def _interval_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
 
 
 def _with_interval(value: float, found: Mapping[str, float] | None) -> str:
-    """The interval stands below the value where the table is narrow."""
+    """The value with its interval on the next line."""
     return show_metric(value) + (f"\n{_short(found['low'])}–{_short(found['high'])}" if found else "")
 
 
@@ -178,9 +177,9 @@ def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     ]
     first = final["picks"][0]["parts"]
     columns = [
-        Column(f"{metric} {text}", title=f"{metric}\n{text}\n{first[place][part][unit]:,} {unit}", direction="max")
-        for place, part, unit, text in _PARTS
-        for metric in ["accuracy" if place == "rows" else recall]
+        Column(f"{metric} {text}", title=f"{metric}\n{text}\n{first[group][part][unit]:,} {unit}", direction="max")
+        for group, part, unit, text in _PARTS
+        for metric in ["accuracy" if group == "rows" else recall]
     ]
     columns.append(Column(cold, title=cold.replace("_", " ").replace("start ", "start\n"), direction="max"))
     return Table(
@@ -193,7 +192,7 @@ def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
 
 def _part_values(found: Mapping[str, Any], recall: str) -> Sequence[float | None]:
     return [
-        found.get(place, {}).get(part, {}).get("accuracy" if place == "rows" else recall) for place, part, *_ in _PARTS
+        found.get(group, {}).get(part, {}).get("accuracy" if group == "rows" else recall) for group, part, *_ in _PARTS
     ]
 
 

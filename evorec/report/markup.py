@@ -45,9 +45,9 @@ footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
 
 _SORT = """
 for (const head of document.querySelectorAll("table.sortable th")) head.addEventListener("click", () => {
-  const body = head.closest("table").tBodies[0], place = head.cellIndex;
+  const body = head.closest("table").tBodies[0], column = head.cellIndex;
   const up = head.dataset.up = head.dataset.up ? "" : "1";
-  const value = row => { const text = row.cells[place].dataset.value ?? row.cells[place].textContent;
+  const value = row => { const text = row.cells[column].dataset.value ?? row.cells[column].textContent;
     return text === "" ? (up ? Infinity : -Infinity) : isNaN(text) ? text : Number(text); };
   [...body.rows].sort((a, b) => { const x = value(a), y = value(b);
     return (x < y ? -1 : x > y ? 1 : 0) * (up ? 1 : -1); }).forEach(row => body.append(row));
@@ -81,7 +81,7 @@ def document(title: str, parts: Iterable[str], *, footer: str) -> str:
 
 
 def heading(title: str, small: str, about: str) -> str:
-    """The head of a page: what it is about, and one soft sentence."""
+    """The head of a page: title, kind and a sentence in grey."""
     return (
         f"<header><h1>{html.escape(title)} <small>{html.escape(small)}</small></h1>"
         f'<p class="soft">{html.escape(about)}</p></header>'
@@ -89,12 +89,12 @@ def heading(title: str, small: str, about: str) -> str:
 
 
 def verdict_box(text: str) -> str:
-    """The one sentence that everybody should read."""
+    """The most important sentence, in a box."""
     return f'<section class="verdict"><p>{html.escape(text)}</p></section>'
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:
-    """Big figures with what they are."""
+    """Big figures with their names."""
     cells = "".join(
         f'<div class="tile"><b>{html.escape(big)}</b><span>{html.escape(small)}</span></div>' for big, small in pairs
     )

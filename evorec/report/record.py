@@ -1,4 +1,4 @@
-"""What a run directory says, read once into frozen data."""
+"""The content of a run directory, read once into frozen data."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evorec.run.ledger import Evaluation
 UNFINISHED = "not finished"
 """State of a run without an end."""
 ALWAYS = ("recall@k", "catalogue_coverage@k")
-"""Metrics shown for every run that measured them, objectives or not: the two that no honest report leaves out."""
+"""Metrics shown for every run that measured them, objectives or not: an honest report needs both."""
 
 
 @final
 @dataclass(frozen=True)
 class Measure:
-    """A measured metric as tables and figures show it; `title` is what its objective is called."""
+    """A measured metric as tables and figures show it; `title` is the name of its objective."""
 
     key: str
     direction: Direction
@@ -39,7 +39,7 @@ class Measure:
 @final
 @dataclass(frozen=True)
 class Member:
-    """A successful evaluation, as a rule a member of the archive."""
+    """A successful evaluation, usually a member of the archive."""
 
     key: str
     generation: int
@@ -48,7 +48,7 @@ class Member:
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
-        """The part of an evaluation that reports need."""
+        """The fields of an evaluation that reports need."""
         return cls(evaluation.key, evaluation.generation, evaluation.spec, evaluation.metrics or {})
 
 
@@ -60,15 +60,15 @@ class RunRecord:
     Attributes:
         path: the run directory.
         config: its configuration.
-        state: ``"finished"``, or why there is no end yet.
+        state: ``"finished"``, or why the run has not ended.
         environment: versions, device and the like, as stored at its start.
-        objectives: what was optimised, M of them.
-        evaluations: every evaluation, dropped and failed ones included, in the order of asking.
-        members: the front, in the order of asking.
+        objectives: the M optimised metrics.
+        evaluations: all evaluations, including dropped and failed genomes, in the order of proposal.
+        members: the front, in the order of proposal.
         least_infeasible: without members, the evaluations closest to feasible, best first.
         baselines: validation metrics of every baseline, by name.
         hypervolume: share of the box after each complete generation.
-        final: what `finalize` wrote; None before.
+        final: results of `finalize`; None before.
     """
 
     path: Path
@@ -90,7 +90,7 @@ class RunRecord:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """Columns of the front table: the objectives, then what no honest report leaves out."""
+        """Columns of the front table: the objectives, then `ALWAYS`."""
         known = {measure.key: measure for measure in self.axes}
         measured = {key for member in (*self.members, *self.least_infeasible) for key in member.metrics}
         for name in ALWAYS:
@@ -124,7 +124,7 @@ def read_record(path: Path) -> RunRecord:
     Args:
         path: the run directory.
     Raises:
-        RunError: it is no run directory, is damaged, or was stopped before its first evaluation.
+        RunError: it is not a run directory, is damaged, or was stopped before its first evaluation.
     """
     with RunDirectory.open(path, read_only=True) as run:
         try:
@@ -165,7 +165,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
 def _hypervolume(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> list[float]:
-    """Share of the box after each generation that is complete: a later one has begun."""
+    """Share of the box after each complete generation: a later generation has begun."""
     shares: list[float] = []
     rows: list[Mapping[str, float]] = []
     for generation in range(1, max((evaluation.generation for evaluation in evaluations), default=1)):

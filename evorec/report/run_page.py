@@ -1,4 +1,4 @@
-"""One self-contained HTML page from a run directory alone: it opens from disk, offline, in any browser."""
+"""A self-contained HTML page from a run directory only: it opens from disk, offline, in any browser."""
 
 from __future__ import annotations
 
@@ -76,26 +76,26 @@ def _searched(record: RunRecord) -> str:
         ),
         **{name.capitalize(): text for name, text in record.config.facts().items()},
     }
-    return f"<section><h2>What was searched</h2>{facts(known)}</section>"
+    return f"<section><h2>Search</h2>{facts(known)}</section>"
 
 
 def _front(record: RunRecord) -> Iterable[str]:
     if not record.members:
         return
     about = (
-        "Each member is a trained model that no other one beats in every objective. Validation data; the baselines, "
+        "Each member is a trained model that no other model dominates. Validation data; the baselines, "
         "shaded, were computed on the same rows. Bold is the best of the members. Click a heading to sort."
     )
     yield section("The front", about, table_html(front_table(record)))
     about = (
-        "One line per member; up is better on every axis, ends are labelled with their values. Diamonds are baselines."
+        "A line per member; up is better on every axis, ends are labelled with their values. Diamonds are baselines."
     )
     yield section("Trade-offs", about, drawing(parallel_figure(record), "parallel"))
     about = "Every pair of objectives. A baseline appears where it has both metrics."
     if dropped_table(record).rows:
         about += " Genomes dropped at a rung are left out: they were measured after a part of the training."
     yield section("Pairs of objectives", about, drawing(scatter_figure(record), "scatter"))
-    about = "What each member decodes to. A dash is a gene that is not active."
+    about = "The decoded genome of each member. A dash is a gene that is not active."
     yield section("Genes of the front", about, table_html(gene_table(record)))
 
 
@@ -103,7 +103,7 @@ def _final(record: RunRecord) -> Iterable[str]:
     for table, about in final_sections(record):
         yield section(table.title, about, table_html(table))
     if notes := final_notes(record).splitlines():
-        yield bullets("What the test leaves out", notes)
+        yield bullets("Missing from the test", notes)
 
 
 def _progress(record: RunRecord) -> str:
@@ -117,8 +117,8 @@ def _dropped(record: RunRecord) -> Iterable[str]:
     table = dropped_table(record)
     if table.rows:
         about = (
-            "The generation is compared after some steps, and the worst by rank and crowding are not trained on. A "
-            "dropped genome is never in the archive, and the search algorithm never sees its values."
+            "The genomes of a generation are compared after some steps, and the worst are not trained further. A "
+            "dropped genome never enters the archive, and the search algorithm never sees its values."
         )
         yield section("Dropped", about, table_html(table))
 
@@ -128,7 +128,7 @@ def _failures(record: RunRecord) -> str:
     if not table.rows:
         return section("Failures", "No evaluation failed.", "")
     return section(
-        "Failures", "A failed genome is never in the archive. Numbers in the causes read #.", table_html(table)
+        "Failures", "A failed genome never enters the archive. Numbers in the causes read #.", table_html(table)
     )
 
 

@@ -23,17 +23,17 @@ def front_table(record: RunRecord, sort: str | None = None) -> Table:
         record: the run.
         sort: a metric of the table; None = the first objective.
     Raises:
-        ConfigError: there is no such column.
+        ConfigError: the table has no such column.
     """
     measures = record.measures
     chosen = _find(measures, sort, record) if sort else measures[0]
     sign = -1.0 if chosen.direction == "max" else 1.0
 
-    def place(metrics: Mapping[str, float]) -> float:
+    def sort_key(metrics: Mapping[str, float]) -> float:
         return sign * metrics[chosen.key] if chosen.key in metrics else float("inf")
 
-    members = sorted(record.members, key=lambda member: (place(member.metrics), member.key))
-    baselines = sorted(record.baselines.items(), key=lambda pair: (place(pair[1]), pair[0]))
+    members = sorted(record.members, key=lambda member: (sort_key(member.metrics), member.key))
+    baselines = sorted(record.baselines.items(), key=lambda pair: (sort_key(pair[1]), pair[0]))
     rows = [Row(member.key, _values(measures, member.metrics), "member") for member in members]
     if not members:
         rows += [Row(near.key, _values(measures, near.metrics), "infeasible") for near in record.least_infeasible]
@@ -50,16 +50,16 @@ def shortened(table: Table, n_members: int) -> Table:
 
     Args:
         table: from `front_table`.
-        n_members: how many to show; each column's best member is shown whatever their number.
+        n_members: number to show; each column's best member is always shown.
     """
-    members = [place for place, row in enumerate(table.rows) if row.kind == "member"]
+    members = [index for index, row in enumerate(table.rows) if row.kind == "member"]
     if len(members) <= n_members:
         return table
-    kept = {_best_row(table, members, place) for place in range(len(table.columns))}
-    rest = [place for place in members if place not in kept]
+    kept = {_best_row(table, members, index) for index in range(len(table.columns))}
+    rest = [index for index in members if index not in kept]
     n_rest = max(n_members - len(kept), 0)
-    kept |= {rest[index * len(rest) // n_rest] for index in range(n_rest)}
-    rows = tuple(row for place, row in enumerate(table.rows) if row.kind != "member" or place in kept)
+    kept |= {rest[number * len(rest) // n_rest] for number in range(n_rest)}
+    rows = tuple(row for index, row in enumerate(table.rows) if row.kind != "member" or index in kept)
     n_kept = sum(row.kind == "member" for row in rows)
     return replace(table, title=f"{table.title}: {n_kept} of {len(members)} members", rows=rows)
 
@@ -67,11 +67,11 @@ def shortened(table: Table, n_members: int) -> Table:
 def _best_row(table: Table, members: Sequence[int], column: int) -> int:
     sign = -1.0 if table.columns[column].direction == "max" else 1.0
 
-    def place(row: int) -> float:
+    def sort_key(row: int) -> float:
         value = table.rows[row].values[column]
         return sign * value if isinstance(value, int | float) else float("inf")
 
-    return min(members, key=place)
+    return min(members, key=sort_key)
 
 
 def _find(measures: Sequence[Measure], name: str, record: RunRecord) -> Measure:
@@ -87,7 +87,7 @@ def _values(measures: Sequence[Measure], metrics: Mapping[str, float]) -> tuple[
 
 
 def gene_table(record: RunRecord) -> Table:
-    """What each member decodes to, in the order of the front table; a gene that is not active is missing."""
+    """The decoded genome of each member, in the order of the front table; inactive genes are missing."""
     names = list(dict.fromkeys(name for member in record.members for name in member.spec))
     specs = {member.key: member.spec for member in record.members}
     keys = [row.name for row in front_table(record).rows if row.kind == "member"]
@@ -96,7 +96,7 @@ def gene_table(record: RunRecord) -> Table:
 
 
 def failure_table(record: RunRecord) -> Table:
-    """Failed evaluations by cause, numbers inside the cause left out so that like causes meet."""
+    """Failed evaluations by cause, with numbers in the cause replaced so that similar causes are counted together."""
     causes: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for candidate in record.evaluations:
@@ -109,14 +109,14 @@ def failure_table(record: RunRecord) -> Table:
 
 
 def dropped_table(record: RunRecord) -> Table:
-    """How many evaluations were dropped at each rung; their metrics are those of the rung and are shown nowhere."""
+    """How many evaluations were dropped at each rung; their metrics are those of the rung and are not shown."""
     counts = Counter(row.rung for row in record.evaluations if row.dropped and row.rung is not None)
     rows = tuple(Row(f"step {steps}", (counts[steps],)) for steps in sorted(counts))
     return Table("Dropped evaluations by rung", "rung", (Column("count"),), rows)
 
 
 def dropped_text(record: RunRecord) -> str:
-    """The same in words, ``12 dropped at step 100, 3 at step 200``; empty when nothing was dropped."""
+    """Dropped evaluations in words, ``12 dropped at step 100, 3 at step 200``; empty when nothing was dropped."""
     counts = [
         f"{row.values[0]} {'dropped ' if not i else ''}at {row.name}"
         for i, row in enumerate(dropped_table(record).rows)
@@ -142,7 +142,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def verdict(record: RunRecord) -> str:
-    """Whether, and how many, members beat popularity on recall and coverage, in plain words."""
+    """How many members beat popularity on recall and coverage, in words."""
     if not record.members and record.state == UNFINISHED and not record.hypervolume:
         return f"The first generation is not complete yet ({len(record.evaluations)} evaluations so far)."
     if not record.members:

@@ -19,9 +19,9 @@ class Column:
     Attributes:
         key: name in JSON, and title unless there is another.
         unit: shown under the title.
-        direction: of a metric: which end is good; None for anything else.
-        title: what people read, when it is not the key.
-        numbers: what the numbers of the column are, which are then written alike and stand right.
+        direction: of a metric: whether high or low values are better; None for other columns.
+        title: heading, if it is not the key.
+        numbers: format of the numbers; such columns are aligned right.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Column:
 @final
 @dataclass(frozen=True)
 class Row:
-    """One row; `kind` is ``"member"``, ``"infeasible"``, ``"baseline"`` or ``""``."""
+    """A row; `kind` is ``"member"``, ``"infeasible"``, ``"baseline"`` or ``""``."""
 
     name: str
     values: tuple[Any, ...]
@@ -58,7 +58,7 @@ class Table:
     rows: tuple[Row, ...]
 
     def best(self, column: int) -> float | None:
-        """Best value of the members in a column, None where neither end is good."""
+        """Best value of the members in a column, None where neither high nor low values are better."""
         direction = self.columns[column].direction
         values = [row.values[column] for row in self.rows if row.kind == "member" and row.values[column] is not None]
         if direction is None or not values:

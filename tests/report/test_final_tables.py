@@ -177,5 +177,5 @@ def test_the_page_has_every_table_of_the_test(final: dict[str, Any]) -> None:
     full = record(final=final)
     headings = Headings(page(full)).found
     assert {table.title for table in final_tables(full)} <= set(headings)
-    assert ("What the test leaves out" in headings) is bool(final_notes(full))
+    assert ("Missing from the test" in headings) is bool(final_notes(full))
     assert all(about for _, about in final_sections(full))
