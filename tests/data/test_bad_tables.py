@@ -20,7 +20,7 @@ from evorec.data.readers.table import read
 from evorec.data.tables import Columns
 from evorec.errors import DataError
 
-N_CSV, N_OTHER = 1600, 100
+N_CSV, N_OTHER = 1000, 60
 N_MANY = 20_000
 MISSING = ("", "NA", "NaN", "nan", "null", "NULL", "None", "\\N")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)

@@ -21,7 +21,7 @@ from evorec.data.readers import aliccp, aliexpress, amazon, kuairand, kuairec, m
 from evorec.data.tables import Tables
 from evorec.errors import DataError
 
-N_MUTATIONS = 60
+N_MUTATIONS = 40
 TOKENS = (
     *("", "nan", "inf", "-1", "0", "x", "é", "null", "true", "[]", "{}", "1e400", "1.5", "20201399", "[1,2", "\\", "|"),
     *(
