@@ -69,8 +69,7 @@ def _of_text(source: TextContent, tables: Tables, where: str) -> Made:
 
     ids, texts = joined_text(tables, source.columns, where)
     key = hash_of({"kind": "text", "dims": source.dims, "min_count": source.min_count, "texts": texts})
-    options = {"dims": source.dims, "min_count": source.min_count}
-    make = partial(word_vectors, texts.to_list(), **options, where=where)
+    make = partial(word_vectors, texts.to_list(), dims=source.dims, min_count=source.min_count, where=where)
     return ids, key, stored(key, (*NUMERICS, "scikit-learn"), make)
 
 
@@ -101,8 +100,15 @@ def _of_graph(source: GraphContent, tables: Tables, where: str, path: Path) -> M
         names = pl.Series([entity.get(item, "") for item in names], dtype=pl.String)
     choices = f"{source.dims} {source.relations}"
     key = hash_of({"kind": "graph", "choices": choices, "triples": triples, "names": names})
-    options = {"dims": source.dims, "relations": source.relations, "where": f"{where} ({path})"}
-    return ids, key, stored(key, NUMERICS, lambda: graph_vectors(triples, names.to_list(), **options))
+    make = partial(
+        graph_vectors,
+        triples,
+        names.to_list(),
+        dims=source.dims,
+        relations=source.relations,
+        where=f"{where} ({path})",
+    )
+    return ids, key, stored(key, NUMERICS, make)
 
 
 def _of_file(source: VectorsContent, tables: Tables, path: Path) -> Made:
