@@ -138,5 +138,5 @@ def _table(*, whole: bool) -> Table:
 
 
 def _checksum(data_set: DataSet) -> str:
-    """Kind of the published checksum, if there is one."""
+    """Kind of the published checksum; empty without a checksum."""
     return next((file.checksum.partition(":")[0] for file in data_set.files if file.checksum), "")

@@ -39,7 +39,7 @@ class VectorsContent(_OfFile):
     kind: Literal["vectors"] = Field(description="files of vectors, e.g. of images")
     ids: str = Field(
         "",
-        description="a file with the ids (one a line, or .npy) beside a .npy, their array in a .npz (default ids), "
+        description="a file with the ids (an id a line, or .npy) next to a .npy, their array in a .npz (default ids), "
         "their column in a .parquet (default item_id)",
     )
     vectors: str = Field(
@@ -53,7 +53,8 @@ class GraphContent(_OfFile):
     kind: Literal["graph"] = Field(description="a knowledge graph of triples")
     relations: tuple[str, ...] = Field((), description="relations that count; empty = all")
     links: str = Field(
-        "", description="file with the columns item and entity, where entities are not named as items are; beside path"
+        "",
+        description="file with the columns item and entity, if their names differ; in the folder of path",
     )
 
 
@@ -92,7 +93,7 @@ ContentConfig = Annotated[
     | Annotated[CooccurrenceContent, Tag("cooccurrence")],
     Discriminator(_kind, custom_error_type="content", custom_error_message="no kind of content"),
 ]
-"""One source of fixed item vectors."""
+"""A source of fixed item vectors."""
 
 
 CONTENT_KINDS: Final[Mapping[str, type[Section]]] = {

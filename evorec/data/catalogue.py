@@ -16,7 +16,7 @@ from evorec.errors import ConfigError
 @final
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to download.
+    """A file to download.
 
     Attributes:
         url: its address.
@@ -37,7 +37,7 @@ class RemoteFile:
 @final
 @dataclass(frozen=True)
 class DataSet:
-    """One published data set.
+    """A published data set.
 
     Attributes:
         name: for ``evorec data get`` and, afterwards, for ``data.path``.

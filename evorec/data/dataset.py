@@ -192,8 +192,8 @@ class Dataset:
         held_out: impressions to be predicted.
         seen: ``(U + 1)`` rows: items of all training rows of a user.
         history: ``(U + 1)`` rows: training target positives.
-        relevant: ``(U + 1)`` rows: held-out target positives in the catalogue; row U is empty. One that is masked when
-            lists are made stays here and counts as a miss.
+        relevant: ``(U + 1)`` rows: held-out target positives in the catalogue; row U is empty. A positive that is
+            masked when lists are made stays here and counts as a miss.
         item_counts: int64 ``(I,)``, training rows per item.
         target_counts: int64 ``(I,)``, training target positives per item.
         notes: counts of what was left out: ``n_constant_fields``; of the held-out rows ``n_cold_users`` (no training
@@ -209,7 +209,7 @@ class Dataset:
         user_groups: int64 ``(U + 1,)``, stated group of each user, -1 = none is known; ``None`` = no groups are stated.
         declared: side (user, item, context or content) and name of every feature and part of the content that the
             tables declare, those included that are the same for all training rows and so have no field here; empty =
-            all have one.
+            all have a field.
         no_statistics: float32 ``(S,)``, the statistics of an entity without a training row.
         item_columns: columns of the item table that registered metrics ask for, ``(I,)`` each.
     """

@@ -33,7 +33,7 @@ SMALLEST_NORM: Final = 1e-6
 @final
 @dataclass(frozen=True, eq=False)
 class Block:
-    """One feature of all entities, in codes of its own.
+    """A feature of all entities, in codes of its own.
 
     Args:
         name: of the feature.

@@ -146,7 +146,7 @@ def _download(file: RemoteFile, folder: Path, progress: Progress) -> Path:
 
 
 def _install(data_set: DataSet, archives: list[Path], folder: Path, progress: Progress) -> None:
-    """Unpack beside the final folder, and rename in one step."""
+    """Unpack next to the final folder, then rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{data_set.name}-", dir=folder.parent) as name:
         staging = Path(name) / "new"

@@ -1,4 +1,4 @@
-"""Tasks that depend on each other: funnels, where a later step implies the earlier ones, and conditional labels."""
+"""Tasks that depend on each other: funnels, where a later step implies the earlier steps, and conditional labels."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def checked_labels(
     Returns:
         ``(N, T)`` of each part.
     Raises:
-        ConfigError: a name that is no label column.
+        ConfigError: a name that is not a label column.
         DataError: labels that are not of their kind, or that do not vary.
     """
     tasks = list(kinds)

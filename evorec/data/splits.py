@@ -38,7 +38,7 @@ def split(tables: Tables, config: SplitConfig) -> Split:
     ``time`` cuts all users at the same two moments: at the start of two days, or, when no day is given, so that the
     last rows make up the shares; rows of the same timestamp stay together. The day of a row is `Columns.DAY` where the
     log has it, else the day of the timestamp moved by ``utc_offset_h``. ``leave_last_out`` gives each user's last row
-    to test and the last but one to validation (equal timestamps: file order; users with fewer than 3 rows stay in
+    to test and the row before it to validation (equal timestamps: file order; users with fewer than 3 rows stay in
     training). ``random`` ignores time and so lets a model see the future of other rows.
 
     Args:

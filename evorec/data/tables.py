@@ -42,7 +42,7 @@ class Columns:
 @final
 @dataclass(frozen=True)
 class Feature:
-    """One column that describes a user, an item or the moment of an impression."""
+    """A column that describes a user, an item or the moment of an impression."""
 
     name: str
     kind: FeatureKind
@@ -56,7 +56,7 @@ class ItemVectors:
     Args:
         name: of this part of the content.
         ids: external ids ``(N,)``, unique, of the type of `Columns.ITEM`; other items have no vector.
-        values: float32 ``(N, d)``, finite; a zero row is no vector.
+        values: float32 ``(N, d)``, finite; a zero row means no vector.
         sha256: hash of the inputs of the vectors. The last bits of the vectors depend on the machine, and the same data
             must have the same hash on every machine.
     """
@@ -70,7 +70,7 @@ class ItemVectors:
 @final
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """One data set, checked.
+    """A checked data set.
 
     Integer ids become Int64 and numeric or Boolean labels Float32; everything else is taken as it is.
 

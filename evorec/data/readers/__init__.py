@@ -1,4 +1,4 @@
-"""Readers: from a configured data source to checked tables. One module per kind of source, which registers itself."""
+"""Readers: from a configured data source to checked tables. Each kind of source is a module, which registers itself."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LOVED_FROM: Final = 5.0
 N_DEPARTMENTS: Final = 2
 """Categories from the top that are an item's content: more would make fixed vectors of thousands of columns."""
 PRICE: Final = r"^\s*\$?\s*(\d[\d,]*\.?\d*)\s*$"
-"""One price, as text or number; a range or a piece of a web page is none."""
+"""A price, as text or number; a range or a piece of a web page does not match."""
 
 
 @final

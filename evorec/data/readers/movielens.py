@@ -68,7 +68,7 @@ def read(folder: Path) -> Tables:
 
 @reads_folder("movielens_genome", "MovieLens 20m, 25m and latest with the tag genome as content")
 def read_with_genome(folder: Path) -> Tables:
-    """MovieLens 20m, 25m or latest, as `read` gives it, with the tag genome as content beside the genres.
+    """MovieLens 20m, 25m or latest, as `read` gives it, with the tag genome as content, besides the genres.
 
     The genome says how strongly each of about 1,100 tags fits a film (Vig et al. 2012), for the films that had enough
     tags; the others have none. It was learned from all tags, reviews and ratings up to its release, so that its vectors

@@ -40,7 +40,7 @@ def read(folder: Path) -> Tables:
     are not read.
 
     Args:
-        folder: with ``events.csv``, ``item_properties_part1.csv``, ``item_properties_part2.csv`` (one or more
+        folder: with ``events.csv``, ``item_properties_part1.csv``, ``item_properties_part2.csv`` (or other
             ``item_properties*.csv``) and ``category_tree.csv``.
     Raises:
         DataError: names the file, the line and the column.
@@ -77,7 +77,7 @@ def _read_events(path: Path) -> pl.DataFrame:
 
 
 def _by_session(events: pl.DataFrame) -> pl.DataFrame:
-    """One row per visitor, item and session, in order of its first event."""
+    """A row per visitor, item and session, in order of its first event."""
     pause = pl.col("timestamp").diff().over("visitorid")
     ordered = events.sort("timestamp", maintain_order=True).with_columns(
         session=(pause > SESSION_GAP_MS).fill_null(value=False).cast(pl.Int64).cum_sum().over("visitorid")

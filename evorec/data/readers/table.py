@@ -37,7 +37,7 @@ Tasks = Mapping[str, tuple[Clause, ...]]
 @final
 @dataclass(frozen=True)
 class FileRows:
-    """One file that was read, and its number of rows."""
+    """A file that was read, and its number of rows."""
 
     name: str
     n_rows: int
@@ -128,7 +128,7 @@ def read_counted(config: DataConfig) -> Reading:
 
 @final
 class _File:
-    """One file of a table: its columns, and those derived from them."""
+    """A file of a table: its columns, and columns derived from them."""
 
     def __init__(self, sheet: Sheet, config: FilesConfig, derived: Mapping[str, Clause]) -> None:
         self.sheet, self._config, self._derived = sheet, config, derived
@@ -292,7 +292,7 @@ class _UnmatchedTexts:
 
 
 def _pivoted(frame: pl.DataFrame, session_gap_s: float, tasks: tuple[str, ...]) -> pl.DataFrame:
-    """One row per user, item, further columns and session: the first moment, and each task's largest label.
+    """A row per user, item, further columns and session: the first moment, and each task's largest label.
 
     Rows are in the order of their first moments.
     """

@@ -36,18 +36,18 @@ pl.List(pl.String())."""
 def read_json_lines(
     source: Source, schema: JsonSchema, *, needed: Collection[str] = (), encoding: str = "utf-8"
 ) -> pl.DataFrame:
-    """A file with one JSON object per line; other fields are ignored, a missing one is null.
+    """A file with a JSON object per line; other fields are ignored, a missing field is null.
 
     Args:
         source: the file.
         schema: fields to read.
-        needed: of them, those that at least one line must have, if only as null.
+        needed: fields that at least a single line must have, if only as null.
         encoding: of the text; only UTF-8 is read in blocks.
     Returns:
         The columns of `schema`; lines without text have no row (see `find_line`).
     Raises:
-        DataError: the file is missing, damaged or empty, a line is no JSON object, a field has another type, or no line
-            has a needed one.
+        DataError: the file is missing, damaged or empty, a line is not a JSON object, a field has another type, or no
+            line has a needed field.
     """
     frames: list[pl.DataFrame] = []
     absent = set(needed)
@@ -68,7 +68,7 @@ def first_object(source: Source) -> Mapping[str, Any]:
     """The first line of a file that has text.
 
     Raises:
-        DataError: the file is missing, damaged or empty, or the line is no JSON object.
+        DataError: the file is missing, damaged or empty, or the line is not a JSON object.
     """
     for number, text in _numbered(source, "utf-8"):
         return _object(source, text, number)

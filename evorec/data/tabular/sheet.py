@@ -54,7 +54,7 @@ class Field:
 @final
 @dataclass(frozen=True)
 class Sheet:
-    """Some columns of one source.
+    """Some columns of a file.
 
     Args:
         source: the file.
@@ -175,7 +175,7 @@ def read_json(path: Path, schema: JsonSchema) -> Sheet:
 
 
 def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key: str) -> Sheet:
-    """Some columns of one source.
+    """Some columns of a file.
 
     Args:
         source: the file.

@@ -20,7 +20,7 @@ from evorec.errors import DataError
 ZIP: Final = ".zip"
 GZIP_MAGIC: Final = b"\x1f\x8b"
 MAC_FOLDER: Final = "__MACOSX/"
-"""Where a zip file of macOS keeps what is no data: a companion, called ``._NAME``, of each of its files."""
+"""Where a zip file of macOS keeps other files than data: a file ``._NAME`` for each of its files."""
 UNPACKING: Final = (
     EOFError,
     KeyError,
@@ -42,7 +42,7 @@ Opened = IO[bytes] | gzip.GzipFile
 @final
 @dataclass(frozen=True)
 class Source:
-    """One file, or one member of a zip file."""
+    """A file, or a member of a zip file."""
 
     path: Path
     member: str = ""
@@ -72,7 +72,7 @@ class Source:
             raise DataError(f"{self} cannot be unpacked: {error}; fetch it again, or unpack it yourself.") from None
 
     def _open(self, stack: ExitStack) -> Opened:
-        """Gzip is told by its first bytes, not by the name: some programs unpack a file and keep its name."""
+        """Gzip is recognised by its first bytes, not by the name: some programs unpack a file and keep its name."""
         file: IO[bytes]
         if self.member:
             file = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(self.member))
@@ -102,7 +102,7 @@ class Source:
 
 
 def find_sources(folder: Path, patterns: Sequence[str], key: str) -> list[Source]:
-    """The files that names and globs stand for, each once, in the order of the entries and of the names of one.
+    """The files of names and globs, each once, in the order of the entries, and within an entry by name.
 
     Args:
         folder: that the names are in.
@@ -141,7 +141,7 @@ def _matches(folder: Path, pattern: str) -> Iterator[Source]:
 
 
 def _split(pattern: str) -> tuple[str, str]:
-    """Pattern of the zip files and pattern of their members, which is empty where none are asked for."""
+    """Pattern of the zip files and pattern of their members, which is empty if no member is named."""
     end = pattern.lower().find(f"{ZIP}/") + len(ZIP)
     return (pattern, "") if end < len(ZIP) else (pattern[:end], pattern[end + 1 :])
 

@@ -1,7 +1,7 @@
 """The structure of a text table: uniform bytes, and every line checked for its number of values.
 
 Polars splits text fast but tolerates errors: it fills a short line with empty values and may cut a long line. The text
-is therefore checked here first, byte by byte in NumPy, so that polars can read it in one way only.
+is therefore checked here first, byte by byte in NumPy, so that polars can read it in a single way.
 """
 
 from __future__ import annotations
