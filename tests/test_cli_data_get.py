@@ -201,3 +201,8 @@ def test_a_log_file_gets_a_line_of_progress_now_and_then(
         "downloading tiny: 3.00 MB of 47.4 MB",
         "downloading tiny: 5.00 MB of 47.4 MB",
     ]
+
+
+def test_the_list_of_readers_says_what_each_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "readers", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kuairand"].startswith("KuaiRand-Pure, -1K and -27K")
