@@ -17,6 +17,7 @@ from pymoo.core.sampling import Sampling
 from evorec.space.gene import FloatArray
 from evorec.space.space import SearchSpace
 
+Rng = np.random.Generator
 GENES_CHANGED = 1.0
 """Genes that a mutation draws on average, with a rate of 1/n for n active genes; a row without a draw changes one."""
 MAX_RATE = 0.5
@@ -33,9 +34,7 @@ class TypedSampling(Sampling):  # type: ignore[misc]  # pymoo has no types
         super().__init__()
         self.space = space
 
-    def _do(
-        self, problem: Any, n_samples: int, *args: Any, random_state: np.random.Generator, **kwargs: Any
-    ) -> FloatArray:
+    def _do(self, problem: Any, n_samples: int, *args: Any, random_state: Rng, **kwargs: Any) -> FloatArray:
         return self.space.sample(random_state, n_samples)
 
 
@@ -55,9 +54,7 @@ class TypedCrossover(Crossover):  # type: ignore[misc]  # pymoo has no types
         super().__init__(n_parents=2, n_offsprings=2, prob=prob)
         self.space = space
 
-    def _do(
-        self, problem: Any, X: FloatArray, *args: Any, random_state: np.random.Generator, **kwargs: Any
-    ) -> FloatArray:
+    def _do(self, problem: Any, X: FloatArray, *args: Any, random_state: Rng, **kwargs: Any) -> FloatArray:
         return recombined(self.space, X, random_state)
 
 
@@ -78,13 +75,11 @@ class TypedMutation(Mutation):  # type: ignore[misc]  # pymoo has no types
         self.space = space
         self.rate = prob_var
 
-    def _do(
-        self, problem: Any, X: FloatArray, *args: Any, random_state: np.random.Generator, **kwargs: Any
-    ) -> FloatArray:
+    def _do(self, problem: Any, X: FloatArray, *args: Any, random_state: Rng, **kwargs: Any) -> FloatArray:
         return mutated(self.space, X, random_state, rate=self.rate)
 
 
-def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> FloatArray:
+def recombined(space: SearchSpace, X: FloatArray, rng: Rng) -> FloatArray:
     """Two children of each pair of parents, snapped; see `TypedCrossover`.
 
     Args:
@@ -106,7 +101,7 @@ def recombined(space: SearchSpace, X: FloatArray, rng: np.random.Generator) -> F
     return np.stack([space.snap(a), space.snap(b)])
 
 
-def mutated(space: SearchSpace, X: FloatArray, rng: np.random.Generator, *, rate: float | None = None) -> FloatArray:
+def mutated(space: SearchSpace, X: FloatArray, rng: Rng, *, rate: float | None = None) -> FloatArray:
     """Genomes ``(N, V)`` with some active genes changed, at least one of each, snapped; see `TypedMutation`.
 
     Args:
