@@ -190,8 +190,8 @@ class Network:
                 bottom = vectors = run.stitch(name, vectors)
                 if mixes is not None:
                     weights, sources = run.dense[name].abs(), tuple((unit.task, 0) for unit in level.units)
-                    shares = weights / weights.sum(2, keepdim=True)
-                    mixes += [Mix(number, task, sources, shares[:, task, :, None]) for task, _ in sources]
+                    by_row = weights / weights.sum(2, keepdim=True)
+                    mixes += [Mix(number, task, sources, by_row[:, task, :, None]) for task, _ in sources]
         return vectors
 
     def top_logits(self, run: ForwardPass, vectors: Tensor, mixes: list[Mix] | None = None) -> Tensor:
@@ -323,7 +323,7 @@ def build_network(specs: Sequence[ModelSpec], shape: InputShape) -> Network:
 
 def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
     """What does not fit: counts outside the limits of their genes, missing tables, a missing funnel."""
-    mechanism, values = mechanism_of(spec), dict(spec.settings)
+    mechanism, values = mechanism_of(spec), dict[str, Any](spec.settings)
     genes = {gene.name: gene for gene in mechanism.genes(shape.n_layers)}
     depth = next((name for name in ("sharing_depth", "expert_depth") if name in genes), None)
     if depth is None and spec.sharing_depth:

@@ -1,12 +1,13 @@
 """Members of any mechanism, width and embedding dimension as one program.
 
-Embeddings are *columns*: member p owns E_p columns of one table ``[R, C]``, and T * E_p columns of a second one when
-its tasks have embeddings of their own. One gather and one weighted sum serve everybody. The rankers are *blocks*:
-members of one mechanism and shape (`ModelSpec.group_key`), whose layers are batched products. All dense parameters are
-views of one flat buffer.
+Embeddings are *columns*: member p owns E_p columns of one table ``[R, C]``, and T * E_p columns of a second table when
+its tasks have embeddings of their own. One gather and one weighted sum serve all members: with rows of P * E contiguous
+numbers a gather costs a twentieth of that from a table per member. The rankers form *kernel groups*: members of one
+mechanism and shape (`ModelSpec.group_key`), whose layers are batched products. All dense parameters are views of one
+flat buffer.
 
 Path of a row: user, item and context are bags of rows of the tables (the item's content vector adds a projection);
-their vectors, the product of user and item, and the row's dense statistics enter the block's mechanism
+their vectors, the product of user and item, and the row's dense statistics enter the group's network
 (`evorec.models.mechanism`), which gives one logit per task. User and item vectors of the first table give the retrieval
 score by dot product.
 """
@@ -33,7 +34,7 @@ from evorec.models.mechanism import Network, build_network, n_groups
 from evorec.models.pretrained import Pretrained
 from evorec.models.slots import SHARED, DenseTensor
 from evorec.models.spec import ModelSpec
-from evorec.models.switches import adapted_content, clear_off
+from evorec.models.switches import PROJECTIONS, OffRows, adapted_content, untrained_content
 
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
@@ -71,11 +72,11 @@ class Bag:
 
 @final
 @dataclass(frozen=True)
-class Placed:
-    """Where a dense tensor of a block stands in the flat buffer.
+class TensorSlot:
+    """A dense tensor of a kernel group and its span in the flat buffer.
 
     Attributes:
-        tensor: what it is.
+        tensor: its slots and their shape.
         start: first element.
     """
 
@@ -88,7 +89,7 @@ class Placed:
         return self.start + self.tensor.n_entries
 
     def slots_of(self, member: int) -> list[int]:
-        """Slots of one member of the block."""
+        """Slots of one member of the group."""
         return [slot for slot, owner in enumerate(self.tensor.member) if owner == member]
 
     def view(self, flat: Tensor) -> Tensor:
@@ -97,14 +98,14 @@ class Placed:
 
 
 @final
-class Block:
+class KernelGroup:
     """Members of one mechanism and shape.
 
     Attributes:
         network: their layers.
         specs: one per member, P_b of them.
-        members: their positions in the population.
-        placed: their dense tensors in the flat buffer.
+        members: their indices in the population.
+        tensor_slots: their dense tensors in the flat buffer.
         columns: their columns of each table.
     """
 
@@ -112,14 +113,14 @@ class Block:
         self,
         network: Network,
         members: Sequence[int],
-        placed: Sequence[Placed],
+        tensor_slots: Sequence[TensorSlot],
         *,
         tables: Sequence[Tensor],
         columns: Sequence[slice],
         flat: Tensor,
     ) -> None:
         self.network, self.specs, self.shape = network, network.specs, network.shape
-        self.members, self.placed, self.columns = tuple(members), tuple(placed), tuple(columns)
+        self.members, self.tensor_slots, self.columns = tuple(members), tuple(tensor_slots), tuple(columns)
         self._tables, self._flat = tables, flat
         like = tables[0]
         self.rates = tuple(spec.dropout for spec in self.specs)
@@ -142,17 +143,17 @@ class Block:
         return self.network.n_groups
 
     def dense(self, flat: Tensor) -> dict[str, Tensor]:
-        """The dense tensors of the block in a buffer, by name."""
-        return {placed.tensor.name: placed.view(flat) for placed in self.placed}
+        """The dense tensors of the group in a buffer, by name."""
+        return {tensor_slot.tensor.name: tensor_slot.view(flat) for tensor_slot in self.tensor_slots}
 
     @property
     def flat(self) -> Tensor:
-        """The buffer that `placed` speaks of."""
+        """The buffer of `tensor_slots`."""
         return self._flat
 
     @cached_property
     def trained(self) -> dict[str, Tensor]:
-        """The dense tensors as they stand."""
+        """The dense tensors, by name."""
         return self.dense(self._flat)
 
     def content_weights(self, dense: Mapping[str, Tensor]) -> Tensor:
@@ -164,7 +165,7 @@ class Block:
 
     @cached_property
     def _own_tables(self) -> list[Tensor]:
-        """The block's columns of the trained tables side by side in memory, as sums over rows want them."""
+        """The group's columns of the trained tables side by side in memory, which sums over rows read faster."""
         return [table[:, columns].contiguous() for table, columns in zip(self._tables, self.columns, strict=False)]
 
     def vectors(self, bag: Bag) -> Tensor:
@@ -210,7 +211,7 @@ class Population:
     Args:
         specs: one per member, any mix.
         shape: sizes fixed by the data.
-        block_size: most members of a block.
+        block_size: most members of a kernel group.
     """
 
     def __init__(
@@ -232,12 +233,14 @@ class Population:
         programs, n_dense = [], 0
         for group in groups:
             network = build_network([specs[member] for member in group], shape)
-            placed = place(_dense_tensors(network), n_dense)
-            n_dense = placed[-1].stop
-            programs.append((network, group, placed))
+            slots = tensor_slots(_dense_tensors(network), n_dense)
+            n_dense = slots[-1].stop
+            programs.append((network, group, slots))
         self.flat = torch.zeros(n_dense, dtype=dtype, device=device)
-        self.blocks = tuple(
-            Block(*program, tables=self.tables, columns=_joined([self.columns[m] for m in program[1]]), flat=self.flat)
+        self.kernel_groups = tuple(
+            KernelGroup(
+                *program, tables=self.tables, columns=_joined([self.columns[m] for m in program[1]]), flat=self.flat
+            )
             for program in programs
         )
 
@@ -247,32 +250,34 @@ class Population:
         return len(self.specs)
 
     def member_arrays(self, member: int) -> dict[str, np.ndarray]:
-        """One member's own parameters: ``table [R, E]``, ``task_table [R, T * E]`` where it has one, dense slots."""
+        """Parameters of one member: ``table [R, E]``, with task embeddings ``task_table [R, T * E]``, dense slots."""
         names = ("table", "task_table")
         out = {
             name: table[:, columns].cpu().numpy().copy()
             for name, table, columns in zip(names, self.tables, self.columns[member], strict=False)
         }
-        block, place_in_block = self.place_of(member)
-        for placed in block.placed:
-            if slots := placed.slots_of(place_in_block):
-                out[placed.tensor.name] = placed.view(self.flat)[slots].detach().cpu().numpy().copy()
+        group, index = self.locate(member)
+        for tensor_slot in group.tensor_slots:
+            if slots := tensor_slot.slots_of(index):
+                out[tensor_slot.tensor.name] = tensor_slot.view(self.flat)[slots].detach().cpu().numpy().copy()
         return out
 
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes one member's parameters (`member_arrays`); what comes from outside goes through `check_members`."""
+        """Takes one member's parameters (`member_arrays`), which `check_members` has checked."""
         for name, table, columns in zip(("table", "task_table"), self.tables, self.columns[member], strict=False):
             table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
-        block, place_in_block = self.place_of(member)
-        for placed in block.placed:
-            if slots := placed.slots_of(place_in_block):
-                placed.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[placed.tensor.name])).to(self.flat)
+        group, index = self.locate(member)
+        for tensor_slot in group.tensor_slots:
+            if slots := tensor_slot.slots_of(index):
+                tensor_slot.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[tensor_slot.tensor.name])).to(
+                    self.flat
+                )
 
-    def place_of(self, member: int) -> tuple[Block, int]:
-        """The block of a member and its place there."""
-        for block in self.blocks:
-            if member in block.members:
-                return block, block.members.index(member)
+    def locate(self, member: int) -> tuple[KernelGroup, int]:
+        """The kernel group of a member and the member's index in it."""
+        for group in self.kernel_groups:
+            if member in group.members:
+                return group, group.members.index(member)
         raise IndexError(f"a population of {self.size} has no member {member}")
 
 
@@ -286,15 +291,15 @@ def fresh_population(
     dtype: torch.dtype,
     pretrained: Pretrained | None = None,
 ) -> Population:
-    """Population with initial parameters: a member's are the same in any company.
+    """Population with initial parameters, which are independent of the other members.
 
-    Streams are keyed by (seed, purpose, role of the slot, column): a narrower member's matrix is a part of a wider
-    one's. What a member has switched off is 0.
+    Streams are keyed by (seed, purpose, role of the slot, column): the matrix of a narrower member is a part of that of
+    a wider member. Parameters of features that a member has switched off are 0.
 
     Args:
         specs, shape, block_size, device, dtype: of the population.
         seed: of all streams.
-        pretrained: what the items' rows of the members start from that want it.
+        pretrained: initial values of the items' rows, for members with `ModelSpec.pretrained`.
     Raises:
         ConfigError: a member wants pretrained rows and there are none.
     """
@@ -305,10 +310,12 @@ def fresh_population(
             if pretrained is None:
                 raise ConfigError(f"pretrained rows need the content {COOCCURRENCE}, which the data do not have")
             pretrained.put(population.tables[0][:, columns[0]], scale=INIT_SCALE)
-    for block in population.blocks:
-        for placed in block.placed:
-            placed.view(population.flat).copy_(torch.from_numpy(_initial(placed.tensor, seed)))
-    clear_off(population)
+    for group in population.kernel_groups:
+        for tensor_slot in group.tensor_slots:
+            tensor_slot.view(population.flat).copy_(torch.from_numpy(_initial(tensor_slot.tensor, seed)))
+    for table, off in zip(population.tables, off_rows_of(population), strict=True):
+        off.clear_(table)
+    population.flat.index_fill_(0, off_entries(population), 0.0)
     return population
 
 
@@ -332,6 +339,30 @@ def stack_members(
     return population
 
 
+def off_entries(population: Population) -> Tensor:
+    """Indices in the flat buffer of the projections' entries that no optimiser changes, int64 ``(n,)``."""
+    found = [torch.empty(0, dtype=torch.long)]
+    for group in population.kernel_groups:
+        off = [untrained_content(spec, group.shape) for spec in group.specs]
+        for tensor_slot in group.tensor_slots:
+            if tensor_slot.tensor.name in PROJECTIONS:
+                n_rows, dim = tensor_slot.tensor.shape
+                for slot, member in enumerate(tensor_slot.tensor.member):
+                    for part in off[member]:
+                        start = tensor_slot.start + (slot * n_rows + part.first) * dim
+                        found.append(torch.arange(start, start + part.size * dim))
+    return torch.cat(found).to(population.flat.device)
+
+
+def off_rows_of(population: Population) -> list[OffRows]:
+    """The entries of each table that are switched off."""
+    members = list(zip(population.specs, population.columns, strict=True))
+    return [
+        OffRows([(spec, own[i]) for spec, own in members if len(own) > i], population.shape, table.device)
+        for i, table in enumerate(population.tables)
+    ]
+
+
 def projected(content: Tensor, weights: Tensor) -> Tensor:
     """Content vectors ``[m, D]`` times projections ``[P, G, D, E]``: ``[P, G, m, E]``."""
     flat = weights.flatten(0, 1)
@@ -349,7 +380,7 @@ def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ..
 
 
 def check_members(specs: Sequence[ModelSpec], shape: InputShape, members: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Whether stored members have the arrays that their specs say.
+    """Checks that stored members have the arrays of their specs.
 
     Raises:
         ConfigError: an array is missing or has another shape.
@@ -364,11 +395,11 @@ def check_members(specs: Sequence[ModelSpec], shape: InputShape, members: Sequen
                 )
 
 
-def place(tensors: Sequence[DenseTensor], start: int) -> tuple[Placed, ...]:
-    """Tensors one after the other in the flat buffer."""
+def tensor_slots(tensors: Sequence[DenseTensor], start: int) -> tuple[TensorSlot, ...]:
+    """Tensors one after another in the flat buffer."""
     out = []
     for tensor in tensors:
-        out.append(Placed(tensor, start))
+        out.append(TensorSlot(tensor, start))
         start = out[-1].stop
     return tuple(out)
 
@@ -391,10 +422,10 @@ def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
 
 
 def _adapters(network: Network) -> list[DenseTensor]:
-    """Two thin matrices for each group of the members that have them, by part of the content and rank.
+    """Two thin matrices for each embedding group of the members that have them, by part of the content and rank.
 
-    The first is drawn so that it hands on numbers of order one: the content of an item is of unit length. The second
-    starts at 0.
+    The first is drawn with scale 1, so its outputs are of order 1: the content of an item has unit length. The second
+    starts at 0, as in LoRA.
     """
     owners: dict[tuple[InputBlock, int], list[int]] = {}
     for member, spec in enumerate(network.specs):
@@ -417,18 +448,18 @@ def adapter_name(part: InputBlock, rank: int, side: str) -> str:
 
 
 def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]:
-    """Members of equal block key, in nearly equal parts; equal optimisers and depths stand together."""
+    """Members of equal group key, in nearly equal parts; members of equal optimiser and depth are neighbours."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for member, spec in enumerate(specs):
         groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.group_key), []).append(member)
-    for key in sorted(groups, key=repr):  # equal dimensions stand together
+    for key in sorted(groups, key=repr):  # members of equal dimension are neighbours
         group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
         for part in np.array_split(group, -(-len(group) // block_size)):
             yield part.tolist()
 
 
 def _columns(specs: Sequence[ModelSpec], shape: InputShape, order: Sequence[int]) -> list[tuple[slice, ...]]:
-    """Each member's columns of the table, and of the task table where it has some."""
+    """Each member's columns of the table and, with task embeddings, of the task table."""
     out: list[tuple[slice, ...]] = [()] * len(specs)
     ends = [0, 0]
     for member in order:
@@ -464,7 +495,7 @@ def _draw_tables(population: Population, seed: int) -> None:
 
 
 def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
-    """Initial values ``[S, ...]``: one draw per role, whoever plays it."""
+    """Initial values ``[S, ...]``: one draw per role, the same for all members."""
     if tensor.fixed is not None:
         return np.broadcast_to(tensor.fixed, (len(tensor.member), *tensor.shape)).copy()
     if tensor.scale == 0.0:

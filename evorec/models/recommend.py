@@ -182,7 +182,7 @@ def stream_lists(
     count = min(candidates, n_items)
     chunks = _chunks(users.masked, n_items, users.statistics.device)
     spare = ((0, 0), (0, max(0, k - count)))  # empty slots of lists that are longer than the catalogue
-    for block in population.blocks:
+    for block in population.kernel_groups:
         with torch.no_grad():
             user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
             context = block.vectors(items.context)[:, :, 0]

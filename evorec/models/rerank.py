@@ -16,7 +16,7 @@ from torch import Tensor
 
 from evorec.models.forward import ForwardPass
 from evorec.models.mechanism import Network, build_network
-from evorec.models.population import Block
+from evorec.models.population import KernelGroup
 from evorec.models.slots import SHARED
 
 PAIRS_AT_ONCE = 3200
@@ -72,7 +72,7 @@ class _FoldedMatrix:
         return out.flatten(0, 1)
 
 
-def ranker_scores(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+def ranker_scores(block: KernelGroup, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
     """``rank_blend * sum_t ±w_t logit_t`` of the candidates of U >= 2 users; minus where a task's high values are bad.
 
     Args:
@@ -81,7 +81,7 @@ def ranker_scores(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -
         inputs: vectors and statistics.
         ids: candidates, int64 ``[U, C]``.
     Returns:
-        ``[U, C]``; differs from `Block.rank_logits` by rounding only, independent of the other members of the stack.
+        ``[U, C]``; differs from `KernelGroup.rank_logits` by rounding only, independent of the other members of the stack.
     """
     spec = block.specs[index]
     weights = spec.rank_blend * inputs.items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
@@ -91,7 +91,7 @@ def ranker_scores(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -
     return out
 
 
-def ranker_logits(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
+def ranker_logits(block: KernelGroup, index: int, inputs: RankerInputs, ids: Tensor) -> Tensor:
     """Logits of each task for the candidates of U >= 2 users, ``[T, U, C]``; `ranker_scores` is their weighted sum."""
     out = inputs.items.new_empty(block.shape.n_tasks, *ids.shape)
     for rows, columns, logits in _logit_tiles(block, index, inputs, ids):
@@ -99,13 +99,15 @@ def ranker_logits(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -
     return out
 
 
-def _logit_tiles(block: Block, index: int, inputs: RankerInputs, ids: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _logit_tiles(
+    block: KernelGroup, index: int, inputs: RankerInputs, ids: Tensor
+) -> Iterator[tuple[slice, slice, Tensor]]:
     """Users, candidates and their logits ``[n, T, m]``, `PAIRS_AT_ONCE` pairs at a time."""
     n_users, n_candidates = ids.shape
     at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: products with one row round differently
     columns = max(1, PAIRS_AT_ONCE // at_once)
     network = build_network([replace(block.specs[index], dropout=0.0)] * at_once, block.shape)
-    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.placed}
+    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.tensor_slots}
     folded = _fold(network, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}

@@ -1,7 +1,7 @@
 """Blocks of the input that are switched off: their parameters are 0 from the start and never get a gradient.
 
-AdamW, Adafactor and decay leave a zero without a gradient at zero, so a member without a block is one of the same
-program: nothing in the products of a block of members changes, and nothing at all where nobody switches anything off.
+AdamW, Adafactor and decay leave a zero without a gradient at zero, so a member without a block runs in the same batched
+products as a member with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from evorec.models.blocks import InputBlock, blocks_of
 
 if TYPE_CHECKING:
     from evorec.models.input_shape import InputShape
-    from evorec.models.population import Population
     from evorec.models.spec import ModelSpec
 
 PROJECTIONS = ("content.weight", "task_content.weight")
@@ -24,17 +23,17 @@ PROJECTIONS = ("content.weight", "task_content.weight")
 
 
 def off_rows(spec: ModelSpec, shape: InputShape) -> list[int]:
-    """Places in `InputShape.row_blocks` of the blocks that a member does without.
+    """Indices in `InputShape.row_blocks` of the blocks that a member has switched off.
 
     Raises:
         ConfigError: the data have no such block.
     """
     off = blocks_of(spec.off, shape.blocks, shape.absent)
-    return [place for place, block in enumerate(shape.row_blocks) if block in off]
+    return [index for index, block in enumerate(shape.row_blocks) if block in off]
 
 
 def off_content(spec: ModelSpec, shape: InputShape) -> list[InputBlock]:
-    """The parts of the content that a member does without.
+    """The parts of the content that a member has switched off.
 
     Raises:
         ConfigError: the data have no such block.
@@ -73,9 +72,9 @@ class OffRows:
     ) -> None:
         columns: dict[int, list[int]] = {}
         for spec, own in members:
-            for place in off_rows(spec, shape):
-                columns.setdefault(place, []).extend(range(own.start, own.stop))
-        self._columns = [(place, torch.tensor(own, device=device)) for place, own in sorted(columns.items())]
+            for index in off_rows(spec, shape):
+                columns.setdefault(index, []).extend(range(own.start, own.stop))
+        self._columns = [(index, torch.tensor(own, device=device)) for index, own in sorted(columns.items())]
         self._whole = [slice(block.first, block.first + block.size) for block in shape.row_blocks]
 
     def clear_(self, values: Tensor, spans: Sequence[slice] | None = None) -> Tensor:
@@ -85,31 +84,6 @@ class OffRows:
             values: ``[n, C]``, of some rows of a table.
             spans: for each block that has rows, which of the n rows those are; ``None`` = these are all rows.
         """
-        for place, columns in self._columns:
-            values[(self._whole if spans is None else spans)[place]].index_fill_(1, columns, 0.0)
+        for index, columns in self._columns:
+            values[(self._whole if spans is None else spans)[index]].index_fill_(1, columns, 0.0)
         return values
-
-
-def off_entries(population: Population) -> Tensor:
-    """Places in the flat buffer of the projections' entries that no optimiser moves, int64 ``(n,)``."""
-    found = [torch.empty(0, dtype=torch.long)]
-    for block in population.blocks:
-        off = [untrained_content(spec, block.shape) for spec in block.specs]
-        for placed in block.placed:
-            if placed.tensor.name in PROJECTIONS:
-                n_rows, dim = placed.tensor.shape
-                for slot, member in enumerate(placed.tensor.member):
-                    for part in off[member]:
-                        start = placed.start + (slot * n_rows + part.first) * dim
-                        found.append(torch.arange(start, start + part.size * dim))
-    return torch.cat(found).to(population.flat.device)
-
-
-def clear_off(population: Population) -> None:
-    """Sets everything that is switched off to 0, as a training starts with it."""
-    for i, table in enumerate(population.tables):
-        members = [
-            (spec, own[i]) for spec, own in zip(population.specs, population.columns, strict=True) if len(own) > i
-        ]
-        OffRows(members, population.shape, table.device).clear_(table)
-    population.flat.index_fill_(0, off_entries(population), 0.0)

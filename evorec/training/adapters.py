@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evorec.models.blocks import InputBlock
 from evorec.models.layers import product
-from evorec.models.population import Block, Placed, Population, adapter_name
+from evorec.models.population import KernelGroup, Population, TensorSlot, adapter_name
 from evorec.models.switches import adapted_content
 
 
@@ -34,10 +34,10 @@ class Adapter:
 
     part: InputBlock
     owners: Tensor
-    down: Placed
-    up: Placed
-    shared: Placed
-    own: Placed | None
+    down: TensorSlot
+    up: TensorSlot
+    shared: TensorSlot
+    own: TensorSlot | None
 
     def put_product(self, flat: Tensor) -> None:
         """Writes the products into the projections."""
@@ -93,12 +93,12 @@ def factors_back(grad: Tensor, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor
 
 def adapters_of(population: Population) -> list[Adapter]:
     """All adapters of a population."""
-    return [adapter for block in population.blocks for adapter in block_adapters(block)]
+    return [adapter for block in population.kernel_groups for adapter in block_adapters(block)]
 
 
-def block_adapters(block: Block) -> list[Adapter]:
+def block_adapters(block: KernelGroup) -> list[Adapter]:
     """The adapters of a block."""
-    placed = {one.tensor.name: one for one in block.placed}
+    tensor_slot = {one.tensor.name: one for one in block.tensor_slots}
     owners: dict[tuple[InputBlock, int], list[int]] = {}
     for place, spec in enumerate(block.specs):
         for adapter in adapted_content(spec, block.shape):
@@ -108,10 +108,10 @@ def block_adapters(block: Block) -> list[Adapter]:
         Adapter(
             part,
             torch.tensor(members, device=device),
-            placed[adapter_name(part, rank, "down")],
-            placed[adapter_name(part, rank, "up")],
-            placed["content.weight"],
-            placed.get("task_content.weight"),
+            tensor_slot[adapter_name(part, rank, "down")],
+            tensor_slot[adapter_name(part, rank, "up")],
+            tensor_slot["content.weight"],
+            tensor_slot.get("task_content.weight"),
         )
         for (part, rank), members in sorted(owners.items())
     ]

@@ -64,7 +64,7 @@ def _logits(
     context_of, context_bag = ints(context_rows), data.context_bag(torch.tensor(contexts, device=data.device))
     bags = data.users.select(users), data.items.select(items), context_bag
     statistics = torch.tensor(part.statistics, dtype=data.dtype, device=data.device)
-    for block in population.blocks:
+    for block in population.kernel_groups:
         with torch.no_grad():
             of_users, of_items, of_contexts = map(block.vectors, bags)
             out = of_users.new_empty(block.size, block.shape.n_tasks, len(user_of))

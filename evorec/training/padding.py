@@ -138,9 +138,9 @@ def copy_members(source: Population, target: Population) -> None:
     for member in range(source.size):
         for i, (own, theirs) in enumerate(zip(source.columns[member], target.columns[member], strict=True)):
             target.tables[i][:, theirs] = source.tables[i][:, own]
-        (block, place), (into, place_there) = source.place_of(member), target.place_of(member)
-        there = {placed.tensor.name: placed for placed in into.placed}
-        for one in block.placed:
+        (block, place), (into, place_there) = source.locate(member), target.locate(member)
+        there = {tensor_slot.tensor.name: tensor_slot for tensor_slot in into.tensor_slots}
+        for one in block.tensor_slots:
             if not (slots := one.slots_of(place)):
                 continue
             other = there[one.tensor.name]

@@ -22,7 +22,7 @@ from evorec.models.inputs import INPUT, RankerInput, RowIndex
 from evorec.models.layers import BITS, Dropout, product
 from evorec.models.losses import task_losses
 from evorec.models.negative_scores import NegativeMask
-from evorec.models.population import NORM_FLOOR, Block, Population, projected
+from evorec.models.population import NORM_FLOOR, KernelGroup, Population, projected
 from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
 from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
@@ -83,7 +83,7 @@ class Targets:
 
 
 @final
-class BlockStep:
+class KernelGroupStep:
     """Losses and gradients of a block, from ranker input to logits and back.
 
     Args:
@@ -93,10 +93,10 @@ class BlockStep:
         batched: products of gradients of all members at once; else each alone, whose bits no company changes.
     """
 
-    def __init__(self, block: Block, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
+    def __init__(self, block: KernelGroup, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
         self.block, self._balancer = block, balancer
         self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.network.tensors)}
-        self._places = {placed.tensor.name: placed for placed in block.placed}
+        self._places = {tensor_slot.tensor.name: tensor_slot for tensor_slot in block.tensor_slots}
         like = block.trained["head.bias"]
         fixed = all(spec.balancing == "fixed" for spec in block.specs)
         self._weights = like.new_tensor([spec.task_weights for spec in block.specs]) if fixed else None
@@ -196,7 +196,7 @@ class _Off:
         kept: ``[P, D, 1]``, 1 and 0.
     """
 
-    def __init__(self, block: Block, like: Tensor) -> None:
+    def __init__(self, block: KernelGroup, like: Tensor) -> None:
         shape, dim = block.shape, block.dim
         columns = [slice(place * dim, (place + 1) * dim) for place in range(block.size)]
         self.rows = OffRows(list(zip(block.specs, columns, strict=True)), shape, like.device)
@@ -216,7 +216,7 @@ class GroupStep:
         batched: retrieval losses of members that are alike in one product (`evorec.models.retrieval.loss_groups`).
     """
 
-    def __init__(self, steps: Sequence[BlockStep], dtype: torch.dtype, *, batched: bool) -> None:
+    def __init__(self, steps: Sequence[KernelGroupStep], dtype: torch.dtype, *, batched: bool) -> None:
         self._steps, self._dtype, self._batched = tuple(steps), dtype, batched
         blocks = [step.block for step in steps]
         self.specs = tuple(spec for block in blocks for spec in block.specs)
@@ -315,11 +315,11 @@ class GroupStep:
         first = 0
         for one in self._steps:
             own = to_weights[first : first + one.block.size]
-            for placed in one.block.placed:
-                if placed.tensor.name == "content.weight":
-                    placed.view(grad).copy_(own[:, 0])
-                elif placed.tensor.name == "task_content.weight":
-                    placed.view(grad).copy_(own[:, 1:].flatten(0, 1))
+            for tensor_slot in one.block.tensor_slots:
+                if tensor_slot.tensor.name == "content.weight":
+                    tensor_slot.view(grad).copy_(own[:, 0])
+                elif tensor_slot.tensor.name == "task_content.weight":
+                    tensor_slot.view(grad).copy_(own[:, 1:].flatten(0, 1))
             first += one.block.size
 
 
@@ -359,11 +359,11 @@ def group_steps(
         batch: rows of the ranker.
     """
     shape, batched = population.shape, runs_ahead(population.flat.device)
-    parts = zip(population.blocks, balancers, dense, strict=True)
-    steps = [BlockStep(*part, batched=batched) for part in parts]
+    parts = zip(population.kernel_groups, balancers, dense, strict=True)
+    steps = [KernelGroupStep(*part, batched=batched) for part in parts]
     for (dim, groups), equal in groupby(steps, key=lambda step: (step.block.dim, step.block.n_groups)):
         most = max(1, INPUT_BYTES // (groups * batch * shape.n_inputs(dim) * dtype.itemsize))
-        chosen: list[BlockStep] = []
+        chosen: list[KernelGroupStep] = []
         for step in equal:
             if chosen and not batched and _size(chosen) + step.block.size > most:
                 yield GroupStep(chosen, dtype, batched=batched)
@@ -372,7 +372,7 @@ def group_steps(
         yield GroupStep(chosen, dtype, batched=batched)
 
 
-def _size(steps: Sequence[BlockStep]) -> int:
+def _size(steps: Sequence[KernelGroupStep]) -> int:
     return sum(step.block.size for step in steps)
 
 
@@ -396,10 +396,12 @@ class _Shares:
         block: its members.
         device: where it trains.
         factors: the members that each factor of an adapter belongs to.
-        batched: see `BlockStep`.
+        batched: see `KernelGroupStep`.
     """
 
-    def __init__(self, block: Block, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool) -> None:
+    def __init__(
+        self, block: KernelGroup, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool
+    ) -> None:
         members, groups = range(block.size), range(block.n_groups)
         tensors = block.network.tensors
         leaves = [[(m, group == 0) for m in members for group in groups]]  # group 0 of the input is the shared table

@@ -18,9 +18,9 @@ from evorec.models.devices import runs_ahead, to_device
 from evorec.models.inputs import INPUT
 from evorec.models.layers import DROPOUT_LEVELS
 from evorec.models.optimizer import OPTIMIZERS, Optimizer
-from evorec.models.population import Block, Population, check_members, fresh_population
+from evorec.models.population import KernelGroup, Population, check_members, fresh_population, off_entries, off_rows_of
 from evorec.models.spec import ModelSpec
-from evorec.models.switches import PROJECTIONS, OffRows, off_entries, off_rows, untrained_content
+from evorec.models.switches import PROJECTIONS, off_rows, untrained_content
 from evorec.seeds import generator
 from evorec.training.adapters import adapters_of
 from evorec.training.optim import DenseOptimizer, RowOptimizer
@@ -129,12 +129,12 @@ class _Training:
             dtype=data.dtype,
             pretrained=data.pretrained,
         )
-        for block in self._exact.blocks:
+        for block in self._exact.kernel_groups:
             bias = block.trained["head.bias"]
             bias += torch.as_tensor(block.network.initial_bias(base_logits)).to(bias).view_as(bias)
         self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
-        self._off = _off_rows(population)
+        self._off = off_rows_of(population)
         self._off_dense = off_entries(population)
         self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
@@ -142,9 +142,9 @@ class _Training:
         self._compute = population.flat.to(self._dtype) if low else population.flat
         self._balancers = [
             Balancer(block.specs, n_tasks=data.shape.n_tasks, seed=seed, device=data.device, dtype=data.dtype)
-            for block in population.blocks
+            for block in population.kernel_groups
         ]
-        leaves = [_leaves(block, population.flat, self._compute) for block in population.blocks]
+        leaves = [_leaves(block, population.flat, self._compute) for block in population.kernel_groups]
         self._groups = list(group_steps(population, self._balancers, leaves, self._dtype, batch=plan.batch_size))
         self._first_bad = torch.zeros(population.size, dtype=torch.long, device=data.device)
 
@@ -194,8 +194,8 @@ class _Training:
     def _broken(self, member: int, last: int) -> int | None:
         """The last step if it left a member with parameters that are not finite: the loss would tell one step later."""
         population = self._exact
-        block, place = population.place_of(member)
-        tensors = [placed.view(population.flat)[placed.slots_of(place)] for placed in block.placed]
+        block, place = population.locate(member)
+        tensors = [tensor_slot.view(population.flat)[tensor_slot.slots_of(place)] for tensor_slot in block.tensor_slots]
         tensors += [table[:, own] for table, own in zip(population.tables, population.columns[member], strict=False)]
         return None if all(bool(torch.isfinite(t).all()) for t in tensors) else last
 
@@ -214,8 +214,8 @@ class _Training:
             out |= _named(f"rows{i}", self._rows[i].state(columns))
         dense = _named("dense", self._dense.state(self._spans(member)))
         out |= {name: padding.cut_entries(entries) for name, entries in dense.items()}
-        block, place = self._population.place_of(member)
-        balancer = self._balancers[self._population.blocks.index(block)]
+        block, place = self._population.locate(member)
+        balancer = self._balancers[self._population.kernel_groups.index(block)]
         out |= _named("balancer", {name: tensor[place] for name, tensor in balancer.state().items()})
         return out
 
@@ -235,19 +235,19 @@ class _Training:
             self._dense.load_state(self._spans(member), _tensors(dense, self._data.device))
             self._first_bad[member] = int(checkpoint["first_bad"])
             states.append(_tensors(_under("balancer", checkpoint), self._data.device))
-        for block, balancer in zip(self._population.blocks, self._balancers, strict=True):
+        for block, balancer in zip(self._population.kernel_groups, self._balancers, strict=True):
             own = [states[member] for member in block.members]
             balancer.load_state({name: torch.stack([state[name] for state in own]) for name in own[0]})
         return at.pop()
 
     def _spans(self, member: int) -> list[slice]:
         """Where the member's dense parameters stand in the flat buffer."""
-        block, place = self._population.place_of(member)
+        block, place = self._population.locate(member)
         out = []
-        for placed in block.placed:
-            if slots := placed.slots_of(place):
-                size = prod(placed.tensor.shape)
-                out.append(slice(placed.start + slots[0] * size, placed.start + (slots[-1] + 1) * size))
+        for tensor_slot in block.tensor_slots:
+            if slots := tensor_slot.slots_of(place):
+                size = prod(tensor_slot.tensor.shape)
+                out.append(slice(tensor_slot.start + slots[0] * size, tensor_slot.start + (slots[-1] + 1) * size))
         return out
 
 
@@ -282,7 +282,7 @@ def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, d
     return max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // layer))
 
 
-def _leaves(block: Block, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:
+def _leaves(block: KernelGroup, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:
     """What the layers read: the projections of content stay in the type of the parameters."""
     exact, low = block.dense(flat), block.dense(compute)
     return {name: exact[name] if "content" in name else low[name] for name in exact}
@@ -306,31 +306,22 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
     return out
 
 
-def _off_rows(population: Population) -> list[OffRows]:
-    """What is switched off in each table."""
-    members = list(zip(population.specs, population.columns, strict=True))
-    return [
-        OffRows([(spec, own[i]) for spec, own in members if len(own) > i], population.shape, table.device)
-        for i, table in enumerate(population.tables)
-    ]
-
-
 def _dense_optimizer(population: Population) -> DenseOptimizer:
     flat = population.flat
     rate, keep = torch.empty_like(flat), torch.ones_like(flat)
     parts: list[tuple[slice, tuple[int, ...], Optimizer]] = []
-    for block in population.blocks:
+    for block in population.kernel_groups:
         rates = flat.new_tensor([spec.learning_rate for spec in block.specs])
         kept = 1 - rates * flat.new_tensor([spec.dense_decay for spec in block.specs])
-        for placed in block.placed:
-            owner = torch.tensor(placed.tensor.member, device=flat.device)
-            ones = [1] * len(placed.tensor.shape)
-            placed.view(rate).copy_(rates[owner].view(-1, *ones))
-            if placed.tensor.decayed:
-                placed.view(keep).copy_(kept[owner].view(-1, *ones))
-            start = placed.start  # members of one optimiser are neighbours in a group
-            for name, slots in groupby(block.specs[member].optimizer for member in placed.tensor.member):
-                shape = (len(list(slots)), *placed.tensor.shape)
+        for tensor_slot in block.tensor_slots:
+            owner = torch.tensor(tensor_slot.tensor.member, device=flat.device)
+            ones = [1] * len(tensor_slot.tensor.shape)
+            tensor_slot.view(rate).copy_(rates[owner].view(-1, *ones))
+            if tensor_slot.tensor.decayed:
+                tensor_slot.view(keep).copy_(kept[owner].view(-1, *ones))
+            start = tensor_slot.start  # members of one optimiser are neighbours in a group
+            for name, slots in groupby(block.specs[member].optimizer for member in tensor_slot.tensor.member):
+                shape = (len(list(slots)), *tensor_slot.tensor.shape)
                 parts.append((slice(start, start + prod(shape)), shape, OPTIMIZERS[name]))
                 start += prod(shape)
     return DenseOptimizer(flat, rate, keep, parts, more=_more_rows(population))
@@ -341,14 +332,16 @@ def _more_rows(population: Population) -> Tensor | None:
     if not any(untrained_content(spec, population.shape) for spec in population.specs):
         return None
     more = torch.ones_like(population.flat)
-    for block in population.blocks:
+    for block in population.kernel_groups:
         ratios = []
         for spec in block.specs:
             trained = block.shape.n_content - sum(part.size for part in untrained_content(spec, block.shape))
             ratios.append(block.shape.n_content / max(trained, 1))
-        for placed in block.placed:
-            if placed.tensor.name in PROJECTIONS:
-                placed.view(more).copy_(more.new_tensor([ratios[m] for m in placed.tensor.member])[:, None, None])
+        for tensor_slot in block.tensor_slots:
+            if tensor_slot.tensor.name in PROJECTIONS:
+                tensor_slot.view(more).copy_(
+                    more.new_tensor([ratios[m] for m in tensor_slot.tensor.member])[:, None, None]
+                )
     return more
 
 

@@ -64,7 +64,7 @@ def fresh(problem: RecProblem, mechanism: str, **changes: Any) -> Population:
 
 
 def set_dense(population: Population, name: str, values: Any) -> None:
-    population.blocks[0].trained[name].copy_(torch.as_tensor(np.asarray(values), dtype=torch.float32))
+    population.kernel_groups[0].trained[name].copy_(torch.as_tensor(np.asarray(values), dtype=torch.float32))
 
 
 def by_reader(uses: tuple[Use, ...]) -> dict[tuple[int, str], Use]:
@@ -86,7 +86,7 @@ def test_the_shares_of_every_mixture_sum_to_one(problem: RecProblem, mechanism: 
 def test_the_rows_that_are_followed_are_those_that_are_measured(problem: RecProblem, mechanism: str) -> None:
     """The mechanism gives them the logits that tasks are measured by."""
     population = problem.trainer.train([spec_of(problem, mechanism)]).population
-    (block,) = population.blocks
+    (block,) = population.kernel_groups
     some = slice(7, 100)
     with torch.no_grad():
         logits = block.network.logits(ForwardPass(block.trained, block.rates), _ranker_input(block, problem.data, some))
@@ -97,7 +97,7 @@ def test_the_rows_that_are_followed_are_those_that_are_measured(problem: RecProb
 def test_a_gate_is_the_softmax_of_its_scores(problem: RecProblem) -> None:
     population = problem.trainer.train([spec_of(problem, "mmoe")]).population
     rows = problem.data.dataset.held_out.n_rows
-    (block,) = population.blocks
+    (block,) = population.kernel_groups
     with torch.no_grad():
         x = _ranker_input(block, problem.data, slice(0, rows))[0].numpy().astype(np.float64)  # (1 + T, B, n_in)
     weight = block.trained["gate1.weight"].numpy().astype(np.float64)
@@ -116,7 +116,7 @@ def test_a_gate_is_the_softmax_of_its_scores(problem: RecProblem) -> None:
 
 def test_a_gate_without_scores_takes_all_alike(problem: RecProblem) -> None:
     population = fresh(problem, "cgc")
-    set_dense(population, "gate1.weight", np.zeros_like(population.blocks[0].trained["gate1.weight"]))
+    set_dense(population, "gate1.weight", np.zeros_like(population.kernel_groups[0].trained["gate1.weight"]))
     for use in expert_uses(population, problem.data):
         assert list(use.shares) == [f"{use.reader} 1", "shared 1", "shared 2"]
         assert all(share.mean == pytest.approx(1 / 3, abs=ROUNDING) for share in use.shares.values())
@@ -152,7 +152,7 @@ def test_a_stitch_is_told_by_the_size_of_its_weights(problem: RecProblem) -> Non
 
 def test_a_funnel_step_weighs_what_it_is_handed(problem: RecProblem) -> None:
     population = fresh(problem, "aitm")
-    dense = population.blocks[0].trained
+    dense = population.kernel_groups[0].trained
     set_dense(population, "query.weight", np.zeros_like(dense["query.weight"]))
     (use,) = expert_uses(population, problem.data)
     assert use.reader == "purchase"
@@ -172,7 +172,7 @@ def test_the_third_step_of_a_funnel_is_handed_what_the_second_has_mixed() -> Non
     data = tiny.device_data(dataset)
     specs = [tiny.spec(mechanism="aitm", sharing_depth=1)]
     population = fresh_population(specs, data.shape, seed=SEED, device=data.device, dtype=data.dtype)
-    dense, eye = population.blocks[0].trained, np.eye(16)[None].repeat(2, 0)
+    dense, eye = population.kernel_groups[0].trained, np.eye(16)[None].repeat(2, 0)
     set_dense(population, "value.weight", np.zeros_like(dense["value.weight"]))  # what like has mixed is 0
     set_dense(population, "query.weight", eye)
     set_dense(population, "key.weight", eye)

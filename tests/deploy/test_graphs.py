@@ -132,8 +132,8 @@ class Model:
         )  # fmt: skip
 
     def logits(self, asked: dict[str, np.ndarray], items: Sequence[int]) -> np.ndarray:
-        """Outputs of the ranker ``(T, n)`` for user i and item i, by `Block.rank_logits`."""
-        block, places = self.population.blocks[0], list(items)
+        """Outputs of the ranker ``(T, n)`` for user i and item i, by `KernelGroup.rank_logits`."""
+        block, places = self.population.kernel_groups[0], list(items)
         with torch.no_grad():
             users = block.vectors(Bag(torch.tensor(asked["user_rows"]), torch.tensor(asked["user_weights"]), None))
             given = [torch.tensor(array[places]) for array in (self.rows, self.weights, self.content)]

@@ -56,7 +56,7 @@ def test_a_member_starts_the_same_in_any_company_and_place():
 def test_a_member_starts_the_same_in_blocks_of_any_size(block_size):
     specs = [*some_specs(6), *[spec(dropout=rate) for rate in (0.0, 0.1, 0.2)]]
     one, other = fresh(specs), fresh(specs, block_size=block_size)
-    assert max(block.size for block in other.blocks) <= block_size
+    assert max(block.size for block in other.kernel_groups) <= block_size
     for member in range(len(specs)):
         assert_same(other.member_arrays(member), one.member_arrays(member))
 
@@ -129,8 +129,8 @@ def test_columns_belong_to_one_member_each_and_blocks_have_them_side_by_side():
                 owned[columns[i]] += 1
                 assert columns[i].stop - columns[i].start == one.embedding_dim * (1 if i == 0 else SHAPE.n_tasks)
         assert (owned == 1).all()
-    assert sorted(member for block in population.blocks for member in block.members) == list(range(20))
-    for block in population.blocks:
+    assert sorted(member for block in population.kernel_groups for member in block.members) == list(range(20))
+    for block in population.kernel_groups:
         for i, columns in enumerate(block.columns):
             own = [population.columns[member][i] for member in block.members]
             assert [c.start for c in own] == [columns.start, *(c.stop for c in own[:-1])]
@@ -140,28 +140,28 @@ def test_columns_belong_to_one_member_each_and_blocks_have_them_side_by_side():
 def test_a_block_has_members_of_one_program_and_no_more_than_fit():
     specs = [*some_specs(20), *[spec() for _ in range(11)]]
     population = fresh(specs, block_size=4)
-    for block in population.blocks:
+    for block in population.kernel_groups:
         assert len({one.group_key for one in block.specs}) == 1
         assert block.size <= 4
         assert block.specs == tuple(specs[member] for member in block.members)
         assert block.n_groups == (1 + SHAPE.n_tasks if block.specs[0].task_embeddings else 1)
     for member in range(len(specs)):
-        block, place = population.place_of(member)
+        block, place = population.locate(member)
         assert block.members[place] == member
     with pytest.raises(IndexError, match="a population of 31 has no member 31"):
-        population.place_of(31)
+        population.locate(31)
 
 
 def test_members_that_share_an_optimiser_stand_together_in_a_block():
     kinds = ["adamw", "adafactor", "adamw", "adafactor"]
-    (block,) = fresh([spec(optimizer=kind) for kind in kinds]).blocks
+    (block,) = fresh([spec(optimizer=kind) for kind in kinds]).kernel_groups
     assert [one.optimizer for one in block.specs] == sorted(kinds)
 
 
 def test_the_dense_tensors_of_all_blocks_fill_the_flat_buffer_once():
     population = fresh(some_specs(20))
     touched = torch.zeros_like(population.flat)
-    for block in population.blocks:
+    for block in population.kernel_groups:
         for tensor in block.dense(touched).values():
             tensor += 1
     assert (touched == 1).all()
@@ -171,7 +171,7 @@ def test_the_dense_tensors_of_all_blocks_fill_the_flat_buffer_once():
 
 def test_the_trained_tensors_are_the_buffer_itself():
     population = fresh([spec()])
-    population.blocks[0].trained["head.bias"][1] = 7.0
+    population.kernel_groups[0].trained["head.bias"][1] = 7.0
     assert population.member_arrays(0)["head.bias"][1] == 7.0
 
 
@@ -197,7 +197,7 @@ def test_logits_and_retrieval_scores_are_those_of_a_plain_model(name, layers):
 
     bags = [bag(on_device.users, u), bag(on_device.items, i), on_device.context_bag(torch.tensor(contexts))]
     for member, one in enumerate(specs):
-        block, place = population.place_of(member)
+        block, place = population.locate(member)
         users, items, context = (block.vectors(each) for each in bags)
         history = block.vectors(bag(on_device.history, u))
         logits = block.rank_logits(users, items, context, torch.tensor(part.statistics[:n], dtype=torch.float64))
@@ -214,14 +214,14 @@ def test_logits_and_retrieval_scores_are_those_of_a_plain_model(name, layers):
 def test_bags_without_a_column_are_zero_vectors():
     population = fresh([spec()] * 2)
     empty = Bag(torch.zeros(4, 0, dtype=torch.long), torch.zeros(4, 0, dtype=torch.float64))
-    (block,) = population.blocks
+    (block,) = population.kernel_groups
     found = block.vectors(empty)
     assert found.shape == (2, 1, 4, 4)  # P, G, m, E
     assert (found == 0).all()
 
 
 def test_a_vector_of_length_zero_stays_zero_in_retrieval():
-    (block,) = fresh([spec()] * 2).blocks
+    (block,) = fresh([spec()] * 2).kernel_groups
     zero = torch.zeros(2, 1, 4, dtype=torch.float64)
     assert (block.retrieval_users(zero, zero) == 0).all()
     assert (block.retrieval_items(zero) == 0).all()

@@ -33,8 +33,8 @@ def world(specs, *, dtype=torch.float64, signs=(), **options):
 
 
 def both(data, on_device, population, member, users, ids):
-    """Scores of the folded ranker, and of `Block.rank_logits` one user at a time, ``[U, C]``."""
-    block, place = population.place_of(member)
+    """Scores of the folded ranker, and of `KernelGroup.rank_logits` one user at a time, ``[U, C]``."""
+    block, place = population.locate(member)
     spec_, statistics = block.specs[place], on_device.user_statistics[users]
     user_vectors, item_vectors = block.vectors(on_device.users)[:, :, users], block.vectors(on_device.items)
     context = block.vectors(on_device.context_bag(torch.tensor(data.context_mode[None])))

@@ -122,7 +122,7 @@ def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(
     if how == "table":
         broken.tables[0][:, broken.columns[1][0]] = float("nan")
     else:
-        block, place = broken.place_of(1)
+        block, place = broken.locate(1)
         block.trained["head.bias"][(place + 1) * data.n_tasks - 1] = float("inf")
     found = measure(broken, on_device, HeldOut(data, EVALUATION, users))
     assert found[0].metrics == expected[0].metrics
@@ -133,7 +133,7 @@ def test_a_model_whose_scores_are_not_finite_is_refused_and_the_others_measured(
 def test_wild_but_finite_logits_are_measured_without_a_warning(world):
     data, on_device, population, users = world
     wild = deepcopy(population)
-    for block in wild.blocks:
+    for block in wild.kernel_groups:
         block.trained["head.weight"].mul_(1e5)
     metrics = measure(wild, on_device, HeldOut(data, EVALUATION, users))[0].metrics
     assert all(np.isfinite(value) for value in metrics.values())

@@ -41,7 +41,7 @@ def padded(specs, rule=ALWAYS, shape=SHAPE):
 
 
 def n_blocks(specs):
-    return len(Population(specs, SHAPE, block_size=len(specs)).blocks)
+    return len(Population(specs, SHAPE, block_size=len(specs)).kernel_groups)
 
 
 def mixed_widths(name):
@@ -157,7 +157,7 @@ def test_a_padded_population_starts_with_the_members_values_and_zeros():
     exact = fresh_population(specs, SHAPE, seed=SEED, device=CPU, dtype=torch.float64)
     wide = padded_population(exact, padded(specs), block_size=8)
     assert [one.width for one in wide.specs] == [32, 32, 32]
-    assert len(wide.blocks) == 1
+    assert len(wide.kernel_groups) == 1
     for member, one in enumerate(specs):
         own, arrays = exact.member_arrays(member), wide.member_arrays(member)
         padding = Padding.of(one, wide.specs[member], SHAPE)

@@ -91,7 +91,7 @@ class _Graph(torch.nn.Module):
         return self._parameter(table)[rows]
 
     def _vectors(self, rows: Tensor, weights: Tensor, content: Tensor | None = None) -> Tensor:
-        """Vectors ``[G, m, E]`` of bags ``[m, F]``; as `Block.vectors`."""
+        """Vectors ``[G, m, E]`` of bags ``[m, F]``; as `KernelGroup.vectors`."""
         dim = self.member.spec.embedding_dim
         tables = ("table", "task_table") if self.member.spec.task_embeddings else ("table",)
         sums = [(self._gathered(table, rows) * weights[..., None]).sum(1) for table in tables]

@@ -26,7 +26,7 @@ from evorec.deploy.final.finalize import check_belongs
 from evorec.errors import ConfigError, RunError
 from evorec.models.forward import ForwardPass
 from evorec.models.mechanism import mechanism_of
-from evorec.models.population import Bag, Block, Population
+from evorec.models.population import Bag, KernelGroup, Population
 from evorec.models.slots import SHARED, Mix
 from evorec.models.spec import ModelSpec
 from evorec.problem import Spec
@@ -202,7 +202,7 @@ def expert_uses(population: Population, encoded: EncodedData) -> tuple[Use, ...]
         population: a stack of one member.
         encoded: its data.
     """
-    (block,) = population.blocks
+    (block,) = population.kernel_groups
     totals: dict[int, _Total] = {}
     with torch.no_grad():
         for start in range(0, encoded.dataset.held_out.n_rows, ROWS_AT_ONCE):
@@ -215,7 +215,7 @@ def expert_uses(population: Population, encoded: EncodedData) -> tuple[Use, ...]
     return tuple(total.use(encoded.dataset.tasks, block.network.shape.parents) for total in totals.values())
 
 
-def _ranker_input(block: Block, encoded: EncodedData, some: slice) -> Tensor:
+def _ranker_input(block: KernelGroup, encoded: EncodedData, some: slice) -> Tensor:
     """Input ``[1, G, B, n_in]`` of a lone member's mechanism for some held-out rows."""
     part, data = encoded.dataset.held_out, encoded.tensors
     users, items, contexts = (

@@ -84,7 +84,7 @@ def head_outputs(
     items = np.take_along_axis(lists.final[0], order, axis=1)
     scores = np.take_along_axis(lists.scores[0], order, axis=1)
     with torch.no_grad():
-        block, ids = population.blocks[0], torch.tensor(users.ids, device=data.device)
+        block, ids = population.kernel_groups[0], torch.tensor(users.ids, device=data.device)
         catalogue = torch.arange(dataset.n_items, device=data.device)
         inputs = RankerInputs(
             block.vectors(data.users.select(ids))[0],

@@ -101,7 +101,8 @@ class AitmNetwork(Network):
             if i > 0:
                 candidates = self._candidates(run, wave, vectors, above, self._above(i))
                 if mixes is not None:
-                    shares = attention_shares(candidates).unflatten(0, (len(self.specs), len(wave)))
+                    shares = attention_shares(candidates)
+                    shares = shares.view(len(self.specs), len(wave), *shares.shape[1:])
                     for task, share in zip(wave, shares.unbind(1), strict=True):
                         sources = ((task, 0), (self.shape.parents[task], 0))
                         mixes.append(Mix(self.shape.n_layers - 1, task, sources, share))
