@@ -74,8 +74,8 @@ class Mechanism(SharingChoice):
         """The only task whose loss reaches the head of a task, or `SHARED`."""
         return task
 
-    def combine(self, logits: Tensor, shape: InputShape) -> Tensor:
-        """Logits of the tasks from those of the heads, ``[P, T, B]``."""
+    def combine(self, logits: Tensor, specs: Sequence[ModelSpec], shape: InputShape) -> Tensor:
+        """Logits of the tasks from those of the heads, ``[P, T, B]``, of the members with this mechanism."""
         return logits
 
     def extra_loss(self, logits: Tensor, specs: Sequence[ModelSpec], shape: InputShape) -> Tensor | None:
@@ -166,8 +166,9 @@ class Network:
         out = self.top_logits(run, self.top_vectors(run, x))
         for mechanism in dict.fromkeys(self.mechanisms):
             if mechanism.combines:
-                members = tuple(member for member, own in enumerate(self.mechanisms) if own is mechanism)
-                out = run.replace(out, members, mechanism.combine(run.pick(out, members), self.shape))
+                members = tuple(member for member, its in enumerate(self.mechanisms) if its is mechanism)
+                own = mechanism.combine(run.pick(out, members), [self.specs[m] for m in members], self.shape)
+                out = run.replace(out, members, own)
         return out
 
     def top_vectors(self, run: ForwardPass, x: Tensor, mixes: list[Mix] | None = None) -> Tensor:

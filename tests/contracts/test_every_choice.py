@@ -37,8 +37,9 @@ class Blend(Mechanism):
     def levels(self, spec, shape):
         return towers(spec, shape, 0)
 
-    def combine(self, logits, shape):
-        return (logits + logits.mean(1, keepdim=True)) / 2
+    def combine(self, logits, specs, shape):
+        share = logits.new_tensor([spec.setting("blend_share") for spec in specs])[:, None, None]
+        return logits + share * (logits.mean(1, keepdim=True) - logits)
 
     def describe(self, spec):
         return f"Towers, blended by {spec.setting('blend_share')}."
@@ -68,26 +69,22 @@ alone = tiny.trained([spec], tiny.plan_of(data, on_device), on_device).populatio
 beside = tiny.trained([tiny.spec(), spec], tiny.plan_of(data, on_device), on_device).population
 same = all(np.array_equal(a, beside.member_arrays(1)[name]) for name, a in alone.member_arrays(0).items())
 print(json.dumps({
-    "last": space.gene("mechanism").options[-1], "own": "blend_share" in genes, "round": space.decode(space.encode(genes))
-    == genes, "settings": dict(spec.settings), "text": mechanism_of(spec).describe(spec), "same": same,
+    "last": space.gene("mechanism").options[-1], "own": "blend_share" in genes, "settings": dict(spec.settings),
+    "round": space.decode(space.encode(genes)) == genes, "text": mechanism_of(spec).describe(spec), "same": same,
 }))
 """
 
 every_choice = pytest.mark.parametrize(
-    "choice", [choice for choices in CHOICES.values() for choice in ordered(choices)], ids=lambda choice: choice.name
+    ("kind", "choice"), [(kind, choice) for kind, choices in CHOICES.items() for choice in ordered(choices)]
 )
 
 
 @every_choice
-def test_every_option_has_a_source_and_words(choice: Choice) -> None:
-    assert choice.order == [other.name for other in ordered(CHOICES[kind_of(choice)])].index(choice.name)
+def test_every_built_in_option_has_its_index_and_words(kind: str, choice: Choice) -> None:
+    assert choice.order == ordered(CHOICES[kind]).index(choice)
     assert type(choice).__doc__ or sys.modules[type(choice).__module__].__doc__
     for gene in choice.genes(2):
         assert gene.text, gene.name
-
-
-def kind_of(choice: Choice) -> str:
-    return next(kind for kind, choices in CHOICES.items() if choices.get(choice.name) is choice)
 
 
 @pytest.mark.parametrize("name", list(BALANCINGS))

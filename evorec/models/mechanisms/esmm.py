@@ -46,7 +46,7 @@ class Esmm(Mechanism):
         # The losses of later steps reach the towers of all steps before them.
         return SHARED if task in shape.parents else task
 
-    def combine(self, logits: Tensor, shape: InputShape) -> Tensor:
+    def combine(self, logits: Tensor, specs: Sequence[ModelSpec], shape: InputShape) -> Tensor:
         from evorec.models.forward import funnel_products
 
         return funnel_products(logits, shape.parents, funnel_waves(shape.parents))
