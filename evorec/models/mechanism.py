@@ -331,11 +331,11 @@ def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
         yield f"sharing_depth must be 0, got {spec.sharing_depth}"
     values |= {"task_embeddings": spec.task_embeddings} | ({depth: spec.sharing_depth} if depth else {})
     for name, gene in genes.items():
-        low, high = getattr(gene, "limits", (gene.default, gene.default))
+        limits: tuple[Any, Any] = getattr(gene, "limits", (gene.default, gene.default))
         if name not in values:
             yield f"needs the setting {name}"
-        elif type(gene.default) is int and not low <= values[name] <= high:
-            yield f"{name} must be in {low}..{high}, got {values[name]}"
+        elif type(gene.default) is int and not limits[0] <= values[name] <= limits[1]:
+            yield f"{name} must be in {limits[0]}..{limits[1]}, got {values[name]}"
     if mechanism.has_task_tables and not spec.task_embeddings:
         yield "task_embeddings must be true: its tasks have embedding tables of their own"
     if mechanism.needs_funnel and all(parent < 0 for parent in shape.parents):

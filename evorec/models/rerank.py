@@ -81,7 +81,7 @@ def ranker_scores(block: KernelGroup, index: int, inputs: RankerInputs, ids: Ten
         inputs: vectors and statistics.
         ids: candidates, int64 ``[U, C]``.
     Returns:
-        ``[U, C]``; differs from `KernelGroup.rank_logits` by rounding only, independent of the other members of the stack.
+        ``[U, C]``; differs from `KernelGroup.rank_logits` by rounding only, independent of the stack's other members.
     """
     spec = block.specs[index]
     weights = spec.rank_blend * inputs.items.new_tensor(block.shape.score_weights(spec.task_weights))[:, None]
