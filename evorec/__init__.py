@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from evorec.serving.recommender import Recommender, load_bundle
     from evorec.space.genes import Boolean, Categorical, Fixed, Gene, Integer, Real, Simplex, When
     from evorec.space.space import SearchSpace
+    from evorec.training.reproducible import reproducible_cpu
 
     __version__: str
 else:
@@ -98,6 +99,7 @@ __all__ = [
     "load_bundle",
     "load_config",
     "load_problem",
+    "reproducible_cpu",
     "run_search",
 ]
 
@@ -120,6 +122,7 @@ _PLACES: Final = {
     "as_deap": "evorec.search.deap_toolbox",
     "as_pymoo": "evorec.search.pymoo_problem",
     "finalize": "evorec.deploy.final.finalize",
+    "reproducible_cpu": "evorec.training.reproducible",
     "run_search": "evorec.search.engine:search",  # the name `evorec.search` is the package's
 }
 """Public name -> module, or module:name."""

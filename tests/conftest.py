@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from evorec.training.reproducible import reproducible_cpu
+
+reproducible_cpu()  # before any test multiplies
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "experiments"))  # the reference models
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
+import os
 import signal
 import sys
 import traceback
@@ -179,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 usage or configuration; `evorec.errors` has the others.
     """
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # MKL reads it once: see `evorec.reproducible_cpu`
     if argv is None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)

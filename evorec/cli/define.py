@@ -264,42 +264,11 @@ def _check_constraint(text: str, config: RecommenderConfig, tasks: Mapping[str, 
 
 
 def _space(config: RecommenderConfig, tables: Tables | None, source: str) -> SearchSpace:
-    """The search space; without the data, tasks and lengths of time stand for themselves only."""
-    from evorec.models.blocks import declared_blocks, named_blocks
-    from evorec.models.spec import default_space
+    """The search space; without the data, tasks, blocks and days are stand-ins."""
+    from evorec.recommender.search_space import SpaceFacts, recommender_space
 
-    tasks = config.tasks.ranked or (tables.tasks if tables else ("task",))
-    days = round(_n_days(tables), 1) if tables else 14.0
-    space = default_space(
-        tasks,
-        n_layers=config.training.layers,
-        days=days,
-        funnel=bool(config.tasks.funnel),
-        uniform_negatives=config.training.uniform_negatives,
-        retrieval_batch=config.training.retrieval_batch,
-        blocks=declared_blocks(tables, config.data.content) if tables else named_blocks(config.space),
-        search_blocks=config.inputs == "search",
-        new_items="new_item_popularity" in config.space if tables is None else _has_new_items(config, tables),
-    )
-    return space.with_overrides(config.space, source)
-
-
-def _has_new_items(config: RecommenderConfig, tables: Tables) -> bool:
-    """Whether the catalogue has items without a training row."""
-    from evorec.data.splits import split
-    from evorec.data.tables import Columns
-
-    if tables.items is None:
-        return False
-    shown = tables.interactions[Columns.ITEM][split(tables, config.split).train].unique()
-    return not tables.items[Columns.ITEM].is_in(shown.to_list()).all()
-
-
-def _n_days(tables: Tables) -> float:
-    from evorec.data.tables import Columns
-
-    time = tables.interactions[Columns.TIME].to_numpy()
-    return float(time.max() - time.min()) / 86_400
+    facts = SpaceFacts.unknown(config) if tables is None else SpaceFacts.of_tables(tables, config)
+    return recommender_space(config, facts, source=source)
 
 
 def _gene_table(space: SearchSpace) -> Table:

@@ -23,6 +23,8 @@ from evorec.problem import Outcome, Problem, Spec
 from evorec.recommender.attacked import build_trainer
 from evorec.recommender.search_space import SpaceFacts, length_in_days, recommender_space
 from evorec.training.cost import cost_bounds
+from evorec.training.reproducible import reproducible_cpu
+from evorec.training.trainer import resolve_device
 
 
 @final
@@ -142,10 +144,12 @@ class RecProblem(Problem):
 
 
 def build_problem(config: RecommenderConfig, *, tables: Tables | None = None) -> RecProblem:
-    """The recommender problem of a configuration.
+    """The recommender problem of a configuration; on a CPU its results are reproducible (`reproducible_cpu`).
 
     Args:
         config: of the run.
         tables: the interactions; ``None`` reads them from ``config.data``. They get the vectors that it names.
     """
+    if resolve_device(config.run.device).type == "cpu":
+        reproducible_cpu(required=False)
     return RecProblem(config, read(config.data) if tables is None else with_content(tables, config.data))
