@@ -68,7 +68,7 @@ from evorec.config import RecommenderConfig
 from evorec.data.readers import read
 from evorec.errors import ConfigError, DataError
 from evorec.models.spec import ModelSpec
-from evorec.recommender.problem import RecProblem
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, ProcessExecutor, SerialExecutor
 
@@ -249,13 +249,13 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
     """Part `rates` of one size on the CPU."""
     config = configured(size, scale)
     tables = read(config.data)
-    problem = RecProblem(config, tables)
+    problem = build_problem(config, tables=tables)
     if size == "mixed":
         members = [MIXED_MEMBERS] if scale is FULL else [max(members)]
     specs = drawn(problem, max(members))
     problems = {"e evorec": problem}
     if "bfloat16" in precisions():
-        problems["e16 evorec bfloat16"] = RecProblem(configured(size, scale, precision="bfloat16"), tables)
+        problems["e16 evorec bfloat16"] = build_problem(configured(size, scale, precision="bfloat16"), tables=tables)
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         executor = ProcessExecutor(workers)

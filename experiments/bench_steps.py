@@ -34,7 +34,7 @@ from sequential import Loop, Tensors, fit
 from evorec.config import ExecutionConfig
 from evorec.data.simulator import simulate
 from evorec.models.spec import ModelSpec
-from evorec.recommender.problem import RecProblem
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.recommender.trainers import StackTrainer
 
 GEMM: Final = (8, 64)
@@ -56,7 +56,7 @@ def peak_memory(how: str, members: int, precision: str, quick: bool) -> dict[str
     """
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
-    problem = RecProblem(configured("standard", scale, precision=precision), simulate_of(scale))
+    problem = build_problem(configured("standard", scale, precision=precision), tables=simulate_of(scale))
     trainer, models = problem.trainer, [ModelSpec.from_genes(spec) for spec in drawn(problem, members)]
     data, loop = Tensors.of(trainer.data.dataset, trainer.data.users), loop_of(problem.config)
     for index in range(len(trainer.plan)):
@@ -108,7 +108,7 @@ def floor(scale: Scale) -> dict[str, Any]:
     """Part `floor`: counted FLOPs of training over what one thread could do in its CPU time."""
     tables, out = simulate_of(scale), {}
     for size in ("small", "standard"):
-        problem = RecProblem(configured(size, scale), tables)
+        problem = build_problem(configured(size, scale), tables=tables)
         with threads(1):
             out |= {f"{size} {name}": row for name, row in _shares(problem, scale).items()}
     return out

@@ -32,11 +32,11 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from evorec.config import RecommenderConfig, load_config, recommender_config
-from evorec.data.readers import read, with_content
+from evorec.data.readers import read
 from evorec.data.splits import split
 from evorec.data.tables import Columns, ItemVectors, Tables
 from evorec.models.spec import ModelSpec
-from evorec.recommender.problem import RecProblem
+from evorec.recommender.problem import RecProblem, build_problem
 from evorec.seeds import generator
 from evorec.training.evaluate import task_logits
 
@@ -130,7 +130,7 @@ def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:
         if case.relations:
             triples(tables, case.relations).write_parquet(Path(folder) / "triples.parquet")
         tables = with_noise(without_training_rows(tables, config, seed=seed), seed=seed)
-        problem = RecProblem(config, with_content(tables, config.data))
+        problem = build_problem(config, tables=tables)
     return compared(problem, case.genes)
 
 

@@ -47,6 +47,7 @@ from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.trainers import StackTrainer
 from evorec.space.space import SearchSpace
 from evorec.training.evaluate import MemberMetrics
+from evorec.training.reproducible import reproducible_cpu
 from problems import feed, kuairand, tabular
 from problems.tabular import FORMAT, TABLES, configurations, space_of
 
@@ -286,6 +287,7 @@ def world(problem: str) -> World:
     grid = GRIDS[problem]
     config = grid.run_config
     tables = read(config.data)
+    reproducible_cpu()
     trainer = StackTrainer.of(tables, config, fit="train", seed=0, at_most=config.evaluation.max_users)
     parts: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     return World(trainer, {part: view_of(tables, trainer, part) for part in parts}, tables.sha256())
