@@ -27,7 +27,7 @@ import torch
 import typer
 from bench_setup import (
     FULL,
-    Timed,
+    TrainingTime,
     clocked,
     fresh,
     machine,
@@ -100,7 +100,7 @@ def point(work: Mapping[str, int]) -> dict[str, float]:
     data_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     before = settled_rss()
     turns = [clocked(trainer, models) for _ in range(REPEATS)]
-    taken = Timed.median(turns)
+    taken = TrainingTime.median(turns)
     return {
         "ms_per_member_step": 1e3 * taken.step / sizes.members,
         "start_and_end_s_per_member": taken.rest / sizes.members,

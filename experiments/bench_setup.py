@@ -195,17 +195,17 @@ class StepClock:
         return self._plan.step(index)
 
 
-def clocked(trainer: StackTrainer, models: Sequence[ModelSpec]) -> Timed:
+def clocked(trainer: StackTrainer, models: Sequence[ModelSpec]) -> TrainingTime:
     """CPU times of a training."""
     other, start = copy(trainer), time.process_time()
     clock = other.__dict__["plan"] = StepClock(trainer.plan)
     other.train(models)
-    return Timed.of(clock.at, time.process_time() - start)
+    return TrainingTime.of(clock.at, time.process_time() - start)
 
 
 @final
 @dataclass(frozen=True)
-class Timed:
+class TrainingTime:
     """CPU seconds of a training.
 
     Attributes:
@@ -217,13 +217,13 @@ class Timed:
     rest: float
 
     @classmethod
-    def of(cls, at: Sequence[float], whole: float) -> Timed:
+    def of(cls, at: Sequence[float], whole: float) -> TrainingTime:
         """From the times at which steps began; the last step is taken to be like the others."""
         each = np.diff(at)
         return cls(float(np.median(each)), whole - float(each.sum()) - float(np.median(each)))
 
     @classmethod
-    def median(cls, each: Sequence[Timed]) -> Timed:
+    def median(cls, each: Sequence[TrainingTime]) -> TrainingTime:
         """Of several runs."""
         return cls(float(np.median([one.step for one in each])), float(np.median([one.rest for one in each])))
 

@@ -14,7 +14,7 @@ from bench_setup import (
     FULL,
     QUICK,
     Scale,
-    Timed,
+    TrainingTime,
     clocked,
     configured,
     drawn,
@@ -167,7 +167,7 @@ def large_table(quick: bool) -> dict[str, Any]:
         "sequential AdamW fused": {},
         "sequential SparseAdam": {"sparse": True},
     }
-    runs: dict[str, Callable[[], Timed]] = {}
+    runs: dict[str, Callable[[], TrainingTime]] = {}
     for name in precisions():
         runs[f"evorec {name}"] = partial(clocked, in_precision(trainer, name), models)
     for label, choice in choices.items():
@@ -175,7 +175,7 @@ def large_table(quick: bool) -> dict[str, Any]:
     for run in runs.values():
         run()
     turns = [{label: run() for label, run in runs.items()} for _ in range(scale.repeats)]
-    taken = {label: Timed.median([turn[label] for turn in turns]) for label in runs}
+    taken = {label: TrainingTime.median([turn[label] for turn in turns]) for label in runs}
     members = {label: len(models) if label.startswith("evorec") else 1 for label in runs}
     step = {label: 1e3 * one.step / members[label] for label, one in taken.items()}
     return {
@@ -188,11 +188,11 @@ def large_table(quick: bool) -> dict[str, Any]:
     }
 
 
-def _clocked_fit(spec: ModelSpec, data: Tensors, loop: Loop) -> Timed:
+def _clocked_fit(spec: ModelSpec, data: Tensors, loop: Loop) -> TrainingTime:
     at: list[float] = []
     start = time.process_time()
     fit(spec, data, loop, at_step=lambda: at.append(time.process_time()))
-    return Timed.of(at, time.process_time() - start)
+    return TrainingTime.of(at, time.process_time() - start)
 
 
 def _large(scale: Scale, *, batch: int) -> StackTrainer:

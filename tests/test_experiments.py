@@ -1,10 +1,12 @@
-"""The scripts of `experiments`: the sequential baseline is the same model, and the benchmarks run."""
+"""The scripts of `experiments`: the sequential baseline trains the same model as evorec, and the benchmarks run."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from evorec.training.evaluate import measure, task_logits
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "experiments"))
 
+import bench_population  # noqa: E402
 import bench_scaling  # noqa: E402
 import bench_setup  # noqa: E402
 import bench_steps  # noqa: E402
@@ -28,28 +31,40 @@ import sequential  # noqa: E402
 
 LAYERS = 2
 ROUNDING = 2e-5
-"""Logits of size 1 in float32: the same sums in another order."""
+"""Logits of size 1 in float32; the two sides add the same terms in a different order."""
 TIES = 2e-3
-"""AUC of 240 rows: rounding may turn the order of two rows that are nearly equal."""
+"""AUC over 240 rows: rounding may swap two rows whose scores are nearly equal."""
 LOOP = sequential.Loop(
     steps=3, batch=64, retrieval_batch=16, n_layers=LAYERS, k=EVALUATION.k, candidates=EVALUATION.candidates
 )
 
-every_mechanism = pytest.mark.parametrize("mechanism", MECHANISMS)
+BALANCINGS = ("pcgrad", "dwa", "fixed")
 
 
-def tensors(data):
-    return sequential.Tensors.of(data, users_of(data))
+@pytest.fixture(scope="module")
+def data():
+    return dataset()
 
 
-def users_of(data):
+@pytest.fixture(scope="module")
+def users(data):
     return ranking_users(data, EVALUATION, seed=SEED, at_most=None)
 
 
-def population_of(one, data):
-    """One member with every parameter drawn anew, so that none is left at a start that hides a mistake."""
+@pytest.fixture(scope="module")
+def tensors(data, users):
+    return sequential.Tensors.of(data, users)
+
+
+@pytest.fixture(scope="module")
+def partly_labelled(data, users):
+    return sequential.Tensors.of(with_missing_labels(data), users)
+
+
+def population_of(model_spec, data):
+    """A single member whose parameters are all random: initial values of zero could hide an error."""
     population = fresh_population(
-        [one], device_data(data, layers=LAYERS).shape, seed=SEED, device=torch.device("cpu"), dtype=torch.float32
+        [model_spec], device_data(data, layers=LAYERS).shape, seed=SEED, device=torch.device("cpu"), dtype=torch.float32
     )
     rng = generator(SEED, "test parameters")
     arrays = {name: rng.normal(0, 0.3, a.shape).astype(np.float32) for name, a in population.member_arrays(0).items()}
@@ -57,82 +72,107 @@ def population_of(one, data):
     return population, arrays
 
 
-def copied(one, data, arrays):
+def copied(model_spec, tensors, arrays):
     """A sequential model with a member's parameters."""
-    model = sequential.Recommender(one, data, LAYERS)
+    model = sequential.Recommender(model_spec, tensors, LAYERS)
     for parameter, array in pairs(model, arrays):
         parameter.data = torch.tensor(np.broadcast_to(array, parameter.shape).copy())
     return model.eval()
 
 
 def pairs(model, arrays):
-    """Each parameter beside the array that should equal it."""
+    """Each parameter with the array that should equal it."""
     tables = [arrays[name] for name in ("table", "task_table") if name in arrays]
     content = [*arrays["content.weight"], *arrays.get("task_content.weight", [])]
     out = [(model.table.weight, np.hstack(tables)), (model.content.weight, np.hstack(content).T)]
     return out + model.body.pairs(arrays)
 
 
-@every_mechanism
-def test_the_sequential_recommender_is_the_member_of_the_population(mechanism):
-    data, one = dataset(), spec(mechanism=mechanism)
-    population, arrays = population_of(one, data)
-    model, on_hand = copied(one, tensors(data), arrays), tensors(data)
-    assert {id(parameter) for parameter, _ in pairs(model, arrays)} == {id(p) for p in model.parameters()}
-    part = on_hand.held_out
+def held_out_logits(model, tensors):
+    part = tensors.held_out
     with torch.no_grad():
-        users, items = model.users(on_hand, part.user), model.items(on_hand, part.item)
-        logits = model.logits(users, items, part.context, part.statistics)
+        users, items = model.users(tensors, part.user), model.items(tensors, part.item)
+        return model.logits(users, items, part.context, part.statistics).numpy()
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_the_sequential_recommender_equals_a_member_of_the_population(mechanism, data, tensors):
+    model_spec = spec(mechanism=mechanism)
+    population, arrays = population_of(model_spec, data)
+    model = copied(model_spec, tensors, arrays)
+    assert {id(parameter) for parameter, _ in pairs(model, arrays)} == {id(p) for p in model.parameters()}
     expected = task_logits(population, device_data(data, layers=LAYERS), data.held_out)[0]
     assert np.ptp(expected) > 1
-    np.testing.assert_allclose(logits.T.numpy(), expected, atol=ROUNDING, rtol=ROUNDING)
+    np.testing.assert_allclose(held_out_logits(model, tensors).T, expected, atol=ROUNDING, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("blend", [0.0, 0.3])
-def test_sequential_validation_gives_the_metrics_of_evorec(blend):
-    data, one = dataset(), spec(mechanism="mmoe", rank_blend=blend)
-    population, arrays = population_of(one, data)
-    found = sequential.validate(copied(one, tensors(data), arrays), tensors(data), LOOP)
-    (expected,) = measure(population, device_data(data, layers=LAYERS), HeldOut(data, EVALUATION, users_of(data)))
+def test_sequential_validation_gives_the_metrics_of_evorec(blend, data, users, tensors):
+    model_spec = spec(mechanism="mmoe", rank_blend=blend)
+    population, arrays = population_of(model_spec, data)
+    model = copied(model_spec, tensors, arrays)
+    found = sequential.validate(model, tensors, LOOP)
+    (expected,) = measure(population, device_data(data, layers=LAYERS), HeldOut(data, EVALUATION, users))
     assert {name for name in found if name.startswith("auc/")} == {f"auc/{task}" for task in data.tasks}
     for name, value in found.items():
         assert value == pytest.approx(expected.metrics[name], abs=TIES), name
+    scores, labels = held_out_logits(model, tensors)[:, 0], data.held_out.labels[:, 0]
+    assert found[f"auc/{data.tasks[0]}"] == pytest.approx(roc_auc_score(labels, scores))
 
 
-def test_sequential_auc_is_that_of_scikit_learn():
-    data, one = dataset(), spec()
-    on_hand = tensors(data)
-    model = copied(one, on_hand, population_of(one, data)[1])
-    part = on_hand.held_out
-    with torch.no_grad():
-        u, v = model.users(on_hand, part.user), model.items(on_hand, part.item)
-        scores = model.logits(u, v, part.context, part.statistics)[:, 0].numpy()
-    found = sequential.validate(model, on_hand, LOOP)
-    assert found[f"auc/{data.tasks[0]}"] == pytest.approx(roc_auc_score(data.held_out.labels[:, 0], scores))
-
-
-@every_mechanism
-@pytest.mark.parametrize("balancing", ["fixed", "dwa", "pcgrad"])
-def test_every_mechanism_trains_sequentially(mechanism, balancing):
-    data = with_missing_labels(dataset())
-    one = spec(mechanism=mechanism, balancing=balancing, dropout=0.1)
-    metrics = sequential.candidate(one, tensors(data), LOOP)
+@pytest.mark.parametrize(("mechanism", "balancing"), list(zip(MECHANISMS, cycle(BALANCINGS))))
+def test_every_mechanism_trains_sequentially_with_missing_labels(mechanism, balancing, partly_labelled):
+    model_spec = spec(mechanism=mechanism, balancing=balancing, dropout=0.1)
+    metrics = sequential.candidate(model_spec, partly_labelled, LOOP)
     assert all(np.isfinite(value) for value in metrics.values())
 
 
-@pytest.mark.parametrize("loss", ["softmax", "bpr", "gbce"])
-@pytest.mark.parametrize("source", ["batch", "uniform"])
-def test_every_retrieval_loss_trains_sequentially(loss, source):
-    one = spec(retrieval_loss=loss, negative_source=source, negatives=8, optimizer="adafactor")
-    assert np.isfinite(sequential.candidate(one, tensors(dataset()), LOOP)["accuracy"])
+@pytest.mark.parametrize(
+    ("loss", "source"), [("softmax", "batch"), ("bpr", "uniform"), ("gbce", "batch"), ("gbce", "uniform")]
+)
+def test_every_retrieval_loss_trains_sequentially(loss, source, tensors):
+    model_spec = spec(retrieval_loss=loss, negative_source=source, negatives=8, optimizer="adafactor")
+    assert np.isfinite(sequential.candidate(model_spec, tensors, LOOP)["accuracy"])
 
 
 @pytest.mark.parametrize("choice", [{"loader": True, "fused": False}, {"sparse": True}, {"autocast": True}])
-def test_the_loop_has_its_variants(choice):
-    metrics = sequential.candidate(spec(), tensors(dataset()), replace(LOOP, **choice))
-    assert np.isfinite(metrics["accuracy"])
+def test_every_variant_of_the_sequential_loop_trains(choice, tensors):
+    assert np.isfinite(sequential.candidate(spec(), tensors, replace(LOOP, **choice))["accuracy"])
 
 
+def test_every_script_can_be_imported():
+    """The long benchmarks run under the mark `slow`; a renamed module must be noticed without them."""
+    for path in sorted((ROOT / "experiments").glob("*.py")):
+        module = importlib.util.spec_from_file_location(f"imported_{path.stem}", path)
+        sys.modules[module.name] = importlib.util.module_from_spec(module)
+        module.loader.exec_module(sys.modules[module.name])
+
+
+def test_methods_take_turns_and_ratios_are_relative_to_the_fastest_baseline(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(bench_population.time, "perf_counter", lambda: float(next(clock)))
+    order = []
+
+    def method(name, n_candidates):
+        def run():
+            order.append(name[0])
+            return [{"accuracy": 0.5}] * (n_candidates - 1) + [None]
+
+        return bench_population.Method(name, run)
+
+    found = bench_population.take_turns([method("a loop", 1), method("c joblib", 2), method("e evorec", 6)], rounds=2)
+    assert "".join(order) == "ace" + "ace" + "cea"  # the first turns are not counted; then the order moves by one
+    assert {name: row["per_minute"] for name, row in found.items()} == {
+        "a loop": 60.0, "c joblib": 120.0, "e evorec": 360.0
+    }  # fmt: skip
+    assert [row["failed"] for row in found.values()] == [1, 1, 1]
+    ratios = bench_population.ratios(found, rounds=2)
+    assert {name: (row["ratio"], row["strongest"]) for name, row in ratios.items()} == {
+        "e evorec / a loop": (6.0, False), "e evorec / c joblib": (3.0, True)
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_the_population_benchmark_compares_all_methods(tmp_path):
     out = tmp_path / "figures.json"
     script = [sys.executable, "-W", "error", str(ROOT / "experiments" / "bench_population.py"), "--quick"]
@@ -154,6 +194,7 @@ def test_the_population_benchmark_compares_all_methods(tmp_path):
     assert "the strongest" in done.stdout
 
 
+@pytest.mark.slow
 def test_floor_memory_and_large_table_are_measured():
     for row in bench_steps.floor(bench_setup.QUICK).values():
         assert 0 < row["share"] < 1
@@ -164,6 +205,7 @@ def test_floor_memory_and_large_table_are_measured():
     assert all(ms > 0 for ms in steps.values())
 
 
+@pytest.mark.slow
 def test_the_scaling_benchmark_writes_slopes_and_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_scaling, "fresh", lambda module, function, **work: bench_scaling.point(**work))
     bench_scaling.main(axes="members,width", limit=2, quick=True, out=tmp_path / "scaling.json")
@@ -173,12 +215,13 @@ def test_the_scaling_benchmark_writes_slopes_and_a_picture(tmp_path, monkeypatch
     assert (tmp_path / "scaling.html").exists() or (tmp_path / "scaling.svg").exists()
 
 
-def test_slopes_are_those_of_powers():
+def test_slopes_of_power_laws_are_their_exponents():
     assert bench_scaling.slopes([1, 10, 100], [3, 30, 300]) == pytest.approx({"all": 1.0, "last": 1.0})
     assert bench_scaling.slopes([1, 2, 4], [5, 5, 20]) == pytest.approx({"all": 1.0, "last": 2.0})
     assert bench_scaling.slopes([1], [1]) == {}
 
 
-def test_a_timed_training_is_cut_into_steps_and_the_rest():
-    timed = bench_setup.Timed.of([2.0, 3.0, 4.0, 7.0], 10.0)  # steps of 1, 1, 3 and, taken to be like them, 1
-    assert timed == bench_setup.Timed(step=1.0, rest=4.0)
+def test_the_time_of_a_training_is_split_into_steps_and_the_rest():
+    # Steps of 1, 1 and 3 seconds; the last step is counted as their median.
+    times = bench_setup.TrainingTime.of([2.0, 3.0, 4.0, 7.0], 10.0)
+    assert times == bench_setup.TrainingTime(step=1.0, rest=4.0)
