@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +12,14 @@ from evorec.cli.ship import build_rec_problem, find_member
 from evorec.report.table import MISSING, Column, Row, Table
 
 if TYPE_CHECKING:
-    from evorec.deploy.explaining.explain import Explanation, Use
-    from evorec.deploy.explaining.importance import Importance
+    from evorec.deploy.explanation.explain import Explanation
+    from evorec.deploy.explanation.importance import Importance
     from evorec.report.record import RunRecord
 
 MOST_SHOWN = 20
-"""Blocks of the input that are shown without -v, those that are off besides."""
+"""Used blocks of the input that are shown without -v; unused blocks are always shown."""
 CHANCE = 0.5
-"""AUC and concordance of a model that knows nothing; the recall of one is about 0."""
+"""AUC and concordance of a random model; its recall is about 0."""
 
 
 @command(panel=SHIP, order=20)
@@ -28,15 +27,15 @@ def explain(
     output: Output,
     run: Run,
     member: Annotated[
-        str, typer.Argument(help="Its key or the start of it, or a pick: knee, accuracy, 'auc/click where ...'.")
+        str, typer.Argument(help="Its key or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'.")
     ],
     repeats: Annotated[int, typer.Option(min=1, help="Permutations of each block of the input.")] = 5,
 ) -> None:
-    """Explain one member: its settings in words, its neighbours, its experts, and what its inputs are worth.
+    """Explain one member: its settings, its neighbours on the front, its experts, and the importance of its inputs.
 
-    It is measured on validation, with the weights of the search. Nothing is written.
+    Metrics are those of validation, with the weights of the search. Nothing is written.
     """
-    from evorec.deploy.explaining.explain import explain as run_explain
+    from evorec.deploy.explanation.explain import explain as run_explain
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory
 
@@ -47,92 +46,74 @@ def explain(
         problem = build_rec_problem(opened.config)
         found = run_explain(opened, problem, key, repeats=repeats, seed=problem.seed, progress=output.note)
     n_shown = len(found.importance) if output.verbosity > 0 else MOST_SHOWN
-    output.result(found.as_json(), *_tables(found, record, n_shown))
+    tables = [_lines(f"Member {found.member}", *(f"• {text}" for text in found.words))]
+    tables += [*_neighbour_tables(found, record), *_use_tables(found), *_importance_tables(found, n_shown)]
+    output.result(found.as_json(), *tables)
     output.next_step(f"evorec export {run} {key}")
 
 
-def _tables(found: Explanation, record: RunRecord, n_shown: int) -> list[Table]:
-    words = Table(f"Member {found.member}", "", (), tuple(Row(f"• {text}", ()) for text in found.words))
-    return [words, *_neighbour_tables(found, record), *_use_tables(found), *_importance_tables(found, n_shown)]
+def _lines(title: str, *texts: str) -> Table:
+    return Table(title, "", (), tuple(Row(text, ()) for text in texts))
 
 
 def _neighbour_tables(found: Explanation, record: RunRecord) -> list[Table]:
-    """What the nearest members of the front trade, in figures and in words."""
     if not found.neighbours:
-        return [Table("\nNeighbours on the front", "", (), (Row("There is no other member.", ()),))]
+        return [_lines("\nNeighbours on the front", "There is no other member.")]
     axes = record.axes
-    own = next(one.metrics for one in record.members if one.key == found.member)
+    own = next(member.metrics for member in record.members if member.key == found.member)
     rows = [Row(found.member, ("", *(own[axis.key] for axis in axes)), "member")]
     for near in found.neighbours:
-        trades = near.neighbour.trades
-        its = (trades[axis.title].its for axis in axes)
-        rows.append(Row(near.neighbour.key, (f"{near.neighbour.distance:.2f}", *its), "member"))
+        values = (near.trades[axis.title].its for axis in axes)
+        rows.append(Row(near.key, (f"{near.distance:.2f}", *values), "member"))
     columns = [Column(axis.key, axis.unit, axis.direction, axis.title) for axis in axes]
     figures = Table("\nNearest on the front", "member", (Column("distance"), *columns), tuple(rows))
-    return [figures, Table("", "", (), tuple(Row(f"• {near.words}", ()) for near in found.neighbours))]
+    return [figures, _lines("", *(f"• {near.text}" for near in found.neighbours))]
 
 
 def _use_tables(found: Explanation) -> list[Table]:
-    """How tasks share: the layers in a sentence, then a table per level of mixtures."""
-    levels = sorted({use.level for use in found.uses})
-    tables = [Table("\nHow its tasks share", "", (), (Row(found.layers, ()),))]
-    for level in levels:
+    """Sharing of layers in a sentence, then a table of shares for each level with mixtures."""
+    tables = [_lines("\nHow its tasks share", found.layers)]
+    for level in sorted({use.level for use in found.uses}):
         uses = [use for use in found.uses if use.level == level]
+        sources = dict.fromkeys(source for use in uses for source in use.shares)
+        rows = []
+        for use in uses:
+            shares = (use.shares[source].mean if source in use.shares else None for source in sources)
+            rows.append(Row(use.reader, (*shares, f"{use.entropy:.2f}")))
         title = (
-            f"\nWho takes how much of what after layer {level}, mean over {found.n_rows:,} validation rows"
-            " (evenness: 0 = one source alone, 1 = all alike)"
+            f"\nShares of each source after layer {level}, mean over {found.n_rows:,} validation rows"
+            " (evenness: 0 = a single source, 1 = equal shares)"
         )
-        tables.append(_use_table(title, uses))
+        columns = (*(Column(source, numbers="share") for source in sources), Column("entropy", title="evenness"))
+        tables.append(Table(title, "reader", columns, tuple(rows)))
     return tables
 
 
-def _use_table(title: str, uses: Sequence[Use]) -> Table:
-    sources = dict.fromkeys(source for use in uses for source in use.shares)
-    rows = tuple(
-        Row(
-            use.reader,
-            (
-                *(use.shares[source].mean if source in use.shares else None for source in sources),
-                f"{use.entropy:.2f}",
-            ),
-        )
-        for use in uses
-    )
-    shares = tuple(Column(source, numbers="share") for source in sources)
-    entropy = Column("entropy", title="evenness")
-    return Table(title, "reader", (*shares, entropy), rows)
-
-
 def _importance_tables(found: Explanation, n_shown: int) -> list[Table]:
-    """The blocks by what they are worth, as a share of what the member has above chance."""
+    """The blocks by their largest loss, as a share of the member's metric above chance."""
+    above = {name: value - (CHANCE if "/" in name else 0.0) for name, value in found.values.items()}
+
+    def worth(block: Importance) -> float:
+        return max((drop.mean / above[name] for name, drop in block.drops.items() if above[name] > 0), default=0.0)
+
+    def lost(block: Importance, metric: str) -> str:
+        if metric not in block.drops:
+            return MISSING
+        drop = block.drops[metric]
+        return f"{1000 * drop.mean:.1f}±{1000 * drop.sd:.1f}" if block.used else "0 (off)"
+
     times = "1 permutation" if found.repeats == 1 else f"{found.repeats} permutations"
     title = (
-        f"\nWhat is lost, in thousandths, when a block of the input belongs to somebody else: mean ± sd of {times},"
+        f"\nLoss in thousandths when a block of the input is permuted: mean ± sd of {times},"
         f" {found.n_rows:,} validation rows, lists of {found.n_users:,} users"
     )
-    order = sorted((one for one in found.importance if one.used), key=lambda one: -_worth(one, found))
-    off = [one for one in found.importance if not one.used]
-    rows = [Row("(as it is)", tuple(f"{value:.4f}" for value in found.values.values()))]
+    order = sorted((block for block in found.importance if block.used), key=lambda block: -worth(block))
+    off = [block for block in found.importance if not block.used]
+    rows = [Row("(not permuted)", tuple(f"{value:.4f}" for value in found.values.values()))]
     shown = (*order[:n_shown], *off)
-    rows += [Row(f"{one.side}: {one.block}", tuple(_lost(one, name) for name in found.values)) for one in shown]
-    notes = ["Blocks that say the same stand in for each other: each then looks less important than both are."]
+    rows += [Row(f"{block.side}: {block.block}", tuple(lost(block, name) for name in found.values)) for block in shown]
+    notes = ["Correlated blocks replace each other: each then looks less important than both are together."]
     if len(order) > n_shown:
-        notes.append(f"{len(order) - n_shown} more blocks are worth less than these; -v shows them.")
+        notes.append(f"{len(order) - n_shown} more blocks are less important; -v shows them.")
     table = Table(title, "block", tuple(Column(name) for name in found.values), tuple(rows))
-    return [table, Table("", "", (), tuple(Row(note, ()) for note in notes))]
-
-
-def _worth(one: Importance, found: Explanation) -> float:
-    """Largest share of a metric, above chance, that the block is worth."""
-    above = {name: value - (CHANCE if "/" in name else 0.0) for name, value in found.values.items()}
-    return max((drop.mean / above[name] for name, drop in one.drops.items() if above[name] > 0), default=0.0)
-
-
-def _lost(one: Importance, metric: str) -> str:
-    """A drop in words of a table."""
-    if metric not in one.drops:
-        return MISSING
-    if not one.used:
-        return "0 (off)"
-    drop = one.drops[metric]
-    return f"{1000 * drop.mean:.1f}±{1000 * drop.sd:.1f}"
+    return [table, _lines("", *notes)]

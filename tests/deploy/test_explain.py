@@ -20,8 +20,9 @@ from evorec.cli import main
 from evorec.data.dataset import Dataset
 from evorec.data.held_out import HeldOut
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
-from evorec.deploy.explaining.explain import STREAM, Explanation, Use, _ranker_input, expert_uses, explain
-from evorec.deploy.explaining.importance import block_importance
+from evorec.deploy.explanation.explain import Explanation, explain
+from evorec.deploy.explanation.gates import STREAM, ExpertUse, expert_uses, ranker_input
+from evorec.deploy.explanation.importance import Spread, block_importance
 from evorec.errors import ConfigError, RunError
 from evorec.models.forward import ForwardPass
 from evorec.models.population import Population, fresh_population
@@ -67,7 +68,7 @@ def set_dense(population: Population, name: str, values: Any) -> None:
     population.kernel_groups[0].trained[name].copy_(torch.as_tensor(np.asarray(values), dtype=torch.float32))
 
 
-def by_reader(uses: tuple[Use, ...]) -> dict[tuple[int, str], Use]:
+def by_reader(uses: tuple[ExpertUse, ...]) -> dict[tuple[int, str], ExpertUse]:
     return {(use.level, use.reader): use for use in uses}
 
 
@@ -89,7 +90,7 @@ def test_the_rows_that_are_followed_are_those_that_are_measured(problem: RecProb
     (block,) = population.kernel_groups
     some = slice(7, 100)
     with torch.no_grad():
-        logits = block.network.logits(ForwardPass(block.trained, block.rates), _ranker_input(block, problem.data, some))
+        logits = block.network.logits(ForwardPass(block.trained, block.rates), ranker_input(block, problem.data, some))
     expected = task_logits(population, problem.data.tensors, problem.data.dataset.held_out)[0][:, some]
     np.testing.assert_allclose(logits[0].numpy(), expected, rtol=0, atol=1e-5)  # other numbers of rows round otherwise
 
@@ -99,7 +100,7 @@ def test_a_gate_is_the_softmax_of_its_scores(problem: RecProblem) -> None:
     rows = problem.data.dataset.held_out.n_rows
     (block,) = population.kernel_groups
     with torch.no_grad():
-        x = _ranker_input(block, problem.data, slice(0, rows))[0].numpy().astype(np.float64)  # (1 + T, B, n_in)
+        x = ranker_input(block, problem.data, slice(0, rows))[0].numpy().astype(np.float64)  # (1 + T, B, n_in)
     weight = block.trained["gate1.weight"].numpy().astype(np.float64)
     for task, use in enumerate(expert_uses(population, problem.data)):
         scores = np.exp(x[1 + task] @ weight[task])
@@ -305,7 +306,7 @@ def test_a_block_that_is_off_is_worth_nothing(problem: RecProblem, mechanism: st
     _, found = block_importance(population, problem.data, repeats=1, seed=SEED)
     unused = {one.block for one in found if not one.used}
     assert unused == {"segment", "content", "hour", "price", "past positives of the user", "popularity of the item"}
-    assert {drop for one in found if not one.used for drop in one.drops.values()} == {(0.0, 0.0)}
+    assert {drop for one in found if not one.used for drop in one.drops.values()} == {Spread(0.0, 0.0)}
     assert all("recall@5" not in one.drops for one in found if one.side == "statistics"), "no ranker in the lists"
 
 
@@ -396,11 +397,11 @@ def test_a_member_is_explained_as_it_was_measured_and_nothing_is_written(run: tu
     assert found.values == {name: metrics[name] for name in found.values}
     assert found.n_rows == problem.data.dataset.held_out.n_rows
     assert found.n_users == 10
-    assert {near.neighbour.key for near in found.neighbours} <= members.keys() - {found.member}
+    assert {near.key for near in found.neighbours} <= members.keys() - {found.member}
     assert len(found.neighbours) == min(3, len(members) - 1)
     for near in found.neighbours:
-        assert near.words.startswith(near.neighbour.key[:8])
-        its = members[near.neighbour.key].spec
+        assert near.text.startswith(near.key[:8])
+        its = members[near.key].spec
         for one in near.differences:
             assert its.get(one.gene) == one.its != one.own
 
@@ -429,7 +430,7 @@ def test_an_explanation_is_plain_json(run: tuple[RecProblem, Path]) -> None:
     }
     assert record["values"] == found.values
     if found.neighbours:
-        near = found.neighbours[0].neighbour
+        near = found.neighbours[0]
         assert record["neighbours"][0]["trades"]["accuracy"]["better"] == near.trades["accuracy"].better
 
 
@@ -453,7 +454,7 @@ def test_the_command_explains_a_pick(run: tuple[RecProblem, Path], capsys: pytes
     assert record["repeats"] == 1
     assert main(["explain", path, best.key[:6], "--repeats", "1"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for text in (best.key, "In the loss of the ranker", "Nearest on the front", "What is lost", "user: segment"):
+    for text in (best.key, "At their defaults", "Nearest on the front", "Loss in thousandths", "user: segment"):
         assert text in shown
     off = [one for one in record["importance"] if not one["used"]]
     assert shown.count("0 (off)") == sum(len(one["drops"]) for one in off)
@@ -479,10 +480,10 @@ def test_the_command_shows_the_blocks_that_matter_and_with_v_all(
     order = sorted(worth, key=lambda block: -worth[block])
     for words, expected in ((asked, [*order[:3], *off]), ([*asked, "-v"], [*order, *off])):
         assert main(words) == 0
-        _, _, table = capsys.readouterr().out.partition("(as it is)")
+        _, _, table = capsys.readouterr().out.partition("(not permuted)")
         names = [line.partition("  ")[0].strip() for line in table.splitlines()]
         assert [name for name in names if name in {*order, *off}] == expected
-        assert ("more blocks are worth less" in table) == (words is asked)
+        assert ("more blocks are less important" in table) == (words is asked)
 
 
 @pytest.mark.parametrize(

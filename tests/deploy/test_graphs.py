@@ -1,7 +1,6 @@
 """Graphs in onnxruntime beside the stack code of the search, for every mechanism, and beside loops in numpy."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +143,6 @@ class Model:
         return found
 
 
-@cache
-def listing(mechanism: str, root: Path) -> tuple[Model, Graph]:
-    """A member and the graph that makes its lists."""
-    model = Model(spec(mechanism))
-    folder = root / f"graph-{mechanism}"
-    folder.mkdir()
-    return model, model.graph("recommend", folder)
-
-
 def check_lists(model: Model, graph: Graph, n: int, k: int, candidates: int) -> None:
     asked = model.users(n)
     items, scores = graph(model.feeds(asked, k=k, candidates=candidates))
@@ -163,9 +153,52 @@ def check_lists(model: Model, graph: Graph, n: int, k: int, candidates: int) -> 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_graph_of_every_mechanism_lists_what_the_search_lists(mechanism: str, tmp_path: Path) -> None:
-    model, graph = listing(mechanism, tmp_path.parent)
+    """Several checks of one graph, because tracing takes seconds."""
+    model = Model(spec(mechanism))
+    graph = model.graph("recommend", tmp_path)
     for n, k, candidates in ((1, 3, 5), (2, 9, 9), (7, 1, 1), (7, 5, 6)):
         check_lists(model, graph, n, k, candidates)
+    check_ties_and_masks(model, graph)
+    check_another_catalogue(model, graph)
+
+
+def check_ties_and_masks(model: Model, graph: Graph) -> None:
+    """Equal items are ordered by index, and masked items are not listed."""
+    asked = model.users(3)
+    asked["excluded"][:] = -1
+    items, scores = graph(model.feeds(asked, k=N_ITEMS, candidates=N_ITEMS))
+    for row, own in zip(items.tolist(), scores, strict=True):
+        assert row.index(5) == row.index(2) + 1
+        assert own[row.index(5)] == own[row.index(2)]
+    feeds = model.feeds(asked, k=4, candidates=N_ITEMS)
+    feeds["allowed"] = np.arange(N_ITEMS) == 3
+    items, scores = graph(feeds)
+    assert items.tolist() == [[3, -1, -1, -1]] * 3
+    assert np.isneginf(scores[:, 1:]).all()
+    feeds["excluded"] = np.array([[3, 3, -1], [-1, -1, 3], [-1, -1, -1]])
+    assert graph(feeds)[0][:, 0].tolist() == [-1, -1, 3]
+
+
+def check_another_catalogue(model: Model, graph: Graph) -> None:
+    """A caller may feed the arrays of other items."""
+    asked = model.users(2)
+    asked["excluded"][:] = -1
+    whole = graph(model.feeds(asked, k=N_ITEMS, candidates=N_ITEMS))
+    feeds, some = model.feeds(asked, k=3, candidates=3), [6, 1, 4]
+    for name, axis in {
+        "catalogue.vectors": 1,
+        "catalogue.keys": 1,
+        "catalogue.prior": 0,
+        "catalogue.statistics": 0,
+    }.items():
+        feeds[name] = np.ascontiguousarray(feeds[name].take(some, axis=axis))
+    feeds["allowed"] = np.ones(3, dtype=bool)
+    items, scores = graph(feeds)
+    for user in range(2):
+        own = dict(zip(whole[0][user].tolist(), whole[1][user], strict=True))
+        expected = sorted(some, key=lambda item: -own[item])
+        assert [some[item] for item in items[user]] == expected
+        np.testing.assert_allclose(scores[user], [own[item] for item in expected], rtol=PARITY, atol=PARITY)
 
 
 @pytest.mark.parametrize(
@@ -198,23 +231,6 @@ def test_without_a_ranker_lists_come_in_the_order_of_the_first_stage(tmp_path: P
         np.testing.assert_array_equal(same[items], same[expected.final[0]])
 
 
-def test_equal_items_stand_by_place_and_what_may_not_be_listed_is_not(tmp_path: Path) -> None:
-    model, graph = listing("mmoe", tmp_path.parent)
-    asked = model.users(3)
-    asked["excluded"][:] = -1
-    items, scores = graph(model.feeds(asked, k=N_ITEMS, candidates=N_ITEMS))
-    for line, own in zip(items.tolist(), scores, strict=True):
-        assert line.index(5) == line.index(2) + 1
-        assert own[line.index(5)] == own[line.index(2)]
-    feeds = model.feeds(asked, k=4, candidates=N_ITEMS)
-    feeds["allowed"] = np.arange(N_ITEMS) == 3
-    items, scores = graph(feeds)
-    assert items.tolist() == [[3, -1, -1, -1]] * 3
-    assert np.isneginf(scores[:, 1:]).all()
-    feeds["excluded"] = np.array([[3, 3, -1], [-1, -1, 3], [-1, -1, -1]])
-    assert graph(feeds)[0][:, 0].tolist() == [-1, -1, 3]
-
-
 def test_a_formula_in_the_graph_is_the_formula_in_numpy(tmp_path: Path) -> None:
     text = "max(retrieval, 0.5 * z_click) + p_buy ** 2.0 / (0.1 + p_click) - log(p_buy)"
     text += " + max(max(p_buy, 0.2), 0.3) - max(max(p_buy, 0.2), 0.4)"  # fused under one name, once
@@ -237,25 +253,3 @@ def test_a_formula_in_the_graph_is_the_formula_in_numpy(tmp_path: Path) -> None:
         np.testing.assert_allclose(Formula.parse(text, TASKS).evaluate(values, NUMPY), by_hand, rtol=PARITY)
         np.testing.assert_allclose(scores[user], by_hand[items[user]], rtol=PARITY, atol=PARITY)
         assert (np.diff(scores[user]) <= 0).all()
-
-
-def test_a_caller_may_bring_another_catalogue(tmp_path: Path) -> None:
-    model, graph = listing("cross_stitch", tmp_path.parent)
-    asked = model.users(2)
-    asked["excluded"][:] = -1
-    whole = graph(model.feeds(asked, k=N_ITEMS, candidates=N_ITEMS))
-    feeds, some = model.feeds(asked, k=3, candidates=3), [6, 1, 4]
-    for name, axis in {
-        "catalogue.vectors": 1,
-        "catalogue.keys": 1,
-        "catalogue.prior": 0,
-        "catalogue.statistics": 0,
-    }.items():
-        feeds[name] = np.ascontiguousarray(feeds[name].take(some, axis=axis))
-    feeds["allowed"] = np.ones(3, dtype=bool)
-    items, scores = graph(feeds)
-    for user in range(2):
-        own = dict(zip(whole[0][user].tolist(), whole[1][user], strict=True))
-        expected = sorted(some, key=lambda one: -own[one])
-        assert [some[one] for one in items[user]] == expected
-        np.testing.assert_allclose(scores[user], [own[one] for one in expected], rtol=PARITY, atol=PARITY)

@@ -32,7 +32,8 @@ from evorec.deploy.bundle.graphs import (
     traced,
 )
 from evorec.deploy.bundle.onnx_files import StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
-from evorec.deploy.explaining.words import differences, genome_in_words, neighbour_in_words, neighbours
+from evorec.deploy.explanation.description import describe
+from evorec.deploy.explanation.neighbours import neighbours
 from evorec.deploy.final.finalize import check_belongs, shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
@@ -251,7 +252,7 @@ def _manifest(
 ) -> dict[str, Any]:
     config, dataset = problem.config, encoded.dataset
     members = {found.key: found for found in run.members()}
-    own, measured = members[member], {key: found.metrics or {} for key, found in members.items()}
+    own, front = members[member], {key: (found.spec, found.metrics or {}) for key, found in members.items()}
     report = run.read_final() if is_final else None
     entry = next((entry for entry in report["picks"] if entry["member"] == member), None) if report else None
     return {
@@ -285,11 +286,8 @@ def _manifest(
             "test": entry and entry["test"],
         },
         "against": entry and entry["against"],
-        "words": genome_in_words(own.spec, config.tasks.ranked, target=config.tasks.target),
-        "neighbours": [
-            neighbour_in_words(near, problem.objectives, differences(own.spec, members[near.key].spec))
-            for near in neighbours(member, measured, problem.objectives)
-        ],
+        "words": describe(own.spec, problem.space),
+        "neighbours": [near.text for near in neighbours(member, front, problem.objectives)],
         "data": {
             "name": dataset.name,
             "licence": licence_of(config.data.reader),

@@ -1,7 +1,7 @@
-"""What a member would lose if one block of its input belonged to somebody else: permutation importance.
+"""Permutation importance: the loss of metrics when one block of a member's input is permuted.
 
-The values of a block stay what they are and change owners, so nothing is asked of the model that it never saw
-(Breiman 2001). Blocks that say the same stand in for each other: each then looks less important than both are.
+The values of a block are kept, only their assignment changes, so the model sees no value that it never saw (Breiman
+2001). Correlated blocks replace each other: each then looks less important than both are together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from evorec.data.dataset import Dataset, Field
+from evorec.deploy.final.training import run_all
 from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.lists import hits, n_relevant
 from evorec.metrics.metric import METRICS
@@ -25,7 +26,6 @@ from evorec.metrics.task_rows import TaskPredictions, TaskRows
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
-from evorec.search.executors import WorkerDeath, executor_for
 from evorec.seeds import generator
 from evorec.training.evaluate import member_lists, task_logits
 from evorec.training.plan import DeviceData
@@ -34,7 +34,8 @@ Ints = npt.NDArray[np.int64]
 
 
 @final
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """Mean and standard deviation (n - 1; 0 for one value)."""
 
     mean: float
@@ -44,14 +45,14 @@ class Spread(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Importance:
-    """What a member loses when one block of its input belongs to somebody else.
+    """The loss of metrics when one block of the input is permuted.
 
     Attributes:
-        side: ``user``, ``item``, ``context``, ``content``, ``statistics`` or ``lists`` (what lists alone are made of).
-        block: its name, that of the gene ``use_<block>`` where it has one.
-        used: whether the member has it; all drops of one that it does without are 0.
-        drops: by metric, value less value with the block permuted, over the repeats; a metric that does not look at
-            the block is not there.
+        side: ``user``, ``item``, ``context``, ``content``, ``statistics`` or ``lists`` (inputs of lists only).
+        block: its name, that of the gene ``use_<block>`` where there is one.
+        used: whether the member uses it; all drops of an unused block are 0.
+        drops: by metric, value minus value with the block permuted, over the repeats; without the metrics that do not
+            depend on the block.
     """
 
     side: str
@@ -63,7 +64,7 @@ class Importance:
 @final
 @dataclass(frozen=True)
 class _Inputs:
-    """What tasks and lists are measured on."""
+    """The data on which tasks and lists are measured."""
 
     dataset: Dataset
     data: DeviceData
@@ -74,17 +75,17 @@ Shuffle = Callable[[_Inputs, np.random.Generator], _Inputs]
 
 @final
 @dataclass(frozen=True)
-class _Shuffled:
-    """A block of the input, and how it changes owners.
+class _Block:
+    """A block of the input and its permutation.
 
     Attributes:
-        side, block, used: see `Importance`.
-        shuffle: makes the inputs in which it has.
-        tasks, lists: whether the logits of the held-out rows, and the lists, look at it.
+        side, name, used: see `Importance`.
+        shuffle: returns inputs with the block permuted.
+        tasks, lists: whether the logits of the held-out rows, and the lists, depend on it.
     """
 
     side: str
-    block: str
+    name: str
     used: bool
     shuffle: Shuffle
     tasks: bool = True
@@ -101,17 +102,17 @@ def block_importance(
 ) -> tuple[dict[str, float], tuple[Importance, ...]]:
     """Permutation importance of every block of a member's input.
 
-    Users trade among those who are measured, items among the whole catalogue, context and statistics among the
-    held-out rows. Histories, and the statistics of lists, trade among the users who get a list.
+    Users are permuted among the measured users, items among the whole catalogue, context and statistics among the
+    held-out rows. Histories, and the statistics of lists, are permuted among the users with a list.
 
     Args:
         population: a stack of one member.
         encoded: its data; the held-out rows and the ranking users are measured.
         repeats: permutations of each block.
-        seed: of the permutations, each a stream of its own by block and repeat.
-        progress: told what goes on.
+        seed: of the permutations; each block and repeat has its own stream.
+        progress: called with one line per step.
     Returns:
-        AUC (or concordance) of each task and recall of the lists as they are, and what each block is worth.
+        AUC (or concordance) of each task and recall of the lists without permutation, and the importance of each block.
     """
     inputs = _Inputs(encoded.dataset, encoded.tensors)
     labels = encoded.held_out.tasks
@@ -120,28 +121,23 @@ def block_importance(
     used = [block for block in blocks if block.used]
     progress(f"permuting {len(used)} blocks of the input, {repeats} times each")
 
-    def once(block: _Shuffled, repeat: int) -> dict[str, float]:
-        changed = block.shuffle(inputs, generator(seed, f"permute {block.side} {block.block}", repeat))
+    def once(block: _Block, repeat: int) -> dict[str, float]:
+        changed = block.shuffle(inputs, generator(seed, f"permute {block.side} {block.name}", repeat))
         found = _task_values(population, changed, labels) if block.tasks else {}
         found |= _list_values(population, changed, encoded) if block.lists else {}
         return {name: values[name] - value for name, value in found.items()}
 
-    jobs = [partial(once, block, repeat) for block in used for repeat in range(repeats)]
-    executor = executor_for(encoded.config.run, device=encoded.tensors.device.type, picklable=False)
-    results: dict[int, dict[str, float]] = {}
-    for place, found in executor.run(jobs):
-        assert not isinstance(found, WorkerDeath)  # threads only
-        results[place] = found
+    results: dict[str, list[dict[str, float]]] = {block.side + block.name: [{}] * repeats for block in used}
+    jobs = [(block, repeat) for block in used for repeat in range(repeats)]
+    for i, found in run_all(encoded, [partial(once, *job) for job in jobs]):
+        block, repeat = jobs[i]
+        results[block.side + block.name][repeat] = found
     recall, out = f"recall@{encoded.config.evaluation.k}", []
     for block in blocks:
         seen = [name for name in values if (block.lists if name == recall else block.tasks)]
-        if block.used:
-            first = used.index(block) * repeats
-            own = [results[place] for place in range(first, first + repeats)]
-        else:
-            own = [dict.fromkeys(seen, 0.0)]
-        drops = {name: _spread([one[name] for one in own]) for name in seen}
-        out.append(Importance(block.side, block.block, block.used, drops))
+        drops = results.get(block.side + block.name, [dict.fromkeys(seen, 0.0)])
+        spreads = {name: _spread([drop[name] for drop in drops]) for name in seen}
+        out.append(Importance(block.side, block.name, block.used, spreads))
     return values, tuple(out)
 
 
@@ -150,7 +146,7 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _task_values(population: Population, inputs: _Inputs, labels: Sequence[TaskRows]) -> dict[str, float]:
-    """AUC of each task, or concordance where its labels are numbers."""
+    """AUC of each task, or concordance of a regression task."""
     logits = task_logits(population, inputs.data, inputs.dataset.held_out)[0]
     out = {}
     for rows, own in zip(labels, logits, strict=True):
@@ -167,8 +163,8 @@ def _list_values(population: Population, inputs: _Inputs, encoded: EncodedData) 
     return {f"recall@{evaluation.k}": float(recall_at_k(hit, n_relevant(users.relevant)).mean())}
 
 
-def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Shuffled]:
-    """Every block that there is, and whether the member has it."""
+def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
+    """Every block of the data, used by the member or not."""
     dataset, listed = encoded.dataset, encoded.users.ids
     known = dataset.held_out.users[dataset.held_out.users < dataset.n_users]
     measured = np.union1d(known, listed)
@@ -181,14 +177,14 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Shuffled]:
     ]
     out = []
     for side, field, shuffle in ways:
-        name = names.get((side, field.name), f"{side} id")  # nobody does without the ids, so they are no blocks
-        out.append(_Shuffled(side, name, name not in spec.off, shuffle, lists=side != "context"))
+        name = names.get((side, field.name), f"{side} id")  # every member uses the ids, so they have no gene
+        out.append(_Block(side, name, name not in spec.off, shuffle, lists=side != "context"))
     for key in dict.fromkeys(_key(name) for name in dataset.statistics):
         shuffle = partial(_statistics, key=key, listed=listed)
-        out.append(_Shuffled("statistics", key, True, shuffle, lists=spec.rank_blend > 0))
+        out.append(_Block("statistics", key, True, shuffle, lists=spec.rank_blend > 0))
     past = partial(_past, who=listed)
-    out.append(_Shuffled("lists", "past positives of the user", spec.history_weight > 0, past, tasks=False))
-    out.append(_Shuffled("lists", "popularity of the item", spec.popularity_weight != 0, _popularity, tasks=False))
+    out.append(_Block("lists", "past positives of the user", spec.history_weight > 0, past, tasks=False))
+    out.append(_Block("lists", "popularity of the item", spec.popularity_weight != 0, _popularity, tasks=False))
     return out
 
 
@@ -197,12 +193,12 @@ def _columns(field: Field) -> slice:
 
 
 def _key(statistic: str) -> str:
-    """Key of a column of the statistics, which is called ``<key>:<what>``."""
+    """Key of a column of the statistics, which is named ``<key>:<statistic>``."""
     return statistic.rsplit(":", 1)[0]
 
 
-def _traded(bag: Bag, who: Ints, columns: slice, rng: np.random.Generator) -> Bag:
-    """The bag in which columns go to others of the entities `who`."""
+def _permuted(bag: Bag, who: Ints, columns: slice, rng: np.random.Generator) -> Bag:
+    """The bag with columns permuted among the entities `who`."""
     to, of = (torch.tensor(order, device=bag.rows.device) for order in (who, rng.permutation(who)))
     rows, weights = bag.rows.clone(), bag.weights.clone()
     rows[to, columns], weights[to, columns] = bag.rows[of, columns], bag.weights[of, columns]
@@ -210,25 +206,25 @@ def _traded(bag: Bag, who: Ints, columns: slice, rng: np.random.Generator) -> Ba
 
 
 def _users(inputs: _Inputs, rng: np.random.Generator, *, who: Ints, columns: slice) -> _Inputs:
-    """A feature of the users, or their id, goes to others of them."""
-    return replace(inputs, data=replace(inputs.data, users=_traded(inputs.data.users, who, columns, rng)))
+    """A feature of the users, or their id, permuted."""
+    return replace(inputs, data=replace(inputs.data, users=_permuted(inputs.data.users, who, columns, rng)))
 
 
 def _items(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _Inputs:
-    """A feature of the items, or their id, goes to others of the catalogue."""
+    """A feature of the items, or their id, permuted in the catalogue."""
     who = np.arange(inputs.dataset.n_items)
-    return replace(inputs, data=replace(inputs.data, items=_traded(inputs.data.items, who, columns, rng)))
+    return replace(inputs, data=replace(inputs.data, items=_permuted(inputs.data.items, who, columns, rng)))
 
 
 def _past(inputs: _Inputs, rng: np.random.Generator, *, who: Ints) -> _Inputs:
-    """The past positives go to other users."""
-    return replace(inputs, data=replace(inputs.data, history=_traded(inputs.data.history, who, slice(None), rng)))
+    """The histories permuted."""
+    return replace(inputs, data=replace(inputs.data, history=_permuted(inputs.data.history, who, slice(None), rng)))
 
 
 def _content(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _Inputs:
-    """A part of the content goes to other items of the catalogue."""
+    """A part of the content permuted in the catalogue."""
     bag = inputs.data.items
-    assert bag.content is not None  # there is a part of it
+    assert bag.content is not None  # the part exists
     of = torch.tensor(rng.permutation(inputs.dataset.n_items), device=inputs.data.device)
     content = bag.content.clone()
     content[: len(of), columns] = bag.content[of, columns]
@@ -236,7 +232,7 @@ def _content(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _I
 
 
 def _context(inputs: _Inputs, rng: np.random.Generator, *, column: int) -> _Inputs:
-    """A feature of the moment goes to other held-out rows."""
+    """A context feature permuted among the held-out rows."""
     part = inputs.dataset.held_out
     context = part.context.copy()
     context[:, column] = rng.permutation(context[:, column])
@@ -244,30 +240,30 @@ def _context(inputs: _Inputs, rng: np.random.Generator, *, column: int) -> _Inpu
 
 
 def _statistics(inputs: _Inputs, rng: np.random.Generator, *, key: str, listed: Ints) -> _Inputs:
-    """The statistics of one key go to other held-out rows, and for the lists to other listed users, or items."""
+    """The statistics of one key permuted among the held-out rows, and for lists among the listed users or the items."""
     dataset, data, part = inputs.dataset, inputs.data, inputs.dataset.held_out
-    own = np.array([place for place, name in enumerate(dataset.statistics) if _key(name) == key])
+    own = np.array([column for column, name in enumerate(dataset.statistics) if _key(name) == key])
     statistics = part.statistics.copy()
     statistics[:, own] = statistics[rng.permutation(part.n_rows)][:, own]
     dataset = replace(dataset, held_out=replace(part, statistics=statistics))
     of_users = dataset.user_statistics.shape[1]
     if own[0] < of_users:
-        served = _traded_columns(data.user_statistics, listed, own, rng)
+        served = _permuted_columns(data.user_statistics, listed, own, rng)
         return _Inputs(dataset, replace(data, user_statistics=served))
-    served = _traded_columns(data.item_statistics, np.arange(dataset.n_items), own - of_users, rng)
+    served = _permuted_columns(data.item_statistics, np.arange(dataset.n_items), own - of_users, rng)
     return _Inputs(dataset, replace(data, item_statistics=served))
 
 
-def _traded_columns(values: Tensor, who: Ints, columns: Ints, rng: np.random.Generator) -> Tensor:
-    """The values ``[E, S]`` in which columns go to others of the entities `who`."""
+def _permuted_columns(values: Tensor, who: Ints, columns: Ints, rng: np.random.Generator) -> Tensor:
+    """The values ``[E, S]`` with columns permuted among the entities `who`."""
     to, of = (torch.tensor(order, device=values.device)[:, None] for order in (who, rng.permutation(who)))
-    at, out = torch.tensor(columns, device=values.device), values.clone()
-    out[to, at] = values[of, at]
+    chosen, out = torch.tensor(columns, device=values.device), values.clone()
+    out[to, chosen] = values[of, chosen]
     return out
 
 
 def _popularity(inputs: _Inputs, rng: np.random.Generator) -> _Inputs:
-    """The training positives, which popularity is counted from, go to other items of the catalogue."""
+    """The training positives, from which popularity is counted, permuted in the catalogue."""
     dataset = inputs.dataset
     to = np.append(rng.permutation(dataset.n_items), dataset.n_items)
     counts = np.empty_like(dataset.item_counts)

@@ -1,1 +1,0 @@
-"""What a member is, in words and figures."""
