@@ -4,8 +4,12 @@ result."""
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 import textwrap
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
@@ -43,9 +47,13 @@ class Output:
             self.console.print(escape(text), style=style)
 
     def next_step(self, *commands: str) -> None:
-        """What to type next."""
+        """Show the commands that usually follow, as they can be typed in this shell."""
+        script = Path(sys.argv[0])
+        # `make search` runs .venv/bin/evorec from a shell in which the environment is not active.
+        on_path = script.name != "evorec" or shutil.which("evorec") is not None
         for command in commands:
-            self.note(f"next: {command}", style="cyan")
+            typed = command if on_path else command.replace("evorec", shlex.quote(str(script)), 1)
+            self.note(f"next: {typed}", style="cyan")
 
     def wrapped(self, text: str) -> str:
         """Paragraphs broken at words to fit the terminal, however they were broken before."""
