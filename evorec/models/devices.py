@@ -1,4 +1,4 @@
-"""What a device asks of the code that drives it."""
+"""Differences between devices that the code has to know."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def runs_ahead(device: torch.device) -> bool:
-    """Whether work is only queued on the device: few large kernels then count, and nobody may wait for a value."""
+    """Whether work is only queued on the device: prefer few large kernels, and do not read values."""
     return device.type != "cpu"
 
 

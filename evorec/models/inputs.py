@@ -30,7 +30,7 @@ class RowIndex:
 class RankerInput:
     """Input of the ranker for some members, and the way back.
 
-    Elementwise work happens row by row, where everybody's columns stand side by side.
+    Elementwise work happens row by row, where the columns of all members are contiguous.
 
     Args:
         vectors: of the unique users, items and contexts, each ``[m, P, G, E]``.
@@ -70,8 +70,8 @@ class RankerInput:
         """Gradients of the vectors of users, items and contexts, ``[m, P', G, E]`` for the P' chosen members.
 
         Args:
-            grad: of the input, ``[P', G, B, 4 * E + n_dense]``; spoilt.
-            members: which ones.
+            grad: of the input, ``[P', G, B, 4 * E + n_dense]``; overwritten.
+            members: the chosen members.
         """
         dim = self._u.shape[3]
         if self._drop is not None and self._masks is not None:

@@ -1,6 +1,6 @@
 """The batch stream that all members share.
 
-Because everybody sees the same rows, the unique users, items, contexts and embedding rows of a step are found once
+Because all members see the same rows, the unique users, items, contexts and embedding rows of a step are found once
 per run and not once per member. A plan depends on the data, the training settings and the seed alone.
 """
 

@@ -36,7 +36,7 @@ INPUT_BYTES = 24 * 2**20
 @final
 @dataclass(frozen=True)
 class Vectors:
-    """Weighted sums of the step's embedding rows for everybody, or their gradients; one ``[m, C]`` per table.
+    """Weighted sums of the step's embedding rows for all members, or their gradients; one ``[m, C]`` per table.
 
     Attributes:
         users, items, contexts: of the unique entities, items without their content.
@@ -56,7 +56,7 @@ class Vectors:
         return cls(users, items, contexts, step.history.of(rows[0]))
 
     def empty_like(self) -> Vectors:
-        """Room for gradients."""
+        """Memory for gradients."""
         users, items, contexts = (
             tuple(torch.empty_like(t) for t in part) for part in (self.users, self.items, self.contexts)
         )
@@ -71,7 +71,7 @@ class Vectors:
 
 @final
 class Targets:
-    """What the rows of a step ask for, as the losses of all groups read it.
+    """Labels and negatives of a step, shared by the losses of all groups.
 
     Args:
         step: its targets and known positives.
@@ -90,7 +90,7 @@ class KernelGroupStep:
         block: its members.
         balancer: of the same members.
         dense: parameters that the layers read, by name; leaves of the graph.
-        batched: products of gradients of all members at once; else each alone, whose bits no company changes.
+        batched: products of gradients of all members at once; else member by member, independent of the others bitwise.
     """
 
     def __init__(self, block: KernelGroup, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
@@ -138,7 +138,7 @@ class KernelGroupStep:
             if shared is None:
                 shared = self._balancer.weights(number, losses, step.has_label).shared
             coefs = Coefs(shared, shared)
-            grads = _walk(logits, to_logits.mul_(shared[:, :, None]), extra, leaves)
+            grads = _gradients(logits, to_logits.mul_(shared[:, :, None]), extra, leaves)
         for name, part in zip(self._dense, grads[1:], strict=True):
             self._places[name].view(grad).copy_(part)
         total = (losses * coefs.shared).sum(1)
@@ -148,19 +148,19 @@ class KernelGroupStep:
         self, step: Step, number: int, losses: Tensor, logits: Tensor, to_logits: Tensor, extra: Tensor | None,
         leaves: Sequence[Tensor], ranker: RankerInput, members: slice,
     ) -> tuple[Coefs, list[Tensor]]:  # fmt: skip
-        """One walk per task, and their sum as the balancer wants it: shared and own parameters apart."""
+        """A backward pass per task, and their sum with the coefficients of shared and of task-specific parameters."""
         n_tasks = losses.shape[1]
         by_task = []
         for task in range(n_tasks):
             only = torch.zeros_like(to_logits)
             only[:, task] = to_logits[:, task]
-            by_task.append(_walk(logits, only, None, leaves, retain=True))
+            by_task.append(_gradients(logits, only, None, leaves, retain=True))
         gram = self._gram(step, by_task, ranker, members)
         coefs = self._balancer.from_gradients(number, losses, gram, step.has_label)
         if extra is None:
             rest = [torch.zeros_like(leaf) for leaf in leaves]
         else:
-            rest = _walk(logits, torch.zeros_like(to_logits), extra, leaves)
+            rest = _gradients(logits, torch.zeros_like(to_logits), extra, leaves)
         factors = self._shares.factors(coefs, leaves)
         for task, grads in enumerate(by_task):
             for total, part, factor in zip(rest, grads, factors, strict=True):
@@ -189,7 +189,7 @@ class KernelGroupStep:
 
 @final
 class _Off:
-    """What is no parameter of a block's members: rows of the first table, and rows of the projections of content.
+    """Rows of the first table and of the projections of content that are switched off in a kernel group.
 
     Attributes:
         rows: of gradients ``[n, P * E]``.
@@ -208,12 +208,12 @@ class _Off:
 
 @final
 class GroupStep:
-    """Losses and gradients of members of one embedding dimension, whose blocks and columns stand together.
+    """Losses and gradients of members of one embedding dimension, whose kernel groups and columns are neighbours.
 
     Args:
         steps: of the blocks.
         dtype: of the activations.
-        batched: retrieval losses of members that are alike in one product (`evorec.models.retrieval.loss_groups`).
+        batched: retrieval losses of members with equal settings in one product (`evorec.models.retrieval.loss_groups`).
     """
 
     def __init__(self, steps: Sequence[KernelGroupStep], dtype: torch.dtype, *, batched: bool) -> None:
@@ -297,7 +297,7 @@ class GroupStep:
         drawn = None
         if len(step.uniform_of):
             drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
-        if not self._loss_groups:  # the first step tells how many negatives there are
+        if not self._loss_groups:  # the number of negatives is known from the first step on
             sizes, n_items = targets.mask.n_columns(), self._shape.n_items
             self._loss_groups = loss_groups(self.specs, sizes, n_items, self._temperature, batched=self._batched)
         losses, to_asking, to_offered, to_drawn = retrieval_loss(
@@ -376,7 +376,7 @@ def _size(steps: Sequence[KernelGroupStep]) -> int:
     return sum(step.block.size for step in steps)
 
 
-def _walk(
+def _gradients(
     logits: Tensor, to_logits: Tensor, extra: Tensor | None, leaves: Sequence[Tensor], *, retain: bool = False
 ) -> list[Tensor]:
     """Gradients of the leaves from those of the logits, and of the mechanism's own loss."""
