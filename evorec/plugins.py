@@ -1,4 +1,4 @@
-"""Code of other people that registers extensions: installed packages, modules and single files.
+"""Plugins: code outside of evorec that registers extensions, in installed packages, modules and single files.
 
 Importing a plugin registers its metrics, mechanisms, genes, readers, algorithms and commands. An installed package
 names its modules in the entry-point group ``evorec.plugins``; a configuration names further modules and files in
@@ -27,7 +27,7 @@ _loaded: dict[str, None] = {}
 def load_installed(group: str) -> None:
     """Import every module that installed packages name in an entry-point group, once per process.
 
-    A module that cannot be imported is reported in one line of the log, and its extensions are missing: a broken
+    A module that cannot be imported is reported in a line of the log, and its extensions are missing: a broken
     package must not stop commands that do not need it.
     """
     if group in _loaded_groups:
@@ -108,7 +108,7 @@ def code_sha256(name: str) -> str:
     """SHA-256 of the file of a module or a plugin file; of a package, of its ``__init__.py``.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: the file does not exist.
     """
     if name.endswith(".py"):
         path = Path(name)

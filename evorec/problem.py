@@ -1,4 +1,4 @@
-"""What the search needs to know about a problem, and what one evaluation gives back."""
+"""The problem of a search, and the outcome of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Spec = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One evaluated spec: metrics, or the cause of failure.
+    """The outcome of an evaluated spec: metrics, or the cause of failure.
 
     Attributes:
         metrics: every metric by its name, finite; None when the evaluation failed.
-        failure: the cause in one line; None when it succeeded.
+        failure: the cause in a line; None when it succeeded.
         weights: arrays by name, kept for archive members; None when the problem trains nothing.
         seconds: wall time of this evaluation, or its share of the stack it was trained in.
         extra: further facts for the ledger, plain JSON.
         rung: steps after which it was measured; None at the end of training.
-        state: what `Problem.evaluate` needs to train on from the rung; kept in memory only, and only as long as the
-            generation is trained. None: there is nothing to go on from, and training starts anew.
+        state: from which `Problem.evaluate` can continue the training after the rung; kept in memory only while the
+            generation is trained. None: training starts anew.
     """
 
     metrics: Mapping[str, float] | None
@@ -48,12 +48,12 @@ class Problem(abc.ABC):
 
     Attributes:
         name: names the run directory.
-        space: what a genome encodes.
-        objectives: what is optimised, M of them, each the metric it reads.
-        constraints: what a member must satisfy; may be empty.
+        space: of the genomes.
+        objectives: M objectives, each with the metric that it reads.
+        constraints: on members of the archive; may be empty.
         data_sha256: hash of the data behind the metrics; part of the run's fingerprint.
-        seed: seed that the problem's own streams were made with; evaluations use it unless told otherwise.
-        environment: what results depend on besides configuration and versions, e.g. the device; plain JSON.
+        seed: of the random streams of the problem; evaluations use it by default.
+        environment: facts besides configuration and versions that results depend on, e.g. the device; plain JSON.
         rungs: steps at which the members of a generation are compared and the worst of them dropped, rising; without
             any, everything is trained to its end.
         rung_keep: share of the members compared at a rung that go on, in [0.5, 1].
@@ -73,12 +73,12 @@ class Problem(abc.ABC):
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:
-        """Specs with equal keys may be evaluated as one stack, others only if the problem `mixes_shapes`."""
+        """Specs with equal keys may be evaluated in a stack, others only if the problem `mixes_shapes`."""
 
     def stack_key(self, spec: Spec) -> Any:
-        """Place of a spec in the order that is dealt out to stacks when shapes are mixed; keys can be sorted.
+        """Sort key of specs when stacks mix shapes.
 
-        Specs that cost alike should be neighbours in it. By default the `shape_key`.
+        Specs of similar cost should be neighbours in this order. By default the `shape_key`.
         """
         return self.shape_key(spec)
 
@@ -86,19 +86,19 @@ class Problem(abc.ABC):
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
     ) -> list[Outcome]:
-        """Evaluate one stack; an outcome never depends on who is in the stack beside it.
+        """Evaluate a stack; an outcome is independent of the other members of the stack.
 
-        Nor does it depend on where training stopped in between: what is measured at a rung, or at the end, is the same
-        whether it goes on from `states` or starts anew.
+        It is also independent of interruptions: values measured at a rung, or at the end, are the same whether training
+        continues from `states` or starts anew.
 
         Args:
             specs: decoded genomes that may share a stack (`shape_key`, `mixes_shapes`).
             seed: seed of the run; every stream is derived from it by purpose and step (`evorec.seeds`).
             rung: train up to ``rungs[rung]`` steps and measure there; None trains to the end.
-            states: what the outcome at an earlier rung had as its `state`, one per spec; None starts anew.
+            states: `Outcome.state` at an earlier rung, of each spec; None starts anew.
                 A problem without rungs is never given `rung` or `states` and may do without these arguments.
         Returns:
-            One outcome per spec, in order. A spec that fails by itself (divergence) is a failed outcome; an exception
+            An outcome per spec, in order. A spec that fails by itself (divergence) is a failed outcome; an exception
             means that the stack as a whole could not be evaluated, and the search then splits it.
         """
 
@@ -111,7 +111,7 @@ def load_problem(config: RunConfig) -> Problem:
     """The problem that a configuration names, built; reads its data.
 
     Raises:
-        ConfigError: there is no such problem, or it cannot be built.
+        ConfigError: the problem is unknown, or cannot be built.
     """
     definition = problem_definition(config.problem)
     problem = definition.build(config)

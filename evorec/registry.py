@@ -1,7 +1,7 @@
-"""Named extensions of one kind: mechanisms, metrics, algorithms, readers, commands.
+"""Named extensions of a kind: mechanisms, metrics, algorithms, readers, commands.
 
-An extension is one file that registers itself when it is imported. The built-in ones are the modules of one package,
-found by their file; those of other packages come through an entry point, or a file that a configuration names
+An extension is a file that registers itself when it is imported. Built-in extensions are the modules of a package,
+which are discovered; other packages name theirs in an entry point, and a configuration names files
 (`evorec.plugins`).
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @final
 class Registry(Mapping[str, T], Generic[T]):
-    """Extensions of one kind by name, in order of registration.
+    """Extensions of a kind by name, in order of registration.
 
     The first look-up imports the modules of `package` and the installed plugins.
 
@@ -56,7 +56,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         if name in self._entries:
             raise ConfigError(
-                f"two extensions register the {self.kind} {name!r}: {self._entries[name]!r} and {value!r}; rename one."
+                f"two extensions register the {self.kind} {name!r}: {self._entries[name]!r} and {value!r}; rename an "
+                "extension."
             )
         self._entries[name] = value
         return value

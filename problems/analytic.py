@@ -1,8 +1,9 @@
 """A landscape whose best trade-offs are known: does the search find them, and how soon?
 
 For tests and for teaching. An evaluation takes microseconds and trains nothing; the genes are of every kind: real on a
-linear and on a logarithmic scale, integer, categorical, Boolean, weights on a simplex, and one that counts only for two
-of three methods. Objectives are quality and cost, or, with ``objectives = ["click", "like", "cost"]``, three of them.
+linear and on a logarithmic scale, integer, categorical, Boolean, weights on a simplex, and a gene that is active only
+for two of three methods. Objectives are quality and cost, or click, like and cost
+(``objectives = ["click", "like", "cost"]``).
 
 With the effort ``t`` in [0, 1], the share ``s`` of the weight on click and the penalty ``p >= 0``, which is 0 exactly
 for the method tree of depth 3 with bias and rate 0.01, an evaluation measures ``quality = t - p - 0.4 |s - 3/4|``,
@@ -43,7 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Settings of this problem, below a configuration file and above the field defaults."""
 FORMULAS: Final = "evorec analytic 1"
-"""Stands for the data in the fingerprint of a run; another number when the formulas change."""
+"""Replaces the data in the fingerprint of a run; the number changes with the formulas."""
 
 BEST: Final[Mapping[str, Any]] = {"method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5), "rate": 0.01}
 """Values without penalty; with any effort they are on the front of quality and cost."""
@@ -142,11 +143,12 @@ def _check_objectives(objectives: Sequence[str]) -> None:
 class AnalyticConfig(RunConfig):
     """Settings of this problem; its box is fixed, so that hypervolumes can be compared."""
 
-    objectives: tuple[str, ...] = Field(
-        ("quality", "cost"), description="metrics to optimise: quality and cost, or click, like and cost"
-    )
-    constraints: tuple[str, ...] = Field((), max_length=0, description="this problem has none")
-    box: dict[str, Box] = Field({}, max_length=0, description="this problem has a fixed one")
+    objectives: tuple[str, ...] = ("quality", "cost")
+    """metrics to optimise: quality and cost, or click, like and cost"""
+    constraints: tuple[str, ...] = Field((), max_length=0)
+    """this problem has none"""
+    box: dict[str, Box] = Field({}, max_length=0)
+    """this problem has a fixed box"""
 
 
 CONFIG = AnalyticConfig
@@ -160,7 +162,7 @@ class Analytic(Problem):
     Args:
         config: its `objectives` and `space`, and the seed of its search.
     Raises:
-        ConfigError: lists what is wrong with the genes or objectives, or settings that this problem does not use.
+        ConfigError: lists wrong genes or objectives.
     """
 
     def __init__(self, config: AnalyticConfig) -> None:
@@ -179,11 +181,11 @@ class Analytic(Problem):
     def evaluate(
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
     ) -> list[Outcome]:
-        """Computes the formulas; there is no noise and no rung."""
+        """Compute the formulas, without noise or rungs."""
         return [Outcome(measured(spec)) for spec in specs]
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """The default genome: what a person gets who searches nothing."""
+        """The default genome: the result without a search."""
         return {"default": measured(self.space.decode(self.space.default()))}
 
 

@@ -4,7 +4,7 @@ Every configuration of a finite grid was trained by evorec, with several seeds, 
 all of its steps; an evaluation looks its row up. So a search method meets real noise and real trade-offs between
 accuracy, recall, coverage and cost in a fraction of a second. ``data.path`` names the table: ``simulated`` (the feed
 simulator, 2,016 configurations), ``kuairand`` (KuaiRand-Pure, 336 configurations), or the Parquet file of a table of
-your own, made as ``experiments/make_tabular.py`` makes them. ``problems/tables/README.md`` says what is in them.
+your own, made as ``experiments/make_tabular.py`` makes them. ``problems/tables/README.md`` describes them.
 
 The seed of the search picks the replicate: seeds that are equal modulo the number of replicates meet the same
 trainings. ``training.rungs`` may name steps of the table. Bounds of the hypervolume's box are the extremes of the table
@@ -52,22 +52,24 @@ DEFAULTS: Mapping[str, Any] = {
 class TableConfig(Section):
     """Which table is looked up."""
 
-    path: str = Field("simulated", description="simulated, kuairand, or the Parquet file of a table of your own")
+    path: str = "simulated"
+    """simulated, kuairand, or the Parquet file of a table of your own"""
 
 
 class ListConfig(Section):
     """The lists that the table's metrics were measured on."""
 
-    k: int = Field(10, ge=1, description="length of a list, as in the table")
+    k: int = Field(10, ge=1)
+    """length of a list, as in the table"""
 
 
 class TabularConfig(RunConfig):
     """Settings of this problem; its box is that of the table."""
 
-    objectives: tuple[str, ...] = Field(
-        ("accuracy", "recall@k"), min_length=1, description="metrics of the table to optimise; @k = evaluation.k"
-    )
-    box: dict[str, Box] = Field({}, max_length=0, description="this problem has that of the table")
+    objectives: tuple[str, ...] = Field(("accuracy", "recall@k"), min_length=1)
+    """metrics of the table to optimise; @k = evaluation.k"""
+    box: dict[str, Box] = Field({}, max_length=0)
+    """this problem has that of the table"""
     data: TableConfig = TableConfig()
     training: BudgetConfig = BudgetConfig()
     evaluation: ListConfig = ListConfig()
@@ -83,12 +85,12 @@ CONFIG = TabularConfig
 TABLES: Final = Path(__file__).parent / "tables"
 """The tables that come with this package."""
 FORMAT: Final = 1
-"""Of the description beside a table; every other one is refused."""
+"""Format of the description of a table; other formats are refused."""
 _SAID: Final = (
     "genes", "steps", "seeds", "k", "tasks", "metrics", "costs", "bounds", "baselines", "objectives", "constraints",
     "sha256",
 )  # fmt: skip
-"""What a description must say."""
+"""Required keys of a description."""
 
 
 def space_of(genes: Sequence[Mapping[str, Any]]) -> SearchSpace:
@@ -122,10 +124,10 @@ def _gene(one: Mapping[str, Any]) -> Gene:
 
 
 def configurations(space: SearchSpace) -> list[dict[str, Any]]:
-    """Every spec of a finite space once; a configuration's number is its place.
+    """Every spec of a finite space once; the number of a configuration is its index.
 
     Args:
-        space: of genes with one column each.
+        space: of genes with a single column each.
     Example:
         >>> configurations(space_of([{"name": "depth", "kind": "integer", "low": 1, "high": 2, "default": 1}]))
         [{'depth': 1}, {'depth': 2}]
@@ -149,7 +151,7 @@ class Table:
 
     Attributes:
         name: file without its ending.
-        about: what the JSON file beside it says.
+        about: the description, from the JSON file of the same name.
         space: of its configurations.
         specs: the configurations, C of them.
         rows: C * S * R of them, with the columns of validation and cost; test columns are not in it.
@@ -174,14 +176,14 @@ class Table:
         if not path.is_file():
             known = ", ".join(sorted(one.stem for one in TABLES.glob("*.parquet"))) or "none"
             raise DataError(
-                f"data.path must name a table ({known}) or the .parquet file of one, got {name!r}; "
+                f"data.path must name a table ({known}) or the .parquet file of a table, got {name!r}; "
                 "experiments/make_tabular.py makes tables."
             )
         about = _description(path.with_suffix(".json"))
         if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != about["sha256"]:
             raise DataError(
                 f"{path} is not the file that {path.stem}.json describes: expected sha256 {about['sha256'][:12]}, got "
-                f"{found[:12]}; restore both from one copy."
+                f"{found[:12]}; restore both from the same copy."
             )
         space = space_of(about["genes"])
         table = cls(path.stem, about, space, tuple(configurations(space)), _rows(path, about, space), path)
@@ -210,7 +212,7 @@ class Table:
 
     @cached_property
     def values(self) -> FloatArray:
-        """Metrics of every row, float64 ``(C * S * R, n)`` in the order of `columns`; NaN in a failed one."""
+        """Metrics of every row, float64 ``(C * S * R, n)`` in the order of `columns`; NaN in a failed row."""
         found: FloatArray = self.rows.select(self.columns.values()).to_numpy().astype(np.float64)
         return found
 
@@ -259,49 +261,39 @@ class Table:
         return tuple(spec.get(name) for name in self.space.names)
 
     def _check(self) -> None:
-        """Every configuration, seed and number of steps has one row, and every number is there.
+        """Check that there is a row for each configuration, seed and number of steps, and that no number is missing.
 
         Raises:
-            DataError: names the first row or column that is not.
+            DataError: names the first row or column that is wrong.
         """
-        ids = range(len(self.specs))
-        expected = pl.DataFrame(
-            list(itertools.product(ids, self.seeds, self.steps)), schema=("config_id", "seed", "step"), orient="row"
-        )
-        found = self.rows.select(pl.col("config_id", "seed", "step").cast(pl.Int64))
-        if not found.equals(expected):
-            twice = found.filter(found.is_duplicated())
-            missing = expected.join(found, on=found.columns, how="anti")
-            foreign = found.join(expected, on=found.columns, how="anti")
-            cases = (("twice", twice), ("not at all", missing), ("which is not in its grid", foreign))
-            told = [f"{_row(rows)} {how}" for how, rows in cases if rows.height] or ["its rows in another order"]
-            raise DataError(f"{self.path} must have each configuration, seed and step once; it has {told[0]}.")
-        genes = self.rows.filter((pl.col("seed") == self.seeds[0]) & (pl.col("step") == self.steps[0]))
-        said = [self._key(spec) for spec in self.specs]
-        for number, (values, key) in enumerate(zip(genes.select(self.space.names).iter_rows(), said, strict=True)):
-            if values != key:
-                raise DataError(f"{self.path}: configuration {number} must be {key}, got {values}.")
+        columns = ["config_id", "seed", "step", *self.space.names]
+        expected = [
+            (number, seed, step, *self._key(spec))
+            for (number, spec), seed, step in itertools.product(enumerate(self.specs), self.seeds, self.steps)
+        ]
+        for wanted, found in itertools.zip_longest(expected, self.rows.select(columns).rows()):
+            if found != wanted:
+                raise DataError(
+                    f"{self.path} must have each configuration, seed and step once; expected {', '.join(columns)} = "
+                    f"{wanted}, got {found}."
+                )
         failed = self.rows["failed"].to_numpy()[:, None]
         is_metric = np.arange(self.values.shape[1]) < len(self.about["metrics"])
         wrong = np.argwhere(np.isfinite(self.values) == (failed & is_metric))
         if len(wrong):
-            row, column = (int(place) for place in wrong[0])
+            row, column = (int(index) for index in wrong[0])
             raise DataError(
-                f"{self.path}: {list(self.columns.values())[column]} of {_row(self.rows[row])} must be a number, or "
-                f"empty if it is a metric of a failed training; got {self.values[row, column]}."
+                f"{self.path}: {list(self.columns.values())[column]} of configuration, seed, step "
+                f"{self.rows.select('config_id', 'seed', 'step').row(row)} must be a number, or empty if it is a "
+                f"metric of a failed training; got {self.values[row, column]}."
             )
-
-
-def _row(rows: pl.DataFrame) -> str:
-    config_id, seed, step = rows.select("config_id", "seed", "step").row(0)
-    return f"configuration {config_id}, seed {seed}, step {step}"
 
 
 def _description(path: Path) -> Mapping[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; a table needs its description beside it.") from None
+        raise DataError(f"{path} cannot be read: {error}; a table needs a description in the same folder.") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         got = about.get("format") if isinstance(about, dict) else type(about).__name__
         raise DataError(f"{path} must be a description of format {FORMAT}, got {got}; make the table again.")
@@ -317,7 +309,7 @@ def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFr
     try:
         schema = pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} is no Parquet file: {error}.") from None
+        raise DataError(f"{path} is not a Parquet file: {error}.") from None
     tests = [f"test/{name}" for name in about["metrics"]]
     if missing := [name for name in (*wanted, *tests) if name not in schema]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
@@ -335,11 +327,11 @@ class Tabular(Problem):
     Args:
         config: of the run; it may name another table, other objectives, steps and rungs of the table.
     Attributes:
-        table: what is looked up.
-        steps: the search budget, one of the table's numbers of steps.
+        table: of the metrics.
+        steps: the search budget, among the steps of the table.
     Raises:
         DataError: the table cannot be used.
-        ConfigError: lists settings that this problem does not use, and what the table does not have.
+        ConfigError: lists settings and metrics that the table does not have.
     """
 
     def __init__(self, config: TabularConfig) -> None:
@@ -384,10 +376,10 @@ class Tabular(Problem):
         return dict(self.table.about["baselines"]["validation"])
 
     def expected(self, specs: Sequence[Spec]) -> list[Metrics]:
-        """What configurations are worth without luck: means over all seeds. For judging a search, never inside it.
+        """Metrics of configurations, averaged over all seeds. To evaluate a search, not for use inside it.
 
         Raises:
-            DataError: one failed with some seed.
+            DataError: a configuration failed with a seed.
         """
         means = self.table.means(self.steps)
         numbers = [self.table.number(spec) for spec in specs]
@@ -396,7 +388,7 @@ class Tabular(Problem):
         return [means[number] for number in numbers]
 
     def reference_front(self) -> list[Spec]:
-        """The configurations whose means over the seeds are feasible and that no other one dominates."""
+        """The configurations with feasible, non-dominated means over the seeds."""
         means = {
             number: metrics
             for number, metrics in self.table.means(self.steps).items()
@@ -408,14 +400,14 @@ class Tabular(Problem):
         return [self.table.specs[number] for number in numbers[non_dominated(F[feasible])]]
 
     def reference_hypervolume(self) -> float:
-        """Share of the box that the reference front dominates: what a method can reach, in `expected` values."""
+        """Share of the box that the reference front dominates, in `expected` values: the upper bound of a search."""
         return hypervolume_share(self.expected(self.reference_front()), self.objectives)
 
     def open_test(self, specs: Sequence[Spec]) -> list[dict[str, list[float | None]]]:
         """Test metrics of chosen configurations, per seed; the test is opened once.
 
         Args:
-            specs: all that were chosen; the same call may be repeated, another one is refused.
+            specs: all that were chosen; the same call may be repeated, other specs are refused.
         Raises:
             ConfigError: it was opened for others before, which would make it a second validation; or the search budget
                 is not the whole training, which alone was measured on test.
@@ -463,7 +455,7 @@ def _corners(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float
 
 
 def build(config: TabularConfig | None = None) -> Tabular:
-    """The problem on the table that `config` names in ``data.path``; the simulated one by default."""
+    """The problem on the table that `config` names in ``data.path``; the simulated table by default."""
     return Tabular(config or parse_config(DEFAULTS, source="problems.tabular", kind=TabularConfig))
 
 

@@ -29,6 +29,7 @@ TINY = (
     "training.steps=3", "training.batch_size=64", "training.retrieval_batch=16", "search.population=4",
     "search.generations=1", "constraints=[]", "run.workers=1", "finalize.seeds=1", "finalize.bootstrap=100",
 )  # fmt: skip
+pytestmark = pytest.mark.xdist_group("bad input")  # the run and its bundle are made once
 STARTUP_S = 60.0  # a Python process that imports the search, on a busy machine
 
 
@@ -45,6 +46,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run,) = (folder / "runs").iterdir()
     run.rename(folder / "run")
     assert main(["finalize", str(folder / "run"), "-q"]) == 0
+    (folder / "bundle.tmp").mkdir()
+    (folder / "bundle.tmp" / "mine").touch()
     assert main(["export", str(folder / "run"), "knee", "--out", str(folder / "bundle"), "-q"]) == 0
     return folder
 
@@ -380,14 +383,10 @@ def test_an_unfinished_run_is_not_finalized(refused: Callable[..., None], run: P
     refused(["finalize", str(run)], USAGE, "is not finished; `evorec resume run`")
 
 
-def test_nothing_is_written_over_by_export(refused: Callable[..., None], run: Path) -> None:
-    for target in ("folder", "folder.tmp"):
-        Path(target).mkdir()
-        (Path(target) / "mine").touch()
+def test_export_overwrites_nothing(refused: Callable[..., None], made: Path, run: Path) -> None:
+    Path("folder").mkdir()
     refused(["export", str(run), "knee", "--out", "folder"], USAGE, "exists already and is not overwritten")
-    shutil.rmtree("folder")
-    assert main(["export", str(run), "knee", "--out", "folder", "-q"]) == 0
-    assert Path("folder.tmp/mine").exists()
+    assert (made / "bundle.tmp" / "mine").exists()
 
 
 def test_a_path_that_cannot_be_written_is_a_usage_error(refused: Callable[..., None], run: Path) -> None:

@@ -62,7 +62,7 @@ def imported_by(statement: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["validate", "--keys"], ["validate", "-p", "toy"], ["search", "--help"]]
+    "arguments", [["--help"], ["validate", "--keys"], ["validate", "-p", "feed"], ["search", "--help"]]
 )
 def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
     assert imported_by(f"from evorec.cli import main\nassert main({arguments!r}) == 0") == []
@@ -186,7 +186,7 @@ def test_a_search_in_which_everything_fails_exits_4(capsys: pytest.CaptureFixtur
 
 def test_refused_data_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["--set", "data.reader=movielens", "--set", "data.path=nowhere"]
-    assert main(["validate", "-p", "toy", *overrides]) == DataError.exit_code
+    assert main(["validate", "-p", "feed", *overrides]) == DataError.exit_code
     assert "nowhere" in capsys.readouterr().err
 
 
@@ -244,7 +244,7 @@ def test_report_is_one_file_in_the_run_directory(run: Path, capsys: pytest.Captu
 def test_validate_names_every_wrong_task_metric_gene_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = ["objectives=['beauty']", "constraints=['recall@k >= 0.9 * nobody']", "space.colour=1", "tasks.target=nap"]
     overrides = [part for text in wrong for part in ("--set", text)]
-    assert main(["validate", "-p", "toy", *overrides]) == ConfigError.exit_code
+    assert main(["validate", "-p", "feed", *overrides]) == ConfigError.exit_code
     err = capsys.readouterr().err
     assert all(name in err for name in ("'beauty'", "'nobody'", "colour", "'nap'"))
 
@@ -253,29 +253,29 @@ def test_validate_names_every_wrong_task_metric_gene_and_baseline(capsys: pytest
 def test_validate_knows_the_switches_of_features_and_content(flags: tuple[str, ...]) -> None:
     right = ("space.use_hour=false", "space.use_item_category=true", "space.rank_content=4", "space.use_content=true")
     overrides = [part for text in right for part in ("--set", text)]
-    assert main(["validate", "-p", "toy", *flags, *overrides]) == 0
+    assert main(["validate", "-p", "feed", *flags, *overrides]) == 0
 
 
 def test_validate_finds_a_switch_of_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["validate", "-p", "toy", "--set", "space.use_huor=false"]) == ConfigError.exit_code
+    assert main(["validate", "-p", "feed", "--set", "space.use_huor=false"]) == ConfigError.exit_code
     assert "space.use_huor is not a gene; known:" in capsys.readouterr().err
 
 
 def test_validate_finds_groups_that_the_users_do_not_have(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["validate", "-p", "toy", "--set", "evaluation.groups=segment"]) == 0
-    assert main(["validate", "-p", "toy", "--set", "evaluation.groups=city"]) == DataError.exit_code
+    assert main(["validate", "-p", "feed", "--set", "evaluation.groups=segment"]) == 0
+    assert main(["validate", "-p", "feed", "--set", "evaluation.groups=city"]) == DataError.exit_code
     assert "evaluation.groups must be a column of the users of" in capsys.readouterr().err
 
 
 def test_validate_knows_that_a_baseline_has_no_first_stage(capsys: pytest.CaptureFixture[str]) -> None:
     bound = ("--set", "constraints=['retrieval_recall@k >= popularity']")
-    assert main(["validate", "-p", "toy", "--no-data", *bound]) == ConfigError.exit_code
+    assert main(["validate", "-p", "feed", "--no-data", *bound]) == ConfigError.exit_code
     assert "popularity has no retrieval_recall@" in capsys.readouterr().err
 
 
 def test_validate_shows_the_size_of_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["--set", "data.simulator.n_interactions=5000", "--set", "objectives=['cost', 'recall@k']"]
-    assert main(["validate", "-p", "toy", "--format", "json", *overrides]) == 0
+    assert main(["validate", "-p", "feed", "--format", "json", *overrides]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["rows"] == 5000
     assert sum(facts["rows by part"].values()) == 5000
@@ -302,30 +302,6 @@ def test_a_broken_problem_does_not_hide_the_others(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert "A toy: the analytic test problem" in out
     assert "has no function build(config=None)" in out
-
-
-SMALL = (
-    "search.population=4", "search.generations=1", "training.steps=5", "data.simulator.n_interactions=4000",
-    "data.simulator.n_users=200", "constraints=[]", "finalize.seeds=1", "finalize.picks=['knee']", "run.workers=1",
-)  # fmt: skip
-
-
-def test_from_search_to_recommendations(third_party: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [part for text in SMALL for part in ("--set", text)]
-    assert main(["search", "-p", "feed", "-q", *settings]) == 0
-    (run,) = (third_party / "runs").iterdir()
-    assert main(["finalize", str(run), "-q"]) == 0
-    out = capsys.readouterr().out
-    assert "Test, mean of 1 seed" in out
-    assert "popularity" in out
-    assert main(["export", str(run), "knee", "--out", "bundle", "-q"]) == 0
-    capsys.readouterr()
-    assert main(["recommend", "bundle", "--user", "1", "--user", "nobody", "-k", "3", "--format", "json"]) == 0
-    out, err = capsys.readouterr()
-    lists = json.loads(out)
-    assert [len(lists[user]) for user in ("1", "nobody")] == [3, 3]
-    assert [pair["score"] for pair in lists["1"]] == sorted((pair["score"] for pair in lists["1"]), reverse=True)
-    assert "user nobody was not in training" in err
 
 
 def left_by(folder: Path, *settings: str) -> tuple[dict[str, Any], dict[str, bytes], Path]:
@@ -357,7 +333,6 @@ def test_a_search_with_rungs_in_processes_is_the_one_in_this_process(
     other, same, _ = left_by(third_party / "processes", "run.executor=processes", "run.workers=2")
     assert other == said
     assert same == weights
-    assert main(["finalize", str(run), "-q", "--set", "finalize.seeds=1", "--set", "finalize.picks=['knee']"]) == 0
 
 
 def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:
@@ -374,13 +349,8 @@ def test_a_member_may_be_named_by_its_start_or_a_pick(run: Path) -> None:
     twin = replace(record.members[0], key=key[:-1] + ("0" if key[-1] != "0" else "1"))
     with pytest.raises(ConfigError, match=r"begins 2 members"):
         find_member(replace(record, members=(record.members[0], twin)), key[:-1])
-    with pytest.raises(ConfigError, match=r"'zzz' is no member .* and no pick"):
+    with pytest.raises(ConfigError, match=r"'zzz' is neither a member .* nor a pick"):
         find_member(record, "zzz")
-
-
-def test_only_recommenders_are_shipped(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["finalize", str(run)]) == ConfigError.exit_code
-    assert "trains no recommender" in capsys.readouterr().err
 
 
 def test_a_bug_is_one_line_without_debug(third_party: Path) -> None:

@@ -1,19 +1,33 @@
-"""``evorec problems NAME``: what a problem is, from its definition and, where they are simulated, its data."""
+"""``evorec problems NAME``: scenario, tasks, features, objectives and genes, from the definition and its data."""
 
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evorec.cli import main
-from evorec.cli.trained import data_of, objectives_of, tasks_of
-from evorec.config import RecommenderConfig, installed_problems, load_config, parse_config, problem_definition
+from evorec.config import (
+    RecommenderConfig,
+    installed_problems,
+    load_config,
+    parse_config,
+    problem_definition,
+    recommender_config,
+)
+from evorec.recommender.problem import build_problem
 
 NAMES = [name for name, entry in installed_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
-TRAINED = [name for name in NAMES if problem_definition(name).config is RecommenderConfig]
+
+
+@pytest.fixture(autouse=True)
+def without_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Problems on published data are shown as on a machine without them."""
+    monkeypatch.setenv("EVOREC_DATA", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
 
 
 def described(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -23,51 +37,45 @@ def described(name: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_problem_shows_scenario_objectives_constraints_and_genes(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    value = described(name, capsys)
-    assert value["scenario"].splitlines()[0] in problem_definition(name).scenario
-    assert value["objectives"]
-    for one in value["objectives"]:
-        assert one["direction"] in ("max", "min")
-        assert {"unit", "ideal", "worst"} <= set(one)
+def test_every_problem_shows_scenario_tasks_objectives_and_genes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value, definition = described(name, capsys), problem_definition(name)
+    assert value["scenario"] == definition.scenario
     assert {gene["name"] for gene in value["genes"]}
-    assert isinstance(value["constraints"], list)
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_trained_problem_shows_tasks_features_and_the_reference_point(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    value = described(name, capsys)
-    config = load_config(problem=name)
-    assert [task["name"] for task in value["tasks"]] == list(config.tasks.ranked)
-    lower = {task["name"] for task in value["tasks"] if task["better"] == "low"}
-    assert lower == set(config.tasks.lower_is_better)
-    assert value["reference_point"] == {one["name"]: one["worst"] for one in value["objectives"]}
-    assert value["constraints"] == list(config.constraints)
-    if config.data.reader == "simulator":
-        assert {"user", "item", "context", "content"} == set(value["features"])
-    else:
-        assert value["features"] == "all that the data have"
+    assert value["reference_point"] == {objective["name"]: objective["worst"] for objective in value["objectives"]}
+    assert all(objective["direction"] in ("max", "min") for objective in value["objectives"])
     assert main(["problems", name]) == 0
     text = capsys.readouterr().out
     assert text.startswith(value["scenario"].split()[0])
-    for heading in ("Settings", "Tasks", "Objectives", "Genes", "reference point"):
-        assert heading in text
+    headings = ["Settings", "Objectives", "Genes", "reference point"]
+    if definition.config is RecommenderConfig:
+        config = recommender_config(load_config(problem=name))
+        assert [task["name"] for task in value["tasks"]] == list(config.tasks.ranked)
+        lower = {task["name"] for task in value["tasks"] if task["better"] == "low"}
+        assert lower == set(config.tasks.lower_is_better)
+        assert value["constraints"] == list(config.constraints)
+        if config.data.reader == "simulator":
+            assert {"user", "item", "context", "content"} == set(value["features"])
+        else:
+            assert value["features"].startswith("known once the data can be read: data.path")
+        headings.append("Tasks")
+    assert [heading for heading in headings if heading not in text] == []
+
+
+def test_the_shown_genes_are_those_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bounds that depend on the data, such as half-lives, included."""
+    space = build_problem(recommender_config(load_config(problem="feed"))).space
+    genes = {gene["name"]: (gene["domain"], gene["default"]) for gene in described("feed", capsys)["genes"]}
+    assert genes == {info.name: (info.domain, json.loads(json.dumps(info.default))) for info in space.describe()}
 
 
 def test_the_genome_switches_the_blocks_of_a_simulated_world(capsys: pytest.CaptureFixture[str]) -> None:
     genes = {gene["name"] for gene in described("media", capsys)["genes"]}
     assert {"use_text", "use_image", "use_video", "use_kind", "rank_text"} <= genes
-    genes = {gene["name"] for gene in described("sentiment_news", capsys)["genes"]}
-    assert {"use_words", "use_watch_list"} <= genes
     assert main(["problems", "ads"]) == 0
     assert "use_" not in capsys.readouterr().out, "all of them are on, so none is a gene"
 
 
-def test_tasks_say_kind_direction_funnel_and_condition() -> None:
+def test_tasks_have_a_kind_a_direction_a_step_and_a_condition() -> None:
     tasks = {
         "ranked": ["view", "buy", "price", "late"],
         "target": "view",
@@ -76,7 +84,7 @@ def test_tasks_say_kind_direction_funnel_and_condition() -> None:
         "kinds": {"price": "regression", "late": {"quantile": 0.9}},
         "lower_is_better": ["late"],
     }
-    assert [tuple(task.values()) for task in tasks_of(parse_config({"tasks": tasks}))] == [
+    assert [tuple(task.values()) for task in parse_config({"tasks": tasks}).tasks.describe()] == [
         ("view", "binary", "high", 1, None),
         ("buy", "binary", "high", 2, None),
         ("price", "regression", "high", None, "buy"),
@@ -84,31 +92,44 @@ def test_tasks_say_kind_direction_funnel_and_condition() -> None:
     ]
 
 
-def test_corners_come_from_the_box_then_from_the_metric_and_else_from_the_data() -> None:
-    overlay = {"objectives": ["recall@k", "accuracy", "cost"], "box": {"recall@20": {"ideal": 0.4, "worst": 0.1}}}
-    corners = [(one["ideal"], one["worst"]) for one in objectives_of(parse_config(overlay))]
-    assert corners == [(0.4, 0.1), (1.0, 0.5), (None, None)]
+def test_corners_come_from_the_box_then_from_the_metric_and_else_from_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        '"""Mine."""\nDEFAULTS = {"data": {"reader": "simulator"}, "tasks": {"ranked": ("click",), "target": "click"}, '
+        '"objectives": ("recall@k", "accuracy", "cost"), "box": {"recall@20": {"ideal": 0.4, "worst": 0.1}}}\n'
+        "def build(config=None): ...\n"
+    )
+    objectives = described("mine.py", capsys)["objectives"]
+    assert [(entry["ideal"], entry["worst"]) for entry in objectives] == [(0.4, 0.1), (1.0, 0.5), (None, None)]
 
 
-def test_missing_data_are_no_error() -> None:
-    module: Any = SimpleNamespace(defaults={"data": {"reader": "kuairand", "path": "no-such-folder"}})
-    tables, why = data_of(module, parse_config({**module.defaults, "inputs": "search"}))
-    assert tables is None
-    assert why.startswith("known once the data are: data.path 'no-such-folder' does not exist")
-    assert data_of(module, parse_config({**module.defaults, "inputs": "all"})) == (None, "all that the data have")
-
-
-def test_a_problem_that_brings_its_own_data_is_not_given_the_features_of_the_feed() -> None:
-    module: Any = SimpleNamespace(defaults={"problem": "shop"})
-    tables, why = data_of(module, parse_config(module.defaults))
-    assert tables is None
-    assert "brings its own data" in why
+def test_a_problem_that_brings_its_own_data_is_built_to_be_shown_and_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        '"""A shop with a log of its own."""\n'
+        "from evorec.data import simulator\n"
+        "from evorec.recommender.problem import build_problem\n"
+        "from problems.feed import FeedConfig, simulate\n"
+        'DEFAULTS = {"tasks": {"ranked": ("click", "like"), "target": "click"}, "constraints": ()}\n'
+        "def build(config=None):\n"
+        "    return build_problem(config, tables=simulate(FeedConfig(n_users=80, n_items=60, n_interactions=3000)))\n"
+    )
+    value = described("shop.py", capsys)
+    assert "category" in value["features"]["item"]
+    assert value["objectives"][0]["name"] == "accuracy"
+    assert main(["validate", "-p", "shop.py", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problem"] == "shop"
+    assert main(["validate", "-p", "shop.py", "--set", "tasks.target=nap"]) != 0
+    assert "nap" in capsys.readouterr().err
 
 
 def test_a_fixed_gene_that_only_begins_like_a_switch_is_shown() -> None:
-    from evorec.cli.define import _gene_table
+    from evorec.cli.define import _tables
     from evorec.space.genes import Fixed
     from evorec.space.space import SearchSpace
 
-    table = _gene_table(SearchSpace((Fixed("rank_blend", 0.2), Fixed("use_city", True), Fixed("rank_text", 0))))
-    assert [row.name for row in table.rows] == ["rank_blend"]
+    space = SearchSpace((Fixed("rank_blend", 0.2), Fixed("use_city", True), Fixed("rank_text", 0)))
+    genes = _tables(RecommenderConfig(), space, {"objectives": [], "features": "", "tasks": []})[-1]
+    assert [row.name for row in genes.rows] == ["rank_blend"]

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from evorec.cli.output import Output
-from evorec.cli.progress import SearchProgress, StopOnSignal, duration, time_left
+from evorec.cli.progress import duration, search_progress, stop_on_signal, time_left
 from evorec.errors import Interrupted
 from evorec.search.engine import Progress
 
@@ -24,7 +24,7 @@ def at(
 def shown(*reports: Progress, terminal: bool = False, verbosity: int = 0) -> str:
     output = Output(verbosity=verbosity)
     output.console = Console(file=io.StringIO(), force_terminal=terminal, width=120, soft_wrap=True)
-    with SearchProgress(output) as progress:
+    with search_progress(output) as progress:
         for report in reports:
             progress(report)
     text = output.console.file
@@ -77,7 +77,7 @@ def test_the_first_signal_asks_and_the_second_stops() -> None:
     import signal
 
     before = signal.getsignal(signal.SIGTERM)
-    with StopOnSignal(Output(verbosity=-1)) as stop:
+    with stop_on_signal(Output(verbosity=-1)) as stop:
         assert not stop()
         signal.raise_signal(signal.SIGTERM)
         assert stop()

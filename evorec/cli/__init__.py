@@ -1,4 +1,4 @@
-"""The command line: argv to one call."""
+"""The command line."""
 
 from evorec.cli.app import main
 

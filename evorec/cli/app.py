@@ -1,6 +1,6 @@
-"""The command line: commands that register themselves, and the words they share.
+"""The command line: commands that register themselves, and the arguments that they share.
 
-A command is one function with the decorator `command`, in a module of this package or of an installed plugin
+A command is a function with the decorator `command`, in a module of this package or of an installed plugin
 (entry-point group ``evorec.plugins``).
 """
 
@@ -42,7 +42,8 @@ Overrides = Annotated[
 ]
 Run = Annotated[Path, typer.Argument(help="Run directory, as `evorec search` names it.", show_default=False)]
 Member = Annotated[
-    str, typer.Argument(help="Key of a member or its beginning, or a pick: knee, accuracy, 'auc/click where ...'.")
+    str,
+    typer.Argument(help="Key of a member or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'."),
 ]
 
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
@@ -91,7 +92,7 @@ def command(
     Args:
         panel: heading in ``--help``.
         order: rank inside the panel; the built-in commands have multiples of 10.
-        name: in one or two words, e.g. ``"data describe"``; ``None`` = that of the function.
+        name: a word, or two such as ``"data describe"``; ``None`` = that of the function.
         epilog: last line of the command's help.
     """
 
@@ -125,7 +126,7 @@ def command(
 
 
 def _explained(error: OSError) -> EvorecError:
-    """The operating system's refusal; a full disk is no error in the command, which can be repeated."""
+    """An error of the operating system; after a full disk the same command can be repeated."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Interrupted(f"{where}{error.strerror}; free some space and repeat the command: finished work is kept.")
@@ -176,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: its words; ``None`` = those of this process, whose Ctrl-C and unforeseen errors are then handled too.
+        argv: its words; ``None`` = those of this process, whose Ctrl-C and unexpected errors are then handled too.
     Returns:
         The exit code: 0 done, 2 usage or configuration; `evorec.errors` has the others.
     """

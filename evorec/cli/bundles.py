@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import SHIP, Run, command
+from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.config import recommender_config
@@ -25,9 +25,7 @@ Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote i
 def export(
     output: Output,
     run: Run,
-    member: Annotated[
-        str, typer.Argument(help="Its key or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'.")
-    ],
+    member: Member,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default bundles/MEMBER.", show_default=False)
     ] = None,

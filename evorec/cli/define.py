@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,19 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, command
-from evorec.cli.output import Format, Output
-from evorec.cli.trained import (
-    data_of,
-    features_of,
-    objective_table,
-    objectives_of,
-    settings_table,
-    task_table,
-    tasks_of,
-)
-from evorec.cli.untrained import description, facts_table
-from evorec.cli.untrained import facts as untrained_facts
+from evorec.cli.output import Output, fact_table
 from evorec.config import (
+    ProblemDefinition,
     RecommenderConfig,
     RunConfig,
     TasksConfig,
@@ -32,77 +23,155 @@ from evorec.config import (
     load_config,
     problem_definition,
 )
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, EvorecError
 from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from evorec.config import TaskKind
     from evorec.data.tables import Tables
     from evorec.space.space import SearchSpace
 
 BASELINES = ("popularity", "item_knn", "ease")
-"""What a constraint may name."""
+"""Names that a constraint may contain."""
+FROM_DATA = "from the data"
+"""Shown for a corner that depends on the data."""
 
 
 @command(panel=DEFINE, order=10)
 def problems(
     output: Output,
-    name: Annotated[str | None, typer.Argument(help="Problem to describe.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Problem to describe, or a Python file.", show_default=False)
+    ] = None,
 ) -> None:
-    """List the installed problem definitions, or describe one."""
-    if name is not None:
-        _describe(output, name)
+    """List the installed problems, or describe a problem: scenario, tasks, features, objectives and genes.
+
+    Nothing is trained. Bounds of genes are those of a search if the data can be read.
+    """
+    if name is None:
+        lines = {known: _first_line(known) for known in installed_problems()}
+        rows = tuple(Row(known, (line,)) for known, line in lines.items())
+        output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
+        output.next_step("evorec search --problem NAME")
         return
-    lines = {known: _first_line(known) for known in installed_problems()}
-    rows = tuple(Row(known, (line,)) for known, line in lines.items())
-    output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
-    output.next_step("evorec search --problem NAME")
+    definition, config = problem_definition(name), load_config(problem=name)
+    space, contents = _contents(definition, config)
+    value = {
+        "name": name,
+        "scenario": definition.scenario,
+        **contents,
+        "reference_point": {objective["name"]: objective["worst"] for objective in contents["objectives"]},
+        "genes": [asdict(info) for info in space.describe()],
+        "config": config.model_dump(mode="json"),
+    }
+    output.result(value, *_tables(config, space, contents), heading=output.wrapped(definition.scenario))
+    output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
 
 
 def _first_line(name: str) -> str:
-    """What a problem is about; one that cannot be loaded says why and does not hide the others."""
+    """First line of the scenario; a problem that cannot be loaded shows the cause and does not hide the others."""
     try:
         return problem_definition(name).scenario.partition("\n")[0]
     except ConfigError as error:
         return str(error)
 
 
-def _describe(output: Output, name: str) -> None:
-    definition, config = problem_definition(name), load_config(problem=name)
-    scenario = definition.scenario
-    if not isinstance(config, RecommenderConfig):
-        from evorec.problem import load_problem
+def _reads_config(definition: ProblemDefinition, config: RunConfig) -> bool:
+    """Whether the problem is a recommender on the data of its configuration; other problems are built to be shown."""
+    return isinstance(config, RecommenderConfig) and "reader" in definition.defaults.get("data", {})
 
-        built = load_problem(config)
-        value = description(built, config, scenario)
-        output.result(value, text=output.wrapped(scenario))
-        if output.form is Format.TABLE:
-            output.result(value, facts_table(built, config), _gene_table(built.space))
-        output.next_step(f"evorec search --problem {name}")
-        return
-    tables, unknown = data_of(definition, config)
-    space = _space(config, tables, name)
-    features = features_of(tables, config) if tables else None
-    objectives = objectives_of(config)
-    value = {
-        "name": name,
-        "scenario": scenario,
-        "tasks": tasks_of(config),
-        "target": config.tasks.target,
-        "features": features or unknown,
-        "objectives": objectives,
-        "constraints": list(config.constraints),
-        "reference_point": {one["name"]: one["worst"] for one in objectives},
-        "genes": [asdict(info) for info in space.describe()],
-        "config": config.model_dump(mode="json"),
-    }
-    output.result(value, text=output.wrapped(scenario))
-    if output.form is Format.TABLE:
-        settings = settings_table(config, features, unknown)
-        output.result(value, settings, task_table(config), objective_table(config), _gene_table(space))
-    output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
+
+def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchSpace, dict[str, Any]]:
+    """The search space, and tasks, features, objectives and constraints as plain JSON."""
+    from evorec.objectives import find_metric, resolve
+    from evorec.problem import load_problem
+
+    contents: dict[str, Any] = {}
+    tables: Tables | None = None
+    unknown = ""
+    if not _reads_config(definition, config):
+        problem = load_problem(config)
+        space, tables = problem.space, getattr(problem, "tables", None)
+        objectives = [asdict(objective) for objective in problem.objectives]
+    else:
+        from evorec.data.readers import read
+        from evorec.recommender.search_space import SpaceFacts, recommender_space
+
+        assert isinstance(config, RecommenderConfig)
+        try:
+            tables = read(config.data.model_copy(update={"content": {}}))
+        except EvorecError as error:
+            unknown = f"known once the data can be read: {error}"
+        facts = SpaceFacts.of_tables(tables, config) if tables else SpaceFacts.unknown(config)
+        space = recommender_space(config, facts, source=definition.name)
+        k, kinds = config.k, config.tasks.kind_of_each()
+        boxes = {resolve(name, k, tasks=kinds): box for name, box in config.box.items()}
+        objectives = []
+        for name in config.objectives:
+            info = find_metric(metric := resolve(name, k, tasks=kinds))
+            row = {key: getattr(info, key) for key in ("direction", "unit", "ideal", "worst", "log10", "text")}
+            box = boxes[metric].model_dump() if metric in boxes else {}
+            objectives.append({"name": name, "metric": metric, **row, **box})
+    if isinstance(config, RecommenderConfig):
+        contents = {"tasks": config.tasks.describe(), "target": config.tasks.target, "features": unknown}
+        if tables is not None:
+            contents["features"] = {
+                "user": [feature.name for feature in tables.user_features],
+                "item": [feature.name for feature in tables.item_features],
+                "context": [feature.name for feature in tables.context],
+                "content": list(dict.fromkeys((*tables.content, *config.data.content))),
+            }
+    return space, {**contents, "objectives": objectives, "constraints": list(config.constraints)}
+
+
+def _tables(config: RunConfig, space: SearchSpace, contents: Mapping[str, Any]) -> list[Table]:
+    """The same for a terminal."""
+    from evorec.models.spec import is_of_block
+    from evorec.space.genes import Categorical, Fixed
+
+    facts = config.facts()
+    if isinstance(config, RecommenderConfig):
+        facts["features"] = features = contents["features"]
+        if not isinstance(features, str):
+            named = "; ".join(f"{side} {show(names)}" for side, names in features.items() if names)
+            facts["features"] = ("the genome chooses among " if config.inputs == "search" else "all of ") + named
+    tables = [fact_table("\nSettings", facts)]
+    if tasks := contents.get("tasks"):
+        rows = [
+            Row(
+                task["name"],
+                (
+                    task["kind"],
+                    task["better"],
+                    f"step {task['funnel_step']}" if task["funnel_step"] else "",
+                    f"rows with {task['given']}" if task["given"] else "all rows",
+                ),
+            )
+            for task in tasks
+        ]
+        columns = [Column("kind"), Column("better"), Column("funnel"), Column("learned on")]
+        tables.append(Table("\nTasks", "task", tuple(columns), tuple(rows)))
+    rows = []
+    for entry in contents["objectives"]:
+        corners = [FROM_DATA if entry[corner] is None else entry[corner] for corner in ("ideal", "worst")]
+        meaning = entry.get("text", "") + (", box on a log scale" if entry["log10"] else "")
+        better = {"max": "high", "min": "low"}[entry["direction"]]
+        rows.append(Row(entry["name"], (better, entry["unit"], *corners, meaning)))
+    columns = [Column("better"), Column("unit"), Column("ideal"), Column("reference point"), Column("meaning")]
+    tables.append(Table("\nObjectives", "objective", tuple(columns), tuple(rows)))
+    rows = []
+    for info in space.describe():
+        gene = space.gene(info.name)
+        if isinstance(gene, Fixed) and is_of_block(info.name):
+            continue  # inputs = "all": the settings name the features
+        # Only the last column may be wide; the tasks of the weights and the word for 2^n are in other columns.
+        domain = re.sub(r"^weights of .* with ", "", info.domain).replace("(powers of two)", "(2^n)")
+        meaning = info.text
+        if isinstance(gene, Categorical):
+            domain, meaning = f"{len(gene.options)} options", f"{meaning}: {', '.join(map(show, gene.options))}"
+        default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
+        rows.append(Row(info.name, (domain, default, meaning + (f", when {info.condition}" if info.condition else ""))))
+    tables.append(Table("\nGenes", "gene", (Column("domain"), Column("default"), Column("meaning")), tuple(rows)))
+    return tables
 
 
 @command(
@@ -128,30 +197,15 @@ def validate(
         return
     settings = load_config(config, problem=problem, overrides=overrides or [])
     source = str(config or f"--problem {problem}")
-    facts = _checked(settings, source, data=data) if isinstance(settings, RecommenderConfig) else _built(settings)
-    rows = tuple(Row(name, (value,)) for name, value in facts.items())
-    output.result(facts, Table(f"{source} is valid", "", (Column(""),), rows))
+    definition = problem_definition(settings.problem)
+    if isinstance(settings, RecommenderConfig) and _reads_config(definition, settings):
+        facts = _check_names(settings, source, data=data)
+    else:
+        facts = _check_built(settings)
+    facts = {"problem": settings.problem_name, **facts}
+    facts["evaluations"] = settings.search.population * settings.search.generations
+    output.result(facts, fact_table(f"{source} is valid", facts))
     output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
-
-
-def _checked(config: RecommenderConfig, source: str, *, data: bool) -> dict[str, Any]:
-    """Facts of a recommender problem, once every name in its configuration exists."""
-    tables, facts = _read(config) if data else (None, {})
-    _check_names(config, tables, source)
-    evaluations = config.search.population * config.search.generations
-    return {"problem": config.problem, **facts, "evaluations": evaluations}
-
-
-def _built(config: RunConfig) -> dict[str, Any]:
-    """Facts of a problem that trains nothing; building it checks everything but the search."""
-    from evorec.objectives import check_weights
-    from evorec.problem import load_problem
-    from evorec.search.algorithm import check_algorithm
-
-    check_algorithm(config.search.algorithm, config.search.options)
-    problem = load_problem(config)
-    check_weights(config.search.weights, [objective.name for objective in problem.objectives])
-    return untrained_facts(problem, config)
 
 
 def template(config: RunConfig) -> str:
@@ -169,8 +223,75 @@ def template(config: RunConfig) -> str:
     return "\n\n".join(["\n".join(top), *(f"{heads[name]}\n" + "\n".join(sections[name]) for name in sections)])
 
 
+def _check_built(config: RunConfig) -> dict[str, Any]:
+    """Facts of a problem that must be built to be checked."""
+    from evorec.objectives import check_weights
+    from evorec.problem import load_problem
+
+    problem = load_problem(config)
+    check_weights(config.search.weights, [objective.name for objective in problem.objectives])
+    size = problem.space.cardinality()
+    return {
+        "data": f"sha256 {problem.data_sha256[:12]}",
+        "configurations": f"{size:,.0f}" if size < float("inf") else "infinitely many",
+        "objectives": [
+            f"{objective.name} ({objective.direction}), box {objective.worst:.4g} to {objective.ideal:.4g}"
+            for objective in problem.objectives
+        ],
+        "constraints": [f"{bound.metric} {bound.op} {bound.bound:.4g}" for bound in problem.constraints] or "none",
+        "rungs": list(problem.rungs) or "none",
+    }
+
+
+def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[str, Any]:
+    """Sizes of the data, once every task, gene, metric and baseline that the configuration names exists.
+
+    Raises:
+        ConfigError: lists all names that do not exist.
+    """
+    from evorec.archive.decide import check_pick
+    from evorec.metrics.metric import all_metrics
+    from evorec.objectives import build_objectives, check_metrics, parse_constraint
+    from evorec.recommender.search_space import SpaceFacts, recommender_space
+
+    tables, sizes = _read(config) if data else (None, {})
+    known = tables.tasks if tables else None
+    tasks = config.tasks.kind_of_each() or (TasksConfig(ranked=known).kind_of_each() if known else None)
+    errors = [
+        f"tasks ({source}): {name!r} is not a label column of the data; known: {', '.join(known)}."
+        for name in (*config.tasks.ranked, *filter(None, [config.tasks.target]))
+        if known is not None and name not in known
+    ]
+    k = config.k
+    corners = {
+        metric.key(k=k, task=task): (1.0, 10.0) if metric.direction == "min" else (10.0, 1.0)
+        for metric in all_metrics()
+        for task in tasks or ("",)
+        if metric.ideal is None
+    }  # made up: here only the names are checked
+    values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
+    measured = dict.fromkeys(BASELINES, values)
+    checks: list[Callable[[], object]] = [
+        partial(check_metrics, config),
+        partial(build_objectives, config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks),
+        lambda: recommender_space(
+            config, SpaceFacts.of_tables(tables, config) if tables else SpaceFacts.unknown(config), source=source
+        ),
+        *(partial(parse_constraint, text, k=k, baselines=measured, tasks=tasks) for text in config.constraints),
+        *(partial(check_pick, text, (), k, tasks=tasks) for text in config.finalize.picks),
+    ]
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return sizes
+
+
 def _read(config: RecommenderConfig) -> tuple[Tables, dict[str, Any]]:
-    """The data set and what a person checks first: its size, part by part, and how often each label is 1."""
+    """The data, and their sizes: of each part, and how often each label is 1."""
     from evorec.data.groups import users_with
     from evorec.data.readers import read
     from evorec.data.splits import split
@@ -189,107 +310,3 @@ def _read(config: RecommenderConfig) -> tuple[Tables, dict[str, Any]]:
         "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "label means": {task: log[task].mean() for task in tables.tasks},
     }
-
-
-def _check_names(config: RecommenderConfig, tables: Tables | None, source: str) -> None:
-    """Every task, gene, metric and baseline that is named must exist; nothing is computed.
-
-    Raises:
-        ConfigError: lists all that do not.
-    """
-    known = tables.tasks if tables else None
-    tasks = config.tasks.kind_of_each() or (TasksConfig(ranked=known).kind_of_each() if known else None)
-    wanted = (*config.tasks.ranked, *filter(None, [config.tasks.target]))
-    errors = [
-        f"tasks ({source}): {name!r} is no label column of the data; known: {', '.join(known)}."
-        for name in wanted
-        if known is not None and name not in known
-    ]
-    checks: list[Callable[[], object]] = [
-        partial(_check_settings, config),
-        partial(_check_algorithm, config),
-        partial(_check_objectives, config, tasks),
-        partial(_space, config, tables, source),
-    ]
-    checks += [partial(_check_constraint, text, config, tasks) for text in config.constraints]
-    checks += [partial(_check_pick, text, config, tasks) for text in config.finalize.picks]
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            errors.append(str(error))
-    if errors:
-        raise ConfigError("\n".join(errors))
-
-
-def _check_algorithm(config: RecommenderConfig) -> None:
-    from evorec.search.algorithm import check_algorithm
-
-    check_algorithm(config.search.algorithm, config.search.options)
-
-
-def _check_settings(config: RecommenderConfig) -> None:
-    from evorec.objectives import check_metrics
-
-    check_metrics(config)
-
-
-def _check_objectives(config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
-    from evorec.metrics.metric import all_metrics
-    from evorec.objectives import build_objectives
-
-    k = config.evaluation.k
-    costs = {
-        metric.key(k=k, task=task): (1.0, 10.0) if metric.direction == "min" else (10.0, 1.0)
-        for metric in all_metrics()
-        for task in tasks or ("",)
-        if metric.ideal is None
-    }  # only their names matter here
-    build_objectives(config.objectives, k=k, box=config.box, cost_bounds=costs, tasks=tasks)
-
-
-def _check_pick(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
-    from evorec.archive.decide import check_pick
-
-    check_pick(text, (), config.evaluation.k, tasks=tasks)
-
-
-def _check_constraint(text: str, config: RecommenderConfig, tasks: Mapping[str, TaskKind] | None) -> None:
-    from evorec.metrics.metric import all_metrics
-    from evorec.objectives import parse_constraint
-
-    k = config.evaluation.k
-    measured = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
-    parse_constraint(text, k=k, baselines=dict.fromkeys(BASELINES, measured), tasks=tasks)
-
-
-def _space(config: RecommenderConfig, tables: Tables | None, source: str) -> SearchSpace:
-    """The search space; without the data, tasks, blocks and days are stand-ins."""
-    from evorec.recommender.search_space import SpaceFacts, recommender_space
-
-    facts = SpaceFacts.unknown(config) if tables is None else SpaceFacts.of_tables(tables, config)
-    return recommender_space(config, facts, source=source)
-
-
-def _gene_table(space: SearchSpace) -> Table:
-    """What evolves; `GeneInfo` is the long form, and only meanings may be too wide for a terminal."""
-    from evorec.models.spec import is_of_block
-    from evorec.space.genes import Categorical, Fixed
-
-    rows = []
-    for info in space.describe():
-        gene = space.gene(info.name)
-        if isinstance(gene, Fixed) and is_of_block(info.name):
-            continue  # inputs = "all": the settings name the features
-        domain, meaning = _short(info.domain), info.text
-        if isinstance(gene, Categorical):
-            domain = f"{len(gene.options)} options"
-            meaning += f"; one of {', '.join(map(show, gene.options))}"
-        default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
-        rows.append(Row(info.name, (domain, default, meaning + (f", when {info.condition}" if info.condition else ""))))
-    return Table("\nGenes", "gene", (Column("domain"), Column("default"), Column("meaning")), tuple(rows))
-
-
-def _short(domain: str) -> str:
-    """A domain in a few letters; the tasks of the weights and the word for 2^n stand elsewhere."""
-    return re.sub(r"^weights of .* with ", "", domain).replace("(powers of two)", "(2^n)")

@@ -1,4 +1,4 @@
-"""The command that evolves the formula which combines a member's task heads."""
+"""The command `fuse`: formulas that combine the task heads of members."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def fuse(
     output: Output,
     run: Run,
     members: Annotated[
-        list[str], typer.Argument(metavar="MEMBER...", help="Keys or the start of them, or picks such as knee.")
+        list[str], typer.Argument(metavar="MEMBER...", help="Keys or unique prefixes of them, or picks such as knee.")
     ],
     overrides: Overrides = None,
 ) -> None:
     """Evolve the formula that combines the task heads of members; nothing is trained.
 
-    Formulas are fitted on one half of the validation users and judged on the other. Settings come from fuse.* and can
-    be set anew, e.g. --set fuse.generations=40.
+    Formulas are fitted on half of the validation users and evaluated on the other half. Settings come from fuse.* and
+    can be changed, e.g. --set fuse.generations=40.
     """
     from evorec.deploy.fusion.fuse import fuse as run_fuse
     from evorec.report.record import read_record
@@ -43,7 +43,7 @@ def fuse(
 
 
 def _tables(report: dict[str, Any]) -> list[Table]:
-    """Formulas and baselines of one member on the half of the users that no formula was fitted on."""
+    """Formulas and baselines of a member, on the half of the users that is not used for fitting."""
     from evorec.deploy.fusion.formula import Formula
 
     metrics = [one for one in report["objectives"] if one["metric"] != "size"]
@@ -67,7 +67,7 @@ def _tables(report: dict[str, Any]) -> list[Table]:
     few = "".join(f", {task} of {users[1]}" for task, users in counts["of_task"].items())
     title = (
         f"Formulas of {report['member']}, on {counts['validation']} users{few}; fitted on {counts['fitting']} others\n"
-        f"(member = its own list score; of each baseline the one with the best {first})"
+        f"(member = its own list score; of each baseline the formula with the best {first})"
     )
     shares = report["hypervolume"]
     own = shares["member"]["validation"]

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, final
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from evorec.report.table import Table
+from evorec.report.table import Column, Row, Table
 
 
 class Format(StrEnum):
@@ -60,15 +61,22 @@ class Output:
         width = min(self.result_console.width, 120)
         return "\n\n".join(textwrap.fill(" ".join(part.split()), width) for part in text.split("\n\n"))
 
-    def result(self, value: Any, *tables: Table, text: str = "") -> None:
-        """The command's result: `value` as JSON, or `tables` and `text` for people."""
+    def result(self, value: Any, *tables: Table, heading: str = "", text: str = "") -> None:
+        """The command's result: `value` as JSON; for people `heading`, `tables` and `text`."""
         if self.form is Format.JSON:
             self.result_console.print(json.dumps(value, indent=2, ensure_ascii=False), markup=False)
             return
+        if heading:
+            self.result_console.print(heading, markup=False)
         for table in tables:
             self.result_console.print(_rich(table), soft_wrap=False, crop=False)
         if text:
             self.result_console.print(text, markup=False)
+
+
+def fact_table(title: str, facts: Mapping[str, Any]) -> Table:
+    """Names with their values."""
+    return Table(title, "", (Column(""),), tuple(Row(name, (value,)) for name, value in facts.items()))
 
 
 def _rich(table: Table) -> RichTable:

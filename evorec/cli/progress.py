@@ -1,11 +1,13 @@
-"""Progress of a search for people, and their wish to stop it."""
+"""Progress of a search, and signals that stop it."""
 
 from __future__ import annotations
 
 import signal
 import time
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self, final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -21,7 +23,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them.
+    """Seconds in words.
 
     Example:
         >>> duration(7), duration(75), duration(3725)
@@ -34,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 def time_left(now: Progress, elapsed_s: float) -> str:
-    """How long the rest will take at the pace of this start; replayed evaluations cost nothing and do not count."""
+    """Remaining time at the pace since this start; replayed evaluations cost nothing and are not counted."""
     n_done = now.n_evaluated - now.n_replayed
     if now.n_evaluated >= now.n_planned:
         return f"done in {duration(elapsed_s)}"
@@ -43,80 +45,49 @@ def time_left(now: Progress, elapsed_s: float) -> str:
     return f"{duration(elapsed_s / n_done * (now.n_planned - now.n_evaluated))} left"
 
 
-@final
-class SearchProgress:
-    """A bar on a terminal, one line per generation elsewhere, nothing when quiet.
+@contextmanager
+def search_progress(output: Output) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a line per generation elsewhere, nothing when quiet; the engine calls the result."""
+    started, n_shown = time.monotonic(), 0
+    columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[facts]}"))
+    hidden = output.verbosity < 0 or not output.console.is_terminal
+    bar = Bar(*columns, console=output.console, transient=True, disable=hidden)
+    task = bar.add_task("first generation", total=None, facts="")
 
-    Use as a context manager around the search, and give the engine the object itself to call.
-    """
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._started = time.monotonic()
-        self._n_evaluated = 0
-        self._bar: Bar | None = None
-        if output.verbosity >= 0 and output.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[facts]}"))
-            self._bar = Bar(*columns, console=output.console, transient=True)
-            self._task = self._bar.add_task("first generation", total=None, facts="")
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, now: Progress) -> None:
-        """Show what the engine reports."""
-        where = f"generation {now.generation}/{now.n_generations}"
+    def show(now: Progress) -> None:
+        nonlocal n_shown
+        title = f"generation {now.generation}/{now.n_generations}"
         dropped = f"{now.n_dropped} dropped, " if now.n_dropped else ""
-        facts = f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {dropped}{now.n_failed} failed"
-        left = time_left(now, time.monotonic() - self._started)
-        if self._bar is not None:
-            done, total = now.n_evaluated, now.n_planned
-            where += f" to step {now.rung}" if now.rung is not None else ""
-            self._bar.update(self._task, completed=done, total=total, description=where, facts=f"{facts}, {left}")
-        elif now.rung is None and now.n_evaluated in (
-            self._n_evaluated,
-            now.n_replayed,
-        ):  # the report that closes a generation adds nothing
-            self._output.note(f"{where}: {facts}, {left}")
-        self._n_evaluated = now.n_evaluated
+        facts = (
+            f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {dropped}{now.n_failed} failed, "
+            + time_left(now, time.monotonic() - started)
+        )
+        # The last report of a generation adds no evaluation: it is the line of the generation.
+        if hidden and now.rung is None and now.n_evaluated in (n_shown, now.n_replayed):
+            output.note(f"{title}: {facts}")
+        title += f" to step {now.rung}" if now.rung is not None else ""
+        bar.update(task, completed=now.n_evaluated, total=now.n_planned, description=title, facts=facts)
+        n_shown = now.n_evaluated
+
+    with bar:
+        yield show
 
 
-@final
-class StopOnSignal:
-    """Turns the first signal into a polite wish, the second into `Interrupted` on the spot.
+@contextmanager
+def stop_on_signal(output: Output) -> Iterator[Callable[[], bool]]:
+    """The first signal makes the result return True, which stops the engine; the second raises `Interrupted`."""
+    received: list[str] = []
 
-    Use as a context manager around the search, and give the engine the object itself as its `stop`.
-    """
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._asked = False
-
-    def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        """Whether somebody asked to stop."""
-        return self._asked
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise Interrupted(f"stopped at once by {signal.Signals(number).name}; what was committed is on disk.")
-        self._asked = True
+    def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        self._output.note(f"{name}: stopping as soon as the running group is committed; once more stops at once")
+        if received:
+            raise Interrupted(f"stopped at once by {name}; all committed evaluations are on disk.")
+        received.append(name)
+        output.note(f"{name}: stopping as soon as the running stack is committed; a second signal stops at once")
+
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Finalize, and what the commands that ship a member share."""
+"""The command `finalize`, and functions that commands on members share."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def finalize(
         list[str] | None,
         typer.Option(
             metavar="PICK",
-            help="knee, best:METRIC, best:METRIC,METRIC<=NUMBER, all, or the start of a member's key; repeatable. "
+            help="knee, best:METRIC, best:METRIC,METRIC<=NUMBER, all, or a prefix of a member's key; repeatable. "
             "Default: finalize.picks.",
             show_default=False,
         ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Choose members and their training steps on validation, train them again with fresh seeds, open the test once.
+    """Choose members and training steps on validation, train with fresh seeds, measure once on test.
 
-    Picks, steps and seeds come from finalize.* and can be set anew, e.g. --pick knee --pick best:recall,cost<=1e12
+    Picks, steps and seeds come from finalize.* and can be changed, e.g. --pick knee --pick best:recall,cost<=1e12
     --set finalize.seeds=5.
     """
     from evorec.deploy.final.finalize import finalize as run_finalize
@@ -46,7 +46,7 @@ def finalize(
     with RunDirectory.open(run) as opened:
         stored = recommender_config(opened.config)
         config = reset_config(stored, [*(overrides or []), *picks], sections=("finalize", "run"))
-        # keys of members are picks of a finished run alone: no problem knows them
+        # Picks may be keys of members, which only a finished run knows, not its problem.
         problem = build_rec_problem(config.model_copy(update={"finalize": stored.finalize}))
         run_finalize(opened, problem, config.finalize, progress=output.note)
     record = read_record(run)
@@ -55,7 +55,11 @@ def finalize(
 
 
 def build_rec_problem(config: RunConfig) -> RecProblem:
-    """The problem of a run, which must be one that trains recommenders."""
+    """The problem of a run that trains recommenders.
+
+    Raises:
+        ConfigError: its problem is of another kind.
+    """
     from evorec.problem import load_problem
     from evorec.recommender.problem import RecProblem
 
@@ -66,29 +70,27 @@ def build_rec_problem(config: RunConfig) -> RecProblem:
 
 
 def find_member(record: RunRecord, text: str) -> str:
-    """The member that a person means.
+    """The key of the member that a text names.
 
-    A pick that was finalized means the member it chose then, on all validation users; the search saw a sample.
+    A pick that was finalized is the member that it chose then, on all validation users; the search saw a sample.
 
     Args:
         record: the run.
-        text: a key, the unambiguous start of one, or a pick (`evorec.archive.decide.pick`).
+        text: a key, a unique prefix of a key, or a pick (`evorec.archive.decide.pick`).
     Raises:
-        ConfigError: no member or several begin so, and it is no pick either.
+        ConfigError: no member or several members match, and it is not a pick.
     """
-    from evorec.archive.decide import pick
+    from evorec.archive.decide import choose
 
-    members = {member.key: member.metrics for member in record.members}
-    begun = [key for key in members if key.startswith(text)]
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        raise ConfigError(f"{text!r} begins {len(begun)} members: {', '.join(begun)}; write more of it.")
     finalized = {entry["pick"]: str(entry["member"]) for entry in (record.final or {}).get("picks", ())}
     if text in finalized:
         return finalized[text]
+    members = {member.key: member.metrics for member in record.members}
     try:
-        return pick(text, members, record.objectives, record.config.k)
+        found = set(choose([text], members, record.objectives, record.config.k).values())
     except ConfigError as error:
         known = ", ".join(members) or "none"
-        raise ConfigError(f"{text!r} is no member (there are {known}) and no pick: {error}") from None
+        raise ConfigError(f"{text!r} is neither a member (known: {known}) nor a pick: {error}") from None
+    if len(found) > 1:
+        raise ConfigError(f"{text!r} names {len(found)} members, and this command is for a single member.")
+    return found.pop()

@@ -1,4 +1,4 @@
-"""The run configuration: one field is the default, the TOML key and the command line's help at once.
+"""The run configuration: a field is at once the default, the TOML key and the help of the command line.
 
 `RunConfig` has the settings of any search, `RecommenderConfig` those of a search for recommenders; a problem of another
 kind has a class of its own. `load_config` merges, weakest first: field defaults, the problem's own defaults, the TOML

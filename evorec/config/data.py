@@ -13,36 +13,31 @@ from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
 class DataConfig(Section):
     """Where the interactions come from."""
 
-    reader: str = Field(
-        "simulator",
-        description="simulator, table (any files, as log, users and items say), or the published files of kuairand, "
-        "movielens, kuairec, kuairec_small, aliccp, aliexpress, amazon or retailrocket",
-    )
-    path: str | None = Field(
-        None,
-        description="folder to read; a relative path is looked up here, then under $EVOREC_DATA, then among the data "
-        "sets of `evorec data get`",
-    )
-    statistics: tuple[str, ...] = Field(
-        ("user", "item"),
-        description="histories whose counts and rates on earlier days enter the ranker, e.g. user, item, author_id, "
-        "user+tab",
-    )
-    history_length: int = Field(
-        30, ge=1, le=1000, description="latest target positives of a user that enter the retrieval vector"
-    )
-    history_recency: float = Field(
-        0.0, ge=0, le=4, description="the j-th latest positive (from 0) weighs (1 + j) ** -recency; 0 = all alike"
-    )
-    content: ContentTable = Field({}, description="fixed vectors of items beside those of the item table, by name")
+    reader: str = "simulator"
+    """simulator; table (any files, described by log, users and items); or the published files of kuairand, movielens,
+    kuairec, kuairec_small, aliccp, aliexpress, amazon or retailrocket"""
+    path: str | None = None
+    """folder to read; a relative path is looked up here, then under $EVOREC_DATA, then among the data sets of `evorec
+    data get`"""
+    statistics: tuple[str, ...] = ("user", "item")
+    """features whose counts and rates on earlier days are inputs of the ranker, e.g. user, item, author_id, user+tab"""
+    history_length: int = Field(30, ge=1, le=1000)
+    """latest target positives of a user in the retrieval vector"""
+    history_recency: float = Field(0.0, ge=0, le=4)
+    """the j-th latest positive (from 0) has the weight (1 + j) ** -recency; 0 = equal weights"""
+    content: ContentTable = Field({})
+    """further fixed vectors of items, by name"""
     simulator: AnySimulatorConfig = Field(default_factory=lambda: simulator_config({}))
-    log: LogConfig = Field(LogConfig(), description="the log of reader = table")
-    users: UsersConfig = Field(UsersConfig(), description="the table of users of reader = table")
-    items: ItemsConfig = Field(ItemsConfig(), description="the table of items of reader = table")
+    log: LogConfig = LogConfig()
+    """the log of reader = table"""
+    users: UsersConfig = UsersConfig()
+    """the table of users of reader = table"""
+    items: ItemsConfig = ItemsConfig()
+    """the table of items of reader = table"""
 
     @property
     def cooccurrence(self) -> CooccurrenceContent | None:
-        """The source of content that each fit learns from its training rows, if there is one."""
+        """The source of content that each fit learns from its training rows; ``None`` without such a source."""
         source = self.content.get(COOCCURRENCE)
         return source if isinstance(source, CooccurrenceContent) else None
 

@@ -11,26 +11,23 @@ from evorec.config.section import Section
 
 
 class ExecutionConfig(Section):
-    """Where and how the run executes; changes no result on a CPU and is not part of the fingerprint."""
+    """Where and how a run executes; on a CPU it changes no result, and it is not part of the fingerprint."""
 
-    output: str = Field("runs", description="folder for run directories")
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        examples=["auto", "cpu", "cuda", "cuda:1"],
-        description="where the tensors live; auto = CUDA where there is one",
-    )
-    workers: int = Field(0, ge=0, le=1024, description="groups trained at once on a CPU; 0 = one per core")
-    executor: Literal["auto", "processes", "threads", "serial"] = Field(
-        "auto", description="how groups train at once; auto = what suits the device"
-    )
-    memory_gib: float = Field(
-        0.0, ge=0, description="memory that programs trained at once may fill, in GiB; 0 = half of what is available"
-    )
-    chunk: int = Field(32, ge=1, le=4096, description="most members in one program")
+    output: str = "runs"
+    """folder for run directories"""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"])
+    """device of the tensors; auto = CUDA if available, else the CPU"""
+    workers: int = Field(0, ge=0, le=1024)
+    """stacks trained in parallel on a CPU; 0 = the number of cores"""
+    executor: Literal["auto", "processes", "threads", "serial"] = "auto"
+    """how stacks are trained in parallel; auto = by the device"""
+    memory_gib: float = Field(0.0, ge=0)
+    """memory for the stacks trained in parallel, in GiB; 0 = half of the free memory"""
+    chunk: int = Field(32, ge=1, le=4096)
+    """most members in a stack"""
 
     def n_workers(self, device: str) -> int:
-        """Groups trained at once on ``cpu`` or ``cuda``: one fills a GPU."""
+        """Stacks trained in parallel on ``cpu`` or ``cuda``; a single stack fills a GPU."""
         if device != "cpu" or self.executor == "serial":
             return 1
         return self.workers or len(os.sched_getaffinity(0))

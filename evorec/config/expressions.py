@@ -1,4 +1,4 @@
-"""Expressions over a column, for labels and derived columns, e.g. ``rating >= 4``."""
+"""Expressions over a column, which define labels and derived columns, e.g. ``rating >= 4``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final, final
 
 COMPARISONS: Final = (">=", "<=", "==", "!=", ">", "<")
-"""Operators that give a yes or a no."""
+"""Operators that give true or false."""
 ARITHMETIC: Final = ("*", "/", "//")
 """Operators that give a number; ``//`` is the whole part of a division, rounded down."""
 PATTERN: Final = "~"
-"""Gives the first group of a regular expression, or nothing where it does not match."""
+"""Operator that gives the first group of a regular expression; missing if it does not match."""
 
 _CLAUSE: Final = re.compile(
     r"\s*(?:`(?P<quoted>[^`]+)`|(?P<bare>[^<>=!*/~`\"']+?))\s*(?:(?P<op>>=|<=|==|!=|//|[<>*/~])\s*(?P<operand>[^\s=].*?))?\s*",
@@ -26,11 +26,11 @@ _OR: Final = re.compile(r"\s+or\s+(?=(?:[^\"'`]*[\"'`][^\"'`]*[\"'`])*[^\"'`]*$)
 @final
 @dataclass(frozen=True)
 class Clause:
-    """A column, or a column with an operator and an operand.
+    """A column, or a column with an operator and its operand.
 
     Args:
         column: of the file.
-        operator: in `COMPARISONS`, `ARITHMETIC`, or `PATTERN`; empty for the column itself.
+        operator: of `COMPARISONS` or `ARITHMETIC`, or `PATTERN`; empty for the column itself.
         operand: a number or a text; None without an operator.
     """
 
@@ -51,7 +51,7 @@ def parse_label(text: str) -> tuple[Clause, ...]:
         text: a column; a column with ``>=``, ``>``, ``<=``, ``<``, ``==`` or ``!=`` and a number or a text; a column
             with ``*``, ``/`` or ``//`` and a number. A name with an operator in it is quoted: `` `a/b` == "x" ``.
     Raises:
-        ValueError: names the expected form.
+        ValueError: the text cannot be parsed.
     Example:
         >>> parse_label("rating >= 4")
         (Clause(column='rating', operator='>=', operand=4.0),)
@@ -61,7 +61,7 @@ def parse_label(text: str) -> tuple[Clause, ...]:
     clauses = tuple(_parse(part) for part in _OR.split(text))
     for clause in clauses:
         if clause.operator == PATTERN:
-            raise ValueError(f"a pattern gives no label, got {text!r}; derive a column with it and compare that")
+            raise ValueError(f"a label cannot be a pattern, got {text!r}; derive a column with it and compare that")
         if len(clauses) > 1 and clause.operator in ARITHMETIC:
             raise ValueError(f"or joins comparisons, not numbers, got {text!r}")
     return clauses
@@ -71,7 +71,7 @@ def parse_derived(text: str) -> Clause:
     """The clause of a derived column: ``COLUMN ~ PATTERN``, or ``*``, ``/`` or ``//`` and a number.
 
     Raises:
-        ValueError: names the expected form.
+        ValueError: the text cannot be parsed.
     Example:
         >>> parse_derived(r"title ~ \\((\\d{4})\\)").operand
         '\\\\((\\\\d{4})\\\\)'

@@ -1,4 +1,4 @@
-"""Every setting as the command line lists it: name, default, range and meaning."""
+"""All settings with name, default, range and meaning."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import date
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from evorec.config.content import CONTENT_KINDS
@@ -19,13 +20,13 @@ from evorec.config.section import Section
 
 @dataclass(frozen=True)
 class Key:
-    """One setting, as the command line lists it.
+    """A setting, as the command line lists it.
 
     Attributes:
-        name: dotted, as in ``--set``; ``<gene>`` stands for any name.
-        default: as TOML writes it; empty when there is none.
+        name: dotted, as in ``--set``; ``<gene>`` is any name.
+        default: in TOML; empty without a default.
         expects: type and range in words.
-        meaning: what it does, with its unit.
+        meaning: its effect, with its unit.
     """
 
     name: str
@@ -51,7 +52,7 @@ SPACE_EXPECTS = "a value, a list of task weights or of options, or {low = NUMBER
 
 def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
     for name, field in type(section).model_fields.items():
-        value, meaning = getattr(section, name), field.description or ""
+        value, meaning = getattr(section, name), _text(field)
         if isinstance(value, Section):
             yield from _keys_of(value, f"{prefix}{name}.")
         elif f"{prefix}{name}" == "data.content":
@@ -65,15 +66,15 @@ def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
 
 
 def _content_keys(sources: Mapping[str, Section], prefix: str) -> Iterator[Key]:
-    """Every setting that a source may have, then those of the sources that there are."""
+    """The settings of all kinds of sources, then those of the configured sources."""
     kinds = CONTENT_KINDS
-    meaning = "; ".join(f"{kind} = {source.model_fields['kind'].description}" for kind, source in kinds.items())
+    meaning = "; ".join(f"{kind} = {_text(source.model_fields['kind'])}" for kind, source in kinds.items())
     yield Key(f"{prefix}<name>.kind", "", " or ".join(json.dumps(kind) for kind in kinds), meaning)
     fields = {name: field for source in kinds.values() for name, field in source.model_fields.items() if name != "kind"}
     for name, field in fields.items():
         takes = ", ".join(kind for kind, source in kinds.items() if name in source.model_fields)
         default = "" if field.is_required() else f"; default {_toml(field.default)}"
-        yield Key(f"{prefix}<name>.{name}", "", _expects(field), f"{field.description} ({takes}{default})")
+        yield Key(f"{prefix}<name>.{name}", "", _expects(field), f"{_text(field)} ({takes}{default})")
     for name, source in sources.items():
         yield from _keys_of(source, f"{prefix}{name}.")
 
@@ -88,43 +89,45 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
+def _text(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
+
+
 def _expects(field: FieldInfo) -> str:
     """Type and range of a field in words, e.g. ``an integer in 2..65536``."""
-    limits: dict[str, Any] = {}
-    for item in field.metadata:
-        bounds = ("ge", "gt", "le", "lt", "min_length", "max_length")
-        limits |= {name: getattr(item, name) for name in bounds if hasattr(item, name)}
-    kind = _kind(field.annotation)
+    kind, names = _kind(field.annotation), ("ge", "gt", "le", "lt", "min_length", "max_length")
+    limit = {name: getattr(item, name) for item in field.metadata for name in names if hasattr(item, name)}
+    ranges = {
+        ("min_length",): ", at least {min_length}",
+        ("max_length",): ", at most {max_length}",
+        ("gt", "lt"): " between {gt} and {lt}, both excluded",
+        ("ge", "le"): " in {ge}..{le}",
+        ("ge", "lt"): " >= {ge} and < {lt}",
+        ("ge",): " >= {ge}",
+    }
     if field.examples:
         return f"{kind} such as {', '.join(field.examples)}"
-    if "min_length" in limits:
-        return f"{kind}, at least {limits['min_length']}"
-    if "max_length" in limits:
-        return f"{kind}, at most {limits['max_length']}"
-    if {"gt", "lt"} <= set(limits):
-        return f"{kind} between {limits['gt']} and {limits['lt']}, both excluded"
-    if {"ge", "le"} <= set(limits):
-        return f"{kind} in {limits['ge']}..{limits['le']}"
-    if {"ge", "lt"} <= set(limits):
-        return f"{kind} >= {limits['ge']} and < {limits['lt']}"
-    return f"{kind} >= {limits['ge']}" if "ge" in limits else kind
+    return kind + next((text.format(**limit) for keys, text in ranges.items() if {*keys} <= {*limit}), "")
 
 
-_KINDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false", date: "a date as 2024-01-31"}
+_KINDS = {
+    int: "an integer", float: "a number", str: "a text", bool: "true or false", date: "a date as 2024-01-31",
+    JsonValue: "a value",
+}  # fmt: skip
+_PLURALS = {"an integer": "integers", "a number": "numbers", "a text": "texts", "a value": "values"}
 
 
 def _kind(annotation: Any) -> str:
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_kind(part) for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is Literal:
-        return " or ".join(json.dumps(option) for option in get_args(annotation))
-    if get_origin(annotation) is dict:
-        values = _kind(get_args(annotation)[1])
-        return "a table of texts" if values == "a text" else f"a table of {values}"
-    if get_origin(annotation) is tuple:
-        return "a list of texts" if get_args(annotation)[0] is str else "a list of integers"
-    if get_origin(annotation) is Annotated:
-        return _kind(get_args(annotation)[0])
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(part) for part in arguments if part is not type(None))
+    if origin is Literal:
+        return " or ".join(map(json.dumps, arguments))
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (dict, tuple):
+        part = _kind(arguments[origin is dict])
+        return f"a {'table' if origin is dict else 'list'} of {_PLURALS.get(part, part)}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         fields = annotation.model_fields.items()
         return "{" + ", ".join(f"{name} = {_expects(field)}" for name, field in fields) + "}"

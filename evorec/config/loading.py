@@ -1,4 +1,4 @@
-"""From files and the command line to one checked configuration; all errors are listed together, each with its key."""
+"""From files and the command line to a checked configuration; all errors are listed together, each with its key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
@@ -27,8 +28,7 @@ C = TypeVar("C", bound=RunConfig)
 def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """Deep merge of two partial configurations; `strong` wins.
 
-    What belongs together is replaced together: a gene's override whole, all that is said of the ranked tasks with
-    them.
+    An override of a gene is replaced as a whole, and new ranked tasks replace all settings of the old ones.
 
     Example:
         >>> merge({"training": {"steps": 1, "layers": 2}}, {"training": {"steps": 5}})
@@ -42,7 +42,7 @@ def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
 
 
 _OF_RANKED = ("funnel", "given", "kinds", "lower_is_better")
-"""Settings of the ranked tasks, which go with them."""
+"""Settings of the ranked tasks."""
 
 
 def _merged(weak: Overlay, strong: Overlay) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def parse_override(text: str) -> dict[str, Any]:
     """``training.steps=200`` as a nested overlay; the value is read as TOML, else as a plain string.
 
     Raises:
-        ConfigError: there is no ``=`` or no key.
+        ConfigError: without ``=`` or without a key.
     Example:
         >>> parse_override("space.width={low=16, high=64}")
         {'space': {'width': {'low': 16, 'high': 64}}}
@@ -88,7 +88,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"config file {path} does not exist; `evorec problems` lists what runs without a file"
+            f"config file {path} does not exist; `evorec problems` lists problems that run without a file"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
@@ -101,9 +101,13 @@ def parse_config(overlay: Overlay, *, overrides: Sequence[str] = (), source: str
 @overload
 def parse_config(overlay: Overlay, *, overrides: Sequence[str] = (), source: str = "config", kind: type[C]) -> C: ...
 def parse_config(
-    overlay: Overlay, *, overrides: Sequence[str] = (), source: str = "config", kind: type[Any] = RecommenderConfig
+    overlay: Overlay,
+    *,
+    overrides: Sequence[str] = (),
+    source: str = "config",
+    kind: type[RunConfig] = RecommenderConfig,
 ) -> RunConfig:
-    """A checked, frozen configuration of one class, without the defaults of a problem.
+    """A checked, frozen configuration, without the defaults of a problem.
 
     Args:
         overlay: nested settings, partial.
@@ -117,7 +121,7 @@ def parse_config(
     try:
         config: RunConfig = kind.model_validate(settings)
     except ValidationError as error:
-        lines = [_describe(problem, source, kind) for problem in error.errors(include_url=False)]
+        lines = [_describe(problem, source, _expected(kind)) for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from None
     return config
 
@@ -206,19 +210,25 @@ def _overlay_of(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 _TAGGED: Final[Mapping[tuple[str, ...], int]] = {("space",): 2, ("tasks", "kinds"): 3, ("data", "content"): 3}
-"""Section -> the place in a key where pydantic adds the kind of the value."""
+"""Section -> the position in a key at which pydantic adds the kind of the value."""
 _EXPECTED: Final[Mapping[str, str]] = {
-    "override": "one value, a list of task weights or of options, or {low, high}",
+    "override": "a value, a list of task weights or of options, or {low, high}",
     "kind": '"binary", "regression" or {quantile = NUMBER}',
     "content": "a table with kind = " + " or ".join(f'"{kind}"' for kind in CONTENT_KINDS),
     "model_type": "a table of settings",
     "dict_type": "a table of settings",
 }
-"""Type of an error -> what is expected there."""
+"""Type of an error -> the expected value."""
 
 
-def _describe(problem: Mapping[str, Any], source: str, kind: type[RunConfig]) -> str:
-    """One sentence: the key, the file, what was expected, what was found."""
+@cache
+def _expected(kind: type[RunConfig]) -> Mapping[str, str]:
+    """Every setting -> the expected value."""
+    return {key.name: key.expects for key in keys(kind())}
+
+
+def _describe(problem: Mapping[str, Any], source: str, known: Mapping[str, str]) -> str:
+    """A sentence: the key, the file, the expected and the given value."""
     loc = [str(part) for part in problem["loc"]]
     for section, place in _TAGGED.items():
         if tuple(loc[: len(section)]) == section:
@@ -226,7 +236,6 @@ def _describe(problem: Mapping[str, Any], source: str, kind: type[RunConfig]) ->
     name = ".".join(loc) or "the configuration"
     listed = re.sub(r"^data\.content\.[^.]+", "data.content.<name>", name)
     where = f"{name} ({source})"
-    known = {key.name: key.expects for key in keys(kind())}
     if problem["type"] == "extra_forbidden":
         return f"{where} is not a known key{_suggestion(listed, known)} `evorec validate --keys` lists them all."
     if problem["type"] == "missing":

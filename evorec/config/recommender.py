@@ -32,21 +32,13 @@ class RecommenderConfig(RunConfig):
     }
     """Data enter the fingerprint by their content, not by the files they were read from."""
 
-    objectives: tuple[str, ...] = Field(
-        ("accuracy", "recall@k", "diversity", "cost"),
-        min_length=1,
-        description="metrics to optimise; @k = evaluation.k",
-    )
-    constraints: tuple[str, ...] = Field(
-        ("recall@k >= 0.9 * popularity",),
-        description='"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE", also <=; baselines are popularity, item_knn '
-        "and ease",
-    )
-    inputs: Literal["all", "search"] = Field(
-        "search",
-        description="features and content that a member sees: all, or search = each has a gene that switches it on or "
-        "off, which [space] may fix",
-    )
+    objectives: tuple[str, ...] = Field(("accuracy", "recall@k", "diversity", "cost"), min_length=1)
+    """metrics to optimise; @k = evaluation.k"""
+    constraints: tuple[str, ...] = ("recall@k >= 0.9 * popularity",)
+    """"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE", also <=; baselines are popularity, item_knn and ease"""
+    inputs: Literal["all", "search"] = "search"
+    """features and content that a member sees: all, or search = each has a gene that switches it on or off, which
+    [space] may fix"""
     data: DataConfig = Field(default_factory=DataConfig)
     split: SplitConfig = SplitConfig()
     tasks: TasksConfig = TasksConfig()

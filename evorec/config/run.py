@@ -26,22 +26,18 @@ class RunConfig(Section):
     NOT_RESULTS: ClassVar[Any] = {"run": True}
     """Settings that change no result of the search, as pydantic's `exclude`."""
 
-    problem: str = Field(
-        "feed",
-        description="an installed problem (`evorec problems`), or a Python file with a function build, or "
-        "FILE.py:FUNCTION",
-    )
-    plugins: tuple[str, ...] = Field(
-        (), description="Python files and modules to import first; they register metrics, mechanisms, algorithms, ..."
-    )
-    objectives: tuple[str, ...] = Field((), description="metrics to optimise")
-    constraints: tuple[str, ...] = Field((), description='"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE"; also <=')
-    space: dict[str, GeneOverride] = Field(
-        {},
-        description="per gene: a value fixes it, {low, high} replaces its bounds, a list of texts "
-        "restricts its options",
-    )
-    box: dict[str, Box] = Field({}, description="per objective: its range in the hypervolume box, in its own unit")
+    problem: str = "feed"
+    """an installed problem (`evorec problems`), or a Python file with a function build, or FILE.py:FUNCTION"""
+    plugins: tuple[str, ...] = ()
+    """Python files and modules to import first; they register metrics, mechanisms, algorithms, ..."""
+    objectives: tuple[str, ...] = ()
+    """metrics to optimise"""
+    constraints: tuple[str, ...] = ()
+    """"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE"; also <="""
+    space: dict[str, GeneOverride] = Field({})
+    """per gene: a value fixes it, {low, high} replaces its bounds, a list of texts restricts its options"""
+    box: dict[str, Box] = Field({})
+    """per objective: its range in the hypervolume box, in its own unit"""
     search: SearchConfig = SearchConfig()
     run: ExecutionConfig = ExecutionConfig()
 

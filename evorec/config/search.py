@@ -12,31 +12,27 @@ from evorec.config.section import Section
 class SearchConfig(Section):
     """The evolutionary search."""
 
-    algorithm: str = Field(
-        "nsga2",
-        description="nsga2 = many objectives at once; as baselines at equal training: weighted_sum = a genetic "
-        "algorithm on a sum of the objectives, random = random genomes; or an algorithm of a plugin. All keep the best "
-        "trade-offs that they found",
-        examples=["nsga2", "weighted_sum", "random"],
-    )
-    options: dict[str, JsonValue] = Field({}, description="settings of an algorithm of a plugin, by name")
-    selection: Literal["hypervolume", "crowding"] = Field(
-        "hypervolume",
-        description="nsga2: how survivors are chosen inside a front: hypervolume = by the contribution to the share of "
-        "the box (beyond 5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or 5000 "
-        "with 3, by crowding); crowding = by the distance of the neighbours",
-    )
-    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        (),
-        description="weighted_sum: weight of each objective's coordinate in its box, in the order of objectives; empty "
-        "= equal weights",
-    )
-    penalty: float = Field(
-        1.0, ge=0, description="weighted_sum: penalty per unit of violated constraints, λ of f + λ g"
-    )
-    population: int = Field(24, ge=4, le=10_000, description="genomes per generation")
-    generations: int = Field(8, ge=1, le=100_000, description="number of generations")
-    seed: int = Field(0, ge=0, description="seed of the run: initial genomes, operators, training streams")
+    algorithm: str = Field("nsga2", examples=["nsga2", "weighted_sum", "random"])
+    """nsga2 = all objectives at once; as baselines at equal training: weighted_sum = a genetic algorithm on a sum
+    of the objectives, random = random genomes; or an algorithm of a plugin. All keep the best trade-offs that they
+    found"""
+    options: dict[str, JsonValue] = Field({})
+    """settings of an algorithm of a plugin, by name"""
+    selection: Literal["hypervolume", "crowding"] = "hypervolume"
+    """nsga2: how survivors are chosen inside a front: hypervolume = by the contribution to the share of the box (beyond
+    5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or 5000 with 3, by crowding);
+    crowding = by the distance of the neighbours"""
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """weighted_sum: weight of each objective's coordinate in its box, in the order of objectives; empty = equal
+    weights"""
+    penalty: float = Field(1.0, ge=0)
+    """weighted_sum: penalty per unit of violated constraints, λ of f + λ g"""
+    population: int = Field(24, ge=4, le=10_000)
+    """genomes per generation"""
+    generations: int = Field(8, ge=1, le=100_000)
+    """number of generations"""
+    seed: int = Field(0, ge=0)
+    """seed of the run: initial genomes, operators, training streams"""
 
     @model_validator(mode="after")
     def _weights_are_of_a_sum(self) -> SearchConfig:

@@ -14,7 +14,9 @@ Overlay = Mapping[str, Any]
 class Section(BaseModel):
     """Base of every section: frozen, unknown keys refused, no infinities."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod

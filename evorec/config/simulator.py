@@ -1,4 +1,4 @@
-"""Settings of the simulated worlds; each world has a section of its own, in the module of its problem."""
+"""Settings of the simulated worlds; each world has its own section, in the module of its problem."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ class SimulatorConfig(Section):
     """Settings that all simulated worlds have."""
 
     scenario: Scenario = ""
-    n_users: int = Field(1500, ge=1, description="users")
-    n_items: int = Field(800, ge=2, description="items of the catalogue")
-    n_factors: int = Field(8, ge=2, description="latent taste dimensions")
-    n_days: int = Field(14, ge=3, description="length of the log in days")
-    seed: int = Field(0, ge=0, description="seed of the simulated world; the run's seed does not change the data")
+    n_users: int = Field(1500, ge=1)
+    """users"""
+    n_items: int = Field(800, ge=2)
+    """items of the catalogue"""
+    n_factors: int = Field(8, ge=2)
+    """latent taste dimensions"""
+    n_days: int = Field(14, ge=3)
+    """length of the log in days"""
+    seed: int = Field(0, ge=0)
+    """seed of the simulated world; the run's seed does not change the data"""
 
 
 @final

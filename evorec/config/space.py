@@ -11,7 +11,7 @@ from evorec.config.section import Section
 
 
 class Bounds(Section):
-    """New bounds of a gene, in the gene's own unit."""
+    """New bounds of a gene, in its unit."""
 
     low: float
     high: float
@@ -19,12 +19,12 @@ class Bounds(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Bounds:
         if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high}); give one value to fix the gene")
+            raise ValueError(f"low ({self.low}) must be below high ({self.high}); give a single value to fix the gene")
         return self
 
 
 class Box(Section):
-    """The two corners of an objective's axis in the hypervolume box."""
+    """The range of an objective in the hypervolume box."""
 
     ideal: float
     worst: float
@@ -52,7 +52,7 @@ GeneOverride = Annotated[
     | Annotated[int, Tag("int")]
     | Annotated[float, Tag("float")]
     | Annotated[str, Tag("str")],
-    Discriminator(_override_kind, custom_error_type="override", custom_error_message="no kind of override"),
+    Discriminator(_override_kind, custom_error_type="override", custom_error_message="unknown kind of override"),
 ]
-"""One value fixes a gene (a list of numbers fixes task weights), a list of texts restricts its options, ``{low, high}``
-moves its bounds; a value's type is kept."""
+"""A value fixes a gene (a list of numbers fixes task weights), a list of texts restricts its options, ``{low, high}``
+replaces its bounds; the type of a value is kept."""

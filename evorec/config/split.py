@@ -13,15 +13,20 @@ from evorec.config.section import Section
 class SplitConfig(Section):
     """How rows are divided into train, validation and test."""
 
-    kind: Literal["time", "leave_last_out", "random"] = Field(
-        "time", description="time = global cut; leave_last_out = per user; random flatters every metric"
-    )
-    validation_from: date | None = Field(None, description="first day of validation, UTC (time split)")
-    test_from: date | None = Field(None, description="first day of test, UTC (time split)")
-    utc_offset_h: float = Field(0.0, ge=-14, le=14, description="hours to add to UTC before days are cut, in hours")
-    validation_share: float = Field(0.1, gt=0, lt=0.5, description="share of rows when no day is given")
-    test_share: float = Field(0.1, gt=0, lt=0.5, description="share of rows when no day is given")
-    seed: int = Field(0, ge=0, description="seed of the random split")
+    kind: Literal["time", "leave_last_out", "random"] = "time"
+    """time = global cut; leave_last_out = per user; random overestimates every metric"""
+    validation_from: date | None = None
+    """first day of validation, UTC (time split)"""
+    test_from: date | None = None
+    """first day of test, UTC (time split)"""
+    utc_offset_h: float = Field(0.0, ge=-14, le=14)
+    """hours that are added to UTC before rows are assigned to days"""
+    validation_share: float = Field(0.1, gt=0, lt=0.5)
+    """share of rows when no day is given"""
+    test_share: float = Field(0.1, gt=0, lt=0.5)
+    """share of rows when no day is given"""
+    seed: int = Field(0, ge=0)
+    """seed of the random split"""
 
     @model_validator(mode="after")
     def _days_in_order(self) -> SplitConfig:

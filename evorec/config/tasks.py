@@ -11,9 +11,10 @@ from evorec.config.section import Section
 
 
 class QuantileKind(Section):
-    """A task whose labels are numbers, of which a quantile is learned, e.g. what 90 % of the rows stay below."""
+    """A task with numeric labels whose quantile is learned, e.g. the value that 90 % of the rows are below."""
 
-    quantile: float = Field(gt=0, lt=1, description="share of rows whose label is to be below the prediction")
+    quantile: float = Field(gt=0, lt=1)
+    """share of rows whose label is below the prediction"""
 
 
 def _kind_tag(value: Any) -> str | None:
@@ -24,9 +25,9 @@ def _kind_tag(value: Any) -> str | None:
 
 TaskKind = Annotated[
     Annotated[Literal["binary", "regression"], Tag("name")] | Annotated[QuantileKind, Tag("quantile")],
-    Discriminator(_kind_tag, custom_error_type="kind", custom_error_message="no kind of task"),
+    Discriminator(_kind_tag, custom_error_type="kind", custom_error_message="unknown kind of task"),
 ]
-"""What the labels of a task are: 0 and 1, numbers whose mean is learned, or numbers of which a quantile is."""
+"""Labels of a task: 0 and 1, numbers whose mean is learned, or numbers whose quantile is learned."""
 
 
 def kind_name(kind: TaskKind) -> Literal["binary", "regression", "quantile"]:
@@ -52,26 +53,22 @@ def task_in_words(task: str, kind: TaskKind) -> str:
 
 
 class TasksConfig(Section):
-    """Which label columns are learned."""
+    """The label columns that are learned."""
 
-    ranked: tuple[str, ...] = Field((), description="label columns that the ranker learns, one tower each")
-    target: str = Field("", description="label column whose positives are retrieved and counted by recall")
-    funnel: tuple[str, ...] = Field(
-        (), description="ranked tasks in order, each later one implies the earlier ones, e.g. click, purchase"
-    )
-    given: dict[str, str] = Field(
-        {}, description="ranked task -> label whose positives are the only rows it is learned and measured on"
-    )
-    kinds: dict[str, TaskKind] = Field(
-        {},
-        description="ranked task -> what its labels are: binary (0 and 1; the default), regression (numbers, squared "
-        "error), {quantile = 0.9} (numbers, pinball loss)",
-    )
-    lower_is_better: tuple[str, ...] = Field(
-        (),
-        description="ranked tasks whose high values are bad, e.g. a side effect, a waiting time or what something "
-        "costs: they count against an item in lists; losses and AUC do not change",
-    )
+    ranked: tuple[str, ...] = ()
+    """label columns that the ranker learns, with a tower each"""
+    target: str = ""
+    """label column whose positives are retrieved and counted by recall"""
+    funnel: tuple[str, ...] = ()
+    """ranked tasks of which each implies the previous task, in order, e.g. click, purchase"""
+    given: dict[str, str] = Field({})
+    """ranked task -> label; the task is learned and measured on the positives of this label only"""
+    kinds: dict[str, TaskKind] = Field({})
+    """ranked task -> its labels: binary (0 and 1; the default), regression (numbers, squared error), {quantile = 0.9}
+    (numbers, pinball loss)"""
+    lower_is_better: tuple[str, ...] = ()
+    """ranked tasks whose high values are bad, e.g. a side effect, a waiting time or a cost: they lower the score of an
+    item in lists; losses and AUC do not change"""
 
     @model_validator(mode="after")
     def _names_fit_together(self) -> TasksConfig:
@@ -85,25 +82,24 @@ class TasksConfig(Section):
                 raise ValueError(f"{name} names {unknown}, which must be among ranked, {list(self.ranked)}")
         if wanted := [task for task in lower if task in (*self.funnel, self.target)]:
             raise ValueError(
-                f"lower_is_better names {wanted}, and the target and the steps of the funnel are what lists look for; "
-                "take them out of it"
+                f"lower_is_better must not name the target or steps of the funnel, which lists maximise, got {wanted}"
             )
         if len(self.funnel) == 1:
             raise ValueError(f"funnel must have two or more tasks, or none, got {list(self.funnel)}")
         counted = dict.fromkeys((*self.funnel, self.target))
         if numbers := [task for task in counted if self.kinds.get(task, "binary") != "binary"]:
             raise ValueError(
-                f"the steps of the funnel and target must be binary, and kinds makes {numbers} numbers; make a label "
-                "of 0 and 1 of it for that, e.g. rating >= 4"
+                f"the steps of the funnel and the target must be binary, got {numbers} with numbers in kinds; define a "
+                "binary label, e.g. rating >= 4"
             )
         for task in self.given:
             chain = self.conditions(task)
             if chain[-1] in chain[:-1]:
-                raise ValueError(f"given goes in a circle: {' among '.join(chain)}")
+                raise ValueError(f"given has a cycle: {' among '.join(chain)}")
         return self
 
     def kind_of_each(self) -> dict[str, TaskKind]:
-        """Every ranked task, in order, and what its labels are.
+        """The kind of every ranked task, in order.
 
         Example:
             >>> TasksConfig(ranked=("click", "watch"), kinds={"watch": "regression"}).kind_of_each()
@@ -111,8 +107,26 @@ class TasksConfig(Section):
         """
         return {task: self.kinds.get(task, "binary") for task in self.ranked}
 
+    def describe(self) -> list[dict[str, Any]]:
+        """The ranked tasks as plain JSON: kind, better end, step of the funnel, label that selects their rows.
+
+        Example:
+            >>> TasksConfig(ranked=("click", "watch"), kinds={"watch": {"quantile": 0.9}}).describe()[1]
+            {'name': 'watch', 'kind': 'quantile 0.9', 'better': 'high', 'funnel_step': None, 'given': None}
+        """
+        return [
+            {
+                "name": task,
+                "kind": task_in_words("", kind).strip(" ()") or "binary",
+                "better": "low" if task in self.lower_is_better else "high",
+                "funnel_step": self.funnel.index(task) + 1 if task in self.funnel else None,
+                "given": self.given.get(task),
+            }
+            for task, kind in self.kind_of_each().items()
+        ]
+
     def signs(self) -> tuple[int, ...]:
-        """1 or -1 for every ranked task, as its logit counts in lists, ``(T,)``; empty = all count as they are.
+        """Sign of the logit of every ranked task in list scores, ``(T,)``; empty = all are positive.
 
         Example:
             >>> TasksConfig(ranked=("click", "pain"), lower_is_better=("pain",)).signs()
@@ -123,7 +137,7 @@ class TasksConfig(Section):
         return tuple(-1 if task in self.lower_is_better else 1 for task in self.ranked)
 
     def conditions(self, task: str) -> tuple[str, ...]:
-        """The task, the label it is given, the label that one is given, and so on; a circle ends at its first repeat.
+        """The task, its condition in `given`, the condition of that label, and so on; a cycle ends at its first repeat.
 
         Example:
             >>> TasksConfig(ranked=("click", "buy"), given={"buy": "click"}).conditions("buy")

@@ -1,4 +1,4 @@
-"""Section ``[training]``: the budget of one candidate."""
+"""Section ``[training]``: the budget of a candidate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from evorec.config.section import Section
 
 
 class BudgetConfig(Section):
-    """Steps of one candidate, and where candidates of a generation are compared."""
+    """Steps of a candidate, and the steps at which the candidates of a generation are compared."""
 
-    steps: int = Field(200, ge=1, le=1_000_000, description="optimiser steps")
-    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = Field(
-        (),
-        description="steps at which the members of a generation are compared and the worse ones stop, ascending and "
-        "below steps; empty = all train to the end",
-    )
-    rung_keep: float = Field(0.5, ge=0.5, lt=1, description="share of the members that trains on after a rung")
+    steps: int = Field(200, ge=1, le=1_000_000)
+    """optimiser steps"""
+    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = ()
+    """steps at which the members of a generation are compared and the worst are stopped, ascending and below steps;
+    empty = all are trained to the end"""
+    rung_keep: float = Field(0.5, ge=0.5, lt=1)
+    """share of the members that continue after a rung"""
 
     @model_validator(mode="after")
     def _rungs_in_order(self) -> Self:
@@ -29,25 +29,19 @@ class BudgetConfig(Section):
 
 
 class TrainConfig(BudgetConfig):
-    """The search budget: what every candidate gets, and what stays the same for all of them."""
+    """The search budget, which is the same for all candidates."""
 
-    batch_size: int = Field(1024, ge=2, le=65_536, description="impressions per step")
-    retrieval_batch: int = Field(256, ge=2, le=8192, description="target positives per step, in-batch softmax")
-    next_item: bool = Field(
-        False,
-        description="retrieval learns a positive from the positives before it (for held-out rows that come next; a "
-        "repeated item counts each time), not from the user's whole past without it",
-    )
-    uniform_negatives: int = Field(
-        128,
-        ge=0,
-        le=8192,
-        description="items drawn uniformly per step, for members that take their negatives from them; 0 = no such "
-        "members",
-    )
-    layers: int = Field(3, ge=1, le=8, description="layers L between the embeddings and the task heads")
-    precision: Literal["float32", "float64", "bfloat16", "auto"] = Field(
-        "float32",
-        description="floating point type of the training; bfloat16 = layers and their products only, parameters, "
-        "losses and measuring stay float32; auto = bfloat16 where the processor computes it natively, else float32",
-    )
+    batch_size: int = Field(1024, ge=2, le=65_536)
+    """impressions per step"""
+    retrieval_batch: int = Field(256, ge=2, le=8192)
+    """target positives per step, in-batch softmax"""
+    next_item: bool = False
+    """retrieval learns a positive from the previous positives (for held-out rows that come next; a repeated item counts
+    each time) instead of all other positives of the user"""
+    uniform_negatives: int = Field(128, ge=0, le=8192)
+    """negatives drawn uniformly per step, for members with uniform negatives; 0 = no such members"""
+    layers: int = Field(3, ge=1, le=8)
+    """layers L between the embeddings and the task heads"""
+    precision: Literal["float32", "float64", "bfloat16", "auto"] = "float32"
+    """floating point type of the training; bfloat16 = in the layers only, parameters, losses and evaluation are
+    float32; auto = bfloat16 if the processor supports it, else float32"""

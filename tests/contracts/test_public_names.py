@@ -15,9 +15,8 @@ from evorec.errors import EvorecError
 
 def checked_names() -> dict[str, str]:
     """Names that a type checker sees in `evorec`, with the module and name they come from."""
-    tree = parsed(modules("evorec")["evorec"])
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    found = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    tree = parsed(ROOT / "evorec" / "__init__.pyi")
+    found = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     return {name.asname or name.name: f"{node.module}:{name.name}" for node in found for name in node.names}
 
 

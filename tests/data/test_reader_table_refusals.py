@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_used_is_refused(
             r"data\.log\.context\.a \(my\.toml\): .*'categorical', 'numeric' or 'multi_hot'",
         ),
         ({"log": {"context": {"a": "numeric"}, "tasks": {"a": "a"}}}, r"context must not be a task: .*\['a'\]"),
-        ({"log": {"tasks": {"day": "a"}}}, r"tasks and context must not be called as .*, got \['day'\]"),
+        ({"log": {"tasks": {"day": "a"}}}, r"output columns must not be named .*, got \['day'\]"),
         ({"log": {"time_zone": "Mars"}}, r"time_zone must be an IANA name .*, got 'Mars'"),
         ({"log": {"time_unit": "h"}}, r"time_unit must be one of .*, got 'h'"),
         ({"log": {"separators": {"a": "|"}}}, r"separators are for multi_hot columns, got \['a'\]"),
@@ -157,7 +157,7 @@ def test_a_file_that_cannot_be_used_is_refused(
         ({"items": {"content": ["a"]}}, r"data\.items \(my\.toml\): files is missing"),
         (
             {"items": {"files": ["a"], "key": "b", "features": {"item_id": "numeric"}}},
-            r"features must not be called as",
+            r"output columns must not be named",
         ),
         (
             {"items": {"files": ["a"], "key": "b", "features": {"c": "numeric"}, "content": ["c"]}},

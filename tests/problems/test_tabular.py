@@ -172,15 +172,15 @@ def without(**of: Any) -> pl.DataFrame:
 HOSTILE: Mapping[str, tuple[pl.DataFrame, str]] = {
     "a row is missing": (
         without(config_id=3, seed=1, step=20),
-        "it has configuration 3, seed 1, step 20 not at all",
+        r"step, mechanism, depth, width = \(3, 1, 20, \'mmoe\', 1, 64\), got \(3, 1, 40,",
     ),
     "a row is there twice": (
         pl.concat([made_up.rows(), made_up.rows()[5:6]]),
-        "it has configuration 0, seed 1, step 40 twice",
+        r"= \(1, 0, 10, .*, got \(0, 1, 40,",
     ),
     "a row is of another seed": (
         made_up.rows().with_columns(seed=pl.when(pl.col("seed") == 1).then(9).otherwise(pl.col("seed"))),
-        "it has configuration 0, seed 1, step 10 not at all",
+        r"= \(0, 1, 10, .*, got \(0, 9, 10,",
     ),
     "a column is missing": (
         made_up.rows().drop("validation/accuracy", "width"),
@@ -189,29 +189,29 @@ HOSTILE: Mapping[str, tuple[pl.DataFrame, str]] = {
     "the test columns are missing": (made_up.rows().drop("test/accuracy"), "lacks the columns test/accuracy"),
     "a gene is that of another configuration": (
         made_up.rows().with_columns(width=pl.when(pl.col("config_id") == 4).then(64).otherwise(pl.col("width"))),
-        r"configuration 4 must be \('mmoe', 2, 16\), got \('mmoe', 2, 64\)",
+        r"= \(4, 0, 10, 'mmoe', 2, 16\), got \(4, 0, 10, 'mmoe', 2, 64\)",
     ),
     "a metric is not a number": (
         made_up.rows().with_columns(
             pl.when(pl.col("config_id") == 5).then(float("nan")).otherwise(pl.col("validation/recall@5"))
             .alias("validation/recall@5")
         ),
-        r"validation/recall@5 of configuration 5, seed 0, step 10 must be a number, .*got nan",
+        r"validation/recall@5 of configuration, seed, step \(5, 0, 10\) must be a number, .*got nan",
     ),
     "a failed training has a metric": (
         made_up.rows().with_columns(failed=pl.lit(True)),
-        r"validation/accuracy of configuration 0, seed 0, step 10 must be .*got 0\.5",
+        r"validation/accuracy of configuration, seed, step \(0, 0, 10\) must be .*got 0\.5",
     ),
     "a cost is missing": (
         made_up.rows().with_columns(training_flops=pl.lit(None, pl.Float64)),
-        "training_flops of configuration 0, seed 0, step 10 must be a number",
+        r"training_flops of configuration, seed, step \(0, 0, 10\) must be a number",
     ),
     "a metric is text": (
         made_up.rows().with_columns(pl.col("validation/accuracy").cast(pl.String)),
         "validation/accuracy must be numbers, got String",
     ),
     "the seed is not whole": (made_up.rows().with_columns(pl.col("seed").cast(pl.Float64)), "must be whole numbers"),
-    "there is no row": (made_up.rows()[:0], "it has configuration 0, seed 0, step 10 not at all"),
+    "there is no row": (made_up.rows()[:0], r"= \(0, 0, 10, .*, got None"),
 }  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def test_a_file_of_another_kind_is_refused(path: Path) -> None:
     path.write_text("config_id,seed\n0,0\n")
     about["sha256"] = tabular.hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match="is no Parquet file"):
+    with pytest.raises(DataError, match="is not a Parquet file"):
         problem_of(path)
 
 
@@ -261,12 +261,12 @@ def test_a_description_that_is_missing_or_no_json_is_refused(path: Path) -> None
     with pytest.raises(DataError, match=r"made_up\.json cannot be read"):
         problem_of(path)
     path.with_suffix(".json").unlink()
-    with pytest.raises(DataError, match="a table needs its description beside it"):
+    with pytest.raises(DataError, match="a table needs a description in the same folder"):
         problem_of(path)
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"must name a table \(.*\) or the \.parquet file of one, got 'nowhere'"):
+    with pytest.raises(DataError, match=r"must name a table \(.*\) or the \.parquet file of a table, got 'nowhere'"):
         tabular.of_table("nowhere")
 
 
