@@ -115,11 +115,18 @@ def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
     assert main(["search", "--problem", "shop.py", "-q", *settings(FEW)]) == 0
     (run,) = map(str, (tmp_path / "runs").iterdir())
     assert Path(run).name.startswith("shop-")
-    for command in (["front", run], ["finalize", run], ["report", run], ["export", run, "knee", "--out", "bundle"]):
+    for command in (["front", run], ["report", run], ["export", run, "knee", "--out", "bundle"], ["finalize", run]):
+        capsys.readouterr()
         assert main([*command, "-q"]) == 0
-    capsys.readouterr()
-    assert main(["recommend", "bundle", "--user", "7", "-k", "3", "--format", "json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["7"]) == 3
+    out = capsys.readouterr().out
+    assert "Test, mean of 1 seed" in out
+    assert "popularity" in out
+    assert main(["recommend", "bundle", "--user", "7", "--user", "nobody", "-k", "3", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    lists = json.loads(out)
+    assert [len(lists[user]) for user in ("7", "nobody")] == [3, 3]
+    assert [pair["score"] for pair in lists["7"]] == sorted((pair["score"] for pair in lists["7"]), reverse=True)
+    assert "user nobody is not in the training data" in err
 
 
 @pytest.mark.parametrize("block", PYMOO, ids=lambda block: block.guide)
