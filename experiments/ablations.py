@@ -34,8 +34,8 @@ CASES = {
          "temperature": 0.1},
         {
             "as configured": [],
-            "whole past instead of the positives before": ["training.next_item=false"],
-            "all of the past weighs alike": ["data.history_recency=0.0"],
+            "whole past instead of earlier positives": ["training.next_item=false"],
+            "equal weights for the whole past": ["data.history_recency=0.0"],
         },
     ),
 }  # fmt: skip

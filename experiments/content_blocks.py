@@ -49,7 +49,7 @@ PRIORS = {
     "no prior": {"popularity_weight": 0.0},
 }
 """Share of log popularity in the list score, and the quantile of the shown items that a new one counts as."""
-IDS = "id alone"
+IDS = "id only"
 ALL = "all"
 
 
