@@ -34,8 +34,7 @@ def describe(
     problem: ProblemName = None,
     overrides: Overrides = None,
     page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Also write a page with pictures.", show_default=False),
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with pictures.", show_default=False)
     ] = None,
 ) -> None:
     """Describe a data set: parts, labels, new users and items, content, and anything that looks wrong.

@@ -109,9 +109,7 @@ def _of_column(items: pl.DataFrame, name: str) -> tuple[dict[str, Any], pl.Serie
     return {"name": name, "kind": kind, "made_of": ITEM_TABLE, "width": width, "distance": distance}, ids
 
 
-def _sum_of_units(
-    vectors: Float32 | npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _sum_of_units(vectors: Float32 | npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Sum of the rows ``(N, d)`` scaled to length 1, ``(d,)``, and the rows that are not zero, bool ``(N,)``."""
     total = np.zeros(vectors.shape[1])
     has_vector = np.zeros(len(vectors), dtype=np.bool_)

@@ -50,6 +50,7 @@ class AttackedTrainer(Trainer):
 
     @property
     def data(self) -> EncodedData:  # type: ignore[override]
+        """The genuine data."""
         return self.clean.data
 
     @property

@@ -111,14 +111,14 @@ def _lists(
             )
             users.append(User(given.get(USER), given.get(LIKED, ()), features, context, given.get(EXCLUDE, ())))
     found = recommender.index_lists(users, options)
-    row, rank = np.nonzero(found.items != NO_ITEM)
+    line, rank = np.nonzero(found.items != NO_ITEM)
     ids = frame[USER] if USER in frame.columns else pl.Series(USER, [None] * frame.height, dtype=pl.Int64)
     return pl.DataFrame(
         {
-            "line": first + row,
-            USER: ids.gather(row),
+            "line": first + line,
+            USER: ids.gather(line),
             "rank": (rank + 1).astype(np.int32),
-            "item": items.gather(found.items[row, rank]),
-            "score": found.scores[row, rank],
+            "item": items.gather(found.items[line, rank]),
+            "score": found.scores[line, rank],
         }
     )

@@ -101,8 +101,9 @@ class ItemEncoders:
                     f"the model has no item feature {unknown[0]!r}; it has: {', '.join(sorted(names)) or 'none'}."
                 )
             features = {name: value for name, value in item.features.items() if name in self.fields.names}
-            old = (self.unknown_rows, self.unknown_weights) if index is None else (own.rows[index], own.weights[index])
-            bag_rows, bag_weights = self.fields.replaced(*old, features)
+            old_rows = self.unknown_rows if index is None else own.rows[index]
+            old_weights = self.unknown_weights if index is None else own.weights[index]
+            bag_rows, bag_weights = self.fields.replaced(old_rows, old_weights, features)
             rows.append(bag_rows)
             weights.append(bag_weights)
             known = None if index is None else own.content[index]

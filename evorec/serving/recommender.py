@@ -88,11 +88,14 @@ class Recommender:
             )
             recency, prior = float(self.manifest["history_recency"]), float(self.manifest["new_item_prior"])
             self._users = UserEncoders(Ids(bundle.users), arrays, users, context, of_user, recency)
-            mean, *unknown = (arrays[f"item.{name}"][-1] for name in ("content", "rows", "weights"))
-            self._items = ItemEncoders(items, ContentParts(content, mean), of_item, *unknown, prior)
+            rows, weights, vectors = arrays["item.rows"], arrays["item.weights"], arrays["item.content"]
+            parts = ContentParts(content, vectors[-1])
+            self._items = ItemEncoders(items, parts, of_item, rows[-1], weights[-1], prior)
             self.catalogue = Catalogue(
                 Ids(bundle.items),
-                *(arrays[f"item.{name}"][:-1] for name in ("rows", "weights", "content")),
+                rows[:-1],
+                weights[:-1],
+                vectors[:-1],
                 statistics=arrays["catalogue.statistics"],
                 n_own=len(bundle.items),
                 feeds={},

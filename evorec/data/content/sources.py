@@ -11,14 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from evorec.config import (
-    ContentConfig,
-    CooccurrenceContent,
-    EncoderContent,
-    GraphContent,
-    TextContent,
-    VectorsContent,
-)
+from evorec.config import ContentConfig, CooccurrenceContent, EncoderContent, GraphContent, TextContent, VectorsContent
 from evorec.data.content.stored import hash_of, stored
 from evorec.data.tables import Columns, ItemVectors, Tables
 from evorec.errors import DataError
@@ -101,12 +94,7 @@ def _of_graph(source: GraphContent, tables: Tables, where: str, path: Path) -> M
     choices = f"{source.dims} {source.relations}"
     key = hash_of({"kind": "graph", "choices": choices, "triples": triples, "names": names})
     make = partial(
-        graph_vectors,
-        triples,
-        names.to_list(),
-        dims=source.dims,
-        relations=source.relations,
-        where=f"{where} ({path})",
+        graph_vectors, triples, names.to_list(), dims=source.dims, relations=source.relations, where=f"{where} ({path})"
     )
     return ids, key, stored(key, NUMERICS, make)
 

@@ -9,16 +9,7 @@ import polars as pl
 
 from evorec.data.readers import reads_folder
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.data.tabular.published import (
-    FLAG,
-    INTEGER,
-    KEY,
-    MILLISECONDS,
-    NUMBER,
-    TEXT,
-    only_file,
-    published_folder,
-)
+from evorec.data.tabular.published import FLAG, INTEGER, KEY, MILLISECONDS, NUMBER, TEXT, only_file, published_folder
 from evorec.data.tabular.sheet import Field, read_csv
 from evorec.errors import DataError
 
@@ -126,8 +117,5 @@ def read_users(path: Path) -> pl.DataFrame:
 def _read_videos(path: Path) -> pl.DataFrame:
     fields = {"video_id": KEY, **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), TEXT), "video_duration": NUMBER}
     return read_csv(path, fields).frame.select(
-        pl.col("video_id").alias(Columns.ITEM),
-        *VIDEO_CATEGORIES,
-        pl.col("tag").str.split(","),
-        "video_duration",
+        pl.col("video_id").alias(Columns.ITEM), *VIDEO_CATEGORIES, pl.col("tag").str.split(","), "video_duration"
     )

@@ -19,10 +19,7 @@ EARLIEST_S: Final = 10**8
 ZONE_NAME: Final = re.compile(r"(?<!%)(%%)*%Z")
 FRACTION: Final = re.compile(r"\.%f")
 """Python's fraction of a second, which polars names differently."""
-ISO_FORMATS: Final = (
-    *("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"),
-    *("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"),
-)
+ISO_FORMATS: Final = (*("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"), *("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"))
 
 
 def days(column: Column) -> pl.Series:
