@@ -21,7 +21,7 @@ from evorec.data.content.cooccurrence import cooccurrence_vectors
 from evorec.data.dataset import Csr, Dataset, Int64, Part
 from evorec.data.features import Block, Content, content_vectors, fit_block, id_block, lay_out
 from evorec.data.funnel import funnel_parents
-from evorec.data.labels import LabelScales, checked_labels
+from evorec.data.labels import checked_labels, label_scales, standardised
 from evorec.data.sorting import begins, index_in, stable_order
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, history
@@ -73,7 +73,8 @@ def encode(
     kinds = {task: kinds.get(task, "binary") for task in tasks}
     parts = {"training": rows, "held-out": held_rows}
     labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given)
-    scales = LabelScales.fitted(labels[0], tuple(kinds.values()))
+    task_kinds = tuple(kinds.values())
+    shift, scale = label_scales(labels[0], task_kinds)
 
     users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
     items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
@@ -83,7 +84,7 @@ def encode(
     by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
 
     def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, context: Int64) -> Part:
-        known = scales.standardised(labels).select(pl.col(tasks).fill_null(float("nan")))
+        known = standardised(labels, task_kinds, shift, scale).select(pl.col(tasks).fill_null(float("nan")))
         return Part(
             users=users,
             items=items,
@@ -129,9 +130,9 @@ def encode(
         name=tables.name,
         tasks=tuple(tasks),
         parents=funnel_parents(tasks, funnel),
-        kinds=scales.kinds,
-        label_shift=scales.shift,
-        label_scale=scales.scale,
+        kinds=task_kinds,
+        label_shift=shift,
+        label_scale=scale,
         target=target,
         n_users=users.n,
         n_items=items.n,

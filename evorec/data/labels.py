@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -20,44 +19,39 @@ MAX_SHOWN: Final = 8
 """Values that an error message counts."""
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class LabelScales:
-    """Scale of each task in the training rows: 0 and 1 for binary tasks, mean and standard deviation of numbers.
+def label_scales(labels: pl.DataFrame, kinds: Sequence[TaskKind]) -> tuple[Float64, Float64]:
+    """Shift and scale of each task, ``(T,)``: of numbers the mean and standard deviation, of binary labels 0 and 1.
 
     Args:
+        labels: of the training rows, ``(N, T)``, null where there is none.
         kinds: ``(T,)``.
-        shift: float64 ``(T,)``.
-        scale: float64 ``(T,)``.
     """
+    shift, scale = np.zeros(len(kinds)), np.ones(len(kinds))
+    for task, kind in enumerate(kinds):
+        if kind != "binary":
+            known = labels.to_series(task).drop_nulls().cast(pl.Float64).to_numpy()
+            shift[task], scale[task] = known.mean(), known.std()
+    return shift, scale
 
-    kinds: tuple[TaskKind, ...]
-    shift: Float64
-    scale: Float64
 
-    @classmethod
-    def fitted(cls, labels: pl.DataFrame, kinds: Sequence[TaskKind]) -> LabelScales:
-        """Fitted on labels ``(N, T)``, null where there is none."""
-        shift, scale = np.zeros(len(kinds)), np.ones(len(kinds))
-        for task, kind in enumerate(kinds):
-            if kind != "binary":
-                known = labels.to_series(task).drop_nulls().cast(pl.Float64).to_numpy()
-                shift[task], scale[task] = known.mean(), known.std()
-        return cls(tuple(kinds), shift, scale)
+def standardised(labels: pl.DataFrame, kinds: Sequence[TaskKind], shift: Float64, scale: Float64) -> pl.DataFrame:
+    """``(label - shift) / scale`` of numbers, in float32; labels 0 and 1 as they are.
 
-    def standardised(self, labels: pl.DataFrame) -> pl.DataFrame:
-        """``(label - shift) / scale`` of numbers, in float32; labels 0 and 1 as they are."""
-        numbers = [task for task, kind in enumerate(self.kinds) if kind != "binary"]
-        out = labels
-        for task in numbers:
-            known = (labels.to_series(task).cast(pl.Float64) - self.shift[task]) / self.scale[task]
-            out = out.with_columns(known.cast(pl.Float32))
-            if not out.to_series(task).drop_nulls().is_finite().all():
-                raise DataError(
-                    f"task {labels.columns[task]} has a label too far from those of training, which are "
-                    f"{self.shift[task]:g} +- {self.scale[task]:g}; cut it, or leave the task out of tasks.ranked."
-                )
-        return out
+    Raises:
+        DataError: a label that is infinite in float32.
+    """
+    out = labels
+    for task, kind in enumerate(kinds):
+        if kind == "binary":
+            continue
+        known = ((labels.to_series(task).cast(pl.Float64) - shift[task]) / scale[task]).cast(pl.Float32)
+        if not known.drop_nulls().is_finite().all():
+            raise DataError(
+                f"task {labels.columns[task]} has a label too far from those of training, which are "
+                f"{shift[task]:g} +- {scale[task]:g}; cut it, or leave the task out of tasks.ranked."
+            )
+        out = out.with_columns(known)
+    return out
 
 
 def checked_labels(

@@ -13,12 +13,12 @@ from typing import Final, Literal, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
-from evorec.data.dataset import Field, Float32, Int64, Part
+from evorec.data.dataset import Field, Float32, Float64, Int64, Part
 from evorec.data.features import FieldRows
 from evorec.data.sorting import begins, stable_order
 from evorec.errors import ConfigError
 
-Float64 = npt.NDArray[np.float64]
+Side = Literal["user", "item"]
 Counts = npt.NDArray[np.float32] | npt.NDArray[np.bool_]
 
 PRIOR_ROWS: Final = 10.0
@@ -41,7 +41,7 @@ class History:
     """
 
     name: str
-    side: Literal["user", "item"]
+    side: Side
     train: Int64
     held_out: Int64
     served: Int64
@@ -97,16 +97,38 @@ def history(key: str, sides: Sides, train: Part, held_out: Part) -> History:
     Raises:
         ConfigError: the key names something unknown or mixes both sides.
     """
+    side_of: dict[str, Side] = {"user": "user", "item": "item"}
+    served_codes = {"user": np.arange(len(sides.by_user.rows)), "item": np.arange(len(sides.by_item.rows))}
+    entities: tuple[tuple[Side, FieldRows], ...] = (("item", sides.by_item), ("user", sides.by_user))
+    for side, known in entities:
+        for field in known.fields[1:]:
+            side_of[field.name], served_codes[field.name] = side, known.rows[:, field.first_column]
+    context = {field.name: column for column, field in enumerate(sides.context_fields)}
+    side_of |= dict.fromkeys(context, "user")
+
     names = [name.strip() for name in key.split("+")]
-    side = _side(key, names, sides)
-    served = np.zeros(len((sides.by_item if side == "item" else sides.by_user).rows), dtype=np.int64)
-    of_train, of_held = np.zeros(train.n_rows, dtype=np.int64), np.zeros(held_out.n_rows, dtype=np.int64)
+    found = {side_of.get(name) for name in names}
+    if len(found) != 1 or None in found:
+        raise ConfigError(
+            f"data.statistics: {key!r} must be made of user-side fields "
+            f"{sorted(n for n, side in side_of.items() if side == 'user')} or of item-side fields "
+            f"{sorted(n for n, side in side_of.items() if side == 'item')}, joined by +; a feature that does not vary "
+            "in training, or never repeats, is left out."
+        )
+    side = side_of[names[0]]
+    n_served = len(sides.by_user.rows if side == "user" else sides.by_item.rows)
+    codes = [np.zeros(n, dtype=np.int64) for n in (train.n_rows, held_out.n_rows, n_served)]
     for name in names:
-        values = [_codes(name, sides, part) for part in (train, held_out, None)]
+        if name in context:
+            column = context[name]
+            mode = np.full(n_served, sides.context_mode[column])
+            values = [train.context[:, column], held_out.context[:, column], mode]
+        else:
+            own = served_codes[name]
+            values = [own[part.users if side == "user" else part.items] for part in (train, held_out)] + [own]
         span = 1 + max(int(v.max(initial=0)) for v in values)
-        of_train, of_held = of_train * span + values[0], of_held * span + values[1]
-        served = served * span + values[2]
-    return History(key, side, of_train, of_held, served)
+        codes = [code * span + value for code, value in zip(codes, values, strict=True)]
+    return History(key, side, *codes)
 
 
 def statistics(
@@ -134,61 +156,29 @@ def statistics(
     known = np.where(observed, labels, 0.0)
     base = known.sum(0) / np.maximum(observed.sum(0), 1)
     is_number = np.array([task in numbers for task in tasks], dtype=bool)
-    blocks: dict[str, list[tuple[Float32, ...]]] = {"user": [], "item": []}
-    names: dict[str, list[str]] = {"user": [], "item": []}
     counted = [np.ones(len(days), dtype=np.bool_), *known.T.copy(), *observed.T.copy()]
     del observed, known
-    for keyed in histories:
-        rows = _Keyed.of(keyed.train, days)
+    ordered = sorted(histories, key=lambda history: history.side == "item")
+    blocks = []
+    for keyed in ordered:
+        rows = _CodeGroups.of(keyed.train, days)
         sums = rows.totals(counted)
-        before = _features(rows.totals_before(counted), base, is_number)
-        after, served = (
-            _features(rows.of_codes(sums, codes), base, is_number) for codes in (keyed.held_out, keyed.served)
+        totals = (
+            rows.totals_before(counted),
+            rows.of_codes(sums, keyed.held_out),
+            rows.of_codes(sums, keyed.served),
+            np.zeros((sums.shape[0], 1)),
         )
-        nothing = _features(np.zeros((sums.shape[0], 1)), base, is_number)
-        blocks[keyed.side].append(_standardised(before, after, served, nothing))
-        names[keyed.side] += [f"{keyed.name}:{column}" for column in ("rows", *tasks)]
-    n_held_out = len(histories[0].held_out) if histories else 0
-    everything = (*blocks["user"], *blocks["item"])
+        blocks.append(_standardised(*(_features(total, base, is_number) for total in totals)))
+    n_of_users = sum(keyed.side == "user" for keyed in ordered)
     return Statistics(
-        (*names["user"], *names["item"]),
-        train=_beside(len(days), [before for before, *_ in everything]),
-        held_out=_beside(n_held_out, [after for _, after, *_ in everything]),
-        users=_beside(n_users + 1, [served for _, _, served, _ in blocks["user"]]),
-        items=_beside(n_items + 1, [served for _, _, served, _ in blocks["item"]]),
-        nothing=_beside(1, [nothing for *_, nothing in everything])[0],
+        tuple(f"{keyed.name}:{column}" for keyed in ordered for column in ("rows", *tasks)),
+        train=_beside(len(days), [train for train, *_ in blocks]),
+        held_out=_beside(len(ordered[0].held_out) if ordered else 0, [held_out for _, held_out, *_ in blocks]),
+        users=_beside(n_users + 1, [served for *_, served, _ in blocks[:n_of_users]]),
+        items=_beside(n_items + 1, [served for *_, served, _ in blocks[n_of_users:]]),
+        nothing=_beside(1, [nothing for *_, nothing in blocks])[0],
     )
-
-
-def _side(key: str, names: Sequence[str], sides: Sides) -> Literal["user", "item"]:
-    """The side of all fields of a key; context fields are on the user's side."""
-    known = {"user": "user", "item": "item"}
-    known |= {field.name: "item" for field in sides.by_item.fields[1:]}
-    known |= {field.name: "user" for field in (*sides.by_user.fields[1:], *sides.context_fields)}
-    found = {known.get(name, "unknown") for name in names}
-    if len(found) != 1 or "unknown" in found:
-        raise ConfigError(
-            f"data.statistics: {key!r} must be made of user-side fields "
-            f"{sorted(n for n, side in known.items() if side == 'user')} or of item-side fields "
-            f"{sorted(n for n, side in known.items() if side == 'item')}, joined by +; a feature that does not vary in "
-            "training, or never repeats, is left out."
-        )
-    return "item" if found == {"item"} else "user"
-
-
-def _codes(name: str, sides: Sides, part: Part | None) -> Int64:
-    """Codes of a field for the rows of a part, or for every served user or item."""
-    for column, field in enumerate(sides.context_fields):
-        if field.name == name:
-            mode = np.full(len(sides.by_user.rows), sides.context_mode[column])
-            return mode if part is None else part.context[:, column]
-    is_user = name == "user" or name in {field.name for field in sides.by_user.fields[1:]}
-    entities = sides.by_user if is_user else sides.by_item
-    first = next((field.first_column for field in entities.fields[1:] if field.name == name), None)
-    codes = np.arange(len(entities.rows)) if first is None else entities.rows[:, first]
-    if part is None:
-        return codes
-    return codes[part.users if is_user else part.items]
 
 
 def _beside(n_lines: int, blocks: Sequence[Float32]) -> Float32:
@@ -198,7 +188,7 @@ def _beside(n_lines: int, blocks: Sequence[Float32]) -> Float32:
 
 @final
 @dataclass(frozen=True, eq=False)
-class _Keyed:
+class _CodeGroups:
     """Training rows sorted by code, then day; rows of the same code and day form a group.
 
     Args:
@@ -216,7 +206,7 @@ class _Keyed:
     indices: Int64
 
     @classmethod
-    def of(cls, codes: Int64, days: Int64) -> _Keyed:
+    def of(cls, codes: Int64, days: Int64) -> _CodeGroups:
         """Of the code and the day of each row ``(N,)``."""
         order = stable_order(days)
         order = order[stable_order(codes[order])]
