@@ -16,12 +16,12 @@ import typer
 
 from evorec.cli.app import DEFINE, GROUPS, Config, Overrides, ProblemName, command
 from evorec.cli.output import Format, Output
-from evorec.config import DataConfig, load_config, recommender_config
+from evorec.config import load_config, recommender_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evorec.data.describe import Description, Source
-    from evorec.data.tables import Tables
+    from evorec.data.describe import Description
+    from evorec.data.readers import Origin
     from evorec.report.data_findings import Finding
 
 GROUPS["data"] = "Look at a data set, or download one."
@@ -43,13 +43,15 @@ def describe(
     -v shows every feature and how the labels overlap.
     """
     from evorec.data.describe import describe as description
+    from evorec.data.readers import read_with_origin
     from evorec.report.data_findings import findings
 
     settings = recommender_config(load_config(config, problem=problem, overrides=overrides or []))
     if page is not None:
         _check_page(page)
     output.note(f"reading {settings.data.reader} {settings.data.path or ''}", level=1)
-    tables, source = _read(settings.data)
+    tables, source = read_with_origin(settings.data)
+    source = replace(source, folder=_text(source.folder), files=tuple((_text(name), n) for name, n in source.files))
     output.note(f"counting {tables.n_rows:,} rows", level=1)
     warm = settings.evaluation.users == "warm"
     found = description(
@@ -84,35 +86,12 @@ def _check_page(page: Path) -> None:
         raise ConfigError(f"--html must be a file, and {page} is a device or a pipe; e.g. --html data.html")
 
 
-def _read(config: DataConfig) -> tuple[Tables, Source]:
-    """The tables and their source."""
-    from evorec.data.describe import Source
-    from evorec.data.paths import resolve_path
-    from evorec.data.readers import SIMULATOR, TABLE, read, table, with_content
-
-    if config.reader == SIMULATOR or config.path is None:
-        return read(config), Source(config.reader)
-    folder = resolve_path(config.path)
-    if config.reader != TABLE:
-        return read(config), Source(config.reader, _text(folder))
-    found = table.read_counted(config)
-    return with_content(found.tables, config), Source(
-        config.reader,
-        _text(folder),
-        files=tuple((_text(file.name.removeprefix(f"{folder}/")), file.n_rows) for file in found.files),
-        n_read=found.n_rows,
-        n_missing_ids=found.n_missing_ids,
-        n_duplicates=found.n_duplicates,
-        n_events=found.n_events,
-    )
-
-
-def _text(path: Path | str) -> str:
+def _text(path: str) -> str:
     """A path as text that any file can hold; its bytes may not be valid text."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _show(output: Output, found: Description, source: Source, remarks: Sequence[Finding]) -> None:
+def _show(output: Output, found: Description, source: Origin, remarks: Sequence[Finding]) -> None:
     """Warnings first, then the tables."""
     from evorec.report.data_page import feature_summary, merged, origin, printable, sections, size
 

@@ -48,30 +48,6 @@ _YEAR_1: Final = -62_135_596_800
 
 
 @final
-@dataclass(frozen=True)
-class Source:
-    """Origin of a log, and the rows that its reader dropped.
-
-    Attributes:
-        reader: ``data.reader``.
-        folder: folder or file that was read; empty for the simulator.
-        files: names and rows of the files; empty where the reader does not count them, and the rest is zero then.
-        n_read: rows of the log's files.
-        n_missing_ids: rows dropped without a user or an item.
-        n_duplicates: rows dropped because they repeat another row.
-        n_events: remaining rows, before several events become a single row.
-    """
-
-    reader: str
-    folder: str = ""
-    files: tuple[tuple[str, int], ...] = ()
-    n_read: int = 0
-    n_missing_ids: int = 0
-    n_duplicates: int = 0
-    n_events: int = 0
-
-
-@final
 @dataclass(frozen=True, eq=False)
 class Description:
     """Facts about a data set: numbers, and small tables of numbers.

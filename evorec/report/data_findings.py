@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, final
 import polars as pl
 
 from evorec.config import COOCCURRENCE, TasksConfig
-from evorec.data.describe import Description, Source
+from evorec.data.describe import Description
+from evorec.data.readers import Origin
 from evorec.data.splits import SHORTEST_HISTORY
 from evorec.report.table import counted, show_share
 
@@ -50,7 +51,7 @@ class Finding:
     text: str
 
 
-def findings(found: Description, source: Source, tasks: TasksConfig, *, now_s: int) -> tuple[Finding, ...]:
+def findings(found: Description, source: Origin, tasks: TasksConfig, *, now_s: int) -> tuple[Finding, ...]:
     """All remarkable facts, warnings first.
 
     Args:
@@ -82,7 +83,7 @@ def _note(text: str) -> Finding:
     return Finding("note", text)
 
 
-def _source(source: Source) -> Iterator[Finding]:
+def _source(source: Origin) -> Iterator[Finding]:
     for n, why in ((source.n_missing_ids, "have no user or no item"), (source.n_duplicates, "repeat another row")):
         if n:
             text = f"{counted(n, 'row')} ({show_share(n / source.n_read)}) of the files {why} and were dropped"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
 import polars as pl
 
 from evorec.config import COOCCURRENCE
-from evorec.data.describe import WHOLE, Description, Source
+from evorec.data.describe import WHOLE, Description
+from evorec.data.readers import Origin
 from evorec.report.data_findings import Finding
 from evorec.report.figures import BASELINE, EVALUATED, LAYOUT, MEMBER
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
@@ -42,7 +43,7 @@ class Section:
     detail: bool = False
 
 
-def data_page(found: Description, source: Source, remarks: Sequence[Finding], *, version: str) -> str:
+def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *, version: str) -> str:
     """A self-contained HTML page.
 
     Args:
@@ -280,7 +281,7 @@ def printable(value: T) -> T:
     return cast(T, shown)
 
 
-def origin(source: Source) -> str:
+def origin(source: Origin) -> str:
     """Origin of the log and the rows that were dropped."""
     if not source.folder:
         return f"the built-in {source.reader}, no real log"
@@ -293,7 +294,7 @@ def origin(source: Source) -> str:
     return f"{text}: {', '.join(named)}" + "".join(f"; {n:,} dropped {why}" for why, n in dropped.items() if n)
 
 
-def merged(found: Description, source: Source) -> str:
+def merged(found: Description, source: Origin) -> str:
     """How many events became a single row each; empty where each event is a row."""
     n_rows = found.facts["n_rows"]
     return f"{source.n_events:,} events make {counted(n_rows, 'row')}" if source.n_events > n_rows else ""

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from evorec.config import DataConfig, parse_config
-from evorec.data.readers.table import Reading, read_counted
+from evorec.data.readers import Origin
+from evorec.data.readers.table import read
 from evorec.data.tables import Tables
 
 HEAD = "u,i,t,c\n"
@@ -25,14 +26,16 @@ def data_config(folder: Path, log: Mapping[str, Any], **sections: Any) -> DataCo
     return parse_config(overlay, source="my.toml").data
 
 
-def counted(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Reading:
+def counted(
+    folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any
+) -> tuple[Tables, Origin]:
     for name, text in ({"log.csv": files} if isinstance(files, str) else files).items():
         (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_counted(data_config(folder, log or {}, **sections))
+    return read(data_config(folder, log or {}, **sections))
 
 
 def table(folder: Path, files: Mapping[str, str | bytes] | str, log: Any = None, **sections: Any) -> Tables:
-    return counted(folder, files, log, **sections).tables
+    return counted(folder, files, log, **sections)[0]
 
 
 def rows(tables: Tables) -> list[tuple[Any, ...]]:

@@ -169,7 +169,7 @@ def damaged(rng: random.Random, text: str) -> bytes:
 def read_log(folder: Path, name: str, content: bytes) -> pl.DataFrame:
     (folder / name).write_bytes(content)
     log = {"files": [name], "user": "user", "item": "item", "time": "time", "time_unit": "s", "tasks": {"c": "click"}}
-    return read(parse_config({"data": {"reader": "table", "path": str(folder), "log": log}}).data).interactions
+    return read(parse_config({"data": {"reader": "table", "path": str(folder), "log": log}}).data)[0].interactions
 
 
 def outcome(folder: Path, name: str, content: bytes) -> pl.DataFrame | str:

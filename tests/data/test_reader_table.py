@@ -55,9 +55,9 @@ def test_every_format_gives_the_same_table(tmp_path: Path, name: str, content: A
 def test_files_and_globs_are_read_one_after_the_other_each_once(tmp_path: Path) -> None:
     files = {f"e-{name}.csv": HEAD + f"{name},a,{name},1\n" for name in "312"}
     files["b.tsv"] = "c\tt\ti\tu\n0\t7\ta\t4\n"
-    reading = counted(tmp_path, files, {"files": ["b.tsv", "e-3.csv", "e-*.csv"]})
-    assert reading.tables.interactions[Columns.USER].to_list() == [4, 3, 1, 2]
-    assert [Path(file.name).name for file in reading.files] == ["b.tsv", "e-3.csv", "e-1.csv", "e-2.csv"]
+    tables, origin = counted(tmp_path, files, {"files": ["b.tsv", "e-3.csv", "e-*.csv"]})
+    assert tables.interactions[Columns.USER].to_list() == [4, 3, 1, 2]
+    assert [name for name, _ in origin.files] == ["b.tsv", "e-3.csv", "e-1.csv", "e-2.csv"]
 
 
 def test_members_of_an_archive_are_read(tmp_path: Path) -> None:
@@ -266,9 +266,9 @@ def test_rows_without_an_id_are_dropped_and_counted(tmp_path: Path) -> None:
     text = HEAD + "1,2,10,1\n,2,11,1\n1,NA,12,1\n,,,\n"
     with pytest.raises(DataError, match=r"log\.csv, line 3, column u must not be empty"):
         table(tmp_path, text)
-    reading = counted(tmp_path, text, {"missing_ids": "drop"})
-    assert rows(reading.tables) == [(1, 2, 10, 1.0)]
-    assert (reading.n_rows, reading.n_missing_ids, reading.n_duplicates, reading.n_events) == (4, 3, 0, 1)
+    tables, origin = counted(tmp_path, text, {"missing_ids": "drop"})
+    assert rows(tables) == [(1, 2, 10, 1.0)]
+    assert (origin.n_read, origin.n_missing_ids, origin.n_duplicates, origin.n_events) == (4, 3, 0, 1)
     with pytest.raises(DataError, match=r"all 1 rows of .*log\.csv.* lack a user or an item"):
         table(tmp_path, HEAD + ",2,11,1\n", {"missing_ids": "drop"})
     with pytest.raises(DataError, match=r"log\.csv, line 3, column t must not be empty"):
@@ -279,9 +279,9 @@ def test_rows_without_an_id_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_duplicates_are_rows_with_the_same_user_item_time_and_text(tmp_path: Path, keep: str, kept: list[int]) -> None:
     text = "u,i,t,e,x\n1,a,10,view,1\n1,a,10,cart,2\n1,a,10,view,3\n1,a,11,cart,4\n"
     log = {"tasks": {"view": "e == view"}, "duplicates": keep, "context": {"x": "categorical"}}
-    reading = counted(tmp_path, text, log)
-    assert reading.tables.interactions["x"].to_list() == kept
-    assert reading.n_duplicates == 4 - len(kept)
+    tables, origin = counted(tmp_path, text, log)
+    assert tables.interactions["x"].to_list() == kept
+    assert origin.n_duplicates == 4 - len(kept)
 
 
 def test_duplicates_may_be_refused_with_their_line(tmp_path: Path) -> None:
@@ -296,10 +296,10 @@ def test_duplicates_may_be_refused_with_their_line(tmp_path: Path) -> None:
 
 def test_events_become_one_row_per_user_and_item(tmp_path: Path) -> None:
     log = {"tasks": EVENT_TASKS, "pivot": {"by": ["u", "i"]}}
-    reading = counted(tmp_path, EVENTS, log)
+    tables, origin = counted(tmp_path, EVENTS, log)
     # user 1 and item a: view at 10, cart at 20, view at 9000; in the order of the first moments
-    assert rows(reading.tables) == [(1, "a", 10, 1, 1, 0), (1, "b", 12, 1, 1, 1), (2, "a", 15, 1, 0, 0)]
-    assert (reading.n_rows, reading.n_events) == (5, 5)
+    assert rows(tables) == [(1, "a", 10, 1, 1, 0), (1, "b", 12, 1, 1, 1), (2, "a", 15, 1, 0, 0)]
+    assert (origin.n_read, origin.n_events) == (5, 5)
 
 
 def test_events_far_apart_are_in_different_sessions(tmp_path: Path) -> None:

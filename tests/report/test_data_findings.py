@@ -11,11 +11,12 @@ import pytest
 from example_data import DAY_S, N_ROWS, NOW_S, START_S, TASKS, description, example_log, example_tables
 
 from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
-from evorec.data.describe import Description, Source, describe
+from evorec.data.describe import Description, describe
+from evorec.data.readers import Origin
 from evorec.data.tables import Columns, Feature, ItemVectors, Tables
 from evorec.report.data_findings import findings
 
-SOURCE = Source("simulator")
+SOURCE = Origin("simulator")
 LOG = example_log()
 ROW = np.arange(N_ROWS)
 TRAIN, VALIDATION = ROW < 3000, (ROW >= 3000) & (ROW < 3600)
@@ -116,7 +117,7 @@ def test_a_label_that_is_learned_as_a_number_may_take_any_value_but_one() -> Non
 
 
 def test_dropped_rows_are_told_and_many_are_a_warning() -> None:
-    source = Source("table", "/data", n_read=10_000, n_missing_ids=100, n_duplicates=99, n_events=9801)
+    source = Origin("table", "/data", n_read=10_000, n_missing_ids=100, n_duplicates=99, n_events=9801)
     first, *_, last = findings(description(), source, TASKS, now_s=NOW_S)
     assert (first.level, first.text) == (
         "warning", "100 rows (1.00 %) of the files have no user or no item and were dropped"

@@ -12,7 +12,8 @@ from example_data import NOW_S, TASKS, description, example_tables
 from test_run_page import HOSTILE, Elements
 
 from evorec.config import CooccurrenceContent, SplitConfig, TasksConfig
-from evorec.data.describe import Description, Source, describe
+from evorec.data.describe import Description, describe
+from evorec.data.readers import Origin
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.report.data_findings import Finding, findings
 from evorec.report.data_page import (
@@ -29,7 +30,7 @@ from evorec.report.data_page import (
     size,
 )
 
-SOURCE = Source(
+SOURCE = Origin(
     "table",
     "/data/shop",
     files=tuple((f"events-{number}.csv", 800) for number in range(7)),
@@ -81,7 +82,7 @@ def test_text_from_the_data_cannot_become_markup() -> None:
         item_features=(Feature(HOSTILE, "categorical"),),
     )
     tasks = TasksConfig(ranked=(HOSTILE, "like"), target=HOSTILE)
-    source = Source(HOSTILE, HOSTILE, files=((HOSTILE, 1),))
+    source = Origin(HOSTILE, HOSTILE, files=((HOSTILE, 1),))
     text = data_page(description(tables, tasks=tasks), source, [Finding("warning", HOSTILE)], version=HOSTILE)
     assert HOSTILE not in text
     assert "img" not in [tag for tag, _ in Elements(text).found]
@@ -129,8 +130,8 @@ def test_the_source_names_files_and_what_was_dropped() -> None:
     files = ", ".join(f"events-{number}.csv (800 rows)" for number in range(6))
     assert origin(SOURCE) == (f"reader table, /data/shop: {files}, 1 more file; 20 dropped without a user or an item")
     assert merged(description(), SOURCE) == "5,580 events make 4,200 rows"
-    assert origin(Source("kuairand", "/data/k")) == "reader kuairand, /data/k"
-    assert origin(Source("simulator")) == "the built-in simulator, no real log"
+    assert origin(Origin("kuairand", "/data/k")) == "reader kuairand, /data/k"
+    assert origin(Origin("simulator")) == "the built-in simulator, no real log"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_cooccurrence_says_on_the_page_that_it_is_learned_from_training() -> Non
 
 def test_files_of_one_name_are_all_on_the_page() -> None:
     files = (("Reader", 11), ("a.csv", 22), ("a.csv", 33))
-    text = data_page(description(), Source("table", "/data", files=files), (), version="0")
+    text = data_page(description(), Origin("table", "/data", files=files), (), version="0")
     assert all(f">{n}</td>" in text for n in (11, 22, 33))
     assert "<dt>Reader</dt><dd>table</dd>" in text
 

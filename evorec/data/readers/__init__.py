@@ -21,16 +21,40 @@ TABLE: Final = "table"
 
 @final
 @dataclass(frozen=True)
+class Origin:
+    """Origin of a log, and the rows that its reader dropped.
+
+    Attributes:
+        reader: ``data.reader``.
+        folder: that was read; empty for the simulator.
+        files: names and rows of the files; empty where the reader does not count them, and the rest is zero then.
+        n_read: rows of the log's files.
+        n_missing_ids: rows dropped without a user or an item.
+        n_duplicates: rows dropped because they repeat another row.
+        n_events: remaining rows, before several events become a single row.
+    """
+
+    reader: str
+    folder: str = ""
+    files: tuple[tuple[str, int], ...] = ()
+    n_read: int = 0
+    n_missing_ids: int = 0
+    n_duplicates: int = 0
+    n_events: int = 0
+
+
+@final
+@dataclass(frozen=True)
 class Reader:
     """A value of ``data.reader``.
 
     Attributes:
         text: a line: the data that it reads.
-        read: from the configuration of the data to tables.
+        read: from the configuration of the data to tables and their origin.
     """
 
     text: str
-    read: Callable[[DataConfig], Tables]
+    read: Callable[[DataConfig], tuple[Tables, Origin]]
 
 
 READERS: Final[Registry[Reader]] = Registry("reader", package="evorec.data.readers")
@@ -46,7 +70,11 @@ def reads_folder(name: str, text: str) -> Callable[[Callable[[Path], Tables]], C
     """
 
     def register(read: Callable[[Path], Tables]) -> Callable[[Path], Tables]:
-        READERS.register(name, Reader(text, lambda config: read(folder_of(config))))
+        def read_folder(config: DataConfig) -> tuple[Tables, Origin]:
+            folder = folder_of(config)
+            return read(folder), Origin(name, str(folder))
+
+        READERS.register(name, Reader(text, read_folder))
         return read
 
     return register
@@ -68,7 +96,12 @@ def folder_of(config: DataConfig) -> Path:
 
 
 def read(config: DataConfig) -> Tables:
-    """The tables of a configuration, with the vectors of its content.
+    """The tables of a configuration, with the vectors of its content: see `read_with_origin`."""
+    return read_with_origin(config)[0]
+
+
+def read_with_origin(config: DataConfig) -> tuple[Tables, Origin]:
+    """The tables of a configuration, with the vectors of its content, and where they come from.
 
     Args:
         config: reader and path, the simulator's settings, or the files and columns of the reader for any table.
@@ -76,7 +109,8 @@ def read(config: DataConfig) -> Tables:
         ConfigError: an unknown reader, or no path.
         DataError: a path that does not exist, or a file that cannot be used.
     """
-    return with_content(READERS[config.reader].read(config), config)
+    tables, origin = READERS[config.reader].read(config)
+    return with_content(tables, config), origin
 
 
 def with_content(tables: Tables, config: DataConfig) -> Tables:

@@ -6,7 +6,6 @@ Each file is read and converted on its own, so that a single file at a time is h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -16,7 +15,7 @@ from polars.exceptions import PolarsError
 from evorec.config import DataConfig, FilesConfig, ItemsConfig, LogConfig, UsersConfig
 from evorec.config.expressions import Clause, parse_derived, parse_label
 from evorec.config.tables import Kind
-from evorec.data.readers import READERS, Reader, folder_of
+from evorec.data.readers import READERS, TABLE, Origin, Reader, folder_of
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
 from evorec.data.tabular.sheet import Sheet, read_sheet
@@ -32,41 +31,12 @@ ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
 
 Tasks = Mapping[str, tuple[Clause, ...]]
+Rows = tuple[pl.DataFrame, list[tuple[str, int]], int]
+"""Rows of a table; name and number of rows of each file; number of rows with all ids, repeated rows included."""
 
 
-@final
-@dataclass(frozen=True)
-class FileRows:
-    """A file that was read, and its number of rows."""
-
-    name: str
-    n_rows: int
-
-
-@final
-@dataclass(frozen=True)
-class Reading:
-    """The tables, and counts of the rows that were read and dropped.
-
-    Args:
-        tables: the data set.
-        files: of the log, then of the users and of the items.
-        n_rows: rows of the log's files.
-        n_missing_ids: rows of the log without a user or an item, which were dropped.
-        n_duplicates: rows of the log that repeat another row, which were dropped.
-        n_events: the other rows, before events are combined.
-    """
-
-    tables: Tables
-    files: tuple[FileRows, ...]
-    n_rows: int
-    n_missing_ids: int
-    n_duplicates: int
-    n_events: int
-
-
-def read(config: DataConfig) -> Tables:
-    """The tables that a configuration describes.
+def read(config: DataConfig) -> tuple[Tables, Origin]:
+    """The tables that a configuration describes, and counts of the rows that were read and dropped.
 
     Args:
         config: ``log``, and, where there are such tables, ``users`` and ``items``.
@@ -74,14 +44,6 @@ def read(config: DataConfig) -> Tables:
         ConfigError: a format or a pattern that cannot be used.
         DataError: names the file, the line and the column.
     """
-    return read_counted(config).tables
-
-
-READERS.register("table", Reader("any CSV, TSV, JSON lines or Parquet files, described by log, users and items", read))
-
-
-def read_counted(config: DataConfig) -> Reading:
-    """`read`, with counts of the rows that were read and dropped."""
     folder, log = folder_of(config), config.log
     tasks = {task: parse_label(text) for task, text in log.tasks.items()}
     clauses = [clause for own in tasks.values() for clause in own]
@@ -95,12 +57,11 @@ def read_counted(config: DataConfig) -> Reading:
         return _log_part(file, log, tasks, by, texts)
 
     same = (Columns.USER, Columns.ITEM, Columns.TIME, *(TEXT + name for name in texts))
-    rows = _read_files(folder, log, "data.log", names, part, same)
-    n_rows = sum(file.n_rows for file in rows.files)
-    if rows.n_with_ids == 0:
-        raise DataError(f"data.log: all {n_rows} rows of {[file.name for file in rows.files]} lack a user or an item.")
+    frame, files, n_with_ids = _read_files(folder, log, "data.log", names, part, same)
+    n_rows, n_events = sum(n for _, n in files), frame.height
+    if n_with_ids == 0:
+        raise DataError(f"data.log: all {n_rows} rows of {[name for name, _ in files]} lack a user or an item.")
     unmatched.refuse()
-    frame, files, n_events = rows.frame, rows.files, rows.frame.height
     kept = [name for name in frame.columns if not name.startswith("\0")]
     if log.pivot.is_on:
         frame = _pivoted(frame, log.pivot.session_gap_s, tuple(tasks))
@@ -109,9 +70,9 @@ def read_counted(config: DataConfig) -> Reading:
     tables: dict[str, pl.DataFrame | None] = {"users": None, "items": None}
     for side, id_column, entity in (("users", Columns.USER, config.users), ("items", Columns.ITEM, config.items)):
         if entity.files:
-            found = _read_entities(folder, entity, f"data.{side}", id_column)
-            frame, tables[side] = _with_one_type(frame, found.frame, id_column, side)
-            files += found.files
+            found, more_files, _ = _read_entities(folder, entity, f"data.{side}", id_column)
+            frame, tables[side] = _with_one_type(frame, found, id_column, side)
+            files += more_files
     checked = Tables(
         name=folder.resolve().name or "table",
         interactions=frame,
@@ -123,7 +84,19 @@ def read_counted(config: DataConfig) -> Reading:
         item_features=_features(config.items.features),
         content=config.items.content,
     )
-    return Reading(checked, files, n_rows, n_rows - rows.n_with_ids, rows.n_with_ids - n_events, n_events)
+    origin = Origin(
+        TABLE,
+        str(folder),
+        files=tuple((name.removeprefix(f"{folder}/"), n) for name, n in files),
+        n_read=n_rows,
+        n_missing_ids=n_rows - n_with_ids,
+        n_duplicates=n_with_ids - n_events,
+        n_events=n_events,
+    )
+    return checked, origin
+
+
+READERS.register(TABLE, Reader("any CSV, TSV, JSON lines or Parquet files, described by log, users and items", read))
 
 
 @final
@@ -155,16 +128,6 @@ class _File:
             raise self.sheet.refusal(rows[0], column, "not be empty")
 
 
-@final
-@dataclass(frozen=True)
-class _Rows:
-    """The files of a table as a frame, and the number of rows that had all ids, repeated rows included."""
-
-    frame: pl.DataFrame
-    files: tuple[FileRows, ...]
-    n_with_ids: int
-
-
 def _read_files(
     folder: Path,
     config: LogConfig | UsersConfig | ItemsConfig,
@@ -172,7 +135,7 @@ def _read_files(
     names: Sequence[str],
     part: Callable[[_File], pl.DataFrame],
     same: Sequence[str],
-) -> _Rows:
+) -> Rows:
     """Read and convert file after file.
 
     Args:
@@ -187,7 +150,7 @@ def _read_files(
     needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
     ids = [name for name in same if name in (Columns.USER, Columns.ITEM)]
     parts: list[pl.DataFrame] = []
-    files: list[FileRows] = []
+    files: list[tuple[str, int]] = []
     sheets: list[Sheet] = []
     for source in find_sources(folder, config.files, f"{key}.files"):
         file = _File(read_sheet(source, config, needed, key), config, derived)
@@ -198,7 +161,7 @@ def _read_files(
         if config.duplicates == "refuse":
             frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
         parts.append(frame.drop_nulls(ids))
-        files.append(FileRows(str(source), frame.height))
+        files.append((str(source), frame.height))
         sheets.append(file.sheet.emptied())
         del file, frame  # its text, before the next file is read
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
@@ -217,7 +180,7 @@ def _read_files(
         joined = joined.drop(ROW, FILE)
     elif config.duplicates != "keep":
         joined = joined.unique(same, keep=config.duplicates, maintain_order=True)
-    return _Rows(joined, tuple(files), n_with_ids)
+    return joined, files, n_with_ids
 
 
 def _log_part(file: _File, config: LogConfig, tasks: Tasks, by: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
@@ -245,7 +208,7 @@ def _log_part(file: _File, config: LogConfig, tasks: Tasks, by: Sequence[str], t
     return pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
 
-def _read_entities(folder: Path, config: UsersConfig | ItemsConfig, key: str, id_column: str) -> _Rows:
+def _read_entities(folder: Path, config: UsersConfig | ItemsConfig, key: str, id_column: str) -> Rows:
     """The table of users or items."""
     texts, content = (config.texts, config.content) if isinstance(config, ItemsConfig) else ((), ())
 
