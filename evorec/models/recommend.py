@@ -132,13 +132,7 @@ def popularity_prior(
 
 
 def recommend(
-    population: Population,
-    items: ItemSide,
-    users: UserSide,
-    prior: npt.NDArray[np.float64],
-    *,
-    k: int,
-    candidates: int,
+    population: Population, items: ItemSide, users: UserSide, prior: npt.NDArray[np.float64], *, k: int, candidates: int
 ) -> Lists:
     """Top-k lists of every member for every user.
 

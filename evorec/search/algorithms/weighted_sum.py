@@ -56,10 +56,7 @@ class WeightedSumSearch:
         self._objectives, self._penalty = context.objectives, config.penalty
         self._weights = config.weights or (1.0,) * len(context.objectives)
         algorithm = GA(
-            pop_size=config.population,
-            output=None,
-            seed=child_seed(config.seed, "weighted sum"),
-            **context.operators(),
+            pop_size=config.population, output=None, seed=child_seed(config.seed, "weighted sum"), **context.operators()
         )
         self._inner = PymooAlgorithm(algorithm, context, n_objectives=1, fills=True)
 
