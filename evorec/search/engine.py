@@ -11,7 +11,6 @@ with the rows of the dropped members, so a replay does not decide again.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -26,7 +25,7 @@ from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interrupted, RunError, SearchError
 from evorec.objectives import FloatArray, to_matrices, without_clock
-from evorec.problem import Outcome, Problem
+from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
 from evorec.search.algorithm import (
@@ -161,6 +160,7 @@ class _Search:
     Attributes:
         recorded: evaluations of an earlier start, by number.
         halvings: metrics of the members that passed a rung in an earlier start, by key, by generation and steps.
+        generation: the current generation, from 1.
         evaluated: all evaluations that the algorithm knows, by key.
         states: state of the training, by number of the evaluation; only of the current generation.
     """
@@ -178,6 +178,7 @@ class _Search:
     states: dict[int, Any] = field(default_factory=dict)
     archive: ParetoArchive = field(default_factory=ParetoArchive)
     hypervolume: list[float] = field(default_factory=list)
+    generation: int = 0
     n_generations: int = 0
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
@@ -185,68 +186,78 @@ class _Search:
         problem, config, run = self.problem, self.config, self.run
         if run:
             self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
-            halvings = [(generation, payload) for generation, kind, payload in run.ledger.events() if kind == HALVING]
-            self.halvings = {(generation, payload["rung"]): payload["kept"] for generation, payload in halvings}
+            for generation, kind, payload in run.ledger.events():
+                if kind == HALVING:
+                    self.halvings[generation, payload["rung"]] = payload["kept"]
         options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
-        axes, n_constraints = tuple(problem.objectives), len(problem.constraints)
-        context = AlgorithmContext(problem.space, axes, n_constraints, config, options, self.evaluated)
+        context = AlgorithmContext(
+            problem.space, tuple(problem.objectives), len(problem.constraints), config, options, self.evaluated
+        )
         chosen = create_algorithm(algorithm, context)
         if run:
-            description = {
-                "name": problem.name,
-                "objectives": [asdict(objective) for objective in problem.objectives],
-                "constraints": [asdict(constraint) for constraint in problem.constraints],
-                "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
-            }
-            run.pin_problem(description)
+            run.pin_problem(
+                {
+                    "name": problem.name,
+                    "objectives": [asdict(objective) for objective in problem.objectives],
+                    "constraints": [asdict(constraint) for constraint in problem.constraints],
+                    "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
+                }
+            )
         # pymoo's own algorithms choose their batches, MOEA/D single genomes: they get the same number of proposals.
         counts_proposals = isinstance(chosen, PymooAlgorithm) and not chosen.fills
         self.n_generations, left, exhausted = config.generations, config.population * config.generations, False
-        for generation in itertools.count(1):
-            if left <= 0 if counts_proposals else generation > config.generations:
-                break
+        while left > 0 if counts_proposals else self.generation < config.generations:
             X = chosen.ask() if len(self.evaluated) < problem.space.cardinality() else ()
             if exhausted := len(X) == 0:
                 break
+            self.generation += 1
             X = problem.space.snap(np.asarray(X))
             left -= len(X)
             if counts_proposals:
-                self.n_generations = generation + math.ceil(max(left, 0) / len(X))
-            chosen.tell(*self._generation(generation, X))
+                self.n_generations = self.generation + math.ceil(max(left, 0) / len(X))
+            chosen.tell(*self._generation(X))
         result = self._result(exhausted)
         if run:
             self._store_members(run)
-            counts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
-            summary = {
-                **{name: getattr(result, name) for name in counts},
-                "dropped": {str(steps): count for steps, count in result.dropped.items()},
-                "failures": dict(result.failures),
-                "hypervolume_share": list(result.hypervolume),
-                "members": [member.key for member in result.archive],
-                "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
-            }
-            run.write_summary(summary)
+            facts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
+            run.write_summary(
+                {
+                    **{name: getattr(result, name) for name in facts},
+                    "dropped": {str(steps): count for steps, count in result.dropped.items()},
+                    "failures": dict(result.failures),
+                    "hypervolume_share": list(result.hypervolume),
+                    "members": [member.key for member in result.archive],
+                    "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
+                }
+            )
         return result
 
-    def _generation(self, generation: int, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _generation(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Evaluate the new genomes of a generation ``X (P, V)`` and add them to the archive.
 
         Returns:
             Rows of ``X`` that were not dropped at a rung, their ``F (N, M)`` and ``G (N, C)``.
         """
-        space, first = self.problem.space, len(self.evaluated)
+        space, finished = self.problem.space, dict[int, Evaluation]()
         keys = [space.key(x) for x in X]
         new = {key: x for key, x in zip(keys, X, strict=True) if key not in self.evaluated}
         candidates = [
-            Evaluation(first + i, key, generation, tuple(x.tolist()), space.decode(x), None, None)
-            for i, (key, x) in enumerate(new.items())
+            Evaluation(seq, key, self.generation, tuple(x.tolist()), space.decode(x), None, None)
+            for seq, (key, x) in enumerate(new.items(), start=len(self.evaluated))
         ]
-        self.states = {}
-        finished = {one.seq: recorded for one in candidates if (recorded := self._replayed(one))}
+        for candidate in candidates:
+            if (recorded := self.recorded.get(candidate.seq)) is not None:
+                if recorded.key != candidate.key:
+                    raise _foreign(
+                        f"evaluation {candidate.seq} of generation {self.generation} is {recorded.key} there, and the "
+                        f"search asks for {candidate.key}"
+                    )
+                finished[candidate.seq] = replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
         n_replayed = len(finished)
-        self._evaluate(self._halved(generation, candidates, finished), finished)
-        evaluations = [finished[one.seq] for one in candidates]
-        if generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
+        self.states = {}
+        self._evaluate(self._halved(candidates, finished), finished)
+        evaluations = [finished[candidate.seq] for candidate in candidates]
+        if self.generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
             causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
             again = f", delete {self.run.path}" if self.run else ""
             raise SearchError(
@@ -260,113 +271,97 @@ class _Search:
         self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
-            self.run.log("generation", generation=generation, hypervolume_share=self.hypervolume[-1])
-        self._report(generation, {})
+            self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1])
+        self._report({})
         kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]
         return X[kept], *self._matrices([self.evaluated[keys[i]] for i in kept])
 
-    def _replayed(self, candidate: Evaluation) -> Evaluation | None:
-        """The evaluation in the ledger, or None."""
-        recorded = self.recorded.get(candidate.seq)
-        if recorded is None:
-            return None
-        if recorded.key != candidate.key:
-            raise _foreign(
-                f"evaluation {candidate.seq} of generation {candidate.generation} is {recorded.key} there, and the "
-                f"search asks for {candidate.key}"
-            )
-        return replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
-
-    def _halved(
-        self, generation: int, candidates: Sequence[Evaluation], finished: dict[int, Evaluation]
-    ) -> list[Evaluation]:
+    def _halved(self, candidates: Sequence[Evaluation], finished: dict[int, Evaluation]) -> list[Evaluation]:
         """Train a generation to every rung and return those that continue; the others are added to `finished`."""
-        alive = list(candidates)
+        alive, where = list(candidates), f"generation {self.generation}"
         for rung, steps in enumerate(self.problem.rungs):
             if not alive:
                 break
-            kept = self.halvings.get((generation, steps))
+            kept = self.halvings.get((self.generation, steps))
             if kept is not None:
-                gone = [finished.get(one.seq) for one in alive if one.key not in kept]
-                alive = [_past_rung(one, steps, kept[one.key]) for one in alive if one.key in kept]
+                gone = [finished.get(member.seq) for member in alive if member.key not in kept]
+                alive = [_past_rung(member, steps, kept[member.key]) for member in alive if member.key in kept]
                 if len(alive) != len(kept) or any(row is None or row.rung != steps for row in gone):
-                    raise _foreign(f"other members of generation {generation} passed step {steps} there")
-            elif any(one.seq in finished for one in alive):
-                raise _foreign(f"generation {generation} was not compared at step {steps} there")
+                    raise _foreign(f"other members of {where} passed step {steps} there")
+            elif any(member.seq in finished for member in alive):
+                raise _foreign(f"{where} was not compared at step {steps} there")
             else:
                 alive = self._compared(alive, rung, finished)
-        if any(one.seq in finished and finished[one.seq].rung is not None for one in alive):
-            raise _foreign(f"generation {generation} was compared at other steps there")
+        if any(member.seq in finished and finished[member.seq].rung is not None for member in alive):
+            raise _foreign(f"{where} was compared at other steps there")
         return alive
 
     def _compared(self, alive: Sequence[Evaluation], rung: int, finished: dict[int, Evaluation]) -> list[Evaluation]:
         """Train to a rung, compare, and commit the dropped and failed members before anything else happens."""
         problem, steps = self.problem, self.problem.rungs[rung]
         reached: dict[int, Outcome] = {}
-        with closing(self._stacks(alive, rung=rung)) as stacks:
-            for stack in stacks:
-                reached.update(stack)
-                self._report(alive[0].generation, finished, rung=steps)
+        self._train(alive, finished, reached.update, rung=rung)
         outcomes = [reached[index] for index in range(len(alive))]
         F, G = to_matrices([outcome.metrics for outcome in outcomes], problem.objectives, problem.constraints)
         stay: list[Evaluation] = []
         gone: list[Evaluation] = []
-        for one, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
+        for member, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
             if survives and outcome.metrics is not None:
-                self.states[one.seq] = outcome.state
-                stay.append(_past_rung(one, steps, without_clock(outcome.metrics), seconds=outcome.seconds))
+                self.states[member.seq] = outcome.state
+                stay.append(_past_rung(member, steps, without_clock(outcome.metrics), seconds=outcome.seconds))
             else:
-                gone.append(_evaluation(one, outcome, rung=steps))
+                gone.append(_evaluation(member, outcome, rung=steps))
         if self.run:
-            kept = {one.key: one.extra["rungs"][-1]["metrics"] for one in stay}
-            self.run.ledger.add(gone, event=(alive[0].generation, HALVING, {"rung": steps, "kept": kept}))
+            kept = {member.key: member.extra["rungs"][-1]["metrics"] for member in stay}
+            self.run.ledger.add(gone, event=(self.generation, HALVING, {"rung": steps, "kept": kept}))
         finished.update((evaluation.seq, evaluation) for evaluation in gone)
         return stay
 
     def _evaluate(self, alive: Sequence[Evaluation], finished: dict[int, Evaluation]) -> None:
         """Train genomes to the end and add them to `finished`; each stack is on disk before anything else happens."""
-        candidates = [one for one in alive if one.seq not in finished]
-        with closing(self._stacks(candidates)) as stacks:
-            for stack in stacks:
-                evaluations = [_evaluation(candidates[index], outcome) for index, outcome in stack]
-                if self.run:
-                    # Keep the files of possible members: feasible, and not dominated by the archive so far.
-                    rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
-                    for evaluation, (_, outcome), f, g in rows:
-                        if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
-                            self.run.stage(evaluation, outcome.weights)
-                    self.run.ledger.add(evaluations)
-                finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
-                self._report(candidates[0].generation, finished)
+        candidates = [candidate for candidate in alive if candidate.seq not in finished]
 
-    def _stacks(
-        self, candidates: Sequence[Evaluation], *, rung: int | None = None
-    ) -> Generator[list[tuple[int, Outcome]], None, None]:
-        """Outcomes stack by stack, as `evaluate` yields them; `stop` is checked before and after each."""
+        def commit(stack: Sequence[tuple[int, Outcome]]) -> None:
+            evaluations = [_evaluation(candidates[index], outcome) for index, outcome in stack]
+            if self.run:
+                # Keep the files of possible members: feasible, and not dominated by the archive so far.
+                rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
+                for evaluation, (_, outcome), f, g in rows:
+                    if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
+                        self.run.stage(evaluation, outcome.weights)
+                self.run.ledger.add(evaluations)
+            finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
+
+        self._train(candidates, finished, commit)
+
+    def _train(
+        self,
+        candidates: Sequence[Evaluation],
+        finished: Mapping[int, Evaluation],
+        keep: Callable[[Sequence[tuple[int, Outcome]]], None],
+        *,
+        rung: int | None = None,
+    ) -> None:
+        """Pass outcomes to `keep`, stack by stack; `stop` is checked before and after each stack."""
         if not candidates:
             return
-        self._check_stop(candidates[0].generation)
-        stacks = evaluate(
-            self.problem,
-            [one.spec for one in candidates],
-            seed=self.config.seed,
-            executor=self.executor,
-            chunk=self.chunk,
-            rung=rung,
-            states=[self.states.get(one.seq) for one in candidates],
-        )
-        with closing(stacks):
+        self._check_stop()
+        specs = [candidate.spec for candidate in candidates]
+        states = [self.states.get(candidate.seq) for candidate in candidates]
+        with closing(self._outcomes(specs, rung=rung, states=states)) as stacks:
             for stack in stacks:
-                yield stack
-                self._check_stop(candidates[0].generation)
+                keep(stack)
+                self._report(finished, rung=None if rung is None else self.problem.rungs[rung])
+                self._check_stop()
+
+    def _outcomes(self, specs: Sequence[Spec], **how: Any) -> Generator[list[tuple[int, Outcome]], None, None]:
+        return evaluate(self.problem, specs, seed=self.config.seed, executor=self.executor, chunk=self.chunk, **how)
 
     def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
         for key in run.without_files(self.archive.members):
             member = self.evaluated[key]
-            [[(_, outcome)]] = evaluate(
-                self.problem, [member.spec], seed=self.config.seed, executor=self.executor, chunk=self.chunk
-            )
+            [[(_, outcome)]] = self._outcomes([member.spec])
             old, new = without_clock(member.metrics or {}), without_clock(outcome.metrics or {})
             if old != new:
                 names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
@@ -382,22 +377,22 @@ class _Search:
         rows = [evaluation.metrics for evaluation in evaluations]
         return to_matrices(rows, self.problem.objectives, self.problem.constraints)
 
-    def _check_stop(self, generation: int) -> None:
+    def _check_stop(self) -> None:
         if self.stop is None or not self.stop():
             return
         where = ""
         if self.run:
-            self.run.ledger.record_event(generation, "interrupted", {})
+            self.run.ledger.record_event(self.generation, "interrupted", {})
             where = f"; `evorec resume {self.run.path}` goes on"
-        raise Interrupted(f"interrupted in generation {generation} of {self.n_generations}{where}")
+        raise Interrupted(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
-    def _report(self, generation: int, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
+    def _report(self, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
         if self.progress is None:
             return
         evaluations = [*self.evaluated.values(), *in_flight.values()]
         self.progress(
             Progress(
-                generation=generation,
+                generation=self.generation,
                 n_generations=self.n_generations,
                 n_evaluated=len(evaluations),
                 n_replayed=sum(evaluation.seq in self.recorded for evaluation in evaluations),

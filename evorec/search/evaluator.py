@@ -12,8 +12,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Collection, Generator, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,20 +24,6 @@ from evorec.search.executors import Executor, WorkerDeath
 CAUSE_LENGTH = 500  # characters kept of a cause of failure: enough to recognise it, small in the ledger
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Common arguments of all stacks of a call; `rung` as in `Problem.evaluate`."""
-
-    problem: Problem
-    seed: int
-    rung: int | None
-
-    @property
-    def steps(self) -> int | None:
-        """Steps to train; None = to the end."""
-        return None if self.rung is None else self.problem.rungs[self.rung]
 
 
 def evaluate(
@@ -64,12 +50,12 @@ def evaluate(
         A finished stack at a time, in any order: pairs of an index in `specs` and its outcome. The metrics of an
         outcome are plain finite floats and contain every metric of the objectives and constraints, or it failed.
     """
-    work = _Work(problem, seed, rung)
     known = [None] * len(specs) if states is None else list(states)
-    stacks = _stacks(problem, specs, chunk, workers=getattr(executor, "workers", 1))
+    stacks = _stacks(problem, specs, chunk, workers=executor.workers)
     while stacks:
         tasks = [
-            partial(_evaluate_stack, work, [specs[i] for i in stack], [known[i] for i in stack]) for stack in stacks
+            partial(_outcomes, problem, [specs[i] for i in stack], [known[i] for i in stack], seed=seed, rung=rung)
+            for stack in stacks
         ]
         halves: list[list[int]] = []
         for number, outcomes in executor.run(tasks):
@@ -77,7 +63,7 @@ def evaluate(
             if not isinstance(outcomes, WorkerDeath):
                 yield list(zip(stack, outcomes, strict=True))
             elif len(stack) == 1:
-                yield [(stack[0], Outcome(None, failure=outcomes.cause[:CAUSE_LENGTH], rung=work.steps))]
+                yield [(stack[0], _failed(problem, rung, outcomes.cause))]
             else:
                 halves += [stack[: len(stack) // 2], stack[len(stack) // 2 :]]
         stacks = halves
@@ -89,15 +75,12 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
     The members of a group are dealt in turn to its stacks: neighbours have a similar cost, so the stacks do too, and no
     worker waits for an expensive stack.
     """
-    groups: list[list[int]] = []
+    order, by_shape = range(len(specs)), dict[Hashable, list[int]]()
     if problem.mixes_shapes:
-        keys = [problem.stack_key(spec) for spec in specs]
-        groups = [sorted(range(len(specs)), key=keys.__getitem__)] if keys else []
-    else:
-        by_shape: dict[Hashable, list[int]] = {}
-        for index, spec in enumerate(specs):
-            by_shape.setdefault(problem.shape_key(spec), []).append(index)
-        groups = list(by_shape.values())
+        order = sorted(order, key=[problem.stack_key(spec) for spec in specs].__getitem__)
+    for index in order:
+        by_shape.setdefault(None if problem.mixes_shapes else problem.shape_key(specs[index]), []).append(index)
+    groups = list(by_shape.values())
     counts = [math.ceil(len(group) / chunk) for group in groups]
     n_stacks = min(math.ceil(sum(counts) / workers) * workers, len(specs))
     while sum(counts) < n_stacks:
@@ -106,20 +89,26 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
     return [group[i::count] for group, count in zip(groups, counts, strict=True) for i in range(count)]
 
 
-def _evaluate_stack(
-    work: _Work, specs: Sequence[Spec], states: Sequence[Any], *, is_retry: bool = False
+def _outcomes(
+    problem: Problem,
+    specs: Sequence[Spec],
+    states: Sequence[Any],
+    *,
+    seed: int,
+    rung: int | None,
+    is_retry: bool = False,
 ) -> list[Outcome]:
-    problem, start = work.problem, time.perf_counter()
+    """Outcomes of a stack, or of its halves if it raises."""
+    start = time.perf_counter()
     try:
         if problem.rungs:
             known = None if any(state is None for state in states) else states
-            outcomes = problem.evaluate(specs, seed=work.seed, rung=work.rung, states=known)
+            outcomes = problem.evaluate(specs, seed=seed, rung=rung, states=known)
         else:
-            outcomes = problem.evaluate(specs, seed=work.seed)
+            outcomes = problem.evaluate(specs, seed=seed)
         if len(outcomes) != len(specs):
             raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
-        required = {o.metric for o in problem.objectives} | {c.metric for c in problem.constraints}
-        return [_checked(outcome, required, work.steps) for outcome in outcomes]
+        return [_checked(problem, rung, outcome) for outcome in outcomes]
     except Interrupted:
         raise
     except Exception as error:
@@ -133,23 +122,21 @@ def _evaluate_stack(
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         if len(specs) == 1 and not is_retry:  # another stack may have held the memory
-            return _evaluate_stack(work, specs, states, is_retry=True)
+            return _outcomes(problem, specs, states, seed=seed, rung=rung, is_retry=True)
     if len(specs) == 1:
-        seconds = time.perf_counter() - start
-        return [Outcome(None, failure=cause[:CAUSE_LENGTH], seconds=seconds, rung=work.steps)]
+        return [_failed(problem, rung, cause, seconds=time.perf_counter() - start)]
     middle = len(specs) // 2
-    return [
-        *_evaluate_stack(work, specs[:middle], states[:middle]),
-        *_evaluate_stack(work, specs[middle:], states[middle:]),
-    ]
+    halves = (slice(None, middle), slice(middle, None))
+    return [x for half in halves for x in _outcomes(problem, specs[half], states[half], seed=seed, rung=rung)]
 
 
-def _checked(outcome: Outcome, required: Collection[str], steps: int | None) -> Outcome:
+def _checked(problem: Problem, rung: int | None, outcome: Outcome) -> Outcome:
     """The outcome with plain floats, or as a failure."""
     metrics = {name: float(value) for name, value in (outcome.metrics or {}).items()}
-    missing = sorted(set(required) - metrics.keys())
+    missing = sorted({axis.metric for axis in (*problem.objectives, *problem.constraints)} - metrics.keys())
     infinite = [name for name, value in metrics.items() if not math.isfinite(value)]
-    reached, wanted = ("the end of training" if n is None else f"step {n}" for n in (outcome.rung, steps))
+    ends = (outcome.rung, _steps(problem, rung))
+    reached, wanted = ("the end of training" if n is None else f"step {n}" for n in ends)
     if outcome.metrics is None:
         cause = outcome.failure or "no metrics and no cause were given"
     elif reached != wanted:
@@ -160,7 +147,16 @@ def _checked(outcome: Outcome, required: Collection[str], steps: int | None) -> 
         cause = f"metric {infinite[0]} is {metrics[infinite[0]]}"
     else:
         return replace(outcome, metrics=metrics, failure=None)
-    return replace(outcome, metrics=None, failure=cause[:CAUSE_LENGTH], weights=None, state=None, rung=steps)
+    return _failed(problem, rung, cause, seconds=outcome.seconds, extra=outcome.extra)
+
+
+def _failed(problem: Problem, rung: int | None, cause: str, **fields: Any) -> Outcome:
+    return Outcome(None, failure=cause[:CAUSE_LENGTH], rung=_steps(problem, rung), **fields)
+
+
+def _steps(problem: Problem, rung: int | None) -> int | None:
+    """Steps to train; None = to the end."""
+    return None if rung is None else problem.rungs[rung]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

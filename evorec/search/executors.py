@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import logging
-import os
 import signal
 import threading
 import time
@@ -47,6 +46,11 @@ class Executor(abc.ABC):
 
     workers: int = 1
 
+    def __init__(self, workers: int = 1) -> None:
+        if workers < 1:
+            raise ConfigError(f"{type(self).__name__} needs at least 1 worker, got {workers}")
+        self.workers = workers
+
     @abc.abstractmethod
     def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         """Run every task and yield (index, result) as results arrive, in any order.
@@ -69,10 +73,6 @@ class SerialExecutor(Executor):
 class ThreadExecutor(Executor):
     """Several tasks at once in this process: they share the data in memory, and PyTorch computes outside the GIL."""
 
-    def __init__(self, workers: int) -> None:
-        """`workers` threads, at least 1."""
-        self.workers = _at_least_one(workers, "ThreadExecutor")
-
     def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         yield from _in_threads(self.workers, lambda task: task(), tasks, stop=lambda: None)
 
@@ -86,14 +86,17 @@ class ProcessExecutor(Executor):
     written once and mapped by every worker, and changes that a task makes to it stay in that worker. A task whose
     worker dies runs again when nothing else runs, because another task may have taken the memory; if that worker dies
     too, its result is a `WorkerDeath`.
+
+    Attributes:
+        files: of the problems that were sent.
     """
 
     def __init__(self, workers: int) -> None:
         """`workers` processes, at least 1."""
-        self.workers = _at_least_one(workers, "ProcessExecutor")
-        self._files = ProblemFiles()
+        super().__init__(workers)
+        self.files = ProblemFiles()
         self._free: list[Worker] = []
-        self._finalizer = weakref.finalize(self, _close, self._free, self._files)
+        self._finalizer = weakref.finalize(self, _close, self._free, self.files)
 
     def run(self, tasks: Sequence[Callable[[], T]]) -> Iterator[tuple[int, T | WorkerDeath]]:
         busy: set[Worker] = set()
@@ -101,7 +104,7 @@ class ProcessExecutor(Executor):
 
         def attempt(task: Callable[[], T]) -> Any:
             """Result of a task in a worker, a `WorkerDeath`, or None after a stop; runs in a thread of its own."""
-            message = task_message(task, self._files)
+            message = task_message(task, self.files)
             n_false_starts = 0
             while True:
                 with lock:
@@ -143,20 +146,12 @@ class ProcessExecutor(Executor):
             else:
                 yield index, result
         stopped.clear()
-        for position, result in _in_threads(1, attempt, [tasks[index] for index in again], stop=stop):
-            yield again[position], result
-
-    def check(self, task: Callable[[], object]) -> None:
-        """Whether a task can be sent to a worker; a problem in it is written to its file.
-
-        Raises:
-            ConfigError: it cannot.
-        """
-        task_message(task, self._files)
+        for rank, result in _in_threads(1, attempt, [tasks[index] for index in again], stop=stop):
+            yield again[rank], result
 
     def close(self) -> None:
         """End the workers now; a later run starts new workers."""
-        _close(self._free, self._files)
+        _close(self._free, self.files)
 
 
 @final
@@ -168,7 +163,7 @@ class AdaptiveExecutor(Executor):
 
     def __init__(self, workers: int, *, long_run_s: float = LONG_RUN_S) -> None:
         """`workers` threads or processes, at least 1; processes after a run of `long_run_s` seconds."""
-        self.workers = _at_least_one(workers, "AdaptiveExecutor")
+        super().__init__(workers)
         self._current: Executor = ThreadExecutor(workers)
         self._long_run_s = long_run_s
 
@@ -178,7 +173,7 @@ class AdaptiveExecutor(Executor):
         if isinstance(self._current, ThreadExecutor) and time.perf_counter() - start > self._long_run_s:
             processes = ProcessExecutor(self.workers)
             try:
-                processes.check(tasks[0])
+                task_message(tasks[0], processes.files)
             except ConfigError as error:
                 _logger.info("staying with threads: %s", error)
             else:
@@ -193,9 +188,8 @@ def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True
         device: type of the device, ``cpu`` or ``cuda``; a single program fills a GPU, so it is always serial there.
         picklable: whether the tasks can be sent to another process; otherwise threads are used instead of processes.
     """
-    workers = config.workers or len(os.sched_getaffinity(0))
-    kind = config.executor
-    if device != "cpu" or kind == "serial" or (workers == 1 and kind != "processes"):
+    workers, kind = config.n_workers(device), config.executor
+    if device != "cpu" or (workers == 1 and kind != "processes"):
         return SerialExecutor()
     if kind == "threads" or not picklable:
         return ThreadExecutor(workers)
@@ -219,12 +213,6 @@ def _in_threads(
             for future in indices:
                 future.cancel()
             stop()
-
-
-def _at_least_one(workers: int, who: str) -> int:
-    if workers < 1:
-        raise ConfigError(f"{who} needs at least 1 worker, got {workers}")
-    return workers
 
 
 def _close(free: list[Worker], files: ProblemFiles) -> None:
