@@ -1,7 +1,7 @@
-"""What single choices contribute: one fixed genome, trained on the training part and measured on validation.
+"""Contribution of single choices: a fixed genome, trained on the training part and measured on validation.
 
-For each data set one specification near the middle of the search space is trained with one choice taken away at a
-time, over four run seeds (batches, initial values, sample of users). No test row is read.
+For each data set a specification near the middle of the search space is trained with a single choice removed, over four
+run seeds (batches, initial values, sample of users). Test rows are not read.
 
     python experiments/ablations.py            # about 5 minutes on one core; needs $EVOREC_DATA
 
@@ -10,6 +10,7 @@ Prints mean and standard deviation over the seeds and writes experiments/results
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,8 @@ CASES = {
 
 
 def main() -> None:
-    """Runs every case and writes the figures."""
+    """Run every case and write the figures."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for name, (genes, choices) in CASES.items():
         for choice, overrides in choices.items():

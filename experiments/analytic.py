@@ -1,13 +1,16 @@
-"""How many evaluations does a search need on a landscape whose front is known (`problems.analytic`)?
+"""Number of evaluations that a search needs on a landscape whose front is known (`problems.analytic`).
 
-Each method runs, seed by seed, until what it has evaluated dominates 99 % of what the known front dominates, or until
-its budget is spent; an evaluation is a genome that was not evaluated before. evorec's search has its usual population;
-random draws genomes as evorec draws its first generation; pymoo is its NSGA-II as it comes, population 100, on the
-same problem through `evorec.as_pymoo`, where every gene is a real column that is snapped. The fourth method divides
-fronts by crowding, as NSGA-II does, and not by what a genome adds to the hypervolume.
+Each method runs, seed by seed, until the genomes that it evaluated dominate 99 % of the region that the known front
+dominates, or until its budget is spent. An evaluation is a genome that was not evaluated before. Methods:
+
+* evorec's search with its default population;
+* evorec's search with ``selection = "crowding"``, the rule of NSGA-II, instead of the hypervolume contribution;
+* random: genomes drawn like the first generation of evorec;
+* pymoo's NSGA-II with its defaults, population 100, on the same problem through `evorec.as_pymoo`, where every gene is
+  a real column that is snapped.
 
     python experiments/analytic.py                                    # about 15 minutes on one core
-    python experiments/analytic.py --seeds 1 --budget 200             # to see that it runs
+    python experiments/analytic.py --seeds 1 --budget 200             # a quick trial
 
 Prints medians and ranges over the seeds and writes experiments/results/analytic.json.
 """
@@ -23,9 +26,9 @@ from typing import Annotated, Any, Final, final
 
 import numpy as np
 import typer
+from problem_wrapper import ProblemWrapper
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from results_file import write_results
-from wrapped import Wrapped
 
 from evorec import as_pymoo
 from evorec.archive.indicators import hypervolume_share
@@ -43,24 +46,24 @@ TARGET: Final = 0.99
 """Share of the known front's hypervolume."""
 CASES: Final = {"two objectives": ("quality", "cost"), "three objectives": ("click", "like", "cost")}
 MARKS: Final = (200, 500, 1000, 2000, 4000, 8000, 12_000)
-"""Evaluations after which the share is noted."""
+"""Evaluations after which the share is recorded."""
 BATCH: Final = 100
 """Random genomes drawn at once."""
 
 
 @final
-class Recorded(Wrapped):
-    """A problem that remembers the front of everything it was asked for, and how far it got when.
+class EvaluationRecorder(ProblemWrapper):
+    """A problem that keeps the front of all evaluations and its hypervolume after each stack.
 
     Attributes:
         n: evaluations so far.
-        share: of the known front's hypervolume, after the last evaluated stack.
+        share: hypervolume after the last stack, as a share of the known front's.
         trace: evaluations and share after every stack.
     """
 
     def __init__(self, problem: analytic.Analytic) -> None:
         super().__init__(problem)
-        self._known = analytic.known_hypervolume([one.name for one in problem.objectives])
+        self._known = analytic.known_hypervolume([objective.name for objective in problem.objectives])
         self._front: list[Metrics] = []
         self.n, self.share = 0, 0.0
         self.trace: list[tuple[int, float]] = []
@@ -82,7 +85,7 @@ class Recorded(Wrapped):
 Done = Callable[[], bool]
 
 
-def evorec_nsga2(problem: Recorded, seed: int, done: Done, selection: str = "hypervolume") -> None:
+def evorec_nsga2(problem: EvaluationRecorder, seed: int, done: Done, selection: str = "hypervolume") -> None:
     """evorec's search with the settings of the problem."""
     settings = {"seed": seed, "generations": 100_000, "selection": selection}
     config = parse_config(merge(analytic.DEFAULTS, {"search": settings}), kind=analytic.CONFIG)
@@ -90,8 +93,8 @@ def evorec_nsga2(problem: Recorded, seed: int, done: Done, selection: str = "hyp
         search(problem, config.search, stop=done)
 
 
-def random_search(problem: Recorded, seed: int, done: Done) -> None:
-    """Genomes drawn as evorec draws a first generation, none of them twice."""
+def random_search(problem: EvaluationRecorder, seed: int, done: Done) -> None:
+    """Genomes drawn like the first generation of evorec, without repetition."""
     rng, known = generator(seed, "random search"), set[str]()
     while not done():
         new = {problem.space.key(x): problem.space.decode(x) for x in problem.space.sample(rng, BATCH)}
@@ -99,7 +102,7 @@ def random_search(problem: Recorded, seed: int, done: Done) -> None:
         known |= new.keys()
 
 
-def pymoo_nsga2(problem: Recorded, seed: int, done: Done) -> None:
+def pymoo_nsga2(problem: EvaluationRecorder, seed: int, done: Done) -> None:
     """pymoo's NSGA-II with its defaults."""
     algorithm = NSGA2(pop_size=100)
     algorithm.setup(as_pymoo(problem, chunk=100), seed=seed, termination=("n_gen", 100_000))
@@ -107,7 +110,7 @@ def pymoo_nsga2(problem: Recorded, seed: int, done: Done) -> None:
         algorithm.next()
 
 
-METHODS: Final[Mapping[str, Callable[[Recorded, int, Done], None]]] = {
+METHODS: Final[Mapping[str, Callable[[EvaluationRecorder, int, Done], None]]] = {
     "evorec": evorec_nsga2,
     "pymoo NSGA-II": pymoo_nsga2,
     "evorec, crowding": partial(evorec_nsga2, selection="crowding"),
@@ -116,8 +119,8 @@ METHODS: Final[Mapping[str, Callable[[Recorded, int, Done], None]]] = {
 
 
 def one_run(method: str, objectives: Sequence[str], seed: int, budget: int) -> dict[str, Any]:
-    """One run: evaluations until the target, None when the budget was spent before, and the share at the marks."""
-    problem = Recorded(
+    """Evaluations until the target (None: not within the budget) and the share at the marks, for a single run."""
+    problem = EvaluationRecorder(
         analytic.build(parse_config(merge(analytic.DEFAULTS, {"objectives": objectives}), kind=analytic.CONFIG))
     )
     METHODS[method](problem, seed, lambda: problem.share >= TARGET or problem.n >= budget)
@@ -128,7 +131,7 @@ def one_run(method: str, objectives: Sequence[str], seed: int, budget: int) -> d
 
 
 def spread(values: Sequence[float | None]) -> str:
-    """Median and range; a run that did not arrive counts as later than all others."""
+    """Median and range; a run that did not reach the target counts as the slowest."""
     numbers = sorted(np.inf if value is None else value for value in values)
     middle = numbers[len(numbers) // 2] if len(numbers) % 2 else float(np.mean(numbers[len(numbers) // 2 - 1 :][:2]))
     text = [f"{number:,.0f}" if np.isfinite(number) else "not reached" for number in (middle, numbers[0], numbers[-1])]
@@ -138,10 +141,10 @@ def spread(values: Sequence[float | None]) -> str:
 def main(
     seeds: Annotated[int, typer.Option(min=1, help="runs of each method")] = 11,
     budget: Annotated[int, typer.Option(min=1, help="most evaluations of a run with two objectives")] = 12_000,
-    methods: Annotated[str, typer.Option(help="some of them, by comma; figures of others are kept")] = "",
-    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "analytic.json",
+    methods: Annotated[str, typer.Option(help="comma-separated; figures of the other methods are kept")] = "",
+    out: Annotated[Path, typer.Option(help="file of the figures")] = HERE / "results" / "analytic.json",
 ) -> None:
-    """Runs every method on both sets of objectives; with three of them for a third of the budget."""
+    """Run every method on both sets of objectives; three objectives get a third of the budget."""
     found: dict[str, Any] = json.loads(out.read_text())["results"] if methods else {}
     for case, objectives in CASES.items():
         most = budget if len(objectives) == 2 else budget // 3
@@ -152,7 +155,6 @@ def main(
             shares = {mark: np.median([run["share_at"][str(mark)] for run in runs]) for mark in marks}
             text = "  ".join(f"{mark}: {share:.3f}" for mark, share in shares.items())
             print(f"{case}, {method}: {spread([run['needed'] for run in runs])} evaluations; {text}", flush=True)
-            out.parent.mkdir(parents=True, exist_ok=True)
             document = {"target": TARGET, "hypervolume": {c: analytic.known_hypervolume(o) for c, o in CASES.items()}}
             write_results(out, {**document, "results": found})
 

@@ -1,30 +1,30 @@
-"""Candidates per minute: the population trainer against what one writes today, on one machine.
+"""Candidates per minute: the population trainer against the usual ways to train recommenders, on the same machine.
 
     python experiments/bench_population.py                       # all parts; needs $EVOREC_DATA for KuaiRand
     python experiments/bench_population.py --sizes small --parts rates --rounds 5
-    python experiments/bench_population.py --device cuda         # the standard size, one program of 256 members
+    python experiments/bench_population.py --device cuda         # the standard size, a program of 256 members
 
-A candidate is 100 training steps and its validation metrics. `experiments/sequential.py` is the model that evorec
-trains, one at a time (`tests/test_experiments.py` shows that they are the same):
+A candidate is 100 training steps and its validation metrics. `experiments/sequential.py` is the same model as evorec's
+in plain PyTorch, a candidate at a time (`tests/test_experiments.py` compares them). Methods:
 
     a    a loop over a DataLoader, default AdamW
     b    the same loop over tensors, default AdamW
-    c    joblib: as many processes as cores with one thread each, over b with fused AdamW; c16 with bfloat16 autocast
+    c    joblib: as many processes as cores with 1 thread each, over b with fused AdamW; c16 with bfloat16 autocast
     d    Optuna's NSGAIISampler over b
-    e    evorec, one process per core, `run.chunk` members at most in a program; e16 in bfloat16
+    e    evorec, a process per core, at most `run.chunk` members in a program; e16 in bfloat16
 
-a, b and d use one process with the number of threads that is faster in a short trial, 1 or all. All methods take turns
-within every round, in an order that moves by one from round to round; the medians over the rounds and their range are
-shown. Everybody's first run is left out of them: processes start, data are read, memory is touched, and evorec lays out
-its batches; the seconds that it took beyond a usual run are shown as start-up. Slow methods run fewer candidates per
-round; rates are per candidate. The strongest baseline is the faster one of c and c16.
+a, b and d use a single process with 1 thread or all, whichever is faster in a short trial. All methods take turns
+within every round; their order rotates from round to round. The table shows the median over the rounds and the range.
+The first run of each method is not counted: it starts processes, reads data, touches memory and arranges batches; its
+excess over a usual run is shown as start-up. Slow methods run fewer candidates per round; rates are per candidate. The
+strongest baseline is the faster of c and c16.
 
-Sizes: small, standard (built-in simulator, shared bottom), kuairand (the same on KuaiRand), and mixed: 64 genomes
-drawn from the default space on KuaiRand, every mechanism, balancing, optimiser and width; c trains the first 16.
+Sizes: small, standard (built-in simulator, shared bottom), kuairand (the same on KuaiRand), and mixed: 64 genomes drawn
+from the default space on KuaiRand with every mechanism, balancing, optimiser and width; c trains the first 16.
 
-Further parts: memory = peak of a program of 64 standard members in a fresh process; floor = share of the time that
-counted FLOPs would take at the rate of a plain batched product; table = whole steps with a catalogue of 100,000 items.
-Writes experiments/results/bench_population.json; parts and sizes that were not run keep what they had there.
+Further parts: memory = peak memory of a program of 64 standard members in a fresh process; floor = counted FLOPs at the
+rate of a plain batched product, as a share of the training time; table = whole steps with a catalogue of 100,000 items.
+Writes experiments/results/bench_population.json; figures of parts and sizes that are not run are kept.
 """
 
 from __future__ import annotations
@@ -82,10 +82,8 @@ CUDA_MEMBERS: Final = 256
 N_A, N_B, N_D, N_C_PER_CORE = 2, 4, 4, 8
 """Candidates of a round of the slower methods."""
 OPTUNA_POPULATION: Final = 8
-GEMM: Final = (8, 64)
-"""Matrices of a batched product [8, B, 64] x [8, 64, 64]."""
 IDLE_S: Final = 3600
-"""joblib would end its processes while others take their turn."""
+"""Longer than a round: joblib would end its idle processes while other methods run."""
 SUGGESTED: Final = {
     "learning_rate": (5e-4, 1e-2),
     "embedding_learning_rate": (5e-4, 1e-2),
@@ -104,11 +102,11 @@ Metrics = Mapping[str, float]
 @final
 @dataclass(frozen=True)
 class Method:
-    """One way to get candidates.
+    """A way to train candidates.
 
     Attributes:
-        name: of the table.
-        run: one turn; the metrics of every candidate, None for a failed one.
+        name: name in the table.
+        run: a turn; returns the metrics of every candidate, None if it failed.
         warm_ups: turns before the first round.
     """
 
@@ -135,8 +133,8 @@ def by_evorec(problem: RecProblem, specs: Sequence[Mapping[str, Any]], executor:
     """Method e."""
     found: list[Any] = [None] * len(specs)
     for stack in evaluate(problem, specs, seed=problem.config.search.seed, executor=executor, chunk=chunk):
-        for place, outcome in stack:
-            found[place] = outcome.metrics
+        for index, outcome in stack:
+            found[index] = outcome.metrics
     if problem.data.tensors.device.type == "cuda":
         torch.cuda.synchronize()
     return found
@@ -168,7 +166,7 @@ def optuna_study(base: Mapping[str, Any], data: Tensors, loop: Loop, n_threads: 
 
 
 def faster_threads(spec: ModelSpec, data: Tensors, loop: Loop) -> int:
-    """1 or all cores, whichever trains one candidate faster."""
+    """1 or all cores, whichever trains a candidate faster."""
     taken = {}
     for n in (1, n_cores()):
         one_by_one([spec], data, replace(loop, steps=min(loop.steps, 5)), n)
@@ -179,7 +177,7 @@ def faster_threads(spec: ModelSpec, data: Tensors, loop: Loop) -> int:
 
 
 def baselines_of(problem: RecProblem, specs: Sequence[Mapping[str, Any]], folder: str, workers: int) -> list[Method]:
-    """Methods a to d; of a mixed population c alone, on the first `N_MIXED` genomes."""
+    """Methods a to d; for a mixed population only c, on the first `N_MIXED` genomes."""
     name = problem.config
     data, models = Tensors.of(problem.data.dataset, problem.data.users), [ModelSpec.from_genes(spec) for spec in specs]
     path = Path(folder) / "tensors.pickle"
@@ -201,7 +199,7 @@ def baselines_of(problem: RecProblem, specs: Sequence[Mapping[str, Any]], folder
     ]
     study = optuna_study(specs[0], data, default, n)
     if study is None:
-        print("d: optuna is not installed (pip install -e '.[bench]'), its row is empty", flush=True)
+        print("d: optuna is not installed (pip install -e '.[bench]'), its row is left out", flush=True)
     return out if study is None else [*out, study]
 
 
@@ -246,7 +244,7 @@ def _summary(found: Sequence[Metrics | None], taken: Sequence[float], first: flo
 
 
 def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], workers: int) -> dict[str, Any]:
-    """Part `rates` of one size on the CPU."""
+    """Part `rates` of a size on the CPU."""
     config = configured(size, scale)
     tables = read(config.data)
     problem = build_problem(config, tables=tables)
@@ -262,7 +260,7 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
         stack.callback(executor.close)
         methods = baselines_of(problem, specs, folder, workers)
         for label, own in problems.items():
-            for n in sorted(members, reverse=True):  # the first one warms up for the others
+            for n in sorted(members, reverse=True):  # the largest population warms up for the others
                 run = partial(by_evorec, own, specs[:n], executor, config.run.chunk)
                 twice = n == max(members) and size != "mixed"  # minutes a turn
                 methods.append(Method(f"{label} P={n}", run, warm_ups=2 if twice else 1))
@@ -271,7 +269,7 @@ def rates(size: str, scale: Scale, *, rounds: int, members: Sequence[int], worke
 
 
 def ratios(found: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dict[str, float | bool]]:
-    """Every evorec row over every other; the range is that of the rounds."""
+    """Rate of each evorec row divided by that of every baseline, with the range over the rounds."""
     parallel = [name for name in found if name.startswith("c")]
     others = [name for name in found if name[0] in "abd"]
     out: dict[str, dict[str, float | bool]] = {}
@@ -288,7 +286,7 @@ def ratios(found: Mapping[str, Mapping[str, Any]], rounds: int) -> dict[str, dic
 
 
 def cuda_rates(scale: Scale, *, rounds: int) -> dict[str, Any]:
-    """The standard size on a GPU: eager sequential loops against one program."""
+    """The standard size on a GPU: eager sequential loops against a single program."""
     methods: list[Method] = []
     config = configured("standard", scale, device="cuda")
     tables = read(config.data)
@@ -325,7 +323,7 @@ def _settings(config: RecommenderConfig, workers: int) -> dict[str, Any]:
 
 
 def print_rates(size: str, figures: Mapping[str, Any]) -> None:
-    """Table of one size; AUC is the mean over the tasks and over the candidates that all methods but d train."""
+    """Table of a size; AUC is the mean over the tasks and over the candidates that all methods but d train."""
     settings, rows = figures["settings"], figures["methods"]
     common = min(row["candidates_per_round"] for row in rows.values())
     print(f"\n{size}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
@@ -343,7 +341,7 @@ def print_rates(size: str, figures: Mapping[str, Any]) -> None:
 
 
 def print_rest(part: str, figures: Any) -> None:
-    """One line per case of the other parts."""
+    """A line per case of the other parts."""
     print(f"\n{part}")
     rows = figures if isinstance(figures, list) else [{"": key, "value": value} for key, value in figures.items()]
     for row in rows:
@@ -360,13 +358,13 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     sizes: Annotated[str, typer.Option(help=f"some of {','.join(SIZES)}")] = ",".join(SIZES),
     parts: Annotated[str, typer.Option(help=f"some of {','.join(PARTS)}")] = ",".join(PARTS),
-    rounds: Annotated[int, typer.Option(min=1, help="turns of every method after the first one")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="turns of every method that are counted")] = 5,
     members: Annotated[str, typer.Option(help="populations of evorec")] = "32,64",
-    workers: Annotated[int, typer.Option(min=0, help="processes of c and e; 0 = one per core")] = 0,
-    quick: Annotated[bool, typer.Option(help="everything tiny, to see that it runs")] = False,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "bench_population.json",
+    workers: Annotated[int, typer.Option(min=0, help="processes of c and e; 0 = number of cores")] = 0,
+    quick: Annotated[bool, typer.Option(help="a quick trial with tiny sizes")] = False,
+    out: Annotated[Path, typer.Option(help="file of the figures")] = HERE / "results" / "bench_population.json",
 ) -> None:
-    """Runs the parts, prints their tables and writes the figures."""
+    """Run the parts, print their tables and write the figures."""
     scale = QUICK if quick else FULL
     wanted, chosen = sizes.split(","), parts.split(",")
     for given, known in ((wanted, SIZES), (chosen, PARTS)):
@@ -376,12 +374,11 @@ def main(
     figures["machine"] = machine()
 
     def keep(section: str, key: str | None, found: Any) -> None:
-        """Written at once: a later part may fail."""
+        """Write after each part: a later part may fail."""
         if key is None:
             figures[section] = found
         else:
             figures.setdefault(section, {})[key] = found
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_results(out, figures)
 
     if device == "cuda":

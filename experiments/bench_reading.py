@@ -1,22 +1,18 @@
-"""Time and memory of reading a generated log of any size and encoding it, in a process of its own.
+"""Time and memory of reading and encoding a generated log, each format in a fresh process.
 
     python experiments/bench_reading.py --formats csv,csv.gz,jsonl,parquet
 
-The log has text ids of users, number ids of items, a time, three labels, one of them a number, and two features of the
-moment; users and items have a table each. Statistics are those of the user and of the item. Peak memory is the largest
-resident set of the process until the end of a stage, libraries included. Seconds of CPU are over all threads: on a
-machine that others use at the same time (`load`, processes that want to run, before the stage) the wall clock says more
-about them than about this program.
+The log has text ids of users, integer ids of items, a time, three labels (a number among them) and two context
+features; users and items have a table each. Statistics are those of the user and of the item. Peak memory is the
+largest resident set of the process until the end of a stage, libraries included. CPU seconds are summed over threads.
+On a busy machine (see `load`, the number of runnable processes before the stage) wall times depend on the other jobs.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import polars as pl
-from bench_setup import machine, n_cores, status_bytes
+from bench_setup import fresh, machine, n_cores, status_bytes
 from results_file import write_results
 
 from evorec.config import RecommenderConfig, parse_config
@@ -55,7 +51,7 @@ SETTINGS: Final[dict[str, Any]] = {
 
 
 def write_log(folder: Path, kind: str, n_rows: int, n_users: int, n_items: int) -> Path:
-    """A log of one kind, rows in order of time, items by a power law; written piece by piece."""
+    """A log in the given format, sorted by time, items by a power law; written in chunks."""
     rng = np.random.default_rng(0)
     path = folder / f"log.{kind}"
     pieces = []
@@ -95,8 +91,8 @@ def write_entities(folder: Path, n_users: int, n_items: int) -> None:
     pl.DataFrame({"item": range(n_items), "tags": tags}).write_csv(folder / "items.csv")
 
 
-def measure(folder: Path, kind: str) -> dict[str, Any]:
-    """Seconds and peak bytes of reading, splitting and encoding one log in this process."""
+def measure(folder: str, kind: str) -> dict[str, Any]:
+    """Seconds and peak memory of reading, splitting and encoding a log in this process."""
     log = {**SETTINGS["data"]["log"], "files": [f"log.{kind}"]}
     config: RecommenderConfig = parse_config({"data": {**SETTINGS["data"], "path": str(folder), "log": log}})
     found: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
@@ -113,7 +109,7 @@ def measure(folder: Path, kind: str) -> dict[str, Any]:
 
 @contextmanager
 def stage(name: str, found: dict[str, Any]) -> Iterator[None]:
-    """Put what the statements below took into `found`."""
+    """Record time and memory of the statements in the block in ``found[name]``."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield
     found[name] = {
@@ -124,27 +120,21 @@ def stage(name: str, found: dict[str, Any]) -> Iterator[None]:
 
 
 def main() -> None:
-    """One row per format, printed and written."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print and write a row per format."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=500_000)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--formats", default="csv,csv.gz,parquet")
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--folder", type=Path, help="where the files are; with --one, measure there and print JSON")
-    parser.add_argument("--one")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.folder, options.one)))
-        return
     found: dict[str, Any] = {"machine": machine(), "cores": n_cores(), "formats": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_entities(folder, options.users, options.items)
         for kind in options.formats.split(","):
             path = write_log(folder, kind, options.rows, options.users, options.items)
-            command = [sys.executable, __file__, "--folder", name, "--one", kind]
-            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            row = fresh("bench_reading", "measure", n_threads=None, folder=name, kind=kind)
             found["formats"][kind] = {"file_mib": round(path.stat().st_size / 2**20), **row}
             path.unlink()
             print(kind, found["formats"][kind], flush=True)

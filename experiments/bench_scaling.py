@@ -1,14 +1,17 @@
-"""How time and memory of a training grow with the work: one size at a time, everything else as in `BASE`.
+"""Time and memory of a training as the work grows: each size varies while the others keep the value in `BASE`.
 
     python experiments/bench_scaling.py                                  # every axis, up to 10^6 items and 10^7 rows
     python experiments/bench_scaling.py --axes items,batch --limit 3     # the three smallest values of two axes
 
-Every point is measured in a fresh process with one thread: CPU time of a step of one program per member, of what
-comes before the first and after the last step, the peak of its memory beyond the data and the laid-out batches, and
-what the simulator, the encoding and laying out a step take. Users grow with the interactions.
-Slopes are of straight lines through the logarithms: 1 = in proportion, 0 = does not depend on it; the last one is
-between the two largest values. Writes experiments/results/bench_scaling.json and a picture beside it (SVG where
-kaleido is installed, else HTML).
+Every point runs in a fresh process with a single thread and measures
+
+* the CPU time per member of a step, and of the parts before the first and after the last step;
+* the peak memory beyond the data and the arranged batches;
+* the time of the simulator, of the encoding and of arranging a step.
+
+Users grow with the interactions. Slopes belong to straight lines through the logarithms (1 = proportional, 0 =
+constant): over all points, and between the two largest values. Writes experiments/results/bench_scaling.json and a
+picture next to it (SVG where kaleido is installed, else HTML).
 """
 
 from __future__ import annotations
@@ -47,13 +50,13 @@ HERE = Path(__file__).parent
 INTERACTIONS_PER_USER: Final = 50
 AT_LEAST_USERS: Final = 2000
 STEPS, REPEATS = 20, 3
-"""Of a run, and how often it is timed."""
+"""Steps of a run, and how often it is timed."""
 
 
 @final
 @dataclass(frozen=True)
 class Work:
-    """Sizes of one point; embeddings of 16, three layers of which two are shared, three tasks."""
+    """Sizes of a point; embeddings of 16, three layers of which two are shared, three tasks."""
 
     members: int = 16
     items: int = 4000
@@ -83,7 +86,7 @@ def configured(work: Work) -> RecommenderConfig:
 
 
 def point(work: Mapping[str, int]) -> dict[str, float]:
-    """Figures of one point, in the process that calls it."""
+    """Figures of a point, measured in this process."""
     torch.set_num_threads(1)
     sizes = Work(**work)
     config, start = configured(sizes), time.perf_counter()
@@ -115,7 +118,7 @@ def point(work: Mapping[str, int]) -> dict[str, float]:
 
 
 def slopes(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
-    """Of log y over log x: of all points, and between the last two."""
+    """Slope of log y over log x: of all points, and between the last two."""
     if len(x) < 2:
         return {}
     log_x, log_y = np.log(x), np.log(np.maximum(y, 1e-9))
@@ -124,13 +127,13 @@ def slopes(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 
 
 def picture(axes: Mapping[str, Any]) -> go.Figure:
-    """A row of panels for the time and one for the memory, a column for each axis; a row has one scale."""
+    """Panels: time in the first row, memory in the second, a column per axis; a row shares its scale."""
     figure = make_subplots(
         rows=len(SHOWN), cols=len(axes), horizontal_spacing=0.02, vertical_spacing=0.16, shared_yaxes=True
     )
     for column, (axis, found) in enumerate(axes.items(), start=1):
         for row, (name, title) in enumerate(SHOWN.items(), start=1):
-            y = [one[name] for one in found["points"]]
+            y = [values[name] for values in found["points"]]
             slope = found["slopes"][name].get("all")
             figure.add_trace(
                 go.Scatter(x=found["values"], y=y, mode="lines+markers", showlegend=False, line_color="#2a6f97"),
@@ -146,17 +149,16 @@ def picture(axes: Mapping[str, Any]) -> go.Figure:
 
 def main(
     axes: Annotated[str, typer.Option(help=f"some of {','.join(AXES)}")] = ",".join(AXES),
-    limit: Annotated[int, typer.Option(min=1, help="smallest values of each axis")] = 100,
-    quick: Annotated[bool, typer.Option(help="two tiny points of each axis, to see that it runs")] = False,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "bench_scaling.json",
+    limit: Annotated[int, typer.Option(min=1, help="number of values per axis, smallest first")] = 100,
+    quick: Annotated[bool, typer.Option(help="a quick trial with two tiny points per axis")] = False,
+    out: Annotated[Path, typer.Option(help="file of the figures")] = HERE / "results" / "bench_scaling.json",
 ) -> None:
-    """Measures every point, prints it with the slopes, and writes figures and picture."""
+    """Measure every point, print it with the slopes, write figures and picture."""
     if unknown := sorted(set(axes.split(",")) - set(AXES)):
         raise typer.BadParameter(f"{unknown} is not among {', '.join(AXES)}")
     base = Work(members=2, items=60, interactions=3000, batch=64, width=16) if quick else BASE
     found: dict[str, Any] = {}
     document = {"machine": machine(), "base": asdict(base), "steps": STEPS, "axes": found}
-    out.parent.mkdir(parents=True, exist_ok=True)
     for axis in axes.split(","):
         own = getattr(base, axis)
         values = [own, 2 * own][:limit] if quick else list(AXES[axis][:limit])
@@ -166,7 +168,7 @@ def main(
             points.append(fresh("bench_scaling", "point", work=work))
             figures = "  ".join(f"{name} {figure:.4g}" for name, figure in points[-1].items())
             print(f"{axis} {value:,}: {figures}", flush=True)
-        lines = {name: slopes(values, [one[name] for one in points]) for name in SHOWN}
+        lines = {name: slopes(values, [row[name] for row in points]) for name in SHOWN}
         found[axis] = {"values": values, "points": points, "slopes": lines}
         for name, slope in lines.items():
             print(f"{axis}: slope of {name}: {', '.join(f'{key} {value:.2f}' for key, value in slope.items())}")

@@ -1,13 +1,13 @@
-"""How fast a bundle answers: over HTTP under load, in batches without HTTP, and as the catalogue grows.
+"""Speed of a bundle: over HTTP under load, in batches without HTTP, and as the catalogue grows.
 
     python experiments/bench_serving.py                      # all parts, makes its own bundle of 10,000 items
     python experiments/bench_serving.py --bundle bundles/x --parts http
 
-Part `http` starts ``evorec serve`` in a process of its own, with a worker per core, and asks it from another process
-over connections that stay open, each with one request on the way. The two share the cores, so that a client of another
-machine would see at least as much. `cpu_ms` is the server's processor time per request, which depends less on what else
-the machine does. Part `batch` calls `Recommender.recommend` for all users at once. Part `growth` adds made-up items to
-the catalogue and times single requests with one thread.
+Part `http` starts ``evorec serve`` with a worker per core and sends requests from another process over persistent
+connections, a single pending request per connection. Server and client share the cores, so a client on another machine
+would see at least the same rates. `cpu_ms` is the server's CPU time per request, which depends less on other jobs of
+the machine. Part `batch` calls `Recommender.recommend` for all users at once. Part `growth` adds synthetic items to the
+catalogue and times single requests with a single thread.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 from results_file import write_results
+from served_bundle import served
 
 RESULT: Final = Path(__file__).parent / "results" / "serving.json"
 PARTS: Final = ("http", "batch", "growth")
@@ -40,12 +40,12 @@ USERS: Final = (1, 32)
 K: Final = 20
 CATALOGUES: Final = (1_000, 10_000, 100_000, 1_000_000)
 NEW_ID: Final = 10**9
-"""First id of items that are made up."""
+"""First id of synthetic items."""
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def evorec(*words: str) -> str:
-    """Standard output of one command."""
+    """Standard output of a command of evorec."""
     done = subprocess.run([sys.executable, "-m", "evorec", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"evorec {' '.join(words)}\n{done.stderr}")
@@ -53,9 +53,9 @@ def evorec(*words: str) -> str:
 
 
 def make_bundle(n_items: int, folder: Path, *, reranks: bool) -> Path:
-    """A bundle of a barely trained member of problem `feed`: its shape is what counts, not its recommendations.
+    """A bundle of a barely trained member of problem `feed`: speed depends on its shape, not on its quality.
 
-    A shared bottom of width 64 with embeddings of 32; where it re-ranks, the ranker sees the best 200 items.
+    A shared bottom of width 64 with embeddings of 32; with re-ranking, the ranker scores the best 200 items.
     """
     settings = {
         "data.simulator.n_items": n_items, "data.simulator.n_users": N_USERS,
@@ -73,22 +73,16 @@ def make_bundle(n_items: int, folder: Path, *, reranks: bool) -> Path:
 
 def over_http(bundle: Path, seconds: float) -> list[dict[str, Any]]:
     """Latency and throughput for each number of connections and of users per request."""
-    command = [sys.executable, "-m", "evorec", "serve", str(bundle), "--port", "0", "--drain-s", "0", "-q"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     rows = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
-        assert server.stdout is not None
-        port = server.stdout.readline().rpartition(":")[2].strip()
-        try:
-            for n_users, n_connections in product(USERS, CONNECTIONS):
-                client = [sys.executable, __file__, "--client", port, str(n_connections), str(n_users), str(seconds)]
-                before = _cpu_s(server.pid)
-                found = json.loads(subprocess.run(client, capture_output=True, text=True, check=True).stdout)
-                found["cpu_ms"] = round(1000 * (_cpu_s(server.pid) - before) / found["requests"], 3)
-                rows.append({"users": n_users, "connections": n_connections, **found})
-                print(json.dumps(rows[-1]))
-        finally:
-            server.send_signal(signal.SIGTERM)
+    with served(bundle, OMP_NUM_THREADS="1") as (url, pid):
+        port = url.rpartition(":")[2]
+        for n_users, n_connections in product(USERS, CONNECTIONS):
+            client = [sys.executable, __file__, "--client", port, str(n_connections), str(n_users), str(seconds)]
+            before = _cpu_s(pid)
+            found = json.loads(subprocess.run(client, capture_output=True, text=True, check=True).stdout)
+            found["cpu_ms"] = round(1000 * (_cpu_s(pid) - before) / found["requests"], 3)
+            rows.append({"users": n_users, "connections": n_connections, **found})
+            print(json.dumps(rows[-1]))
     return rows
 
 
@@ -98,7 +92,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def client(port: int, n_connections: int, n_users: int, seconds: float) -> dict[str, Any]:
-    """Ask on over every connection for some seconds, the first fifth of which is not counted."""
+    """Send requests over every connection for some seconds; the first fifth is not counted."""
     latencies: list[float] = []
     n_errors = 0
     rng = random.Random(0)
@@ -109,7 +103,7 @@ def client(port: int, n_connections: int, n_users: int, seconds: float) -> dict[
     head = "POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
     requests = [head.format(len(body)).encode() + body for body in bodies]
 
-    async def ask_on(begin: float, end: float) -> None:
+    async def send_on(begin: float, end: float) -> None:
         nonlocal n_errors
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
         while (sent := time.perf_counter()) < end:
@@ -121,11 +115,11 @@ def client(port: int, n_connections: int, n_users: int, seconds: float) -> dict[
                 n_errors += b" 200 " not in answer[:16]
         writer.close()
 
-    async def ask() -> None:
+    async def send() -> None:
         now = time.perf_counter()
-        await asyncio.gather(*(ask_on(now + seconds / 5, now + seconds) for _ in range(n_connections)))
+        await asyncio.gather(*(send_on(now + seconds / 5, now + seconds) for _ in range(n_connections)))
 
-    asyncio.run(ask())
+    asyncio.run(send())
     p50, p90, p99 = (round(1000 * float(found), 2) for found in np.percentile(latencies, (50, 90, 99)))
     rate = len(latencies) / (0.8 * seconds)
     return {
@@ -135,7 +129,7 @@ def client(port: int, n_connections: int, n_users: int, seconds: float) -> dict[
 
 
 def in_batches(bundle: Path, threads: int, seconds: float) -> dict[str, Any]:
-    """Lists per second of `Recommender.recommend`, all users in one call."""
+    """Lists per second of `Recommender.recommend`, all users in a single call."""
     from evorec.serving.recommender import load_bundle
 
     recommender = load_bundle(bundle, threads=threads)
@@ -153,7 +147,7 @@ def in_batches(bundle: Path, threads: int, seconds: float) -> dict[str, Any]:
 
 
 def as_it_grows(bundle: Path, sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-    """Milliseconds of one request, of one user and of many, at each size of the catalogue; one thread."""
+    """Milliseconds of a request for 1 and for 32 users at each size of the catalogue, with a single thread."""
     from evorec.serving.queries import Item
     from evorec.serving.recommender import load_bundle
 
@@ -179,11 +173,11 @@ def as_it_grows(bundle: Path, sizes: Sequence[int], seconds: float) -> list[dict
 
 
 def all_parts(parts: Sequence[str], given: Path | None, folder: Path, seconds: float) -> dict[str, Any]:
-    """The figures of the parts that are asked for, of members with and without a ranker in the list score."""
+    """Figures of the given parts, for members with and without the ranker in the list score."""
     from bench_setup import n_cores
 
     out: dict[str, Any] = {"workers": n_cores(), "k": K}
-    for kind, reranks in (("retrieval alone", False), ("re-ranking", True)):
+    for kind, reranks in (("retrieval only", False), ("re-ranking", True)):
         found: dict[str, Any] = {}
         own = folder / kind.replace(" ", "_")
         bundle = given
@@ -205,11 +199,15 @@ def all_parts(parts: Sequence[str], given: Path | None, folder: Path, seconds: f
 
 
 def main() -> None:
-    """Run what is asked for and keep its figures."""
+    """Run the given parts and write their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, help="instead of one that is made here; users must be numbers from 0 on")
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        help="an existing bundle, whose users are the numbers from 0; default: made by this script",
+    )
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds of each measurement")
     parser.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.client:

@@ -1,4 +1,4 @@
-"""What the benchmarks train and on what: sizes, random members, processes of their own, memory and the machine."""
+"""Shared setup of the benchmarks: sizes, random members, fresh processes, memory and the machine."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ FIXED: Final[Mapping[str, Any]] = {
     "history": True,
     "rerank": False,
 }
-"""What all members of the plain sizes have in common, besides width and depth; rates, decays and weights vary."""
+"""Genes that all members of the plain sizes share, with width and depth; rates, decays and weights vary."""
 
 
 @final
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is.
+    """Sizes of the benchmarks.
 
     Attributes:
-        steps: of a training.
-        n_users, n_items, n_interactions: of the simulator.
-        table_users, table_items, table_interactions: of the simulator in part `table`.
-        table_steps: of a training there.
-        memory_members: of the largest program in part `memory`.
-        repeats: of parts `floor` and `table`.
-        gemm_s: CPU time of one measurement of plain products.
+        steps: steps of a training.
+        n_users, n_items, n_interactions: sizes of the simulator.
+        table_users, table_items, table_interactions: sizes of the simulator in part `table`.
+        table_steps: steps of a training in part `table`.
+        memory_members: members of the largest program in part `memory`.
+        repeats: repetitions of parts `floor` and `table`.
+        gemm_s: CPU time of a measurement of plain products.
     """
 
     steps: int = 100
@@ -147,12 +147,12 @@ def loop_of(config: RecommenderConfig, **choices: Any) -> Loop:
 
 
 def simulate_of(scale: Scale) -> Tables:
-    """Tables of the simulated sizes."""
+    """Simulated tables of the sizes small and standard."""
     return read(configured("standard", scale).data)
 
 
 def plain_specs(config: RecommenderConfig, n: int) -> list[ModelSpec]:
-    """Random members of a configuration's space without its problem, whose baselines take long on large data."""
+    """Random members of a configuration's space; building the problem would train baselines, slow on large data."""
     training = config.training
     space = default_space(
         config.tasks.ranked, n_layers=training.layers, days=14.0, funnel=bool(config.tasks.funnel),
@@ -163,13 +163,13 @@ def plain_specs(config: RecommenderConfig, n: int) -> list[ModelSpec]:
 
 
 def in_precision(trainer: StackTrainer, name: str) -> StackTrainer:
-    """The same data and batches, trained with other activations."""
+    """The same data and batches with another precision of the activations."""
     return replace(trainer, data=replace(trainer.data, precision=PRECISIONS[name]))
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Threads inside PyTorch's operations."""
+    """Set the number of threads of PyTorch's operations inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     yield
@@ -178,7 +178,7 @@ def threads(n: int) -> Iterator[None]:
 
 @final
 class StepClock:
-    """A plan that notes the CPU time at which each step is asked for."""
+    """A batch plan that records the CPU time at the start of each step."""
 
     def __init__(self, plan: BatchPlan) -> None:
         self._plan = plan
@@ -209,8 +209,8 @@ class TrainingTime:
     """CPU seconds of a training.
 
     Attributes:
-        step: median of a step.
-        rest: what comes before the first and after the last one.
+        step: median over the steps.
+        rest: time before the first step and after the last step.
     """
 
     step: float
@@ -218,32 +218,34 @@ class TrainingTime:
 
     @classmethod
     def of(cls, at: Sequence[float], whole: float) -> TrainingTime:
-        """From the times at which steps began; the last step is taken to be like the others."""
+        """From the start times of the steps; the last step is counted as their median."""
         each = np.diff(at)
         return cls(float(np.median(each)), whole - float(each.sum()) - float(np.median(each)))
 
     @classmethod
     def median(cls, each: Sequence[TrainingTime]) -> TrainingTime:
-        """Of several runs."""
-        return cls(float(np.median([one.step for one in each])), float(np.median([one.rest for one in each])))
+        """Medians over several runs."""
+        return cls(float(np.median([times.step for times in each])), float(np.median([times.rest for times in each])))
 
 
 def precisions() -> list[str]:
-    """What this processor computes in hardware."""
+    """Precisions that this processor supports in hardware."""
     return ["float32", "bfloat16"] if has_bfloat16(CPU) else ["float32"]
 
 
-def fresh(module: str, function: str, **arguments: Any) -> Any:
-    """What a function of a script returns in a process of its own, with one thread."""
+def fresh(module: str, function: str, *, n_threads: int | None = 1, **arguments: Any) -> Any:
+    """Result of a script's function in a fresh process; ``n_threads = None`` keeps the default number of threads."""
     code = f"import json, {module} as m; print(json.dumps(m.{function}(**json.loads({json.dumps(arguments)!r}))))"
     path = os.pathsep.join([str(HERE), *(entry or os.getcwd() for entry in sys.path)])
-    one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **one}, stdout=subprocess.PIPE, check=True)
+    own = {"PYTHONPATH": path}
+    if n_threads is not None:
+        own |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **own}, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def settled_rss() -> int:
-    """Resident bytes after freed memory was given back; the peak counts from here on (Linux with glibc)."""
+    """Resident bytes after returning freed memory to the system; resets the peak (Linux with glibc)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
@@ -251,18 +253,18 @@ def settled_rss() -> int:
 
 
 def status_bytes(field: str) -> int:
-    """A field of this process's status."""
+    """A field of ``/proc/self/status``, in bytes."""
     rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(rows[field].split()[0]) * 1024
 
 
 def n_cores() -> int:
-    """Cores of this process."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Processor, versions and load, stored with the figures."""
     models = {
         row.split(":")[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in row
     }

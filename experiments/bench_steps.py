@@ -1,4 +1,4 @@
-"""Peak memory, share of the FLOP floor and whole steps on a large table: parts of `bench_population.py`."""
+"""Parts of `bench_population.py`: peak memory, share of the FLOP floor, whole steps on a large table."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ CHUNK: Final = ExecutionConfig().chunk
 
 
 def peak_memory(how: str, members: int, precision: str, quick: bool) -> dict[str, Any]:
-    """Peak of training the standard size, beyond what data and batches take; in a process of its own.
+    """Peak memory of training the standard size, beyond data and batches; run it in a fresh process.
 
-    One step of a few members comes first, for the libraries' own memory.
+    A step with few members comes first, so that the memory of the libraries is not counted.
 
     Args:
-        how: ``population`` = one program of all members; ``sequential`` = one after the other.
-        members: how many.
-        precision: of evorec.
-        quick: small.
+        how: ``population`` = a single program of all members; ``sequential`` = a model at a time.
+        members: number of members.
+        precision: activations of evorec.
+        quick: tiny sizes.
     """
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
@@ -90,7 +90,7 @@ def memory(scale: Scale) -> list[dict[str, Any]]:
 
 
 def gemm_rate(batch: int, dtype: torch.dtype, *, seconds: float) -> float:
-    """FLOPs per CPU second of one thread, of a batched product in place."""
+    """FLOPs per CPU second of a single thread for a batched product into an existing array."""
     n, width = GEMM
     rng = torch.Generator().manual_seed(0)
     a, w = (torch.randn(*s, generator=rng).to(dtype) for s in ((n, batch, width), (n, width, width)))
@@ -105,7 +105,7 @@ def gemm_rate(batch: int, dtype: torch.dtype, *, seconds: float) -> float:
 
 
 def floor(scale: Scale) -> dict[str, Any]:
-    """Part `floor`: counted FLOPs of training over what one thread could do in its CPU time."""
+    """Part `floor`: counted FLOPs of training, divided by the FLOPs of plain products in the same CPU time."""
     tables, out = simulate_of(scale), {}
     for size in ("small", "standard"):
         problem = build_problem(configured(size, scale), tables=tables)
@@ -144,7 +144,7 @@ def _shares(problem: RecProblem, scale: Scale) -> dict[str, dict[str, float]]:
 
 
 def cpu_seconds(runs: Mapping[Key, Callable[[], object]], repeats: int) -> dict[Key, float]:
-    """Median CPU seconds of each, taking turns after a first run of all."""
+    """Median CPU seconds of each run; the runs take turns, and the first turn is not counted."""
     taken: dict[Key, list[float]] = {name: [] for name in runs}
     for number in range(repeats + 1):
         for name, run in runs.items():
@@ -156,7 +156,7 @@ def cpu_seconds(runs: Mapping[Key, Callable[[], object]], repeats: int) -> dict[
 
 
 def large_table(quick: bool) -> dict[str, Any]:
-    """Part `table`, in a process of its own: CPU milliseconds of a whole step, per member, one thread."""
+    """Part `table`: CPU milliseconds of a whole step per member with a single thread; run it in a fresh process."""
     scale = QUICK if quick else FULL
     torch.set_num_threads(1)
     trainer = _large(scale, batch=64 if quick else 1024).with_steps(scale.table_steps)
@@ -177,13 +177,13 @@ def large_table(quick: bool) -> dict[str, Any]:
     turns = [{label: run() for label, run in runs.items()} for _ in range(scale.repeats)]
     taken = {label: TrainingTime.median([turn[label] for turn in turns]) for label in runs}
     members = {label: len(models) if label.startswith("evorec") else 1 for label in runs}
-    step = {label: 1e3 * one.step / members[label] for label, one in taken.items()}
+    step = {label: 1e3 * times.step / members[label] for label, times in taken.items()}
     return {
         "members": len(models),
         "n_items": scale.table_items,
         "n_rows": trainer.data.dataset.n_rows,
         "ms_per_member_step": step,
-        "start_and_end_s_per_member": {label: one.rest / members[label] for label, one in taken.items()},
+        "start_and_end_s_per_member": {label: times.rest / members[label] for label, times in taken.items()},
         "ratio_to_evorec_float32": {label: value / step["evorec float32"] for label, value in step.items()},
     }
 
@@ -196,7 +196,7 @@ def _clocked_fit(spec: ModelSpec, data: Tensors, loop: Loop) -> TrainingTime:
 
 
 def _large(scale: Scale, *, batch: int) -> StackTrainer:
-    """The data of part `table`."""
+    """Trainer with the data of part `table`."""
     big = replace(scale, n_users=scale.table_users, n_items=scale.table_items, n_interactions=scale.table_interactions)
     config = simulated("standard", big)
     config = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": batch})})

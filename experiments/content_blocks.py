@@ -1,16 +1,16 @@
-"""What item content adds, block by block: to the lists of new items, to lists in general and to AUC.
+"""Effect of item content, block by block, on lists of new items, on all lists and on AUC.
 
-On each data set one specification near the middle of the search space is trained with the item's id alone, with one
-block of item content or features beside it, and with all of them, in one program along one batch stream. A tenth of
-the items, other ones for each seed, loses its training rows: they are new, whatever the split, beside those that are
-new anyway. `noise` are random vectors and must add nothing. Lists are measured with the popularity prior (a new item
-counts as one that nobody likes, or as the median of the shown ones) and without it. Everything is measured on
-validation; no test row is read. Lists of the two real catalogues are 100 long: new items are rare in short ones.
+For each data set, a specification near the middle of the search space is trained with the item's id only, with a single
+added block of item content or features, and with all blocks, in the same program and batch stream. A tenth of the
+items, a different tenth per seed, loses its training rows: these items are new, like those that the split makes new.
+`noise` consists of random vectors and must add nothing. Lists are measured with the popularity prior (a new item has a
+popularity of 0, or the median of the shown items) and without it. All figures are on validation; test rows are not
+read. Lists of the two real catalogues have 100 items, because new items are rare in short lists.
 
     python experiments/content_blocks.py                                 # about 20 minutes on 2 cores; $EVOREC_DATA
     python experiments/content_blocks.py --encoder FOLDER --data movielens   # with a sentence encoder on the titles
 
-Prints differences to the id alone with 95 % intervals over seeds, writes experiments/results/content_blocks.json.
+Prints differences from the id only with 95 % intervals over seeds, writes experiments/results/content_blocks.json.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ PRIORS = {
     "prior, new = median": {"popularity_weight": 1.0, "new_item_popularity": 0.5},
     "no prior": {"popularity_weight": 0.0},
 }
-"""Share of log popularity in the list score, and the quantile of the shown items that a new one counts as."""
+"""Share of log popularity in the list score, and the quantile of shown items used for a new item."""
 IDS = "id only"
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One data set: its problem, the settings that differ from the problem's file, and the specification."""
+    """A data set: its problem, the settings that differ from the problem's file, and the specification."""
 
     file: str | None
     overrides: tuple[str, ...]
@@ -91,7 +91,7 @@ CASES = {
 
 
 def main() -> None:
-    """Measures every case and writes the figures."""
+    """Measure every case and write the figures."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--data", choices=[*CASES], nargs="*", default=[*CASES])
     arguments.add_argument("--encoder", type=Path, help="folder of a sentence encoder for the titles of films")
@@ -105,7 +105,7 @@ def main() -> None:
             seeds = range(CASES[name].n_seeds)
             found = list(pool.map(measured, [name] * len(seeds), seeds, [encoder] * len(seeds)))
             results[name] = {
-                setting: {metric: [one[setting][metric] for one in found] for metric in found[0][setting]}
+                setting: {metric: [of_seed[setting][metric] for of_seed in found] for metric in found[0][setting]}
                 for setting in found[0]
             }
             show(name, results[name])
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:
-    """Metrics of every setting of one data set with one seed."""
+    """Metrics of every setting of a data set for a seed."""
     case = CASES[name]
     overrides = [*case.overrides, f"search.seed={seed}", 'inputs="search"', "constraints=[]", "finalize.picks=[]"]
     overrides += ['objectives=["accuracy", "recall@k"]', "evaluation.max_users=100000"]
@@ -135,7 +135,7 @@ def measured(name: str, seed: int, encoder: str) -> dict[str, dict[str, float]]:
 
 
 def triples(tables: Tables, relations: Sequence[str]) -> pl.DataFrame:
-    """A knowledge graph out of columns of the item table: item, column, value."""
+    """A knowledge graph from columns of the item table: item, column, value."""
     assert tables.items is not None
     parts = []
     for relation in relations:
@@ -149,7 +149,7 @@ def triples(tables: Tables, relations: Sequence[str]) -> pl.DataFrame:
 
 
 def without_training_rows(tables: Tables, config: RecommenderConfig, *, seed: int) -> Tables:
-    """The tables without the training rows of a tenth of the items; validation and test stay as they are."""
+    """The tables without the training rows of a tenth of the items; validation and test are unchanged."""
     log = tables.interactions
     items = log[Columns.ITEM].unique().sort()
     chosen = generator(seed, "items without training rows").random(len(items)) < COLD_SHARE
@@ -160,7 +160,7 @@ def without_training_rows(tables: Tables, config: RecommenderConfig, *, seed: in
 
 
 def with_noise(tables: Tables, *, seed: int) -> Tables:
-    """The tables with random vectors as a part of the content."""
+    """The tables with random vectors as a block of content."""
     assert tables.items is not None
     ids = tables.items[Columns.ITEM]
     values = generator(seed, "noise as content").standard_normal((len(ids), NOISE_WIDTH)).astype(np.float32)
@@ -168,7 +168,7 @@ def with_noise(tables: Tables, *, seed: int) -> Tables:
 
 
 def compared(problem: RecProblem, genes: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Metrics with the id alone, with one block of the items, and with all of them but the noise."""
+    """Metrics with the id only, with each single block of the items, and with all blocks except the noise."""
     blocks = [block.name for block in problem.data.tensors.shape.blocks if block.side in ("item", "content")]
     on = {IDS: [], **{name: [name] for name in blocks}, ALL: [name for name in blocks if name != "noise"]}
     genome = {**problem.space.decode(problem.space.default()), **genes}
@@ -187,12 +187,12 @@ def compared(problem: RecProblem, genes: Mapping[str, Any]) -> dict[str, dict[st
     out: dict[str, dict[str, float]] = {setting: {} for setting in on}
     for prior, genes_of_lists in PRIORS.items():
         population = data.stack([replace(spec, **genes_of_lists) for spec in specs], arrays)
-        for setting, one in zip(on, data.measure(population), strict=True):
+        for setting, measured_member in zip(on, data.measure(population), strict=True):
             k = problem.config.evaluation.k
-            assert not isinstance(one, Exception), one
-            out[setting]["accuracy"] = one.metrics["accuracy"]
+            assert not isinstance(measured_member, Exception), measured_member
+            out[setting]["accuracy"] = measured_member.metrics["accuracy"]
             for metric in (f"recall@{k}", f"cold_start_recall@{k}"):
-                out[setting][f"{metric}, {prior}"] = one.metrics[metric]
+                out[setting][f"{metric}, {prior}"] = measured_member.metrics[metric]
     for member, setting in enumerate(on):
         out[setting]["accuracy, rows of new items"] = mean_auc(logits[member][:, cold_rows], part.labels[cold_rows])
         out[setting]["new items wanted"] = float((data.dataset.item_counts[positives] == 0).sum())
@@ -211,7 +211,7 @@ def mean_auc(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def show(name: str, results: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Every setting: its mean, and the difference to the id alone with a 95 % interval (t) over seeds."""
+    """Print the mean of every setting and its difference from the id only with a 95 % interval (t) over seeds."""
     counts = {metric: np.mean(results[IDS][metric]) for metric in ("new items wanted", "rows of new items")}
     print(f"\n{name}: " + ", ".join(f"{metric} {count:.0f}" for metric, count in counts.items()))
     for metric in [metric for metric in results[IDS] if metric not in counts]:

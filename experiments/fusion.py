@@ -1,11 +1,11 @@
-"""What a front gains at no training cost when the list score of a member is evolved instead of taken as it was trained.
+"""Gain of a front at no training cost when the list score of a member is evolved instead of used as trained.
 
-For one member the head outputs of validation users are cached once. Weighted sums of the heads, weighted products of
-their probabilities and typed trees (`evorec fuse`) then get the same number of evaluations, with and without a weight
-of re-ranking (MMR) as a gene. All is fitted on one half of the users and measured on the other; seeds draw the halves
-and the evolution, on the simulator also the world and a short search whose member is fused. Hypervolumes are shares of
-a box from 0 to the best order of the fitting half's candidates, over all objectives but the size of the formula, and
-given as multiples of the member's own list score.
+For a member, the head outputs of the validation users are cached. Weighted sums of the heads, weighted products of
+their probabilities and typed trees (`evorec fuse`) then get the same number of evaluations, with and without the weight
+of re-ranking (MMR) as a gene. Formulas are fitted on half of the users and measured on the other half. Seeds draw the
+halves and the evolution, on the simulator also the world and a short search whose member is fused. Hypervolumes are
+shares of a box from 0 to the best order of the fitting half's candidates, over all objectives except the formula size,
+relative to the member's own list score.
 
     python experiments/fusion.py                                    # feed, simulated, about 8 minutes on one core
     EVOREC_DATA=... python experiments/fusion.py --run RUN          # members of a finished run, e.g. of KuaiRand
@@ -51,9 +51,9 @@ METHODS = (
 
 
 def main() -> None:
-    """Runs every case and writes the figures."""
+    """Run every case and write the figures."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--run", type=Path, help="run directory; without, feed is searched")
+    arguments.add_argument("--run", type=Path, help="run directory; default: short searches of problem feed")
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--picks", nargs="+", default=PICKS)
     arguments.add_argument("--set", nargs="*", default=[], dest="overrides", help="settings of fuse, e.g. tuning=100")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def of_simulator(options: argparse.Namespace, settings: FuseConfig) -> Iterator[dict[str, Any]]:
-    """A world, a short search and its members for each seed."""
+    """Figures of the members of a short search in a new world per seed."""
     defaults = import_module("problems.feed").DEFAULTS
     for seed in range(options.seeds):
         overrides = [f"search.seed={seed}", f"data.simulator.seed={seed}", "run.workers=1"]
@@ -91,7 +91,7 @@ def of_simulator(options: argparse.Namespace, settings: FuseConfig) -> Iterator[
 
 
 def of_run(path: Path, options: argparse.Namespace, settings: FuseConfig) -> Iterator[dict[str, Any]]:
-    """The members of a finished run, for each seed of halves and evolution."""
+    """Figures of the members of a finished run, for each seed of halves and evolution."""
     with RunDirectory.open(path, read_only=True) as run:
         problem = build_problem(run.config)
         for seed in range(options.seeds):
@@ -101,7 +101,7 @@ def of_run(path: Path, options: argparse.Namespace, settings: FuseConfig) -> Ite
 def of_members(
     run: RunDirectory, problem: RecProblem, picks: Sequence[str], config: FuseConfig
 ) -> Iterator[dict[str, Any]]:
-    """Every method on the members that are picked."""
+    """Figures of every method for the picked members."""
     members = {one.key: one for one in run.members()}
     measured = {key: one.metrics or {} for key, one in members.items()}
     for text in picks:
@@ -124,7 +124,7 @@ def of_members(
 
 
 def compared(found: UserHalves, config: FuseConfig) -> dict[str, Any]:
-    """Hypervolumes of the fronts of every method, and the best figures of each."""
+    """Hypervolume and best figures of the front of every method."""
     objectives = fusion_objectives(config.objectives, found.fitting, config.max_size)
     rows = {"member": [row(found, found.own, 0.0)], "member + mmr": [row(found, found.own, one) for one in MMR_WEIGHTS]}
     for mmr, label in ((False, ", no mmr"), (True, "")):
@@ -157,24 +157,22 @@ def row(found: UserHalves, formula: Any, mmr: float) -> dict[str, Any]:
     return {"text": formula.short, "mmr": mmr, "size": formula.size, **measured}
 
 
-def dominates(one: Mapping[str, Any], other: Mapping[str, Any], metrics: Sequence[str]) -> bool:
-    """Better than another in every metric, on both halves."""
-    return all(one[half][metric] > other[half][metric] for half in ("fitted", "validation") for metric in metrics)
+def dominates(row: Mapping[str, Any], other: Mapping[str, Any], metrics: Sequence[str]) -> bool:
+    """Whether a row is better in every metric on both halves."""
+    return all(row[half][metric] > other[half][metric] for half in ("fitted", "validation") for metric in metrics)
 
 
 def show(name: str, found: Sequence[Mapping[str, Any]]) -> None:
-    """Multiples of the member's hypervolume over cases, and how often evolved trees are ahead."""
-    print(
-        f"\n{name}: hypervolume as a multiple of the member's own, {len(found)} cases: median (range); evolved ahead in"
-    )
+    """Print hypervolumes relative to the member's, and in how many cases evolved trees lead."""
+    print(f"\n{name}: hypervolume relative to the member's, {len(found)} cases: median (range); evolved trees lead in")
     gains = {method: np.array([one["times_member"][method] for one in found]) for method in METHODS}
     for method in METHODS:
         values = gains[method]
         rival = "evolved, no mmr" if method.endswith("no mmr") else "evolved"
         ahead = "" if method == rival else f"  {int((gains[rival] > values).sum())} of {len(found)}"
         print(f"  {method:26s} {np.median(values):.3f} ({values.min():.3f}..{values.max():.3f}){ahead}")
-    with_one = sum(bool(one["dominating"]) for one in found)
-    print(f"  cases with a formula better than the member in every metric on both halves: {with_one} of {len(found)}")
+    n_better = sum(bool(one["dominating"]) for one in found)
+    print(f"  cases with a formula better than the member in every metric on both halves: {n_better} of {len(found)}")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
     python experiments/make_tabular.py --problem feed                       # simulated.parquet and simulated.json
     python experiments/make_tabular.py --problem kuairand                   # kuairand.*; needs $EVOREC_DATA
-    python experiments/make_tabular.py --problem feed --configs 32          # how long it takes: 32 trainings per seed
+    python experiments/make_tabular.py --problem feed --configs 32          # a timing: 32 trainings per seed
 
 Every training goes through `StackTrainer` in stacks of 32, once per seed, and is measured at every rung and at its end:
-on validation, and on test with the encoders still fitted on the training rows alone. Genes that only
-decide how lists are made (`LIST_GENES`) do not touch the training, so one training is measured under all their values;
-that equals training each of them anew, bit for bit, because a stream's key never holds the genome.
+on validation, and on test with the encoders still fitted only on the training rows. Genes that only affect how lists
+are made (`LIST_GENES`) do not change the training, so a single training is measured under all their values. This equals
+training each of them separately, bit for bit, because the random streams are independent of the genome.
 
-Finished stacks are kept below the folder ``--parts``, so a second start of the same grid at the same commit goes on
-where the first one stopped. The table holds metrics of models and no row of the data set. Written are ``NAME.parquet``,
-a row per configuration, seed and number of steps, and ``NAME.json``, which says what the rows mean.
+Finished stacks are kept in the folder ``--parts``, so a second start of the same grid at the same commit continues
+where the first stopped. The table holds metrics of models and no row of the data set. Output: ``NAME.parquet``, a row
+per configuration, seed and number of steps, and ``NAME.json``, the description of the rows.
 """
 
 from __future__ import annotations
@@ -52,32 +52,32 @@ from problems import feed, kuairand, tabular
 from problems.tabular import FORMAT, TABLES, configurations, space_of
 
 STACK: Final = 32
-"""Members of one program."""
+"""Members of a program."""
 LIST_GENES: Final = ("popularity_weight", "rank_blend")
-"""Genes that no training reads; a test trains both ways."""
+"""Genes that no training reads; a test compares both ways of training."""
 COSTS: Final = ("training_flops", "inference_flops", "parameters", "model_bytes")
 MEASURED: Final = (
     "accuracy", "auc", "recall@k", "ndcg@k", "intra_list_distance@k", "catalogue_coverage@k", "gini_diversity@k",
     "novelty@k",
 )  # fmt: skip
-"""What is kept of each part; ``auc`` stands for one column per task."""
+"""Metrics that are kept for each part; ``auc`` means a column per task."""
 OBJECTIVES: Final = tabular.DEFAULTS["objectives"]
-"""Those of the reference front."""
+"""Objectives of the reference front."""
 
 
 @final
 @dataclass(frozen=True)
 class Grid:
-    """What is trained.
+    """A finite grid of configurations.
 
     Args:
-        name: of the table.
+        name: name of the table.
         config: settings on top of the problem's own.
-        genes: the grid, as the table's JSON says it (`problems.tabular.space_of`).
-        fixed: settings of a model that no gene changes.
+        genes: genes in the format of the table's JSON (`problems.tabular.space_of`).
+        fixed: settings of the model that are the same for all configurations.
         emphases: task weights by name.
         seeds: run seeds.
-        licence: of the metrics, after the data they were computed from.
+        licence: licence of the metrics, which follows that of the data.
     """
 
     name: str
@@ -99,9 +99,9 @@ class Grid:
         return space_of(self.genes)
 
     def model(self, spec: Mapping[str, Any]) -> ModelSpec:
-        """What a configuration trains; one learning rate serves layers and embeddings."""
-        own = EXPERTS[spec["mechanism"]]
-        foreign = {gene for genes in EXPERTS.values() for gene in genes if gene not in own}
+        """The model of a configuration; layers and embeddings share the learning rate."""
+        own = MECHANISM_SETTINGS[spec["mechanism"]]
+        foreign = {gene for genes in MECHANISM_SETTINGS.values() for gene in genes if gene not in own}
         fixed = {gene: value for gene, value in self.fixed.items() if gene not in foreign}
         genes = {**fixed, **spec, "embedding_learning_rate": spec["learning_rate"]}
         weights = self.emphases[genes.pop("task_emphasis")]
@@ -123,20 +123,20 @@ FIXED: Final[Mapping[str, Any]] = {
     "popularity_smoothing": 3.0,
     "task_embeddings": False,
 }
-EXPERTS: Final[Mapping[str, tuple[str, ...]]] = {
+MECHANISM_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "single_task": (),
     "shared_bottom": ("task_embeddings",),
     "mmoe": ("experts", "task_embeddings"),
     "ple": ("shared_experts", "task_experts", "task_embeddings"),
 }
-"""Of the fixed settings, those that belong to a mechanism."""
+"""The fixed settings that belong to a mechanism."""
 
 
 def mechanism_genes() -> tuple[Mapping[str, Any], ...]:
     """The mechanism and its depth: seven ways to share."""
     depth = {"kind": "integer", "low": 1, "high": 2, "default": 1, "parent": "mechanism"}
     return (
-        {"name": "mechanism", "kind": "categorical", "options": list(EXPERTS), "default": "shared_bottom",
+        {"name": "mechanism", "kind": "categorical", "options": list(MECHANISM_SETTINGS), "default": "shared_bottom",
          "text": "how tasks share"},
         {"name": "sharing_depth", **depth, "values": ["shared_bottom"], "text": "layers shared by all tasks, of 2"},
         {"name": "expert_depth", **depth, "values": ["mmoe", "ple"], "text": "layers of experts, of 2"},
@@ -226,27 +226,27 @@ GRIDS: Final[Mapping[str, Grid]] = {"feed": SIMULATED, "kuairand": KUAIRAND}
 @final
 @dataclass(frozen=True)
 class Member:
-    """One training and the configurations that it answers: those that differ in `LIST_GENES` alone."""
+    """A training and its configurations, which differ only in `LIST_GENES`."""
 
     spec: Mapping[str, Any]
     numbers: tuple[int, ...]
 
 
 def members(grid: Grid) -> list[Member]:
-    """All trainings of a seed; those that share products stand together."""
+    """All trainings of a seed, sorted so that models with the same shapes are adjacent."""
     groups: dict[str, list[int]] = {}
     specs = configurations(grid.space)
     for number, spec in enumerate(specs):
         trained = {gene: value for gene, value in spec.items() if gene not in LIST_GENES}
         groups.setdefault(json.dumps(trained), []).append(number)
     found = [Member(specs[numbers[0]], tuple(numbers)) for numbers in groups.values()]
-    return sorted(found, key=lambda one: _stack_key(grid.model(one.spec)))
+    return sorted(found, key=lambda member: _stack_key(grid.model(member.spec)))
 
 
 def stacks_of(grid: Grid) -> list[list[Member]]:
-    """All trainings of a seed, cut into programs."""
+    """All trainings of a seed, divided into programs."""
     found = members(grid)
-    return [found[at : at + STACK] for at in range(0, len(found), STACK)]
+    return [found[start : start + STACK] for start in range(0, len(found), STACK)]
 
 
 def _stack_key(model: ModelSpec) -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ def _stack_key(model: ModelSpec) -> tuple[Any, ...]:
 
 
 def view_of(tables: Tables, trainer: StackTrainer, part: Literal["validation", "test"]) -> EncodedData:
-    """A held-out part as models fitted on the training rows meet it; the same users for every seed of the run."""
+    """A held-out part encoded for models fitted on the training rows; the same users for every seed of the run."""
     config = trainer.data.config
     rows = split(tables, config.split)
     swapped = rows if part == "validation" else Split(rows.train, rows.test, rows.validation)
@@ -264,11 +264,11 @@ def view_of(tables: Tables, trainer: StackTrainer, part: Literal["validation", "
     return data
 
 
-def _check_same_training(one: Part, other: Part) -> None:
+def _check_same_training(part: Part, other: Part) -> None:
     for name in ("users", "items", "context", "labels", "statistics", "target"):
-        pair = getattr(one, name), getattr(other, name)
+        pair = getattr(part, name), getattr(other, name)
         same = np.array_equal(*pair, equal_nan=name in ("labels", "target"))
-        assert same, f"the training rows depend on what is held out: {name}"
+        assert same, f"the training rows depend on the held-out part: {name}"
 
 
 @final
@@ -283,7 +283,7 @@ class World:
 
 @cache
 def world(problem: str) -> World:
-    """Reads and encodes."""
+    """Read and encode the data of a grid."""
     grid = GRIDS[problem]
     config = grid.run_config
     tables = read(config.data)
@@ -294,11 +294,11 @@ def world(problem: str) -> World:
 
 
 def rows_of_stack(problem: str, seed: int, stack: Sequence[Member]) -> pl.DataFrame:
-    """Trains one stack to each rung and measures all configurations that it answers."""
+    """Train a stack to each rung and measure all its configurations."""
     grid, there = GRIDS[problem], world(problem)
     config, trainer = grid.run_config, there.trainer.with_seed(seed)
     specs = configurations(grid.space)
-    models = [grid.model(one.spec) for one in stack]
+    models = [grid.model(member.spec) for member in stack]
     rows: list[dict[str, Any]] = []
     checkpoints, seconds = None, 0.0
     for steps in (*config.training.rungs, config.training.steps):
@@ -306,24 +306,24 @@ def rows_of_stack(problem: str, seed: int, stack: Sequence[Member]) -> pl.DataFr
         trained = trainer.train(models, last=steps, states=checkpoints)
         seconds += (time.perf_counter() - start) / len(models)
         checkpoints = trained.checkpoints
-        arrays = [trained.population.member_arrays(place) for place in range(len(models))]
+        arrays = [trained.population.member_arrays(index) for index in range(len(models))]
         for variant in range(len(stack[0].numbers)):
-            numbers = [one.numbers[variant] for one in stack]
-            asked = [grid.model(specs[number]) for number in numbers]
-            population = trainer.data.stack(asked, arrays)
+            numbers = [member.numbers[variant] for member in stack]
+            variants = [grid.model(specs[number]) for number in numbers]
+            population = trainer.data.stack(variants, arrays)
             shown = there.views if steps == config.training.steps else {"validation": there.views["validation"]}
             found = {part: view.measure(population) for part, view in shown.items()}
-            for place, number in enumerate(numbers):
+            for index, number in enumerate(numbers):
                 row = {"config_id": number, "seed": seed, "step": steps, "train_seconds": seconds}
-                row |= trainer.cost(asked[place], steps=steps)
-                broken = trained.diverged[place] is not None
-                row |= _metrics({part: None if broken else measured[place] for part, measured in found.items()})
+                row |= trainer.cost(variants[index], steps=steps)
+                broken = trained.diverged[index] is not None
+                row |= _metrics({part: None if broken else measured[index] for part, measured in found.items()})
                 rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def _metrics(found: Mapping[str, MemberMetrics | TrainingError | None]) -> dict[str, Any]:
-    """Columns of one row; a failed one has none of them."""
+    """Metric columns of a row; none if the training failed."""
     good = {part: one.metrics for part, one in found.items() if isinstance(one, MemberMetrics)}
     if len(good) < len(found):
         return {"failed": True}
@@ -336,7 +336,7 @@ def _is_kept(name: str) -> bool:
 
 
 def trained(problem: str, seed: int, number: int, path: Path) -> float:
-    """Trains stack `number` of a seed unless its rows are on disk; the seconds it took."""
+    """Train stack `number` of a seed unless its rows are on disk; returns the seconds."""
     start = time.perf_counter()
     if not path.exists():
         stacks = stacks_of(GRIDS[problem])
@@ -347,7 +347,7 @@ def trained(problem: str, seed: int, number: int, path: Path) -> float:
 
 
 def table_of(grid: Grid, parts: pl.DataFrame) -> pl.DataFrame:
-    """The whole table: a row per configuration, seed and number of steps, with the genes beside the numbers."""
+    """The whole table: a row per configuration, seed and number of steps, with the values of the genes."""
     specs = configurations(grid.space)
     named = [{"config_id": number, **dict.fromkeys(grid.space.names), **spec} for number, spec in enumerate(specs)]
     genes = pl.DataFrame(named, infer_schema_length=None)
@@ -360,15 +360,15 @@ def table_of(grid: Grid, parts: pl.DataFrame) -> pl.DataFrame:
     return table.cast({**counts, **floats})
 
 
-_NOT_TOLD: Final[Any] = {
+_UNUSED_SETTINGS: Final[Any] = {
     **dict.fromkeys(("run", "finalize", "search", "space", "box", "objectives", "constraints"), True),
     "data": {"log", "users", "items"},
 }
-"""Settings that no training read."""
+"""Settings that no training reads."""
 
 
 def description(problem: str, grid: Grid, table: pl.DataFrame, *, command: str, commit: str) -> dict[str, Any]:
-    """What the rows mean, and what a comparison needs to be fair: box, baselines, reference front."""
+    """Meaning of the rows, and the facts for a fair comparison: box, baselines, reference front."""
     config, there = grid.run_config, world(problem)
     k, tasks = config.evaluation.k, config.tasks.kind_of_each()
     steps = config.training.steps
@@ -390,7 +390,7 @@ def description(problem: str, grid: Grid, table: pl.DataFrame, *, command: str, 
         "licence": grid.licence,
         "data_sha256": there.sha256,
         "n_rows": table.height,
-        "config": config.model_dump(mode="json", exclude=_NOT_TOLD),
+        "config": config.model_dump(mode="json", exclude=_UNUSED_SETTINGS),
         "fixed": dict(grid.fixed),
         "emphases": {name: list(weights) for name, weights in grid.emphases.items()},
         "genes": [dict(gene) for gene in grid.genes],
@@ -401,7 +401,9 @@ def description(problem: str, grid: Grid, table: pl.DataFrame, *, command: str, 
         "metrics": names,
         "costs": list(COSTS),
         "bounds": bounds,
-        "baselines": {part: {name: _kept(one) for name, one in found.items()} for part, found in baselines.items()},
+        "baselines": {
+            part: {name: _kept(metrics) for name, metrics in found.items()} for part, found in baselines.items()
+        },
         "objectives": list(OBJECTIVES),
         "constraints": list(config.constraints),
     }
@@ -412,26 +414,26 @@ def _kept(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def write(folder: Path, name: str, table: pl.DataFrame, about: Mapping[str, Any]) -> None:
-    """The two files of a table; the hash of the first stands in the second."""
+    """Write the two files of a table; the second holds the hash of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.parquet"
     table.write_parquet(path, compression="zstd", compression_level=19, statistics=False)
     whole = {**about, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    beside = path.with_suffix(".json")
-    beside.write_text(_lines(whole), encoding="utf-8")
+    description_path = path.with_suffix(".json")
+    description_path.write_text(_lines(whole), encoding="utf-8")
     problem = tabular.of_table(str(path))
     front = [problem.table.number(spec) for spec in problem.reference_front()]
     whole["reference"] = {"front": front, "hypervolume": problem.reference_hypervolume()}
-    beside.write_text(_lines(whole), encoding="utf-8")
+    description_path.write_text(_lines(whole), encoding="utf-8")
 
 
 def _lines(about: Mapping[str, Any]) -> str:
-    """JSON with one line per key: long lists stay readable in a diff."""
+    """JSON with a line per key, so that long lists stay readable in a diff."""
     return "{\n" + ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()) + "\n}\n"
 
 
 def head_commit() -> str:
-    """The commit that is checked out; empty outside a checkout."""
+    """The current commit; empty outside a repository."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
@@ -439,16 +441,16 @@ def head_commit() -> str:
 
 
 def main(
-    problem: Annotated[str, typer.Option(help=f"one of {', '.join(GRIDS)}")] = "feed",
+    problem: Annotated[str, typer.Option(help=f"{' or '.join(GRIDS)}")] = "feed",
     configs: Annotated[int, typer.Option(min=0, help="trainings per seed, then stop without a table; 0 = all")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="processes of one thread each")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="number of processes, with a single thread each")] = 2,
     parts: Annotated[Path, typer.Option(help="folder of finished stacks")] = Path("runs/tabular"),
     out: Annotated[Path, typer.Option(help="folder of the table")] = TABLES,
-    commit: Annotated[str, typer.Option(help="code version to record; default what is checked out")] = "",
+    commit: Annotated[str, typer.Option(help="code version to record; default: the current commit")] = "",
 ) -> None:
-    """Trains what is not on disk yet and writes the table once all of it is."""
+    """Train the stacks that are not on disk and write the table when all are complete."""
     if problem not in GRIDS:
-        raise typer.BadParameter(f"--problem must be one of {', '.join(GRIDS)}, got {problem!r}")
+        raise typer.BadParameter(f"--problem must be {' or '.join(GRIDS)}, got {problem!r}")
     grid = GRIDS[problem]
     version = commit or head_commit()
     folder = parts / f"{grid.name}-{hashlib.sha256(f'{version} {grid}'.encode()).hexdigest()[:12]}"

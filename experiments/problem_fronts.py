@@ -1,10 +1,10 @@
-"""Fronts of problems against what could beat them: random search and weighted sums at equal training, and baselines.
+"""Fronts of problems compared with random search and weighted sums at equal training, and with baselines.
 
-For each problem and seed (of the world and the run) the same number of candidates is trained by four searches that
-start with the same generation: NSGA-II, random genomes, a genetic algorithm on the equally weighted sum of the
-objectives, and one on a sum that weighs the first objective as much as the others together. No candidate is stopped
-early. All keep the best trade-offs they met; of a weighted sum, the one genome that it was after is measured too.
-Baselines (popularity, ItemKNN, EASE) are measured on the same users. Validation figures throughout; no test row is
+For each problem and seed (of the world and the run) four searches train the same number of candidates from the same
+first generation: NSGA-II, random genomes, a genetic algorithm on the equally weighted sum of the objectives, and a
+genetic algorithm on a sum in which the first objective weighs as much as the others together. No candidate is stopped
+early. Every search keeps the front of all its evaluations; for a weighted sum its single optimum is measured too.
+Baselines (popularity, ItemKNN, EASE) are measured on the same users. All figures are on validation; test rows are not
 read.
 
     python experiments/problem_fronts.py                  # ecommerce, ads and media, about 30 minutes on 2 cores
@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 from pictures import panels, save
+from problem_wrapper import ProblemWrapper
 from results_file import write_results
-from wrapped import Wrapped
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import parse_config
@@ -46,7 +46,7 @@ SEARCHES = ("nsga2", "random", "equal sum", "first sum")
 
 
 def main() -> None:
-    """Runs every search and writes figures and picture."""
+    """Run every search and write figures and picture."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("problems", nargs="*", default=PROBLEMS)
     arguments.add_argument("--seeds", type=int, default=5)
@@ -60,8 +60,8 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         for (name, seed, _), found in zip(cases, pool.map(fronts, *zip(*cases, strict=True)), strict=True):
             if seed:  # the fronts of the first seed are enough for the table and the picture
-                for one in found["searches"].values():
-                    del one["front"]
+                for figures in found["searches"].values():
+                    del figures["front"]
             results[name] = [*(results.get(name, []) if seed else []), found]
             write_results(out, results)
             shares = "  ".join(f"{kind} {one['hypervolume']:.4f}" for kind, one in found["searches"].items())
@@ -71,8 +71,8 @@ def main() -> None:
     picture(results, out.with_suffix(".svg"))
 
 
-class Remembering(Wrapped):
-    """A problem that evaluates each genome once, whoever asks."""
+class OutcomeCache(ProblemWrapper):
+    """A problem that evaluates each genome once, for all searches."""
 
     def __init__(self, problem: RecProblem) -> None:
         super().__init__(problem)
@@ -90,12 +90,12 @@ class Remembering(Wrapped):
 
 
 def fronts(name: str, seed: int, generations: int, population: int = POPULATION) -> dict[str, Any]:
-    """All searches of one problem with one seed."""
+    """All searches of a problem for a seed."""
     module = import_module(f"problems.{name}")
     overrides = [f"search.seed={seed}", f"data.simulator.seed={seed}", "training.rungs=[]"]
     overrides += [f"search.population={population}", f"search.generations={generations}"]
     config = parse_config(module.DEFAULTS, overrides=overrides)
-    problem = Remembering(module.build(config))
+    problem = OutcomeCache(module.build(config))
     wanted = [objective.metric for objective in problem.objectives]
     m = len(wanted)
     settings: dict[str, dict[str, Any]] = {
@@ -133,14 +133,14 @@ def fronts(name: str, seed: int, generations: int, population: int = POPULATION)
 
 
 def show(name: str, found: Sequence[Mapping[str, Any]]) -> None:
-    """Hypervolumes over seeds, and what the ends of the first seed's front give up."""
+    """Print hypervolumes over seeds, and the extremes of the first seed's front."""
     print(f"\n{name}: share of the box, median (range) over {len(found)} seeds; NSGA-II better in")
     shares = {kind: np.array([one["searches"][kind]["hypervolume"] for one in found]) for kind in SEARCHES}
     for kind in SEARCHES:
         values, ahead = shares[kind], int((shares["nsga2"] > shares[kind]).sum())
         optima = [one["searches"][kind].get("hypervolume_of_optimum") for one in found]
-        alone = [share for share in optima if share is not None]
-        single = f"; its optimum alone {np.median(alone):.4f}" if alone else ""
+        known = [share for share in optima if share is not None]
+        single = f"; its optimum {np.median(known):.4f}" if known else ""
         against = "" if kind == "nsga2" else f"  {ahead} of {len(found)}"
         print(f"  {kind:10s} {np.median(values):.4f} ({values.min():.4f}..{values.max():.4f}){against}{single}")
     first = found[0]
@@ -162,7 +162,7 @@ def ends(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
 
 
 def picture(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Two objectives of each problem: the fronts of the first seed, and the baselines in them."""
+    """Two objectives of each problem: the fronts of the first seed and the baselines."""
     figure, axes = panels(len(results), width=5, height=4.2)
     marks = {"nsga2": ("o", 26, "tab:blue"), "random": (".", 30, "tab:gray")}
     marks |= {"equal sum": ("^", 24, "tab:orange"), "first sum": ("v", 24, "tab:red")}
@@ -180,7 +180,7 @@ def picture(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> N
             if x in row and y in row:
                 axis.scatter(row[x], row[y], marker="x", c="black")
                 axis.annotate(baseline, (row[x], row[y]), fontsize=8, xytext=(4, 3), textcoords="offset points")
-            elif x in row:  # lists alone, without the other figure
+            elif x in row:  # lists only, without the other figure
                 axis.axvline(row[x], color="black", linestyle=":", linewidth=1)
                 axis.text(row[x], 0.02, baseline, fontsize=8, rotation=90, transform=axis.get_xaxis_transform())
         axis.set(title=name, xlabel=x_name, ylabel=y_name + (" (less is better)" if y_direction == "min" else ""))

@@ -1,17 +1,18 @@
-"""The classical rating matrix: accuracy, recall, sparsity and cost as p and the penalty λ change.
+"""The classical rating matrix: accuracy, recall, sparsity and cost for different p and penalties λ.
 
-For each share p of empty cells and each λ (weight decay of embeddings and of dense weights alike) the default genome of
-the problem `rating_matrix` is trained, all λ of one p in one program, over several worlds. The number of steps follows
-the number of ratings (eight epochs), so that cost falls with p. The best error that any model can reach is
-sqrt(1 - signal_share), .548 here; predicting the mean gives 1. Validation figures; no test row is read.
+For each share p of empty cells and each λ (weight decay of both embeddings and dense weights) the default genome of
+problem `rating_matrix` is trained over several worlds, all λ of a p in a single program. The number of steps follows
+the number of ratings (eight epochs), so that cost falls with p. The lowest possible error is sqrt(1 - signal_share),
+.548 here; predicting the mean gives 1. All figures are on validation; test rows are not read.
 
     python experiments/rating_matrix.py          # about 5 minutes on one core
 
-Writes experiments/results/rating_matrix.json and the pictures rating_matrix.svg beside it.
+Writes experiments/results/rating_matrix.json and the picture rating_matrix.svg next to it.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,11 +38,12 @@ METRICS = {
 }
 
 Figures = dict[str, dict[str, dict[str, list[float]]]]
-"""p -> λ -> metric -> one value per seed."""
+"""p -> λ -> metric -> values by seed."""
 
 
 def main() -> None:
-    """Sweeps both and writes figures and pictures."""
+    """Vary both and write figures and picture."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     results: Figures = {}
     for missing in MISSING:
         found: dict[str, dict[str, list[float]]] = {f"{penalty:g}": {} for penalty in PENALTIES}
@@ -72,7 +74,7 @@ def swept(missing: float, seed: int) -> list[Mapping[str, float]]:
 
 
 def show(missing: float, found: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Mean and standard deviation over seeds."""
+    """Print mean and standard deviation over seeds."""
     print(f"p = {missing:g}")
     for penalty, metrics in found.items():
         values = "  ".join(f"{m} {np.mean(v):.4g} ± {np.std(v, ddof=1):.2g}" for m, v in metrics.items())
@@ -80,7 +82,7 @@ def show(missing: float, found: Mapping[str, Mapping[str, Sequence[float]]]) -> 
 
 
 def picture(results: Figures, path: Path) -> None:
-    """A panel for each metric: lines over λ, one for each p, with the range over seeds."""
+    """A panel per metric: a line over λ for each p, with the range over seeds."""
     figure, axes = panels(len(METRICS), width=4, height=3.6)
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(results)))
     for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):

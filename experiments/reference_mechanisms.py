@@ -1,8 +1,9 @@
-"""The sharing mechanisms as their papers write them: ordinary layers of one model in Python lists.
+"""The sharing mechanisms as their papers write them: ordinary layers of a single model in Python lists.
 
-The tests compare evorec with these, and the sequential baseline trains them. Every mechanism takes the ranker's inputs
-``[x_0, x_1, ..]``, one per embedding group (first the shared group, then one per task), and gives the logits ``(B,)``
-of each task. `pairs` lists each parameter with the array of a member (`Population.member_arrays`) that should equal it.
+The tests compare evorec with these modules, and the sequential baseline trains them. Every mechanism takes the ranker's
+inputs ``[x_0, x_1, ..]``, an input per embedding group (first the shared group, then a group per task), and returns the
+logits ``(B,)`` of each task. `pairs` lists each parameter with the array of a member (`Population.member_arrays`) that
+should equal it.
 """
 
 import torch
@@ -46,7 +47,7 @@ class Mechanism(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(self.width, 1) for _ in self.tasks)
 
     def build(self):
-        """Makes the modules below the towers."""
+        """Create the modules below the towers."""
 
     def forward(self, inputs, dropped):
         streams = self.streams(inputs, dropped)
@@ -61,7 +62,7 @@ class Mechanism(nn.Module):
         return [logit.float() if logit.dtype == torch.bfloat16 else logit for logit in logits]
 
     def calibrator(self, logits):
-        """A loss besides those of the tasks."""
+        """An additional loss to those of the tasks."""
         return torch.zeros((), dtype=logits[0].dtype)
 
     def pairs(self, arrays):
@@ -82,7 +83,7 @@ def own_input(inputs, task):
 
 
 class SharedBottom(Mechanism):
-    """Caruana 1997; with no shared layer, one model per task."""
+    """Caruana 1997; without shared layers, a model per task."""
 
     def build(self):
         self.bottom = Layers(self.n_in, self.width, range(self.depth))
@@ -97,7 +98,7 @@ class SharedBottom(Mechanism):
 
 
 class Esmm(SharedBottom):
-    """Ma et al., SIGIR 2018: what happens after a click has the probability of the click as a factor."""
+    """Ma et al., SIGIR 2018: a task after the click has the probability of the click as a factor."""
 
     def finish(self, tops):
         logs = [torch.nn.functional.logsigmoid(logit) for logit in super().finish(tops)]
@@ -111,7 +112,7 @@ class Esmm(SharedBottom):
 
 
 class Aitm(SharedBottom):
-    """Xi et al., KDD 2021: attention between a task's own tower and what its parent passes on."""
+    """Xi et al., KDD 2021: attention between a task's own tower and the information passed on by its parent."""
 
     def build(self):
         super().build()
@@ -162,7 +163,7 @@ class Aitm(SharedBottom):
 
 
 class CrossStitch(Mechanism):
-    """Misra et al., CVPR 2016: one network per task, whose activations are mixed after each of the first layers."""
+    """Misra et al., CVPR 2016: a network per task; activations are mixed after each of the first layers."""
 
     def build(self):
         self.units = nn.ModuleList(
@@ -210,7 +211,7 @@ class Mmoe(Mechanism):
 
 
 class Cgc(Mechanism):
-    """Tang et al., RecSys 2020, one level: every task mixes its own experts and the shared ones."""
+    """Tang et al., RecSys 2020, a single level: every task mixes its own and the shared experts."""
 
     every = False  # whether a gate sees the other tasks' experts too
 
@@ -254,7 +255,7 @@ class Stem(Cgc):
 
 
 class Ple(Mechanism):
-    """Tang et al., RecSys 2020: extraction levels of one-layer experts; the shared stream sees every expert."""
+    """Tang et al., RecSys 2020: levels of single-layer experts; the shared stream sees every expert."""
 
     def build(self):
         n_own, n_shared = self.spec.setting("task_experts"), self.spec.setting("shared_experts")

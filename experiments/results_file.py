@@ -1,4 +1,4 @@
-"""Files under results/: short JSON that a person can read and compare."""
+"""Files under results/: compact JSON that people can read and compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGITS = 6
 
 
 def write_results(path: Path, value: Any) -> None:
-    """Write figures as JSON: six digits, and everything that fits a line on a line."""
+    """Write figures as JSON with six digits; values that fit on a line are not split."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_text(_rounded(value), "") + "\n", encoding="utf-8")
 

@@ -1,12 +1,12 @@
-"""One recommender at a time, as one writes it today with torch.nn: what the population trainer is measured against.
+"""A recommender at a time in plain torch.nn: the baseline of the population trainer.
 
-The same model, batches per step, losses and metrics as `evorec.training`, in plain modules and plain loops, with what a
-careful user would do: tensors on hand instead of per-row Python, `EmbeddingBag` with one look-up for all users and one
-for all items of a step, fused AdamW, masks and labels prepared once, full-catalogue scores as one product, AUC from
-prepared ranks. Balancing by gradients takes one gradient of all parameters per task, as libraries of multi-task
-learning do. It leaves out what costs evorec time and users rarely write: known positives as masked negatives (only
-repeated items are masked), per-user AUC, log loss and the metrics of lists besides recall and coverage. Training in the
-order of the positives (`training.next_item`) is not supported.
+Model, batches per step, losses and metrics are those of `evorec.training`, in plain modules and loops, with the
+optimisations of a careful user: tensors instead of per-row Python, `EmbeddingBag` with a single look-up for all users
+and for all items of a step, fused AdamW, masks and labels prepared once, full-catalogue scores as a single product, AUC
+from prepared ranks. Balancing by gradients computes a gradient of all parameters per task, as libraries of multi-task
+learning do. Parts that cost evorec time and that users rarely write are left out: known positives as masked negatives
+(only repeated items are masked), per-user AUC, log loss, and metrics of lists other than recall and coverage. Training
+in the order of the positives (`training.next_item`) is not supported.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from evorec.models.spec import ModelSpec
 from evorec.training.evaluate import positive_ages
 
 USERS_SCORED = 256
-"""Users whose catalogue is scored at a time: fresh memory of larger scores costs more than the scores."""
+"""Users scored at a time: allocating memory for larger score matrices costs more than computing them."""
 USERS_AT_ONCE = 64
 """Users whose candidates are re-ranked at a time."""
 LIKELIEST = 0.99
-"""Highest first chance of a step of the funnel given the one before."""
+"""Highest initial probability of a step of the funnel given the previous step."""
 
 
 @dataclass(frozen=True)
 class Loop:
-    """How one recommender is trained and measured.
+    """How a recommender is trained and measured.
 
     Attributes:
         steps, batch, retrieval_batch, n_layers, seed: as in `evorec.config.TrainConfig`.
-        k, candidates: length of a list, and of what is re-ranked.
-        loader: rows come one by one through a `DataLoader`.
-        fused: one kernel per optimiser step.
-        autocast: bfloat16 where `torch.autocast` takes it.
+        k, candidates: number of listed and of re-ranked items.
+        loader: rows come individually through a `DataLoader`.
+        fused: fused kernel of the optimiser.
+        autocast: bfloat16 where `torch.autocast` supports it.
         sparse: sparse gradients and `SparseAdam` for the embedding table, without its decay.
     """
 
@@ -71,7 +71,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Tensors:
-    """The arrays of a data set as tensors on one device, and what no candidate changes."""
+    """The arrays of a data set as tensors on a device, with all values that candidates share."""
 
     dataset: Dataset
     users: RankingUsers
@@ -139,7 +139,7 @@ def _cells(matrix: Csr, tensor: Callable[[np.ndarray], Tensor]) -> tuple[Tensor,
 
 @dataclass(frozen=True)
 class Rows:
-    """Impressions: labels with 0 for unknown, and which are known."""
+    """Impressions; unknown labels are 0, `known` marks the known labels."""
 
     user: Tensor
     item: Tensor
@@ -150,13 +150,13 @@ class Rows:
 
     @classmethod
     def of(cls, part: Part, tensor: Callable[[np.ndarray], Tensor]) -> Rows:
-        """Of a part of a data set."""
+        """Rows of a part of a data set."""
         known = ~np.isnan(part.labels)
         arrays = (part.users, part.items, part.context, part.statistics, np.where(known, part.labels, np.float32(0)))
         return cls(*(tensor(array) for array in arrays), tensor(known.astype(np.float32)))
 
     def columns(self) -> tuple[Tensor, ...]:
-        """All of them, in order."""
+        """All columns, in order."""
         return self.user, self.item, self.context, self.statistics, self.labels, self.known
 
     def take(self, rows: Tensor) -> Rows:
@@ -165,7 +165,7 @@ class Rows:
 
 
 class Recommender(nn.Module):
-    """Embeddings, one of the sharing mechanisms, heads."""
+    """Embeddings, a sharing mechanism, heads."""
 
     def __init__(self, spec: ModelSpec, data: Tensors, n_layers: int, *, sparse: bool = False) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Recommender(nn.Module):
         self.drop = nn.Dropout(spec.dropout)
 
     def _first_bias(self, data: Tensors) -> Sequence[float]:
-        """With which a fresh model predicts the base rates."""
+        """Biases with which an untrained model predicts the base rates."""
         if self.spec.mechanism != "esmm":
             return data.base_logits
         rates = 1 / (1 + np.exp(-np.array(data.base_logits)))
@@ -212,7 +212,7 @@ class Recommender(nn.Module):
         return torch.stack(self.body(groups, lambda _, hidden: self.drop(hidden)), 1).float()
 
     def asking(self, data: Tensors, ids: Tensor, own: Tensor | None, u: Tensor) -> Tensor:
-        """Unit vectors ``(m, E)`` that look for items; the items `own` are left out of the past."""
+        """Unit query vectors ``(m, E)`` of users; the items `own` are left out of the history."""
         dim = self.spec.embedding_dim
         if self.spec.history_weight == 0:
             return F.normalize(u[:, :dim], dim=1, eps=NORM_FLOOR)
@@ -238,7 +238,7 @@ def batches(n: int, size: int, steps: int, rng: torch.Generator) -> Iterator[Ten
 
 
 def losses(model: Recommender, data: Tensors, batch: Rows, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """Task losses ``(T,)``, and the weighed loss of retrieval with the mechanism's own."""
+    """Task losses ``(T,)``, and the weighted retrieval loss plus the mechanism's own loss."""
     spec, part, n = model.spec, data.train, len(batch.user)
     users = torch.cat([batch.user, part.user[positives]])
     items = torch.cat([batch.item, part.item[positives]])
@@ -274,7 +274,7 @@ def _retrieval(
 
 
 def optimisers(model: Recommender, loop: Loop) -> list[torch.optim.Optimizer]:
-    """Of the embedding table and of everything else."""
+    """Optimisers of the embedding table and of all other parameters."""
     spec = model.spec
     rest = [parameter for parameter in model.parameters() if parameter is not model.table.weight]
     dense = {"params": rest, "lr": spec.learning_rate, "weight_decay": spec.dense_decay}
@@ -288,7 +288,7 @@ def optimisers(model: Recommender, loop: Loop) -> list[torch.optim.Optimizer]:
 
 
 def fit(spec: ModelSpec, data: Tensors, loop: Loop, *, at_step: Callable[[], None] | None = None) -> Recommender:
-    """A trained recommender: the ordinary loop; `at_step` is called before each step."""
+    """Train a recommender with an ordinary loop; `at_step` is called before each step."""
     torch.manual_seed(loop.seed)
     model = Recommender(spec, data, loop.n_layers, sparse=loop.sparse).to(data.device)
     balance, opts = _Balance(model, loop.seed), optimisers(model, loop)
@@ -315,7 +315,7 @@ def fit(spec: ModelSpec, data: Tensors, loop: Loop, *, at_step: Callable[[], Non
 
 
 class _Balance:
-    """Puts the gradient of a step where the optimiser finds it."""
+    """Sets the gradients of a step."""
 
     def __init__(self, model: Recommender, seed: int) -> None:
         spec, device = model.spec, model.table.weight.device
@@ -328,7 +328,7 @@ class _Balance:
         self._is_shared = [id(p) not in own for p in self._parameters]
 
     def backward(self, number: int, per_task: Tensor, rest: Tensor) -> None:
-        """Of 1-based step `number`."""
+        """Set the gradients of step `number`, counted from 1."""
         detached = per_task.detach()[None]
         if BALANCINGS[self._kind].needs_gradients:
             self._by_gradients(number, detached, per_task, rest)
@@ -353,13 +353,13 @@ class _Balance:
 
 
 def _task_specific(model: Recommender) -> Iterator[nn.Module]:
-    """Modules that serve one task; a table with task embeddings counts as shared."""
+    """Modules of a single task; a table with task embeddings counts as shared."""
     for name in ("towers", "heads", "info", "query", "key", "value", "units", "gates", "own"):
         yield from getattr(model.body, name, [])
 
 
 def _loader(rows: Rows, size: int, steps: int, rng: torch.Generator) -> Iterator[Rows]:
-    """Row by row through a DataLoader over a TensorDataset, as most examples do."""
+    """Batches of a DataLoader over a TensorDataset, as in most examples."""
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(*rows.columns()), batch_size=size, shuffle=True, drop_last=True, generator=rng
     )
@@ -373,7 +373,7 @@ def _loader(rows: Rows, size: int, steps: int, rng: torch.Generator) -> Iterator
 
 
 def candidate(spec: ModelSpec, data: Tensors, loop: Loop) -> dict[str, float]:
-    """Held-out metrics of one trained recommender; a broken one has an accuracy of NaN."""
+    """Held-out metrics of a trained recommender; the accuracy is NaN if it diverged."""
     model = fit(spec, data, loop)
     try:
         return validate(model, data, loop)
@@ -382,7 +382,7 @@ def candidate(spec: ModelSpec, data: Tensors, loop: Loop) -> dict[str, float]:
 
 
 def stored_candidate(path: str, spec: ModelSpec, loop: Loop) -> dict[str, float]:
-    """`candidate` in a process of its own with one thread; the data come from a pickle of `Tensors`, read once."""
+    """`candidate` for a worker process with a single thread; reads the pickled `Tensors` once per process."""
     torch.set_num_threads(1)
     return candidate(spec, _stored(path), loop)
 
@@ -413,7 +413,7 @@ def validate(model: Recommender, data: Tensors, loop: Loop) -> dict[str, float]:
 
 
 def _lists(model: Recommender, data: Tensors, loop: Loop, u: Tensor, v: Tensor) -> Tensor:
-    """Item ids ``(U, k)``, best first; ``n_items`` where nothing is left to list."""
+    """Item ids ``(U, k)``, best first; padded with ``n_items``."""
     dataset, spec, ids = data.dataset, model.spec, torch.tensor(data.users.ids, device=data.device)
     items, ages = positive_ages(dataset)
     counts = np.bincount(items, weights=np.exp2(-ages / spec.popularity_half_life), minlength=dataset.n_items)

@@ -1,21 +1,21 @@
 """Does the search find the sharing depth that the simulator planted?
 
-The simulator turns the tasks' tastes apart by a stated angle. At 0 degrees one taste drives every task and a shared
-network pays; the further apart, the earlier the tasks should part. So the members that a search keeps for their
-accuracy should share fewer layers as the angle grows. For every angle and seed (of the world and of the search) this
-runs a whole NSGA-II search with the very same settings, takes the most accurate quarter of its archive (accuracy =
-mean task AUC on validation) and averages the sharing depth, 0..3 layers.
+The simulator sets the angle between the tasks' tastes. At 0 degrees the same taste drives every task and a shared
+network pays; with a larger angle the tasks should separate in earlier layers. So the members that a search keeps for
+their accuracy should share fewer layers as the angle grows. For every angle and seed (of the world and of the search)
+this script runs a whole NSGA-II search with the same settings, takes the most accurate quarter of its archive (accuracy
+= mean task AUC on validation) and averages the sharing depth, 0..3 layers.
 
     python experiments/sharing_depth.py
 
-Figures: per angle the mean depth of that quarter over the seeds, with its standard deviation; Spearman's rho between
-angle and depth over all (angle, seed) pairs, and inside each seed. p = share of random orders of the angles inside the
-seeds whose rho is as low or lower (one-sided: depth falls), so differences between the worlds count for nothing.
+Figures: the mean depth of that quarter per angle, with its standard deviation over the seeds; Spearman's rho between
+angle and depth over all (angle, seed) pairs, and within each seed. p = share of random orders of the angles within the
+seeds whose rho is as low or lower (one-sided: depth falls), so that differences between the worlds do not count.
 
-The settings make sharing matter: 8 units per layer, so that three tasks compete for a shared one, and vectors of 32, so
-that the embeddings, which every depth shares, are not what is scarce. Retrieval, which has no depth, is fixed. The
-objectives are the three task AUCs, which only a compromise serves together, and cost, which falls with the depth.
-Settings were chosen on seeds 0 to 5 and measured on others. Writes experiments/results/sharing_depth.json.
+The settings make sharing matter: 8 units per layer, so that three tasks compete for a shared layer, and vectors of 32,
+so that the embeddings, which are shared at every depth, do not limit accuracy. Retrieval, which has no depth, is fixed.
+The objectives are the three task AUCs, which conflict, and cost, which falls with the depth. Settings were chosen on
+seeds 0 to 5 and measured on others. Writes experiments/results/sharing_depth.json.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ HERE = Path(__file__).parent
 ANGLES: Final = (0.0, 45.0, 90.0, 135.0, 180.0)
 FIRST_SEED: Final = 100
 SHARE: Final = 0.25
-"""Part of the archive that is looked at, the most accurate first."""
+"""Share of the archive that is averaged, most accurate first."""
 N_ORDERS: Final = 200_000
-"""Random orders behind p; its own standard error is at most 0.0011."""
+"""Random orders for p; its standard error is at most 0.0011."""
 
 SETTINGS: Final[Mapping[str, Any]] = {
     "data": {"simulator": {"n_users": 600, "n_items": 300, "n_interactions": 40_000}},
@@ -83,8 +83,8 @@ Floats = npt.NDArray[np.float64]
 
 @final
 @dataclass(frozen=True)
-class Found:
-    """What one search kept.
+class SearchSummary:
+    """Sharing depths in the archive of a search.
 
     Attributes:
         angle: between the tasks' tastes, in degrees.
@@ -95,7 +95,7 @@ class Found:
         archive_depth: mean sharing depth of the whole archive.
         n_members: size of the archive.
         n_evaluated: evaluations of the search.
-        n_failed: of these, failed.
+        n_failed: failed evaluations.
     """
 
     angle: float
@@ -110,18 +110,18 @@ class Found:
 
 
 def configured(angle: float, seed: int) -> RecommenderConfig:
-    """The configuration of one search; nothing but the angle and the seeds differs between two of them."""
+    """The configuration of a search; configurations differ only in the angle and the seeds."""
     own = {"data": {"simulator": {"conflict_angle_deg": angle, "seed": seed}}, "search": {"seed": seed}}
     return parse_config(merge(merge(feed.DEFAULTS, SETTINGS), own), source="experiments/sharing_depth.py")
 
 
-def found(angle: float, seed: int) -> Found:
-    """Runs one search and looks at its archive."""
+def found(angle: float, seed: int) -> SearchSummary:
+    """Run a search and summarise its archive."""
     config = configured(angle, seed)
     result = search(feed.build(config), config.search, chunk=config.run.chunk)
     by_accuracy = sorted(result.archive, key=lambda member: (-_accuracy(member), member.key))
     quarter = by_accuracy[: math.ceil(SHARE * len(by_accuracy))]
-    return Found(
+    return SearchSummary(
         angle=angle,
         seed=seed,
         depth=float(np.mean([_depth(member) for member in quarter])),
@@ -135,7 +135,7 @@ def found(angle: float, seed: int) -> Found:
 
 
 def spearman(x: Floats, y: Floats) -> float:
-    """Spearman's rank correlation, ties by mean rank; 0.0 when one side is constant, which shows no trend."""
+    """Spearman's rank correlation, ties by mean rank; 0.0 when x or y is constant, which shows no trend."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
     return float(spearmanr(x, y).statistic)
@@ -148,18 +148,18 @@ def chance_of_rho(depth: Floats, *, seed: int) -> float:
         depth: float64 ``(A, S)``, angles in ascending order by seeds.
         seed: of the random orders.
     Returns:
-        Share, in (0, 1], of orders of the angles, drawn inside each seed, whose pooled rho is at most the one found;
-        the found order counts as one of them.
+        Share, in (0, 1], of orders of the angles, drawn within each seed, whose pooled rho is at most the observed rho;
+        the observed order is included.
     """
     rng = generator(seed, "sharing depth: orders")
     angle = np.arange(len(depth), dtype=np.float64)[:, None] - (len(depth) - 1) / 2
     rank = rankdata(depth).reshape(depth.shape)
-    moments = [(angle * rng.permuted(rank, axis=0)).sum() for _ in range(N_ORDERS)]  # rho but for a fixed factor
+    moments = [(angle * rng.permuted(rank, axis=0)).sum() for _ in range(N_ORDERS)]  # rho up to a constant factor
     as_low = np.array(moments) <= (angle * rank).sum() + 1e-9  # equal sums may differ in the last bit
     return float((1 + as_low.sum()) / (1 + N_ORDERS))
 
 
-def summary(cells: Sequence[Found]) -> dict[str, Any]:
+def summary(cells: Sequence[SearchSummary]) -> dict[str, Any]:
     """Trend over all cells, every angle with every seed."""
     angles, seeds = sorted({cell.angle for cell in cells}), sorted({cell.seed for cell in cells})
     of = {(cell.angle, cell.seed): cell for cell in cells}
@@ -188,13 +188,13 @@ def summary(cells: Sequence[Found]) -> dict[str, Any]:
 
 def main(
     seeds: Annotated[int, typer.Option(min=2, help="worlds and searches per angle")] = 6,
-    workers: Annotated[int, typer.Option(min=1, help="searches at once, one process each")] = 2,
-    out: Annotated[Path, typer.Option(help="where the figures go")] = HERE / "results" / "sharing_depth.json",
+    workers: Annotated[int, typer.Option(min=1, help="searches at a time, each in its own process")] = 2,
+    out: Annotated[Path, typer.Option(help="file of the figures")] = HERE / "results" / "sharing_depth.json",
 ) -> None:
-    """Runs every search, prints the table and writes the figures."""
+    """Run every search, print the table and write the figures."""
     start = time.perf_counter()
     jobs = [delayed(found)(angle, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds) for angle in ANGLES]
-    cells: list[Found] = []
+    cells: list[SearchSummary] = []
     for cell in Parallel(n_jobs=workers, return_as="generator")(jobs):
         cells.append(cell)
         print(
@@ -207,7 +207,6 @@ def main(
     _print_table(figures, n_seeds=seeds)
     print(f"{len(cells)} searches in {seconds:.0f} s with {workers} worker(s)")
     document = {"settings": SETTINGS, **figures, "searches": [asdict(cell) for cell in cells]}
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_results(out, document)
 
 
@@ -220,7 +219,7 @@ def _print_table(figures: Mapping[str, Any], *, n_seeds: int) -> None:
         )
     inside = list(figures["rho_by_seed"].values())
     print(f"Spearman's rho {figures['rho']:.2f}, one-sided p = {figures['p_one_sided']:.5f}")
-    print(f"inside the seeds: {' '.join(f'{rho:.2f}' for rho in inside)}")
+    print(f"within the seeds: {' '.join(f'{rho:.2f}' for rho in inside)}")
 
 
 def _accuracy(member: Evaluation) -> float:

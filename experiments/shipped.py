@@ -1,26 +1,24 @@
-"""Whether what is served is what was trained: lists over HTTP against those of the archive's member, user by user.
+"""Compares served lists with those of the archive's member, user by user.
 
     evorec export RUN knee --out bundles/knee
     python experiments/shipped.py RUN bundles/knee
 
-Starts ``evorec serve`` on the bundle, asks for the lists of known users (2,000 spread over all, or ``--users N``) and
-computes those of the member anew from the run, with the code that measured it: of the final model where the member was
-finalized, else of the search's. Writes experiments/results/shipped.json.
+Starts ``evorec serve`` on the bundle and requests the lists of known users (2,000 spread over all, or ``--users N``).
+The expected lists are computed from the run with the code that measured the member: from the final model if the member
+was finalized, else from the search's model. Writes experiments/results/shipped.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from results_file import write_results
+from served_bundle import served
 
 from evorec.cli.ship import build_rec_problem
 from evorec.data.held_out import RankingUsers, masked_items
@@ -36,11 +34,11 @@ Lists = list[list[tuple[int | str, float]]]
 
 
 def of_the_member(path: Path, member: str, n_users: int) -> tuple[list[int | str], Lists]:
-    """Users, and the lists that the member of the run makes for them in PyTorch."""
+    """Users, and the lists of the run's member for them in PyTorch."""
     with RunDirectory.open(path, read_only=True) as run:
         problem = build_rec_problem(run.config)
         encoded, weights, _ = shipped_model(run, problem, member)
-        spec = ModelSpec.from_genes(next(one.spec for one in run.members() if one.key == member))
+        spec = ModelSpec.from_genes(next(row.spec for row in run.members() if row.key == member))
     dataset, evaluation = encoded.dataset, encoded.config.evaluation
     ids = np.arange(dataset.n_users)[:: max(1, dataset.n_users // n_users)]
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
@@ -53,29 +51,21 @@ def of_the_member(path: Path, member: str, n_users: int) -> tuple[list[int | str
     return dataset.user_ids[ids].tolist(), lists
 
 
-def served(bundle: Path, users: list[int | str]) -> Lists:
-    """Lists of the users over HTTP."""
-    command = [sys.executable, "-m", "evorec", "serve", str(bundle), "--port", "0", "--drain-s", "0", "-q"]
+def served_lists(bundle: Path, users: list[int | str]) -> Lists:
+    """Lists of the users, requested over HTTP."""
     out: Lists = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        try:
-            for at in range(0, len(users), AT_ONCE):
-                body = json.dumps({"users": [{"id": user} for user in users[at : at + AT_ONCE]], "mmr": 0})
-                request = urllib.request.Request(
-                    f"{url}/recommend", body.encode(), {"Content-Type": "application/json"}
-                )
-                with urllib.request.urlopen(request) as answer:
-                    lists = json.load(answer)["lists"]
-                out += [[(one["item"], one["score"]) for one in found["items"]] for found in lists]
-        finally:
-            server.send_signal(signal.SIGTERM)
+    with served(bundle) as (url, _):
+        for start in range(0, len(users), AT_ONCE):
+            body = json.dumps({"users": [{"id": user} for user in users[start : start + AT_ONCE]], "mmr": 0})
+            request = urllib.request.Request(f"{url}/recommend", body.encode(), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request) as answer:
+                lists = json.load(answer)["lists"]
+            out += [[(row["item"], row["score"]) for row in found["items"]] for found in lists]
     return out
 
 
 def main() -> None:
-    """Compares and writes the figures."""
+    """Compare the lists and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("bundle", type=Path)
@@ -83,7 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     manifest = read_bundle(arguments.bundle).manifest
     users, expected = of_the_member(arguments.run, manifest["member"], arguments.users)
-    found = served(arguments.bundle, users)
+    found = served_lists(arguments.bundle, users)
     equal = sum([item for item, _ in a] == [item for item, _ in b] for a, b in zip(expected, found, strict=True))
     worst = max(abs(x - y) for a, b in zip(expected, found, strict=True) for (_, x), (_, y) in zip(a, b, strict=True))
     result: dict[str, Any] = {

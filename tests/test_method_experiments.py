@@ -62,7 +62,7 @@ def test_compute_of_a_resumed_training_is_counted_once() -> None:
     problem = tabular.build(
         methods.parse_config(methods.merge(tabular.DEFAULTS, {"training": {"rungs": (30, 60)}}), kind=tabular.CONFIG)
     )
-    metered = methods.Metered(problem)
+    metered = methods.ComputeMeter(problem)
     spec = problem.table.specs[0]
     means = problem.table.means(120).values()
     unit = sum(metrics["training_flops"] for metrics in means) / len(means)

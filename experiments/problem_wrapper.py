@@ -1,4 +1,4 @@
-"""A problem around another one, for experiments that count or remember what a search asks for."""
+"""A problem around another problem, for experiments that count or store evaluations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from evorec.problem import Problem, Spec
 
 
-class Wrapped(Problem):
-    """Everything as the inner problem has it, but for `evaluate` and, unless a subclass says otherwise, the rungs."""
+class ProblemWrapper(Problem):
+    """Has all attributes of the inner problem except `evaluate` and, unless a subclass sets them, the rungs."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
@@ -18,13 +18,13 @@ class Wrapped(Problem):
         self.data_sha256, self.mixes_shapes = problem.data_sha256, problem.mixes_shapes
 
     def shape_key(self, spec: Spec) -> Any:
-        """As the inner problem's."""
+        """See `Problem`; of the inner problem."""
         return self._problem.shape_key(spec)
 
     def stack_key(self, spec: Spec) -> Any:
-        """As the inner problem's."""
+        """See `Problem`; of the inner problem."""
         return self._problem.stack_key(spec)
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """As the inner problem's."""
+        """See `Problem`; of the inner problem."""
         return self._problem.baselines()
