@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar, final
 
 from evorec.errors import ConfigError
@@ -89,6 +89,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         self._load()
         return len(self._entries)
+
+    def values(self) -> ValuesView[T]:
+        """All extensions; that of `Mapping` would look each name up by itself."""
+        self._load()
+        return self._entries.values()
 
     def _load(self) -> None:
         if self._loading:  # a module that registers itself may look another extension up

@@ -15,7 +15,7 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem, build_problem
-from evorec.recommender.trainers import StackTrainer, Trainer
+from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.search import engine
 from evorec.training.evaluate import member_lists, task_logits
@@ -92,6 +92,6 @@ def task_aucs(problem: RecProblem, encoded: EncodedData, population: Population,
     return {task: float(roc_auc_score(rows[task], scores)) for task, scores in zip(tasks, logits, strict=True)}
 
 
-def alone(trainer: Trainer, genes: Mapping[str, Any]) -> Population:
+def alone(trainer: StackTrainer, genes: Mapping[str, Any]) -> Population:
     """A population of a single spec, trained."""
     return trainer.train([ModelSpec.from_genes(genes)]).population

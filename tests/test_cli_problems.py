@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from evorec.config import (
 )
 from evorec.recommender.problem import build_problem
 
+DATA = os.environ.get("EVOREC_DATA")
 NAMES = [name for name, entry in installed_problems().items() if entry.dist is not None and entry.dist.name == "evorec"]
 
 
@@ -61,10 +63,17 @@ def test_every_problem_shows_scenario_tasks_objectives_and_genes(name: str, caps
     assert [heading for heading in headings if heading not in text] == []
 
 
-def test_the_shown_genes_are_those_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
-    """Bounds that depend on the data, such as half-lives, included."""
-    space = build_problem(recommender_config(load_config(problem="feed"))).space
-    genes = {gene["name"]: (gene["domain"], gene["default"]) for gene in described("feed", capsys)["genes"]}
+@pytest.mark.parametrize(
+    "name", ["feed", *(pytest.param(name, marks=pytest.mark.data) for name in ("kuairand", "movielens"))]
+)
+def test_the_shown_genes_are_those_of_a_search(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where bounds depend on the data, and where a feature never varies in training rows."""
+    if DATA is not None and name != "feed":
+        monkeypatch.setenv("EVOREC_DATA", DATA)
+    space = build_problem(recommender_config(load_config(problem=name))).space
+    genes = {gene["name"]: (gene["domain"], gene["default"]) for gene in described(name, capsys)["genes"]}
     assert genes == {info.name: (info.domain, json.loads(json.dumps(info.default))) for info in space.describe()}
 
 

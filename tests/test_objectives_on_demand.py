@@ -23,7 +23,6 @@ from evorec.metrics.metric import METRICS
 from evorec.models.baselines import baseline_lists, popularity
 from evorec.models.spec import ModelSpec
 from evorec.plugins import load_plugins
-from evorec.recommender.attacked import AttackedTrainer, build_trainer
 from evorec.recommender.problem import build_problem
 from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
@@ -156,11 +155,11 @@ def test_baselines_have_the_gap_and_the_shift_and_so_they_can_be_bounds(problem)
     trainer = problem.trainer
     rates = []
     own = trainer.data.users.ids
-    for one, users in ((trainer.data, own), (trainer.attacked.data, trainer.users[own])):
+    for one, users in ((trainer.data, own), (trainer.attacked.data, trainer.attack.users[own])):
         masked = masked_items(one.dataset, problem.config.evaluation)
         scorer = popularity(one.dataset.history, one.dataset.n_items)
         lists = baseline_lists(scorer, users, 5, masked=masked, n_items=one.dataset.n_items)
-        rates.append(np.mean([[target in row for row in lists.tolist()] for target in trainer.targets.tolist()]))
+        rates.append(np.mean([[target in row for row in lists.tolist()] for target in trainer.attack.targets.tolist()]))
     assert known["popularity"]["attack_shift@5"] == pytest.approx(rates[1] - rates[0], abs=ROUNDING)
     bounds = ["group_gap@k <= 1.0 * popularity", "attack_shift@k <= 0.5", "harm/pain <= 0.3"]
     limited = built(objectives=["accuracy"], constraints=bounds)
@@ -175,7 +174,7 @@ def plain():
 
 
 def test_expensive_metrics_are_measured_only_where_they_are_wanted(plain):
-    assert isinstance(plain.trainer, StackTrainer)
+    assert plain.trainer.attack is None
     (outcome,) = plain.evaluate(some_specs(plain, 1), seed=4)
     assert not {"sparsity", "attack_shift@5"} & outcome.metrics.keys()
     assert {"gain/click", "harm/pain", "cost_per/click", "group_gap@5"} <= outcome.metrics.keys()
@@ -297,12 +296,11 @@ def test_a_search_for_all_of_them_is_finalized_and_the_test_has_all_of_them(tmp_
 
 def test_the_encoding_of_the_attacked_rows_is_that_of_the_final_fit_too():
     settings = config(**SETTINGS)
-    trainer = build_trainer(tables(), settings, fit="train+validation", seed=1, at_most=None)
-    assert isinstance(trainer, AttackedTrainer)
+    trainer = StackTrainer.of(tables(), settings, fit="train+validation", seed=1, at_most=None)
     found = attack(
         tables(), split(tables(), settings.split), settings.evaluation.attack, fit="train+validation", target="click"
     )
-    names = trainer.data.dataset.item_ids[trainer.targets]
+    names = trainer.data.dataset.item_ids[trainer.attack.targets]
     np.testing.assert_array_equal(names, found.targets)
     dirty = encode(found.tables, found.split, tasks=("click", "pain"), target="click", fit="train+validation")
     np.testing.assert_array_equal(trainer.attacked.data.dataset.user_ids, dirty.user_ids)

@@ -20,7 +20,6 @@ from evorec.data.tables import Columns, Tables
 from evorec.errors import ConfigError, DataError, TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import RecProblem, build_problem
-from evorec.recommender.search_space import SpaceFacts, recommender_space
 from evorec.recommender.trainers import StackTrainer
 from evorec.search.pymoo_problem import as_pymoo
 from evorec.training.precision import has_bfloat16
@@ -354,19 +353,6 @@ def test_cost_bounds_hold_every_genome(problem):
         spec = problem.space.decode(x)
         flops = problem.trainer.cost(ModelSpec.from_genes(spec))["training_flops"]
         assert min(objective.ideal, objective.worst) <= flops <= max(objective.ideal, objective.worst)
-
-
-@pytest.mark.parametrize("changes", [{}, {"inputs": "search"}, {"data": {"simulator": {"n_items": 900}}}])
-def test_the_space_before_encoding_is_that_of_the_search(changes):
-    """`evorec validate` and `evorec problems` show the bounds that the search uses, from the training part alone."""
-    built = feed.build(config(**changes))
-    space = recommender_space(built.config, SpaceFacts.of_tables(built.tables, built.config))
-    half_life = space.gene("popularity_half_life")
-    assert half_life == built.space.gene("popularity_half_life")
-    assert "new_item_popularity" in space.names or "data" not in changes
-    shared = [gene for gene in space.names if not gene.startswith("rank_content")]  # its bound is the encoded width
-    assert [space.gene(name) for name in shared] == [built.space.gene(name) for name in shared]
-    assert space.names == built.space.names
 
 
 def test_shape_genes_may_be_fixed():

@@ -27,6 +27,7 @@ from evorec.errors import ConfigError, EvorecError
 from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
+    from evorec.data.splits import Split
     from evorec.data.tables import Tables
     from evorec.space.space import SearchSpace
 
@@ -94,15 +95,18 @@ def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchS
         objectives = [asdict(objective) for objective in problem.objectives]
     else:
         from evorec.data.readers import read
-        from evorec.recommender.search_space import SpaceFacts, recommender_space
+        from evorec.data.splits import split
+        from evorec.recommender.encoding import encode_tables
+        from evorec.recommender.search_space import recommender_space
 
         assert isinstance(config, RecommenderConfig)
+        dataset = None
         try:
-            tables = read(config.data.model_copy(update={"content": {}}))
+            tables = read(config.data)
+            dataset = encode_tables(tables, split(tables, config.split), config, fit="train")
         except EvorecError as error:
             unknown = f"known once the data can be read: {error}"
-        facts = SpaceFacts.of_tables(tables, config) if tables else SpaceFacts.unknown(config)
-        space = recommender_space(config, facts, source=definition.name)
+        space = recommender_space(config, dataset, source=definition.name)
         k, kinds = config.k, config.tasks.kind_of_each()
         boxes = {resolve(name, k, tasks=kinds): box for name, box in config.box.items()}
         objectives = []
@@ -252,9 +256,10 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
     from evorec.archive.decide import check_pick
     from evorec.metrics.metric import all_metrics
     from evorec.objectives import build_objectives, check_metrics, parse_constraint
-    from evorec.recommender.search_space import SpaceFacts, recommender_space
+    from evorec.recommender.encoding import encode_tables
+    from evorec.recommender.search_space import recommender_space
 
-    tables, sizes = _read(config) if data else (None, {})
+    tables, parts, sizes = _read(config) if data else (None, None, {})
     known = tables.tasks if tables else None
     tasks = config.tasks.kind_of_each() or (TasksConfig(ranked=known).kind_of_each() if known else None)
     errors = [
@@ -271,12 +276,17 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
     }  # made up: here only the names are checked
     values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
     measured = dict.fromkeys(BASELINES, values)
+
+    def check_space() -> None:
+        dataset = None
+        if tables is not None and parts is not None and not errors:
+            dataset = encode_tables(tables, parts, config, fit="train")
+        recommender_space(config, dataset, source=source)
+
     checks: list[Callable[[], object]] = [
         partial(check_metrics, config),
         partial(build_objectives, config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks),
-        lambda: recommender_space(
-            config, SpaceFacts.of_tables(tables, config) if tables else SpaceFacts.unknown(config), source=source
-        ),
+        check_space,
         *(partial(parse_constraint, text, k=k, baselines=measured, tasks=tasks) for text in config.constraints),
         *(partial(check_pick, text, (), k, tasks=tasks) for text in config.finalize.picks),
     ]
@@ -290,8 +300,8 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
     return sizes
 
 
-def _read(config: RecommenderConfig) -> tuple[Tables, dict[str, Any]]:
-    """The data, and their sizes: of each part, and how often each label is 1."""
+def _read(config: RecommenderConfig) -> tuple[Tables, Split, dict[str, Any]]:
+    """The data, their parts, and their sizes: of each part, and how often each label is 1."""
     from evorec.data.groups import users_with
     from evorec.data.readers import read
     from evorec.data.splits import split
@@ -302,11 +312,15 @@ def _read(config: RecommenderConfig) -> tuple[Tables, dict[str, Any]]:
     if config.evaluation.groups:
         users_with(config.evaluation.groups, tables)
     log = tables.interactions
-    return tables, {
-        "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
-        "rows": tables.n_rows,
-        "users": log[Columns.USER].n_unique(),
-        "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
-        "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
-        "label means": {task: log[task].mean() for task in tables.tasks},
-    }
+    return (
+        tables,
+        parts,
+        {
+            "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
+            "rows": tables.n_rows,
+            "users": log[Columns.USER].n_unique(),
+            "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
+            "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+            "label means": {task: log[task].mean() for task in tables.tasks},
+        },
+    )

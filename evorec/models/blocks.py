@@ -11,7 +11,6 @@ from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.data.dataset import Dataset, Field
-    from evorec.data.tables import Tables
 
 CONTENT = "content"
 """The side of a block that is a part of the items' content; the others are user, item and context."""
@@ -88,23 +87,6 @@ def _found(dataset: Dataset) -> list[tuple[str, Field, int, int]]:
     found = [(side, field, field.first_row, field.n_rows) for side, own in fields.items() for field in own]
     found = [part for part in found if part[3]]
     return found + [(CONTENT, part, part.first_column, part.n_columns) for part in dataset.content_parts]
-
-
-def declared_blocks(tables: Tables, content: Iterable[str] = ()) -> tuple[InputBlock, ...]:
-    """The blocks that tables may become; one that turns out to be the same for everybody will be left out.
-
-    Args:
-        tables: before they are encoded.
-        content: names of further parts of the items' content.
-    """
-    found = [("user", feature.name) for feature in tables.user_features]
-    found += [("item", feature.name) for feature in tables.item_features]
-    found += [("context", feature.name) for feature in tables.context]
-    found += [(CONTENT, name) for name in dict.fromkeys((*tables.content, *content))]
-    return tuple(
-        InputBlock(name, side, field, 0, ANY_SIZE)
-        for name, (side, field) in zip(block_names(found), found, strict=True)
-    )
 
 
 ANY_SIZE = 1 << 20

@@ -100,10 +100,10 @@ class ModelSpec:
         Raises:
             ConfigError: a setting is missing, not known, or not used by the mechanism.
         """
-        known = {name: [choice.name for choice in ordered(choices)] for name, choices in CHOICES.items()}
-        for name, options in {**known, "negative_source": NEGATIVE_SOURCES}.items():
-            if name in genes and genes[name] not in options:
-                raise ConfigError(f"{name} must be one of {', '.join(options)}; got {genes[name]!r}.")
+        for name, options in {**CHOICES, "negative_source": NEGATIVE_SOURCES}.items():
+            if name in genes and str(genes[name]) not in options:
+                known = [choice.name for choice in ordered(CHOICES[name])] if name in CHOICES else options
+                raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
         values = {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, **own}
         for switch, weight in SWITCHES.items():

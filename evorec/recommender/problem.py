@@ -20,8 +20,8 @@ from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import build_objectives, check_metrics, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
-from evorec.recommender.attacked import build_trainer
-from evorec.recommender.search_space import SpaceFacts, length_in_days, recommender_space
+from evorec.recommender.search_space import recommender_space
+from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
 from evorec.training.reproducible import reproducible_cpu
 from evorec.training.trainer import resolve_device
@@ -52,27 +52,15 @@ class RecProblem(Problem):
         self.name, self.seed = config.problem_name, config.search.seed
         self.data_sha256 = tables.sha256()
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
-        self.trainer = build_trainer(tables, config, fit="train", seed=self.seed, at_most=config.evaluation.max_users)
+        self.trainer = StackTrainer.of(tables, config, fit="train", seed=self.seed, at_most=config.evaluation.max_users)
         self.data = self.trainer.data
         self.environment = {
             "device": self.data.tensors.device.type,
             "precision": self.data.precision.name,
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }
-        k, tasks, dataset, shape = (
-            config.evaluation.k,
-            config.tasks.kind_of_each(),
-            self.data.dataset,
-            self.data.tensors.shape,
-        )
-        facts = SpaceFacts(
-            tuple(tasks),
-            length_in_days(dataset.train.time),
-            shape.blocks,
-            shape.absent,
-            bool((dataset.item_counts == 0).any()),
-        )
-        self.space = recommender_space(config, facts)
+        k, tasks = config.k, config.tasks.kind_of_each()
+        self.space = recommender_space(config, self.data.dataset)
         corners = cost_bounds(self.space, self.trainer.cost)
         self.data.held_out.check()
         corners |= self.data.held_out.all_corners()

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import abc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, final
+from typing import Any, Self, final
+
+import numpy as np
+import numpy.typing as npt
 
 from evorec.config import RecommenderConfig
+from evorec.data.attack import attack
 from evorec.data.encode import Fit
+from evorec.data.held_out import RankingUsers, masked_items
 from evorec.data.labels import best_constants
-from evorec.data.splits import Split
+from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
-from evorec.models.baselines import Baselines
+from evorec.models.baselines import Baselines, all_baseline_lists
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.training.cost import CatalogueWork, member_cost
-from evorec.training.evaluate import MemberMetrics
+from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import BatchPlan
-from evorec.training.trainer import Trained, train
+from evorec.training.trainer import Checkpoint, Trained, train
 
 States = Sequence[Any] | None
 """State of the training of each member of a stack at the same step; ``None`` = training starts anew."""
@@ -39,7 +43,7 @@ class StackResult:
     Attributes:
         population: P members.
         measured: of each member its held-out metrics, or the error that it diverged.
-        states: of each member the state that `Trainer.evaluate` continues from; empty after the last step.
+        states: of each member the state that `StackTrainer.evaluate` continues from; empty after the last step.
         seconds: wall time per member of training and measuring it, without the training under attack.
     """
 
@@ -49,44 +53,122 @@ class StackResult:
     seconds: float
 
 
-class Trainer(abc.ABC):
-    """Trains stacks of members and measures them.
+@final
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """The data of a second training, with the rows of fake users.
 
     Attributes:
-        data: what members are trained and measured on.
-        copies: trained states of a member that are in memory at the same time.
+        data: the genuine rows and those of the fake users.
+        targets: items that the fake users push, int64 ``(n,)``.
+        users: index of each genuine user in `data`, int64 ``(U,)``.
     """
 
     data: EncodedData
-    copies: ClassVar[int]
+    targets: npt.NDArray[np.int64]
+    users: npt.NDArray[np.int64]
 
-    @property
-    @abc.abstractmethod
+
+@final
+@dataclass(frozen=True, eq=False)
+class StackTrainer:
+    """Trains stacks of members and measures them.
+
+    With an attack every stack is trained a second time on the attacked data, and members also have metrics that compare
+    both, such as ``attack_shift@k``. Both trainings have the same seed for batches, initial values and dropout, and the
+    lists that are compared are those of the same genuine users. The state of a member is then the pair of both states.
+
+    Attributes:
+        data: encoded data.
+        seed: of batches, initial values and dropout.
+        steps: of the whole training.
+        attack: ``None`` = no metric of an attack is wanted.
+    """
+
+    data: EncodedData
+    seed: int
+    steps: int
+    attack: Attack | None = None
+
+    @classmethod
+    def of(
+        cls,
+        tables: Tables,
+        config: RecommenderConfig,
+        *,
+        fit: Fit,
+        seed: int,
+        at_most: int | None,
+        parts: Split | None = None,
+    ) -> Self:
+        """The trainer that measures all objectives and constraints of a configuration.
+
+        Args:
+            tables, config, fit, at_most, parts: see `encode_data`.
+            seed: of batches, initial values, dropout and the sample of users.
+        """
+        data = encode_data(tables, config, fit=fit, seed=seed, at_most=at_most, parts=parts)
+        if not data.held_out.needs_attack:
+            return cls(data, seed, config.training.steps)
+        genuine = split(tables, config.split)
+        found = attack(tables, genuine, config.evaluation.attack, fit=fit, target=config.tasks.target)
+        attacked = encode_data(found.tables, config, fit=fit, seed=seed, at_most=1, parts=found.split)
+        targets = np.searchsorted(data.dataset.item_ids, found.targets)
+        users = np.searchsorted(attacked.dataset.user_ids, data.dataset.user_ids)
+        return cls(data, seed, config.training.steps, Attack(attacked, targets, users))
+
+    @cached_property
     def plan(self) -> BatchPlan:
         """The batches of every step."""
+        training = self.data.config.training.model_copy(update={"steps": self.steps})
+        return BatchPlan(self.data.dataset, training, seed=self.seed, data=self.data.tensors)
 
-    @property
-    @abc.abstractmethod
+    @cached_property
     def baselines(self) -> Baselines:
         """Popularity, ItemKNN and EASE, with all metrics that members have and lists alone define."""
+        own = self.data.baselines
+        if self.attack is not None:
+            config, dataset = self.data.config.evaluation, self.attack.data.dataset
+            users, masked = self.attack.users[self.data.users.ids], masked_items(dataset, config)
+            lists, _ = all_baseline_lists(dataset, users, config.k, masked=masked)
+            for name, after in lists.items():
+                shifts = self.data.held_out.measure_attack(own.lists[name], after, self.attack.targets)
+                own.measured[name].values.update(shifts)
+        return own
 
-    @abc.abstractmethod
-    def with_seed(self, seed: int) -> Trainer:
+    @cached_property
+    def attacked(self) -> StackTrainer:
+        """The same training on the attacked data."""
+        assert self.attack is not None
+        return StackTrainer(self.attack.data, self.seed, self.steps)
+
+    def with_seed(self, seed: int) -> StackTrainer:
         """The same training with other batches, initial values and dropout."""
+        return replace(self, seed=seed)
 
-    @abc.abstractmethod
-    def with_steps(self, steps: int) -> Trainer:
+    def with_steps(self, steps: int) -> StackTrainer:
         """A longer or shorter training. Its step i is the same: the learning rate does not depend on the length."""
+        return self if steps == self.steps else replace(self, steps=steps)
 
-    @abc.abstractmethod
     def train(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> Trained:
-        """Train a population (see `evorec.training.trainer.train`)."""
+        """Train a population on the genuine data (see `evorec.training.trainer.train`)."""
+        return train(
+            specs,
+            self.plan,
+            self.data.tensors,
+            seed=self.seed,
+            base_logits=best_constants(self.data.dataset),
+            activations=self.data.precision.activations,
+            last=last,
+            checkpoints=states,
+            merge=merge_rule(self.data.tensors.device),
+        )
 
-    @abc.abstractmethod
     def measure(self, population: Population, *, steps: int) -> list[MemberMetrics | TrainingError]:
         """Held-out metrics of each member of a population that was trained for a number of steps."""
+        measured = self.data.measure(population)
+        return measured if self.attack is None else self._with_shift(population.specs, measured, steps, None)[0]
 
-    @abc.abstractmethod
     def evaluate(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> StackResult:
         """Train a population and measure it.
 
@@ -95,6 +177,49 @@ class Trainer(abc.ABC):
             last: steps after which it is measured; ``None`` = all.
             states: of each member, from `StackResult.states` of an earlier call; ``None`` = start anew.
         """
+        start, under_attack = time.perf_counter(), None
+        if self.attack is not None and states is not None:
+            states, under_attack = zip(*states, strict=True)
+        trained = self.train(specs, last=last, states=states)
+        measured = [
+            found if step is None else self._divergence(step)
+            for found, step in zip(self.data.measure(trained.population), trained.diverged, strict=True)
+        ]
+        checkpoints: Sequence[Any] = trained.checkpoints
+        seconds = (time.perf_counter() - start) / len(specs)
+        if self.attack is not None:
+            measured, second = self._with_shift(specs, measured, last, under_attack)
+            checkpoints = list(zip(checkpoints, second, strict=True))
+        return StackResult(trained.population, measured, checkpoints, seconds)
+
+    def _divergence(self, step: int) -> TrainingError:
+        return TrainingError(f"diverged: the loss was not finite at step {step} of {self.steps}")
+
+    def _with_shift(
+        self,
+        specs: Sequence[ModelSpec],
+        measured: Sequence[MemberMetrics | TrainingError],
+        last: int | None,
+        states: States,
+    ) -> tuple[list[MemberMetrics | TrainingError], Sequence[Checkpoint]]:
+        """The metrics with the shift, or an error for a member that diverged under attack; and the checkpoints."""
+        assert self.attack is not None
+        data, own = self.attack.data, self.data.users
+        trained = self.attacked.train(specs, last=last, states=states)
+        users = RankingUsers(self.attack.users[own.ids], own.masked, own.relevant)
+        after = finite_lists(trained.population, data.dataset, data.tensors, self.data.config.evaluation, users)
+        out: list[MemberMetrics | TrainingError] = []
+        for found, diverged, lists in zip(measured, trained.diverged, after, strict=True):
+            if isinstance(found, TrainingError) or found.lists is None:
+                out.append(found)
+            elif diverged is not None:
+                out.append(TrainingError(f"under attack: {self._divergence(diverged)}"))
+            elif lists is None:
+                out.append(TrainingError("under attack: the trained model gives scores that are not finite"))
+            else:
+                shifts = self.data.held_out.measure_attack(found.lists, lists, self.attack.targets)
+                out.append(replace(found, metrics=found.metrics | shifts, lists=None))
+        return out, trained.checkpoints
 
     def cost(self, spec: ModelSpec, *, steps: int | None = None) -> dict[str, float]:
         """Counted cost of a member, trained for `steps` steps; ``None`` = the whole training."""
@@ -123,7 +248,8 @@ class Trainer(abc.ABC):
                 n_rows=shape.n_rows,
                 columns=spec.embedding_dim * n_groups(spec, shape),
                 dense_parameters=n_dense_parameters(spec, shape),
-                extra_copies=self.copies,
+                # The trained member stays in memory while the member under attack is trained.
+                extra_copies=2 if self.attack is None else 3,
                 rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
                 batch=work.batch,
                 values_per_row=values_per_row(spec, shape),
@@ -136,81 +262,3 @@ class Trainer(abc.ABC):
         budget = memory_budget(self.data.config.run.memory_gib, workers=workers, device=device)
         size = stack_size(budget, largest, at_most=len(specs))
         return [slice(start, start + size) for start in range(0, len(specs), size)]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class StackTrainer(Trainer):
-    """Trains on the data as they are.
-
-    Attributes:
-        data: encoded data.
-        seed: of batches, initial values and dropout.
-        steps: of the whole training.
-    """
-
-    data: EncodedData
-    seed: int
-    steps: int
-    copies: ClassVar[int] = 2
-
-    @cached_property
-    def plan(self) -> BatchPlan:
-        training = self.data.config.training.model_copy(update={"steps": self.steps})
-        return BatchPlan(self.data.dataset, training, seed=self.seed, data=self.data.tensors)
-
-    @classmethod
-    def of(
-        cls,
-        tables: Tables,
-        config: RecommenderConfig,
-        *,
-        fit: Fit,
-        seed: int,
-        at_most: int | None,
-        parts: Split | None = None,
-    ) -> Self:
-        """Encodes tables (see `encode_data`) for the steps that a configuration trains; `seed` also draws the users."""
-        data = encode_data(tables, config, fit=fit, seed=seed, at_most=at_most, parts=parts)
-        return cls(data, seed, config.training.steps)
-
-    @property
-    def baselines(self) -> Baselines:
-        return self.data.baselines
-
-    def with_seed(self, seed: int) -> StackTrainer:
-        return replace(self, seed=seed)
-
-    def with_steps(self, steps: int) -> StackTrainer:
-        return self if steps == self.steps else replace(self, steps=steps)
-
-    def train(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> Trained:
-        return train(
-            specs,
-            self.plan,
-            self.data.tensors,
-            seed=self.seed,
-            base_logits=best_constants(self.data.dataset),
-            activations=self.data.precision.activations,
-            last=last,
-            checkpoints=states,
-            merge=merge_rule(self.data.tensors.device),
-        )
-
-    def measure(self, population: Population, *, steps: int) -> list[MemberMetrics | TrainingError]:
-        return self.data.measure(population)
-
-    def evaluate(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> StackResult:
-        start = time.perf_counter()
-        trained = self.train(specs, last=last, states=states)
-        measured = [
-            found if step is None else self.divergence(step)
-            for found, step in zip(self.data.measure(trained.population), trained.diverged, strict=True)
-        ]
-        return StackResult(
-            trained.population, measured, trained.checkpoints, (time.perf_counter() - start) / len(specs)
-        )
-
-    def divergence(self, step: int) -> TrainingError:
-        """The error of a member whose loss was first not finite at a step."""
-        return TrainingError(f"diverged: the loss was not finite at step {step} of {self.steps}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, final
 
@@ -111,16 +112,24 @@ def member_cost(
     Raises:
         ConfigError: the member takes negatives that the step does not draw.
     """
+    counts = _counts(spec, shape, step, catalogue, steps, bytes_per_parameter)
+    return measure(counts, metrics_of(ModelCounts)).values
+
+
+@lru_cache(maxsize=4096)  # a process that builds several problems on the same data counts the same specs again
+def _counts(
+    spec: ModelSpec, shape: InputShape, step: StepWork, catalogue: CatalogueWork, steps: int, bytes_per_parameter: int
+) -> ModelCounts:
     dim, history = spec.embedding_dim, spec.history_weight > 0
     groups, off = n_groups(spec, shape), off_rows(spec, shape)
-    switched_off = [shape.row_blocks[place] for place in off]
+    switched_off = [shape.row_blocks[index] for index in off]
     n_rows = shape.n_rows - sum(block.size for block in switched_off)
     rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
     n_parameters = n_dense_parameters(spec, shape) + projection_entries(spec, shape) * groups + rows * dim
     reranks = spec.rank_blend > 0
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
-    counts = ModelCounts(
+    return ModelCounts(
         **_training_counts(spec, shape, _without(step, off)),
         steps=steps,
         flops_per_update=OPTIMIZERS[spec.optimizer].flops_per_update,
@@ -132,7 +141,6 @@ def member_cost(
         n_parameters=n_parameters,
         bytes_per_parameter=bytes_per_parameter,
     )
-    return measure(counts, metrics_of(ModelCounts)).values
 
 
 def projection_entries(spec: ModelSpec, shape: InputShape) -> int:

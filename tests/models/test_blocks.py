@@ -12,11 +12,9 @@ from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature
 from evorec.errors import ConfigError
 from evorec.models.blocks import (
-    ANY_SIZE,
     absent_blocks,
     block_names,
     blocks_of,
-    declared_blocks,
     input_blocks,
     named_blocks,
 )
@@ -49,15 +47,6 @@ def test_fields_of_one_name_are_told_apart_by_their_side():
     assert block_names(tricky) == ["user_city", "item_city", "context_user_city"]
 
 
-def test_tables_declare_the_names_before_anything_is_encoded():
-    data = tables()
-    blocks = declared_blocks(data, content=("text", "content"))
-    names = [block.name for block in blocks]
-    assert {"segment", "tenure_days", "price", "hour", "text", "item_category", "content_category"} <= set(names)
-    assert names.count("content") == 1
-    assert all(block.size == ANY_SIZE for block in blocks)
-
-
 def test_genes_name_blocks():
     blocks = named_blocks(["use_a", "rank_a", "rank_blend", "width", "rank_b"])
     assert [block.name for block in blocks] == ["a", "b"]
@@ -78,23 +67,21 @@ def with_a_late_segment(fit):
     late = pl.when(pl.col(Columns.TIME) >= first).then(pl.col(Columns.ITEM) % 3).otherwise(0).alias("segment")
     context = (*data.context, Feature("segment", "categorical"))
     data = replace(data, interactions=data.interactions.with_columns(late), context=context)
-    return data, encode(data, parts, tasks=data.tasks, target="click", fit=fit)
+    return encode(data, parts, tasks=data.tasks, target="click", fit=fit)
 
 
 def test_names_are_those_of_the_tables_whatever_is_constant_in_a_fit():
-    data, search = with_a_late_segment("train")
-    _, final = with_a_late_segment("train+validation")
-    declared = {block.name for block in declared_blocks(data)}
+    search, final = with_a_late_segment("train"), with_a_late_segment("train+validation")
     own = {block.name for block in input_blocks(search)}
-    assert own == declared - {"context_segment"}
     assert absent_blocks(search) == ("context_segment",)
-    assert {block.name for block in input_blocks(final)} == declared
+    assert {block.name for block in input_blocks(final)} == own | {"context_segment"}
     assert absent_blocks(final) == ()
+    assert {"tenure_days", "price", "hour", "item_category", "content", "content_category"} <= own
     assert "user_segment" in own, "and not segment, which the final fit would not know"
 
 
 def test_a_switch_of_what_is_constant_in_a_fit_does_nothing_and_one_of_nothing_is_an_error():
-    _, search = with_a_late_segment("train")
+    search = with_a_late_segment("train")
     on_device = device_data(search)
     plan = plan_of(search, on_device)
     plain, switched = (trained([spec(off=off)], plan, on_device).population for off in ((), ("context_segment",)))

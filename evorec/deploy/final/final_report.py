@@ -21,7 +21,7 @@ from evorec.metrics.fairness import UserGroups
 from evorec.models.boosting import GRADIENT_BOOSTING, BoostingResult
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
-from evorec.recommender.trainers import Trainer
+from evorec.recommender.trainers import StackTrainer
 from evorec.run.ledger import Evaluation
 from evorec.training.evaluate import MemberMetrics, task_logits
 
@@ -62,7 +62,7 @@ class FinalResults:
         boosted: gradient boosting on the same rows; ``None`` = not wanted.
     """
 
-    trainer: Trainer
+    trainer: StackTrainer
     objectives: tuple[Objective, ...]
     config: FinalizeConfig
     seeds: tuple[int, ...]
@@ -108,7 +108,7 @@ class Details:
         resamples: of the bootstrap.
     """
 
-    def __init__(self, trainer: Trainer, *, seed: int, resamples: int) -> None:
+    def __init__(self, trainer: StackTrainer, *, seed: int, resamples: int) -> None:
         self._trainer, self._seed, self._resamples = trainer, seed, resamples
         self.parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
         self._units = row_units(trainer.data.dataset)
@@ -244,7 +244,7 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
     return report
 
 
-def _rows(trainer: Trainer) -> dict[str, int]:
+def _rows(trainer: StackTrainer) -> dict[str, int]:
     """Counts of the rows and users behind the metrics, and of those that were left out."""
     dataset, groups = trainer.data.dataset, trainer.data.users.groups
     choices = trainer.data.held_out.logged

@@ -24,7 +24,6 @@ from evorec.errors import RunError, TrainingError
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
-from evorec.recommender.attacked import build_trainer
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
@@ -86,7 +85,9 @@ def finalize(
         curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), specs, config)
     steps = {key: curves[key].steps if key in curves else problem.config.training.steps for key in specs}
     seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
-    trainer = build_trainer(problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None)
+    trainer = StackTrainer.of(
+        problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None
+    )
     details = Details(trainer, seed=seeds[0], resamples=config.bootstrap)
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
     shipped: dict[str, Detail] = {}

@@ -16,7 +16,7 @@ from evorec.deploy.final.training import run_all, stacks, train_in_stages
 from evorec.errors import TrainingError
 from evorec.metrics.accuracy import ordering_key
 from evorec.models.spec import ModelSpec
-from evorec.recommender.trainers import Trainer
+from evorec.recommender.trainers import StackTrainer
 from evorec.training.evaluate import measure
 from evorec.training.trainer import Trained
 
@@ -108,7 +108,9 @@ def least_regret(curve: Mapping[str, Sequence[float]], relative: str) -> int:
     return int(np.mean(regrets, axis=0).round(12).argmin())  # equal up to rounding is equal
 
 
-def choose_steps(trainer: Trainer, specs: Mapping[str, ModelSpec], config: FinalizeConfig) -> dict[str, ChosenSteps]:
+def choose_steps(
+    trainer: StackTrainer, specs: Mapping[str, ModelSpec], config: FinalizeConfig
+) -> dict[str, ChosenSteps]:
     """Train members on the training part, with the search's seed, and choose the steps of each on validation.
 
     Each metric of `curve` has its own early stopping: it is finished when its best is `FinalizeConfig.patience`

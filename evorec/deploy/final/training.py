@@ -14,7 +14,7 @@ from evorec.errors import TrainingError
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
-from evorec.recommender.trainers import Trainer
+from evorec.recommender.trainers import StackTrainer
 from evorec.search.executors import WorkerDeath, executor_for
 from evorec.training.evaluate import MemberMetrics
 from evorec.training.trainer import Checkpoint, Trained
@@ -43,7 +43,7 @@ class FinalModel:
         return self.population.member_arrays(0)
 
 
-def stacks(trainer: Trainer, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
+def stacks(trainer: StackTrainer, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
     """Keys of members that run as one stack: within the memory, equal shapes together, work for every worker."""
     ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
     run = trainer.data.config.run
@@ -65,7 +65,7 @@ def run_all(data: EncodedData, tasks: Sequence[Callable[[], T]]) -> Iterator[tup
 
 
 def train_in_stages(
-    trainer: Trainer,
+    trainer: StackTrainer,
     specs: Mapping[str, ModelSpec],
     stops: Iterable[int],
     visit: Callable[[int, list[str], Trained], Collection[str]],
@@ -91,7 +91,7 @@ def train_in_stages(
 
 
 def train_members(
-    trainer: Trainer, specs: Mapping[str, ModelSpec], steps: Mapping[str, int], finish: Callable[[FinalModel], T]
+    trainer: StackTrainer, specs: Mapping[str, ModelSpec], steps: Mapping[str, int], finish: Callable[[FinalModel], T]
 ) -> Iterator[tuple[str, T]]:
     """Train every member to its own number of steps and measure it.
 
