@@ -1,4 +1,4 @@
-"""The script that trains the tables: short ways give what the long way gives, and a table is whole or not there."""
+"""The script that trains the tables: its shortcuts equal separate trainings, and finished stacks are reused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FLOAT32 = 1e-6
 
 
 def small_genes() -> tuple[dict[str, Any], ...]:
-    """The grid with one value for most genes: 2 mechanisms, 2 values of each gene of lists."""
+    """The grid with a single value for most genes: 2 mechanisms, 2 values of each list gene."""
     kept = {"mechanism": ["single_task", "mmoe"], "popularity_weight": [0.4, 1.2], "rank_blend": [0.0, 0.3]}
     out = []
     for gene in make_tabular.SIMULATED.genes:
@@ -47,7 +47,7 @@ def small_genes() -> tuple[dict[str, Any], ...]:
 
 @pytest.fixture(scope="module")
 def grid() -> make_tabular.Grid:
-    """A grid of 12 configurations in 3 trainings on a small world, under the name of the simulated one."""
+    """A grid of 12 configurations in 3 trainings on a small world, in the slot of the simulated grid."""
     simulated = make_tabular.SIMULATED
     small = replace(simulated, config=merge(simulated.config, SMALL), genes=small_genes(), seeds=(0, 1))
     make_tabular.world.cache_clear()
@@ -59,7 +59,7 @@ def grid() -> make_tabular.Grid:
 
 @pytest.fixture(scope="module")
 def made(grid: make_tabular.Grid, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its table."""
+    """The table of the grid."""
     folder = tmp_path_factory.mktemp("table")
     (stack,) = make_tabular.stacks_of(grid)
     parts = [make_tabular.rows_of_stack("feed", seed, stack) for seed in grid.seeds]
@@ -69,23 +69,22 @@ def made(grid: make_tabular.Grid, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder / f"{grid.name}.parquet"
 
 
-def test_every_configuration_is_what_training_it_anew_gives(grid: make_tabular.Grid, made: Path) -> None:
+def test_every_configuration_equals_a_separate_training(grid: make_tabular.Grid, made: Path) -> None:
     table = tabular.Table.read(str(made))
     assert len(table.specs) == 12
     config = grid.run_config
     trainer = StackTrainer.of(read(config.data), config, fit="train", seed=0, at_most=config.evaluation.max_users)
     for seed, number, steps in itertools.product(grid.seeds, (0, 5, 11), (2, 6)):
-        model, again = grid.model(table.specs[number]), trainer.with_seed(seed)
-        (measured,) = again.measure(
-            again.train([model], last=steps).population, steps=steps
-        )  # alone, and without a stop on the way
-        anew = measured.metrics | again.cost(model, steps=steps)
+        model, of_seed = grid.model(table.specs[number]), trainer.with_seed(seed)
+        trained = of_seed.train([model], last=steps)  # a single member, without a stop at the rungs
+        (measured,) = of_seed.measure(trained.population, steps=steps)
+        separate = measured.metrics | of_seed.cost(model, steps=steps)
         found = table.metrics(number, seed=seed, steps=steps)
         for name in set(found) - {"train_seconds"}:
-            assert found[name] == pytest.approx(anew[name], rel=FLOAT32), (number, seed, steps, name)
+            assert found[name] == pytest.approx(separate[name], rel=FLOAT32), (number, seed, steps, name)
 
 
-def test_list_genes_change_lists_and_no_training(made: Path) -> None:
+def test_list_genes_change_lists_but_not_the_training(made: Path) -> None:
     table = tabular.Table.read(str(made))
     one = [n for n, spec in enumerate(table.specs) if spec["mechanism"] == "single_task"]
     found = [table.metrics(number, seed=0, steps=6) for number in one]
@@ -93,7 +92,7 @@ def test_list_genes_change_lists_and_no_training(made: Path) -> None:
     assert len({metrics["novelty@10"] for metrics in found}) > 1
 
 
-def test_test_columns_are_of_other_rows_and_of_the_whole_training(made: Path) -> None:
+def test_test_columns_are_filled_only_at_the_last_step_and_differ_from_validation(made: Path) -> None:
     rows = pl.read_parquet(made)
     assert rows.filter(pl.col("step") < 6)["test/accuracy"].null_count() == 12 * 2 * 2
     whole = rows.filter(pl.col("step") == 6)
@@ -111,7 +110,7 @@ def test_a_stack_on_disk_is_not_trained_again(grid: make_tabular.Grid, tmp_path:
 @pytest.mark.parametrize(
     ("whole", "at_least"), [(make_tabular.SIMULATED, 1000), (make_tabular.KUAIRAND, 288)], ids=["simulated", "kuairand"]
 )
-def test_the_grids_are_large_enough_and_no_two_configurations_are_one_model(
+def test_the_grids_are_large_enough_and_every_configuration_is_a_distinct_model(
     whole: make_tabular.Grid, at_least: int
 ) -> None:
     specs = tabular.configurations(whole.space)

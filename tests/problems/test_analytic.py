@@ -14,9 +14,9 @@ from problems import analytic
 
 SETS = [("quality", "cost"), ("cost", "click", "like")]
 N_STEPS = {2: 400, 3: 60}
-"""Of effort, and with three objectives also of the share, in the brute force."""
+"""Grid steps of effort, and with three objectives also of the share, in the brute force."""
 STAIRS = {2: 1 / 400, 3: 2 / 60}
-"""What a front of so few points may leave below the exact one.
+"""Hypervolume that a front of so few points may miss.
 
 Two objectives: half a step under a curve that rises by 1; twice that is allowed. Three: a step of effort raises the
 cost by 2/60 at most, on an area of 1/2, and a step of the share does no more.
@@ -65,7 +65,7 @@ def test_the_known_hypervolume_is_that_of_the_points_of_the_front(objectives):
 
 
 @every_set
-def test_nothing_measured_is_beyond_the_known_front(objectives):
+def test_no_spec_dominates_the_known_front(objectives):
     front = analytic.known_front(objectives, 2500)
     sign = np.array([1.0 if name == "cost" else -1.0 for name in objectives])
     assert non_dominated(front * sign).sum() >= len(front) - len(front) ** 0.5, (
@@ -78,7 +78,7 @@ def test_nothing_measured_is_beyond_the_known_front(objectives):
         assert found["cost"] >= 1 + gain**2 - 1e-12, "float64 rounding; seed 0"
 
 
-def test_metrics_of_one_spec_by_hand():
+def test_metrics_of_a_spec_by_hand():
     spec = {"effort": 0.5, "rate": 0.1, "method": "net", "depth": 5, "bias": False, "weights": (0.5, 1.5)}
     # p = 0.4 for the method, 0.05 * 2 for the depth, 0.2 for the bias, 0.1 for the rate = 0.8; s = 1/4.
     assert analytic.measured(spec) == pytest.approx(
@@ -102,7 +102,7 @@ def test_a_search_comes_closer_to_the_known_front_and_never_beyond(objectives):
     assert share[0] < share[-1] < analytic.known_hypervolume(objectives)
 
 
-def test_other_objectives_are_refused():
+def test_unsupported_sets_of_objectives_are_refused():
     with pytest.raises(ConfigError, match="must be cost, quality or click, cost, like, got quality, like"):
         built('objectives=["quality", "like"]')
 

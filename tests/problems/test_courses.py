@@ -22,14 +22,14 @@ def test_a_step_needs_the_step_before() -> None:
     assert all(0.05 < later < 0.9 * earlier for earlier, later in pairwise(rates))  # type: ignore[operator]
 
 
-def test_the_level_that_comes_next_is_wanted_and_one_too_hard_is_not_finished() -> None:
+def test_the_next_level_is_preferred_and_a_harder_level_is_rarely_finished() -> None:
     log = progress().with_columns(pl.col("ahead").clip(0, 2))
     assert rate(log, "enrol", "ahead")[1] > rate(log, "enrol", "ahead")[2]
     finished = rate(log.filter(pl.col("enrol") == 1), "finish", "ahead")
     assert finished[2] < 0.75 * finished[1]
 
 
-def test_learners_climb() -> None:
+def test_learners_reach_higher_levels_over_time() -> None:
     log = flat("courses")
     first, last = log[: log.height // 4], log[-log.height // 4 :]
     assert last["level"].mean() > first["level"].mean() + 0.5  # type: ignore[operator]

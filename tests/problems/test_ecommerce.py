@@ -12,7 +12,7 @@ def test_a_shop_sells_a_few_categories_and_every_category_is_sold() -> None:
     assert log.group_by("item_id").agg(pl.col("shop_id").n_unique())["shop_id"].max() == 1
 
 
-def test_shops_are_followed_for_their_style_and_categories_for_what_they_are() -> None:
+def test_shops_are_followed_for_their_style_and_categories_for_their_subject() -> None:
     log = flat("ecommerce")
     by_style, by_taste = ("style", "shop_id"), ("segment", "category_id")
     assert spread(log, "shop", *by_style) > CLEARLY * abs(spread(log, "shop", *by_taste))

@@ -35,7 +35,7 @@ def test_the_price_counts_at_the_end() -> None:
         assert cheap[step].mean() > least * dear[step].mean()  # type: ignore[operator]
 
 
-def test_a_session_is_about_one_category() -> None:
+def test_a_session_has_a_single_category() -> None:
     """Neighbours in a user's sessions: 0.85 ** 2 of them are both of the session's category, and few more by chance."""
     log = flat("funnel").sort("user_id", "timestamp")
     before = log.select(pl.col("user_id", "category", "step", "timestamp").shift(1).name.suffix("_before"))

@@ -6,7 +6,7 @@ RATES = {"read": 0.20, "viewed": 0.25, "watched": 0.15}
 ERROR = 0.02  # four standard errors of a share of 0.25 over 10,000 rows: 4 * sqrt(.25 * .75 / 10_000) = .017
 
 
-def test_a_label_is_observed_on_items_of_its_kind_alone() -> None:
+def test_a_label_is_observed_only_on_items_of_its_kind() -> None:
     log = flat("media")
     for kind, label in LABELS.items():
         known = log.filter(pl.col("kind") == kind)[label]

@@ -22,8 +22,8 @@ def matrix(**changes: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
-def test_one_rating_of_each_user_is_standard_normal_whatever_the_signal(share: float) -> None:
-    """Ratings of one user share the user's vector, so a test of independent numbers takes one of each."""
+def test_single_ratings_are_standard_normal_for_every_signal_share(share: float) -> None:
+    """Ratings of a user share the vector of the user, so a test of independent numbers takes a rating per user."""
     ratings = np.concatenate([np.diagonal(matrix(missing_share=0, signal_share=share, seed=seed)) for seed in range(5)])
     assert kstest(ratings, "norm").pvalue > NEVER_BY_CHANCE
 

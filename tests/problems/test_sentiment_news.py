@@ -25,7 +25,7 @@ def test_a_headline_has_words_of_its_topic_and_of_its_sentiment() -> None:
         assert len([word for word in words if word in (*GOOD, *BAD)]) == 3
 
 
-def test_good_words_make_good_news_whatever_the_topic() -> None:
+def test_good_words_make_good_news_for_every_topic() -> None:
     log = counted()
     judged = rate(
         log.with_columns(tone=pl.col("n_good").cast(pl.Int64) - pl.col("n_bad").cast(pl.Int64)), "positive", "tone"
@@ -36,7 +36,7 @@ def test_good_words_make_good_news_whatever_the_topic() -> None:
     assert max(by_subject.values()) < 2 * min(by_subject.values())
 
 
-def test_a_watched_word_is_what_headlines_are_saved_for() -> None:
+def test_headlines_are_saved_for_a_watched_word() -> None:
     saved = rate(counted(), "keyword", "watched")
     assert saved[True] > 4 * saved[False]
 

@@ -79,7 +79,7 @@ def test_no_outcome_holds_a_test_metric_before_the_test_is_opened(path: Path) ->
     assert not test & set(seen)
 
 
-def test_the_test_is_opened_once_for_what_was_chosen(path: Path) -> None:
+def test_the_test_part_is_opened_once_for_the_chosen_configurations(path: Path) -> None:
     problem = problem_of(path)
     chosen = [made_up.SPECS[4], made_up.SPECS[1]]
     opened = problem.open_test(chosen)
