@@ -59,13 +59,12 @@ def _lines(title: str, *texts: str) -> Table:
 def _neighbour_tables(found: Explanation, record: RunRecord) -> list[Table]:
     if not found.neighbours:
         return [_lines("\nNeighbours on the front", "There is no other member.")]
-    axes = record.axes
+    columns = record.columns[: len(record.objectives)]
     own = next(member.metrics for member in record.members if member.key == found.member)
-    rows = [Row(found.member, ("", *(own[axis.key] for axis in axes)), "member")]
+    rows = [Row(found.member, ("", *(own[column.key] for column in columns)), "member")]
     for near in found.neighbours:
-        values = (near.trades[axis.title].its for axis in axes)
+        values = (near.trades[column.title].its for column in columns)
         rows.append(Row(near.key, (f"{near.distance:.2f}", *values), "member"))
-    columns = [Column(axis.key, axis.unit, axis.direction, axis.title) for axis in axes]
     figures = Table("\nNearest on the front", "member", (Column("distance"), *columns), tuple(rows))
     return [figures, _lines("", *(f"• {near.text}" for near in found.neighbours))]
 

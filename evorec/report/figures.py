@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from evorec.report.record import Measure, RunRecord
+import numpy as np
+
+from evorec.objectives import Objective
+from evorec.report.record import RunRecord
 from evorec.report.table import show_metric
 
 if TYPE_CHECKING:
@@ -33,150 +35,106 @@ def parallel_figure(record: RunRecord) -> Figure:
     A plain line plot: unlike plotly's own kind it needs no WebGL, and it shows the baselines too.
     """
     from plotly import graph_objects as go
-
-    rows = [(member.key, member.metrics, "member") for member in record.members]
-    rows += [(name, metrics, "baseline") for name, metrics in record.baselines.items()]
-    axes = [_Axis(measure, [metrics for _, metrics, _ in rows]) for measure in record.axes]
-    figure = go.Figure()
-    positions = _shares([axes[0].position(metrics) for _, metrics, kind in rows if kind == "member"])
-    for index, (name, metrics, kind) in enumerate(rows):
-        known = [(i, axis.position(metrics)) for i, axis in enumerate(axes) if axis.position(metrics) is not None]
-        member = kind == "member"
-        figure.add_scatter(
-            x=[i for i, _ in known],
-            y=[position for _, position in known],
-            mode="lines+markers" if member else "markers",
-            name=name,
-            line={"color": _colour(positions[index]) if member else BASELINE, "width": 2},
-            marker={"size": 7 if member else 10, "symbol": "circle" if member else "diamond"},
-            hovertemplate=_hover(name, metrics, record.axes),
-            showlegend=False,
-        )
-    for i, axis in enumerate(axes):
-        figure.add_annotation(x=i, y=1.13, text=f"<b>{axis.measure.title}</b>", showarrow=False)
-        figure.add_annotation(x=i, y=1.07, text=axis.text(1.0), showarrow=False, font={"color": "#64748b"})
-        figure.add_annotation(x=i, y=-0.07, text=axis.text(0.0), showarrow=False, font={"color": "#64748b"})
-    figure.update_layout(**LAYOUT, height=440)
-    figure.update_xaxes(range=[-0.3, len(axes) - 0.7], tickvals=list(range(len(axes))), showticklabels=False)
-    figure.update_yaxes(range=[-0.12, 1.18], showticklabels=False, showgrid=False, zeroline=False)
-    return figure
-
-
-class _Axis:
-    """Range of an objective over the rows drawn; `position` is 1 at the good end and 0 at the bad end."""
-
-    def __init__(self, measure: Measure, rows: Sequence[Mapping[str, float]]) -> None:
-        self.measure = measure
-        values = [self._scaled(metrics[measure.key]) for metrics in rows if measure.key in metrics]
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        self._bad, self._good = (low, high) if measure.direction == "max" else (high, low)
-
-    def _scaled(self, value: float) -> float:
-        return math.log10(max(value, 1e-300)) if self.measure.log10 else value
-
-    def position(self, metrics: Mapping[str, float]) -> float | None:
-        if self.measure.key not in metrics:
-            return None
-        if self._good == self._bad:
-            return 0.5
-        return (self._scaled(metrics[self.measure.key]) - self._bad) / (self._good - self._bad)
-
-    def text(self, position: float) -> str:
-        value = self._bad + position * (self._good - self._bad)
-        return show_metric(float(10**value if self.measure.log10 else value))
-
-
-def _shares(positions: Sequence[float | None]) -> list[float]:
-    known = [position or 0.0 for position in positions]
-    low, high = min(known, default=0.0), max(known, default=1.0)
-    return [(position - low) / (high - low) if high > low else 0.5 for position in known]
-
-
-def _colour(share: float) -> str:
     from plotly.colors import sample_colorscale
 
-    return str(sample_colorscale(_SCALE, [share])[0])
+    axes, n_members = record.objectives, len(record.members)
+    rows = [*((member.key, member.metrics) for member in record.members), *record.baselines.items()]
+    values = np.array([[found.get(axis.metric, np.nan) for axis in axes] for _, found in rows]).reshape(-1, len(axes))
+    is_log = [axis.log10 for axis in axes]
+    values[:, is_log] = np.log10(np.maximum(values[:, is_log], 1e-300))
+    low, high = np.fmin.reduce(values, initial=np.inf), np.fmax.reduce(values, initial=-np.inf)
+    low, high = np.where(low <= high, (low, high), [[0.0], [1.0]])  # 0 to 1 where no row has a value
+    bad, good = np.where([axis.direction == "max" for axis in axes], (low, high), (high, low))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        heights = np.where((good == bad) & ~np.isnan(values), 0.5, (values - bad) / (good - bad))
+    first = np.nan_to_num(heights[:n_members, 0])
+    share = (first - first.min()) / np.ptp(first) if n_members and np.ptp(first) > 0 else np.full(n_members, 0.5)
+    colours = [*sample_colorscale(_SCALE, share.tolist()), *[BASELINE] * len(record.baselines)]
+
+    figure = go.Figure()
+    for index, ((name, metrics), height, colour) in enumerate(zip(rows, heights, colours, strict=True)):
+        known = np.flatnonzero(~np.isnan(height))
+        is_member = index < n_members
+        figure.add_scatter(
+            x=known.tolist(),
+            y=height[known].tolist(),
+            mode="lines+markers" if is_member else "markers",
+            name=name,
+            line={"color": colour, "width": 2},
+            marker={"size": 7, "symbol": "circle"} if is_member else {"size": 10, "symbol": "diamond"},
+            hovertemplate=_hover(name, metrics, record),
+            showlegend=False,
+        )
+    grey = {"color": "#64748b"}
+    for i, axis in enumerate(axes):
+        ends = (show_metric(float(10**end if axis.log10 else end)) for end in (good[i], bad[i]))
+        figure.add_annotation(x=i, y=1.13, text=f"<b>{axis.name}</b>", showarrow=False)
+        for y, text in zip((1.07, -0.07), ends, strict=True):
+            figure.add_annotation(x=i, y=y, text=text, showarrow=False, font=grey)
+    figure.update_xaxes(range=[-0.3, len(axes) - 0.7], tickvals=list(range(len(axes))), showticklabels=False)
+    figure.update_yaxes(range=[-0.12, 1.18], showticklabels=False, showgrid=False, zeroline=False)
+    return figure.update_layout(**LAYOUT, height=440)
 
 
-def _hover(name: str, metrics: Mapping[str, float], measures: Sequence[Measure]) -> str:
-    lines = [f"{measure.title} {show_metric(metrics[measure.key])}" for measure in measures if measure.key in metrics]
-    return "<br>".join([f"<b>{name}</b>", *lines]) + "<extra></extra>"
+def _hover(name: str, metrics: Mapping[str, float], record: RunRecord) -> str:
+    known = [f"{o.name} {show_metric(metrics[o.metric])}" for o in record.objectives if o.metric in metrics]
+    return "<br>".join([f"<b>{name}</b>", *known]) + "<extra></extra>"
 
 
 def scatter_figure(record: RunRecord) -> Figure:
     """Every pair of objectives: genomes trained to their end, the members of the front, the baselines."""
     from plotly.subplots import make_subplots
 
-    pairs = list(combinations(record.axes, 2)) or [(record.axes[0], record.axes[0])]
+    pairs = list(combinations(record.objectives, 2)) or [(record.objectives[0],) * 2]
     n_columns = min(3, len(pairs))
     n_rows = -(-len(pairs) // n_columns)
     figure = make_subplots(n_rows, n_columns, horizontal_spacing=0.09, vertical_spacing=0.16 if n_rows > 1 else 0.1)
-    named: set[str] = set()  # kinds of points that the legend has
-    for index, (down, across) in enumerate(pairs):
-        spot = {"row": index // n_columns + 1, "col": index % n_columns + 1}
-        for cloud in _clouds(record, across, down):
-            first = bool(cloud["x"]) and cloud["name"] not in named
-            figure.add_scatter(**cloud, **spot, showlegend=first, legendgroup=cloud["name"])
-            named |= {cloud["name"]} if first else set()
-        figure.update_xaxes(title_text=_axis_title(across), type="log" if across.log10 else "linear", **spot)
-        figure.update_yaxes(title_text=_axis_title(down), type="log" if down.log10 else "linear", **spot)
-    figure.update_layout(
-        **LAYOUT, height=90 + 320 * n_rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    )
-    figure.update_xaxes(title_standoff=8, exponentformat="SI")
-    figure.update_yaxes(title_standoff=4, exponentformat="SI")
-    return figure
-
-
-def _axis_title(measure: Measure) -> str:
-    return f"{measure.title} ({'more' if measure.direction == 'max' else 'less'} is better)"
-
-
-def _clouds(record: RunRecord, across: Measure, down: Measure) -> list[dict[str, Any]]:
-    """The points of a panel: other evaluations at the back, then the front, then the baselines by name."""
-    front = {member.key for member in record.members}
-    others = [(row.key, row.metrics) for row in record.finished if row.metrics is not None and row.key not in front]
-    members = [(member.key, member.metrics) for member in record.members]
-    baselines = list(record.baselines.items())
-    kinds: list[tuple[str, Sequence[tuple[str, Mapping[str, float]]], dict[str, Any]]] = [
+    members = {member.key: member.metrics for member in record.members}
+    others = {row.key: row.metrics for row in record.finished if row.metrics is not None and row.key not in members}
+    clouds: list[tuple[str, Mapping[str, Mapping[str, float]], dict[str, Any]]] = [  # from back to front
         ("evaluated", others, {"color": EVALUATED, "size": 6}),
         ("front", members, {"color": MEMBER, "size": 9}),
-        ("baselines", baselines, {"color": BASELINE, "size": 11, "symbol": "diamond"}),
+        ("baselines", record.baselines, {"color": BASELINE, "size": 11, "symbol": "diamond"}),
     ]
-    clouds = []
-    for name, rows, marker in kinds:
-        known = [(key, metrics) for key, metrics in rows if across.key in metrics and down.key in metrics]
-        clouds.append(
-            {
-                "name": name,
-                "x": [metrics[across.key] for _, metrics in known],
-                "y": [metrics[down.key] for _, metrics in known],
-                "text": [key for key, _ in known],
-                "mode": "markers+text" if name == "baselines" else "markers",
-                "textposition": [_LABELS[i % len(_LABELS)] for i in range(len(known))],
-                "cliponaxis": False,
-                "textfont": {"size": 11, "color": BASELINE},
-                "hovertemplate": [_hover(key, metrics, record.axes) for key, metrics in known],
-                "marker": marker,
-            }
-        )
-    return clouds
+    named: set[str] = set()  # kinds of points that the legend has
+    for index, (down, across) in enumerate(pairs):
+        panel = {"row": index // n_columns + 1, "col": index % n_columns + 1}
+        for kind, points, marker in clouds:
+            known = {key: found for key, found in points.items() if {across.metric, down.metric} <= set(found)}
+            figure.add_scatter(
+                **panel,
+                name=kind,
+                x=[found[across.metric] for found in known.values()],
+                y=[found[down.metric] for found in known.values()],
+                text=list(known),
+                mode="markers+text" if kind == "baselines" else "markers",
+                textposition=[_LABELS[i % len(_LABELS)] for i in range(len(known))],
+                cliponaxis=False,
+                textfont={"size": 11, "color": BASELINE},
+                hovertemplate=[_hover(key, found, record) for key, found in known.items()],
+                marker=marker,
+                showlegend=bool(known) and kind not in named,
+                legendgroup=kind,
+            )
+            named |= {kind} if known else set()
+        for axis, update in ((across, figure.update_xaxes), (down, figure.update_yaxes)):
+            update(title_text=_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
+    figure.update_xaxes(title_standoff=8).update_yaxes(title_standoff=4)
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    return figure.update_layout(**LAYOUT, height=90 + 320 * n_rows, legend=legend)
+
+
+def _title(axis: Objective) -> str:
+    return f"{axis.name} ({'more' if axis.direction == 'max' else 'less'} is better)"
 
 
 def hypervolume_figure(record: RunRecord) -> Figure:
     """Share of the hypervolume box that the archive dominates, generation by generation."""
-    from plotly import graph_objects as go
+    import plotly.express as px
 
     generations = list(range(1, len(record.hypervolume) + 1))
-    figure = go.Figure()
-    figure.add_scatter(
-        x=generations,
-        y=list(record.hypervolume),
-        mode="lines+markers",
-        line={"color": MEMBER, "width": 2},
-        hovertemplate="generation %{x}<br>%{y:.4f} of the box<extra></extra>",
-    )
-    figure.update_layout(**LAYOUT, height=320)
+    figure = px.line(x=generations, y=list(record.hypervolume), markers=True, color_discrete_sequence=[MEMBER])
+    figure.update_traces(hovertemplate="generation %{x}<br>%{y:.4f} of the box<extra></extra>")
     figure.update_xaxes(title_text="generation", tickformat="d", nticks=min(12, len(generations) + 1))
     figure.update_yaxes(title_text="share of the box", rangemode="tozero")
-    return figure
+    return figure.update_layout(**LAYOUT, height=320)

@@ -13,8 +13,8 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import RunConfig
 from evorec.errors import ConfigError, RunError
-from evorec.metrics.metric import Direction
 from evorec.objectives import Constraint, Objective, find_metric, resolve, to_matrices
+from evorec.report.table import Column
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
 
@@ -26,30 +26,17 @@ ALWAYS = ("recall@k", "catalogue_coverage@k")
 
 @final
 @dataclass(frozen=True)
-class Measure:
-    """A measured metric as tables and figures show it; `title` is the name of its objective."""
-
-    key: str
-    direction: Direction
-    unit: str = ""
-    log10: bool = False
-    title: str = ""
-
-
-@final
-@dataclass(frozen=True)
 class Member:
     """A successful evaluation, usually a member of the archive."""
 
     key: str
-    generation: int
     spec: Mapping[str, Any]
     metrics: Mapping[str, float]
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Self:
         """The fields of an evaluation that reports need."""
-        return cls(evaluation.key, evaluation.generation, evaluation.spec, evaluation.metrics or {})
+        return cls(evaluation.key, evaluation.spec, evaluation.metrics or {})
 
 
 @final
@@ -84,21 +71,15 @@ class RunRecord:
     final: Mapping[str, Any] | None = None
 
     @property
-    def axes(self) -> tuple[Measure, ...]:
-        """The objectives as measures, M of them."""
-        return tuple(Measure(o.metric, o.direction, o.unit, o.log10, o.name) for o in self.objectives)
-
-    @property
-    def measures(self) -> tuple[Measure, ...]:
-        """Columns of the front table: the objectives, then `ALWAYS`."""
-        known = {measure.key: measure for measure in self.axes}
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of metrics: the objectives, then those of `ALWAYS` that were measured."""
+        columns = {o.metric: Column(o.metric, o.unit, o.direction, o.name) for o in self.objectives}
         measured = {key for member in (*self.members, *self.least_infeasible) for key in member.metrics}
         for name in ALWAYS:
-            key = self.resolve(name)
-            if key in measured and key not in known:
-                info = find_metric(name)
-                known[key] = Measure(key, info.direction, info.unit, info.log10, key)
-        return tuple(known.values())
+            if (key := self.resolve(name)) in measured and key not in columns:
+                metric = find_metric(name)
+                columns[key] = Column(key, metric.unit, metric.direction, key)
+        return tuple(columns.values())
 
     def resolve(self, name: str) -> str:
         """The key under which a metric is measured; a problem's own metric keeps its name."""
@@ -111,11 +92,6 @@ class RunRecord:
     def finished(self) -> tuple[Evaluation, ...]:
         """Evaluations that were trained to their end or failed: all but those dropped at a rung."""
         return tuple(evaluation for evaluation in self.evaluations if not evaluation.dropped)
-
-    def best(self, measure: Measure) -> float | None:
-        """Best value of the members, None without members."""
-        values = [member.metrics[measure.key] for member in self.members if measure.key in member.metrics]
-        return (max if measure.direction == "max" else min)(values, default=None)
 
 
 def read_record(path: Path) -> RunRecord:

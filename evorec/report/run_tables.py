@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from evorec.errors import ConfigError
-from evorec.report.record import UNFINISHED, Measure, RunRecord
+from evorec.report.record import UNFINISHED, RunRecord
 from evorec.report.table import Column, Row, Table, show_metric
 
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -25,24 +25,34 @@ def front_table(record: RunRecord, sort: str | None = None) -> Table:
     Raises:
         ConfigError: the table has no such column.
     """
-    measures = record.measures
-    chosen = _find(measures, sort, record) if sort else measures[0]
-    sign = -1.0 if chosen.direction == "max" else 1.0
-
-    def sort_key(metrics: Mapping[str, float]) -> float:
-        return sign * metrics[chosen.key] if chosen.key in metrics else float("inf")
-
-    members = sorted(record.members, key=lambda member: (sort_key(member.metrics), member.key))
-    baselines = sorted(record.baselines.items(), key=lambda pair: (sort_key(pair[1]), pair[0]))
-    rows = [Row(member.key, _values(measures, member.metrics), "member") for member in members]
+    columns = record.columns
+    chosen = _find(record, sort) if sort else columns[0]
+    by_value = sorted(record.baselines.items(), key=lambda pair: (_loss(chosen, pair[1].get(chosen.key)), pair[0]))
+    members = sorted(record.members, key=lambda member: (_loss(chosen, member.metrics.get(chosen.key)), member.key))
+    shown = [(member.key, member.metrics, "member") for member in members]
+    title = "Front on validation data"
     if not members:
-        rows += [Row(near.key, _values(measures, near.metrics), "infeasible") for near in record.least_infeasible]
-    rows += [Row(name, _values(measures, metrics), "baseline") for name, metrics in baselines]
-    columns = tuple(Column(measure.key, measure.unit, measure.direction, measure.title) for measure in measures)
-    title = "Front on validation data" if members else "No member"
-    if len(rows) > len(record.baselines) and not members:
-        title += ": the evaluations closest to the constraints"
+        shown = [(near.key, near.metrics, "infeasible") for near in record.least_infeasible]
+        title = "No member" + (": the evaluations closest to the constraints" if shown else "")
+    shown += [(name, metrics, "baseline") for name, metrics in by_value]
+    rows = (Row(name, tuple(metrics.get(column.key) for column in columns), kind) for name, metrics, kind in shown)
     return Table(title, "member", columns, tuple(rows))
+
+
+def _loss(column: Column, value: Any) -> float:
+    """A value with the sign that makes smaller better; a missing value is the worst."""
+    if value is None:
+        return float("inf")
+    return float(-value if column.direction == "max" else value)
+
+
+def _find(record: RunRecord, name: str) -> Column:
+    for wanted in (name, record.resolve(name)):
+        for column in record.columns:
+            if wanted in (column.key, column.title):
+                return column
+    known = ", ".join(column.key for column in record.columns)
+    raise ConfigError(f"cannot sort by {name!r}; the columns are {known}.")
 
 
 def shortened(table: Table, n_members: int) -> Table:
@@ -55,89 +65,62 @@ def shortened(table: Table, n_members: int) -> Table:
     members = [index for index, row in enumerate(table.rows) if row.kind == "member"]
     if len(members) <= n_members:
         return table
-    kept = {_best_row(table, members, index) for index in range(len(table.columns))}
+    kept = {
+        min(members, key=lambda row: _loss(column, table.rows[row].values[index]))
+        for index, column in enumerate(table.columns)
+    }
     rest = [index for index in members if index not in kept]
     n_rest = max(n_members - len(kept), 0)
     kept |= {rest[number * len(rest) // n_rest] for number in range(n_rest)}
     rows = tuple(row for index, row in enumerate(table.rows) if row.kind != "member" or index in kept)
-    n_kept = sum(row.kind == "member" for row in rows)
-    return replace(table, title=f"{table.title}: {n_kept} of {len(members)} members", rows=rows)
-
-
-def _best_row(table: Table, members: Sequence[int], column: int) -> int:
-    sign = -1.0 if table.columns[column].direction == "max" else 1.0
-
-    def sort_key(row: int) -> float:
-        value = table.rows[row].values[column]
-        return sign * value if isinstance(value, int | float) else float("inf")
-
-    return min(members, key=sort_key)
-
-
-def _find(measures: Sequence[Measure], name: str, record: RunRecord) -> Measure:
-    for wanted in (name, record.resolve(name)):
-        for measure in measures:
-            if wanted in (measure.key, measure.title):
-                return measure
-    raise ConfigError(f"cannot sort by {name!r}; the columns are {', '.join(measure.key for measure in measures)}.")
-
-
-def _values(measures: Sequence[Measure], metrics: Mapping[str, float]) -> tuple[float | None, ...]:
-    return tuple(metrics.get(measure.key) for measure in measures)
+    return replace(table, title=f"{table.title}: {len(kept)} of {len(members)} members", rows=rows)
 
 
 def gene_table(record: RunRecord) -> Table:
     """The decoded genome of each member, in the order of the front table; inactive genes are missing."""
-    names = list(dict.fromkeys(name for member in record.members for name in member.spec))
     specs = {member.key: member.spec for member in record.members}
-    keys = [row.name for row in front_table(record).rows if row.kind == "member"]
-    rows = tuple(Row(key, tuple(specs[key].get(name) for name in names), "member") for key in keys)
-    return Table("Genes of the front", "member", tuple(Column(name) for name in names), rows)
+    names = list(dict.fromkeys(name for spec in specs.values() for name in spec))
+    keys = (row.name for row in front_table(record).rows if row.kind == "member")
+    rows = ((key, *(specs[key].get(name) for name in names)) for key in keys)
+    return Table.of("Genes of the front", ("member", *names), rows, "member")
 
 
 def failure_table(record: RunRecord) -> Table:
     """Failed evaluations by cause, with numbers in the cause replaced so that similar causes are counted together."""
-    causes: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+    keys: dict[str, list[str]] = {}
     for candidate in record.evaluations:
         if candidate.failure is not None:
             cause = _NUMBER.sub("#", candidate.failure.strip().split("\n")[0]) or "unknown"
-            causes[cause] += 1
-            examples.setdefault(cause, candidate.key)
-    rows = tuple(Row(cause, (count, examples[cause])) for cause, count in causes.most_common())
-    return Table("Failed evaluations by cause", "cause", (Column("count"), Column("first genome")), rows)
+            keys.setdefault(cause, []).append(candidate.key)
+    rows = [(cause, len(failed), failed[0]) for cause, failed in keys.items()]
+    rows.sort(key=lambda row: -row[1])
+    return Table.of("Failed evaluations by cause", ("cause", "count", "first genome"), rows)
 
 
 def dropped_table(record: RunRecord) -> Table:
     """How many evaluations were dropped at each rung; their metrics are those of the rung and are not shown."""
     counts = Counter(row.rung for row in record.evaluations if row.dropped and row.rung is not None)
-    rows = tuple(Row(f"step {steps}", (counts[steps],)) for steps in sorted(counts))
-    return Table("Dropped evaluations by rung", "rung", (Column("count"),), rows)
+    rows = ((f"step {steps}", counts[steps]) for steps in sorted(counts))
+    return Table.of("Dropped evaluations by rung", ("rung", "count"), rows)
 
 
 def dropped_text(record: RunRecord) -> str:
     """Dropped evaluations in words, ``12 dropped at step 100, 3 at step 200``; empty when nothing was dropped."""
-    counts = [
-        f"{row.values[0]} {'dropped ' if not i else ''}at {row.name}"
-        for i, row in enumerate(dropped_table(record).rows)
-    ]
-    return ", ".join(counts)
+    counts = [f"{row.values[0]} at {row.name}" for row in dropped_table(record).rows]
+    return ", ".join(counts).replace(" at", " dropped at", 1)
 
 
 def settings_table(record: RunRecord) -> Table:
     """Every setting of the run, dotted."""
-    flat = _flatten(record.config.model_dump(mode="json"))
-    rows = tuple(Row(name, (json.dumps(value),)) for name, value in flat.items())
-    return Table("Settings", "key", (Column("value"),), rows)
+    return Table.of("Settings", ("key", "value"), _flat(record.config.model_dump(mode="json")))
 
 
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Dotted names and JSON texts."""
+    flat: list[tuple[str, str]] = []
     for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
+        nested = isinstance(value, Mapping) and value
+        flat += _flat(value, f"{prefix}{name}.") if nested else [(f"{prefix}{name}", json.dumps(value))]
     return flat
 
 
@@ -151,9 +134,12 @@ def verdict(record: RunRecord) -> str:
     popular = record.baselines.get("popularity", {})
     if recall not in popular or coverage not in popular:
         return "There is no popularity baseline to compare with."
-    n = len(record.members)
-    n_recall = _n_better(record, recall, popular)
-    n_both = _n_better(record, recall, popular, coverage)
+
+    def n_better(than: Mapping[str, float], *keys: str) -> int:
+        found = [member.metrics for member in record.members]
+        return sum(all(metrics.get(key, float("-inf")) > than[key] for key in keys) for metrics in found)
+
+    n, n_recall, n_both = len(record.members), n_better(popular, recall), n_better(popular, recall, coverage)
     against = f"popularity ({recall} {show_metric(popular[recall])}, {coverage} {show_metric(popular[coverage])})"
     if n_both:
         text = f"{n_both} of {n} members beat {against} on both"
@@ -163,12 +149,7 @@ def verdict(record: RunRecord) -> str:
         text = f"No member of {n} beats {against} on {recall}"
     name, strongest = max(record.baselines.items(), key=lambda pair: pair[1].get(recall, float("-inf")))
     if name != "popularity":
-        n_strong = _n_better(record, recall, strongest)
+        n_strong = n_better(strongest, recall)
         text += f"; {n_strong or 'none'} beat{'' if n_strong > 1 else 's'} the strongest baseline, {name}, on {recall}"
         text += f" ({show_metric(strongest[recall])})"
     return f"{text}. These are validation figures, which also chose the members."
-
-
-def _n_better(record: RunRecord, recall: str, than: Mapping[str, float], also: str | None = None) -> int:
-    keys = [recall] if also is None else [recall, also]
-    return sum(all(member.metrics.get(key, float("-inf")) > than[key] for key in keys) for member in record.members)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
 MISSING = "–"
-SHORT = 8  # digits of a key where the whole one does not fit; commands take it as it is
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -57,6 +56,17 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @classmethod
+    def of(cls, title: str, headings: Sequence[str | Column], rows: Iterable[Sequence[Any]], kind: str = "") -> Table:
+        """A table of sequences: the first heading is the corner, and the first value of a row is its name."""
+        corner, *columns = headings
+        return cls(
+            title,
+            corner if isinstance(corner, str) else corner.key,
+            tuple(column if isinstance(column, Column) else Column(column) for column in columns),
+            tuple(Row(name, tuple(values), kind) for name, *values in rows),
+        )
+
     def best(self, column: int) -> float | None:
         """Best value of the members in a column, None where neither high nor low values are better."""
         direction = self.columns[column].direction
@@ -68,10 +78,11 @@ class Table:
     def as_json(self) -> list[dict[str, Any]]:
         """Rows as plain dictionaries, values unrounded."""
         names = [column.key for column in self.columns]
-        rows = [dict(zip(names, row.values, strict=True)) for row in self.rows]
         return [
-            {self.corner: row.name, **({"kind": row.kind} if row.kind else {}), **values}
-            for row, values in zip(self.rows, rows, strict=True)
+            {self.corner: row.name}
+            | ({"kind": row.kind} if row.kind else {})
+            | dict(zip(names, row.values, strict=True))
+            for row in self.rows
         ]
 
 

@@ -124,7 +124,7 @@ def test_dropped_ones_are_not_in_the_front() -> None:
 def test_genes_of_inactive_members_are_missing() -> None:
     full = record()
     first, *others = full.members
-    without = type(first)(first.key, 1, {"width": 16}, first.metrics)
+    without = type(first)(first.key, {"width": 16}, first.metrics)
     table = gene_table(record(members=(*others, without)))
     assert [column.key for column in table.columns] == ["width", "tower"]
     assert [row.name for row in table.rows] == ["bbbb", "aaaa", "cccc"]
