@@ -13,9 +13,7 @@ should contain the advertiser. `simulate` describes the simulated world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -25,26 +23,23 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
 from evorec.data.tables import Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "ads",
-    "data": {"reader": "simulator", "simulator": {"scenario": "ads", **SMALL_WORLD}},
-    "tasks": {
-        "ranked": ("click", "conversion", "spend"),
-        "target": "click",
-        "funnel": ("click", "conversion"),
-        "kinds": {"spend": "regression"},
-        "lower_is_better": ("spend",),
+DEFAULTS = short_run(
+    "ads",
+    {
+        "tasks": {
+            "ranked": ("click", "conversion", "spend"),
+            "target": "click",
+            "funnel": ("click", "conversion"),
+            "kinds": {"spend": "regression"},
+            "lower_is_better": ("spend",),
+        },
+        "evaluation": {"spend": "spend"},
+        "objectives": ("accuracy", "recall@k", "cost_per/conversion", "cost"),
+        "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
     },
-    "training": MINUTES,
-    "evaluation": {"spend": "spend"},
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("accuracy", "recall@k", "cost_per/conversion", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -87,72 +82,61 @@ def simulate(config: AdsConfig) -> Tables:
     ``drift`` moves tastes only.
     """
     world = World.draw(config)
-    market = _Market.draw(config, world)
-    log = Exposure.draw(config, world, order=np.argsort(-market.bid, kind="stable"))
+    advertiser_of, bid = _market(config, world)
+    log = Exposure.draw(config, world, order=np.argsort(-bid, kind="stable"))
+    labels = _labels(config, world, log, bid)
+    cost = np.where(labels["click"], bid[log.items], 0.0)
+    budget = _budgets(config, advertiser_of[log.items], cost)
+    spend = _spend(log, advertiser_of[log.items], cost, budget)
     rng = generator(config.seed, "simulate-ads-features")
-    labels = _labels(config, world, log, market)
-    cost = np.where(labels["click"], market.bid[log.items], 0.0)
-    budget = _budgets(config, log, cost, market)
     items = sim.item_table(world, rng).drop("price")
-    return Tables(
-        name="simulated ads",
-        interactions=sim.log_table(log, {**labels, "spend": _spend(log, cost, market, budget)}),
-        tasks=("click", "conversion", "spend"),
+    return sim.tables(
+        config,
+        log,
+        {**labels, "spend": spend},
         users=sim.user_table(world, rng),
         items=items.with_columns(
-            advertiser=pl.Series(market.advertiser_of),
-            bid=pl.Series(market.bid),
-            daily_budget=pl.Series(budget[market.advertiser_of]),
+            advertiser=pl.Series(advertiser_of),
+            bid=pl.Series(bid),
+            daily_budget=pl.Series(budget[advertiser_of]),
         ),
-        context=sim.HOUR,
-        user_features=sim.USER_FEATURES,
         item_features=sim.categorical("category", "advertiser") + sim.numeric("bid"),
-        content=("content", "category"),
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Market:
+def _market(config: AdsConfig, world: World) -> tuple[Int64, Float64]:
     """The advertiser of each ad and its bid, ``(I,)``."""
-
-    advertiser_of: Int64
-    bid: Float64
-
-    @classmethod
-    def draw(cls, config: AdsConfig, world: World) -> _Market:
-        rng = generator(config.seed, "simulate-ads-market")
-        advertiser_of = np.empty(config.n_items, dtype=np.int64)
-        by_category = np.argsort(world.category_of, kind="stable")
-        advertiser_of[by_category] = np.arange(config.n_items) // ADS_PER_ADVERTISER
-        level = rng.lognormal(0.0, BID_SPREAD, config.n_items // ADS_PER_ADVERTISER + 1)
-        bid = level[advertiser_of] * rng.lognormal(0.0, BID_SPREAD / 3, config.n_items)
-        return cls(advertiser_of, np.maximum(bid.round(2), 0.01))
+    rng = generator(config.seed, "simulate-ads-market")
+    advertiser_of = np.empty(config.n_items, dtype=np.int64)
+    by_category = np.argsort(world.category_of, kind="stable")
+    advertiser_of[by_category] = np.arange(config.n_items) // ADS_PER_ADVERTISER
+    level = rng.lognormal(0.0, BID_SPREAD, config.n_items // ADS_PER_ADVERTISER + 1)
+    bid = level[advertiser_of] * rng.lognormal(0.0, BID_SPREAD / 3, config.n_items)
+    return advertiser_of, np.maximum(bid.round(2), 0.01)
 
 
-def _labels(config: AdsConfig, world: World, log: Exposure, market: _Market) -> dict[str, Mask]:
+def _labels(config: AdsConfig, world: World, log: Exposure, bid: Float64) -> dict[str, Mask]:
     rng = generator(config.seed, "simulate-ads-labels")
     quality = rng.normal(size=config.n_items)
     turn = sim.rotation(config.n_factors, config.conflict_angle_deg, rng)
     clicks = sim.TASTE_SCALE * log.match(world) + sim.QUALITY_SCALE * quality[log.items]
     clicks += sim.HOUR_SCALE * log.evening()
     converts = sim.TASTE_SCALE * log.match(world, turn)
-    converts -= BID_PENALTY * np.log(market.bid)[log.items] / BID_SPREAD
+    converts -= BID_PENALTY * np.log(bid)[log.items] / BID_SPREAD
     click = sim.draw_label(clicks, RATES["click"], rng)
     return {"click": click, "conversion": sim.draw_label(converts, RATES["conversion"], rng, among=click)}
 
 
-def _budgets(config: AdsConfig, log: Exposure, cost: Float64, market: _Market) -> Float64:
+def _budgets(config: AdsConfig, advertiser: Int64, cost: Float64) -> Float64:
     """Daily budget of each advertiser, in the unit of the bids; ``cost (N,)`` of the impressions without a budget."""
     rng = generator(config.seed, "simulate-ads-budgets")
-    n_advertisers = int(market.advertiser_of.max()) + 1
-    per_day = np.bincount(market.advertiser_of[log.items], cost, minlength=n_advertisers) / config.n_days
+    n_advertisers = (config.n_items - 1) // ADS_PER_ADVERTISER + 1
+    per_day = np.bincount(advertiser, cost, minlength=n_advertisers) / config.n_days
     return np.asarray(np.maximum((per_day * rng.uniform(*BUDGETS, n_advertisers)).round(2), 0.01))
 
 
-def _spend(log: Exposure, cost: Float64, market: _Market, budget: Float64) -> Float64:
+def _spend(log: Exposure, advertiser: Int64, cost: Float64, budget: Float64) -> Float64:
     """Billed cost of each impression ``(N,)``: `cost` until the advertiser's budget of the day is used up."""
-    advertiser = market.advertiser_of[log.items]
     account = advertiser * (int(log.days.max()) + 1) + log.days
     order = np.argsort(account, kind="stable")  # in order of time inside each advertiser's day
     price = cost[order]

@@ -13,9 +13,7 @@ learner's level at that moment (``log.context``). `simulate` describes the simul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -25,24 +23,21 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Float64, Int64, World
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
 TASKS: Final = ("enrol", "finish", "rated_well")
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "courses",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "courses", **SMALL_WORLD},
-        "history_recency": 0.75,
+DEFAULTS = short_run(
+    "courses",
+    {
+        "data": {
+            "history_recency": 0.75,
+        },
+        "tasks": {"ranked": TASKS, "target": "enrol", "funnel": TASKS},
+        "training": {"next_item": True},
+        "objectives": ("accuracy", "recall@k", "gain/rated_well", "cost"),
+        "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
     },
-    "tasks": {"ranked": TASKS, "target": "enrol", "funnel": TASKS},
-    "training": {**MINUTES, "next_item": True},
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("accuracy", "recall@k", "gain/rated_well", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -87,8 +82,8 @@ def simulate(config: CoursesConfig) -> Tables:
     segment (noisy favourite subject) and tenure, and at each visit ``stage``, the learner's highest level so far.
     """
     world = World.draw(config)
-    courses = _Courses.draw(config, world)
-    visits = _visits(config, world, courses)
+    catalogue = _catalogue(config, world)
+    visits = _visits(config, world, *catalogue)
     rng = generator(config.seed, "simulate-courses-features")
     items = sim.item_table(world, rng).rename({"category": "subject"})
     return Tables(
@@ -96,7 +91,7 @@ def simulate(config: CoursesConfig) -> Tables:
         interactions=visits,
         tasks=TASKS,
         users=sim.user_table(world, rng),
-        items=items.with_columns(level=pl.Series(courses.level)),
+        items=items.with_columns(level=pl.Series(catalogue[0])),
         context=sim.categorical("stage"),
         user_features=sim.USER_FEATURES,
         item_features=sim.categorical("subject", "level") + sim.numeric("price"),
@@ -104,45 +99,31 @@ def simulate(config: CoursesConfig) -> Tables:
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Courses:
+def _catalogue(config: CoursesConfig, world: World) -> tuple[Int64, Float64, Int64, Int64]:
     """Level 1 to 4 and quality of each course ``(I,)``; the courses in groups of the same subject and level.
 
-    Attributes:
-        level: ``(I,)``.
-        quality: ``(I,)``.
-        items: ``(I,)``, grouped, popular courses first.
-        first: index of the first course of each group, ``(C * LEVELS + 1,)``.
+    Returns:
+        Level ``(I,)``; quality ``(I,)``; courses ``(I,)``, grouped, popular courses first; index of the first course of
+        each group ``(C * LEVELS + 1,)``.
     """
-
-    level: Int64
-    quality: Float64
-    items: Int64
-    first: Int64
-
-    @classmethod
-    def draw(cls, config: CoursesConfig, world: World) -> _Courses:
-        rng = generator(config.seed, "simulate-courses-catalogue")
-        order = np.argsort(world.category_of, kind="stable")
-        subject = world.category_of[order]
-        level = np.empty(config.n_items, dtype=np.int64)
-        level[order] = 1 + (np.arange(config.n_items) - np.searchsorted(subject, subject)) % LEVELS
-        items = rng.permutation(config.n_items)
-        group = world.category_of * LEVELS + level - 1
-        items = items[np.argsort(group[items], kind="stable")]
-        first = np.searchsorted(group[items], np.arange(len(world.categories) * LEVELS + 1))
-        return cls(level, rng.normal(size=config.n_items), items, first)
-
-    def size(self, groups: Int64) -> Int64:
-        """Number of courses of each group ``(N,)``."""
-        return self.first[groups + 1] - self.first[groups]
+    rng = generator(config.seed, "simulate-courses-catalogue")
+    order = np.argsort(world.category_of, kind="stable")
+    subject = world.category_of[order]
+    level = np.empty(config.n_items, dtype=np.int64)
+    level[order] = 1 + (np.arange(config.n_items) - np.searchsorted(subject, subject)) % LEVELS
+    items = rng.permutation(config.n_items)
+    group = world.category_of * LEVELS + level - 1
+    items = items[np.argsort(group[items], kind="stable")]
+    first = np.searchsorted(group[items], np.arange(len(world.categories) * LEVELS + 1))
+    return level, rng.normal(size=config.n_items), items, first
 
 
-def _visits(config: CoursesConfig, world: World, courses: _Courses) -> pl.DataFrame:
-    """The interactions in order of time, with ``stage`` and the labels."""
+def _visits(
+    config: CoursesConfig, world: World, level_of: Int64, quality: Float64, grouped: Int64, first_of: Int64
+) -> pl.DataFrame:
+    """The interactions in order of time, with ``stage`` and the labels; the catalogue is that of `_catalogue`."""
     rng = generator(config.seed, "simulate-courses-visits")
-    n, n_groups = config.n_interactions, len(world.categories) * LEVELS
+    n, group_sizes = config.n_interactions, np.diff(first_of)
     users = sim.active_users(config, n, rng)
     offset = np.sort(sim.moments(config, n, rng))
     taste = world.taste(users, config.drift * offset / (config.n_days * SECONDS_PER_DAY))
@@ -150,9 +131,9 @@ def _visits(config: CoursesConfig, world: World, courses: _Courses) -> pl.DataFr
     turn = sim.rotation(config.n_factors, config.conflict_angle_deg, rng)
 
     level = np.zeros((config.n_users, len(world.categories)), dtype=np.int64)  # highest finished level, 0 = none
-    n_shown = np.zeros((config.n_users, n_groups), dtype=np.int64)
-    start = rng.random((config.n_users, n_groups))
-    stride = rng.choice(STRIDES, (config.n_users, n_groups))
+    n_shown = np.zeros((config.n_users, len(group_sizes)), dtype=np.int64)
+    start = rng.random((config.n_users, len(group_sizes)))
+    stride = rng.choice(STRIDES, (config.n_users, len(group_sizes)))
     diligence = rng.normal(size=config.n_users)
     step = rng.choice(STEPS, n, p=STEP_SHARES)
     chance = rng.random((n, len(TASKS)))
@@ -163,19 +144,19 @@ def _visits(config: CoursesConfig, world: World, courses: _Courses) -> pl.DataFr
         stage[rows] = level[user].max(axis=1)
 
         group = subject * LEVELS + np.clip(level[user, subject] + 1 + step[rows], 1, LEVELS) - 1
-        group = np.where(courses.size(group) > 0, group, subject * LEVELS)  # a small subject has level 1 only
-        size = courses.size(group)
+        group = np.where(group_sizes[group] > 0, group, subject * LEVELS)  # a small subject has level 1 only
+        size = group_sizes[group]
         first = (size * start[user, group] ** (1 + config.zipf_exponent)).astype(np.int64)
-        item = courses.items[courses.first[group] + (first + n_shown[user, group] * stride[user, group]) % size]
+        item = grouped[first_of[group] + (first + n_shown[user, group] * stride[user, group]) % size]
         n_shown[user, group] += 1
         items[rows] = item
 
-        ahead = courses.level[item] - level[user, subject]
+        ahead = level_of[item] - level[user, subject]
         likes = sim.TASTE_SCALE * sim.agreement(own, world.items[item])
         logits = {
             "enrol": likes + (NEXT_BONUS * (ahead == 1) - TOO_HARD / 2 * (ahead > 1)),
             "finish": likes + (diligence[user] - TOO_HARD * (ahead > 1)),
-            "rated_well": sim.TASTE_SCALE * sim.agreement(own @ turn, world.items[item]) + courses.quality[item],
+            "rated_well": sim.TASTE_SCALE * sim.agreement(own @ turn, world.items[item]) + quality[item],
         }
         done = np.ones(len(rows), dtype=np.bool_)
         for number, task in enumerate(TASKS):
@@ -183,7 +164,7 @@ def _visits(config: CoursesConfig, world: World, courses: _Courses) -> pl.DataFr
             labels[task][rows] = done
         finished = labels["finish"][rows]
         reached = (user[finished], subject[finished])
-        level[reached] = np.maximum(level[reached], courses.level[item[finished]])
+        level[reached] = np.maximum(level[reached], level_of[item[finished]])
     shown = {Columns.USER: users, Columns.ITEM: items, Columns.TIME: sim.FIRST_SECOND + offset, "stage": stage}
     return pl.DataFrame({**shown, **labels})
 

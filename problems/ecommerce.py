@@ -13,9 +13,7 @@ world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -25,19 +23,16 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
 from evorec.data.tables import Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "ecommerce",
-    "data": {"reader": "simulator", "simulator": {"scenario": "ecommerce", **SMALL_WORLD}},
-    "tasks": {"ranked": ("item", "shop", "category"), "target": "item"},
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("accuracy", "recall@k", "diversity", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+DEFAULTS = short_run(
+    "ecommerce",
+    {
+        "tasks": {"ranked": ("item", "shop", "category"), "target": "item"},
+        "objectives": ("accuracy", "recall@k", "diversity", "cost"),
+        "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
+    },
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -78,60 +73,45 @@ def simulate(config: EcommerceConfig) -> Tables:
     """
     world = World.draw(config)
     log = Exposure.draw(config, world)
-    shops = _Shops.draw(config, world)
+    shop_of, style_of_user, shops, preferences = _shops(config, world)
+    in_shop = sim.agreement(preferences[log.users], shops[shop_of[log.items]])
     rng = generator(config.seed, "simulate-ecommerce-features")
-    style = sim.noisy(shops.style_of_user, len(STYLES), sim.SEGMENT_SHARE, rng)
+    style = sim.noisy(style_of_user, len(STYLES), sim.SEGMENT_SHARE, rng)
     users = sim.user_table(world, rng).with_columns(style=sim.names(STYLES, style))
     items = sim.item_table(world, rng).rename({"category": "category_id"})
-    return Tables(
-        name="simulated ecommerce",
-        interactions=sim.log_table(log, _labels(config, world, log, shops)),
-        tasks=tuple(RATES),
+    return sim.tables(
+        config,
+        log,
+        _labels(config, world, log, in_shop),
         users=users,
-        items=items.with_columns(shop_id=pl.Series(shops.of_item)),
-        context=sim.HOUR,
+        items=items.with_columns(shop_id=pl.Series(shop_of)),
         user_features=sim.USER_FEATURES + sim.categorical("style"),
         item_features=sim.categorical("category_id", "shop_id") + sim.numeric("price"),
         content=("content", "category_id", "shop_id"),
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Shops:
-    """The shop of each item ``(I,)``, unit rows of shops ``(S, D)`` and users ``(U, D)``, the style of each user."""
-
-    of_item: Int64
-    shops: Float64
-    preferences: Float64
-    style_of_user: Int64
-
-    @classmethod
-    def draw(cls, config: EcommerceConfig, world: World) -> _Shops:
-        rng = generator(config.seed, "simulate-ecommerce-shops")
-        n_categories = len(world.categories)
-        n_shops = max(2, config.n_items // ITEMS_PER_SHOP)
-        sells = np.zeros((n_shops, n_categories), dtype=np.bool_)
-        sells[np.arange(n_categories) % n_shops, np.arange(n_categories)] = True  # no category without a shop
-        sells[np.arange(n_shops), np.arange(n_shops) % n_categories] = True
-        for _ in range(FURTHER_CATEGORIES):
-            sells[np.arange(n_shops), rng.integers(0, n_categories, n_shops)] = True
-        priority = rng.random((config.n_items, n_shops)) * sells[:, world.category_of].T
-        styles = sim.unit(rng.normal(size=(len(STYLES), config.n_factors)))
-        style_of_shop = rng.permutation(np.arange(n_shops) % len(STYLES))
-        style_of_user = rng.integers(0, len(STYLES), config.n_users)
-        return cls(
-            of_item=np.asarray(np.argmax(priority, axis=1)),
-            shops=sim.mixed(styles[style_of_shop], STYLE_SHARE, rng),
-            preferences=sim.mixed(styles[style_of_user], STYLE_SHARE, rng),
-            style_of_user=style_of_user,
-        )
+def _shops(config: EcommerceConfig, world: World) -> tuple[Int64, Int64, Float64, Float64]:
+    """The shop of each item ``(I,)``, the style of each user ``(U,)``; unit rows of shops ``(S, D)`` and users."""
+    rng = generator(config.seed, "simulate-ecommerce-shops")
+    n_categories = len(world.categories)
+    n_shops = max(2, config.n_items // ITEMS_PER_SHOP)
+    sells = np.zeros((n_shops, n_categories), dtype=np.bool_)
+    sells[np.arange(n_categories) % n_shops, np.arange(n_categories)] = True  # no category without a shop
+    sells[np.arange(n_shops), np.arange(n_shops) % n_categories] = True
+    for _ in range(FURTHER_CATEGORIES):
+        sells[np.arange(n_shops), rng.integers(0, n_categories, n_shops)] = True
+    priority = rng.random((config.n_items, n_shops)) * sells[:, world.category_of].T
+    styles = sim.unit(rng.normal(size=(len(STYLES), config.n_factors)))
+    style_of_shop = rng.permutation(np.arange(n_shops) % len(STYLES))
+    style_of_user = rng.integers(0, len(STYLES), config.n_users)
+    shops, users = (sim.mixed(styles[of], STYLE_SHARE, rng) for of in (style_of_shop, style_of_user))
+    return np.asarray(np.argmax(priority, axis=1)), style_of_user, shops, users
 
 
-def _labels(config: EcommerceConfig, world: World, log: Exposure, shops: _Shops) -> dict[str, Mask]:
+def _labels(config: EcommerceConfig, world: World, log: Exposure, in_shop: Float64) -> dict[str, Mask]:
     rng = generator(config.seed, "simulate-ecommerce-labels")
     quality = rng.normal(size=config.n_items)
-    in_shop = sim.agreement(shops.preferences[log.users], shops.shops[shops.of_item[log.items]])
     logits = {
         "item": sim.TASTE_SCALE * log.match(world)
         + SHOP_SCALE * in_shop

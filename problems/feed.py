@@ -77,17 +77,8 @@ def simulate(config: FeedConfig) -> Tables:
     world = World.draw(config)
     log = Exposure.draw(config, world)
     rng = generator(config.seed, "simulate-features")
-    return Tables(
-        name="simulator",
-        interactions=sim.log_table(log, _labels(config, world, log)),
-        tasks=tuple(RATES),
-        users=sim.user_table(world, rng),
-        items=sim.item_table(world, rng),
-        context=sim.HOUR,
-        user_features=sim.USER_FEATURES,
-        item_features=sim.ITEM_FEATURES,
-        content=("content", "category"),
-    )
+    users, items = sim.user_table(world, rng), sim.item_table(world, rng)
+    return sim.tables(config, log, _labels(config, world, log), users=users, items=items, name="simulator")
 
 
 def _labels(config: FeedConfig, world: World, log: Exposure) -> dict[str, Mask]:

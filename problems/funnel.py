@@ -12,32 +12,26 @@ events). Device and similar columns are ``log.context``. `simulate` describes th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
-import polars as pl
 
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
-from evorec.data.simulator import Float64, Int64, Mask, Popularity, World
-from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
+from evorec.data.simulator import Exposure, Int64, Mask, Popularity, World
+from evorec.data.tables import SECONDS_PER_DAY, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
 TASKS: Final = ("view", "cart", "buy")
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "funnel",
-    "data": {"reader": "simulator", "simulator": {"scenario": "funnel", **SMALL_WORLD}},
-    "tasks": {"ranked": TASKS, "target": "view", "funnel": TASKS},
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("accuracy", "recall@k", "gain/buy", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+DEFAULTS = short_run(
+    "funnel",
+    {
+        "tasks": {"ranked": TASKS, "target": "view", "funnel": TASKS},
+        "objectives": ("accuracy", "recall@k", "gain/buy", "cost"),
+        "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
+    },
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -84,88 +78,63 @@ def simulate(config: FunnelConfig) -> Tables:
     favourite category) and tenure, and at each offer hour, device and step.
     """
     world = World.draw(config)
-    log = _Sessions.draw(config, world)
-    labels = _labels(config, world, log)
+    log, mobile, step = _sessions(config, world)
+    labels = _labels(config, world, log, mobile, step)
     rng = generator(config.seed, "simulate-funnel-features")
-    shown = {Columns.USER: log.users, Columns.ITEM: log.items, Columns.TIME: log.time, "hour": log.hours}
-    moment = {"device": sim.names(("desktop", "mobile"), log.mobile), "step": log.step}
-    return Tables(
-        name="simulated funnel",
-        interactions=pl.DataFrame({**shown, **moment, **labels}),
-        tasks=TASKS,
-        users=sim.user_table(world, rng),
-        items=sim.item_table(world, rng),
-        context=sim.categorical("hour", "device", "step"),
-        user_features=sim.USER_FEATURES,
-        item_features=sim.ITEM_FEATURES,
-        content=("content", "category"),
-    )
+    users, items = sim.user_table(world, rng), sim.item_table(world, rng)
+    moment = {"device": sim.names(("desktop", "mobile"), mobile), "step": step}
+    return sim.tables(config, log, labels, moment, users=users, items=items)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Sessions:
-    """Offers in order of time, all ``(N,)``, with the taste of the user at that moment, ``(N, D)``."""
+def _sessions(config: FunnelConfig, world: World) -> tuple[Exposure, Mask, Int64]:
+    """Offers in order of time; whether the device is mobile and the step of the session, ``(N,)``."""
+    rng = generator(config.seed, "simulate-funnel-sessions")
+    n = config.n_interactions
+    length = 1 + rng.poisson(MEAN_FURTHER_OFFERS, n)  # n sessions are always enough for n offers
+    session = np.repeat(np.arange(n), length)[:n]
+    first = np.searchsorted(session, session)
+    n_sessions = int(session[-1]) + 1
+    users = sim.active_users(config, n_sessions, rng)
+    begins = sim.moments(config, n_sessions, rng)
+    mobile = rng.random(n_sessions) < MOBILE_SHARE
+    progress = config.drift * begins / (config.n_days * SECONDS_PER_DAY)
+    wanted = sim.choose(sim.EXPOSURE_SCALE * world.taste(users, progress) @ world.categories.T, rng)
+    waited = np.cumsum(rng.integers(20, 91, n))
+    offset = begins[session] + waited - waited[first]
+    category = sim.noisy(wanted[session], len(world.categories), 1 - OTHER_CATEGORY, rng)
 
-    users: Int64
-    items: Int64
-    time: Int64
-    hours: Int64
-    mobile: Mask
-    step: Int64
-    taste: Float64
+    popularity = Popularity.draw(config, world, rng)
+    items, again = np.full(n, -1), np.arange(n)
+    for _ in range(1 + sim.REDRAWS):
+        items[again] = popularity.pick(category[again], rng.random(len(again)))
+        again = sim.repeats(users[session] * config.n_items + items)
+        if len(again) == 0:
+            break
 
-    @classmethod
-    def draw(cls, config: FunnelConfig, world: World) -> _Sessions:
-        rng = generator(config.seed, "simulate-funnel-sessions")
-        n = config.n_interactions
-        length = 1 + rng.poisson(MEAN_FURTHER_OFFERS, n)  # n sessions are always enough for n offers
-        session = np.repeat(np.arange(n), length)[:n]
-        first = np.searchsorted(session, session)
-        n_sessions = int(session[-1]) + 1
-        users = sim.active_users(config, n_sessions, rng)
-        begins = sim.moments(config, n_sessions, rng)
-        mobile = rng.random(n_sessions) < MOBILE_SHARE
-        taste = world.taste(users, config.drift * begins / (config.n_days * SECONDS_PER_DAY))
-        wanted = sim.choose(sim.EXPOSURE_SCALE * taste @ world.categories.T, rng)
-        waited = np.cumsum(rng.integers(20, 91, n))
-        offset = begins[session] + waited - waited[first]
-        category = sim.noisy(wanted[session], len(world.categories), 1 - OTHER_CATEGORY, rng)
-
-        popularity = Popularity.draw(config, world, rng)
-        items, again = np.full(n, -1), np.arange(n)
-        for _ in range(1 + sim.REDRAWS):
-            items[again] = popularity.pick(category[again], rng.random(len(again)))
-            again = sim.repeats(users[session] * config.n_items + items)
-            if len(again) == 0:
-                break
-
-        order = np.argsort(offset, kind="stable")
-        step = np.minimum(np.arange(n) - first, LAST_STEP)[order]
-        session, time = session[order], sim.FIRST_SECOND + offset[order]
-        hours = time % SECONDS_PER_DAY // 3600
-        return cls(users[session], items[order], time, hours, mobile[session], step, taste[session])
+    order = np.argsort(offset, kind="stable")
+    step = np.minimum(np.arange(n) - first, LAST_STEP)[order]
+    session, time = session[order], sim.FIRST_SECOND + offset[order]
+    hours = time % SECONDS_PER_DAY // 3600
+    log = Exposure(users[session], items[order], time, hours, progress[session])
+    return log, mobile[session], step
 
 
-def _labels(config: FunnelConfig, world: World, log: _Sessions) -> dict[str, Mask]:
+def _labels(config: FunnelConfig, world: World, log: Exposure, mobile: Mask, step: Int64) -> dict[str, Mask]:
     rng = generator(config.seed, "simulate-funnel-labels")
     ready = rng.normal(size=config.n_users)
     quality = rng.normal(size=config.n_items)
     turn = sim.rotation(config.n_factors, config.conflict_angle_deg, rng)
     price = world.log_price()[log.items]
-    item = world.items[log.items]
+    view = sim.TASTE_SCALE * log.match(world) + sim.QUALITY_SCALE * quality[log.items]
     logits = {
-        "view": sim.TASTE_SCALE * sim.agreement(log.taste, item)
-        + sim.QUALITY_SCALE * quality[log.items]
-        + sim.HOUR_SCALE * sim.evening(log.hours),
-        "cart": sim.TASTE_SCALE * sim.agreement(log.taste @ turn, item) + CART_PER_STEP * log.step,
-        "buy": ready[log.users] - MOBILE_LOSS * log.mobile,
+        "view": view + sim.HOUR_SCALE * log.evening(),
+        "cart": sim.TASTE_SCALE * log.match(world, turn) + CART_PER_STEP * step,
+        "buy": ready[log.users] - MOBILE_LOSS * mobile,
     }
     labels: dict[str, Mask] = {}
     previous: Mask | None = None
     for task in TASKS:
-        previous = sim.draw_label(logits[task] - PRICE[task] * price, RATES[task], rng, among=previous)
-        labels[task] = previous
+        labels[task] = previous = sim.draw_label(logits[task] - PRICE[task] * price, RATES[task], rng, among=previous)
     return labels
 
 

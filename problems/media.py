@@ -12,8 +12,7 @@ simulated world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -23,19 +22,17 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
 from evorec.data.tables import Columns, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "media",
-    "data": {"reader": "simulator", "simulator": {"scenario": "media", **SMALL_WORLD}},
-    "tasks": {"ranked": ("read", "viewed", "watched"), "target": "opened"},
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "search",
-    "objectives": ("accuracy", "recall@k", "diversity", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+DEFAULTS = short_run(
+    "media",
+    {
+        "tasks": {"ranked": ("read", "viewed", "watched"), "target": "opened"},
+        "inputs": "search",
+        "objectives": ("accuracy", "recall@k", "diversity", "cost"),
+        "box": {"accuracy": {"ideal": 0.8, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
+    },
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -80,13 +77,12 @@ def simulate(config: MediaConfig) -> Tables:
     kind_of = rng.permutation(np.arange(config.n_items) % len(KINDS))
     habit = rng.normal(size=(config.n_users, len(KINDS)))
     favourite = sim.noisy(np.argmax(habit, axis=1), len(KINDS), sim.SEGMENT_SHARE, rng)
-    return Tables(
-        name="simulated media",
-        interactions=sim.log_table(log, _labels(config, world, log, kind_of, habit)),
-        tasks=tuple(RATES),
+    return sim.tables(
+        config,
+        log,
+        _labels(config, world, log, kind_of, habit),
         users=sim.user_table(world, rng).with_columns(favourite_kind=sim.names(KINDS, favourite)),
         items=_items(world, kind_of, rng),
-        context=sim.HOUR,
         user_features=sim.USER_FEATURES + sim.categorical("favourite_kind"),
         item_features=sim.categorical("kind", "category"),
         content=(*(kind for number, kind in enumerate(KINDS) if (kind_of == number).any()), "category"),

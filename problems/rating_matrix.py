@@ -14,8 +14,7 @@ labels ``rating`` (a number) and ``liked`` (e.g. ``"rating > 0"``). `simulate` d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -26,22 +25,17 @@ from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "rating_matrix",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "rating_matrix", "n_users": 500, "n_items": 300, "n_factors": 4},
+DEFAULTS = short_run(
+    "rating_matrix",
+    {
+        "tasks": {"ranked": ("rating", "liked"), "target": "liked", "kinds": {"rating": "regression"}},
+        "objectives": ("accuracy", "recall@k", "sparsity", "cost"),
+        "box": {"accuracy": {"ideal": 0.9, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
     },
-    "tasks": {"ranked": ("rating", "liked"), "target": "liked", "kinds": {"rating": "regression"}},
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("accuracy", "recall@k", "sparsity", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.9, "worst": 0.5}, "recall@k": {"ideal": 0.5, "worst": 0.0}},
-}
+    world={"n_users": 500, "n_items": 300, "n_factors": 4},
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)

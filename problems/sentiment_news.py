@@ -14,9 +14,7 @@ simulated world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 import polars as pl
@@ -26,23 +24,20 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Mask, World
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "sentiment_news",
-    "data": {
-        "reader": "simulator",
-        "simulator": {"scenario": "sentiment_news", **SMALL_WORLD},
-        "content": {"words": {"kind": "text", "columns": ("headline",), "dims": 32}},
+DEFAULTS = short_run(
+    "sentiment_news",
+    {
+        "data": {
+            "content": {"words": {"kind": "text", "columns": ("headline",), "dims": 32}},
+        },
+        "tasks": {"ranked": ("positive", "keyword", "topic"), "target": "keyword"},
+        "inputs": "search",
+        "objectives": ("accuracy", "recall@k", "diversity", "cost"),
+        "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.7, "worst": 0.0}},
     },
-    "tasks": {"ranked": ("positive", "keyword", "topic"), "target": "keyword"},
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "search",
-    "objectives": ("accuracy", "recall@k", "diversity", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-    "box": {"accuracy": {"ideal": 0.85, "worst": 0.5}, "recall@k": {"ideal": 0.7, "worst": 0.0}},
-}
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -100,7 +95,7 @@ def simulate(config: SentimentNewsConfig) -> Tables:
     world = World.draw(config)
     log = Exposure.draw(config, world)
     rng = generator(config.seed, "simulate-news-texts")
-    news = _News.draw(config, world, rng)
+    sentiment, words, headlines = _news(config, world, rng)
     n_topics = len(world.categories)
     every = [word for topic in range(n_topics) for word in _words(topic)]
     watched = [
@@ -114,43 +109,36 @@ def simulate(config: SentimentNewsConfig) -> Tables:
             Columns.ITEM: np.arange(config.n_items),
             "subject": pl.Series(subjects)[world.category_of],
             "source": rng.integers(0, 8, config.n_items),
-            "headline": news.headlines,
+            "headline": headlines,
         }
     )
-    return Tables(
-        name="simulated sentiment_news",
-        interactions=sim.log_table(log, _labels(config, world, log, news, watched)),
-        tasks=tuple(RATES),
+    held = [bool(watched[u] & words[i]) for u, i in zip(log.users.tolist(), log.items.tolist(), strict=True)]
+    return sim.tables(
+        config,
+        log,
+        _labels(config, world, log, sentiment, np.array(held)),
         users=users.with_columns(watch_list=pl.Series([sorted(words) for words in watched])),
         items=items,
-        context=sim.HOUR,
         user_features=(*sim.categorical("segment"), Feature("watch_list", "multi_hot")),
         item_features=sim.categorical("subject", "source"),
         content=("subject",),
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _News:
+def _news(
+    config: SentimentNewsConfig, world: World, rng: np.random.Generator
+) -> tuple[Float64, list[set[str]], list[str]]:
     """Sentiment ``(I,)``, and of each item its three words of the topic and the whole headline."""
-
-    sentiment: Float64
-    words: list[set[str]]
-    headlines: list[str]
-
-    @classmethod
-    def draw(cls, config: SentimentNewsConfig, world: World, rng: np.random.Generator) -> _News:
-        sentiment = rng.uniform(-1.0, 1.0, config.n_items)
-        words, headlines = [], []
-        for item, category in enumerate(world.category_of.tolist()):
-            own = rng.choice(_words(category), 3, replace=False).tolist()
-            good = rng.random(3) < (1 + sentiment[item]) / 2
-            tone = [str(rng.choice(GOOD if is_good else BAD)) for is_good in good]
-            headline = [*own, *tone, *rng.choice(PLAIN, 2, replace=False).tolist()]
-            words.append(set(own))
-            headlines.append(" ".join(rng.permutation(headline).tolist()))
-        return cls(sentiment, words, headlines)
+    sentiment = rng.uniform(-1.0, 1.0, config.n_items)
+    words, headlines = [], []
+    for item, category in enumerate(world.category_of.tolist()):
+        own = rng.choice(_words(category), 3, replace=False).tolist()
+        good = rng.random(3) < (1 + sentiment[item]) / 2
+        tone = [str(rng.choice(GOOD if is_good else BAD)) for is_good in good]
+        headline = [*own, *tone, *rng.choice(PLAIN, 2, replace=False).tolist()]
+        words.append(set(own))
+        headlines.append(" ".join(rng.permutation(headline).tolist()))
+    return sentiment, words, headlines
 
 
 def _words(topic: int) -> list[str]:
@@ -163,16 +151,16 @@ def _numbered(word: str, topic: int) -> str:
 
 
 def _labels(
-    config: SentimentNewsConfig, world: World, log: Exposure, news: _News, watched: list[set[str]]
+    config: SentimentNewsConfig, world: World, log: Exposure, sentiment: Float64, held: Mask
 ) -> dict[str, Mask]:
+    """The labels; `held` ``(N,)`` are the impressions whose headline has a word that the desk watches."""
     rng = generator(config.seed, "simulate-news-labels")
     optimism = rng.normal(size=config.n_users)
-    users, items = log.users, log.items
-    held = np.array([bool(watched[u] & news.words[i]) for u, i in zip(users.tolist(), items.tolist(), strict=True)])
+    topic = world.categories[world.category_of[log.items]]
     logits = {
-        "positive": SENTIMENT_SCALE * news.sentiment[items] + optimism[users],
+        "positive": SENTIMENT_SCALE * sentiment[log.items] + optimism[log.users],
         "keyword": KEYWORD_SCALE * held + log.match(world),
-        "topic": sim.TASTE_SCALE * sim.agreement(log.taste(world), world.categories[world.category_of[items]]),
+        "topic": sim.TASTE_SCALE * sim.agreement(log.taste(world), topic),
     }
     hour = sim.HOUR_SCALE * log.evening()
     return {task: sim.draw_label(logits[task] + hour, rate, rng) for task, rate in RATES.items()}

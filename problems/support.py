@@ -13,34 +13,29 @@ simulated world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, final
 
 import numpy as np
-import polars as pl
 
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
 from evorec.data.tables import Columns, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "support",
-    "data": {"reader": "simulator", "simulator": {"scenario": "support", **SMALL_WORLD}},
-    "tasks": {
-        "ranked": ("helpful", "response_minutes", "service_cost"),
-        "target": "helpful",
-        "kinds": {"response_minutes": "regression", "service_cost": "regression"},
-        "lower_is_better": ("response_minutes", "service_cost"),
+DEFAULTS = short_run(
+    "support",
+    {
+        "tasks": {
+            "ranked": ("helpful", "response_minutes", "service_cost"),
+            "target": "helpful",
+            "kinds": {"response_minutes": "regression", "service_cost": "regression"},
+            "lower_is_better": ("response_minutes", "service_cost"),
+        },
+        "objectives": ("gain/helpful", "harm/response_minutes", "harm/service_cost", "cost"),
     },
-    "training": MINUTES,
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("gain/helpful", "harm/response_minutes", "harm/service_cost", "cost"),
-    "constraints": ("recall@k >= 0.9 * popularity",),
-}
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -92,22 +87,18 @@ def simulate(config: SupportConfig) -> Tables:
     product = sim.noisy(np.searchsorted([-0.5, 0.5], difficulty), 3, sim.SEGMENT_SHARE, rng)
     users = sim.user_table(world, rng).with_columns(product=sim.names(("basic", "plus", "pro"), product))
     items = sim.item_table(world, rng).select(Columns.ITEM, "category", "content")
-    return Tables(
-        name="simulated support",
-        interactions=sim.log_table(log, _labels(config, world, log, channel, difficulty)),
-        tasks=("helpful", "response_minutes", "service_cost"),
+    return sim.tables(
+        config,
+        log,
+        _labels(config, world, log, channel, difficulty),
         users=users,
         items=items.with_columns(channel=sim.names(CHANNELS, channel)),
-        context=sim.HOUR,
         user_features=sim.USER_FEATURES + sim.categorical("product"),
         item_features=sim.categorical("category", "channel"),
-        content=("content", "category"),
     )
 
 
-def _labels(
-    config: SupportConfig, world: World, log: Exposure, channel: Int64, difficulty: Float64
-) -> dict[str, pl.Series]:
+def _labels(config: SupportConfig, world: World, log: Exposure, channel: Int64, difficulty: Float64) -> dict[str, Any]:
     rng = generator(config.seed, "simulate-support-labels")
     quality = rng.normal(size=config.n_items)
     own = channel[log.items]
@@ -119,11 +110,7 @@ def _labels(
     slow = SPREAD * rng.normal(size=config.n_items)
     minutes = np.array(MINUTES_TO_ANSWER)[own] * np.exp(rush + slow[log.items] + SPREAD * rng.normal(size=len(own)))
     cost = np.array(COST)[own] * np.exp(SPREAD * quality[log.items] + SPREAD * rng.normal(size=len(own)))
-    return {
-        "helpful": pl.Series(helpful),
-        "response_minutes": pl.Series(minutes.round(1)),
-        "service_cost": pl.Series(cost.round(2)),
-    }
+    return {"helpful": helpful, "response_minutes": minutes.round(1), "service_cost": cost.round(2)}
 
 
 sim.register(SupportConfig, simulate)

@@ -86,7 +86,8 @@ TABLES: Final = Path(__file__).parent / "tables"
 """The tables that come with this package."""
 FORMAT: Final = 1
 """Format of the description of a table; other formats are refused."""
-_SAID: Final = (
+_KEYS: Final = ("config_id", "seed", "step")
+_REQUIRED: Final = (
     "genes", "steps", "seeds", "k", "tasks", "metrics", "costs", "bounds", "baselines", "objectives", "constraints",
     "sha256",
 )  # fmt: skip
@@ -106,21 +107,21 @@ def space_of(genes: Sequence[Mapping[str, Any]]) -> SearchSpace:
         2.0
     """
     try:
-        return SearchSpace(tuple(_gene(one) for one in genes))
+        return SearchSpace(tuple(_gene(described) for described in genes))
     except (KeyError, TypeError, ConfigError) as error:
         raise DataError(f"genes of a table must describe a finite space; {error!r}.") from None
 
 
-def _gene(one: Mapping[str, Any]) -> Gene:
-    name, text = str(one["name"]), str(one.get("text", ""))
-    condition = When(str(one["parent"]), tuple(one["values"])) if "parent" in one else None
-    if one["kind"] == "categorical":
-        return Categorical(name, tuple(one["options"]), one["default"], text=text, condition=condition)
-    if one["kind"] == "integer":
-        low, high = one["low"], one["high"]
-        limits = (low, high)
-        return Integer(name, low, high, default=one["default"], limits=limits, text=text, condition=condition)
-    raise ConfigError(f"kind of gene {name} must be categorical or integer, got {one['kind']!r}.")
+def _gene(described: Mapping[str, Any]) -> Gene:
+    name, kind, default = str(described["name"]), described["kind"], described["default"]
+    condition = When(str(described["parent"]), tuple(described["values"])) if "parent" in described else None
+    text = str(described.get("text", ""))
+    if kind == "categorical":
+        return Categorical(name, tuple(described["options"]), default, text=text, condition=condition)
+    if kind == "integer":
+        low, high = described["low"], described["high"]
+        return Integer(name, low, high, default=default, limits=(low, high), text=text, condition=condition)
+    raise ConfigError(f"kind of gene {name} must be categorical or integer, got {kind!r}.")
 
 
 def configurations(space: SearchSpace) -> list[dict[str, Any]]:
@@ -132,16 +133,9 @@ def configurations(space: SearchSpace) -> list[dict[str, Any]]:
         >>> configurations(space_of([{"name": "depth", "kind": "integer", "low": 1, "high": 2, "default": 1}]))
         [{'depth': 1}, {'depth': 2}]
     """
-    found: dict[str, dict[str, Any]] = {}
-    for values in itertools.product(*(_values(space.gene(name)) for name in space.names)):
-        spec = space.spec_of(dict(zip(space.names, values, strict=True)))
-        found.setdefault(json.dumps(spec), spec)
-    return list(found.values())
-
-
-def _values(gene: Gene) -> list[Any]:
-    low, high = (int(bound[0]) for bound in gene.bounds)
-    return [gene.decode(np.array([float(column)])) for column in range(low, high + 1)]
+    columns = (range(int(low), int(high) + 1) for low, high in zip(space.low, space.high, strict=True))
+    specs = (space.decode(np.array(genome, dtype=np.float64)) for genome in itertools.product(*columns))
+    return list({json.dumps(spec): spec for spec in specs}.values())
 
 
 @final
@@ -174,7 +168,7 @@ class Table:
         """
         path = Path(name) if name.endswith(".parquet") else TABLES / f"{name}.parquet"
         if not path.is_file():
-            known = ", ".join(sorted(one.stem for one in TABLES.glob("*.parquet"))) or "none"
+            known = ", ".join(sorted(file.stem for file in TABLES.glob("*.parquet"))) or "none"
             raise DataError(
                 f"data.path must name a table ({known}) or the .parquet file of a table, got {name!r}; "
                 "experiments/make_tabular.py makes tables."
@@ -217,7 +211,7 @@ class Table:
         return found
 
     @cached_property
-    def places(self) -> Mapping[tuple[Any, ...], int]:
+    def _numbers(self) -> Mapping[tuple[Any, ...], int]:
         """Number of each configuration by its values, None for a gene that it does not have."""
         return {self._key(spec): number for number, spec in enumerate(self.specs)}
 
@@ -228,7 +222,7 @@ class Table:
             DataError: it is not in the table.
         """
         try:
-            return self.places[self._key(spec)]
+            return self._numbers[self._key(spec)]
         except (KeyError, TypeError):
             raise DataError(f"table {self.name} has no configuration {dict(spec)}.") from None
 
@@ -254,7 +248,7 @@ class Table:
         names = [f"test/{name}" for name in self.about["metrics"]]
         wanted = pl.col("config_id").is_in(list(set(numbers))) & (pl.col("step") == self.steps[-1])
         rows = pl.read_parquet(self.path, columns=["config_id", "seed", "step", *names]).filter(wanted)
-        by_number = {key[0]: one.sort("seed") for key, one in rows.partition_by("config_id", as_dict=True).items()}
+        by_number = {key[0]: part.sort("seed") for key, part in rows.partition_by("config_id", as_dict=True).items()}
         return [{name.removeprefix("test/"): by_number[number][name].to_list() for name in names} for number in numbers]
 
     def _key(self, spec: Spec) -> tuple[Any, ...]:
@@ -266,7 +260,7 @@ class Table:
         Raises:
             DataError: names the first row or column that is wrong.
         """
-        columns = ["config_id", "seed", "step", *self.space.names]
+        columns = [*_KEYS, *self.space.names]
         expected = [
             (number, seed, step, *self._key(spec))
             for (number, spec), seed, step in itertools.product(enumerate(self.specs), self.seeds, self.steps)
@@ -279,12 +273,10 @@ class Table:
                 )
         failed = self.rows["failed"].to_numpy()[:, None]
         is_metric = np.arange(self.values.shape[1]) < len(self.about["metrics"])
-        wrong = np.argwhere(np.isfinite(self.values) == (failed & is_metric))
-        if len(wrong):
-            row, column = (int(index) for index in wrong[0])
+        for row, column in np.argwhere(np.isfinite(self.values) == (failed & is_metric))[:1].tolist():
             raise DataError(
                 f"{self.path}: {list(self.columns.values())[column]} of configuration, seed, step "
-                f"{self.rows.select('config_id', 'seed', 'step').row(row)} must be a number, or empty if it is a "
+                f"{self.rows.select(_KEYS).row(row)} must be a number, or empty if it is a "
                 f"metric of a failed training; got {self.values[row, column]}."
             )
 
@@ -297,15 +289,15 @@ def _description(path: Path) -> Mapping[str, Any]:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         got = about.get("format") if isinstance(about, dict) else type(about).__name__
         raise DataError(f"{path} must be a description of format {FORMAT}, got {got}; make the table again.")
-    if missing := [name for name in _SAID if name not in about]:
-        raise DataError(f"{path} must say {', '.join(_SAID)}; {', '.join(missing)} is missing.")
+    if missing := [name for name in _REQUIRED if name not in about]:
+        raise DataError(f"{path} must say {', '.join(_REQUIRED)}; {', '.join(missing)} is missing.")
     return about
 
 
 def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFrame:
     """The columns that are looked up, sorted."""
     numbers = [f"validation/{name}" for name in about["metrics"]] + [*about["costs"], "train_seconds"]
-    wanted = ["config_id", "seed", "step", "failed", *space.names, *numbers]
+    wanted = [*_KEYS, "failed", *space.names, *numbers]
     try:
         schema = pl.read_parquet_schema(path)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -315,9 +307,9 @@ def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFr
         raise DataError(f"{path} lacks the columns {', '.join(missing)}.")
     if wrong := [name for name in (*numbers, *tests) if not schema[name].is_numeric()]:
         raise DataError(f"{path}: {wrong[0]} must be numbers, got {schema[wrong[0]]}.")
-    if schema["failed"] != pl.Boolean or not all(schema[name].is_integer() for name in ("config_id", "seed", "step")):
+    if schema["failed"] != pl.Boolean or not all(schema[name].is_integer() for name in _KEYS):
         raise DataError(f"{path}: config_id, seed and step must be whole numbers and failed true or false.")
-    return pl.read_parquet(path, columns=wanted).sort("config_id", "seed", "step")
+    return pl.read_parquet(path, columns=wanted).sort(_KEYS)
 
 
 @final
@@ -338,18 +330,29 @@ class Tabular(Problem):
         self.table = table = Table.read(config.data.path)
         k = int(table.about["k"])
         tasks: dict[str, TaskKind] = dict.fromkeys(table.about["tasks"], "binary")
-        _check_budget(config, table)
+        errors = []
+        if config.evaluation.k != k:
+            errors.append(f"evaluation.k must be {k}, the length of the lists in table {table.name}.")
+        for key, steps in (("steps", (config.training.steps,)), ("rungs", config.training.rungs)):
+            if not set(steps) <= set(table.steps):
+                known = f"the steps of table {table.name}, {list(table.steps)}"
+                errors.append(f"training.{key} must be among {known}; got {list(steps)}.")
+        if errors:
+            raise ConfigError("\n".join(errors))
         self.name = config.problem_name
         self.data_sha256 = table.sha256()
         self.seed, self.steps = config.search.seed, config.training.steps
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         self.space = table.space.with_overrides(config.space, "space")
-        bounds = {name: (low, high) for name, (low, high) in table.about["bounds"].items()}
-        self.objectives = build_objectives(config.objectives, k=k, box={}, cost_bounds=_corners(bounds), tasks=tasks)
+        corners = {  # ideal and worst
+            name: (high, low) if find_metric(name).direction == "max" else (low, high)
+            for name, (low, high) in table.about["bounds"].items()
+        }
+        self.objectives = build_objectives(config.objectives, k=k, box={}, cost_bounds=corners, tasks=tasks)
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=self.baselines(), tasks=tasks) for text in config.constraints
         )
-        wanted = [*(one.metric for one in self.objectives), *(one.metric for one in self.constraints)]
+        wanted = (wish.metric for wish in (*self.objectives, *self.constraints))
         if missing := [name for name in wanted if name not in table.columns]:
             raise ConfigError(f"table {table.name} has no {', '.join(missing)}; it has {', '.join(table.columns)}.")
         self._opened: tuple[int, ...] | None = None
@@ -430,28 +433,6 @@ class Tabular(Problem):
         except ConfigError:
             return False
         return True
-
-
-def _check_budget(config: TabularConfig, table: Table) -> None:
-    errors = []
-    if config.evaluation.k != table.about["k"]:
-        errors.append(f"evaluation.k must be {table.about['k']}, the length of the lists in table {table.name}.")
-    asked = {"training.steps": (config.training.steps,), "training.rungs": config.training.rungs}
-    errors += [
-        f"{key} must be among the steps of table {table.name}, {list(table.steps)}; got {list(steps)}."
-        for key, steps in asked.items()
-        if not set(steps) <= set(table.steps)
-    ]
-    if errors:
-        raise ConfigError("\n".join(errors))
-
-
-def _corners(bounds: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """(ideal, worst) of every metric, from its lowest and highest value."""
-    return {
-        name: (high, low) if find_metric(name).direction == "max" else (low, high)
-        for name, (low, high) in bounds.items()
-    }
 
 
 def build(config: TabularConfig | None = None) -> Tabular:

@@ -14,7 +14,6 @@ world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, final
 
 import numpy as np
@@ -25,24 +24,22 @@ from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
 from evorec.data.tables import Columns, Tables
 from evorec.seeds import generator
-from problems import MINUTES, QUICK_SPACE, SMALL_WORLD, recommender
+from problems import recommender, short_run
 
-DEFAULTS: Mapping[str, Any] = {
-    "problem": "treatment",
-    "data": {"reader": "simulator", "simulator": {"scenario": "treatment", **SMALL_WORLD}},
-    "tasks": {
-        "ranked": ("efficacy", "side_effect", "satisfaction"),
-        "target": "efficacy",
-        "kinds": {"satisfaction": "regression"},
-        "lower_is_better": ("side_effect",),
+DEFAULTS = short_run(
+    "treatment",
+    {
+        "tasks": {
+            "ranked": ("efficacy", "side_effect", "satisfaction"),
+            "target": "efficacy",
+            "kinds": {"satisfaction": "regression"},
+            "lower_is_better": ("side_effect",),
+        },
+        "evaluation": {"groups": "group"},
+        "objectives": ("gain/efficacy", "harm/side_effect", "gain/satisfaction", "cost"),
+        "constraints": ("harm/side_effect <= 0.2", "group_gap@k <= 0.1"),
     },
-    "training": MINUTES,
-    "evaluation": {"groups": "group"},
-    "space": QUICK_SPACE,
-    "inputs": "all",
-    "objectives": ("gain/efficacy", "harm/side_effect", "gain/satisfaction", "cost"),
-    "constraints": ("harm/side_effect <= 0.2", "group_gap@k <= 0.1"),
-}
+)
 """Settings of this problem; a configuration file overrides them."""
 
 build = recommender(DEFAULTS)
@@ -91,22 +88,18 @@ def simulate(config: TreatmentConfig) -> Tables:
     group[: len(GROUPS)] = np.arange(len(GROUPS))[: config.n_users]  # no group is empty
     users = sim.user_table(world, rng).with_columns(group=sim.names(GROUPS, group))
     items = sim.item_table(world, rng).select(Columns.ITEM, "category", "content")
-    return Tables(
-        name="simulated treatment",
-        interactions=sim.log_table(log, _labels(config, world, log, strength, group)),
-        tasks=("efficacy", "side_effect", "satisfaction"),
+    return sim.tables(
+        config,
+        log,
+        _labels(config, world, log, strength, group),
         users=users.drop("tenure_days"),
         items=items.with_columns(strength=pl.Series(strength.round(3))),
-        context=sim.HOUR,
         user_features=sim.categorical("group", "segment"),
         item_features=sim.categorical("category") + sim.numeric("strength"),
-        content=("content", "category"),
     )
 
 
-def _labels(
-    config: TreatmentConfig, world: World, log: Exposure, strength: Float64, group: Int64
-) -> dict[str, pl.Series]:
+def _labels(config: TreatmentConfig, world: World, log: Exposure, strength: Float64, group: Int64) -> dict[str, Any]:
     rng = generator(config.seed, "simulate-treatment-labels")
     sensitivity = rng.normal(size=config.n_users)
     given, own = strength[log.items], group[log.users]
@@ -115,11 +108,7 @@ def _labels(
     efficacy = sim.draw_label(helps, RATES["efficacy"], rng)
     side_effect = sim.draw_label(harms, RATES["side_effect"], rng)
     satisfaction = 3.0 + efficacy - 1.5 * side_effect + SATISFACTION_NOISE * rng.normal(size=len(own))
-    return {
-        "efficacy": pl.Series(efficacy),
-        "side_effect": pl.Series(side_effect),
-        "satisfaction": pl.Series(np.clip(satisfaction.round(), 1.0, 5.0)),
-    }
+    return {"efficacy": efficacy, "side_effect": side_effect, "satisfaction": np.clip(satisfaction.round(), 1, 5)}
 
 
 sim.register(TreatmentConfig, simulate)

@@ -327,10 +327,28 @@ def repeats(keys: Int64) -> Int64:
     return np.setdiff1d(np.arange(len(keys)), first, assume_unique=True)
 
 
-def log_table(log: Exposure, labels: Mapping[str, npt.NDArray[Any] | pl.Series]) -> pl.DataFrame:
-    """The interactions, with the hour and the labels ``(N,)``."""
+def tables(
+    config: SimulatorConfig, log: Exposure, labels: Mapping[str, Any], moment: Mapping[str, Any] = {}, **fields: Any
+) -> Tables:
+    """The tables of a world.
+
+    Args:
+        config: its name.
+        log: users, items and times of the interactions; their hour is context.
+        labels: by task, ``(N,)``, in the order of the tasks.
+        moment: further context, ``(N,)``.
+        fields: other fields of `Tables`; they override the common features and content.
+    """
     shown = {Columns.USER: log.users, Columns.ITEM: log.items, Columns.TIME: log.time, "hour": log.hours}
-    return pl.DataFrame({**shown, **labels})
+    common = {
+        "name": f"simulated {config.scenario}",
+        "interactions": pl.DataFrame({**shown, **moment, **labels}),
+        "context": categorical("hour", *moment),
+        "user_features": USER_FEATURES,
+        "item_features": ITEM_FEATURES,
+        "content": ("content", "category"),
+    }
+    return Tables(tasks=tuple(labels), **{**common, **fields})
 
 
 def user_table(world: World, rng: np.random.Generator) -> pl.DataFrame:
