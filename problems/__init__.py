@@ -1,4 +1,4 @@
-"""Problem definitions: one module each, with a scenario, `DEFAULTS` and `build(config=None)`."""
+"""Problem definitions: a module each, with a scenario, `DEFAULTS` and `build(config=None)`."""
 
 from __future__ import annotations
 

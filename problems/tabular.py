@@ -352,7 +352,7 @@ class Tabular(Problem):
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=self.baselines(), tasks=tasks) for text in config.constraints
         )
-        wanted = (wish.metric for wish in (*self.objectives, *self.constraints))
+        wanted = [*(o.metric for o in self.objectives), *(c.metric for c in self.constraints)]
         if missing := [name for name in wanted if name not in table.columns]:
             raise ConfigError(f"table {table.name} has no {', '.join(missing)}; it has {', '.join(table.columns)}.")
         self._opened: tuple[int, ...] | None = None
@@ -413,7 +413,7 @@ class Tabular(Problem):
             specs: all that were chosen; the same call may be repeated, other specs are refused.
         Raises:
             ConfigError: it was opened for others before, which would make it a second validation; or the search budget
-                is not the whole training, which alone was measured on test.
+                is not the whole training, and only that was measured on the test.
         """
         if self.steps != self.table.steps[-1]:
             raise ConfigError(f"test metrics are of {self.table.steps[-1]} steps; training.steps is {self.steps}.")

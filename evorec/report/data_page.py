@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, final
 
 import polars as pl
 
@@ -15,7 +15,7 @@ from evorec.data.readers import Origin
 from evorec.report.data_findings import Finding
 from evorec.report.figures import BASELINE, EVALUATED, LAYOUT, MEMBER
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
-from evorec.report.table import MISSING, Column, Row, Table, counted, show_share
+from evorec.report.table import MISSING, Column, Table, counted, show_share
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -64,7 +64,7 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
     for level, title, kind in (("warning", "Look at this first", "warnings"), ("note", "Worth knowing", "")):
         if texts := [remark.text for remark in remarks if remark.level == level]:
             parts.append(bullets(title, texts, kind=kind))
-    parts.append(tiles((big, small) for big, small in known.items()))
+    parts.append(tiles(known.items()))
     for topic in sections(found, wide=True):
         figure = topic.figure
         body = drawing(figure(found), figure.__name__.removesuffix("_figure")) if figure else ""
@@ -72,9 +72,7 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
     dropped = {"Dropped, no user or item": source.n_missing_ids, "Dropped, repeated": source.n_duplicates}
     read = {"Reader": source.reader, "Folder": source.folder}
     read |= {reason: counted(n, "row") if n else "" for reason, n in dropped.items()}
-    files = Table(
-        "Files", "file", (Column("rows", numbers="count"),), tuple(Row(file, (n,)) for file, n in source.files)
-    )
+    files = Table.of("Files", ("file", Column("rows", numbers="count")), source.files)
     parts.append(section("Source", "Files and rows read.", facts(read) + (table_html(files) if source.files else "")))
     return document(f"{name} data", parts, footer=f"evorec {version}")
 
@@ -95,16 +93,18 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         about += f" The parts of a {split} split overlap in time."
     yield Section("Rows over time", about, figure=rows_figure)
 
-    ends = {end: pl.col(f"{end}_day") for end in ("first", "last")}
-    if days["n_days"] <= SHORT_LOG_DAYS:
-        ends = {end: pl.col(end).str.replace("T", " ").str.head(-3) for end in ends}
     yield Section(
         "Parts",
         "Size and time of each part; days as the split cuts them, moments of a short log in UTC.",
         _table(
             f"Parts ({'not split' if days['split_error'] else f'{split} split'})",
             found.parts.select(
-                "part", rows="n_rows", share=pl.col("n_rows") / days["n_rows"], users="n_users", items="n_items", **ends
+                "part",
+                rows="n_rows",
+                share=pl.col("n_rows") / days["n_rows"],
+                users="n_users",
+                items="n_items",
+                **_ends(found),
             ),
         ),
     )
@@ -130,10 +130,10 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
     if found.overlaps.height:
         names = list(dict.fromkeys(found.overlaps["label"]))
         shares = {(label, other): n_both / n if n else None for label, other, n, n_both in found.overlaps.rows()}
-        columns = tuple(Column(other, title=f"also {other}", numbers="share") for other in names)
-        rows = tuple(Row(label, tuple(shares.get((label, other)) for other in names)) for label in names)
+        columns = (Column(other, title=f"also {other}", numbers="share") for other in names)
+        rows = ((label, *(shares.get((label, other)) for other in names)) for label in names)
         about = "Of the rows with a positive label (line), the share that is positive in another label (column)."
-        table = printable(Table("Labels together", "positives of", columns, rows))
+        table = printable(Table.of("Labels together", ("positives of", *columns), rows))
         yield Section("Labels together", about, table, detail=True)
 
     quantiles = {"min": "min", "10 %": "0.1", "median": "0.5", "90 %": "0.9", "99 %": "0.99", "max": "max"}
@@ -165,6 +165,13 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         )
         about = "Missing counts rows of the table that has the feature; an empty list of tags is missing too."
         yield Section("Features", about, _table("Features", shown), detail=True)
+
+
+def _ends(found: Description) -> dict[str, pl.Expr]:
+    """First and last day of each part, or the moments of a short log."""
+    if found.facts["n_days"] > SHORT_LOG_DAYS:
+        return {end: pl.col(f"{end}_day") for end in ("first", "last")}
+    return {end: pl.col(end).str.replace("T", " ").str.head(-3) for end in ("first", "last")}
 
 
 def _content(found: Description, *, wide: bool) -> Section:
@@ -200,16 +207,15 @@ def _content(found: Description, *, wide: bool) -> Section:
 
 def _table(title: str, frame: pl.DataFrame, titles: Mapping[str, str] = {}, plain: Sequence[str] = ()) -> Table:
     """A table of a data frame: the first column names the rows, integers are counts, other numbers shares."""
-    columns = tuple(
-        Column(
-            printable(name),
-            title=titles.get(name, ""),
-            numbers="" if name in plain else "count" if dtype.is_integer() else "share" if dtype.is_float() else "",
-        )
-        for name, dtype in list(frame.schema.items())[1:]
+    corner, *columns = (
+        Column(printable(name), title=titles.get(name, ""), numbers="" if name in plain else _numbers(dtype))
+        for name, dtype in frame.schema.items()
     )
-    corner = "" if frame.columns[0] == "side" else frame.columns[0]
-    return Table(title, corner, columns, printable(tuple(Row(name, tuple(row)) for name, *row in frame.rows())))
+    return Table.of(title, ("" if corner.key == "side" else corner, *columns), map(printable, frame.rows()))
+
+
+def _numbers(dtype: pl.DataType) -> Literal["", "count", "share"]:
+    return "count" if dtype.is_integer() else "share" if dtype.is_float() else ""
 
 
 def _label_table(found: Description) -> Table:
@@ -225,17 +231,13 @@ def _label_table(found: Description) -> Table:
 
     labels = [label.to_dicts() for label in found.labels.partition_by("label")]
     missing = [1 - sum(row["n_known"] for row in rows) / sum(row["n_rows"] for row in rows) for rows in labels]
-    columns = [
-        *(Column(row["part"], numbers="share") for row in labels[0]),
-        Column("missing", numbers="share"),
-        Column("use"),
+    headings: list[str | Column] = ["label", *(Column(row["part"], numbers="share") for row in labels[0])]
+    headings += [Column("missing", numbers="share")] if any(missing) else []
+    cells = [
+        (rows[0]["label"], *map(positives, rows), *([share] if any(missing) else []), rows[0]["use"])
+        for rows, share in zip(labels, missing, strict=True)
     ]
-    cells = [[*map(positives, rows), share, rows[0]["use"]] for rows, share in zip(labels, missing, strict=True)]
-    if not any(missing):
-        del columns[-2]
-        cells = [[*cell[:-2], cell[-1]] for cell in cells]
-    rows = tuple(Row(label[0]["label"], tuple(cell)) for label, cell in zip(labels, cells, strict=True))
-    return printable(Table("Labels: positives by part", "label", tuple(columns), rows))
+    return printable(Table.of("Labels: positives by part", [*headings, "use"], cells))
 
 
 def _summary(feature: Mapping[str, Any]) -> str:
@@ -302,10 +304,8 @@ def merged(found: Description, source: Origin) -> str:
 
 def size(found: Description) -> str:
     """Size and time of the log in a sentence."""
-    n = found.facts
-    table = next(topic.table for topic in sections(found) if topic.title == "Parts")
-    assert table is not None
-    start, end = min(row.values[-2] for row in table.rows), max(row.values[-1] for row in table.rows)
+    n, ends = found.facts, found.parts.select(**_ends(found))
+    start, end = ends["first"].min(), ends["last"].max()
     return (
         f"{counted(n['n_rows'], 'row')}, {counted(n['n_users'], 'user')}, {counted(n['n_items'], 'item')}, "
         f"{start} to {end} ({counted(n['n_days'], 'day')}), {show_share(n['density'])} of all user-item pairs"
