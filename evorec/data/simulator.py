@@ -53,10 +53,9 @@ def numeric(*names: str) -> tuple[Feature, ...]:
     return tuple(Feature(name, "numeric") for name in names)
 
 
-HOUR: Final = categorical("hour")
 USER_FEATURES: Final = categorical("segment") + numeric("tenure_days")
 ITEM_FEATURES: Final = categorical("category") + numeric("price")
-"""Features of `log_table`, `user_table` and `item_table`."""
+"""Features of `user_table` and `item_table`."""
 
 ConflictAngle = Annotated[
     float,
@@ -205,7 +204,7 @@ class Exposure:
 
     def evening(self) -> Float64:
         """Closeness of each moment to 20 h, ``(N,)``, from -1 to 1."""
-        return evening(self.hours)
+        return np.asarray(np.cos(2 * np.pi * (self.hours - 20) / 24))
 
     def taste(self, world: World) -> Float64:
         """Taste of the user at each impression, unit rows ``(N, D)``."""
@@ -261,11 +260,6 @@ def moments(config: SimulatorConfig, n: int, rng: np.random.Generator) -> Int64:
     rhythm = 1.2 + np.cos(2 * np.pi * (np.arange(24) - 20) / 24)
     seconds = rng.choice(24, n, p=rhythm / rhythm.sum()) * 3600 + rng.integers(0, 3600, n)
     return np.asarray(rng.integers(0, config.n_days, n) * SECONDS_PER_DAY + seconds)
-
-
-def evening(hours: Int64) -> Float64:
-    """Closeness of hours ``(N,)`` to 20 h, from -1 to 1."""
-    return np.asarray(np.cos(2 * np.pi * (hours - 20) / 24))
 
 
 def draw_label(logit: Float64, share: float, rng: np.random.Generator, *, among: Mask | None = None) -> Mask:

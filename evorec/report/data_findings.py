@@ -194,7 +194,7 @@ def _label(parts: pl.DataFrame, tasks: TasksConfig) -> Iterator[Finding]:
         yield _finding(f"{name} has only {_and([f'{counted(*pair)} in {part}' for part, pair in few.items()])}{rough}")
     for row in rows[1:]:
         if min(rows[0]["n_positive"], row["n_positive"]) >= FEW:
-            before, now = (one["n_positive"] / one["n_known"] for one in (rows[0], row))
+            before, now = (part["n_positive"] / part["n_known"] for part in (rows[0], row))
             if max(before, now) >= DRIFT * min(before, now):
                 yield _note(f"{name} is {show_share(now)} positive in {row['part']}, {show_share(before)} in training")
 

@@ -305,7 +305,7 @@ def merged(found: Description, source: Origin) -> str:
 def size(found: Description) -> str:
     """Size and time of the log in a sentence."""
     n, ends = found.facts, found.parts.select(**_ends(found))
-    start, end = ends["first"].min(), ends["last"].max()
+    start, end = min(ends["first"]), max(ends["last"])
     return (
         f"{counted(n['n_rows'], 'row')}, {counted(n['n_users'], 'user')}, {counted(n['n_items'], 'item')}, "
         f"{start} to {end} ({counted(n['n_days'], 'day')}), {show_share(n['density'])} of all user-item pairs"
