@@ -107,8 +107,7 @@ def recommend(
         list[str] | None, typer.Option(metavar="ITEM", help="Item that a new user liked, latest first; repeatable.")
     ] = None,
     feature: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Feature of a user or of the context; repeatable."),
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Feature of a user or of the context; repeatable.")
     ] = None,
     k: Annotated[
         int | None, typer.Option("--k", "-k", min=1, help="Length of each list; default that of the evaluation.")

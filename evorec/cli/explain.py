@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,7 +49,7 @@ def explain(
     n_shown = len(found.importance) if output.verbosity > 0 else MOST_SHOWN
     tables = [_lines(f"Member {found.member}", *(f"• {text}" for text in found.words))]
     tables += [*_neighbour_tables(found, record), *_use_tables(found), *_importance_tables(found, n_shown)]
-    output.result(found.as_json(), *tables)
+    output.result(asdict(found), *tables)
     output.next_step(f"evorec export {run} {key}")
 
 

@@ -74,8 +74,7 @@ def serve(
     ] = f"{Limits.body_bytes >> 20}MiB",
     poll_s: Annotated[float, typer.Option(min=0.01, help="Seconds between checks of BUNDLE.")] = 2,
     drain_s: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds after SIGTERM with /ready at 503 and the port still open."),
+        float, typer.Option(min=0, help="Seconds after SIGTERM with /ready at 503 and the port still open.")
     ] = 1,
     stop_s: Annotated[int, typer.Option(min=1, help="Seconds for requests to finish after that.")] = 20,
 ) -> None:

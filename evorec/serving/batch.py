@@ -37,7 +37,7 @@ def recommend_table(
         recommender: that makes them.
         users: Parquet with a column ``user``, or ``liked`` (lists of items) for new users, or both; further columns
             are features by name, and ``exclude`` has lists of items that are not listed.
-        out: Parquet to write, one row per user and rank: ``user``, ``rank`` from 1, ``item``, ``score``; ``line`` is
+        out: Parquet to write, a row per user and rank: ``user``, ``rank`` from 1, ``item``, ``score``; ``line`` is
             the row number of the user in `users`.
         options: of the lists.
         progress: called with the number of users that are done.
@@ -95,7 +95,7 @@ def _check_columns(recommender: Recommender, users: Path, schema: pl.Schema) -> 
 def _lists(
     recommender: Recommender, items: pl.Series, frame: pl.DataFrame, options: ListOptions, *, first: int
 ) -> pl.DataFrame:
-    """Lists of the users of one chunk; `items` are the ids of the catalogue."""
+    """Lists of the users of a chunk; `items` are the ids of the catalogue."""
     import polars as pl
 
     users: list[User | Id]

@@ -66,7 +66,7 @@ def read_bundle(path: str | Path) -> Bundle:
     """A bundle whose bytes, files and arrays agree with its manifest.
 
     Args:
-        path: folder that `evorec export` wrote, or a link to one.
+        path: folder that `evorec export` wrote, or a link to it.
     Raises:
         RunError: a file is missing, added, damaged or of another format.
     """

@@ -81,14 +81,14 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
 def _check_arrays(bundle: Bundle) -> None:
     arrays, sizes = bundle.arrays, {"users": len(bundle.users), "items": len(bundle.items)}
     if not bundle.items:
-        raise ValueError("there is no item")
+        raise ValueError("the catalogue is empty")
     for kind, dimensions in (("i", _INTEGERS), ("f", _REALS)):
         for name, n_dimensions in dimensions.items():
             if arrays[name].ndim != n_dimensions or arrays[name].dtype.kind != kind:
                 raise ValueError(f"{name} is {arrays[name].dtype} with {arrays[name].ndim} dimensions")
     for name, side in _ROWS.items():
         if len(arrays[name]) != sizes[side] + 1:
-            raise ValueError(f"{name} has {len(arrays[name])} rows for {sizes[side]} {side} and the unknown one")
+            raise ValueError(f"{name} has {len(arrays[name])} rows for {sizes[side]} {side} and the unknown")
     for name, axis in _PER_ITEM.items():
         if arrays[name].shape[axis] != sizes["items"]:
             raise ValueError(f"{name} has {arrays[name].shape[axis]} columns for {sizes['items']} items")

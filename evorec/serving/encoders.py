@@ -82,7 +82,7 @@ class Feature:
             return [] if math.isnan(number) else [1 + int(np.searchsorted(self.edges, number, side="right"))]
         values = value if isinstance(value, list | tuple) else [value]
         if self.kind == "categorical" and len(values) != 1:
-            raise DataError(f"feature {self.name} has one value, got {len(values)}: {value!r}.")
+            raise DataError(f"feature {self.name} takes a single value, got {len(values)}: {value!r}.")
         codes = (self._code(part) for part in values)
         return list(dict.fromkeys(code for code in codes if code))
 
@@ -123,10 +123,10 @@ class Fields:
         return self._features[name]
 
     def replaced(self, rows: Int64, weights: Float32, features: Mapping[str, Any]) -> tuple[Int64, Float32]:
-        """Bag ``(F,)`` of one entity with the given features instead of its own; it may become longer.
+        """Bag ``(F,)`` of an entity with the given features instead of its own; it may become longer.
 
         Raises:
-            DataError: there is no such feature, or its value is of another kind.
+            DataError: the feature does not exist, or its value is of another kind.
         """
         rows, weights = rows.copy(), weights.copy()
         for name, value in features.items():
@@ -141,14 +141,14 @@ class Fields:
         return rows, weights
 
     def rows_with(self, rows: Int64, name: str, values: Sequence[Any]) -> npt.NDArray[np.bool_]:
-        """Mask of the entities that have one of the values of a feature.
+        """Mask of the entities that have any of some values of a feature.
 
         Args:
             rows: bags of all entities, int64 ``(n, F)``.
             name: of a feature that is not a number.
             values: accepted values.
         Raises:
-            DataError: there is no such feature, or it is a number, of which the bundle knows only the bin.
+            DataError: the feature does not exist, or it is a number, of which the bundle knows only the bin.
         """
         feature = self[name]
         if feature.kind == "numeric":
@@ -182,7 +182,7 @@ class ContentParts:
             known: content of a known item, which keeps its other parts; ``None`` = a new item, which gets them from
                 the mean item.
         Raises:
-            DataError: there is no such part, or a vector has another length or is not finite.
+            DataError: the part does not exist, or a vector has another length or is not finite.
         """
         vectors = {part.name for part in (*self._declared, *self._sources) if part.kind in ("vector", "")}
         if unknown := sorted(set(content) - vectors):
@@ -241,10 +241,6 @@ class SideStatistics:
         for columns, fields, table in self._keys:
             out[columns] = table.get(tuple(int(rows[column]) for column in fields), self.nothing[columns])
         return out
-
-    def of_new(self, rows: Int64) -> Float32:
-        """Statistics ``(s,)`` of a new user or item with the bag ``rows (F,)``."""
-        return self.updated(self.nothing, rows)
 
 
 def _vector(part: Feature, values: Sequence[float]) -> npt.NDArray[np.float64]:

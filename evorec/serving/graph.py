@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @final
 class Graph:
-    """One ONNX graph with its session.
+    """An ONNX graph with its session.
 
     Args:
         path: of the graph; its weights are in the same folder.

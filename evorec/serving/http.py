@@ -74,7 +74,7 @@ def build_app(slot: Slot, limits: Limits | None = None) -> FastAPI:
         limits: of a request.
     """
     service = _Service(slot, limits or Limits())
-    app = FastAPI(title="evorec", version=version("evorec"), summary="Recommendations from one bundle.")
+    app = FastAPI(title="evorec", version=version("evorec"), summary="Recommendations from a bundle.")
     for path, handler, model, answer in (
         ("/recommend", service.recommend, service.recommend_request, RecommendResponse),
         ("/score", service.score, service.score_request, ScoreResponse),
@@ -153,7 +153,7 @@ class _Service:
         return await self._answered(request, self._scores)
 
     async def _answered(self, request: Request, work: Callable[[bytes, Recommender], bytes]) -> Response:
-        """Read a body, within its limits, and answer it with one recommender in one of the threads."""
+        """Read a body, within its limits, and answer it with the current recommender in a thread of the pool."""
         body = await self._read(request)
         found = self._found()
         if self._busy >= self.limits.workers + self.limits.queue:
@@ -274,7 +274,7 @@ class _Figures(Collector):
             buckets=BUCKETS_S, registry=self.registry,
         )  # fmt: skip
         self.in_flight = Gauge("evorec_requests_in_flight", "Requests being answered.", registry=self.registry)
-        self.lists = Counter("evorec_lists", "Lists made, one per user.", registry=self.registry)
+        self.lists = Counter("evorec_lists", "Lists made for users.", registry=self.registry)
         self.scored = Counter("evorec_scored_items", "Items scored by /score.", registry=self.registry)
         ProcessCollector(registry=self.registry)
         self._slot = slot

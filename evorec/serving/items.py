@@ -10,8 +10,7 @@ import numpy as np
 
 from evorec.errors import DataError
 from evorec.serving.encoders import ContentParts, Fields, Float32, Int64, SideStatistics
-from evorec.serving.ids import Ids
-from evorec.serving.queries import Id, Item
+from evorec.serving.queries import Id, Ids, Item
 
 Feeds = dict[str, np.ndarray]
 """Inputs of a graph by name."""
@@ -40,11 +39,6 @@ class Catalogue:
     statistics: Float32
     n_own: int
     feeds: Feeds
-
-    @property
-    def n_items(self) -> int:
-        """I."""
-        return len(self.ids)
 
     def indices(self, ids: Sequence[Id], what: str) -> list[int]:
         """Indices of the known items among some ids.
@@ -101,18 +95,18 @@ class ItemEncoders:
                     f"the model has no item feature {unknown[0]!r}; it has: {', '.join(sorted(names)) or 'none'}."
                 )
             features = {name: value for name, value in item.features.items() if name in self.fields.names}
-            old_rows = self.unknown_rows if index is None else own.rows[index]
-            old_weights = self.unknown_weights if index is None else own.weights[index]
+            if index is None:
+                old_rows, old_weights = self.unknown_rows, self.unknown_weights
+                known, figures = None, self.statistics.nothing
+            else:
+                old_rows, old_weights = own.rows[index], own.weights[index]
+                known, figures = own.content[index], own.statistics[index]
             bag_rows, bag_weights = self.fields.replaced(old_rows, old_weights, features)
             rows.append(bag_rows)
             weights.append(bag_weights)
-            known = None if index is None else own.content[index]
             content.append(self.content.vector(item.features, item.content, known))
-            if index is None:
-                statistics.append(self.statistics.of_new(bag_rows))
-            else:
-                found = own.statistics[index]
-                statistics.append(self.statistics.updated(found, bag_rows) if features else found)
+            is_described = index is None or features
+            statistics.append(self.statistics.updated(figures, bag_rows) if is_described else figures)
         return {
             "item_rows": padded(rows),
             "item_weights": padded(weights),
@@ -163,7 +157,7 @@ class ItemEncoders:
 
 
 def padded(bags: Sequence[np.ndarray]) -> np.ndarray:
-    """Bags ``(F_i,)`` of different lengths as one array, padded with 0.
+    """Bags ``(F_i,)`` of different lengths as a single array, padded with 0.
 
     Example:
         >>> padded([np.array([1, 2]), np.array([3])])

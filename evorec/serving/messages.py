@@ -14,14 +14,14 @@ from evorec.serving.queries import Item, User
 LONGEST_TEXT: Final = 256
 """Characters of an id, a name or a value of a feature."""
 MOST_IDS: Final = 10_000
-"""Ids of one list: liked, exclude, only."""
+"""Ids of a list: liked, exclude, only."""
 MOST_VALUES: Final = 1_000
-"""Values of one filter or of one multi-valued feature."""
+"""Values of a filter or of a multi-valued feature."""
 MOST_NAMES: Final = 256
-"""Features of one user or item, or filters of a request."""
+"""Features of a user or item, or filters of a request."""
 LONGEST_VECTOR: Final = 8_192
 MOST_DETAILS: Final = 20
-"""Errors that one response lists."""
+"""Errors that a response lists."""
 KIND: Final = re.compile(r"bool|(constrained|nullable|function|tagged)-.*|(list|nullable)\[.*\]|ItemMessage")
 """Parts of a location that pydantic adds for each type of a union."""
 
@@ -47,7 +47,7 @@ class Limits:
         body_bytes: of a request.
         batch: users of a request.
         k: length of a list.
-        items: items that one request scores.
+        items: items that a request scores.
         workers: requests that are processed at the same time, each in a thread.
         queue: requests that wait for a worker; further requests get status 503.
         read_s: seconds in which a body must have arrived.
@@ -95,9 +95,9 @@ class ItemMessage(Message):
 
 
 class RecommendRequest(Message):
-    """Request for one list of items per user."""
+    """Request for a list of items per user."""
 
-    users: list[UserMessage] = Field(description="One list each, in this order.")
+    users: list[UserMessage] = Field(description="The lists have the same order.")
     k: int | None = Field(default=None, description="Length of each list; default that of the model's evaluation.")
     seen: bool = Field(default=False, description="Whether items of the user's history may be listed.")
     where: Filters | None = Field(default=None, description="Accepted values of item features, by feature.")
@@ -106,7 +106,7 @@ class RecommendRequest(Message):
 
 
 class ScoreRequest(Message):
-    """Request for the predictions for one user and some items."""
+    """Request for the predictions for a user and some items."""
 
     user: UserMessage
     items: list[Id | ItemMessage] = Field(description="Known items by id, new items with their features.")
@@ -148,7 +148,7 @@ class ListedItem(BaseModel):
 
 
 class UserList(BaseModel):
-    """The list of one user."""
+    """The list of a user."""
 
     user: int | str | None = Field(description="The id of the request.")
     known: bool = Field(description="Whether the user is in the training data.")
@@ -156,14 +156,14 @@ class UserList(BaseModel):
 
 
 class RecommendResponse(BaseModel):
-    """One list per user, in the order of the request."""
+    """A list per user, in the order of the request."""
 
     version: str = Field(description="The bundle of all answers: SHA-256 of its manifest.")
     lists: list[UserList]
 
 
 class ScoredItem(BaseModel):
-    """Predictions for one item; null replaces numbers that are not finite."""
+    """Predictions for an item; null replaces numbers that are not finite."""
 
     item: int | str
     score: float | None = Field(description="Lists are ordered by it.")
@@ -215,7 +215,7 @@ class Refusal(BaseModel):
 
 
 def mistakes(error: ValidationError) -> list[dict[str, str]]:
-    """The errors of a request, one entry per location, the first `MOST_DETAILS`."""
+    """The errors of a request, an entry per location, the first `MOST_DETAILS`."""
     expected: dict[tuple[str, str], dict[str, None]] = {}  # a value of a union has a message for each type
     for found in error.errors(include_url=False, include_context=False):
         where = ".".join(str(part) for part in found["loc"] if not KIND.fullmatch(str(part))) or "body"

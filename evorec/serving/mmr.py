@@ -52,7 +52,12 @@ def mmr_by(scores: Floats, similarity: Callable[[Ints], Floats], k: int, weight:
         scores, k, weight: see `mmr`.
         similarity: cosines ``(U, C)`` of every candidate to the user's candidate at the given position, ``(U,)``.
     """
-    _check(scores, k, weight)
+    if scores.ndim != 2:
+        raise DataError(f"scores must be (users, candidates), got shape {scores.shape}.")
+    if k < 1 or not 0 <= weight <= 1:
+        raise DataError(f"mmr needs k >= 1 and a weight in [0, 1], got k = {k} and weight {weight}.")
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise DataError("mmr cannot rank NaN or inf; the model or the formula gives scores that are not finite.")
     n_users, n_candidates = scores.shape
     positions = np.full((n_users, k), NO_POSITION, dtype=np.int64)
     found = min(k, n_candidates)
@@ -84,12 +89,3 @@ def _relevance(scores: Floats) -> Floats:
     above = np.where(none, low, scores) - low
     span = above.max(axis=1, keepdims=True)
     return np.asarray(above / np.where(span > 0, span, one))
-
-
-def _check(scores: Floats, k: int, weight: float) -> None:
-    if scores.ndim != 2:
-        raise DataError(f"scores must be (users, candidates), got shape {scores.shape}.")
-    if k < 1 or not 0 <= weight <= 1:
-        raise DataError(f"mmr needs k >= 1 and a weight in [0, 1], got k = {k} and weight {weight}.")
-    if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise DataError("mmr cannot rank NaN or inf; the model or the formula gives scores that are not finite.")

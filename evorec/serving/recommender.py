@@ -20,14 +20,13 @@ from evorec.serving.bundle import ITEM_VECTORS, RANKER, RECOMMEND, USER_VECTORS,
 from evorec.serving.consistency import check
 from evorec.serving.encoders import ContentParts, Feature, Fields, Float32, SideStatistics
 from evorec.serving.graph import Graph
-from evorec.serving.ids import Ids
 from evorec.serving.items import Catalogue, Feeds, ItemEncoders
 from evorec.serving.mmr import mmr
-from evorec.serving.queries import Id, Item, ListOptions, User, as_user
+from evorec.serving.queries import Id, Ids, Item, ListOptions, User, as_user
 from evorec.serving.users import NO_EXCLUSION, UserEncoders
 
 SCORES_PER_CALL: Final = 1 << 21
-"""Scores over the whole catalogue that one call of the graph holds."""
+"""Scores over the whole catalogue that a call of the graph holds."""
 USERS_PER_CALL: Final = 64
 NO_ITEM: Final = -1
 
@@ -122,7 +121,7 @@ class Recommender:
     @property
     def n_items(self) -> int:
         """Items that can be listed."""
-        return self.catalogue.n_items
+        return len(self.catalogue.ids)
 
     def knows(self, user: Id) -> bool:
         """Whether the user is in the training data; other users are described only by the request."""
@@ -163,11 +162,11 @@ class Recommender:
             k: length of a list; by default that of the member's evaluation. A list is shorter where fewer items are
                 left.
             seen: whether items of a user's history may be listed.
-            where: item feature -> values, of which a listed item must have one.
+            where: item feature -> values, of which a listed item must have at least 1.
             only: items that may be listed; unknown ids are ignored. ``None`` = all.
             mmr: weight of the diversity re-ranking in [0, 1]; by default that of the bundle.
         Raises:
-            DataError: there is no user, or a number, a feature or a filter cannot be used.
+            DataError: no user is given, or a number, a feature or a filter cannot be used.
         """
         found = self.index_lists(users, ListOptions(k, seen, where, only, mmr))
         ids = self.catalogue.ids.ids
@@ -200,7 +199,7 @@ class Recommender:
         return IndexLists(np.concatenate([f.items for f in found]), np.concatenate([f.scores for f in found]))
 
     def score(self, user: User | Id, items: Sequence[Item | Id]) -> list[dict[str, float]]:
-        """Predictions for given items and one user, in the context of the user or the usual context.
+        """Predictions for given items and a user, in the context of the user or the usual context.
 
         Args:
             user: an id or a description.
@@ -209,7 +208,7 @@ class Recommender:
             Per item the prediction of every task, a probability or a number in the label's unit, and ``score``, by
             which lists are ordered before re-ranking for diversity.
         Raises:
-            DataError: there is no item, or an unknown item without description.
+            DataError: no item is given, or an unknown item without description.
         """
         if not items:
             raise DataError("score needs at least 1 item, got none.")
@@ -241,7 +240,7 @@ class Recommender:
         return np.asarray(self.catalogue.feeds.get(name, self._arrays[name]))
 
     def _lists(self, feeds: Feeds, k: int, weight: float) -> IndexLists:
-        """Lists of one call of the graph."""
+        """Lists of a single call of the graph."""
         size = min(k, self.n_items)  # k itself may be a billion
         candidates = min(max(self._candidates, size), self.n_items)
         n_listed = candidates if weight > 0 else size
@@ -309,6 +308,6 @@ def load_bundle(path: str | Path, *, threads: int = 1, graph: str = RECOMMEND) -
         graph: file of the graph that makes lists.
     Raises:
         RunError: a file is missing, added, damaged or of another format.
-        ConfigError: onnxruntime is not installed, or there is no such graph.
+        ConfigError: onnxruntime is not installed, or the graph does not exist.
     """
     return Recommender(read_bundle(path), threads=threads, graph=graph)

@@ -1,4 +1,4 @@
-"""The bundle in use: a new bundle is loaded beside the old, tried, and replaces it in one assignment.
+"""The bundle in use: a new bundle is loaded while the old is in use, tried, and replaces it in a single assignment.
 
 The pointer is a bundle's folder or a link to it. Replace it by renaming a new link or folder onto it: files of a bundle
 in use are mapped into memory and must not be overwritten.
@@ -31,7 +31,7 @@ class Slot:
     Args:
         pointer: the bundle's folder or a link to it.
         load: makes a recommender of a folder.
-        note: called with one line per event, from any thread.
+        note: called with a line of text per event, from any thread.
     Attributes:
         current: the recommender in use, ``None`` before the first.
         loaded_at: time of its load, seconds since 1970.
@@ -70,7 +70,7 @@ class Slot:
     def look(self, *, again: bool = False) -> bool:
         """Follow the pointer, and swap if it leads to another bundle that works.
 
-        A bundle that does not work is refused once, until one of its files or the pointer changes.
+        A bundle that does not work is refused once, until a file of it or the pointer changes.
 
         Args:
             again: load the bundle even if it did not change.

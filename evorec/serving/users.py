@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from evorec.data.histories import history_weights
 from evorec.serving.encoders import Fields, SideStatistics
-from evorec.serving.ids import Ids
 from evorec.serving.items import Catalogue, Feeds, padded
-from evorec.serving.queries import User
+from evorec.serving.queries import Ids, User
 
 NO_EXCLUSION = -1
 """Padding of the lists of excluded items."""

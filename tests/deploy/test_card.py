@@ -47,7 +47,7 @@ def test_a_card_says_which_tasks_are_better_low():
 def test_a_card_says_what_was_traded_checked_and_is_allowed():
     card = model_card(MANIFEST)
     for line in (
-        "One of the trade-offs that a search found between accuracy (high), cost (low).",
+        "A trade-off that a search found between accuracy (high), cost (low).",
         "`retrieval + 0.25*z_click` (given by hand), over the best 200 items of retrieval.",
         "- All tasks share the embeddings.",
         "- cd34 gives up 0.1 accuracy for half the cost.",

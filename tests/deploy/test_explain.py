@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -420,7 +420,7 @@ def test_an_explanation_is_the_same_again_and_on_more_threads(run: tuple[RecProb
 
 def test_an_explanation_is_plain_json(run: tuple[RecProblem, Path]) -> None:
     found = explained(run)
-    record = json.loads(json.dumps(found.as_json()))
+    record = json.loads(json.dumps(asdict(found)))
     assert record["member"] == found.member
     assert record["importance"][0] == {
         "side": "user",

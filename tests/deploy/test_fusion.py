@@ -141,8 +141,9 @@ def test_halves_share_no_user_and_leave_none_out(searched_run: tuple[RecProblem,
     _, spec, weights = first_member(path)
     found = user_halves(problem.data, spec, weights, SMALL)
     n_users = len(problem.data.with_all_users().users.ids)
-    assert sum(found.n_users) == n_users
-    assert abs(found.n_users[0] - found.n_users[1]) <= 1
+    sizes = found.fitting.n_users_of(), found.validation.n_users_of()
+    assert sum(sizes) == n_users
+    assert abs(sizes[0] - sizes[1]) <= 1
     both = np.concatenate([half.lists(half.positions(found.own, 0.0)) for half in (found.fitting, found.validation)])
     everyone = FormulaScorer(
         found.outputs,
@@ -346,7 +347,10 @@ def test_a_report_holds_formulas_with_figures_of_both_halves(
             assert {name: row[half][name] for name in expected} == expected
     assert report["baselines"]["member"][0]["text"] == found.own.text
     assert report["evaluations"] == 8 * 3 + 12
-    assert (report["halves"]["fitting"], report["halves"]["validation"]) == found.n_users
+    assert (report["halves"]["fitting"], report["halves"]["validation"]) == (
+        found.fitting.n_users_of(),
+        found.validation.n_users_of(),
+    )
     shares = report["hypervolume"]
     assert shares["member + mmr"]["fitted"] >= shares["member"]["fitted"]
     assert set(shares) == {"member", "member + mmr", "weighted sum", "weighted product", "evolved", "kept"}
@@ -374,7 +378,7 @@ def test_a_formula_is_chosen_by_id_knee_or_metric(fused_run: tuple[Path, str]) -
         assert chosen("best:ndcg@k,size<=1e9") == chosen("best:ndcg@k")
         assert chosen("knee") in rows
         for which, message in (
-            ("f99", "there is no formula 'f99': it must be one of f1, "),
+            ("f99", "formula 'f99' does not exist; choose f1, "),
             ("best:auc/click", "'auc/click' was not measured for formulas; known: recall@5"),
             ("best:ndcg@k,size", "condition 'size' must read METRIC>=NUMBER"),
             ("best:ndcg@k,size<=few", "must end in a number, got 'few'"),

@@ -49,7 +49,7 @@ def test_a_member_comes_out_as_if_it_had_been_trained_alone(
         fit = with_training(problem, STEPS[key])
         alone = fit.train([specs[key]]).population
         for name, array in alone.member_arrays(0).items():
-            np.testing.assert_array_equal(model.weights[name], array, err_msg=f"{key} {name}")
+            np.testing.assert_array_equal(model.population.member_arrays(0)[name], array, err_msg=f"{key} {name}")
         (measured,) = fit.measure(alone, steps=STEPS[key])
         assert not isinstance(measured, TrainingError)
         assert model.measured.metrics == measured.metrics

@@ -10,7 +10,7 @@ from exported import TITLES, Made
 from evorec.deploy.bundle.encoders import encoders
 from evorec.errors import DataError
 from evorec.serving.encoders import ContentParts, Feature, Fields, SideStatistics
-from evorec.serving.ids import Ids
+from evorec.serving.queries import Ids
 
 pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
 
@@ -60,7 +60,7 @@ def test_a_value_has_the_code_of_the_vocabulary(values: list[Any], value: Any, c
 
 @pytest.mark.parametrize("value", [{"a": 1}, [["a"]], ["a", "b"], {1, 2}])
 def test_a_value_of_another_kind_is_refused(value: Any) -> None:
-    with pytest.raises(DataError, match=r"feature x (has one value|must be a text or a number), got"):
+    with pytest.raises(DataError, match=r"feature x (takes a single value|must be a text or a number), got"):
         Feature("x", "categorical", [1, 2]).codes(value)
 
 
@@ -120,7 +120,7 @@ def test_statistics_of_features_come_along(numbers: Made) -> None:
         of_id = np.array([name.startswith(own) for name in names])
         assert 0 < of_id.sum() < len(of_id)
         for line, bag in zip(known, rows, strict=True):
-            np.testing.assert_array_equal(found.of_new(bag), np.where(of_id, nothing, line))
+            np.testing.assert_array_equal(found.updated(found.nothing, bag), np.where(of_id, nothing, line))
             np.testing.assert_array_equal(found.updated(line, bag), line)
 
 

@@ -95,7 +95,7 @@ def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFix
         (["--user", "1", "--where", "colour=1"], DATA, "the model has no item feature 'colour'"),
         (["--user", "1", "--where", "price=1"], DATA, "where.price: a bundle keeps numbers only in bins"),
         (["--feature", "tenure_days=long"], DATA, "feature tenure_days must be a number, got 'long'."),
-        (["--feature", "segment=1", "--feature", "segment=2"], DATA, "feature segment has one value, got 2"),
+        (["--feature", "segment=1", "--feature", "segment=2"], DATA, "feature segment takes a single value, got 2"),
         (["--user", "1", "--mmr", "2"], USAGE, "Input should be less than or equal to 1"),
         (["--user", "1", "-k", "0"], USAGE, "Input should be greater than or equal to 1"),
     ],

@@ -395,7 +395,7 @@ def test_several_tags_are_filtered_by_any_of_them(numbers: Made) -> None:
     [
         ({"colour": [1]}, "the model has no item feature 'colour'; it has: category, price"),
         ({"price": [3]}, r"where\.price: a bundle keeps numbers only in bins; filter by id \(only\) instead"),
-        ({"category": [[1, 2]]}, "feature category has one value, got 2"),
+        ({"category": [[1, 2]]}, "feature category takes a single value, got 2"),
         ({"category": [{"a": 1}]}, "feature category must be a text or a number"),
     ],
 )

@@ -36,7 +36,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 # Recommender {manifest["member"]} ({manifest["problem"]})
 
 Multi-task recommender for {names}; lists are made for {manifest["target"]}.
-One of the trade-offs that a search found between {goals}.
+A trade-off that a search found between {goals}.
 
 Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}: {data["users"]:,} users, \
 {data["items"]:,} items. Data SHA-256 `{data["sha256"]}`.
@@ -96,9 +96,9 @@ def _checks(manifest: Mapping[str, Any]) -> list[str]:
     ]
     if latency:
         out.append(
-            f"One list for one user: {latency['p50_ms']:.2f} ms (median), {latency['p99_ms']:.2f} ms (99 % of "
-            f"{latency['requests']} requests); {latency['lists_per_second']:,.0f} lists per second in batches; one "
-            f"thread, {latency['machine']}."
+            f"A list for a single user: {latency['p50_ms']:.2f} ms (median), {latency['p99_ms']:.2f} ms (99 % of "
+            f"{latency['requests']} requests); {latency['lists_per_second']:,.0f} lists per second in batches; a "
+            f"single thread, {latency['machine']}."
         )
     for kind, found in manifest.get("variants", {}).items():
         out.append(

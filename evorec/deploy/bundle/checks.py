@@ -5,9 +5,8 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -85,27 +84,14 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
     return float((np.abs(one[finite] - other[finite]) / np.maximum(1.0, np.abs(one[finite]))).max(initial=0.0))
 
 
-@final
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of the lists of a bundle with those of the member.
-
-    Attributes:
-        n_users: users with compared lists.
-        n_equal: users with equal lists; the others differ among items of equal score, up to rounding.
-        largest_difference: of the scores at the same rank.
-    """
-
-    n_users: int
-    n_equal: int
-    largest_difference: float
-
-
 def same_lists(
     recommender: Recommender, encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray]
-) -> Agreement:
+) -> dict[str, float]:
     """Compare the lists of a bundle with those of its member, user by user.
 
+    Returns:
+        ``n_users`` with compared lists; ``n_equal`` of them with equal lists, while the lists of the others differ in
+        items of equal score, up to rounding; ``largest_difference`` of the scores at the same rank.
     Raises:
         RunError: scores at the same rank differ by more than rounding errors.
     """
@@ -125,7 +111,8 @@ def same_lists(
     worst = float(np.abs(np.where(real, expected, 0) - np.where(real, scores, 0)).max(initial=0.0))
     if worst > SAME_SCORE * max(1.0, float(np.abs(expected[real]).max(initial=0.0)) / 10):
         raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
-    return Agreement(len(ids), int((own.final[0] == items).all(axis=1).sum()), worst)
+    n_equal = int((own.final[0] == items).all(axis=1).sum())
+    return {"n_users": len(ids), "n_equal": n_equal, "largest_difference": worst}
 
 
 def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str]) -> float:
@@ -136,7 +123,7 @@ def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str])
 
 
 def latency(recommender: Recommender, users: Sequence[int | str]) -> dict[str, Any]:
-    """Time of one list for one user, and of lists in batches, on this machine with one thread.
+    """Time of a list for a single user, and of lists in batches, on this machine with a single thread.
 
     Args:
         recommender: to be timed.

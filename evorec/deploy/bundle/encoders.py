@@ -90,7 +90,7 @@ def _field(field: Field) -> dict[str, Any]:
 
 
 def _keys(names: Sequence[str], fields: Sequence[Field], context: Iterable[str]) -> list[tuple[int, int, list[int]]]:
-    """Keys of one side without its id: first statistic, number of statistics, columns of the bag that form the key.
+    """Keys of a side without its id: first statistic, number of statistics, columns of the bag that form the key.
 
     Context features of a key are left out: all users are served in the same default context.
     """

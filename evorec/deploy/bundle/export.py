@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, final
@@ -88,7 +88,7 @@ def export_bundle(
     options: ExportOptions = AS_TRAINED,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write the bundle of one member: of its final model where `finalize` trained one, else of the search's.
+    """Write the bundle of a member: its final model if `finalize` trained it, else the model of the search.
 
     Args:
         run: the run, may be open read-only.
@@ -96,7 +96,7 @@ def export_bundle(
         member: key of an archive member.
         out: folder to make.
         options: formula and variants.
-        progress: called with one line per step.
+        progress: called with a line of text per step.
     Returns:
         `out`.
     Raises:
@@ -128,7 +128,7 @@ def export_bundle(
         agreement = same_lists(load_bundle(partial), encoded, spec, weights)
         if served.formula != own.formula:
             _write_graph(partial, "recommend", served, stored)
-        manifest |= {"parity": parity(partial, served), "lists": asdict(agreement)}
+        manifest |= {"parity": parity(partial, served), "lists": agreement}
         ids = encoded.dataset.user_ids
         users = ids[:: max(1, len(ids) // CHECKED_USERS)][:CHECKED_USERS].tolist()
         if options.variants:

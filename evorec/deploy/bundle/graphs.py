@@ -1,4 +1,4 @@
-"""One member as ONNX graphs: vectors of users and items, the ranker, and the best items of a user.
+"""A member as ONNX graphs: vectors of users and items, the ranker, and the best items of a user.
 
 The graphs are traced from the networks that train and measure a member.
 """
@@ -31,7 +31,7 @@ OPSET: Final = 20
 PARAMETERS: Final = "parameters."
 """Prefix of the trained arrays; the others are encoded data for serving."""
 CATALOGUE: Final = ("catalogue.vectors", "catalogue.keys", "catalogue.prior", "catalogue.statistics")
-"""Arrays of the whole catalogue; a caller may feed other ones."""
+"""Arrays of the whole catalogue; a caller may feed other arrays."""
 
 MOST_INT8: Final = 127
 
@@ -46,7 +46,7 @@ class Member:
     Attributes:
         spec: of the member.
         shape: sizes fixed by the data.
-        arrays: trained ones, with `PARAMETERS` before their names, and those of `CATALOGUE`, all float32.
+        arrays: trained parameters, with `PARAMETERS` before their names, and those of `CATALOGUE`, all float32.
         number_scales: of each task ``None``, or shift and scale from the output to the label's unit.
         n_user_statistics, n_item_statistics: dense inputs of the two sides.
         n_context: context features.
@@ -164,7 +164,7 @@ class Recommend(_Graph):
     """From users to their best items: both stages and the list score's formula."""
 
     def _catalogue(self, given: Inputs, name: str) -> Tensor:
-        """One of the arrays of `CATALOGUE`."""
+        """An array of `CATALOGUE`."""
         return given[name]
 
     def _matched(self, given: Inputs, queries: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ TORCH: Final[Operators[Any]] = Operators(
     log=torch.log, exp=torch.exp, minimum=_minimum, maximum=_maximum, clip=_clip, where=torch.where
 )
 """Without Min, Max and Clip: onnxscript 0.7 fuses two of them that read the same input, as in ``p ** 2.0 - log(p)``,
-under the same name, and the graph then misses an input or reads the wrong one. NaN stays NaN.
+under the same name, and the graph then misses an input or reads the wrong input. NaN stays NaN.
 """
 
 

@@ -1,7 +1,7 @@
 """The graphs of a bundle as a model repository of NVIDIA Triton Inference Server.
 
 Layout ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``; each graph contains its weights, because Triton looks for
-external data beside the model. The bundle's ``ids.json`` and ``encoders.json`` map ids to rows and weights;
+external data in the folder of the model. The bundle's ``ids.json`` and ``encoders.json`` map ids to rows and weights;
 `evorec.serving` shows how they are used.
 """
 

@@ -6,8 +6,8 @@ Weights are those of the search; rows and users are those that the search measur
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, final
+from dataclasses import dataclass
+from typing import final
 
 from evorec.deploy.explanation.description import describe
 from evorec.deploy.explanation.gates import ExpertUse, expert_uses
@@ -24,7 +24,7 @@ from evorec.run.directory import RunDirectory
 @final
 @dataclass(frozen=True)
 class Explanation:
-    """The explanation of one member.
+    """The explanation of a member.
 
     Attributes:
         member: its key.
@@ -50,10 +50,6 @@ class Explanation:
     n_users: int
     repeats: int
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
 
 def explain(
     run: RunDirectory,
@@ -72,7 +68,7 @@ def explain(
         member: key of a member.
         repeats: permutations of each block of the input, at least 1.
         seed: of the permutations, which are the same for every member.
-        progress: called with one line per step.
+        progress: called with a line of text per step.
     Raises:
         RunError: the run belongs to another problem, or has no such member.
         ConfigError: `repeats` is less than 1.

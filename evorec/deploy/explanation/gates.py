@@ -24,13 +24,13 @@ STREAM: Final = "shared stream"
 @final
 @dataclass(frozen=True)
 class ExpertUse:
-    """The shares of one mixture over the validation rows.
+    """The shares of a mixture over the validation rows.
 
     Attributes:
         level: layers below the mixture, from 1.
         reader: a task, or `STREAM`.
         shares: by source (an expert, or a task's own network); mean over rows, sum 1, and standard deviation of rows.
-        entropy: mean over rows of the shares' entropy, divided by that of equal shares: 0 = one source, 1 = equal.
+        entropy: mean over rows of the shares' entropy, divided by that of equal shares: 0 = a single source, 1 = equal.
     """
 
     level: int
@@ -43,7 +43,7 @@ def expert_uses(population: Population, encoded: EncodedData) -> tuple[ExpertUse
     """The mixtures of a member over the held-out rows, from the bottom up; empty for a mechanism without mixtures.
 
     Args:
-        population: a stack of one member.
+        population: a stack of this member only.
         encoded: its data.
     """
     (group,) = population.kernel_groups
@@ -71,7 +71,7 @@ def expert_uses(population: Population, encoded: EncodedData) -> tuple[ExpertUse
 
 
 def ranker_input(group: KernelGroup, encoded: EncodedData, some: slice) -> Tensor:
-    """Input ``[1, G, B, n_in]`` of the network of a stack of one member for some held-out rows."""
+    """Input ``[1, G, B, n_in]`` of the network of a stack of this member only for some held-out rows."""
     part, data = encoded.dataset.held_out, encoded.tensors
     users, items, contexts = (
         torch.tensor(rows[some], device=data.device) for rows in (part.users, part.items, part.context)

@@ -1,4 +1,4 @@
-"""Permutation importance: the loss of metrics when one block of a member's input is permuted.
+"""Permutation importance: the loss of metrics when a block of a member's input is permuted.
 
 The values of a block are kept, only their assignment changes, so the model sees no value that it never saw (Breiman
 2001). Correlated blocks replace each other: each then looks less important than both are together.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.lists import hits, n_relevant
 from evorec.metrics.metric import METRICS
 from evorec.metrics.ranking import recall_at_k
-from evorec.metrics.task_rows import TaskPredictions, TaskRows
+from evorec.metrics.task_rows import TaskPredictions
 from evorec.models.population import Bag, Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
@@ -36,7 +36,7 @@ Ints = npt.NDArray[np.int64]
 @final
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation (n - 1; 0 for one value)."""
+    """Mean and standard deviation (n - 1; 0 for a single value)."""
 
     mean: float
     sd: float
@@ -45,11 +45,11 @@ class Spread:
 @final
 @dataclass(frozen=True)
 class Importance:
-    """The loss of metrics when one block of the input is permuted.
+    """The loss of metrics when a block of the input is permuted.
 
     Attributes:
         side: ``user``, ``item``, ``context``, ``content``, ``statistics`` or ``lists`` (inputs of lists only).
-        block: its name, that of the gene ``use_<block>`` where there is one.
+        block: its name, that of the gene ``use_<block>`` if such a gene exists.
         used: whether the member uses it; all drops of an unused block are 0.
         drops: by metric, value minus value with the block permuted, over the repeats; without the metrics that do not
             depend on the block.
@@ -106,24 +106,23 @@ def block_importance(
     held-out rows. Histories, and the statistics of lists, are permuted among the users with a list.
 
     Args:
-        population: a stack of one member.
+        population: a stack of this member only.
         encoded: its data; the held-out rows and the ranking users are measured.
         repeats: permutations of each block.
         seed: of the permutations; each block and repeat has its own stream.
-        progress: called with one line per step.
+        progress: called with a line of text per step.
     Returns:
         AUC (or concordance) of each task and recall of the lists without permutation, and the importance of each block.
     """
     inputs = _Inputs(encoded.dataset, encoded.tensors)
-    labels = encoded.held_out.tasks
-    values = _task_values(population, inputs, labels) | _list_values(population, inputs, encoded)
+    values = _task_values(population, inputs, encoded) | _list_values(population, inputs, encoded)
     blocks = _blocks(population.specs[0], encoded)
     used = [block for block in blocks if block.used]
     progress(f"permuting {len(used)} blocks of the input, {repeats} times each")
 
     def once(block: _Block, repeat: int) -> dict[str, float]:
         changed = block.shuffle(inputs, generator(seed, f"permute {block.side} {block.name}", repeat))
-        found = _task_values(population, changed, labels) if block.tasks else {}
+        found = _task_values(population, changed, encoded) if block.tasks else {}
         found |= _list_values(population, changed, encoded) if block.lists else {}
         return {name: values[name] - value for name, value in found.items()}
 
@@ -145,11 +144,11 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)
 
 
-def _task_values(population: Population, inputs: _Inputs, labels: Sequence[TaskRows]) -> dict[str, float]:
+def _task_values(population: Population, inputs: _Inputs, encoded: EncodedData) -> dict[str, float]:
     """AUC of each task, or concordance of a regression task."""
     logits = task_logits(population, inputs.data, inputs.dataset.held_out)[0]
     out = {}
-    for rows, own in zip(labels, logits, strict=True):
+    for rows, own in zip(encoded.held_out.tasks, logits, strict=True):
         metric = METRICS[ordering_key("<task>", rows.kind)]
         out[metric.key(task=rows.task)] = metric.value(TaskPredictions(own[rows.rows], rows))
     return out
@@ -167,11 +166,11 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
     """Every block of the data, used by the member or not."""
     dataset, listed = encoded.dataset, encoded.users.ids
     known = dataset.held_out.users[dataset.held_out.users < dataset.n_users]
-    measured = np.union1d(known, listed)
+    measured, catalogue = np.union1d(known, listed), np.arange(dataset.n_items)
     names = {(block.side, block.field): block.name for block in encoded.tensors.shape.blocks}
     ways: list[tuple[str, Field, Shuffle]] = [
-        *(("user", field, partial(_users, who=measured, columns=_columns(field))) for field in dataset.user_fields),
-        *(("item", field, partial(_items, columns=_columns(field))) for field in dataset.item_fields),
+        *(("user", field, _bags("users", measured, _columns(field))) for field in dataset.user_fields),
+        *(("item", field, _bags("items", catalogue, _columns(field))) for field in dataset.item_fields),
         *(("context", field, partial(_context, column=field.first_column)) for field in dataset.context_columns),
         *(("content", field, partial(_content, columns=_columns(field))) for field in dataset.content_parts),
     ]
@@ -182,7 +181,7 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
     for key in dict.fromkeys(_key(name) for name in dataset.statistics):
         shuffle = partial(_statistics, key=key, listed=listed)
         out.append(_Block("statistics", key, True, shuffle, lists=spec.rank_blend > 0))
-    past = partial(_past, who=listed)
+    past = _bags("history", listed, slice(None))
     out.append(_Block("lists", "past positives of the user", spec.history_weight > 0, past, tasks=False))
     out.append(_Block("lists", "popularity of the item", spec.popularity_weight != 0, _popularity, tasks=False))
     return out
@@ -197,37 +196,32 @@ def _key(statistic: str) -> str:
     return statistic.rsplit(":", 1)[0]
 
 
-def _permuted(bag: Bag, who: Ints, columns: slice, rng: np.random.Generator) -> Bag:
-    """The bag with columns permuted among the entities `who`."""
-    to, of = (torch.tensor(order, device=bag.rows.device) for order in (who, rng.permutation(who)))
-    rows, weights = bag.rows.clone(), bag.weights.clone()
-    rows[to, columns], weights[to, columns] = bag.rows[of, columns], bag.weights[of, columns]
-    return Bag(rows, weights, bag.content)
+def _permuted(values: Tensor, to: Ints, of: Ints, columns: slice | Ints) -> Tensor:
+    """A copy in which the entities `to` have the columns of the entities `of`."""
+    out = values.clone()
+    out[torch.tensor(to), columns] = values[torch.tensor(of), columns]
+    return out
 
 
-def _users(inputs: _Inputs, rng: np.random.Generator, *, who: Ints, columns: slice) -> _Inputs:
-    """A feature of the users, or their id, permuted."""
-    return replace(inputs, data=replace(inputs.data, users=_permuted(inputs.data.users, who, columns, rng)))
+def _bags(name: Literal["users", "items", "history"], who: Ints, columns: slice) -> Shuffle:
+    """Permutes columns of the bags of the entities `who`: a feature, their id, or their whole history."""
 
+    def shuffle(inputs: _Inputs, rng: np.random.Generator) -> _Inputs:
+        bag: Bag = getattr(inputs.data, name)
+        of = rng.permutation(who)
+        rows, weights = (_permuted(values, who, of, columns) for values in (bag.rows, bag.weights))
+        changed = {name: Bag(rows, weights, bag.content)}
+        return replace(inputs, data=replace(inputs.data, **changed))
 
-def _items(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _Inputs:
-    """A feature of the items, or their id, permuted in the catalogue."""
-    who = np.arange(inputs.dataset.n_items)
-    return replace(inputs, data=replace(inputs.data, items=_permuted(inputs.data.items, who, columns, rng)))
-
-
-def _past(inputs: _Inputs, rng: np.random.Generator, *, who: Ints) -> _Inputs:
-    """The histories permuted."""
-    return replace(inputs, data=replace(inputs.data, history=_permuted(inputs.data.history, who, slice(None), rng)))
+    return shuffle
 
 
 def _content(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _Inputs:
     """A part of the content permuted in the catalogue."""
     bag = inputs.data.items
     assert bag.content is not None  # the part exists
-    of = torch.tensor(rng.permutation(inputs.dataset.n_items), device=inputs.data.device)
-    content = bag.content.clone()
-    content[: len(of), columns] = bag.content[of, columns]
+    of = rng.permutation(inputs.dataset.n_items)
+    content = _permuted(bag.content, np.arange(len(of)), of, columns)
     return replace(inputs, data=replace(inputs.data, items=Bag(bag.rows, bag.weights, content)))
 
 
@@ -240,26 +234,18 @@ def _context(inputs: _Inputs, rng: np.random.Generator, *, column: int) -> _Inpu
 
 
 def _statistics(inputs: _Inputs, rng: np.random.Generator, *, key: str, listed: Ints) -> _Inputs:
-    """The statistics of one key permuted among the held-out rows, and for lists among the listed users or the items."""
+    """The statistics of a key permuted among the held-out rows, and for lists among the listed users or the items."""
     dataset, data, part = inputs.dataset, inputs.data, inputs.dataset.held_out
     own = np.array([column for column, name in enumerate(dataset.statistics) if _key(name) == key])
     statistics = part.statistics.copy()
     statistics[:, own] = statistics[rng.permutation(part.n_rows)][:, own]
     dataset = replace(dataset, held_out=replace(part, statistics=statistics))
     of_users = dataset.user_statistics.shape[1]
-    if own[0] < of_users:
-        served = _permuted_columns(data.user_statistics, listed, own, rng)
-        return _Inputs(dataset, replace(data, user_statistics=served))
-    served = _permuted_columns(data.item_statistics, np.arange(dataset.n_items), own - of_users, rng)
-    return _Inputs(dataset, replace(data, item_statistics=served))
-
-
-def _permuted_columns(values: Tensor, who: Ints, columns: Ints, rng: np.random.Generator) -> Tensor:
-    """The values ``[E, S]`` with columns permuted among the entities `who`."""
-    to, of = (torch.tensor(order, device=values.device)[:, None] for order in (who, rng.permutation(who)))
-    chosen, out = torch.tensor(columns, device=values.device), values.clone()
-    out[to, chosen] = values[of, chosen]
-    return out
+    is_user = own[0] < of_users
+    who = listed if is_user else np.arange(dataset.n_items)
+    name, columns = ("user_statistics", own) if is_user else ("item_statistics", own - of_users)
+    changed = {name: _permuted(getattr(data, name), who[:, None], rng.permutation(who)[:, None], columns)}
+    return _Inputs(dataset, replace(data, **changed))
 
 
 def _popularity(inputs: _Inputs, rng: np.random.Generator) -> _Inputs:

@@ -69,7 +69,7 @@ def neighbours(
     """The nearest other members of the front, nearest first; of equal distances the smallest key.
 
     Args:
-        key: of the member, one of `members`.
+        key: of the member, in `members`.
         members: decoded genome and measured metrics by key.
         objectives: M objectives, with their box.
         n: largest number of neighbours.

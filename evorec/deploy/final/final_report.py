@@ -35,15 +35,6 @@ Json = dict[str, Any]
 
 @final
 @dataclass(frozen=True)
-class Detail:
-    """Results of the shipped model only: intervals, and metrics of parts of the test."""
-
-    interval: Json
-    parts: Json
-
-
-@final
-@dataclass(frozen=True)
 class FinalResults:
     """All results of a final training.
 
@@ -57,8 +48,9 @@ class FinalResults:
         validation: metrics of the archive on all validation users, by key.
         steps: of the final training, by key.
         curves: that chose the steps, by key; empty with the steps of the search.
-        runs: by key, one per seed.
-        details: by key.
+        runs: by key, for each seed.
+        parts: of the test.
+        details: of the shipped models, by key, see `detail`.
         boosted: gradient boosting on the same rows; ``None`` = not wanted.
     """
 
@@ -72,7 +64,8 @@ class FinalResults:
     steps: Mapping[str, int]
     curves: Mapping[str, ChosenSteps]
     runs: Mapping[str, Sequence[MemberMetrics]]
-    details: Mapping[str, Detail]
+    parts: ColdParts
+    details: Mapping[str, Json]
     boosted: BoostingResult | None
 
     @property
@@ -81,7 +74,7 @@ class FinalResults:
         return f"recall@{self.trainer.data.config.evaluation.k}"
 
     def per_seed(self, key: str) -> list[dict[str, float]]:
-        """Test metrics and cost of a member, one per seed."""
+        """Test metrics and cost of a member, for each seed."""
         cost = self.trainer.cost(ModelSpec.from_genes(self.members[key].spec), steps=self.steps[key])
         return [dict(measured.metrics) | cost for measured in self.runs[key]]
 
@@ -98,45 +91,36 @@ def steps_settings(config: FinalizeConfig) -> Json:
     return {"steps": config.steps, "patience": config.patience, "longest": config.longest}
 
 
-@final
-class Details:
-    """Intervals and parts of many models on the same held-out rows.
+def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: int, resamples: int) -> Json:
+    """The interval of each metric of a shipped model, and its metrics on parts of the test.
 
     Args:
+        model: a trained member.
         trainer: of train + validation.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        cold: the parts.
+        seed, resamples: of the bootstrap.
     """
-
-    def __init__(self, trainer: StackTrainer, *, seed: int, resamples: int) -> None:
-        self._trainer, self._seed, self._resamples = trainer, seed, resamples
-        self.parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
-        self._units = row_units(trainer.data.dataset)
-        k = trainer.data.config.evaluation.k
-        self._recall, self._cold = f"recall@{k}", f"cold_start_recall@{k}"
-        self._of_lists = [f"{name}@{k}" for name in OF_LISTS]
-
-    def of(self, model: FinalModel) -> Detail:
-        """Intervals and parts of one trained member."""
-        dataset = self._trainer.data.dataset
-        logits = task_logits(model.population, self._trainer.data.tensors, dataset.held_out)[0]
-        parts: Json = {
-            "rows": self.parts.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
-            "users": self.parts.of_users(model.measured.per_user, self._recall),
-        }
-        if self._cold in model.measured.metrics:
-            parts[self._cold] = model.measured.metrics[self._cold]
-        per_user = {name: model.measured.per_user[name] for name in self._of_lists if name in model.measured.per_user}
-        intervals = UserDraws(len(self._trainer.data.users.ids), self._seed, self._resamples).means(per_user)
-        # only binary tasks: concordance is defined on pairs of rows and is not a sum over users
-        binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
-        labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
-        scores = [logits[i] for i in binary]
-        aucs = auc_intervals(labels, scores, self._units, seed=self._seed, resamples=self._resamples)
-        return Detail(intervals | aucs, parts)
+    data, dataset, measured = trainer.data, trainer.data.dataset, model.measured
+    k = data.config.evaluation.k
+    logits = task_logits(model.population, data.tensors, dataset.held_out)[0]
+    parts: Json = {
+        "rows": cold.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
+        "users": cold.of_users(measured.per_user, f"recall@{k}"),
+    }
+    if (key := f"cold_start_recall@{k}") in measured.metrics:
+        parts[key] = measured.metrics[key]
+    of_lists = [f"{name}@{k}" for name in OF_LISTS]
+    per_user = {name: measured.per_user[name] for name in of_lists if name in measured.per_user}
+    intervals = UserDraws(len(data.users.ids), seed, resamples).means(per_user)
+    # only binary tasks: concordance is defined on pairs of rows and is not a sum over users
+    binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
+    labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
+    scores = [logits[i] for i in binary]
+    aucs = auc_intervals(labels, scores, row_units(dataset), seed=seed, resamples=resamples)
+    return {"interval": intervals | aucs, "parts": parts}
 
 
-def final_report(results: FinalResults, details: Details) -> Json:
+def final_report(results: FinalResults) -> Json:
     """The report: per pick its member and its test with intervals; the baselines; and how well short runs predicted.
 
     No other picked member dominates a ``non_dominated`` pick in the objectives' means on the test.
@@ -158,7 +142,7 @@ def final_report(results: FinalResults, details: Details) -> Json:
         "proxies": proxies({key: results.members[key].metrics or {} for key in picked}, picked, measured),
         "baselines": {name: dict(found.values) for name, found in baselines.measured.items()},
         "baseline_parts": {
-            name: {"users": details.parts.of_users(found.per_user, results.recall)}
+            name: {"users": results.parts.of_users(found.per_user, results.recall)}
             for name, found in baselines.measured.items()
         },
         "skipped_baselines": dict(baselines.skipped),
@@ -168,7 +152,7 @@ def final_report(results: FinalResults, details: Details) -> Json:
         return report
     if boosted.values:
         report["baselines"][GRADIENT_BOOSTING] = dict(boosted.values)
-        report["baseline_parts"][GRADIENT_BOOSTING] = {"rows": details.parts.of_rows(boosted.scores)}
+        report["baseline_parts"][GRADIENT_BOOSTING] = {"rows": results.parts.of_rows(boosted.scores)}
     report["boosting"] = {name: dict(found) for name, found in boosted.settings.items()}
     for task, why in boosted.skipped.items():
         report["skipped_baselines"][f"{GRADIENT_BOOSTING} of {task}"] = why
@@ -196,8 +180,7 @@ def _pick(results: FinalResults, text: str, key: str, non_dominated: bool) -> Js
         "test": {name: _spread([one[name] for one in per_seed]) for name in per_seed[0]},
         "shipped": per_seed[0],
         "against": against,
-        "interval": results.details[key].interval,
-        "parts": results.details[key].parts,
+        **results.details[key],
         "non_dominated": non_dominated,
     }
 
@@ -261,5 +244,5 @@ def _rows(trainer: StackTrainer) -> dict[str, int]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation (n - 1; 0 for one seed)."""
+    """Mean and standard deviation (n - 1; 0 for a single seed)."""
     return {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}

@@ -17,7 +17,8 @@ import numpy as np
 from evorec.archive.decide import KNEE, check_pick
 from evorec.archive.decide import choose as choose_members
 from evorec.config import FinalizeConfig, RecommenderConfig
-from evorec.deploy.final.final_report import Detail, Details, FinalResults, final_report, steps_settings
+from evorec.deploy.final.final_report import FinalResults, detail, final_report, steps_settings
+from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
 from evorec.deploy.final.training import FinalModel, run_all, stacks, train_members
 from evorec.errors import RunError, TrainingError
@@ -33,11 +34,7 @@ from evorec.training.evaluate import MemberMetrics
 
 
 def finalize(
-    run: RunDirectory,
-    problem: RecProblem,
-    config: FinalizeConfig,
-    *,
-    progress: Callable[[str], None] = lambda _: None,
+    run: RunDirectory, problem: RecProblem, config: FinalizeConfig, *, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """Choose members and their steps, train them again and open the test.
 
@@ -45,7 +42,7 @@ def finalize(
         run: a finished search, open for writing.
         problem: the problem it searched.
         config: picks, steps, seeds and bootstrap resamples.
-        progress: called with one line per step.
+        progress: called with a line of text per step.
     Returns:
         The report that is stored in the run. Per pick the member, its steps with the validation curves that chose them,
         its validation metrics, its test metrics as mean and standard deviation over seeds; for the shipped model the
@@ -88,13 +85,13 @@ def finalize(
     trainer = StackTrainer.of(
         problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None
     )
-    details = Details(trainer, seed=seeds[0], resamples=config.bootstrap)
+    parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
-    shipped: dict[str, Detail] = {}
+    details: dict[str, dict[str, Any]] = {}
 
     def ship(model: FinalModel) -> MemberMetrics:
-        shipped[model.key] = details.of(model)
-        run.write_final_weights(model.key, model.weights)
+        details[model.key] = detail(model, trainer, parts, seed=seeds[0], resamples=config.bootstrap)
+        run.write_final_weights(model.key, model.population.member_arrays(0))
         return model.measured
 
     for number, seed in enumerate(seeds):
@@ -104,11 +101,12 @@ def finalize(
             runs[key].append(measured)
     progress("computing the baselines on the same rows")
     boosted = boosting(problem.data.dataset, trainer.data.dataset, seed=seeds[0]) if config.boosting else None
-    objectives = tuple(problem.objectives)
-    results = FinalResults(
-        trainer, objectives, config, seeds, chosen, members, validation, steps, curves, runs, shipped, boosted
-    )
-    report = final_report(results, details)
+    report = final_report(
+        FinalResults(
+            trainer, tuple(problem.objectives), config, seeds, chosen, members, validation, steps, curves, runs, parts,
+            details, boosted,
+        )
+    )  # fmt: skip
     run.write_final(report)
     return report
 

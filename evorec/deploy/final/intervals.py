@@ -16,7 +16,7 @@ Floats = npt.NDArray[np.float64]
 DRAWS_PER_CHUNK = 4_000_000
 """Draws in memory at a time, 32 MB."""
 MOST_DRAWS = 200_000_000
-"""Draws of one bootstrap: with more users there are fewer resamples, but at least `FEWEST_RESAMPLES`."""
+"""Draws of a bootstrap: with more users there are fewer resamples, but at least `FEWEST_RESAMPLES`."""
 FEWEST_RESAMPLES = 200
 TAILS = (0.025, 0.975)
 
@@ -92,7 +92,7 @@ class AucPieces:
 
     @classmethod
     def of(cls, labels: npt.NDArray[Any], scores: npt.NDArray[Any], units: npt.NDArray[np.int64]) -> AucPieces | None:
-        """Of rows ``(N,)``; a NaN label is unknown; ``None`` with only one class.
+        """Of rows ``(N,)``; a NaN label is unknown; ``None`` with only a single class.
 
         A positive's placement is the share of the negatives that score below it, ties half; a negative's, the share
         of the positives that score above it.

@@ -47,7 +47,7 @@ class ColdParts:
         Args:
             scores: by task, ``(N,)``; a task may be missing.
         Returns:
-            By part ``rows`` and the metric of each task. Tasks with only one label in a part have no metric there and
+            By part ``rows`` and the metric of each task. Tasks with a single class in a part have no metric there and
             are counted by ``n_undefined``; without such tasks, ``accuracy`` is the mean.
         """
         out: dict[str, dict[str, float]] = {}

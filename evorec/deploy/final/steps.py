@@ -35,8 +35,8 @@ class ChosenSteps:
     Attributes:
         steps: of the final training.
         at: steps of the C checkpoints.
-        curve: by metric, one value per checkpoint: AUC or concordance of every task, and recall.
-        ended: why there are no more checkpoints: the patience of every metric ended, the longest training was reached,
+        curve: by metric, a value per checkpoint: AUC or concordance of every task, and recall.
+        ended: reason of the end of the curve: the patience of every metric ended, the longest training was reached,
             or the member diverged after the last checkpoint.
     """
 
@@ -45,15 +45,11 @@ class ChosenSteps:
     curve: Mapping[str, tuple[float, ...]]
     ended: Ending
 
-    @property
-    def best_step(self) -> dict[str, int]:
-        """The best checkpoint of each metric, the earliest of equals."""
-        return {name: self.at[int(np.argmax(values))] for name, values in self.curve.items()}
-
     def as_json(self) -> dict[str, Any]:
-        """Plain values for the report."""
+        """Plain values for the report; ``best_step`` is the best checkpoint of each metric, the earliest of equals."""
         curve = {name: list(values) for name, values in self.curve.items()}
-        return {"curve": {"steps": list(self.at), **curve}, "best_step": self.best_step, "ended": self.ended}
+        best_step = {name: self.at[int(np.argmax(values))] for name, values in self.curve.items()}
+        return {"curve": {"steps": list(self.at), **curve}, "best_step": best_step, "ended": self.ended}
 
 
 def checkpoint_steps(steps: int, longest: float) -> tuple[int, ...]:
@@ -115,7 +111,7 @@ def choose_steps(
 
     Each metric of `curve` has its own early stopping: it is finished when its best is `FinalizeConfig.patience`
     checkpoints ago. A member trains until all are finished, or to `FinalizeConfig.longest`, and gets the checkpoint of
-    `least_regret`. Members whose curves end leave the stack. There is no learning rate schedule, so training to a
+    `least_regret`. Members whose curves end leave the stack. The learning rate has no schedule, so training to a
     checkpoint equals training with that many steps; train + validation has more rows, of which the same number of
     steps passes over a smaller share.
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, final
 
-import numpy as np
-
 from evorec.errors import TrainingError
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
@@ -37,14 +35,9 @@ class FinalModel:
     measured: MemberMetrics
     population: Population
 
-    @property
-    def weights(self) -> dict[str, np.ndarray]:
-        """Its parameters by name."""
-        return self.population.member_arrays(0)
-
 
 def stacks(trainer: StackTrainer, specs: Mapping[str, ModelSpec]) -> list[list[str]]:
-    """Keys of members that run as one stack: within the memory, equal shapes together, work for every worker."""
+    """Keys of members that run as a stack: within the memory, equal shapes together, work for every worker."""
     ordered = sorted(specs, key=lambda key: (repr(specs[key].group_key), key))
     run = trainer.data.config.run
     workers = run.n_workers(trainer.data.tensors.device.type)

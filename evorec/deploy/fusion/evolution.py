@@ -92,7 +92,7 @@ def best_of_front(rows: Sequence[Metrics], objectives: Sequence[Objective], keep
 
 @final
 class Evolution(Generic[G]):
-    """NSGA-II over a language, with an archive of one candidate for each different set of lists.
+    """NSGA-II over a language, with an archive of a candidate for each different set of lists.
 
     Args:
         language: that is varied.

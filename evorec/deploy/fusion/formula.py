@@ -80,7 +80,7 @@ class Node:
     """Node of the tree of a formula.
 
     Attributes:
-        op: ``number``, ``name``, ``neg``, one of ``+ - * / **``, or a function's name.
+        op: ``number``, ``name``, ``neg``, an operator of ``+ - * / **``, or a function's name.
         parts: operands.
         value: of a number.
         name: of a variable.
@@ -223,7 +223,7 @@ def variable_names(tasks: Sequence[str]) -> dict[str, str]:
         stem = identifier(task)
         if stem in stems:
             raise ConfigError(
-                f"tasks {stems[stem]!r} and {task!r} would both be called {stem} in a formula; rename one of them."
+                f"tasks {stems[stem]!r} and {task!r} would both be called {stem} in a formula; rename either of them."
             )
         stems[stem] = task
     return {RETRIEVAL: "", **{kind + stem: task for stem, task in stems.items() for kind in ("p_", "z_")}}

@@ -1,4 +1,4 @@
-"""Formulas for a member of a run: evolved on one half of the validation users and measured on the other.
+"""Formulas for a member of a run: evolved on half of the validation users and measured on the other half.
 
 `fuse` writes ``RUN/fusion/<member>.json``. The member's weights are those of the search, trained on the training part
 only; nothing is trained, and no test row is read.
@@ -40,12 +40,10 @@ BASELINES: Final = ("member", "member + mmr", "weighted sum", "weighted product"
 @final
 @dataclass(frozen=True)
 class UserHalves:
-    """The cached outputs of one member for two halves of the users.
+    """The cached outputs of a member for two halves of the users.
 
     Attributes:
         fitting, validation: scorers of the halves.
-        n_users: of each.
-        left_out: ranked binary tasks without a held-out positive in one of the halves.
         outputs: of all users.
         own: the member's own list score.
         signs: 1 or -1 for each ranked task.
@@ -53,8 +51,6 @@ class UserHalves:
 
     fitting: FormulaScorer
     validation: FormulaScorer
-    n_users: tuple[int, int]
-    left_out: tuple[str, ...]
     outputs: HeadOutputs
     own: Formula
     signs: tuple[int, ...]
@@ -82,15 +78,14 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
     users = ranking_users(dataset, encoded.config.evaluation, seed=config.seed, at_most=config.max_users)
     if len(users.ids) < FEWEST_USERS:
         raise RunError(
-            f"fusing needs {FEWEST_USERS} validation users with a positive of {dataset.target}, to fit formulas on one "
-            f"half and measure them on the other; there are {len(users.ids)}"
+            f"fusing needs {FEWEST_USERS} validation users with a positive of {dataset.target}, to fit formulas on "
+            f"half of them and measure them on the others; there are {len(users.ids)}"
         )
     outputs = head_outputs(encoded, spec, weights, users)
     order = generator(config.seed, "fusion halves").permutation(len(users.ids))
     parts = [np.sort(part) for part in np.array_split(order, 2)]
     positives = [task_positives(dataset, users.ids[part]) for part in parts]
     common = [task for task in dataset.tasks if all(task in some for some in positives)]
-    binary = [task for task, kind in zip(dataset.tasks, dataset.kinds, strict=True) if kind == "binary"]
     fitting, validation = (
         FormulaScorer(
             outputs.select(part),
@@ -102,15 +97,8 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
         )
         for part, some in zip(parts, positives, strict=True)
     )
-    return UserHalves(
-        fitting,
-        validation,
-        (len(parts[0]), len(parts[1])),
-        tuple(task for task in binary if task not in common and task != dataset.target),
-        outputs,
-        member_formula(spec, dataset.tasks, dataset.signs),
-        dataset.signs,
-    )
+    own = member_formula(spec, dataset.tasks, dataset.signs)
+    return UserHalves(fitting, validation, outputs, own, dataset.signs)
 
 
 def fuse(
@@ -121,19 +109,19 @@ def fuse(
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Evolve formulas for one member and write them into the run.
+    """Evolve formulas for a member and write them into the run.
 
     Args:
         run: a finished search, open for writing.
         problem: the problem it searched.
         member: key of an archive member.
         config: of the evolution.
-        progress: called with one line per step.
+        progress: called with a line of text per step.
     Returns:
         The content of ``fusion/<member>.json``: the kept formulas with their metrics on both halves, the baselines at
         the same number of evaluations, and the hypervolume of each method's front on the validation half.
     Raises:
-        RunError: the search is not finished or belongs to another problem, there is no such member, or too few users.
+        RunError: the search is not finished or belongs to another problem, the member is unknown, or too few users.
         ConfigError: an objective is not measured.
     """
     check_finished(run, problem)
@@ -141,7 +129,8 @@ def fuse(
     genes = next(evaluation.spec for evaluation in run.ledger.evaluations() if evaluation.key == member)
     progress(f"{member}: computing head outputs of up to {config.max_users} validation users")
     halves = user_halves(problem.data, ModelSpec.from_genes(genes), weights, config)
-    scorers = halves.fitting, halves.validation
+    scorers, outputs = (halves.fitting, halves.validation), halves.outputs
+    measured = (problem.data.dataset.target, *halves.fitting.tasks)
     objectives = fusion_objectives(config.objectives, halves.fitting, config.max_size)
     progress(f"{member}: evolving formulas for {', '.join(objective.name for objective in objectives)}")
     fronts, n_evaluated = evolved_fronts(halves, objectives, config)
@@ -150,13 +139,17 @@ def fuse(
         "settings": config.model_dump(mode="json"),
         "seed": config.seed,
         "halves": {
-            "fitting": halves.n_users[0],
-            "validation": halves.n_users[1],
+            "fitting": halves.fitting.n_users_of(),
+            "validation": halves.validation.n_users_of(),
             "of_task": {task: [scorer.n_users_of(task) for scorer in scorers] for task in halves.fitting.tasks},
-            "left_out": list(halves.left_out),
+            "left_out": [  # binary tasks without a held-out positive in either half
+                task
+                for task, binary in zip(outputs.tasks, outputs.is_binary, strict=True)
+                if binary and task not in measured
+            ],
         },
         "k": halves.fitting.k,
-        "tasks": list(halves.outputs.tasks),
+        "tasks": list(outputs.tasks),
         "diversity": halves.fitting.diversity,
         "objectives": [
             {"metric": axis.metric, "direction": axis.direction, "ideal": axis.ideal, "worst": axis.worst}
@@ -217,11 +210,7 @@ def _measured(halves: UserHalves, objectives: Sequence[Objective], fronts: Front
     ]
     shares = {name: hypervolumes(rows[name], objectives) for name in (*BASELINES, "evolved")}
     shares["kept"] = hypervolumes(kept, objectives)
-    return {
-        "formulas": formulas,
-        "baselines": {name: thinned(rows[name]) for name in BASELINES},
-        "hypervolume": shares,
-    }
+    return {"formulas": formulas, "baselines": {name: thinned(rows[name]) for name in BASELINES}, "hypervolume": shares}
 
 
 def hypervolumes(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> dict[str, float]:

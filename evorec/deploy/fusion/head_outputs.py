@@ -1,4 +1,4 @@
-"""Outputs of one trained member for each candidate of many users, computed once: retrieval score and every head.
+"""Outputs of a trained member for each candidate of many users, computed once: retrieval score and every head.
 
 Formulas are evolved on these arrays; the model itself is not run again.
 """
@@ -30,12 +30,12 @@ Int64 = npt.NDArray[np.int64]
 @final
 @dataclass(frozen=True)
 class HeadOutputs:
-    """Retrieval scores and head outputs of one member.
+    """Retrieval scores and head outputs of a member.
 
     Attributes:
         items: candidates by ascending id, int64 ``(U, C)``, so that ties by column are ties by item id; `NO_ITEM` at
             the end where there are fewer.
-        retrieval: retrieval scores, float32 ``(U, C)``, 0 where there is no item.
+        retrieval: retrieval scores, float32 ``(U, C)``, 0 without an item.
         logits: raw head outputs, float32 ``(T, U, C)``.
         tasks: names, ``(T,)``.
         is_binary: for each task whether its labels are 0 and 1.

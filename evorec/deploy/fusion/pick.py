@@ -1,4 +1,4 @@
-"""The choice of one of the formulas that `evorec.deploy.fusion.fuse.fuse` stored for a member."""
+"""The choice among the formulas that `evorec.deploy.fusion.fuse.fuse` stored for a member."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pick_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[str
         tasks: names of the ranked tasks.
     Raises:
         RunError: the member has no stored formulas, or the file is damaged.
-        ConfigError: there is no such formula, or `which` cannot be parsed.
+        ConfigError: the formula does not exist, or `which` cannot be parsed.
     """
     report = run.read_fusion(member)
     try:
@@ -55,7 +55,7 @@ def _chosen_id(which: str, rows: Mapping[str, Metrics], report: Mapping[str, Any
         return pick(KNEE, rows, axes, int(report["k"]))
     if not which.startswith(BEST):
         raise ConfigError(
-            f"there is no formula {which!r}: it must be one of {', '.join(rows)}, {KNEE}, or {BEST}METRIC with "
+            f"formula {which!r} does not exist; choose {', '.join(rows)}, {KNEE}, or {BEST}METRIC with "
             f"conditions after commas, e.g. {BEST}ndcg@k,diversity>=0.6."
         )
 

@@ -29,7 +29,7 @@ MOST_TASKS: Final = 3
 FEWEST_USERS: Final = 30
 """A further task with fewer users in the half is not an objective by default: its mean is too noisy."""
 SIMILARITY_BYTES: Final = 1 << 29
-"""Largest table of cosines that is kept in memory; larger ones are recomputed for each list."""
+"""Largest table of cosines that is kept in memory; larger tables are recomputed for each list."""
 
 
 @final
@@ -38,8 +38,8 @@ class FormulaScorer:
 
     Args:
         outputs: of U users and C candidates.
-        target: their held-out positives, at least one each.
-        others: held-out positives of further tasks; a user without one is left out of that task's metrics.
+        target: their held-out positives, at least 1 per user.
+        others: held-out positives of further tasks; a user without a positive is left out of that task's metrics.
         content: fixed vectors of the items, float ``(>= I, D)`` unit rows; D = 0 = no content.
         n_items: I.
         k: length of the lists.
@@ -63,7 +63,7 @@ class FormulaScorer:
         }
         self._content = content[:n_items]
         self.has_content = bool(content.shape[1])
-        """Without content there is no similarity of items, and no re-ranking."""
+        """Items without content have no similarity, so lists are not re-ranked."""
         self.tasks = tuple(others)
         """The further tasks."""
         self.diversity = f"{'intra_list_distance' if self.has_content else 'catalogue_coverage'}@{k}"
@@ -130,7 +130,7 @@ class FormulaScorer:
 
     @cached_property
     def _similarity(self) -> Callable[[Int64], Floats]:
-        """Cosines of each user's candidates to one candidate per user, from a table per user or of the catalogue."""
+        """Cosines of each user's candidates to a candidate of that user, from a table per user or of the catalogue."""
         items = np.where(self._empty, 0, self._items)  # an empty column is never chosen
         users, (n_users, n_candidates) = np.arange(len(items)), items.shape
         content = self._content.astype(np.float32)

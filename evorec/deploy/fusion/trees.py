@@ -211,7 +211,7 @@ def _constant(value: float, kind: type) -> gp.Terminal:
 
 
 def simplified(node: Node) -> Node:
-    """The same ranking with fewer parts: adjacent constants become a single constant, rounded like every evolved one.
+    """The same ranking with fewer parts: adjacent constants become a single constant, rounded like evolved constants.
 
     Example:
         >>> formula = Formula.parse("log((p_like**2)**0.5) + -1*(3*z_like)", ["like"])
