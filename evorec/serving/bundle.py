@@ -75,10 +75,9 @@ def read_bundle(path: str | Path) -> Bundle:
     _check_files(folder, manifest["files"])
     try:
         arrays = read_arrays(folder / WEIGHTS)
-        described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
-        if described != manifest["tensors"]:
-            expected = manifest["tensors"]
-            names = sorted(name for name in described.keys() | expected if described.get(name) != expected.get(name))
+        expected, found = manifest["tensors"], types_of(arrays)
+        if found != expected:
+            names = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
             raise ValueError(f"{WEIGHTS} does not hold the arrays of the manifest: {', '.join(names[:5])}")
         ids, encoders = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (IDS, ENCODERS))
         for side in ("users", "items"):
@@ -90,6 +89,11 @@ def read_bundle(path: str | Path) -> Bundle:
         return Bundle(folder, manifest, version, arrays, ids["users"], ids["items"], encoders)
     except _INVALID as error:
         raise RunError(f"bundle {folder} contradicts itself ({error}); export it again") from None
+
+
+def types_of(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+    """Number type and shape of every array, as in the manifest."""
+    return {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -38,6 +38,7 @@ from evorec.serving.messages import (
     mistakes,
     request_models,
 )
+from evorec.serving.queries import Item, User
 from evorec.serving.slot import Slot
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class _Service:
     def _lists(self, body: bytes, found: Recommender) -> bytes:
         """Lists as JSON."""
         asked: RecommendRequest = self.recommend_request.model_validate_json(body)
-        users = [user.query() for user in asked.users]
+        users = [User(**dict(user)) for user in asked.users]
         lists = found.recommend(users, k=asked.k, seen=asked.seen, where=asked.where, only=asked.only, mmr=asked.mmr)
         self.figures.lists.inc(len(lists))
         return to_json({
@@ -190,8 +191,8 @@ class _Service:
     def _scores(self, body: bytes, found: Recommender) -> bytes:
         """Predictions as JSON."""
         asked: ScoreRequest = self.score_request.model_validate_json(body)
-        items = [item.query() if isinstance(item, ItemMessage) else item for item in asked.items]
-        values = found.score(asked.user.query(), items)
+        items = [Item(**dict(item)) if isinstance(item, ItemMessage) else item for item in asked.items]
+        values = found.score(User(**dict(asked.user)), items)
         self.figures.scored.inc(len(values))
         return to_json({
             "version": found.version,

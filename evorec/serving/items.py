@@ -156,15 +156,15 @@ class ItemEncoders:
         )
 
 
-def padded(bags: Sequence[np.ndarray]) -> np.ndarray:
-    """Bags ``(F_i,)`` of different lengths as a single array, padded with 0.
+def padded(bags: Sequence[np.ndarray], padding: int = 0) -> np.ndarray:
+    """Bags ``(F_i,)`` of different lengths as a single array.
 
     Example:
         >>> padded([np.array([1, 2]), np.array([3])])
         array([[1, 2],
                [3, 0]])
     """
-    out = np.zeros((len(bags), max(map(len, bags), default=0)), dtype=bags[0].dtype if bags else np.int64)
+    out = np.full((len(bags), max(map(len, bags))), padding, dtype=bags[0].dtype)
     for row, bag in zip(out, bags, strict=True):
         row[: len(bag)] = bag
     return out

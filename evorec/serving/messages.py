@@ -9,8 +9,6 @@ from typing import Annotated, Any, Final, final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from evorec.serving.queries import Item, User
-
 LONGEST_TEXT: Final = 256
 """Characters of an id, a name or a value of a feature."""
 MOST_IDS: Final = 10_000
@@ -77,10 +75,6 @@ class UserMessage(Message):
     context: Features = Field(default={}, description="Context features by name.")
     exclude: Ids = Field(default=[], description="Items that are never listed.")
 
-    def query(self) -> User:
-        """As the recommender takes it."""
-        return User(**dict(self))
-
 
 class ItemMessage(Message):
     """A known item, or a new item with its description."""
@@ -88,10 +82,6 @@ class ItemMessage(Message):
     id: Id
     features: Features = Field(default={}, description="Item features by name; replace those of a known item.")
     content: Content = Field(default={}, description="Vectors by part of the content.")
-
-    def query(self) -> Item:
-        """As the recommender takes it."""
-        return Item(**dict(self))
 
 
 class RecommendRequest(Message):

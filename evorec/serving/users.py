@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
 from evorec.data.histories import history_weights
 from evorec.serving.encoders import Fields, SideStatistics
@@ -15,7 +14,7 @@ from evorec.serving.items import Catalogue, Feeds, padded
 from evorec.serving.queries import Ids, User
 
 NO_EXCLUSION = -1
-"""Padding of the lists of excluded items."""
+"""End and padding of the lists of excluded items; each list has at least this entry."""
 
 
 @final
@@ -71,6 +70,15 @@ class UserEncoders:
             if user.context:
                 ones = np.ones(len(usual), dtype=np.float32)
                 contexts[i] = self.context.replaced(usual, ones, user.context)[0][: len(usual)]
+        masked, starts = self.arrays["masked.indices"], self.arrays["masked.indptr"]
+        excluded = []
+        for user, index in zip(users, own.tolist(), strict=True):
+            known = masked[:0] if seen else masked[starts[index] : starts[index + 1]]
+            more = [
+                *catalogue.indices(user.exclude, "exclude"),
+                *catalogue.indices(() if seen else user.liked, "liked"),
+            ]
+            excluded.append(np.concatenate([known, np.array([*more, NO_EXCLUSION], dtype=np.int64)]))
         return {
             "user_rows": rows,
             "user_weights": weights,
@@ -78,22 +86,5 @@ class UserEncoders:
             "history_weights": history_weights(history, self.recency).astype(np.float32),
             "user_statistics": statistics,
             "context_rows": contexts,
-            "excluded": self._excluded(users, own, catalogue, seen=seen),
+            "excluded": padded(excluded, NO_EXCLUSION),
         }
-
-    def _excluded(
-        self, users: Sequence[User], own: npt.NDArray[np.int64], catalogue: Catalogue, *, seen: bool
-    ) -> npt.NDArray[np.int64]:
-        """Indices of items ``(n, M)``, M >= 1, padded with `NO_EXCLUSION`."""
-        starts, stops = self.arrays["masked.indptr"][own], self.arrays["masked.indptr"][own + 1]
-        sizes = np.zeros_like(starts) if seen else stops - starts
-        more = [
-            [*catalogue.indices(user.exclude, "exclude"), *catalogue.indices(() if seen else user.liked, "liked")]
-            for user in users
-        ]
-        width = max(1, *(int(size) + len(items) for size, items in zip(sizes, more, strict=True)))
-        out = np.full((len(users), width), NO_EXCLUSION, dtype=np.int64)
-        for row, start, size, items in zip(out, starts, sizes, more, strict=True):
-            row[:size] = self.arrays["masked.indices"][start : start + size]
-            row[size : size + len(items)] = items
-        return out

@@ -487,7 +487,7 @@ def test_the_command_shows_the_blocks_that_matter_and_with_v_all(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["zzz"], "is no member"), (["accuracy", "--repeats", "0"], "Invalid value for '--repeats'")]
+    ("words", "said"), [(["zzz"], "is neither a member"), (["accuracy", "--repeats", "0"], "Invalid value for '--repeats'")]
 )
 def test_the_command_says_what_is_wrong(
     run: tuple[RecProblem, Path], capsys: pytest.CaptureFixture[str], words: list[str], said: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -104,16 +104,3 @@ def _keys(names: Sequence[str], fields: Sequence[Field], context: Iterable[str])
         if all(part in of_field or part in context for part in parts):
             out.append((columns[0], len(columns), [of_field[part] for part in parts if part in of_field]))
     return out
-
-
-def number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
-    """Shift and scale of each task from an output to the label's unit, ``None`` for the log-odds of a binary task."""
-    return [
-        None if kind == "binary" else (float(shift), float(scale))
-        for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
-    ]
-
-
-def described(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-    """Number type and shape of every array, as in the manifest."""
-    return {name: [str(array.dtype), list(array.shape)] for name, array in sorted(arrays.items())}

@@ -20,7 +20,7 @@ import torch
 from evorec.data.catalogue import licence_of
 from evorec.deploy.bundle.card import model_card
 from evorec.deploy.bundle.checks import CHECKED_USERS, latency, list_loss, parity, same_lists
-from evorec.deploy.bundle.encoders import described, encoders, number_scales, priors, serving_arrays
+from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays
 from evorec.deploy.bundle.graphs import (
     GRAPHS,
     PARAMETERS,
@@ -42,7 +42,19 @@ from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import write_atomic, write_json
 from evorec.run.directory import RunDirectory
-from evorec.serving.bundle import CARD, ENCODERS, FORMAT, IDS, MANIFEST, RECOMMEND, SEAL, WEIGHTS, seal_of, sha256_of
+from evorec.serving.bundle import (
+    CARD,
+    ENCODERS,
+    FORMAT,
+    IDS,
+    MANIFEST,
+    RECOMMEND,
+    SEAL,
+    WEIGHTS,
+    seal_of,
+    sha256_of,
+    types_of,
+)
 from evorec.serving.recommender import load_bundle
 
 SMALLER: Final = ("fp16", "int8")
@@ -168,11 +180,15 @@ def _write_data(
     arrays |= tables
     arrays["catalogue.prior"], new_item_prior = priors(dataset, spec)
     arrays["catalogue.statistics"] = np.ascontiguousarray(dataset.item_statistics[:-1], dtype=np.float32)
+    number_scales = [
+        None if kind == "binary" else (float(shift), float(scale))
+        for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
+    ]
     member = Member(
         spec,
         encoded.tensors.shape,
         arrays,
-        number_scales(dataset),
+        number_scales,
         dataset.user_statistics.shape[1],
         dataset.item_statistics.shape[1],
         len(dataset.context_mode),
@@ -278,7 +294,7 @@ def _manifest(
         "mmr": options.mmr,
         "history_recency": dataset.history_recency,
         "statistics": list(dataset.statistics),
-        "tensors": described(served.arrays),
+        "tensors": types_of(served.arrays),
         "fit": "train+validation" if entry else "train",
         "steps": entry.get("steps") if entry else config.training.steps,
         "metrics": {

@@ -346,7 +346,6 @@ GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
     "recommend": (Recommend, ("items", "scores")),
 }
 """Name of a graph -> its program and the names of its outputs."""
-_STATIC: Final = {"context_rows": "context", "item_content": "content"}
 
 
 def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, name: str) -> onnx.ModelProto:

@@ -126,15 +126,12 @@ def block_importance(
         found |= _list_values(population, changed, encoded) if block.lists else {}
         return {name: values[name] - value for name, value in found.items()}
 
-    results: dict[str, list[dict[str, float]]] = {block.side + block.name: [{}] * repeats for block in used}
     jobs = [(block, repeat) for block in used for repeat in range(repeats)]
-    for i, found in run_all(encoded, [partial(once, *job) for job in jobs]):
-        block, repeat = jobs[i]
-        results[block.side + block.name][repeat] = found
+    results = dict(run_all(encoded, [partial(once, *job) for job in jobs]))
     recall, out = f"recall@{encoded.config.evaluation.k}", []
     for block in blocks:
         seen = [name for name in values if (block.lists if name == recall else block.tasks)]
-        drops = results.get(block.side + block.name, [dict.fromkeys(seen, 0.0)])
+        drops = [results[i] for i, (own, _) in enumerate(jobs) if own is block] or [dict.fromkeys(seen, 0.0)]
         spreads = {name: _spread([drop[name] for drop in drops]) for name in seen}
         out.append(Importance(block.side, block.name, block.used, spreads))
     return values, tuple(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -43,20 +43,18 @@ class UserDraws:
 
     def sums(self, values: Floats) -> Floats:
         """Sums of `values` ``(n, C)`` over each resample, ``(R, C)``."""
-        return np.concatenate([counts @ values for counts in self._counts()])
+        rng, chunk, out = generator(self.seed, "interval over users"), max(1, DRAWS_PER_CHUNK // self.n), []
+        for done in range(0, self.n_resamples, chunk):
+            size = min(chunk, self.n_resamples - done)
+            drawn = rng.integers(self.n, size=(size, self.n)) + self.n * np.arange(size)[:, None]
+            counts = np.bincount(drawn.reshape(-1), minlength=size * self.n).reshape(size, self.n)
+            out.append(counts.astype(np.float64) @ values)
+        return np.concatenate(out)
 
     def means(self, per_user: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
         """The 95 % interval of each mean, by metric; `per_user` has ``(n,)`` values."""
         sums = self.sums(np.stack(list(per_user.values()), axis=1))
         return {name: _interval(resampled, self.n) for name, resampled in zip(per_user, (sums / self.n).T, strict=True)}
-
-    def _counts(self) -> Iterator[Floats]:
-        rng = generator(self.seed, "interval over users")
-        chunk = max(1, DRAWS_PER_CHUNK // self.n)
-        for done in range(0, self.n_resamples, chunk):
-            size = min(chunk, self.n_resamples - done)
-            drawn = rng.integers(self.n, size=(size, self.n)) + self.n * np.arange(size)[:, None]
-            yield np.bincount(drawn.reshape(-1), minlength=size * self.n).reshape(size, self.n).astype(np.float64)
 
 
 def _interval(resampled: Floats, n: int) -> dict[str, float]:

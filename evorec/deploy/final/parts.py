@@ -59,12 +59,8 @@ class ColdParts:
             }
             defined = {key: value for key, value in found.items() if value is not None}
             n_undefined = len(self._tasks) - len(defined)
-            own: dict[str, float] = {"rows": int(rows.sum()), **defined}
-            if n_undefined:
-                own["n_undefined"] = n_undefined
-            else:
-                own["accuracy"] = float(np.mean(list(defined.values())))
-            out[name] = own
+            rest = {"n_undefined": n_undefined} if n_undefined else {"accuracy": float(np.mean(list(defined.values())))}
+            out[name] = {"rows": int(rows.sum()), **defined, **rest}
         return out
 
     def of_users(self, per_user: Mapping[str, npt.NDArray[Any]], recall: str) -> dict[str, dict[str, float]]:
