@@ -31,7 +31,7 @@ MANIFEST = {
 }  # fmt: skip
 
 
-def test_a_card_says_which_tasks_are_numbers():
+def test_the_card_marks_regression_tasks():
     card = model_card(MANIFEST)
     assert (
         "Multi-task recommender for click, watch (regression), late (quantile 0.9); lists are made for click." in card
@@ -39,12 +39,12 @@ def test_a_card_says_which_tasks_are_numbers():
     assert "| rmse/watch | 12.5 |" in card.splitlines()
 
 
-def test_a_card_says_which_tasks_are_better_low():
+def test_the_card_marks_tasks_where_lower_is_better():
     card = model_card({**MANIFEST, "lower_is_better": ["watch"]})
     assert "recommender for click, watch (regression) (lower is better), late (quantile 0.9); lists" in card
 
 
-def test_a_card_says_what_was_traded_checked_and_is_allowed():
+def test_the_card_lists_objectives_checks_and_limits():
     card = model_card(MANIFEST)
     for line in (
         "A trade-off that a search found between accuracy (high), cost (low).",

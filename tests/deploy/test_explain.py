@@ -73,7 +73,7 @@ def by_reader(uses: tuple[ExpertUse, ...]) -> dict[tuple[int, str], ExpertUse]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_the_shares_of_every_mixture_sum_to_one(problem: RecProblem, mechanism: str) -> None:
+def test_the_shares_of_every_mixture_sum_to_1(problem: RecProblem, mechanism: str) -> None:
     population = problem.trainer.train([spec_of(problem, mechanism)]).population
     uses = expert_uses(population, problem.data)
     assert bool(uses) == (mechanism not in ("single_task", "shared_bottom", "esmm"))
@@ -139,7 +139,7 @@ def test_a_task_of_stem_reads_the_experts_of_all(problem: RecProblem) -> None:
     assert {tuple(use.shares) for use in uses} == {("click 1", "like 1", "purchase 1", "shared 1", "shared 2")}
 
 
-def test_a_stitch_is_told_by_the_size_of_its_weights(problem: RecProblem) -> None:
+def test_the_shares_of_a_stitch_are_proportional_to_its_weights(problem: RecProblem) -> None:
     population = fresh(problem, "cross_stitch", sharing_depth=1)
     for use in expert_uses(population, problem.data):  # as it starts: 0.9 of its own, the others share 0.1
         assert use.shares[use.reader].mean == pytest.approx(0.9, abs=ROUNDING)
@@ -151,7 +151,7 @@ def test_a_stitch_is_told_by_the_size_of_its_weights(problem: RecProblem) -> Non
     assert {level for level, _ in uses} == {1}
 
 
-def test_a_funnel_step_weighs_what_it_is_handed(problem: RecProblem) -> None:
+def test_a_funnel_step_has_shares_of_its_inputs(problem: RecProblem) -> None:
     population = fresh(problem, "aitm")
     dense = population.kernel_groups[0].trained
     set_dense(population, "query.weight", np.zeros_like(dense["query.weight"]))
@@ -168,7 +168,7 @@ def test_a_funnel_step_weighs_what_it_is_handed(problem: RecProblem) -> None:
     assert use.shares["click"].mean > 1 - ROUNDING
 
 
-def test_the_third_step_of_a_funnel_is_handed_what_the_second_has_mixed() -> None:
+def test_the_third_step_of_a_funnel_reads_the_mixture_of_the_second() -> None:
     dataset = tiny.dataset()  # click, like, purchase, each after the one before
     data = tiny.device_data(dataset)
     specs = [tiny.spec(mechanism="aitm", sharing_depth=1)]
@@ -487,9 +487,10 @@ def test_the_command_shows_the_blocks_that_matter_and_with_v_all(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [(["zzz"], "is neither a member"), (["accuracy", "--repeats", "0"], "Invalid value for '--repeats'")]
+    ("words", "said"),
+    [(["zzz"], "is neither a member"), (["accuracy", "--repeats", "0"], "Invalid value for '--repeats'")],
 )
-def test_the_command_says_what_is_wrong(
+def test_the_command_names_the_error(
     run: tuple[RecProblem, Path], capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     assert main(["explain", str(run[1]), *words]) == 2

@@ -70,7 +70,7 @@ def manifest_of(made: Made) -> dict[str, Any]:
     return found
 
 
-def test_the_bundle_here_has_what_is_hard_to_export(plain: Made, numbers: Made) -> None:
+def test_the_test_bundle_covers_the_hard_cases(plain: Made, numbers: Made) -> None:
     spec = ModelSpec.from_genes(plain.genes)
     assert spec.task_embeddings
     assert spec.ranks, "adapters of the content"
@@ -96,7 +96,7 @@ def test_the_manifest_lists_every_other_file_with_its_sha256(plain: Made, by_han
         assert made.recommender.version == own
 
 
-def test_the_manifest_says_what_was_exported(plain: Made, numbers: Made) -> None:
+def test_the_manifest_describes_the_member(plain: Made, numbers: Made) -> None:
     manifest = manifest_of(plain)
     assert (manifest["format"], manifest["member"], manifest["fit"]) == (2, plain.key, "train")
     assert ModelSpec.from_genes(manifest["spec"]) == ModelSpec.from_genes(plain.genes)
@@ -121,7 +121,7 @@ def test_the_weights_are_those_of_the_archive(plain: Made) -> None:
         np.testing.assert_array_equal(own[name], array)
 
 
-def test_weights_stand_once(plain: Made) -> None:
+def test_weights_are_stored_only_in_the_safetensors_file(plain: Made) -> None:
     """No graph has an array of the file inside; only what the exporter computed from small ones stands in it."""
     import onnx
 
@@ -138,7 +138,7 @@ def test_weights_stand_once(plain: Made) -> None:
     assert places == {"model.safetensors"}
 
 
-def test_the_model_card_of_a_model_of_the_search_says_that_there_was_no_test(plain: Made) -> None:
+def test_the_card_of_a_model_of_the_search_reports_an_unopened_test(plain: Made) -> None:
     card = (plain.bundle / "README.md").read_text(encoding="utf-8")
     assert "The test was not opened for it (`evorec finalize`)." in card
     assert "| metric | validation |" in card.splitlines()
@@ -151,7 +151,7 @@ def test_the_model_card_of_a_model_of_the_search_says_that_there_was_no_test(pla
 # A formula of somebody's
 
 
-def test_a_formula_of_somebodys_is_in_the_manifest_the_card_and_the_lists(by_hand: Made) -> None:
+def test_a_given_formula_is_in_the_manifest_the_card_and_the_lists(by_hand: Made) -> None:
     """Scores against the heads' outputs for held-out users, by hand; the member itself has no ranker in its score."""
     manifest, dataset = manifest_of(by_hand), by_hand.dataset
     assert manifest["formula"]["source"] == "given by hand"
@@ -191,7 +191,7 @@ def test_the_weight_of_diversity_in_the_manifest_is_the_default(by_hand: Made) -
 
 
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
-def test_a_variant_changes_as_much_of_the_lists_as_the_manifest_says(plain: Made, kind: str) -> None:
+def test_a_variant_changes_the_share_of_the_lists_in_the_manifest(plain: Made, kind: str) -> None:
     users = plain.dataset.user_ids.tolist()
     small = load_bundle(plain.bundle, graph=f"recommend.{kind}.onnx").recommend(users)
     kept = total = 0
@@ -240,7 +240,7 @@ def copied_graphs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "options", [{"variants": ("int4",)}, {"mmr": 1.5}, {"mmr": float("nan")}, {"largest_loss": -1}]
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"must be (of|in)"):
         ExportOptions(**options)
 
@@ -248,7 +248,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
 # What export refuses
 
 
-def test_nothing_is_written_over(plain: Made, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(plain: Made, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(RunError, match="exists already and is not overwritten"):
         plain.export(tmp_path / "bundle")
@@ -301,9 +301,7 @@ def test_a_graph_of_another_member_is_not_exported(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_left_of_a_killed_export_is_no_obstacle(
-    plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_killed_export_are_replaced(plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".bundle.tmp").mkdir()
     (tmp_path / ".bundle.tmp" / "old").write_text("x")
     copied_graphs(plain, monkeypatch)
@@ -339,7 +337,7 @@ def test_after_finalize_the_bundle_of_a_pick_is_the_final_model(finalized: Made,
         np.testing.assert_array_equal(exported_weights[f"parameters.{name}"], array)
 
 
-def test_the_model_card_says_what_the_test_said(finalized: Made, report: dict[str, Any]) -> None:
+def test_the_card_reports_the_test(finalized: Made, report: dict[str, Any]) -> None:
     (entry,) = report["picks"]
     card = (finalized.bundle / "README.md").read_text(encoding="utf-8")
     assert "| metric | validation | test, mean ± sd over seeds |" in card
@@ -366,7 +364,7 @@ def test_a_member_that_was_not_picked_stays_the_model_of_the_search(
     assert found.recommend(users) == plain.recommender.recommend(users)
 
 
-def test_a_final_model_that_is_gone_is_missed_and_not_replaced(finalized: Made, tmp_path: Path) -> None:
+def test_a_missing_final_model_is_an_error(finalized: Made, tmp_path: Path) -> None:
     shutil.copytree(finalized.run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "final" / finalized.key)
     with pytest.raises(RunError, match=r"weights\.safetensors is damaged or missing.*; delete .* and `evorec finalize"):

@@ -16,7 +16,7 @@ def metrics(recall: float, cost: float) -> dict[str, float]:
     return {"recall@20": recall, "training_flops": cost}
 
 
-def test_a_member_is_dominated_by_one_that_is_no_worse_anywhere_and_better_somewhere() -> None:
+def test_domination_needs_no_worse_objective_and_a_better_objective() -> None:
     picked = {
         "good": metrics(0.3, 2e6),
         "cheap": metrics(0.2, 1e6),
@@ -30,7 +30,7 @@ def test_a_member_is_dominated_by_one_that_is_no_worse_anywhere_and_better_somew
     assert undominated({"one": metrics(0.0, 1e9)}, (RECALL, COST)) == {"one"}
 
 
-def test_the_rank_correlations_are_those_worked_by_hand() -> None:
+def test_rank_correlations_equal_hand_computed_values() -> None:
     # ranks of the search 1 2 3 4, of the test 1 3 2 4: squared differences 0 1 1 0, so 1 - 6 * 2 / (4 * 15) = .8;
     # of six pairs one is turned: (5 - 1) / 6
     search = {key: metrics(value, 5.0) for key, value in zip("abcd", (0.1, 0.2, 0.3, 0.4), strict=True)}
@@ -42,7 +42,7 @@ def test_the_rank_correlations_are_those_worked_by_hand() -> None:
     assert found["left_out"] == {"training_flops": "all members have the same value, or a member has none"}
 
 
-def test_of_two_members_there_is_no_rank_correlation() -> None:
+def test_two_members_have_no_rank_correlation() -> None:
     two = {"a": metrics(0.1, 1.0), "b": metrics(0.2, 2.0)}
     found = proxies(two, two, (RECALL,))
     assert found == {"n": 2, "of": {}, "left_out": {"recall@20": "needs 3 or more members, got 2"}}

@@ -146,16 +146,14 @@ def test_a_pick_is_the_best_of_all_validation_users(
         assert entry["validation"][name] == pytest.approx(by_hand[entry["member"]][name], abs=ROUNDING)
 
 
-def test_without_picks_every_objective_has_its_best_and_there_is_the_knee(finalized: Finalized) -> None:
+def test_the_default_picks_are_the_best_of_each_objective_and_the_knee(finalized: Finalized) -> None:
     assert list(finalized.chosen) == ["accuracy", RECALL, "diversity", "cost", "knee"]
     with RunDirectory.open(finalized.path, read_only=True) as run:
         flops = {member.key: (member.metrics or {})["training_flops"] for member in run.members()}
     assert flops[finalized.chosen["cost"]] == min(flops.values())
 
 
-def test_what_the_search_measured_on_its_sample_decides_nothing(
-    finalized: Finalized, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_picks_use_metrics_of_all_validation_users(finalized: Finalized, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunDirectory.open(finalized.path, read_only=True) as run:
         honest = run.members()
         turned = [
@@ -194,7 +192,7 @@ def test_the_steps_are_those_that_validation_chose(finalized: Finalized) -> None
         assert entry["steps"] in entry["curve"]["steps"]
 
 
-def test_the_seeds_are_fresh_and_as_many_as_asked_for(finalized: Finalized) -> None:
+def test_final_seeds_are_fresh_and_of_the_requested_number(finalized: Finalized) -> None:
     seeds, own = finalized.report["seeds"], finalized.problem.config.search.seed
     assert len(set(seeds)) == len(seeds) == finalized.problem.config.finalize.seeds == 2
     assert own not in seeds
@@ -325,7 +323,7 @@ def test_other_steps_after_the_test_are_refused(finalized: Finalized) -> None:
         assert finalize(run, finalized.problem, same) == finalized.report, "what trains nothing else is no other asking"
 
 
-def test_a_report_from_before_steps_were_chosen_is_one_of_the_search_s_steps(
+def test_a_report_without_settings_counts_as_trained_for_the_steps_of_the_search(
     finalized: Finalized, tmp_path: Path
 ) -> None:
     shutil.copytree(finalized.path, tmp_path / "run")
@@ -370,7 +368,7 @@ def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
     assert not (tmp_path / "run" / "final.json").exists()
 
 
-def test_picks_of_one_member_are_trained_once_and_a_report_is_the_same_again(
+def test_picks_of_the_same_member_share_a_training_and_the_report_is_reproducible(
     finalized: Finalized, searched_run: tuple[RecProblem, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem, source = searched_run
@@ -488,7 +486,7 @@ def test_the_search_and_the_choice_never_look_at_the_test(
     assert (lies[parts.test] != honest[parts.test]).to_numpy().all()
 
 
-def test_a_feature_that_is_constant_in_training_alone_and_named_as_another_does_not_stop_it(tmp_path: Path) -> None:
+def test_a_feature_that_is_constant_only_in_training_is_accepted(tmp_path: Path) -> None:
     tables = simulate(config().data.simulator)
     first = tables.interactions[split(tables, config().split).validation][Columns.TIME].min()
     late = pl.when(pl.col(Columns.TIME) >= first).then(pl.col(Columns.ITEM) % 3).otherwise(0).alias("segment")
@@ -545,7 +543,7 @@ def test_all_is_every_member_by_its_key(of_all: Finalized) -> None:
     assert max(entry["steps"] for entry in of_all.report["picks"]) <= 5
 
 
-def test_the_command_takes_picks_one_by_one_and_keys_among_them(
+def test_the_command_accepts_repeated_picks_and_keys(
     searched_run: tuple[RecProblem, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, source = searched_run
@@ -566,7 +564,7 @@ def test_the_command_takes_picks_one_by_one_and_keys_among_them(
     assert "finalize.picks: 'nonsense' is not a metric" in capsys.readouterr().err
 
 
-def test_a_dominated_pick_is_marked_and_what_stays_is_the_front_of_the_test(of_all: Finalized) -> None:
+def test_dominated_picks_are_marked_by_their_test_metrics(of_all: Finalized) -> None:
     signs = {"accuracy": -1, RECALL: -1, "intra_list_distance@5": -1, "training_flops": 1}
     rows = {
         entry["member"]: [sign * entry["test"][name]["mean"] for name, sign in signs.items()]
@@ -603,7 +601,7 @@ def test_the_cost_of_a_pick_is_that_of_its_own_steps(finalized: Finalized) -> No
 COMPANY_OF_ROWS = 0.1  # batches of train + validation hold a few rows more or less than those of train
 
 
-def test_intervals_hold_what_they_are_of_and_parts_add_up(
+def test_intervals_contain_their_metric_and_parts_add_up(
     finalized: Finalized, tested: dict[str, list[tuple[dict[str, float], list[float]]]]
 ) -> None:
     rows = finalized.report["rows"]

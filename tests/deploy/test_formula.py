@@ -80,7 +80,7 @@ def random_formulas(n: int, depth: int) -> list[Formula]:
         ("-(-(z_like))", "--z_like", 3),
     ],
 )
-def test_a_text_has_one_canonical_form(text: str, canonical: str, size: int) -> None:
+def test_equal_formulas_have_the_same_canonical_text(text: str, canonical: str, size: int) -> None:
     formula = of(text)
     assert formula.text == canonical
     assert formula.size == size
@@ -139,7 +139,7 @@ def test_python_reads_the_text_as_evorec_does() -> None:
         ("p_click+" * 4000 + "p_click", "at most 4000 characters"),
     ],
 )
-def test_what_is_no_formula_is_refused_and_named(text: str, message: str) -> None:
+def test_an_invalid_formula_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         of(text)
 

@@ -136,7 +136,7 @@ def test_cached_logits_are_those_of_single_rows(searched_run: tuple[RecProblem, 
     assert (np.diff(ordered, axis=1) >= 0).all(), "equal scores must stand by item id"
 
 
-def test_halves_share_no_user_and_leave_none_out(searched_run: tuple[RecProblem, Path]) -> None:
+def test_the_halves_partition_the_users(searched_run: tuple[RecProblem, Path]) -> None:
     problem, path = searched_run
     _, spec, weights = first_member(path)
     found = user_halves(problem.data, spec, weights, SMALL)
@@ -160,7 +160,7 @@ def test_halves_share_no_user_and_leave_none_out(searched_run: tuple[RecProblem,
 # --- metrics
 
 
-def test_metrics_worked_by_hand() -> None:
+def test_metrics_equal_hand_computed_values() -> None:
     items = np.array([[0, 1, 2, -1], [1, 2, 3, 4]])
     retrieval = np.array([[1.0, 3.0, 2.0, 0.0], [1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
     outputs = HeadOutputs(items, retrieval, np.zeros((1, 2, 4), np.float32), ("like",), (True,))
@@ -240,7 +240,7 @@ def front_of(kind: int, *, seed: int = 0, mmr: bool = True, content: bool = True
     return [(one.formula.text, one.mmr, *(one.metrics[o.metric] for o in objectives)) for one in front]
 
 
-def test_an_evolution_is_repeated_by_its_seed_and_leaves_the_global_stream_alone() -> None:
+def test_an_evolution_is_reproducible_and_restores_the_global_random_state() -> None:
     random.seed(5)
     before = random.getstate()
     found = front_of(2, seed=3)
@@ -272,7 +272,7 @@ def test_evolved_trees_lose_to_no_seed_on_the_fitting_half() -> None:
         assert any((one >= own - ROUNDING).all() for one in front), formula.text
 
 
-def test_without_content_there_is_no_re_ranking_and_coverage_is_the_diversity() -> None:
+def test_items_without_content_are_not_re_ranked_and_coverage_measures_diversity() -> None:
     scorer = made_up(content=False)
     assert scorer.diversity == "catalogue_coverage@4"
     lists = scorer.lists(scorer.positions(Formula.parse("retrieval", TASKS), 0.0))
@@ -305,7 +305,7 @@ def test_objectives_are_named_as_people_write_them() -> None:
         fusion_objectives(("ndcg@k", "ndcg@4"), scorer, 15)
 
 
-def test_the_kept_part_of_a_front_is_what_makes_its_hypervolume() -> None:
+def test_the_kept_formulas_have_the_largest_hypervolume() -> None:
     axes = [Objective(name, name, "max", "", 1.0, 0.0) for name in ("a", "b")]
     # Areas 0.09, 0.25 and 0.18: the second first; then 0.4 * 0.1 against 0.4 * 0.2: the third; a dominated row never.
     rows = [{"a": a, "b": b} for a, b in ((0.1, 0.9), (0.5, 0.5), (0.5, 0.4), (0.9, 0.2))]
@@ -388,7 +388,7 @@ def test_a_formula_is_chosen_by_id_knee_or_metric(fused_run: tuple[Path, str]) -
                 chosen(which)
 
 
-def test_formulas_that_are_not_there_or_damaged_are_refused(fused_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_missing_or_damaged_formulas_are_refused(fused_run: tuple[Path, str], tmp_path: Path) -> None:
     path, member = Path(shutil.copytree(fused_run[0], tmp_path / "run")), fused_run[1]
     file = path / "fusion" / f"{member}.json"
     with RunDirectory.open(path, read_only=True) as opened:
@@ -404,7 +404,9 @@ def test_formulas_that_are_not_there_or_damaged_are_refused(fused_run: tuple[Pat
             pick_formula(opened, member, "f1", whole["tasks"])
 
 
-def test_the_command_writes_the_report_and_says_what_is_next(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_report_and_suggests_the_next_command(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     member = first_member(run)[0]
     few = [f"--set=fuse.{text}" for text in ("population=4", "generations=1", "tuning=0", "keep=3")]
     assert main(["fuse", str(run), member[:6], *few]) == 0

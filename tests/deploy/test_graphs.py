@@ -152,7 +152,7 @@ def check_lists(model: Model, graph: Graph, n: int, k: int, candidates: int) -> 
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_the_graph_of_every_mechanism_lists_what_the_search_lists(mechanism: str, tmp_path: Path) -> None:
+def test_the_graph_of_every_mechanism_makes_the_lists_of_the_search(mechanism: str, tmp_path: Path) -> None:
     """Several checks of one graph, because tracing takes seconds."""
     model = Model(spec(mechanism))
     graph = model.graph("recommend", tmp_path)
@@ -204,7 +204,7 @@ def check_another_catalogue(model: Model, graph: Graph) -> None:
 @pytest.mark.parametrize(
     "mechanism", [pytest.param(m, marks=() if m == "stem" else pytest.mark.slow) for m in MECHANISMS]
 )
-def test_the_ranker_predicts_what_the_stack_does(mechanism: str, tmp_path: Path) -> None:
+def test_the_ranker_graph_equals_the_stack(mechanism: str, tmp_path: Path) -> None:
     number = (3.0, 2.5) if mechanism == "stem" else None
     model = Model(spec(mechanism), scales=(None, number))
     graph = model.graph("ranker", tmp_path)
@@ -219,7 +219,7 @@ def test_the_ranker_predicts_what_the_stack_does(mechanism: str, tmp_path: Path)
         np.testing.assert_allclose(predictions, expected, rtol=PARITY, atol=PARITY)
 
 
-def test_without_a_ranker_lists_come_in_the_order_of_the_first_stage(tmp_path: Path) -> None:
+def test_without_a_ranker_lists_have_the_order_of_retrieval(tmp_path: Path) -> None:
     model = Model(spec("shared_bottom", rank_blend=0.0))
     graph = model.graph("recommend", tmp_path)
     for n, k in ((1, 3), (2, N_ITEMS), (7, 4)):

@@ -27,7 +27,7 @@ def test_the_interval_of_a_mean_is_that_of_a_bootstrap_with_other_draws() -> Non
     assert found == UserDraws(300, seed=3, resamples=2000).means({"recall@5": values, "one": np.ones(300)})
 
 
-def test_sums_are_over_as_many_units_as_there_are_whatever_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampled_sums_do_not_depend_on_the_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = UserDraws(7, seed=0, resamples=10)
     whole = draws.sums(np.column_stack([np.ones(7), np.arange(7.0)]))
     assert whole.shape == (10, 2)
@@ -37,7 +37,7 @@ def test_sums_are_over_as_many_units_as_there_are_whatever_the_memory(monkeypatc
     np.testing.assert_array_equal(draws.sums(np.ones((7, 1)))[:, 0], [7.0] * 10)
 
 
-def test_so_many_units_get_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_units_get_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_DRAWS", 3000)
     assert [UserDraws(n, 0, 2000).n_resamples for n in (1, 10, 1000)] == [2000, 300, 200]
     assert UserDraws(1000, 0, 100).n_resamples == 100
@@ -80,7 +80,7 @@ def test_the_interval_of_an_auc_is_that_of_drawing_users_and_sorting_anew() -> N
     assert rows_alone["high"] - rows_alone["low"] < 0.9 * (high - low), "rows of one user are not independent"
 
 
-def test_tasks_do_not_change_each_other_and_one_class_has_no_interval() -> None:
+def test_tasks_are_independent_and_a_single_class_has_no_interval() -> None:
     users, labels, scores = rows_of_users()
     settings: dict[str, Any] = {"seed": 1, "resamples": 300}
     alone = auc_intervals({"auc/click": labels}, [scores], users, **settings)
@@ -93,6 +93,6 @@ def test_tasks_do_not_change_each_other_and_one_class_has_no_interval() -> None:
     assert auc_intervals({"auc/none": np.zeros(RNG_ROWS)}, [scores], users, **settings) == {}
 
 
-def test_a_row_of_an_unknown_user_is_drawn_alone() -> None:
+def test_rows_of_unknown_users_are_separate_units() -> None:
     dataset: Any = SimpleNamespace(n_users=3, held_out=SimpleNamespace(users=np.array([2, 3, 0, 3, 2])))
     np.testing.assert_array_equal(row_units(dataset), [1, 2, 0, 3, 1])

@@ -35,7 +35,7 @@ def genes_of(problem: RecProblem, **changes: Any) -> dict[str, Any]:
     return problem.space.spec_of({**{gene.name: gene.default for gene in problem.space.genes}, **changes})
 
 
-def test_a_description_has_every_gene_once_and_says_which_differ_from_the_default(problem: RecProblem) -> None:
+def test_a_description_has_every_gene_and_marks_changed_defaults(problem: RecProblem) -> None:
     changes = {"width": 64, "task_weights": (1.5, 1.2, 0.3), "use_price": False, "optimizer": "adafactor"}
     genes = genes_of(problem, **changes)
     lines = describe(genes, problem.space)
@@ -81,7 +81,7 @@ FRONT = {
 MEMBERS: dict[str, Any] = {key: ({"width": len(key)}, found) for key, found in FRONT.items()}
 
 
-def test_the_nearest_come_first_and_of_equal_distances_the_smallest_key() -> None:
+def test_neighbours_are_sorted_by_distance_then_key() -> None:
     found = neighbours("own", MEMBERS, AXES, n=9)
     assert [near.key for near in found] == ["a-near", "b-near", "cheap", "far"]
     assert [near.distance for near in found] == pytest.approx([0.1, 0.1, 0.25, 0.34**0.5], abs=ROUNDING)

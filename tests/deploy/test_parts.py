@@ -35,7 +35,7 @@ def test_a_row_is_known_or_of_a_new_user_or_of_a_new_item_or_both() -> None:
     }
 
 
-def test_the_figures_of_a_part_are_those_of_its_rows_alone() -> None:
+def test_metrics_of_a_part_use_only_its_rows() -> None:
     found = PARTS.of_rows(SCORES)
     known = roc_auc_score(LABELS[:4, 0], SCORES["click"][:4])
     assert known == 0.75  # of four pairs one is wrong, .3 below .4

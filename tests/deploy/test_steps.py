@@ -68,9 +68,7 @@ def specs(problem: RecProblem) -> dict[str, ModelSpec]:
     return {f"m{i}": ModelSpec.from_genes(problem.space.decode(x)) for i, x in enumerate(rows)}
 
 
-def test_a_curve_is_what_trainings_of_those_steps_get_on_validation(
-    problem: RecProblem, specs: dict[str, ModelSpec]
-) -> None:
+def test_a_curve_equals_separate_trainings_of_those_steps(problem: RecProblem, specs: dict[str, ModelSpec]) -> None:
     trainer = StackTrainer(problem.data.with_all_users(), problem.seed, problem.config.training.steps)
     settings = FinalizeConfig(patience=2, longest=1.4)
     found = choose_steps(trainer, specs, settings)

@@ -39,7 +39,7 @@ def with_training(problem: RecProblem, steps: int) -> StackTrainer:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_member_comes_out_as_if_it_had_been_trained_alone(
+def test_a_member_equals_a_separate_training_of_it(
     problem: RecProblem, specs: dict[str, ModelSpec], workers: int
 ) -> None:
     trainer = StackTrainer.of(problem.tables, config(run={"workers": workers}), fit="train", seed=4, at_most=None)
@@ -56,7 +56,7 @@ def test_a_member_comes_out_as_if_it_had_been_trained_alone(
         assert model.population.specs == (specs[key],)
 
 
-def test_a_member_is_trained_no_step_longer_than_it_needs(
+def test_a_member_leaves_the_stack_at_its_last_step(
     problem: RecProblem, specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, seen = StackTrainer.train, []

@@ -58,7 +58,7 @@ def test_the_repository_has_a_folder_for_each_graph_with_its_weights_inside(repo
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_configuration_says_what_the_graph_takes_and_gives(repository: Path, name: str) -> None:
+def test_the_configuration_lists_the_inputs_and_outputs_of_the_graph(repository: Path, name: str) -> None:
     text = (repository / name / "config.pbtxt").read_text()
     assert text.splitlines()[:3] == [f'name: "{name}"', 'platform: "onnxruntime_onnx"', "max_batch_size: 0"]
     model = session(repository, name)
@@ -73,7 +73,7 @@ def test_the_configuration_says_what_the_graph_takes_and_gives(repository: Path,
             assert not sizes or -1 in dims or value.name == "allowed", "the number of users, items or pairs is free"
 
 
-def test_the_graph_alone_lists_what_the_bundle_does(plain: Made, repository: Path) -> None:
+def test_the_triton_graph_makes_the_lists_of_the_bundle(plain: Made, repository: Path) -> None:
     recommender, dataset = plain.recommender, plain.dataset
     n = dataset.n_users
     seen = dataset.seen

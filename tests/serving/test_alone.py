@@ -72,7 +72,7 @@ def asked(python: str, paths: list[str], bundle: Path, users: list[Any], blocked
     return json.loads(done.stdout), json.loads(done.stderr.splitlines()[-1])
 
 
-def test_another_process_without_torch_says_the_same_of_a_bundle_that_was_moved(plain: Made, tmp_path: Path) -> None:
+def test_a_process_without_torch_gives_the_same_answers_from_a_moved_bundle(plain: Made, tmp_path: Path) -> None:
     shutil.copytree(plain.bundle, tmp_path / "moved")
     found, loaded = asked(sys.executable, [str(ROOT)], tmp_path / "moved", known(plain), BLOCKED)
     assert loaded == []
@@ -80,7 +80,7 @@ def test_another_process_without_torch_says_the_same_of_a_bundle_that_was_moved(
 
 
 @pytest.mark.slow
-def test_an_installation_of_numpy_and_onnxruntime_alone_says_the_same(plain: Made, tmp_path: Path) -> None:
+def test_an_installation_with_only_numpy_and_onnxruntime_gives_the_same_answers(plain: Made, tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=INSTALL_S)
     pip = [venv / "bin" / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt"]

@@ -64,7 +64,7 @@ def test_ids_of_numbers_where_the_model_has_texts(odd: Made, tmp_path: Path) -> 
     check(odd, tmp_path, [5, 31], {"mmr": 0.4}, user=[5, 31])
 
 
-def test_liked_items_features_the_moment_and_what_is_excluded(numbers: Made, tmp_path: Path) -> None:
+def test_a_table_may_have_liked_items_features_context_and_excluded_items(numbers: Made, tmp_path: Path) -> None:
     users = [
         User(None, [3, 4], {"segment": 2, "hobbies": ["t1", "t3"]}, {"hour": 7}, [9]),
         User(2, (), {"tenure_days": 300.5}),
@@ -79,7 +79,7 @@ def test_liked_items_features_the_moment_and_what_is_excluded(numbers: Made, tmp
     )  # fmt: skip
 
 
-def test_new_users_alone_need_no_column_of_ids(numbers: Made, tmp_path: Path) -> None:
+def test_a_table_of_new_users_needs_no_ids(numbers: Made, tmp_path: Path) -> None:
     check(numbers, tmp_path, [User(liked=[3]), User(liked=[4, 5])], {}, liked=[[3], [4, 5]])
 
 
@@ -87,7 +87,7 @@ def test_empty_lists_have_no_rows(numbers: Made, tmp_path: Path) -> None:
     check(numbers, tmp_path, [1, 2], {"only": []}, user=[1, 2])
 
 
-def test_parts_come_together_in_order(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_joined_in_order(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "USERS_PER_CHUNK", 4)
     told: list[int] = []
     ids = [n % 60 for n in range(11)]
@@ -132,7 +132,7 @@ def test_a_table_that_cannot_be_used_is_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
 
 
-def test_nothing_is_written_over(numbers: Made, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(numbers: Made, tmp_path: Path) -> None:
     users = written(tmp_path, user=[1])
     for out in (users, tmp_path):
         with pytest.raises(ConfigError, match="exists already and is not overwritten"):
@@ -153,7 +153,7 @@ def test_a_broken_table_is_refused_and_leaves_nothing(numbers: Made, tmp_path: P
         recommend_table(numbers.recommender, tmp_path / "nowhere.parquet", tmp_path / "out.parquet", ListOptions())
 
 
-def test_what_was_killed_is_made_again(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_killed_process_are_replaced(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     users, parts = written(tmp_path, user=[1, 2, 3]), tmp_path / ".out.parquet.parts"
 
     def killed(_: int) -> None:

@@ -126,7 +126,7 @@ def test_every_added_file_is_noticed(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "model.safetensors", "recommend.onnx"])
-def test_a_link_or_a_pipe_in_the_place_of_a_file_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+def test_a_link_or_a_pipe_instead_of_a_file_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
     (bundle / name).rename(tmp_path / name)
     (bundle / name).symlink_to(tmp_path / name)
     refused(bundle, "not a (regular )?file|do not trust it")
@@ -285,7 +285,7 @@ def test_a_bundle_that_lies_consistently_is_refused(bundle: Path, lie: str) -> N
     assert not TRACE.exists()
 
 
-def test_a_graph_in_the_place_of_another_is_refused(bundle: Path) -> None:
+def test_a_graph_with_other_outputs_is_refused(bundle: Path) -> None:
     for name, words in (("ranker", "predictions and outputs"), ("recommend", "items and scores")):
         shutil.copy(bundle / "user_vectors.onnx", bundle / f"{name}.onnx")
         resealed(bundle, lambda manifest: None)
@@ -436,7 +436,7 @@ def test_a_number_that_is_none_is_refused(bundle: Path) -> None:
             refused(bundle, f"contradicts itself .*{name} is (nan|inf)")
 
 
-def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "nowhere", tmp_path / "file", tmp_path):
         refused(path, "is not a bundle: .*`evorec export` writes one")

@@ -40,7 +40,7 @@ def test_no_number_is_unknown(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["much", [1], {"a": 1}, float("inf"), "-inf", 10**400])
-def test_what_is_no_number_is_refused(value: Any) -> None:
+def test_invalid_numbers_are_refused(value: Any) -> None:
     with pytest.raises(DataError, match=r"feature age must be (a number|finite), got"):
         NUMBERS.codes(value)
 
@@ -64,7 +64,7 @@ def test_a_value_of_another_kind_is_refused(value: Any) -> None:
         Feature("x", "categorical", [1, 2]).codes(value)
 
 
-def test_several_values_count_once_and_unknown_ones_not_at_all() -> None:
+def test_repeated_values_count_once_and_unknown_values_are_ignored() -> None:
     codes = Feature("tags", "multi_hot", ["a", "b", "c"]).codes
     assert codes(["c", "nothing", "a", "c", None]) == [3, 1]
     assert codes("b") == [2]
@@ -89,7 +89,7 @@ def test_values_replace_those_of_the_bag() -> None:
         fields.replaced(rows, weights, {"size": 1})
 
 
-def test_every_user_and_item_comes_out_as_training_encoded_it(numbers: Made) -> None:
+def test_every_user_and_item_is_encoded_as_in_training(numbers: Made) -> None:
     dataset, tables = numbers.dataset, numbers.problem.tables
     stored, _ = encoders(dataset)
     for side, frame, ids in (("user", tables.users, dataset.user_ids), ("item", tables.items, dataset.item_ids)):
@@ -106,7 +106,7 @@ def test_every_user_and_item_comes_out_as_training_encoded_it(numbers: Made) -> 
         np.testing.assert_array_equal(nothing[0][1:], rows[-1][1:])
 
 
-def test_statistics_of_features_come_along(numbers: Made) -> None:
+def test_statistics_follow_the_features(numbers: Made) -> None:
     dataset = numbers.dataset
     stored, arrays = encoders(dataset)
     n_user = dataset.user_statistics.shape[1]
@@ -124,7 +124,7 @@ def test_statistics_of_features_come_along(numbers: Made) -> None:
             np.testing.assert_array_equal(found.updated(line, bag), line)
 
 
-def test_content_of_every_item_comes_out_as_training_made_it(numbers: Made) -> None:
+def test_the_content_of_every_item_equals_that_of_training(numbers: Made) -> None:
     dataset, items = numbers.dataset, numbers.problem.tables.items
     assert items is not None
     parts = ContentParts([Feature(**part) for part in encoders(dataset)[0]["content"]], dataset.item_content[-1])
@@ -136,7 +136,7 @@ def test_content_of_every_item_comes_out_as_training_made_it(numbers: Made) -> N
         np.testing.assert_allclose(parts.vector(features, content), dataset.item_content[place], atol=ROUNDING)
 
 
-def test_content_is_worked_by_hand() -> None:
+def test_content_equals_hand_computed_vectors() -> None:
     """Two declared parts and one from elsewhere: each of length 1, the declared ones together 2 / 3 of the square."""
     declared = [Feature("kind", "categorical", ["a", "b"], n_columns=2), Feature("look", "vector", n_columns=2)]
     mean = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=np.float32)

@@ -62,7 +62,7 @@ def strict(response):
     return json.loads(response.text, parse_constant=refuse)
 
 
-def test_each_user_gets_a_list_in_the_order_asked(served):
+def test_lists_have_the_order_of_the_request(served):
     response = served.post("/recommend", {"users": [{"id": 4}, {"id": "new"}, {}], "k": 2})
     assert response.status_code == 200
     items = [{"item": 0, "score": 0}, {"item": 1, "score": -1}]
@@ -76,7 +76,7 @@ def test_each_user_gets_a_list_in_the_order_asked(served):
     }
 
 
-def test_all_that_is_told_reaches_the_recommender(served):
+def test_every_field_of_a_request_reaches_the_recommender(served):
     user = {
         "id": "x", "liked": [1, "b"], "features": {"age": 31, "tags": ["a", 2, None], "height": 1.5, "is_new": True},
         "context": {"hour": 3}, "exclude": [7],
@@ -87,13 +87,13 @@ def test_all_that_is_told_reaches_the_recommender(served):
     assert asked == {"users": [User(**user)], **more}
 
 
-def test_what_is_not_told_is_left_to_the_recommender(served):
+def test_omitted_fields_have_the_defaults_of_the_recommender(served):
     served.post("/recommend", {"users": [{"id": 1}]})
     nothing = {"k": None, "seen": False, "where": None, "only": None, "mmr": None}
     assert served.slot.current.asked == [{"users": [User(1, [], {}, {}, [])], **nothing}]
 
 
-def test_items_are_scored_in_the_order_asked(served):
+def test_scores_have_the_order_of_the_request(served):
     response = served.post("/score", {"user": {"id": 1}, "items": [3, {"id": 99, "features": {"genre": "drama"}}]})
     assert response.status_code == 200
     values = {"score": 1.0, "predictions": {"click": 0.5, "like": 0.25}}
@@ -192,7 +192,7 @@ def test_a_refusal_of_many_mistakes_stays_short(served):
         ("/score", {"user": {}, "items": [99]}, "item 99 is new; give its features."),
     ],
 )
-def test_what_the_model_does_not_have_is_said_in_its_own_words(served, path, body, error):
+def test_errors_of_the_recommender_are_passed_on(served, path, body, error):
     response = served.post(path, body)
     assert response.status_code == 422
     assert error in response.json()["error"]
@@ -314,14 +314,14 @@ def test_connections_are_closed_once_it_stops(served):
     assert served.get("/health").headers["connection"] == "close"
 
 
-def test_info_says_what_is_served(served):
+def test_info_describes_the_served_bundle(served):
     info = served.get("/info").json()
     assert (info["problem"], info["member"], info["tasks"], info["k"]) == ("made up", "member-v0", ["click", "like"], 5)
     assert (info["users"], info["items"]) == (10, 40)
     assert info["limits"]["batch"] == LIMITS.batch
 
 
-def test_too_many_requests_are_told_to_come_back_and_health_still_answers():
+def test_too_many_requests_get_503_and_health_still_answers():
     served = Served(StandIn(seconds=SLOW_S))  # two at once and one that waits
     with served.client, ThreadPoolExecutor(8) as pool:
         begun = time.monotonic()

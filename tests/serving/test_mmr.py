@@ -29,7 +29,7 @@ def slow(scores: Any, vectors: Any, k: int, weight: float) -> list[int]:
     return chosen + [-1] * (k - len(chosen))
 
 
-def test_a_list_worked_by_hand() -> None:
+def test_a_list_equals_a_hand_computed_list() -> None:
     # Relevance of 4, 3, 2, 0 is 1, 3/4, 1/2, 0. Weight 1/2. The first item stands first.
     # Then 3/8 - 1/2 * 1 = -1/8 for its twin, 1/4 - 1/2 * 0.6 = -0.05, 0 - 1/2 * 0 = 0 for the last: the last.
     # Then -1/8 for the twin; the third resembles the last by 0.8: 1/4 - 0.4 = -0.15: the twin.
@@ -46,17 +46,17 @@ def test_lists_are_those_of_a_slow_loop(weight: float) -> None:
     assert mmr(scores, vectors, 12, weight).tolist() == expected
 
 
-def test_without_weight_the_order_is_that_of_the_scores_and_ties_stand_by_position() -> None:
+def test_without_weight_lists_are_sorted_by_score_then_position() -> None:
     vectors = np.ones((1, 5, 1))
     assert mmr(np.array([[1.0, 2.0, 2.0, -np.inf, 3.0]]), vectors, 6, 0.0).tolist() == [[4, 1, 2, 0, -1, -1]]
 
 
-def test_equal_scores_and_cosines_stand_by_position() -> None:
+def test_equal_scores_and_cosines_are_sorted_by_position() -> None:
     assert mmr(np.zeros((1, 3)), np.ones((1, 3, 1)), 3, 0.4).tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_what_is_no_item_is_never_chosen(weight: float) -> None:
+def test_padding_is_never_chosen(weight: float) -> None:
     scores = np.array([[-np.inf, 0.5, -np.inf], [-np.inf, -np.inf, -np.inf]])
     assert mmr(scores, np.ones((2, 3, 1)), 2, weight).tolist() == [[1, -1], [-1, -1]]
 
@@ -90,6 +90,6 @@ def test_single_precision_scores_give_the_same_lists() -> None:
         (np.full((1, 3), np.inf), np.zeros((1, 3, 2)), 1, 0.5, "cannot rank NaN or inf"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused(scores: Any, vectors: Any, k: int, weight: float, message: str) -> None:
+def test_invalid_input_of_mmr_is_refused(scores: Any, vectors: Any, k: int, weight: float, message: str) -> None:
     with pytest.raises(DataError, match=message):
         mmr(scores, vectors, k, weight)

@@ -50,7 +50,7 @@ def test_known_and_unknown_users(plain: Made, capsys: pytest.CaptureFixture[str]
     assert "User nobody" in captured.out
 
 
-def test_somebody_new_by_what_was_liked_and_by_features(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_user_is_described_by_liked_items_and_features(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
     found = said(
         capsys, str(plain.bundle), "--liked", "3", "--liked", "9", "--feature", "segment=2", "--feature", "hour=5",
         "--feature", "tenure_days=300.5",
@@ -100,7 +100,7 @@ def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFix
         (["--user", "1", "-k", "0"], USAGE, "Input should be greater than or equal to 1"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_one_message(
+def test_invalid_options_give_a_single_message(
     plain: Made, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
 ) -> None:
     assert main(["recommend", str(plain.bundle), *arguments]) == code
@@ -110,12 +110,12 @@ def test_what_cannot_be_asked_is_refused_in_one_message(
     assert list(Path().iterdir()) == []
 
 
-def test_nobody_left_to_list_is_an_empty_table(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_filter_gives_an_empty_table(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, str(plain.bundle), "--user", "1", "--where", "category=999") == {"1": []}
     assert main(["recommend", str(plain.bundle), "--user", "1", "--where", "category=999"]) == 0
 
 
-def test_export_says_where_the_bundle_is_and_takes_a_formula(
+def test_export_prints_the_folder_and_accepts_a_formula(
     plain: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is handed to `export_bundle`; the work itself is tested beside it."""

@@ -69,7 +69,7 @@ def test_every_known_user_gets_exactly_the_list_of_the_archived_member(made: Mad
         same(one, other)
 
 
-def test_somebody_of_whom_nothing_is_known_gets_the_list_of_the_unknown_user(made: Made) -> None:
+def test_a_user_without_description_gets_the_list_of_the_unknown_user(made: Made) -> None:
     expected = made.listed([made.dataset.n_users])["unknown"]
     for asked in ("nobody", NEW, User(), User("nobody")):
         same(made.recommender.recommend([asked])[0], expected)
@@ -101,14 +101,14 @@ def test_a_list_may_be_longer_than_the_candidates_and_is_never_longer_than_the_c
     )
 
 
-def test_a_list_within_the_candidates_is_the_beginning_of_the_one_of_all_candidates(made: Made) -> None:
+def test_a_short_list_is_the_beginning_of_a_longer_list(made: Made) -> None:
     users = known(made)
     short, full = made.recommender.recommend(users, k=2), made.recommender.recommend(users, k=K)
     for one, other in zip(short, full, strict=True):
         same(one, other[:2], SUM)
 
 
-def test_one_user_alone_gets_what_it_gets_in_company_and_in_parallel(made: Made) -> None:
+def test_lists_do_not_depend_on_the_batch_or_on_threads(made: Made) -> None:
     users = [made.dataset.user_ids[place] for place in everybody(made)]  # numbers of numpy
     users = [user.item() for user in users]
     together = made.recommender.recommend([*users, *reversed(users)])
@@ -129,7 +129,7 @@ def test_numbers_may_be_given_as_text_and_text_as_numbers_and_as_an_array(made: 
 
 
 @pytest.mark.parametrize("user", [1.5, True, b"1", (1,)])
-def test_what_is_no_id_is_refused(plain: Made, user: Any) -> None:
+def test_invalid_ids_are_refused(plain: Made, user: Any) -> None:
     with pytest.raises(DataError, match="an id must be an integer or a text"):
         plain.recommender.recommend([user])
 
@@ -141,12 +141,12 @@ def test_a_length_that_is_none_is_refused(plain: Made, k: Any) -> None:
 
 
 @pytest.mark.parametrize("users", [[], np.zeros(0, dtype=np.int64)], ids=["list", "array"])
-def test_nobody_to_recommend_to_is_refused(plain: Made, users: Any) -> None:
+def test_an_empty_request_is_refused(plain: Made, users: Any) -> None:
     with pytest.raises(DataError, match=r"needs at least 1 user and k >= 1, got 0 users and k = 5\."):
         plain.recommender.recommend(users)
 
 
-def test_a_graph_that_is_not_there_is_refused(plain: Made) -> None:
+def test_an_unknown_graph_is_refused(plain: Made) -> None:
     with pytest.raises(ConfigError, match=r"has no graph recommend\.int4\.onnx; it has: .*recommend\.fp16\.onnx"):
         load_bundle(plain.bundle, graph="recommend.int4.onnx")
 
@@ -174,7 +174,7 @@ def asked_by_hand(made: Made, place: int, masked: list[int], **lines: Any) -> li
     return next(iter(found.values()))
 
 
-def test_a_new_user_is_listed_what_the_member_lists_to_an_unknown_one_with_that_history(made: Made) -> None:
+def test_a_new_user_with_liked_items_gets_the_list_of_the_member(made: Made) -> None:
     places = [4, 17, 2]
     liked = made.dataset.item_ids[places].tolist()
     expected = asked_by_hand(made, 0, places, **as_unknown(made), history_rows=history(made, places))
@@ -199,7 +199,7 @@ def test_more_liked_items_than_the_past_holds_are_cut(odd: Made) -> None:
     same(odd.recommender.recommend([User(liked=liked)])[0], expected)
 
 
-def test_what_a_known_user_liked_lately_comes_before_its_stored_past(made: Made) -> None:
+def test_liked_items_precede_the_stored_history_of_a_known_user(made: Made) -> None:
     dataset, place = made.dataset, 1
     row_of = {int(row): item for item, row in enumerate(dataset.item_history_row[:-1])}
     stored = [row_of[int(row)] for row in dataset.history_rows[place] if row]
@@ -211,7 +211,7 @@ def test_what_a_known_user_liked_lately_comes_before_its_stored_past(made: Made)
     same(made.recommender.recommend([asked])[0], expected)
 
 
-def test_one_text_is_no_list_of_liked_items(plain: Made) -> None:
+def test_a_text_instead_of_a_list_of_items_is_refused(plain: Made) -> None:
     for asked in (User(liked="12"), User(exclude=3)):  # type: ignore[arg-type]
         with pytest.raises(DataError, match=r"(liked|exclude) must be a list of ids, got ('12'|3)\."):
             plain.recommender.recommend([asked])
@@ -224,7 +224,7 @@ def features_of(frame: pl.DataFrame | None, id_column: str, one: Any, names: set
     return {name: row[name] for name in names}
 
 
-def test_a_new_user_with_the_features_of_a_known_one_is_that_one_without_its_id(made: Made) -> None:
+def test_a_new_user_with_the_features_of_a_known_user_equals_that_user_without_id(made: Made) -> None:
     dataset, recommender = made.dataset, made.recommender
     for place in (0, 5, 6):
         features = features_of(
@@ -242,7 +242,7 @@ def test_a_new_user_with_the_features_of_a_known_one_is_that_one_without_its_id(
         assert recommender.recommend([User(features=as_text)]) == recommender.recommend([User(features=features)])
 
 
-def test_features_of_a_known_user_replace_what_training_knew(numbers: Made) -> None:
+def test_given_features_replace_those_of_a_known_user(numbers: Made) -> None:
     dataset, place = numbers.dataset, 3
     field = next(field for field in dataset.user_fields if field.name == "segment")
     other = next(u for u in everybody(numbers) if dataset.user_rows[u, field.first_column] !=
@@ -260,7 +260,7 @@ def test_features_of_a_known_user_replace_what_training_knew(numbers: Made) -> N
     same(found, expected)
 
 
-def test_the_moment_may_be_told(numbers: Made) -> None:
+def test_a_request_may_give_the_context(numbers: Made) -> None:
     field = numbers.dataset.context_columns[0]
     hour = 3
     assert field.codebook is not None
@@ -341,7 +341,7 @@ def test_a_new_item_can_be_filtered_excluded_and_liked(plain: Made) -> None:
         plain.recommender.with_items([Item("x")])
 
 
-def test_a_small_graph_serves_new_items_by_the_full_one(plain: Made) -> None:
+def test_a_small_graph_scores_new_items_with_the_full_graph(plain: Made) -> None:
     item, _ = new_item(plain, 7, NEW)
     small = load_bundle(plain.bundle, graph="recommend.fp16.onnx").with_items([item])
     assert small.recommend([1, 2], k=51, seen=True) == plain.recommender.with_items([item]).recommend(
@@ -349,7 +349,7 @@ def test_a_small_graph_serves_new_items_by_the_full_one(plain: Made) -> None:
     )
 
 
-def test_a_known_item_keeps_the_content_that_nobody_replaced(plain: Made) -> None:
+def test_a_known_item_keeps_content_that_is_not_replaced(plain: Made) -> None:
     one = plain.dataset.item_ids[4].item()
     own = features_of(plain.problem.tables.items, Columns.ITEM, one, {"price", "category"})
     asked = [Item(one), Item(one, {"price": own["price"]}), Item(one, own)]
@@ -361,7 +361,7 @@ def test_a_known_item_keeps_the_content_that_nobody_replaced(plain: Made) -> Non
 # Filters
 
 
-def test_only_items_with_one_of_the_values_are_listed(made: Made) -> None:
+def test_a_filter_lists_only_items_with_an_accepted_value(made: Made) -> None:
     items = made.problem.tables.items
     assert items is not None
     categories = dict(items.select(Columns.ITEM, "category").iter_rows())
@@ -504,7 +504,7 @@ def replace_context(made: Made, part: Any) -> Any:
     return replace(part, context=context, statistics=statistics)
 
 
-def test_the_score_of_an_item_is_the_one_it_is_listed_with(made: Made) -> None:
+def test_an_item_has_the_same_score_in_a_list(made: Made) -> None:
     asked = [*known(made, 2), User(liked=made.dataset.item_ids[:3].tolist()), User("nobody")]
     for user, pairs in zip(asked, made.recommender.recommend(asked), strict=True):
         found = made.recommender.score(user, [item for item, _ in pairs])
@@ -540,7 +540,7 @@ def test_vectors_of_the_first_stage_give_its_score(plain: Made, odd: Made) -> No
             assert {item for item, _ in pairs} == set(best)
 
 
-def test_a_recommender_says_what_it_knows(numbers: Made) -> None:
+def test_a_recommender_has_sizes_and_feature_names(numbers: Made) -> None:
     recommender: Recommender = numbers.recommender
     assert (recommender.n_users, recommender.n_items) == (numbers.dataset.n_users, numbers.dataset.n_items)
     assert recommender.user_features == {"segment", "tenure_days", "hobbies"}
@@ -549,7 +549,7 @@ def test_a_recommender_says_what_it_knows(numbers: Made) -> None:
     assert recommender.tasks == ("click", "like", "watch")
 
 
-def test_calls_at_once_disturb_nobody(plain: Made) -> None:
+def test_parallel_calls_give_the_same_results(plain: Made) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def asked(user: int) -> list[tuple[Any, float]]:

@@ -148,7 +148,7 @@ def test_a_dozen_swaps_under_load_lose_nothing_and_mix_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_stopped_under_load_it_answers_what_came_and_exits_with_0(tmp_path, stop):
+def test_a_stop_under_load_answers_received_requests_and_exits_with_0(tmp_path, stop):
     bundle = write_stand_in(tmp_path / "one", version="v1", seconds=0.05)
     with serving(bundle, "--drain-s", "1000", "--workers", "2") as process:
         clients = Clients(process.port)
@@ -180,7 +180,7 @@ def test_a_request_in_flight_when_the_port_closes_is_answered(tmp_path):
         assert ended(process)[0] == 0
 
 
-def test_sighup_loads_at_once(tmp_path):
+def test_sighup_loads_the_bundle_immediately(tmp_path):
     write_stand_in(tmp_path / "one", version="v1")
     write_stand_in(tmp_path / "two", version="v2")
     link = tmp_path / "current"
@@ -224,7 +224,7 @@ def test_an_answer_does_not_wait_for_the_clients_acknowledgement(tmp_path):
     assert min(seconds) < DELAYED_S
 
 
-def test_it_listens_to_this_machine_alone_and_logs_no_request(tmp_path):
+def test_the_default_address_is_local_and_requests_are_not_logged(tmp_path):
     with serving(write_stand_in(tmp_path / "one", version="v1"), "--drain-s", "0") as process:
         assert process.host == "127.0.0.1"
         get(process, "/health")
@@ -235,7 +235,7 @@ def test_it_listens_to_this_machine_alone_and_logs_no_request(tmp_path):
     assert "GET" not in said
 
 
-def test_told_otherwise_it_warns_and_logs(tmp_path):
+def test_another_address_gives_a_warning_and_v_logs_requests(tmp_path):
     options = ("--host", "0.0.0.0", "-v", "--drain-s", "0")
     with serving(write_stand_in(tmp_path / "one", version="v1"), *options) as process:
         get(process, "/health")

@@ -62,7 +62,7 @@ def test_a_first_bundle_that_is_damaged_is_an_error(tmp_path):
     assert not slot.ready
 
 
-def test_a_pointer_that_did_not_move_is_left_alone(slot):
+def test_an_unchanged_pointer_loads_nothing(slot):
     first = slot.current
     assert not slot.look()
     assert slot.current is first
@@ -95,7 +95,7 @@ def test_the_new_bundle_has_answered_before_it_is_put_in(slot, tmp_path):
     assert len(slot.current.asked) == 1
 
 
-def test_a_damaged_bundle_is_refused_once_and_the_old_one_stays(slot, tmp_path, notes):
+def test_a_damaged_bundle_is_refused_once_and_the_old_bundle_stays(slot, tmp_path, notes):
     loads = []
     slot._load = lambda path: loads.append(path) or load_stand_in(path)
     first = slot.current
@@ -139,7 +139,7 @@ def test_an_error_of_a_library_refuses_the_bundle_and_not_the_server(slot, tmp_p
     assert "cannot be used: Foreign('graph has no input')" in notes[0]
 
 
-def test_asked_again_it_loads_what_did_not_change(slot):
+def test_a_forced_look_loads_an_unchanged_bundle(slot):
     first = slot.current
     assert slot.look(again=True)
     assert slot.current is not first
@@ -155,7 +155,7 @@ def test_the_watcher_follows_by_itself_and_ends(slot, tmp_path):
     assert "evorec bundle watcher" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_watcher_looks_at_once_when_asked(slot, tmp_path):
+def test_look_soon_wakes_the_watcher(slot, tmp_path):
     write_stand_in(tmp_path / "two", version="v2")
     with slot.watched(1000 * SOON_S):
         point(tmp_path / "current", "two")
