@@ -79,11 +79,7 @@ def _names(dataset: Dataset) -> dict[tuple[str, str], str]:
 
 def _found(dataset: Dataset) -> list[tuple[str, Field, int, int]]:
     """Side, field, first row or column, and size of every block that there is."""
-    fields = {
-        "user": dataset.user_fields[1:],
-        "item": dataset.item_fields[1:],
-        "context": dataset.context_columns,
-    }
+    fields = {"user": dataset.user_fields[1:], "item": dataset.item_fields[1:], "context": dataset.context_columns}
     found = [(side, field, field.first_row, field.n_rows) for side, own in fields.items() for field in own]
     found = [part for part in found if part[3]]
     return found + [(CONTENT, part, part.first_column, part.n_columns) for part in dataset.content_parts]

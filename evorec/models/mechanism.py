@@ -20,19 +20,7 @@ import numpy as np
 from evorec.errors import ConfigError
 from evorec.models.choice import MECHANISMS, SharingChoice
 from evorec.models.input_shape import InputShape
-from evorec.models.slots import (
-    GATE,
-    HEAD,
-    SHARED,
-    SHARED_GATE,
-    STITCH,
-    DenseTensor,
-    Level,
-    Mix,
-    Slots,
-    Unit,
-    role,
-)
+from evorec.models.slots import GATE, HEAD, SHARED, SHARED_GATE, STITCH, DenseTensor, Level, Mix, Slots, Unit, role
 from evorec.models.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -320,11 +320,7 @@ def fresh_population(
 
 
 def stack_members(
-    specs: Sequence[ModelSpec],
-    shape: InputShape,
-    members: Sequence[Mapping[str, np.ndarray]],
-    *,
-    device: torch.device,
+    specs: Sequence[ModelSpec], shape: InputShape, members: Sequence[Mapping[str, np.ndarray]], *, device: torch.device
 ) -> Population:
     """Population from stored members (`Population.member_arrays`), in their floating point type.
 

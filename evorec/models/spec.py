@@ -140,12 +140,7 @@ class ModelSpec:
 
 NEGATIVE_SOURCES = ("batch", "uniform")
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
-    {
-        "mechanism": MECHANISMS,
-        "balancing": BALANCINGS,
-        "optimizer": OPTIMIZERS,
-        "retrieval_loss": RETRIEVAL_LOSSES,
-    }
+    {"mechanism": MECHANISMS, "balancing": BALANCINGS, "optimizer": OPTIMIZERS, "retrieval_loss": RETRIEVAL_LOSSES}
 )
 """Genes whose values are registered by name."""
 

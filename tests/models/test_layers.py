@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evorec.models.layers import (
-    BITS,
-    DROPOUT_LEVELS,
-    Dropout,
-    draw_columns,
-    product,
-    slot_layer,
-    slot_linear,
-)
+from evorec.models.layers import BITS, DROPOUT_LEVELS, Dropout, draw_columns, product, slot_layer, slot_linear
 
 FLOAT64 = 1e-12  # a product of a few dozen numbers of size 1
 BFLOAT16 = 0.05  # three digits of numbers of size 3

@@ -61,10 +61,7 @@ def test_cross_entropy_of_undecided_logits_is_log_two():
 def test_cross_entropy_is_one_number_per_member_and_task():
     logits = doubles([[[log(3), 0.0], [0.0, 0.0]], [[-log(3), log(3)], [log(3), -log(3)]]])
     # sigmoid(log 3) = 3/4, so a right guess costs log 4/3 and a wrong one log 4
-    expected = [
-        [(log(4 / 3) + log(2)) / 2, log(2)],
-        [(log(4) + log(4)) / 2, (log(4 / 3) + log(4 / 3)) / 2],
-    ]
+    expected = [[(log(4 / 3) + log(2)) / 2, log(2)], [(log(4) + log(4)) / 2, (log(4 / 3) + log(4 / 3)) / 2]]
     found, _ = cross_entropy(logits, [[1, 0], [1, 0]])
     torch.testing.assert_close(found, doubles(expected), rtol=0, atol=ROUNDING)
 

@@ -11,12 +11,7 @@ from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS as REGISTRY
 from evorec.models.choice import ordered
-from evorec.models.spec import (
-    CHOICES,
-    SWITCHES,
-    ModelSpec,
-    default_space,
-)
+from evorec.models.spec import CHOICES, SWITCHES, ModelSpec, default_space
 from evorec.space.genes import Fixed
 
 TASKS = ("click", "like", "purchase")

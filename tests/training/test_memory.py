@@ -113,11 +113,7 @@ def write(root, **files):
 
 
 def test_limits_of_all_groups_above_are_read(tmp_path):
-    write(
-        tmp_path,
-        proc__self__cgroup="0::/job/step\n",
-        sys__fs__cgroup__job__step__stat="",
-    )
+    write(tmp_path, proc__self__cgroup="0::/job/step\n", sys__fs__cgroup__job__step__stat="")
     for group, limit, used in (("job/step", "max", 700), ("job", "1000", 700)):
         folder = tmp_path / "sys/fs/cgroup" / group
         (folder / "memory.max").write_text(f"{limit}\n")

@@ -37,7 +37,7 @@ from evorec.training.evaluate import measure, task_logits
 FLOAT64 = 1e-10  # rounding errors of 200 steps in float64 came to 1e-14; the rest is room for other processors
 ONE_STEP_FLOAT32 = 1e-5  # Adam turns a gradient near its epsilon into a step of the size of the learning rate
 METRIC_FLOAT32 = 2e-3  # a pair of held-out rows or of items changes places where float32 rounds differently
-LAYERS, STEPS, BATCH, POSITIVES = 3, 200, 12, 7
+LAYERS, STEPS, BATCH, POSITIVES = 3, 24, 12, 7
 
 MEMBERS = [
     spec(mechanism="single_task", dropout=0.3, task_weights=(0.5, 2.0, 0.5)),

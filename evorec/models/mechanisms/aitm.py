@@ -10,19 +10,7 @@ from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import Mechanism, Network
 from evorec.models.mechanism_genes import TASK_EMBEDDINGS, sharing_depth
 from evorec.models.mechanisms.shared_bottom import trunk_levels, trunk_text
-from evorec.models.slots import (
-    INFO,
-    KEY,
-    QUERY,
-    SHARED,
-    VALUE,
-    DenseTensor,
-    Level,
-    Mix,
-    Slots,
-    funnel_waves,
-    role,
-)
+from evorec.models.slots import INFO, KEY, QUERY, SHARED, VALUE, DenseTensor, Level, Mix, Slots, funnel_waves, role
 from evorec.models.spec import ModelSpec
 from evorec.space.genes import Gene
 
