@@ -21,7 +21,7 @@ from evorec.training.evaluate import measure
 from evorec.training.padding import MergeRule
 
 FLOAT64 = 1e-10  # as for whole members (test_trainer): rounding errors of some steps in float64, and room
-BATCH, POSITIVES, STEPS, LAYERS = 12, 7, 40, 2
+BATCH, POSITIVES, STEPS, LAYERS = 12, 7, 24, 2
 FIRST = 5  # columns of the first of two parts of the content
 
 MEMBERS = [

@@ -37,7 +37,7 @@ from evorec.training.evaluate import measure, task_logits
 
 FLOAT64 = 1e-10  # see `training.test_trainer`
 SINGLE = 1e-5  # float32 labels, standardised and brought back
-LAYERS, STEPS = 3, 60
+LAYERS, STEPS = 3, 24
 BEATEN = 0.9  # share of the error of a constant
 
 

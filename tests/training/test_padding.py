@@ -23,7 +23,7 @@ from evorec.training.padding import (
 )
 
 FLOAT64 = 1e-12  # of the largest number of an array: a product over more terms may round differently; 5e-15 was seen
-STEPS = 50
+STEPS = 24  # two windows of dynamic weight averaging and a rest
 SHAPE = InputShape(n_rows=30, n_content=6, n_dense=5, n_tasks=3, n_layers=2, n_items=9, parents=PARENTS)
 ALWAYS = MergeRule(launches_per_block=1, launch_s=1.0, bytes_per_s=float("inf"))
 CPU = torch.device("cpu")
@@ -81,9 +81,9 @@ def test_a_member_trained_in_a_wider_block_has_the_parameters_moments_and_losses
 )
 def test_a_checkpoint_goes_on_with_padding_or_without_it_and_in_other_company(before, after):
     specs = [one for name in PADDED for one in mixed_widths(name)[::2]]
-    plan, on_device = stage(steps=20)
+    plan, on_device = stage(steps=12)
     expected = trained(specs, plan, on_device).population
-    first = trained(specs, plan, on_device, last=8, merge=before).checkpoints
+    first = trained(specs, plan, on_device, last=5, merge=before).checkpoints
     kept = [member for member in range(len(specs)) if member % 3]
     part, checkpoints = [specs[i] for i in kept], [first[i] for i in kept]
     rest = trained(part, plan, on_device, checkpoints=checkpoints, merge=after).population
