@@ -334,14 +334,14 @@ class _Balance:
             self._by_gradients(number, detached, per_task, rest)
             return
         fixed = self._kind == "fixed"
-        weights = self._fixed if fixed else self._balancer.weights(number, detached, self._labelled).shared[0]
+        weights = self._fixed if fixed else self._balancer.coefficients(number, detached, self._labelled).shared[0]
         ((per_task * weights).sum() + rest).backward()
 
     def _by_gradients(self, number: int, detached: Tensor, per_task: Tensor, rest: Tensor) -> None:
         by_task, others = [self._gradients(loss) for loss in per_task], self._gradients(rest)
         shared = [[g.flatten() for g, yes in zip(grads, self._is_shared, strict=True) if yes] for grads in by_task]
         flat = torch.stack([torch.cat(grads) for grads in shared])
-        coefs = self._balancer.from_gradients(number, detached, (flat @ flat.T)[None], self._labelled)
+        coefs = self._balancer.coefficients(number, detached, self._labelled, (flat @ flat.T)[None])
         for i, parameter in enumerate(self._parameters):
             weights = (coefs.shared if self._is_shared[i] else coefs.specific)[0].tolist()
             parameter.grad = others[i]

@@ -1,4 +1,4 @@
-"""The coefficients of the task losses of a kernel group, step by step, whatever rules its members have."""
+"""The coefficients of the task losses of a kernel group, step by step; its members may have different rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Coefs:
     """Factors of the task losses, each ``[P, T]``.
 
     Attributes:
-        shared: for parameters that serve more than one task.
+        shared: for parameters that serve several tasks.
         specific: for the others.
     """
 
@@ -63,30 +63,6 @@ class Balancer:
             for name, first in rule.state.items()
         }
 
-    def weights(self, step: int, losses: Tensor, labelled: Tensor) -> Coefs:
-        """Coefficients of members whose rules need no gradients.
-
-        Args:
-            step: 1-based number of the step.
-            losses: plain task losses ``[P, T]``, detached.
-            labelled: bool ``[T]``, whether the batch has a label of the task.
-        """
-        if self.needs_gradients:
-            kinds = sorted(kind for kind in self._members if BALANCINGS[kind].needs_gradients)
-            raise ValueError(f"balancing by {kinds} needs from_gradients")
-        return self._coefficients(step, losses, None, labelled)
-
-    def from_gradients(self, step: int, losses: Tensor, gram: Tensor, labelled: Tensor) -> Coefs:
-        """Coefficients of members of any kind.
-
-        Args:
-            step: 1-based number of the step.
-            losses: plain task losses ``[P, T]``, detached.
-            gram: inner products ``[P, T, T]`` of their gradients with respect to the shared parameters.
-            labelled: bool ``[T]``, whether the batch has a label of the task.
-        """
-        return self._coefficients(step, losses, gram, labelled)
-
     def state(self) -> dict[str, Tensor]:
         """State of the members for the next step: name -> float64 ``[P, T]``, the same names for every rule."""
         return {name: tensor.clone() for name, tensor in self._state.items()}
@@ -96,7 +72,19 @@ class Balancer:
         self._state = {name: state[name].to(own).clone() for name, own in self._state.items()}
 
     @torch.no_grad()
-    def _coefficients(self, step: int, losses: Tensor, gram: Tensor | None, labelled: Tensor) -> Coefs:
+    def coefficients(self, step: int, losses: Tensor, labelled: Tensor, gram: Tensor | None = None) -> Coefs:
+        """Coefficients of a step.
+
+        Args:
+            step: 1-based number of the step.
+            losses: plain task losses ``[P, T]``, detached.
+            labelled: bool ``[T]``, whether the batch has a label of the task.
+            gram: inner products ``[P, T, T]`` of their gradients with respect to the shared parameters; ``None`` where
+                no rule needs them (`needs_gradients`).
+        """
+        if gram is None and self.needs_gradients:
+            kinds = sorted(kind for kind in self._members if BALANCINGS[kind].needs_gradients)
+            raise ValueError(f"balancing by {kinds} needs the Gram matrix of the gradients")
         plain, weights = losses.to(torch.float64), self._weights
         weighted = self._no_gram
         if gram is not None:

@@ -1,4 +1,4 @@
-"""How the task losses of each member are balanced: the coefficients of one step, and the registry of the ways.
+"""Rules that balance the task losses of each member: the coefficients of a step, and the registry of the rules.
 
 All rules work on small tensors ``[P, T]`` and, where they look at gradients, on the Gram matrix ``[P, T, T]`` of the
 task losses' gradients with respect to the shared parameters. Everything is computed in float64, elementwise over
@@ -32,7 +32,7 @@ State = dict[str, "Tensor"]
 @final
 @dataclass(frozen=True)
 class StepLosses:
-    """Losses and gradients of one step for n members, in float64.
+    """Losses and gradients of a step for n members, in float64.
 
     Attributes:
         step: 1-based.

@@ -1,4 +1,4 @@
-"""Blocks of the input that a member can do without: features of users, items and the moment, parts of item content."""
+"""Blocks of the input that a member can switch off: features of users, items and contexts, parts of item content."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TAKEN = ("blend",)
 
 @final
 class InputBlock(NamedTuple):
-    """One block.
+    """A block of the input.
 
     Attributes:
         name: unique; of the genes ``use_<name>`` and ``rank_<name>``.
         side: ``user``, ``item``, ``context`` or ``content``.
-        field: what the data call it.
+        field: its name in the data.
         first: its first row of the embedding tables; of content its first column.
         size: its rows, or columns.
-        n_columns: rows that one entity has in it, at most; 0 of content.
+        n_columns: most rows that an entity has in it; 0 for content.
     """
 
     name: str
@@ -65,7 +65,7 @@ def absent_blocks(dataset: Dataset) -> tuple[str, ...]:
     """Names of the blocks that the tables declare and these training rows do not have: the same for all of them.
 
     Args:
-        dataset: with what its tables declare.
+        dataset: with the fields that its tables declare.
     """
     present = {(side, field.name) for side, field, _, _ in _found(dataset)}
     return tuple(name for key, name in _names(dataset).items() if key not in present)
@@ -86,7 +86,7 @@ def _found(dataset: Dataset) -> list[tuple[str, Field, int, int]]:
 
 
 ANY_SIZE = 1 << 20
-"""Size of a block of which no more than the name is known."""
+"""Size of a block of which only the name is known."""
 
 
 def named_blocks(genes: Iterable[str]) -> tuple[InputBlock, ...]:

@@ -24,7 +24,7 @@ class Choice(abc.ABC):
 
     Attributes:
         name: value of the gene.
-        text: a clause that says what the option does, as `evorec explain` prints it.
+        text: a clause that describes the option, as `evorec explain` prints it.
         order: index among the options of the gene. A column of the genome codes this index, so it never changes.
             Options of plugins come last, in order of registration.
     """
@@ -48,11 +48,12 @@ class Choice(abc.ABC):
 
 
 class SharingChoice(Choice):
-    """What the search space and a `ModelSpec` need to know of a mechanism (`evorec.models.mechanism.Mechanism`).
+    """The properties of a mechanism (`evorec.models.mechanism.Mechanism`) that the search space and a `ModelSpec` read.
 
     Attributes:
-        family: members of mechanisms of one family may run in the same batched products; empty = the mechanism's name.
-        is_ragged: whether members of any depth and settings may; else depth and settings must be equal.
+        family: members of mechanisms of the same family may run in the same batched products; empty = the
+            mechanism's name.
+        is_ragged: whether members of different depth and settings may share batched products.
         needs_funnel: whether a task must have a parent (`tasks.funnel`).
         has_task_tables: whether the mechanism is defined by an embedding table per task; else the gene
             `task_embeddings`, if the mechanism has it, decides.
@@ -69,7 +70,7 @@ class SharingChoice(Choice):
     trunk_reads_input: bool = False
 
     def idle_genes(self, genes: Mapping[str, Any]) -> frozenset[str]:
-        """Genes of this mechanism that have no effect beside the values of the others.
+        """Genes of this mechanism that have no effect, given the values of the others.
 
         Args:
             genes: decoded genome.

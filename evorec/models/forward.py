@@ -162,7 +162,7 @@ def mixture(experts: Tensor, gates: Sequence[Tensor], reads: Reads, learns: Read
 
     Args:
         experts: ``[P, K, B, W]``.
-        gates: shares ``[P, Q_i, K_i, B]``, float32 for bfloat16 experts, the mixtures of all gates one after another.
+        gates: shares ``[P, Q_i, K_i, B]``, float32 for bfloat16 experts, the mixtures of all gates, concatenated.
         reads: the experts of each of the ``Q = sum Q_i`` mixtures; mixture q of gate i reads ``K_i``.
         learns: the experts among them that get a gradient from the mixture; ``None`` = all.
     Returns:
@@ -243,7 +243,7 @@ def attention_shares(candidates: Sequence[Tensor]) -> Tensor:
 
 @final
 class _Attention(torch.autograd.Function):
-    """Writes the gradients of query, key and value into one buffer instead of three padded with zeros."""
+    """Writes the gradients of query, key and value into a common buffer: autograd would add three of them."""
 
     @staticmethod
     def forward(ctx: Any, *candidates: Tensor) -> Tensor:

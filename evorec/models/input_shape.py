@@ -21,8 +21,8 @@ class InputShape:
         n_tasks: T.
         n_layers: L.
         n_items: items of the catalogue.
-        parents: for each task the one before it in the funnel, or -1.
-        blocks: what a member can do without, rows of the tables before parts of the content.
+        parents: for each task the index of the task before it in the funnel, or -1.
+        blocks: parts of the input that a member can switch off, rows of the tables before parts of the content.
         signs: for each task -1 if its high values are bad, else 1; empty = all are good.
         absent: names of blocks that the data declare and these training rows do not have.
     """
@@ -39,7 +39,7 @@ class InputShape:
     absent: tuple[str, ...] = ()
 
     def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
-        """What each task's logit counts in the score of an item: its weight, less than 0 where high values are bad.
+        """Weight of each task's logit in the score of an item: negative where high values are bad.
 
         Args:
             task_weights: loss weights, ``(T,)``.

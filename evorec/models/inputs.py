@@ -98,5 +98,5 @@ class RankerInput:
 
 
 def _scaled(x: Tensor, scale: Tensor | None, out: Tensor) -> Tensor:
-    """``x * scale`` in `out`, in one pass."""
+    """Writes ``x * scale`` to `out` without a temporary array."""
     return out.copy_(x) if scale is None else torch.mul(x, scale, out=out)

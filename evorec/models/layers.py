@@ -1,12 +1,13 @@
-"""Layers of slots: how members of different shape and depth run in one tensor program.
+"""Layers of slots: how members of different shape and depth run in the same tensor program.
 
-The matrices of all members lie on the first axis of one weight tensor ``[S, in, out]``; each is a *slot* with the
+The matrices of all members are stacked on the first axis of a weight tensor ``[S, in, out]``; each is a *slot* with the
 index of the vector below that it reads. So a layer is a few batched products for any mix of members. Slots are
-ragged: a member of sharing depth d owns one slot in each of its first d layers and T slots, one per task, in each
-later layer. Computing all branches and selecting weights instead costs 1.5 times as much, selecting activations 2 to
-3 times.
+ragged: a member of sharing depth d owns a single slot in each of its first d layers and T slots, a slot per task, in
+each later layer. Computing all branches and selecting weights instead costs 1.5 times as much, selecting activations 2
+to 3 times.
 
-Autograd functions are written by hand: one activation per layer is kept instead of four, and gradients overwrite it.
+Autograd functions are written by hand: a layer keeps its output instead of four activations, and the gradient
+overwrites it.
 `torch.compile` of the stacked program was 1.2 times slower on a CPU.
 """
 
@@ -28,16 +29,16 @@ DROPOUT_LEVELS = 2**15
 """A dropout draw is an integer below this; a unit is kept where the draw is at least ``rate * DROPOUT_LEVELS``."""
 
 LONGEST_PERIOD = 64
-"""Slots of a member in one layer, at most, for which equal members run together on a GPU."""
+"""Most slots of a member in a layer for which equal members share a batched product on a GPU."""
 
 BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 """The integer type whose bits are those of a floating point type: masks by `and` cost a quarter of `masked_fill`."""
 
 
 def draw_columns(run_seed: int, purpose: str, key: Sequence[int], n_rows: int, n_columns: int) -> np.ndarray:
-    """Standard normal ``(n_rows, n_columns)``, one stream per column.
+    """Standard normal ``(n_rows, n_columns)``, with a random stream for each column.
 
-    A narrower member's matrix is the first columns (and first rows) of a wider one's: the width shifts no stream.
+    So the matrix of a narrow member is the first columns (and rows) of that of a wide member.
     """
     out = np.empty((n_rows, n_columns))
     for column in range(n_columns):
@@ -105,7 +106,7 @@ class Dropout:
 
     @classmethod
     def at(cls, rates: Sequence[float], like: Tensor, *, bits: torch.dtype) -> Dropout | None:
-        """From rates in ``[0, 1)``, one per slot; ``None`` where nobody drops anything.
+        """From the rate of each slot in ``[0, 1)``; ``None`` where all rates are 0.
 
         Args:
             like: gives type and device of the scale.
@@ -130,7 +131,7 @@ class Dropout:
         return torch.sub(self.below, uniform.to(kind)).bitwise_right_shift_(kind.itemsize * 8 - 1)
 
     def apply_(self, x: Tensor, masks: Tensor) -> Tensor:
-        """Sets the dropped units of `x` ``[S, B, D]`` to 0, in place, by `masks`; does not scale."""
+        """Overwrites the dropped units of `x` ``[S, B, D]`` with 0, by `masks`; does not scale."""
         bits = x.view(BITS[x.dtype])
         for (first, stop), mask in zip(self.runs, masks, strict=True):
             bits[first:stop].bitwise_and_(mask)
@@ -155,7 +156,7 @@ class _SlotLinear(torch.autograd.Function):
 
 @final
 class _SlotLayer(torch.autograd.Function):
-    """Keeps one activation per layer instead of four: a unit is positive exactly when it passed ReLU and dropout."""
+    """Keeps only the output of the layer: a unit is positive exactly when it passed ReLU and dropout."""
 
     @staticmethod
     def forward(
@@ -193,7 +194,7 @@ class _SlotLayer(torch.autograd.Function):
 
 
 def _relu_(x: Tensor) -> Tensor:
-    """ReLU in place; in bfloat16 on the integer bits, which costs a quarter (a negative NaN becomes 0)."""
+    """ReLU that overwrites `x`; in bfloat16 on the integer bits, which costs a quarter (a negative NaN becomes 0)."""
     if x.dtype == torch.bfloat16:
         x.view(torch.int16).clamp_min_(0)
         return x
@@ -215,9 +216,9 @@ class _Run:
         """The n sources."""
         return slice(self.source, self.source + self.n)
 
-    def branch(self, x: Tensor, place: int) -> Tensor:
-        """The slots that are in `place` among those of their source, ``[n, ...]`` without a copy."""
-        return x[self.first + place : self.first + self.n * self.fan : self.fan]
+    def branch(self, x: Tensor, i: int) -> Tensor:
+        """The i-th slot of every source, ``[n, ...]`` without a copy."""
+        return x[self.first + i : self.first + self.n * self.fan : self.fan]
 
 
 @cache
@@ -229,31 +230,31 @@ def _runs(source: tuple[int, ...]) -> tuple[_Run, ...]:
         [(0, 2, 0, 1), (2, 2, 2, 2)]
     """
     fans: list[list[int]] = []  # first slot, source, slots that read it
-    for slot, one in enumerate(source):
-        if fans and fans[-1][1] == one:
+    for slot, read in enumerate(source):
+        if fans and fans[-1][1] == read:
             fans[-1][2] += 1
         else:
-            fans.append([slot, one, 1])
+            fans.append([slot, read, 1])
     runs: list[_Run] = []
-    for first, one, fan in fans:
+    for first, read, fan in fans:
         last = runs[-1] if runs else None
-        if last is not None and last.fan == fan and one == last.source + last.n:
+        if last is not None and last.fan == fan and read == last.source + last.n:
             runs[-1] = _Run(last.first, last.n + 1, last.source, fan)
         else:
-            runs.append(_Run(first, 1, one, fan))
+            runs.append(_Run(first, 1, read, fan))
     return tuple(runs)
 
 
 @cache
 def _covers(source: tuple[int, ...], n_sources: int) -> bool:
-    """Whether every source is read by one run, and by no other."""
-    read = [one for run in _runs(source) for one in range(run.source, run.source + run.n)]
+    """Whether every source is read by exactly one run."""
+    read = [i for run in _runs(source) for i in range(run.source, run.source + run.n)]
     return sorted(read) == list(range(n_sources))
 
 
 @cache
 def _strands(source: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
-    """Progressions of slots and of the sources that they read, one product each: few, however many slots there are.
+    """Progressions of slots and of the sources that they read, a product each: few, for any number of slots.
 
     Example:
         >>> _strands((1, 2, 5, 6))
@@ -273,7 +274,7 @@ def _strands(source: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
 
 
 def _reach(source: tuple[int, ...], n: int) -> int:
-    """First slots of which each reads a fixed, positive number of sources after the one n slots before."""
+    """Number of first slots in which each slot reads a fixed, positive offset from the source of the slot n before."""
     if len(source) <= n or source[n] <= source[0]:
         return min(n, len(source))
     step = source[n] - source[0]
@@ -324,9 +325,9 @@ def _backward(
     to_x = x.new_empty(x.shape) if covered else x.new_zeros(x.shape)
     for run in _runs(source):
         target = to_x[run.sources]
-        for place in range(run.fan):
-            back = run.branch(weight, place).transpose(1, 2)
-            product(run.branch(grad, place), back, target, target if place or not covered else None)
+        for i in range(run.fan):
+            back = run.branch(weight, i).transpose(1, 2)
+            product(run.branch(grad, i), back, target, target if i or not covered else None)
     return to_x, to_weight
 
 
@@ -353,7 +354,7 @@ def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) 
 def _lone_is_exact(
     dtype: torch.dtype, device: str, m: int, k: int, n: int, bias: str, x_rows: bool, weight_rows: bool
 ) -> bool:
-    """Whether a batch of one rounds like a batch of two here: libraries may pick another kernel for one matrix."""
+    """Whether a single matrix is rounded like a batch of two: libraries may pick another kernel for a single matrix."""
     if device != "cpu":
         return True  # bitwise equality is promised on a CPU
     rng = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Losses of the tasks of a population, one value per member (never a mean over members), and their gradients."""
+"""Losses of the tasks of a population, a value for each member (never a mean over members), and their gradients."""
 
 from __future__ import annotations
 

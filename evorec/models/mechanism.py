@@ -1,8 +1,8 @@
-"""Sharing mechanisms: how the layers of the tasks of one ranker are connected.
+"""Sharing mechanisms: how the layers of the tasks of a ranker are connected.
 
-A `Mechanism` declares the layers of one member as data (`evorec.models.slots.Level`); a `Network` lays the layers of
-all members of a kernel group side by side and runs them. From the one declaration follow the forward pass, the
-parameters, the losses that reach them, and the counted cost.
+A `Mechanism` declares the layers of a member as data (`evorec.models.slots.Level`); a `Network` stacks the layers of
+all members of a kernel group and runs them. The forward pass, the parameters, the losses that reach them and the
+counted cost all follow from this declaration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OWN_STITCH = 0.9
 
 
 class Mechanism(SharingChoice):
-    """How tasks share, as one object: genes, checks, layers and words.
+    """A sharing mechanism: its genes, checks, layers and description.
 
     An extension implements `levels` and `describe`, and `genes` if it has any. Where layers, gates and stitches are
     not enough, `network` returns a subclass of `Network` with a `top_logits` of its own.
@@ -48,14 +48,14 @@ class Mechanism(SharingChoice):
 
     @abc.abstractmethod
     def levels(self, spec: ModelSpec, shape: InputShape) -> Sequence[Level]:
-        """The L hidden levels of one member from the bottom up; the last has T outputs, or 1 for all tasks."""
+        """The L hidden levels of a member from the bottom up; the last has T outputs, or 1 for all tasks."""
 
     @abc.abstractmethod
     def describe(self, spec: ModelSpec) -> str:
         """The mechanism of a member in a sentence or two, for readers who do not know it."""
 
     def network(self, specs: Sequence[ModelSpec], shape: InputShape) -> Network:
-        """The layers of members of one `ModelSpec.group_key`."""
+        """The layers of members of equal `ModelSpec.group_key`."""
         return Network(specs, shape)
 
     def head_loss(self, shape: InputShape, task: int) -> int:
@@ -81,7 +81,7 @@ class Mechanism(SharingChoice):
 
 
 class Network:
-    """The layers between ranker input and logits for the members of one kernel group.
+    """The layers between ranker input and logits for the members of a kernel group.
 
     Args:
         specs: members of equal `ModelSpec.group_key`.
@@ -90,7 +90,7 @@ class Network:
     Attributes:
         layers: slots of each level.
         tensors: all dense parameters of these layers.
-        n_groups: G, embedding groups: the shared one, then with task embeddings one per task.
+        n_groups: G, embedding groups: the shared group, then with task embeddings a group per task.
         tops: output of the last level that each head reads, ``(P * T,)``.
     """
 
@@ -255,7 +255,7 @@ def _slots(
 
 
 def n_groups(spec: ModelSpec, shape: InputShape) -> int:
-    """Embedding groups of a member: the shared table, and one per task when tasks have their own."""
+    """Embedding groups of a member: the shared table, and a table per task with task embeddings."""
     return 1 + shape.n_tasks * spec.task_embeddings
 
 
@@ -294,10 +294,10 @@ def mechanism_of(spec: ModelSpec) -> Mechanism:
 
 
 def build_network(specs: Sequence[ModelSpec], shape: InputShape) -> Network:
-    """The network of one kernel group.
+    """The network of a kernel group.
 
     Args:
-        specs: members of equal `ModelSpec.group_key`, at least one.
+        specs: members of equal `ModelSpec.group_key`, not empty.
         shape: sizes fixed by the data.
     Raises:
         ConfigError: the members do not fit together, or a mechanism does not fit its settings or the data.
@@ -306,12 +306,13 @@ def build_network(specs: Sequence[ModelSpec], shape: InputShape) -> Network:
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     if len({spec.group_key for spec in specs}) != 1:
-        raise ConfigError(f"a kernel group needs members of one group_key, got {[spec.group_key for spec in specs]}")
+        keys = [spec.group_key for spec in specs]
+        raise ConfigError(f"members of a kernel group must have the same group_key, got {keys}")
     return mechanism_of(specs[0]).network(specs, shape)
 
 
 def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
-    """What does not fit: counts outside the limits of their genes, missing tables, a missing funnel."""
+    """Misfits of a member: counts outside the limits of their genes, missing tables, a missing funnel."""
     mechanism, values = mechanism_of(spec), dict[str, Any](spec.settings)
     genes = {gene.name: gene for gene in mechanism.genes(shape.n_layers)}
     depth = next((name for name in ("sharing_depth", "expert_depth") if name in genes), None)
@@ -331,25 +332,25 @@ def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
 
 
 def forward_macs(spec: ModelSpec, shape: InputShape) -> int:
-    """Multiply-adds of one row through one member's ranker: layers, gates, mixtures, transfers and heads."""
+    """Multiply-adds of a row of the batch through a member's ranker: layers, gates, mixtures, transfers and heads."""
     network = _single(spec, shape)
     return sum(tensor.n_entries * tensor.uses for tensor in network.tensors) + network.mixing_macs()
 
 
 def values_per_row(spec: ModelSpec, shape: InputShape) -> int:
-    """Activations that one row of the ranker keeps for the backward pass: its inputs and the outputs of every slot."""
+    """Activations that a row of the batch keeps for the backward pass: its inputs and the outputs of every slot."""
     network = _single(spec, shape)
     outputs = sum(t.n_slots * t.shape[-1] for t in network.tensors if t.name.endswith("weight"))
     return network.n_groups * shape.n_inputs(spec.embedding_dim) + outputs
 
 
 def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:
-    """Dense parameters of one member's ranker, without the content projection."""
+    """Dense parameters of a member's ranker, without the content projection."""
     return sum(tensor.n_entries for tensor in _single(spec, shape).tensors)
 
 
 def _single(spec: ModelSpec, shape: InputShape) -> Network:
-    """The network of one member, which does not depend on the blocks of its input."""
+    """The network of a member, which is independent of the blocks of its input."""
     plain = replace(shape, n_rows=0, n_content=0, blocks=())
     return _built(replace(spec, off=(), ranks=(), pretrained=False), plain)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from evorec.space.genes import Boolean, Fixed, Gene, Integer
 
 TASK_EMBEDDINGS = Boolean(
-    "task_embeddings", default=False, text="each task has an embedding table besides the shared one"
+    "task_embeddings", default=False, text="each task has an embedding table besides the shared table"
 )
 
 

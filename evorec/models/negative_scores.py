@@ -1,4 +1,4 @@
-"""Scores of positives and their negatives, and the cells among them that are no negatives."""
+"""Scores of positives and their negatives, and the mask of the cells that do not belong to negatives."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ class NegativeMask:
 @final
 @dataclass(frozen=True)
 class NegativeScores:
-    """Scores of one member or, with a further first axis G, of several; losses work on them in place.
+    """Scores of a member or, with a further first axis G, of several; losses overwrite them.
 
     Attributes:
         scores: of the negatives, ``[(G) B, N]``; takes the gradient.
         own: of the positives, ``[(G) B]``.
-        mask: cells that are no negatives.
+        mask: cells that do not belong to negatives.
         spare: memory of the shape of `scores`.
         bounded: whether exp of every score is a normal number (`evorec.models.retrieval.COLDEST`).
         positive_weight: `RetrievalLoss.positive_weight`, ``[1]`` or ``[G, 1]``.
@@ -121,7 +121,7 @@ class NegativeScores:
         return self.mask.n_left
 
     def mask_(self, scores: Tensor, value: float) -> Tensor:
-        """Sets the cells that are no negatives, in place."""
+        """Overwrites the cells that do not belong to negatives."""
         scores.flatten(-2).index_fill_(-1, self.mask.flat, value)
         return scores
 

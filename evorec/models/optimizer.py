@@ -1,4 +1,4 @@
-"""Optimisers: the update of one step on tensors of many members, and the registry.
+"""Optimisers: the update of a step on tensors of many members, and the registry.
 
 `evorec.training.optim` applies them to the rows of embedding tables and to the flat buffer of dense parameters.
 """
@@ -37,7 +37,7 @@ class ElementwiseOptimizer(Optimizer):
 
     @abc.abstractmethod
     def direction(self, moments: Sequence[Tensor], grad: Tensor, out: Tensor, step: int) -> float:
-        """Updates the moments in place; `out` times the number returned is what the learning rate multiplies.
+        """Updates the moments; the step is the learning rate times `out` times the returned factor.
 
         Args:
             moments: in the order of `states`, of the shape of `grad`.
@@ -56,7 +56,7 @@ class FactoredOptimizer(Optimizer):
     def variance(
         self, grad: Tensor, row_var: Tensor | None, col_var: Tensor, out: Tensor, more: Tensor | None, step: int
     ) -> None:
-        """Updates both factors in place and writes to `out` the variance that they estimate.
+        """Updates both factors and writes to `out` the variance that they estimate.
 
         Args:
             grad: ``[S, rows, columns]``.
@@ -79,7 +79,7 @@ class FactoredOptimizer(Optimizer):
         step: int,
         more: Tensor | None,
     ) -> None:
-        """One step of the S parameters `own` ``[S, rows, columns]`` in place.
+        """Updates the S parameters `own` ``[S, rows, columns]``, which are overwritten.
 
         Args:
             own: parameters.

@@ -1,14 +1,14 @@
-"""Members of any mechanism, width and embedding dimension as one program.
+"""Members of any mechanism, width and embedding dimension as a single program.
 
-Embeddings are *columns*: member p owns E_p columns of one table ``[R, C]``, and T * E_p columns of a second table when
-its tasks have embeddings of their own. One gather and one weighted sum serve all members: with rows of P * E contiguous
-numbers a gather costs a twentieth of that from a table per member. The rankers form *kernel groups*: members of one
-mechanism and shape (`ModelSpec.group_key`), whose layers are batched products. All dense parameters are views of one
-flat buffer.
+Embeddings are *columns*: member p owns E_p columns of a table ``[R, C]``, and T * E_p columns of a second table when
+its tasks have embeddings of their own. A gather and a weighted sum serve all members together: with rows of P * E
+contiguous numbers a gather costs a twentieth of that from a table per member. The rankers form *kernel groups*: members
+of equal mechanism and shape (`ModelSpec.group_key`), whose layers are batched products. All dense parameters are views
+of a flat buffer.
 
 Path of a row: user, item and context are bags of rows of the tables (the item's content vector adds a projection);
 their vectors, the product of user and item, and the row's dense statistics enter the group's network
-(`evorec.models.mechanism`), which gives one logit per task. User and item vectors of the first table give the retrieval
+(`evorec.models.mechanism`), which gives a logit per task. User and item vectors of the first table give the retrieval
 score by dot product.
 """
 
@@ -31,7 +31,7 @@ from evorec.models.forward import ForwardPass
 from evorec.models.input_shape import InputShape
 from evorec.models.layers import draw_columns, product
 from evorec.models.mechanism import Network, build_network, n_groups
-from evorec.models.pretrained import Pretrained
+from evorec.models.pretrained import PretrainedVectors
 from evorec.models.slots import SHARED, DenseTensor
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, OffRows, adapted_content, untrained_content
@@ -39,13 +39,13 @@ from evorec.models.switches import PROJECTIONS, OffRows, adapted_content, untrai
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
 NORM_FLOOR = 1e-6
-"""Shortest vector that is scaled to length 1; a shorter one stays short."""
+"""Length from which on a vector is scaled to length 1; a shorter vector stays short."""
 
 
 @final
 @dataclass(frozen=True)
 class Bag:
-    """Weighted bags of embedding rows, one per entity.
+    """Weighted bags of embedding rows, a bag for each entity.
 
     Attributes:
         rows: ``[m, F]`` row numbers.
@@ -85,11 +85,11 @@ class TensorSlot:
 
     @property
     def stop(self) -> int:
-        """One after the last element."""
+        """First element after the tensor."""
         return self.start + self.tensor.n_entries
 
     def slots_of(self, member: int) -> list[int]:
-        """Slots of one member of the group."""
+        """Slots of a member of the group."""
         return [slot for slot, owner in enumerate(self.tensor.member) if owner == member]
 
     def view(self, flat: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ class TensorSlot:
 
 @final
 class KernelGroup:
-    """Members of one mechanism and shape.
+    """Members of equal mechanism and shape, whose layers are batched products.
 
     Attributes:
         network: their layers.
-        specs: one per member, P_b of them.
+        specs: of the P_b members.
         members: their indices in the population.
         tensor_slots: their dense tensors in the flat buffer.
         columns: their columns of each table.
@@ -209,7 +209,7 @@ class Population:
     """Parameters of P members.
 
     Args:
-        specs: one per member, any mix.
+        specs: of the members, any mix.
         shape: sizes fixed by the data.
         block_size: most members of a kernel group.
     """
@@ -224,7 +224,7 @@ class Population:
         device: torch.device | str = "cpu",
     ) -> None:
         if not specs:
-            raise ConfigError("a population needs at least one spec")
+            raise ConfigError("a population needs at least 1 spec, got none")
         self.specs, self.shape = tuple(specs), shape
         groups = list(_grouped(self.specs, block_size))
         self.columns = _columns(self.specs, shape, [member for group in groups for member in group])
@@ -250,7 +250,7 @@ class Population:
         return len(self.specs)
 
     def member_arrays(self, member: int) -> dict[str, np.ndarray]:
-        """Parameters of one member: ``table [R, E]``, with task embeddings ``task_table [R, T * E]``, dense slots."""
+        """Parameters of a member: ``table [R, E]``, with task embeddings ``task_table [R, T * E]``, dense slots."""
         names = ("table", "task_table")
         out = {
             name: table[:, columns].cpu().numpy().copy()
@@ -263,7 +263,7 @@ class Population:
         return out
 
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Takes one member's parameters (`member_arrays`), which `check_members` has checked."""
+        """Sets a member's parameters (`member_arrays`), which `check_members` has checked."""
         for name, table, columns in zip(("table", "task_table"), self.tables, self.columns[member], strict=False):
             table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
         group, index = self.locate(member)
@@ -289,7 +289,7 @@ def fresh_population(
     block_size: int = 8,
     device: torch.device,
     dtype: torch.dtype,
-    pretrained: Pretrained | None = None,
+    pretrained: PretrainedVectors | None = None,
 ) -> Population:
     """Population with initial parameters, which are independent of the other members.
 
@@ -367,7 +367,7 @@ def projected(content: Tensor, weights: Tensor) -> Tensor:
 
 
 def member_shapes(spec: ModelSpec, shape: InputShape) -> dict[str, tuple[int, ...]]:
-    """Array name -> shape of one member's own parameters (`Population.member_arrays`)."""
+    """Array name -> shape of a member's own parameters (`Population.member_arrays`)."""
     out: dict[str, tuple[int, ...]] = {"table": (shape.n_rows, spec.embedding_dim)}
     if spec.task_embeddings:
         out["task_table"] = (shape.n_rows, shape.n_tasks * spec.embedding_dim)
@@ -392,7 +392,7 @@ def check_members(specs: Sequence[ModelSpec], shape: InputShape, members: Sequen
 
 
 def tensor_slots(tensors: Sequence[DenseTensor], start: int) -> tuple[TensorSlot, ...]:
-    """Tensors one after another in the flat buffer."""
+    """Consecutive tensors in the flat buffer."""
     out = []
     for tensor in tensors:
         out.append(TensorSlot(tensor, start))
@@ -439,7 +439,7 @@ def _adapters(network: Network) -> list[DenseTensor]:
 
 
 def adapter_name(part: InputBlock, rank: int, side: str) -> str:
-    """Name of one of the two matrices of a part of the content, ``down`` or ``up``."""
+    """Name of a matrix of the adapter of a part of the content; `side` is ``down`` or ``up``."""
     return f"adapter.{part.name}.{rank}.{side}"
 
 
@@ -472,7 +472,7 @@ def _joined(columns: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
 
 
 def _draw_tables(population: Population, seed: int) -> None:
-    """One draw per group at the largest dimension; smaller members take its first columns."""
+    """A draw for each group at the largest dimension; smaller members take its first columns."""
     dims = [spec.embedding_dim for spec in population.specs]
     n_rows = population.shape.n_rows
     draws: dict[int, np.ndarray] = {}
@@ -491,7 +491,7 @@ def _draw_tables(population: Population, seed: int) -> None:
 
 
 def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
-    """Initial values ``[S, ...]``: one draw per role, the same for all members."""
+    """Initial values ``[S, ...]``: a draw for each role, the same for all members."""
     if tensor.fixed is not None:
         return np.broadcast_to(tensor.fixed, (len(tensor.member), *tensor.shape)).copy()
     if tensor.scale == 0.0:

@@ -16,10 +16,10 @@ from evorec.data.dataset import Dataset
 
 @final
 @dataclass(frozen=True, eq=False)
-class Pretrained:
+class PretrainedVectors:
     """Vectors of the items that were in training, for their id rows and for their rows in histories.
 
-    Both start alike, so that an untrained user with a history asks for what goes with it.
+    Both have the same initial vector: the history of an untrained user then retrieves items that co-occur with it.
 
     Attributes:
         rows: rows of the embedding table, int64 ``(n,)``.
@@ -30,8 +30,8 @@ class Pretrained:
     vectors: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Pretrained | None:
-        """The part of the content that comes from interactions; ``None`` without one."""
+    def of(cls, dataset: Dataset) -> PretrainedVectors | None:
+        """The part of the content that comes from interactions; ``None`` without it."""
         part = next((part for part in dataset.content_parts if part.name == COOCCURRENCE), None)
         if part is None:
             return None
@@ -46,7 +46,7 @@ class Pretrained:
 
         Args:
             table: ``[R, E]``; columns that the vectors do not have stay as they are.
-            scale: root mean square of what is written.
+            scale: root mean square of the written values.
         """
         values = self.vectors[:, : table.shape[1]]
         size = np.sqrt(np.mean(values**2)) if values.size else 0.0

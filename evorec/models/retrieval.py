@@ -1,4 +1,4 @@
-"""Retrieval losses of a population, one value per member (never a mean over members), and their gradients."""
+"""Retrieval losses of a population, a value for each member (never a mean over members), and their gradients."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COLDEST = 1 / 32
 @final
 @dataclass(frozen=True)
 class LossGroup:
-    """Members whose retrieval losses are one product.
+    """Members whose retrieval losses share their products.
 
     Attributes:
         kind: `ModelSpec.retrieval_loss`.
         source: `ModelSpec.negative_source`.
         n_negatives: N, columns that they use.
         bounded: whether exp of their scores is a normal number.
-        at: the members: one, or a further first axis G of several.
+        at: index of the member, or the indices of several (a further first axis G).
         size: G.
         positive_weight: `RetrievalLoss.positive_weight`, ``[1]`` or ``[G, 1]``.
     """
@@ -51,8 +51,7 @@ def loss_groups(
         columns: negative source -> items that a step has of it.
         n_items: size of the catalogue.
         like: gives type and device.
-        batched: all members that fit together in one product; else each in a product of its own, whose scores stay in a
-            cache.
+        batched: whether members share a product; else each has a product of its own, whose scores stay in the cache.
     """
     groups: dict[tuple[str, str, int, bool, int], list[int]] = {}
     for member, spec in enumerate(specs):
@@ -85,15 +84,15 @@ def retrieval_loss(
     negatives are drawn with probability p, so the logQ correction subtracts ``log p`` and leaves the product: the
     vectors learn the part of the score that popularity does not explain.
 
-    Gradients are computed together with the loss, while the scores are in the cache; the scores of one part exist at a
-    time, in one buffer. A member's vectors are copied before its products: the rounding of a product may depend on the
+    Gradients are computed together with the loss, while the scores are in the cache. All parts use the same buffer for
+    their scores. A member's vectors are copied before its products: the rounding of a product may depend on the
     alignment in memory, which must not depend on the other members.
 
     Args:
         users: ``[P, B, E]``, row b is the unit vector of the user of positive b.
         items: ``[P, B, E]``, row b is the unit vector of the item of positive b, divided by the temperature.
-        uniform: ``[P, M, E]``, items drawn uniformly, as `items`; may be ``None`` if no member asks for them.
-        mask: scores that are no negatives.
+        uniform: ``[P, M, E]``, items drawn uniformly, as `items`; may be ``None`` if no member uses them.
+        mask: scores that do not belong to negatives.
         parts: the P members (`loss_groups`).
     Returns:
         ``[P]``; a row without a negative counts 0 in ``softmax`` and ``bpr``; and its gradients of users, items and
@@ -121,7 +120,7 @@ def retrieval_loss(
 def _scored(
     part: LossGroup, vectors: Sequence[Tensor], mask: FirstCells, buffers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss and its gradients for one member or, with a further first axis G, for several.
+    """Loss and its gradients for a member or, with a further first axis G, for several.
 
     Args:
         vectors: users and items ``[B, E]``, negatives ``[N, E]``.

@@ -1,4 +1,4 @@
-"""Losses of a liked item and its negatives: what a loss has to define, and the registry."""
+"""Losses of a liked item and its negatives: the interface of a loss, and the registry."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RetrievalLoss(Choice):
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:
         """Loss of every row, and its gradient by the scores.
 
-        The gradient by s_j is left in ``scores.scores``, up to a factor of the row. Work in place: the scores of all
-        positives and negatives are the largest array of a step.
+        The gradient by s_j is left in ``scores.scores``, up to a factor of the row. It overwrites the scores, because
+        those of all positives and negatives are the largest array of a step.
 
         Returns:
             Losses, the factors of the rows, and the gradient by s+, each ``[(G) B]``.

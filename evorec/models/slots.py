@@ -1,7 +1,7 @@
 """The layers of many members as slots of a few tensors, and how a mechanism declares the layers of a single member.
 
-A *slot* is a layer, expert, gate or head of one member. The slots of all members of a kernel group lie side by side on
-the first axis of one tensor, members in order, so a level of the whole group is one batched product. Nothing mixes
+A *slot* is a layer, expert, gate or head of a member. The slots of all members of a kernel group are stacked on the
+first axis of a tensor, members in order, so a level of the whole group is a single batched product. Nothing mixes
 members: a slot's result is independent of the other members of the batch.
 """
 
@@ -32,14 +32,14 @@ Drop = Callable[[int, int, int], "Tensor"]
 @final
 @dataclass(frozen=True)
 class DenseTensor:
-    """One parameter tensor of a kernel group, ``[S, *shape]``.
+    """A parameter tensor of a kernel group, ``[S, *shape]``.
 
     Attributes:
         name: unique in the group.
         member: owner of each slot, index in the group, ``(S,)``, ascending.
         task: the only task whose loss reaches the slot, or `SHARED`, ``(S,)``.
         key: stream key of each slot's initial draw, ``(S,)``; equal for equal roles in all members.
-        shape: of one slot.
+        shape: of a slot.
         scale: standard deviation of the initial draw; 0 = zeros.
         decayed: whether weight decay applies.
         uses: multiply-adds per entry and row of the ranker.
@@ -70,11 +70,11 @@ class DenseTensor:
 @final
 @dataclass(frozen=True)
 class Slots:
-    """Linear maps of one size that run as one batched product.
+    """Linear maps of equal size that run as a batched product.
 
     Attributes:
         name: prefix of the tensors.
-        size: inputs and outputs of one slot.
+        size: inputs and outputs of a slot.
         member, task, key: see `DenseTensor`.
         source: index of the vector that each slot reads, ``(S,)``.
         level: layer whose dropout draw applies.
@@ -107,7 +107,7 @@ class Slots:
 @final
 @dataclass(frozen=True)
 class Unit:
-    """A hidden layer of one member at one level.
+    """A hidden layer of a member at a level.
 
     Attributes:
         task: its owner, or `SHARED`.
@@ -152,11 +152,11 @@ class Gate:
 @final
 @dataclass(frozen=True)
 class Level:
-    """The layers of one member at one depth, and how their outputs are mixed: by gates, by a stitch, or not at all.
+    """The layers of a member at a level, and how their outputs are mixed: by gates, by a stitch, or not at all.
 
     Attributes:
         units: the layers.
-        gates: each gives one output of the level, first those of the tasks, then of `SHARED`; empty = the units are
+        gates: each gives an output of the level, first those of the tasks, then of `SHARED`; empty = the units are
             the outputs.
         is_stitched: whether the outputs are learned linear blends of all units (Misra et al., CVPR 2016).
     """
@@ -174,13 +174,13 @@ class Level:
 @final
 @dataclass(frozen=True)
 class Mix:
-    """One mixture of a mechanism and its shares for some rows.
+    """A mixture of a mechanism and its shares for some rows.
 
     Attributes:
         level: the layer whose outputs are mixed, from 0.
         reader: the task that reads the mixture; `SHARED` = the shared experts of the next level.
         sources: owner (a task or `SHARED`) and number, from 0, of each of the K vectors that are mixed.
-        shares: ``[P, K, B]``, the K of a row sum to 1; B is 1 where all rows are mixed alike.
+        shares: ``[P, K, B]``, the K of a row sum to 1; B is 1 where all rows have the same shares.
     """
 
     level: int

@@ -1,4 +1,4 @@
-"""What a genome decodes to: the typed settings of one multi-task recommender, and the space they come from."""
+"""The typed settings of a multi-task recommender, to which a genome decodes, and the search space of these settings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from evorec.space.space import SearchSpace
 @final
 @dataclass(frozen=True)
 class ModelSpec:
-    """Settings of one member.
+    """Settings of a member.
 
     Attributes:
         task_weights: loss weight of each task, ``(T,)``, sum T.
         mechanism: how tasks share, a name of `evorec.models.choice.MECHANISMS`.
         sharing_depth: layers before the towers, 0..L: shared, stitched or of experts, as the mechanism says.
-        task_embeddings: whether each task has an embedding table besides the shared one.
+        task_embeddings: whether each task has an embedding table besides the shared table.
         balancing: how the task losses are balanced, a name of `evorec.models.balancing.BALANCINGS`.
         embedding_dim: E.
         width: units per layer W.
@@ -91,7 +91,7 @@ class ModelSpec:
 
     @classmethod
     def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
-        """Spec from decoded genes; what the chosen mechanism or loss does not use gets its neutral value.
+        """Spec from decoded genes; settings that the chosen mechanism or loss does not use get their neutral value.
 
         The switches `history` and `rerank` turn their weight to 0. A block of the input without genes is on, and its
         projection has the full rank. Task tables that no unit would read are left out: towers above a shared layer read
@@ -169,7 +169,7 @@ def is_of_block(gene: str) -> bool:
 
 
 def _block_settings(genes: Mapping[str, Any]) -> dict[str, Any]:
-    """What the genes of the blocks say: `off` and `ranks`.
+    """The settings `off` and `ranks` from the genes of the blocks.
 
     Raises:
         ConfigError: a value is of the wrong kind.
@@ -220,7 +220,7 @@ def default_space(
         tasks: names of the ranked tasks.
         n_layers: L >= 1, upper bound of the sharing depth.
         days: length of the training log in days; the half-life of popularity is searched around it.
-        funnel: whether a task implies another one; adds the mechanisms that need it.
+        funnel: whether a task implies another task; adds the mechanisms that need it.
         uniform_negatives: uniformly drawn items of a step; 0 = negatives come from the batch alone.
         retrieval_batch: target positives of a step, which bound the negatives.
         blocks: of the input; each can be switched off.

@@ -29,7 +29,7 @@ from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import BatchPlan
-from evorec.training.trainer import Checkpoint, Trained, train
+from evorec.training.trainer import Checkpoint, TrainingResult, train
 
 States = Sequence[Any] | None
 """State of the training of each member of a stack at the same step; ``None`` = training starts anew."""
@@ -150,7 +150,7 @@ class StackTrainer:
         """A longer or shorter training. Its step i is the same: the learning rate does not depend on the length."""
         return self if steps == self.steps else replace(self, steps=steps)
 
-    def train(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> Trained:
+    def train(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> TrainingResult:
         """Train a population on the genuine data (see `evorec.training.trainer.train`)."""
         return train(
             specs,

@@ -1,8 +1,8 @@
 """Projections of a part of the content that are products of two thin matrices, as low-rank adapters are.
 
-A member has its projections of all parts in one matrix ``[D, E]``, which training and measuring read. The rows of an
-adapted part are not trained: before each step the product stands there, and after it the product's gradient goes on to
-its two factors. Source: Hu et al. 2022 (LoRA), here without a frozen matrix beside the product.
+The projections of all parts of a member form a matrix ``[D, E]``, which training and measuring read. The rows of an
+adapted part are not trained: before each step they are set to the product of the two factors, and after it their
+gradient is passed back to the factors. Source: Hu et al. 2022 (LoRA), here without a frozen matrix that is added.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from evorec.models.switches import adapted_content
 @final
 @dataclass(frozen=True)
 class Adapter:
-    """The members of a block that have an adapter of one rank for one part of the content.
+    """The members of a kernel group that have an adapter of the same rank for the same part of the content.
 
     Attributes:
         part: of the content.
-        owners: their places in the block, ``(n,)``.
+        owners: their indices in the kernel group, ``(n,)``.
         down, up: the factors, ``[n * G, D', r]`` and ``[n * G, r, E]``.
-        shared, own: the projections of the block, of the first table ``[P, D, E]`` and of the tasks' tables
+        shared, own: the projections of the kernel group, of the first table ``[P, D, E]`` and of the tasks' tables
             ``[P * T, D, E]`` or ``None``.
     """
 
@@ -52,7 +52,7 @@ class Adapter:
             of_tasks[self.owners, :, rows] = by_group[:, 1:]
 
     def pass_back(self, flat: Tensor, grad: Tensor) -> None:
-        """From the gradients of the projections, which stand in `grad`, to those of the factors."""
+        """Writes the gradients of the factors into `grad`, computed from those of the projections in it."""
         groups = [self.shared.view(grad)[self.owners, self._rows][:, None]]
         if self.own is not None:
             groups.append(self._of_tasks(self.own.view(grad))[self.owners, :, self._rows])
@@ -93,25 +93,25 @@ def factors_back(grad: Tensor, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor
 
 def adapters_of(population: Population) -> list[Adapter]:
     """All adapters of a population."""
-    return [adapter for block in population.kernel_groups for adapter in block_adapters(block)]
+    return [adapter for group in population.kernel_groups for adapter in group_adapters(group)]
 
 
-def block_adapters(block: KernelGroup) -> list[Adapter]:
-    """The adapters of a block."""
-    tensor_slot = {one.tensor.name: one for one in block.tensor_slots}
+def group_adapters(group: KernelGroup) -> list[Adapter]:
+    """The adapters of a kernel group."""
+    slots = {slot.tensor.name: slot for slot in group.tensor_slots}
     owners: dict[tuple[InputBlock, int], list[int]] = {}
-    for place, spec in enumerate(block.specs):
-        for adapter in adapted_content(spec, block.shape):
-            owners.setdefault(adapter, []).append(place)
-    device = block.trained["head.bias"].device
+    for member, spec in enumerate(group.specs):
+        for adapter in adapted_content(spec, group.shape):
+            owners.setdefault(adapter, []).append(member)
+    device = group.trained["head.bias"].device
     return [
         Adapter(
             part,
             torch.tensor(members, device=device),
-            tensor_slot[adapter_name(part, rank, "down")],
-            tensor_slot[adapter_name(part, rank, "up")],
-            tensor_slot["content.weight"],
-            tensor_slot.get("task_content.weight"),
+            slots[adapter_name(part, rank, "down")],
+            slots[adapter_name(part, rank, "up")],
+            slots["content.weight"],
+            slots.get("task_content.weight"),
         )
         for (part, rank), members in sorted(owners.items())
     ]

@@ -1,4 +1,4 @@
-"""What one member costs, counted from its spec: as if it trained alone, whatever it was stacked with."""
+"""Cost of a member, counted from its spec: independent of the members that train in the same stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evorec.space.genes import Boolean, Categorical, Integer
 from evorec.space.space import SearchSpace
 
 MOST_TRIED = 9
-"""A whole-number gene with at most so many values is tried at all of them, else at both ends."""
+"""An integer gene with at most this many values is tried at all of them, else at both bounds."""
 
 
 @final
@@ -36,11 +36,11 @@ class StepWork:
     Attributes:
         batch: rows of the ranker.
         positives: rows of the retrieval loss.
-        rows, history_rows: unique embedding rows, those of histories apart.
+        rows, history_rows: unique embedding rows, without and only those of histories.
         bag_entries, history_entries: weighted rows that are summed into vectors.
         items: unique items, each projected from its content.
         uniform: items drawn uniformly as negatives.
-        uniform_rows, uniform_entries, uniform_items: what they add to rows, entries and items.
+        uniform_rows, uniform_entries, uniform_items: rows, entries and items that only they need.
         block_rows, block_entries, block_uniform_rows, block_uniform_entries: the part of each block of the input that
             has rows (`InputShape.row_blocks`) in `rows`, `bag_entries`, `uniform_rows` and `uniform_entries`.
     """
@@ -63,7 +63,7 @@ class StepWork:
 
 
 def mean_work(steps: Sequence[StepWork]) -> StepWork:
-    """Sizes of the average of one or more steps of equal batches."""
+    """Mean sizes of steps of equal batches."""
     counts = ("batch", "positives", "uniform")
     means: dict[str, Any] = {}
     for name in (field.name for field in fields(StepWork)):
@@ -102,10 +102,10 @@ def member_cost(
     steps: int,
     bytes_per_parameter: int,
 ) -> dict[str, float]:
-    """Counted cost of one member.
+    """Counted cost of a member.
 
-    Task tables count for all rows but those of histories, which only the shared table uses. What is switched off does
-    not count.
+    Task tables count for all rows but those of histories, which only the shared table uses. Features that are
+    switched off do not count.
 
     Returns:
         Every metric of `ModelCounts` by key.
@@ -144,9 +144,9 @@ def _counts(
 
 
 def projection_entries(spec: ModelSpec, shape: InputShape) -> int:
-    """Parameters of one projection of the content, and multiply-adds per item.
+    """Parameters of a projection of the content, and multiply-adds per item.
 
-    Parts that are off have none, and one with an adapter of rank r has ``r (D' + E)`` instead of ``D' E``.
+    Parts that are off have none, and a part with an adapter of rank r has ``r (D' + E)`` instead of ``D' E``.
     """
     dim, rest = spec.embedding_dim, sum(part.size for part in untrained_content(spec, shape))
     thin = sum(rank * (part.size + dim) for part, rank in adapted_content(spec, shape))
@@ -158,7 +158,7 @@ def _without(step: StepWork, off: Sequence[int]) -> StepWork:
     if not off:
         return step
     less = {
-        total: getattr(step, total) - sum(getattr(step, by_block)[place] for place in off)
+        total: getattr(step, total) - sum(getattr(step, by_block)[index] for index in off)
         for total, by_block in (
             ("rows", "block_rows"),
             ("bag_entries", "block_entries"),
@@ -172,7 +172,7 @@ def _without(step: StepWork, off: Sequence[int]) -> StepWork:
 def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
     """Multiply-adds of the retrieval scores: ``positives * (negatives + own) * dim``.
 
-    With all of the batch as negatives the own score is one of the matrix.
+    With all of the batch as negatives the score matrix contains the own score.
     """
     drawn = step.positives if spec.negative_source == "batch" else step.uniform
     negatives = min(spec.negatives, drawn)
@@ -181,12 +181,12 @@ def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
 
 
 def _training_counts(spec: ModelSpec, shape: InputShape, step: StepWork) -> dict[str, int]:
-    """Counts of one step: the forward pass, the passes and products that balancing adds, and updates."""
+    """Counts of a step: the forward pass, the passes and products that balancing adds, and updates."""
     dim, groups, projection = spec.embedding_dim, n_groups(spec, shape), projection_entries(spec, shape)
     history, uniform = spec.history_weight > 0, _uniform_share(spec, step)
     ranked = (
         step.batch * forward_macs(spec, shape) + (step.bag_entries * dim + step.items * projection) * groups
-    )  # what a task's loss goes back through
+    )  # the part that a task's loss is differentiated through
     entries = history * step.history_entries + uniform * step.uniform_entries
     retrieved = entries * dim + uniform * step.uniform_items * projection
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
@@ -208,7 +208,7 @@ def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: i
         spec: of the member.
         shape: sizes fixed by the data.
         step: sizes of a step.
-        ranked: multiply-adds of one forward pass of the ranker, its embeddings included.
+        ranked: multiply-adds of a forward pass of the ranker, its embeddings included.
     """
     n_tasks, dim = shape.n_tasks, spec.embedding_dim
     tensors = build_network([spec], shape).tensors
@@ -229,11 +229,11 @@ def _uniform_share(spec: ModelSpec, step: StepWork) -> float:
 def cost_bounds(
     space: SearchSpace, cost_of: Callable[[ModelSpec], Mapping[str, float]]
 ) -> dict[str, tuple[float, float]]:
-    """(cheapest, dearest) spec of a space by every counted cost.
+    """Lowest and highest value of every counted cost in a space.
 
-    Of each mechanism, genes are moved to their best value in turn until none improves; that finds the extreme because
-    a gene that makes one spec of a mechanism dearer makes all of them dearer or leaves them as they are. A block of the
-    input always costs something, so all that can be are off in the cheapest and on in the dearest.
+    For each mechanism, coordinate descent over the genes finds the extreme: a gene value that makes a spec of a
+    mechanism more expensive never makes another spec of it cheaper. A block of the input always costs something, so
+    all blocks are off in the cheapest spec and on in the most expensive spec.
 
     Args:
         space: with the genes of `evorec.models.spec.default_space`, fixed or not.
@@ -243,12 +243,12 @@ def cost_bounds(
     seen: dict[tuple[Value, ...], ModelSpec] = {}
 
     def cost(genes: Mapping[str, Value]) -> Mapping[str, float]:
-        place = tuple(genes.values())
-        if place not in seen:
-            seen[place] = ModelSpec.from_genes(space.spec_of(genes))
-        if seen[place] not in known:
-            known[seen[place]] = cost_of(seen[place])
-        return known[seen[place]]
+        values = tuple(genes.values())
+        if values not in seen:
+            seen[values] = ModelSpec.from_genes(space.spec_of(genes))
+        if seen[values] not in known:
+            known[seen[values]] = cost_of(seen[values])
+        return known[seen[values]]
 
     start = {name: space.gene(name).default for name in space.names}
     options = {name: _options(space.gene(name)) for name in space.names}
@@ -264,7 +264,7 @@ def cost_bounds(
 def _improve(
     genes: dict[str, Value], options: Mapping[str, Sequence[Value]], score: Callable[[Mapping[str, Value]], float]
 ) -> None:
-    """Moves one gene at a time to the value of lowest score, until none moves."""
+    """Coordinate descent: moves each gene to its value of lowest score, until the score no longer falls."""
     best, before = score(genes), float("inf")
     while best < before:
         before = best
@@ -275,7 +275,7 @@ def _improve(
 
 
 def _options(gene: Gene) -> tuple[Value, ...]:
-    """Values at which a gene may be cheapest or dearest; real genes change no count."""
+    """Values at which a gene may be cheapest or most expensive; real genes change no count."""
     if isinstance(gene, Boolean):
         return (False, True)
     if isinstance(gene, Categorical):

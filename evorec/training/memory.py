@@ -1,7 +1,7 @@
-"""How many members fit one program: rules of arithmetic, and what the machine has left.
+"""How many members fit a program: memory per member by arithmetic, and the memory that the machine has left.
 
-The rules count what grows with the members. They leave out what a program needs once (the data, the scores of one
-member's retrieval loss, PyTorch itself), for which the other half of the memory is there.
+The arithmetic counts the arrays that grow with the members. It leaves out the memory that a program needs once (the
+data, the scores of a member's retrieval loss, PyTorch itself), for which the other half of the memory is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GIB = 2**30
 SHARE = 0.5
 """Share of the available memory that programs may fill when the configuration names no amount."""
 GRADIENTS = 2
-"""Values per dense parameter beside its optimiser's: itself and its gradient."""
+"""Values per dense parameter besides the optimiser's: the parameter and its gradient."""
 STEP_COPIES = 4
 """Values per entry of the embedding rows that a step touches: rows, sums over bags, and the gradients of both."""
 ACTIVATION_COPIES = 4
@@ -36,17 +36,17 @@ def member_bytes(
     bytes_per_value: int = 4,
     bytes_per_activation: int | None = None,
 ) -> int:
-    """Memory that one more member takes while it trains.
+    """Memory that a further member takes while it trains.
 
     Args:
         n_rows: R, rows of the embedding tables.
         columns: embedding columns of the member, over all of its tables.
         dense_parameters: parameters outside the tables.
-        extra_copies: values per parameter beside itself and its gradient: 2 moments of Adam, another member of equal
-            size that stays in memory.
-        rows_per_step: embedding rows that one step touches, at most `n_rows`.
+        extra_copies: values per parameter besides the parameter and its gradient: 2 moments of Adam, another member
+            of equal size that stays in memory.
+        rows_per_step: embedding rows that a step touches, at most `n_rows`.
         batch: rows of the ranker's batch.
-        values_per_row: activations of one row of the batch that are alive at once: ranker input and all layers.
+        values_per_row: activations of a row of the batch that exist at the same time: ranker input and all layers.
         bytes_per_value: of parameters, their gradients and moments, 4 or 8.
         bytes_per_activation: 2, 4 or 8; ``None`` = as the parameters.
     Returns:
@@ -80,7 +80,7 @@ def member_bytes(
 
 
 def stack_size(budget_bytes: int, per_member_bytes: int, at_most: int) -> int:
-    """Members of one program: what the budget holds, at least 1, as nothing smaller can be tried.
+    """Members that fit the budget, at least 1, because nothing smaller can be tried.
 
     Args:
         budget_bytes: memory that the program may fill; 0 or more.
@@ -104,10 +104,10 @@ def stack_size(budget_bytes: int, per_member_bytes: int, at_most: int) -> int:
 
 
 def memory_budget(gib: float | None = None, *, workers: int = 1, device: str = "cpu") -> int:
-    """Bytes that one of the programs trained at once may fill.
+    """Bytes that each of the programs that train at the same time may fill.
 
     Args:
-        gib: for all programs together, in GiB; ``None`` or 0 = half of what is available now.
+        gib: for all programs together, in GiB; ``None`` or 0 = half of the memory that is available now.
         workers: programs at once.
         device: where they train: ``cpu``, ``cuda`` or ``cuda:1``.
     Raises:
@@ -131,7 +131,7 @@ def available_bytes(device: str = "cpu") -> int:
 
 
 def cgroup_bytes(root: Path) -> Iterator[int]:
-    """What each memory limit above this process still allows; nothing where there is none.
+    """Bytes that each memory limit above this process still allows; empty without limits.
 
     Args:
         root: where ``proc`` and ``sys`` are mounted, ``/``.
@@ -146,17 +146,17 @@ def cgroup_bytes(root: Path) -> Iterator[int]:
         else:
             continue
         folder = base / group.lstrip("/")
-        for place in (folder, *folder.parents):
-            if place == base.parent:
+        for level in (folder, *folder.parents):
+            if level == base.parent:
                 break
-            limit, used = (_text(place / name).strip() for name in names[:2])
+            limit, used = (_text(level / name).strip() for name in names[:2])
             if limit.isdecimal() and used.isdecimal():
-                reclaimable = _field(_text(place / "memory.stat"), names[2])
+                reclaimable = _field(_text(level / "memory.stat"), names[2])
                 yield max(int(limit) - int(used) + reclaimable, 0)
 
 
 def machine_bytes(root: Path) -> int:
-    """Free memory and what the kernel would give back for it; where nobody says, half of what there is.
+    """Free and reclaimable memory; half of the installed memory where the system does not report it.
 
     Args:
         root: where ``proc`` is mounted, ``/``.

@@ -1,14 +1,13 @@
 """Optimisers of a population: every column or entry has its own learning rate, decay and optimiser.
 
 Embedding rows are updated lazily: only rows of the batch change, and a row's moments stay while it is not in a batch,
-so lazy AdamW is not dense AdamW. The decay a row missed, ``(1 - lr * decay) ** skipped``, is applied when it is next
-touched, and to all rows at the end (`RowOptimizer.flush`). Lazy Adafactor treats the touched rows of a step as the
-whole matrix of that step.
+so lazy AdamW is not dense AdamW. The decay that a row missed, ``(1 - lr * decay) ** skipped``, is applied when the row
+is next read, and to all rows at the end (`RowOptimizer.flush`). Lazy Adafactor treats the rows of a step as the whole
+matrix of that step.
 
 At 100,000 items, lazy rows cost 47 times less than dense Adam on every row, and a whole step 3.5 times less.
 
-On a CPU a member's result is independent of the other members, bitwise: entries of different matrices are never added
-in one sum.
+On a CPU a member's result is independent of the other members, bitwise: no sum adds entries of different matrices.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from evorec.models.devices import to_device
 from evorec.models.optimizer import OPTIMIZERS, ElementwiseOptimizer, FactoredOptimizer, Optimizer
 
 CHUNK = 1 << 17
-"""Numbers of a table updated at once on a CPU: some five such buffers (rows, gradient, moments,
-direction) fit its second-level cache."""
+"""Entries of a table that are updated together on a CPU: about five such buffers (rows, gradient, moments, direction)
+fit its second-level cache."""
 
 
 @final
 class RowOptimizer:
     """Optimisers of the rows of one table ``[R, C]`` that a batch touches.
 
-    An elementwise optimiser keeps its moments per number; a factored one a number per row and matrix, and one per
-    column.
+    An elementwise optimiser has moments for each entry; a factored optimiser has a variance for each row of a matrix
+    and for each column.
 
     Args:
-        table: ``[R, C]``, changed in place.
+        table: ``[R, C]``; its rows are overwritten.
         rates: learning rate of each column, ``(C,)``, equal inside a matrix of a factored optimiser.
         decays: decoupled weight decay per unit of learning rate of each column, ``(C,)``, equal likewise.
-        kinds: columns and optimiser of each matrix, in the order of the columns, without gaps. One embedding table is
-            one matrix: T task tables of a member are T entries.
+        kinds: columns and optimiser of each matrix, in the order of the columns, without gaps. Each
+            embedding table is a matrix: the T task tables of a member are T entries.
         steps: steps of the whole training; bounds the number of steps a row can miss.
         off: first column of a matrix -> blocks whose rows it leaves at 0, as indices in the `spans` of a step; means
             over rows leave them out.
@@ -64,7 +63,8 @@ class RowOptimizer:
         self._rates = rates.to(table.dtype)
         keep = (1 - rates.double() * decays.double()).expand(steps + 1, -1).clone()
         keep[0] = 1.0
-        self._keep = torch.cumprod(keep, 0).to(table.dtype)  # [steps + 1, C]: after k missed steps, never a pow()
+        # [steps + 1, C]: row k is the decay after k missed steps; a lookup instead of a pow() in every step.
+        self._keep = torch.cumprod(keep, 0).to(table.dtype)
         self._decays = bool((decays != 0).any())
         self._scratch = _Scratch(table)
         self._elementwise: list[_ColumnMoments] = []
@@ -99,7 +99,7 @@ class RowOptimizer:
         return values
 
     def write(self, rows: Tensor, values: Tensor, grad: Tensor, step: int, *, spans: Sequence[slice] = ()) -> None:
-        """One step of every optimiser.
+        """Applies a step of every optimiser.
 
         Args:
             rows: the rows given to `read`.
@@ -120,7 +120,7 @@ class RowOptimizer:
     def flush(self, step: int) -> None:
         """Applies every missed decay up to and including `step`; a row that no batch touched becomes 0.
 
-        An untouched row was never fitted to anything: its initial noise must not tell two cold items apart.
+        An untouched row was not fitted to any data: its initial noise must not rank two cold items differently.
         """
         missed = step - self._last
         for part in self._parts(len(self._table)):
@@ -142,7 +142,7 @@ class RowOptimizer:
         return state
 
     def load_state(self, columns: slice, state: Mapping[str, Tensor]) -> None:
-        """Restores the `state` of `columns`; `last` is one for all columns."""
+        """Restores the `state` of `columns`; all columns share `last`."""
         self._last.copy_(state["last"])
         for own, inside in self._moments_of(columns):
             for name, moment in zip(own.optimizer.states, own.moments, strict=True):
@@ -167,7 +167,7 @@ class RowOptimizer:
         return matrix, [i for i, column in enumerate(factors) if column in inside]
 
     def _parts(self, n: int) -> Iterator[slice]:
-        """Rows 0..n in pieces that stay in the cache; in one piece on an accelerator."""
+        """Rows 0..n in pieces that stay in the cache; undivided on an accelerator."""
         size = max(1, CHUNK // self._table.shape[1]) if self._table.device.type == "cpu" else n
         return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
@@ -177,7 +177,7 @@ class RowOptimizer:
             values.mul_(torch.index_select(self._keep, 0, missed, out=factors))
 
     def _update(self, own: _ColumnMoments, rows: Tensor, values: Tensor, grad: Tensor, step: int) -> None:
-        """An elementwise optimiser on its columns of some rows: `values` ``[n, C]`` in place."""
+        """An elementwise optimiser on its columns of some rows; overwrites `values` ``[n, C]``."""
         n_columns = own.moments[0].shape[1]
         moments = [self._scratch.take(f"moment{i}", len(rows), n_columns) for i in range(len(own.moments))]
         direction = self._scratch.take("direction", len(rows), n_columns)
@@ -211,7 +211,7 @@ class RowOptimizer:
         return to_device(ratios, self._table.device, self._table.dtype).view(-1, 1, 1)
 
     def _factored(self, rows: Tensor, values: Tensor, grad: Tensor, step: int, spans: Sequence[slice]) -> None:
-        """The factored optimisers on all touched rows: `values` ``[n, C]`` in place."""
+        """The factored optimisers on all touched rows; overwrites `values` ``[n, C]``."""
         n = len(rows)
         row_var = self._scratch.take("row_var", n, self._row_var.shape[1])
         torch.index_select(self._row_var, 0, rows, out=row_var)
@@ -235,10 +235,10 @@ class RowOptimizer:
 
 @final
 class DenseOptimizer:
-    """Optimisers of one flat buffer of dense parameters.
+    """Optimisers of the flat buffer of dense parameters.
 
     Args:
-        flat: ``(N,)``, changed in place.
+        flat: ``(N,)``; overwritten.
         rate: learning rate of each entry, ``(N,)``.
         keep: share that decay leaves of each entry at a step, 1 - lr * decay, ``(N,)``; 1 where nothing decays.
         parts: slices that cover `flat`, the shape ``(S, rows, columns)`` of each and its optimiser: S parameters of
@@ -266,7 +266,7 @@ class DenseOptimizer:
         for optimizer in optimizers:
             if isinstance(optimizer, ElementwiseOptimizer):
                 first = sum(map(_length, packed))
-                packed += _joined([place for place, _, kind in parts if kind is optimizer])
+                packed += [part for part, _, kind in parts if kind is optimizer]
                 span = slice(first, sum(map(_length, packed)))
                 moments = [flat.new_zeros(_length(span)) for _ in optimizer.states]
                 self._elementwise.append(_EntryMoments(optimizer, span, moments))
@@ -274,44 +274,45 @@ class DenseOptimizer:
             if isinstance(optimizer, FactoredOptimizer):
                 for inner in sorted({(shape[1], shape[2]) for _, shape, kind in parts if kind is optimizer}):
                     first = sum(map(_length, packed))
-                    packed += [place for place, shape, kind in parts if kind is optimizer and shape[1:] == inner]
+                    packed += [part for part, shape, kind in parts if kind is optimizer and shape[1:] == inner]
                     span = slice(first, sum(map(_length, packed)))
                     self._stacks.append(_Stack.of(flat, optimizer, span, inner))
-        self._packing = _Packing.of(packed)
-        self._rate, self._keep = (self._packing.gather(factor.to(flat.dtype)) for factor in (rate, keep))
-        self._more = None if more is None else self._packing.gather(more.to(flat.dtype))
+        # Entries that are updated together are neighbours in the packed order.
+        self._order = torch.cat([torch.arange(part.start, part.stop) for part in packed]).to(flat.device)
+        self._rate, self._keep = (factor.to(flat.dtype)[self._order] for factor in (rate, keep))
+        self._more = None if more is None else more.to(flat.dtype)[self._order]
         self._decays = bool((keep != 1).any())
         self._scratch = _Scratch(flat)
-        self._views = _split(flat, self._packing.sizes)
 
     def step(self, grad: Tensor, step: int) -> None:
-        """One step (1-based `step`) with the gradient ``(N,)``."""
+        """Applies 1-based `step` with the gradient ``(N,)``."""
         if not self._stacks and len(self._elementwise) == 1:  # the packed order is that of the buffer: no copy
             self._update(self._elementwise[0], self._flat, grad, step)
             return
-        packed = self._packing.gather(self._flat, out=self._scratch.take("own", len(grad)))
-        gradient = self._packing.gather(grad, out=self._scratch.take("grad", len(grad)))
+        packed, gradient = (self._scratch.take(name, len(grad)) for name in ("own", "grad"))
+        torch.index_select(self._flat, 0, self._order, out=packed)
+        torch.index_select(grad, 0, self._order, out=gradient)
         for own in self._elementwise:
             self._update(own, packed[own.span], gradient[own.span], step)
         for stack in self._stacks:
             self._factored(stack, packed, gradient, step)
-        self._packing.scatter(packed, self._views)
+        self._flat.index_copy_(0, self._order, packed)
 
-    def state(self, places: Sequence[slice]) -> dict[str, Tensor]:
-        """State of the entries at `places` of the flat buffer in their order, ``(k,)`` each.
+    def state(self, spans: Sequence[slice]) -> dict[str, Tensor]:
+        """State of the entries in `spans` of the flat buffer in their order, ``(k,)`` each.
 
-        By name of the states of all optimisers; `row_var` and `col_var` are the variances of each entry's row and
-        column, and `v` also the variance of a vector of a factored optimiser. 0 where an entry has none.
+        Keys are the names of the states of all optimisers. `row_var` and `col_var` are the variances of each entry's
+        row and column; `v` is also the variance of a vector of a factored optimiser; 0 where an entry has no such
+        state.
         """
-        return {name: torch.cat([values[place] for place in places]) for name, values in self._spread().items()}
+        return {name: torch.cat([values[span] for span in spans]) for name, values in self._spread().items()}
 
-    def load_state(self, places: Sequence[slice], state: Mapping[str, Tensor]) -> None:
-        """Restores the `state` of the same entries, here at `places`: whole matrices only."""
+    def load_state(self, spans: Sequence[slice], state: Mapping[str, Tensor]) -> None:
+        """Restores the `state` of the same entries, here in `spans`: whole matrices only."""
         spread = self._spread()
         for name, values in spread.items():
-            for place, piece in zip(places, _split(state[name], [p.stop - p.start for p in places]), strict=True):
-                values[place] = piece
-        packed = {name: self._packing.gather(values) for name, values in spread.items()}
+            values[torch.cat([torch.arange(span.start, span.stop) for span in spans]).to(values.device)] = state[name]
+        packed = {name: values[self._order] for name, values in spread.items()}
         for own in self._elementwise:
             for name, moment in zip(own.optimizer.states, own.moments, strict=True):
                 moment.copy_(packed[name][own.span])
@@ -331,10 +332,7 @@ class DenseOptimizer:
         for stack in self._stacks:
             stack.of_packed(packed["row_var"]).copy_(stack.row_var)
             stack.of_packed(packed["col_var" if stack.factored else "v"]).copy_(stack.col_var)
-        spread = {name: torch.empty_like(values) for name, values in packed.items()}
-        for name, values in packed.items():
-            self._packing.scatter(values, _split(spread[name], self._packing.sizes))
-        return spread
+        return {name: torch.empty_like(values).index_copy_(0, self._order, values) for name, values in packed.items()}
 
     def _update(self, own: _EntryMoments, values: Tensor, grad: Tensor, step: int) -> None:
         direction = self._scratch.take("direction", len(values))
@@ -356,7 +354,7 @@ class DenseOptimizer:
 @final
 @dataclass(frozen=True)
 class _EntryMoments:
-    """Moments of the entries of one elementwise optimiser, and their span in the packed buffer."""
+    """Moments of the entries of an elementwise optimiser, and their span in the packed buffer."""
 
     optimizer: ElementwiseOptimizer
     span: slice
@@ -366,7 +364,7 @@ class _EntryMoments:
 @final
 @dataclass(frozen=True)
 class _ColumnMoments:
-    """Moments ``[R, columns]`` of the columns of one elementwise optimiser."""
+    """Moments ``[R, columns]`` of the columns of an elementwise optimiser."""
 
     optimizer: ElementwiseOptimizer
     runs: list[_Run]
@@ -424,7 +422,7 @@ class _Matrices:
 def _matrices(
     optimizer: FactoredOptimizer, slices: Sequence[slice], before: Sequence[_Matrices], *, together: bool
 ) -> list[_Matrices]:
-    """Neighbours of equal length in one group; on a CPU each in its own: one ``[n, E]`` matrix fits the cache."""
+    """Groups neighbours of equal length; on a CPU none, because a single ``[n, E]`` matrix fits the cache."""
     groups: list[_Matrices] = []
     first = sum(group.n for group in before)
     at = sum(group.n * group.dim for group in before)
@@ -442,54 +440,24 @@ def _matrices(
 
 @final
 @dataclass(frozen=True)
-class _Packing:
-    """An order of the pieces of a flat buffer in which pieces that are updated together are neighbours.
-
-    `sizes` are those of the pieces in the buffer, `order` their numbers as they are packed, `packed_sizes` likewise.
-    """
-
-    sizes: list[int]
-    order: list[int]
-    packed_sizes: list[int]
-
-    @classmethod
-    def of(cls, places: Sequence[slice]) -> _Packing:
-        """Packs `places`, which cover the flat buffer, in the order given."""
-        standing = sorted(range(len(places)), key=lambda i: places[i].start)
-        sizes = [place.stop - place.start for place in places]
-        position = {i: at for at, i in enumerate(standing)}
-        return cls([sizes[i] for i in standing], [position[i] for i in range(len(places))], sizes)
-
-    def gather(self, flat: Tensor, out: Tensor | None = None) -> Tensor:
-        parts = _split(flat, self.sizes)
-        ordered = [parts[i] for i in self.order]
-        return torch.cat(ordered) if out is None else torch.cat(ordered, out=out)
-
-    def scatter(self, packed: Tensor, parts: Sequence[Tensor]) -> None:
-        """Writes what `gather` reads into `parts`, the pieces of a flat buffer."""
-        torch._foreach_copy_([parts[i] for i in self.order], _split(packed, self.packed_sizes))
-
-
-@final
-@dataclass(frozen=True)
 class _Stack:
-    """Factored parameters of one shape ``(S, rows, columns)``; `place` is their span in the packed buffer.
+    """Factored parameters of equal shape ``(S, rows, columns)``; `span` is their span in the packed buffer.
 
     `row_var` is ``[S, rows, 1]``, `col_var` ``[S, 1, columns]``: of vectors the variance itself.
     """
 
     optimizer: FactoredOptimizer
-    place: slice
+    span: slice
     shape: tuple[int, int, int]
     row_var: Tensor
     col_var: Tensor
 
     @classmethod
-    def of(cls, flat: Tensor, optimizer: FactoredOptimizer, place: slice, inner: tuple[int, int]) -> _Stack:
+    def of(cls, flat: Tensor, optimizer: FactoredOptimizer, span: slice, inner: tuple[int, int]) -> _Stack:
         rows, columns = inner
-        size = (place.stop - place.start) // (rows * columns)
+        size = _length(span) // (rows * columns)
         return cls(
-            optimizer, place, (size, rows, columns), flat.new_zeros(size, rows, 1), flat.new_zeros(size, 1, columns)
+            optimizer, span, (size, rows, columns), flat.new_zeros(size, rows, 1), flat.new_zeros(size, 1, columns)
         )
 
     @property
@@ -499,10 +467,10 @@ class _Stack:
     @property
     def firsts(self) -> slice:
         """First entry of each parameter."""
-        return slice(self.place.start, self.place.stop, self.shape[1] * self.shape[2])
+        return slice(self.span.start, self.span.stop, self.shape[1] * self.shape[2])
 
     def of_packed(self, packed: Tensor) -> Tensor:
-        return packed[self.place].view(self.shape)
+        return packed[self.span].view(self.shape)
 
 
 @final
@@ -531,7 +499,3 @@ def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
         table.numpy()[rows.numpy()] = values.numpy()
     else:
         table.index_copy_(0, rows, values)
-
-
-def _split(flat: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
-    return torch.split_with_sizes(flat, sizes)  # Tensor.split has no types

@@ -1,8 +1,8 @@
-"""Blocks merged by padding: on a GPU, more launches can cost more than some wasted bytes.
+"""Kernel groups merged by padding: on a GPU, further launches can cost more than some wasted bytes.
 
-A member may train with zeros at the end of every axis of its dense tensors, as a member of greater width. It stays
-itself: a padded unit gives relu(0) = 0, no gradient passes it (the derivative there is 0), AdamW leaves a zero with
-zero gradient at zero, and a dropout draw of a narrower layer is the first columns of a wider one's.
+A member may train with zeros at the end of every axis of its dense tensors, as a member of greater width. Its result
+does not change: a padded unit gives relu(0) = 0, no gradient passes it (the derivative there is 0), AdamW leaves a zero
+with zero gradient at zero, and the dropout draws of a narrow layer are the first columns of those of a wide layer.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from evorec.models.population import Population, member_shapes
 from evorec.models.spec import ModelSpec
 
 PASSES = 11
-"""Times that a step moves an activation through memory, there and back, when no kernels are fused; counted."""
+"""Times that a step reads or writes an activation in memory when no kernels are fused; counted."""
 LAUNCHES_PER_BLOCK = 90
-"""Kernels that one more block adds to a step of 2 layers and 3 tasks; counted: from 50 (plain towers, fixed weights)
-to 100 (experts), 40 more where weights are balanced, 300 to 400 where that takes each task's gradient."""
+"""Kernels that a further kernel group adds to a step of 2 layers and 3 tasks; counted: from 50 (plain towers, fixed
+weights) to 100 (experts), 40 more where weights are balanced, 300 to 400 where that takes each task's gradient."""
 LAUNCH_S = 5e-6
-"""Seconds from one launch to the next without a CUDA graph."""
+"""Seconds between two launches without a CUDA graph."""
 REACHED = 0.8
 """Share of its memory bandwidth that a GPU reaches on long vectors."""
 USUAL_BYTES_PER_S = 1e12
-"""Memory bandwidth of a GPU that does not tell."""
+"""Memory bandwidth of a GPU that does not report it."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -41,11 +41,11 @@ Shapes = Mapping[str, tuple[int, ...]]
 @final
 @dataclass(frozen=True)
 class MergeRule:
-    """When two blocks are worth merging: the launches saved take longer than the padding's bytes.
+    """When merging two kernel groups is faster: the launches saved take longer than the padding's bytes.
 
     Attributes:
-        launches_per_block: kernels that a step saves by one block less.
-        launch_s: seconds of one.
+        launches_per_block: kernels that a step saves per kernel group that is merged away.
+        launch_s: seconds of a launch.
         bytes_per_s: memory traffic that the device reaches.
     """
 
@@ -59,7 +59,7 @@ class MergeRule:
 
 
 def merge_rule(device: torch.device) -> MergeRule | None:
-    """The rule of a device; ``None`` on a CPU, where a block costs next to nothing."""
+    """The rule of a device; ``None`` on a CPU, where a kernel group costs next to nothing."""
     if device.type != "cuda":
         return None
     properties = torch.cuda.get_device_properties(device)
@@ -80,13 +80,13 @@ def pads_exactly(spec: ModelSpec) -> bool:
 def padded_specs(
     specs: Sequence[ModelSpec], shape: InputShape, rule: MergeRule | None, *, batch: int, bytes_per_value: int
 ) -> tuple[ModelSpec, ...]:
-    """Each member's spec with the width at which it trains, its own or a greater one.
+    """Each member's spec with the width at which it trains, its own or a greater width.
 
-    Members that differ in width alone, as far as `ModelSpec.group_key` tells, are merged width by width into the next
-    one, the cheapest merge first, while the rule says so. A width with a member that cannot be padded stays.
+    Members whose `ModelSpec.group_key` differs in the width only are merged width by width into the next greater width,
+    the cheapest merge first, while the rule allows it. A width with a member that cannot be padded stays.
 
     Args:
-        specs: one per member.
+        specs: of each member.
         shape: sizes fixed by the data.
         rule: of the device; ``None`` = no merging.
         batch: rows of the ranker.
@@ -138,15 +138,15 @@ def copy_members(source: Population, target: Population) -> None:
     for member in range(source.size):
         for i, (own, theirs) in enumerate(zip(source.columns[member], target.columns[member], strict=True)):
             target.tables[i][:, theirs] = source.tables[i][:, own]
-        (block, place), (into, place_there) = source.locate(member), target.locate(member)
+        (group, index), (into, index_there) = source.locate(member), target.locate(member)
         there = {tensor_slot.tensor.name: tensor_slot for tensor_slot in into.tensor_slots}
-        for one in block.tensor_slots:
-            if not (slots := one.slots_of(place)):
+        for slot in group.tensor_slots:
+            if not (slots := slot.slots_of(index)):
                 continue
-            other = there[one.tensor.name]
-            n_in, n_out = map(min, one.tensor.shape, other.tensor.shape)
-            values = one.view(source.flat)[slots, :n_in, :n_out]
-            other.view(target.flat)[other.slots_of(place_there), :n_in, :n_out] = values
+            other = there[slot.tensor.name]
+            n_in, n_out = map(min, slot.tensor.shape, other.tensor.shape)
+            values = slot.view(source.flat)[slots, :n_in, :n_out]
+            other.view(target.flat)[other.slots_of(index_there), :n_in, :n_out] = values
 
 
 @final
@@ -163,7 +163,7 @@ class Padding:
 
     @classmethod
     def of(cls, spec: ModelSpec, padded: ModelSpec, shape: InputShape) -> Padding:
-        """Of a member and what `padded_specs` made of it."""
+        """Of a member and its entry of `padded_specs`."""
         exact = member_shapes(spec, shape)
         return cls(exact, exact if spec == padded else member_shapes(padded, shape))
 

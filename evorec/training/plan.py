@@ -26,29 +26,29 @@ from evorec.models.input_shape import InputShape
 from evorec.models.losses import NumberTasks, TaskTargets
 from evorec.models.negative_scores import Cells
 from evorec.models.population import Bag
-from evorec.models.pretrained import Pretrained
+from evorec.models.pretrained import PretrainedVectors
 from evorec.seeds import generator
 from evorec.training.cost import StepWork, mean_work
 
 Ints = np.ndarray
 
 KEPT_BYTES = 2**30
-"""Memory for steps that are kept from one stack to the next."""
+"""Memory for steps that are kept for the next stacks."""
 SAMPLED_STEPS = 64
-"""Steps whose sizes are averaged for counting cost: they vary by a few percent."""
+"""Steps whose sizes are averaged for counting cost; sizes vary by a few percent between steps."""
 
 
 @final
 @dataclass(frozen=True)
 class DeviceData:
-    """The tensors of a data set that training and measuring read, on one device.
+    """The tensors of a data set that training and measuring read, on the same device.
 
     Attributes:
-        users, items: bags into the whole table; the last user and item are the unknown ones.
-        history: bags of each user's past positives, as they stand at the end of training.
-        user_statistics: ``[U + 1, su]``, as they stand at the end of training.
+        users, items: bags into the whole table; the last user and the last item are the unknown user and item.
+        history: bags of each user's past positives at the end of training.
+        user_statistics: ``[U + 1, su]``, at the end of training.
         item_statistics: ``[I + 1, si]``.
-        pretrained: what items' rows may start from, or ``None``.
+        pretrained: vectors from which items' rows may start, or ``None``.
     """
 
     users: Bag
@@ -59,7 +59,7 @@ class DeviceData:
     shape: InputShape
     device: torch.device
     dtype: torch.dtype
-    pretrained: Pretrained | None = None
+    pretrained: PretrainedVectors | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, *, n_layers: int, device: torch.device, dtype: torch.dtype) -> DeviceData:
@@ -94,7 +94,7 @@ class DeviceData:
             shape=shape,
             device=device,
             dtype=dtype,
-            pretrained=Pretrained.of(dataset),
+            pretrained=PretrainedVectors.of(dataset),
         )
 
     def context_bag(self, contexts: Tensor) -> Bag:
@@ -105,7 +105,7 @@ class DeviceData:
 @final
 @dataclass(frozen=True)
 class Sums:
-    """Weighted sums of rows, many of them: sum m adds rows ``index[offset[m]:offset[m + 1]]``, each times its weight.
+    """Many weighted sums of rows: sum m adds rows ``index[offset[m]:offset[m + 1]]``, each times its weight.
 
     Attributes:
         index: ``[entries]`` row numbers.
@@ -129,18 +129,18 @@ class Sums:
 @final
 @dataclass(frozen=True)
 class Step:
-    """One step of the stream; B rows for the ranker, then Br target positives for retrieval.
+    """A step of the stream: B rows for the ranker, then Br target positives for retrieval.
 
     Attributes:
         rows: ``[n]`` unique embedding rows.
-        users, items, contexts: sums over `rows`, one per unique entity (mu, mi, mc of them).
+        users, items, contexts: sums over `rows`, for each of the mu, mi and mc unique entities.
         content: ``[mi, D]`` content vectors of `items` or ``None``.
         history: ``[Br]`` sums of the positives' users: the positives before it, or all without the item itself.
         back: the transpose of users, items and contexts together: gradients ``[mu + mi + mc, C]`` to `rows`.
         history_back: the transpose of `history`.
-        user_of, item_of: ``[B + Br]`` positions in `users` and `items`.
+        user_of, item_of: ``[B + Br]`` indices in `users` and `items`.
         context_of: ``[B]``.
-        uniform_of: ``[Un]`` positions in `items` of the items drawn uniformly.
+        uniform_of: ``[Un]`` indices in `items` of the items drawn uniformly.
         statistics: ``[B, n_dense]``.
         targets: of the ranker.
         has_label: bool ``[T]``.
@@ -176,48 +176,45 @@ class Step:
         """B, rows of the ranker's batch."""
         return len(self.statistics)
 
-    def n_bytes(self) -> int:
-        """Memory of all arrays."""
-        return _n_bytes(self)
 
-
-def _n_bytes(value: object) -> int:
+def n_bytes(value: object) -> int:
+    """Memory of all arrays of a step, or of a part of it."""
     if isinstance(value, Tensor | np.ndarray):
         return value.nbytes
     if is_dataclass(value):
-        return sum(_n_bytes(getattr(value, field.name)) for field in fields(value))
+        return sum(n_bytes(getattr(value, field.name)) for field in fields(value))
     return 0
 
 
 @final
 @dataclass(frozen=True)
 class PositiveOrder:
-    """Target positives in the order of their users and times; equal times stand in file order.
+    """Target positives ordered by user and time; equal times keep the order of the file.
 
     Attributes:
         rows: ``(M,)`` row numbers, in that order.
-        place: ``(N,)`` place of a row in `rows`.
-        first: ``(M,)`` place of the same user's first positive.
+        index: ``(N,)`` index of a row in `rows`.
+        first: ``(M,)`` index of the same user's first positive.
     """
 
     rows: Ints
-    place: Ints
+    index: Ints
     first: Ints
 
     @classmethod
     def of(cls, part: Part, positives: Ints) -> PositiveOrder:
         """Of the rows `positives` of a part."""
         rows = positives[np.lexsort((positives, part.time[positives], part.users[positives]))]
-        place = np.zeros(part.n_rows, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
+        index = np.zeros(part.n_rows, dtype=np.int64)
+        index[rows] = np.arange(len(rows))
         users = part.users[rows]
-        return cls(rows, place, np.searchsorted(users, users))
+        return cls(rows, index, np.searchsorted(users, users))
 
     def before(self, positives: Ints, length: int) -> Ints:
-        """Rows of the `length` positives before each of the given ones, latest first, -1 = none; ``(m, length)``."""
-        place = self.place[positives][:, None]
-        at = place - 1 - np.arange(length)
-        return np.where(at >= self.first[place], self.rows[at], -1)
+        """Rows of the `length` positives before each given positive, latest first, -1 = none; ``(m, length)``."""
+        index = self.index[positives][:, None]
+        earlier = index - 1 - np.arange(length)
+        return np.where(earlier >= self.first[index], self.rows[earlier], -1)
 
 
 @final
@@ -244,18 +241,17 @@ class BatchPlan:
         self._batches = _Batches(np.arange(self._part.n_rows), config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
         self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
-        for place, block in enumerate(data.shape.row_blocks):
-            self._block_of[block.first : block.first + block.size] = place
+        for index, block in enumerate(data.shape.row_blocks):
+            self._block_of[block.first : block.first + block.size] = index
         self._kept: dict[int, Step] = {}
         self._kept_bytes = 0
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, which belongs to one process, and without the steps, which are built anew."""
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {
-            "_kept": {},
-            "_kept_bytes": 0,
-        }
+        """Without the lock, which belongs to the process, and without the steps, which are built again."""
+        state = self.__dict__ | {"_kept": {}, "_kept_bytes": 0}
+        del state["_lock"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=Lock())
@@ -274,19 +270,19 @@ class BatchPlan:
         return self._n_steps
 
     def step(self, index: int) -> Step:
-        """Step `index`; kept for the next stack while all kept ones fit into `KEPT_BYTES`, else built again."""
+        """Step `index`; kept for the next stack while all kept steps fit `KEPT_BYTES`, else built again."""
         step = self._kept.get(index)
         if step is None:
             step = self._build(index)
             with self._lock:
-                if index not in self._kept and self._kept_bytes + step.n_bytes() <= KEPT_BYTES:
+                if index not in self._kept and self._kept_bytes + n_bytes(step) <= KEPT_BYTES:
                     self._kept[index] = step
-                    self._kept_bytes += step.n_bytes()
+                    self._kept_bytes += n_bytes(step)
         return step
 
     @cached_property
     def work(self) -> StepWork:
-        """Sizes of an average step, for counting cost: the mean of at most `SAMPLED_STEPS` of them."""
+        """Sizes of an average step, for counting cost: the mean of at most `SAMPLED_STEPS` steps."""
         n_sampled = min(len(self), SAMPLED_STEPS)
         return mean_work([self.step(i * len(self) // n_sampled).work for i in range(n_sampled)])
 
@@ -329,7 +325,7 @@ class BatchPlan:
         )
 
     def _work_of(self, bags: Sequence[_Entries], past: _Entries, own_items: Ints) -> StepWork:
-        """Sizes of a step; `own_items` are those of the batch's rows, without the ones drawn uniformly."""
+        """Sizes of a step; `own_items` are those of the batch's rows, without the items drawn uniformly."""
         users, items, contexts = bags
         own, n_rows = items.select(own_items), self._data.shape.n_rows
 
@@ -362,7 +358,7 @@ class BatchPlan:
         )
 
     def _histories(self, positives: Ints) -> Ints:
-        """Embedding rows of what each positive's user liked, 0 = none; ``(Br, H)``."""
+        """Embedding rows of the past positives of each positive's user, 0 = none; ``(Br, H)``."""
         part = self._part
         if self._order is None:
             history = self._history[part.users[positives]]
@@ -372,12 +368,12 @@ class BatchPlan:
         return np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
 
     def _wanted(self, positives: Ints, columns: Ints) -> Cells:
-        """Where column j holds a training positive of row b's user."""
+        """Cells in which column j holds a training positive of row b's user."""
         items, column = np.unique(columns, return_inverse=True)
-        place = np.full(self._n_items + 1, -1)
-        place[items] = np.arange(len(items))
+        found = np.full(self._n_items + 1, -1)
+        found[items] = np.arange(len(items))
         own = self._known.select(self._part.users[positives])
-        row, at = np.repeat(np.arange(len(positives)), own.counts()), place[own.indices]
+        row, at = np.repeat(np.arange(len(positives)), own.counts()), found[own.indices]
         wanted = np.zeros((len(items), len(positives)), dtype=bool)
         wanted[at[at >= 0], row[at >= 0]] = True
         return Cells.of(wanted[column].T, self._data.device)
@@ -396,7 +392,7 @@ class BatchPlan:
 @final
 @dataclass(frozen=True)
 class _Entries:
-    """The weighted rows of bags, one bag after the other, without padding."""
+    """The weighted rows of consecutive bags, without padding."""
 
     rows: Ints
     weights: np.ndarray
@@ -425,7 +421,7 @@ def _spans(rows: Ints, blocks: Sequence[InputBlock]) -> tuple[slice, ...]:
 
 
 def _unique_rows(bags: Iterable[_Entries], n_rows: int) -> tuple[Ints, Ints]:
-    """The rows that any bag adds, ascending, and each row's place among them."""
+    """The rows that any bag adds, ascending, and each row's index among them."""
     present = np.zeros(n_rows, dtype=bool)
     for bag in bags:
         present[bag.rows] = True
@@ -463,6 +459,6 @@ class _Batches:
         order = self._epochs.get(epoch)
         if order is None:
             order = generator(self._seed, self._purpose, epoch).permutation(self._pool)
-            # two are kept: threads may stand on both sides of an epoch's end
+            # The neighbours are kept: threads that share the plan may be on both sides of an epoch's end.
             self._epochs = {**{e: o for e, o in self._epochs.items() if abs(e - epoch) == 1}, epoch: order}
         return order

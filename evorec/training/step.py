@@ -1,7 +1,8 @@
 """One training step of a population: from embedding rows to losses, and back to the gradients of all parameters.
 
-Members of one embedding dimension form a *group*: their vectors, ranker inputs and retrieval losses are one program.
-Inside it, each block runs its mechanism; only that part is left to automatic differentiation.
+Kernel groups of equal embedding dimension form a `GroupStep`, which computes vectors, ranker inputs and retrieval
+losses of all their members together. Inside it, each kernel group runs its mechanism; only that part is left to
+automatic differentiation.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from evorec.models.population import NORM_FLOOR, KernelGroup, Population, projec
 from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
 from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
-from evorec.training.adapters import block_adapters
+from evorec.training.adapters import group_adapters
 from evorec.training.plan import Step
 
 INPUT_BYTES = 24 * 2**20
-"""Most ranker input of a group on a CPU, and as much for its gradient."""
+"""Largest ranker input of a `GroupStep` on a CPU; its gradient takes as much again."""
 
 
 @final
 @dataclass(frozen=True)
 class Vectors:
-    """Weighted sums of the step's embedding rows for all members, or their gradients; one ``[m, C]`` per table.
+    """Weighted sums of the step's embedding rows for all members, or their gradients: ``[m, C]`` for each table.
 
     Attributes:
         users, items, contexts: of the unique entities, items without their content.
@@ -70,77 +71,64 @@ class Vectors:
 
 
 @final
-class Targets:
-    """Labels and negatives of a step, shared by the losses of all groups.
-
-    Args:
-        step: its targets and known positives.
-    """
-
-    def __init__(self, step: Step) -> None:
-        self.tasks = step.targets
-        self.mask = NegativeMask({"batch": step.no_negative, "uniform": step.no_uniform})
-
-
-@final
 class KernelGroupStep:
-    """Losses and gradients of a block, from ranker input to logits and back.
+    """Losses and gradients of a kernel group, from ranker input to logits and back.
 
     Args:
-        block: its members.
+        group: its members.
         balancer: of the same members.
         dense: parameters that the layers read, by name; leaves of the graph.
-        batched: products of gradients of all members at once; else member by member, independent of the others bitwise.
+        batched: whether the gradients of all members are multiplied at once; else member by member, so that the bits
+            of a member's result are independent of the other members.
     """
 
-    def __init__(self, block: KernelGroup, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
-        self.block, self._balancer = block, balancer
-        self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in block.network.tensors)}
-        self._places = {tensor_slot.tensor.name: tensor_slot for tensor_slot in block.tensor_slots}
-        like = block.trained["head.bias"]
-        fixed = all(spec.balancing == "fixed" for spec in block.specs)
-        self._weights = like.new_tensor([spec.task_weights for spec in block.specs]) if fixed else None
-        self._drops = any(block.rates)
-        self._adapters = block_adapters(block)
+    def __init__(self, group: KernelGroup, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
+        self.group, self._balancer = group, balancer
+        self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in group.network.tensors)}
+        self._slots = {tensor_slot.tensor.name: tensor_slot for tensor_slot in group.tensor_slots}
+        like = group.trained["head.bias"]
+        fixed = all(spec.balancing == "fixed" for spec in group.specs)
+        self._weights = like.new_tensor([spec.task_weights for spec in group.specs]) if fixed else None
+        self._drops = any(group.rates)
+        self._adapters = group_adapters(group)
         owners = [adapter.owners.tolist() for adapter in self._adapters for _ in ("down", "up")]
-        self._shares = _Shares(block, like.device, owners, batched=batched)
-        self._off = _Off(block, like) if any(spec.off or spec.ranks for spec in block.specs) else None
+        self._shares = _Shares(group, like.device, owners, batched=batched)
+        self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
 
     def run(
-        self, x: Tensor, step: Step, number: int, targets: Targets, drop: Drop, ranker: RankerInput, members: slice,
-        grad: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """One step.
+        self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice, grad: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses and gradients of a step.
 
         Args:
             x: ranker input ``[P_b, G, B, n_in]``, a leaf.
+            step: labels.
             number: 1-based.
-            targets: of the step.
             drop: dropout draws of the step.
-            ranker: the way from the input's gradient to the vectors, of the group.
-            members: the block's in the group.
+            ranker: computes the gradients of the vectors from that of the input, for all members of the `GroupStep`.
+            members: the members of this kernel group among them.
             grad: flat buffer that takes the gradients of the dense parameters.
         Returns:
             Weighted loss of each member ``[P_b]``, and its gradient ``[P_b, G, B, n_in]`` by the input.
         """
-        block, by_gradient = self.block, self._balancer.needs_gradients
+        group, by_gradient = self.group, self._balancer.needs_gradients
         x.requires_grad_()
         with torch.enable_grad():
-            run = ForwardPass(self._dense, block.rates, drop if self._drops else None, by_gradient)
-            logits = block.network.logits(run, x)
-            extra = block.network.extra_loss(logits)
-        losses, to_logits = task_losses(logits.detach(), targets.tasks)
+            run = ForwardPass(self._dense, group.rates, drop if self._drops else None, by_gradient)
+            logits = group.network.logits(run, x)
+            extra = group.network.extra_loss(logits)
+        losses, to_logits = task_losses(logits.detach(), step.targets)
         leaves = [x, *self._dense.values()]
         if by_gradient:
             coefs, grads = self._balanced(step, number, losses, logits, to_logits, extra, leaves, ranker, members)
         else:
             shared = self._weights
             if shared is None:
-                shared = self._balancer.weights(number, losses, step.has_label).shared
+                shared = self._balancer.coefficients(number, losses, step.has_label).shared
             coefs = Coefs(shared, shared)
             grads = _gradients(logits, to_logits.mul_(shared[:, :, None]), extra, leaves)
         for name, part in zip(self._dense, grads[1:], strict=True):
-            self._places[name].view(grad).copy_(part)
+            self._slots[name].view(grad).copy_(part)
         total = (losses * coefs.shared).sum(1)
         return total if extra is None else total + extra.detach(), grads[0]
 
@@ -156,7 +144,7 @@ class KernelGroupStep:
             only[:, task] = to_logits[:, task]
             by_task.append(_gradients(logits, only, None, leaves, retain=True))
         gram = self._gram(step, by_task, ranker, members)
-        coefs = self._balancer.from_gradients(number, losses, gram, step.has_label)
+        coefs = self._balancer.coefficients(number, losses, step.has_label, gram)
         if extra is None:
             rest = [torch.zeros_like(leaf) for leaf in leaves]
         else:
@@ -169,19 +157,19 @@ class KernelGroupStep:
 
     def _gram(self, step: Step, by_task: Sequence[Sequence[Tensor]], ranker: RankerInput, members: slice) -> Tensor:
         """Products of the tasks' gradients on the shared parameters, ``[P_b, T, T]``."""
-        block = self.block
+        group = self.group
         shares = []
         for grads in by_task:
             vectors = ranker.backward(grads[0].clone(), members)
             rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
             if self._off is not None:
                 self._off.rows.clear_(rows, step.spans)
-            tables = [rows.view(-1, block.size, block.dim).transpose(0, 1)]
+            tables = [rows.view(-1, group.size, group.dim).transpose(0, 1)]
             factors: list[Tensor] = []
             if step.content is not None:
                 projection = _to_projection(step.content, vectors[1][:, :, :1])[:, 0]
                 for adapter in self._adapters:
-                    factors += adapter.shared_back(block.flat, projection)
+                    factors += adapter.shared_back(group.flat, projection)
                 tables.append(projection if self._off is None else projection * self._off.kept)
             shares.append([*tables, *self._shares.dense(grads, rows.dtype), *factors])
         return self._shares.products(shares)
@@ -189,43 +177,44 @@ class KernelGroupStep:
 
 @final
 class _Off:
-    """Rows of the first table and of the projections of content that are switched off in a kernel group.
+    """Rows of the first table and of the content projections that members of a kernel group have switched off.
 
     Attributes:
         rows: of gradients ``[n, P * E]``.
         kept: ``[P, D, 1]``, 1 and 0.
     """
 
-    def __init__(self, block: KernelGroup, like: Tensor) -> None:
-        shape, dim = block.shape, block.dim
-        columns = [slice(place * dim, (place + 1) * dim) for place in range(block.size)]
-        self.rows = OffRows(list(zip(block.specs, columns, strict=True)), shape, like.device)
-        self.kept = like.new_ones(block.size, shape.n_content, 1)
-        for place, spec in enumerate(block.specs):
+    def __init__(self, group: KernelGroup, like: Tensor) -> None:
+        shape, dim = group.shape, group.dim
+        columns = [slice(member * dim, (member + 1) * dim) for member in range(group.size)]
+        self.rows = OffRows(list(zip(group.specs, columns, strict=True)), shape, like.device)
+        self.kept = like.new_ones(group.size, shape.n_content, 1)
+        for member, spec in enumerate(group.specs):
             for part in untrained_content(spec, shape):
-                self.kept[place, part.first : part.first + part.size] = 0.0
+                self.kept[member, part.first : part.first + part.size] = 0.0
 
 
 @final
 class GroupStep:
-    """Losses and gradients of members of one embedding dimension, whose kernel groups and columns are neighbours.
+    """Losses and gradients of kernel groups of equal embedding dimension, whose columns are neighbours.
 
     Args:
-        steps: of the blocks.
+        steps: of the kernel groups.
         dtype: of the activations.
-        batched: retrieval losses of members with equal settings in one product (`evorec.models.retrieval.loss_groups`).
+        batched: whether members with equal settings share the products of their retrieval losses
+            (`evorec.models.retrieval.loss_groups`).
     """
 
     def __init__(self, steps: Sequence[KernelGroupStep], dtype: torch.dtype, *, batched: bool) -> None:
         self._steps, self._dtype, self._batched = tuple(steps), dtype, batched
-        blocks = [step.block for step in steps]
-        self.specs = tuple(spec for block in blocks for spec in block.specs)
-        self.members = tuple(member for block in blocks for member in block.members)
-        self._shape, self._dim, self._groups = blocks[0].shape, blocks[0].dim, blocks[0].n_groups
+        kernels = [step.group for step in steps]
+        self.specs = tuple(spec for group in kernels for spec in group.specs)
+        self.members = tuple(member for group in kernels for member in group.members)
+        self._shape, self._dim, self._groups = kernels[0].shape, kernels[0].dim, kernels[0].n_groups
         self._columns = tuple(
-            slice(first.start, last.stop) for first, last in zip(blocks[0].columns, blocks[-1].columns, strict=True)
+            slice(first.start, last.stop) for first, last in zip(kernels[0].columns, kernels[-1].columns, strict=True)
         )
-        like = blocks[0].trained["head.bias"]
+        like = kernels[0].trained["head.bias"]
         rates = [spec.dropout for spec in self.specs for _ in range(self._groups)]
         self._drop = Dropout.at(rates, like, bits=BITS[dtype])
         self.at = torch.tensor(self.members, device=like.device)
@@ -236,17 +225,17 @@ class GroupStep:
         self._loss_groups: list[LossGroup] = []
 
     def run(
-        self, step: Step, number: int, vectors: Vectors, targets: Targets, drop: Drop, into: Vectors, grad: Tensor
+        self, step: Step, number: int, vectors: Vectors, mask: NegativeMask, drop: Drop, into: Vectors, grad: Tensor
     ) -> Tensor:
-        """One step.
+        """Losses and gradients of a step.
 
         Args:
             step: rows and labels.
             number: 1-based.
             vectors: of all members.
-            targets: of the step.
+            mask: scores of the step that do not belong to negatives.
             drop: dropout draws of the step.
-            into: takes the gradients of `vectors` in the group's columns.
+            into: takes the gradients of `vectors` in the columns of these members.
             grad: flat buffer that takes the gradients of the dense parameters.
         Returns:
             Loss of each member, ``[P_e]``.
@@ -254,16 +243,16 @@ class GroupStep:
         b = step.batch_size
         users, items, contexts = (self._own(part) for part in (vectors.users, vectors.items, vectors.contexts))
         if step.content is not None:
-            weights = torch.cat([one.block.content_weights(one.block.trained) for one in self._steps])
+            weights = torch.cat([kernel.group.content_weights(kernel.group.trained) for kernel in self._steps])
             items = items + projected(step.content, weights).permute(2, 0, 1, 3)
         index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
         uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
         ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
         x = ranker.rows(self._dtype)
         losses, first = [], 0
-        for one in self._steps:
-            own = slice(first, first + one.block.size)
-            loss, to_x = one.run(x[own].detach(), step, number, targets, drop, ranker, own, grad)
+        for kernel in self._steps:
+            own = slice(first, first + kernel.group.size)
+            loss, to_x = kernel.run(x[own].detach(), step, number, drop, ranker, own, grad)
             if len(self._steps) == 1:
                 x = to_x
             else:
@@ -271,7 +260,7 @@ class GroupStep:
             losses.append(loss)
             first = own.stop
         to_users, to_items, to_contexts = ranker.backward(x)
-        retrieval = self._retrieve(step, targets, users, items, vectors.history, to_users, to_items, into.history)
+        retrieval = self._retrieve(step, mask, users, items, vectors.history, to_users, to_items, into.history)
         if step.content is not None:
             self._store_projections(_to_projection(step.content, to_items), grad)
         for part, target in ((to_users, into.users), (to_items, into.items), (to_contexts, into.contexts)):
@@ -280,13 +269,13 @@ class GroupStep:
         return torch.cat(losses) + retrieval
 
     def _own(self, sums: Sequence[Tensor]) -> Tensor:
-        """The group's columns of ``[m, C]`` sums, one per table, as ``[m, P_e, G, E]``."""
+        """The columns of these members in the ``[m, C]`` sums of each table, as ``[m, P_e, G, E]``."""
         own = [part[:, columns] for part, columns in zip(sums, self._columns, strict=False)]
         vectors = [part.reshape(len(part), len(self.specs), -1, self._dim) for part in own]
         return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
 
     def _retrieve(
-        self, step: Step, targets: Targets, users: Tensor, items: Tensor, history: Tensor, to_users: Tensor,
+        self, step: Step, mask: NegativeMask, users: Tensor, items: Tensor, history: Tensor, to_users: Tensor,
         to_items: Tensor, to_history: Tensor,
     ) -> Tensor:  # fmt: skip
         """Retrieval losses ``[P_e]``; their gradients are added to those of users and items and set for histories."""
@@ -298,10 +287,10 @@ class GroupStep:
         if len(step.uniform_of):
             drawn = _Unit(items[:, :, 0].index_select(0, step.uniform_of), self._temperature)
         if not self._loss_groups:  # the number of negatives is known from the first step on
-            sizes, n_items = targets.mask.n_columns(), self._shape.n_items
+            sizes, n_items = mask.n_columns(), self._shape.n_items
             self._loss_groups = loss_groups(self.specs, sizes, n_items, self._temperature, batched=self._batched)
         losses, to_asking, to_offered, to_drawn = retrieval_loss(
-            asking.unit, offered.unit, None if drawn is None else drawn.unit, targets.mask, self._loss_groups
+            asking.unit, offered.unit, None if drawn is None else drawn.unit, mask, self._loss_groups
         )
         to_asking = asking.backward(to_asking, self._retrieval)
         to_users[:, :, 0].index_add_(0, step.user_of[b:], to_asking)
@@ -313,14 +302,14 @@ class GroupStep:
 
     def _store_projections(self, to_weights: Tensor, grad: Tensor) -> None:
         first = 0
-        for one in self._steps:
-            own = to_weights[first : first + one.block.size]
-            for tensor_slot in one.block.tensor_slots:
+        for kernel in self._steps:
+            own = to_weights[first : first + kernel.group.size]
+            for tensor_slot in kernel.group.tensor_slots:
                 if tensor_slot.tensor.name == "content.weight":
                     tensor_slot.view(grad).copy_(own[:, 0])
                 elif tensor_slot.tensor.name == "task_content.weight":
                     tensor_slot.view(grad).copy_(own[:, 1:].flatten(0, 1))
-            first += one.block.size
+            first += kernel.group.size
 
 
 @final
@@ -349,31 +338,29 @@ def group_steps(
     population: Population, balancers: Sequence[Balancer], dense: Sequence[Mapping[str, Tensor]], dtype: torch.dtype,
     *, batch: int,
 ) -> Iterator[GroupStep]:  # fmt: skip
-    """The groups of a population.
+    """The kernel groups of a population, joined where the embedding dimension is equal.
+
+    On a CPU, a group is split where its ranker input would exceed `INPUT_BYTES`, the size that stays in the cache.
 
     Args:
-        population: its blocks.
-        balancers: of each block.
-        dense: what the layers of each block read.
+        population: its kernel groups.
+        balancers: of each kernel group.
+        dense: parameters that the layers of each kernel group read.
         dtype: of the activations.
         batch: rows of the ranker.
     """
     shape, batched = population.shape, runs_ahead(population.flat.device)
     parts = zip(population.kernel_groups, balancers, dense, strict=True)
     steps = [KernelGroupStep(*part, batched=batched) for part in parts]
-    for (dim, groups), equal in groupby(steps, key=lambda step: (step.block.dim, step.block.n_groups)):
+    for (dim, groups), equal in groupby(steps, key=lambda step: (step.group.dim, step.group.n_groups)):
         most = max(1, INPUT_BYTES // (groups * batch * shape.n_inputs(dim) * dtype.itemsize))
         chosen: list[KernelGroupStep] = []
         for step in equal:
-            if chosen and not batched and _size(chosen) + step.block.size > most:
+            if chosen and not batched and sum(own.group.size for own in chosen) + step.group.size > most:
                 yield GroupStep(chosen, dtype, batched=batched)
                 chosen = []
             chosen.append(step)
         yield GroupStep(chosen, dtype, batched=batched)
-
-
-def _size(steps: Sequence[KernelGroupStep]) -> int:
-    return sum(step.block.size for step in steps)
 
 
 def _gradients(
@@ -390,25 +377,25 @@ def _gradients(
 
 @final
 class _Shares:
-    """Which parameters of a block serve more than one task: balancing by gradients treats them apart from the others.
+    """Which parameters of a kernel group serve several tasks: balancing by gradients gives them other coefficients.
 
     Args:
-        block: its members.
+        group: its members.
         device: where it trains.
         factors: the members that each factor of an adapter belongs to.
         batched: see `KernelGroupStep`.
     """
 
     def __init__(
-        self, block: KernelGroup, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool
+        self, group: KernelGroup, device: torch.device, factors: Sequence[Sequence[int]], *, batched: bool
     ) -> None:
-        members, groups = range(block.size), range(block.n_groups)
-        tensors = block.network.tensors
-        leaves = [[(m, group == 0) for m in members for group in groups]]  # group 0 of the input is the shared table
+        members, groups = range(group.size), range(group.n_groups)
+        tensors = group.network.tensors
+        leaves = [[(m, table == 0) for m in members for table in groups]]  # group 0 of the input is the shared table
         leaves += [[(m, task == SHARED) for m, task in zip(t.member, t.task, strict=True)] for t in tensors]
-        self._leads = [(block.size, block.n_groups), *((t.n_slots,) for t in tensors)]
+        self._leads = [(group.size, group.n_groups), *((t.n_slots,) for t in tensors)]
         self._coefs = [
-            torch.tensor([m if shared else block.size + m for m, shared in leaf], device=device) for leaf in leaves
+            torch.tensor([m if shared else group.size + m for m, shared in leaf], device=device) for leaf in leaves
         ]
         slots = {at: [slot for slot, (_, shared) in enumerate(leaf) if shared] for at, leaf in enumerate(leaves) if at}
         self._slots = {at: torch.tensor(own, device=device) for at, own in slots.items() if own}

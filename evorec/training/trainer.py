@@ -1,4 +1,4 @@
-"""Trains a population along one shared plan."""
+"""Trains the members of a population on a shared stream of batches."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from evorec.models.balancer import Balancer
 from evorec.models.devices import runs_ahead, to_device
 from evorec.models.inputs import INPUT
 from evorec.models.layers import DROPOUT_LEVELS
+from evorec.models.negative_scores import NegativeMask
 from evorec.models.optimizer import OPTIMIZERS, Optimizer
 from evorec.models.population import KernelGroup, Population, check_members, fresh_population, off_entries, off_rows_of
 from evorec.models.spec import ModelSpec
@@ -26,20 +27,20 @@ from evorec.training.adapters import adapters_of
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import MergeRule, Padding, copy_members, padded_population, padded_specs
 from evorec.training.plan import BatchPlan, DeviceData
-from evorec.training.step import Targets, Vectors, group_steps
+from evorec.training.step import Vectors, group_steps
 
-BLOCK_BYTES = 6 * 2**20
-"""Activations of one layer of a block on a CPU: what stays near the core is read fast."""
+GROUP_BYTES = 6 * 2**20
+"""Largest activations of a layer of a kernel group on a CPU: the next layer then reads them from the core's cache."""
 
-MOST_IN_BLOCK = 16
-"""Members after which a larger batched product gains nothing on a CPU."""
+MOST_IN_GROUP = 16
+"""Members of a kernel group from which on a larger batched product gains nothing on a CPU."""
 
 Checkpoint = Mapping[str, np.ndarray]
-"""One member in the middle of its training: parameters, moments, balancing; one of `Trained.checkpoints`."""
+"""State of a member in the middle of its training: parameters, moments, balancing (`TrainingResult.checkpoints`)."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU."""
+    """``auto`` is the first CUDA device, or the CPU on a machine without CUDA."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -61,23 +62,23 @@ def train(
     last: int | None = None,
     checkpoints: Sequence[Checkpoint] | None = None,
     merge: MergeRule | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains members of any mechanism and shape.
 
-    A member's parameters do not depend on who trains beside it: bitwise so on a CPU.
+    A member's parameters are independent of the other members of the stack: bitwise so on a CPU.
 
     Args:
-        specs: one per member.
+        specs: of each member.
         plan: the shared batch stream.
         data: the data set on its device.
         seed: seed of initial values, dropout and balancing.
         base_logits: the best constant of each task, ``(T,)``, the heads' first bias (`evorec.data.labels`).
         activations: type of activations and of the operands of matrix products; ``None`` = that of the parameters.
-        block_size: most members in one batched product; ``None`` = what fits the cache.
+        block_size: most members in a batched product; ``None`` = as many as fit the cache.
         last: steps to run to; ``None`` = all of them.
-        checkpoints: where to go on from, one per member, all of the same step; ``None`` = the start.
-        merge: when members of several widths train at one, padded; ``None`` = never. Results have their own widths
-            all the same, and differ from those without merging by rounding at most.
+        checkpoints: of each member, all of the same step, from which training continues; ``None`` = from the start.
+        merge: rule by which members are padded to a common width (`evorec.training.padding`); ``None`` = no padding.
+            Results keep their own widths, and differ from those without padding by rounding at most.
     """
     training = _Training(specs, plan, data, seed, base_logits, activations, block_size, merge)
     first = 0 if checkpoints is None else training.restore(checkpoints)
@@ -86,13 +87,13 @@ def train(
 
 @final
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A trained population.
 
     Attributes:
         population: its parameters.
         diverged: per spec, the 1-based step at which its loss was first not finite, or ``None``.
-        checkpoints: where each member can go on from; empty when there is no step left.
+        checkpoints: state of each member, from which training continues; empty after the last step.
     """
 
     population: Population
@@ -102,7 +103,7 @@ class Trained:
 
 @final
 class _Training:
-    """Parameters, optimisers and balancers of one population."""
+    """Parameters, optimisers and balancers of a population."""
 
     def __init__(
         self,
@@ -129,9 +130,9 @@ class _Training:
             dtype=data.dtype,
             pretrained=data.pretrained,
         )
-        for block in self._exact.kernel_groups:
-            bias = block.trained["head.bias"]
-            bias += torch.as_tensor(block.network.initial_bias(base_logits)).to(bias).view_as(bias)
+        for group in self._exact.kernel_groups:
+            bias = group.trained["head.bias"]
+            bias += torch.as_tensor(group.network.initial_bias(base_logits)).to(bias).view_as(bias)
         self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
         self._off = off_rows_of(population)
@@ -141,26 +142,27 @@ class _Training:
         low = self._dtype != data.dtype
         self._compute = population.flat.to(self._dtype) if low else population.flat
         self._balancers = [
-            Balancer(block.specs, n_tasks=data.shape.n_tasks, seed=seed, device=data.device, dtype=data.dtype)
-            for block in population.kernel_groups
+            Balancer(group.specs, n_tasks=data.shape.n_tasks, seed=seed, device=data.device, dtype=data.dtype)
+            for group in population.kernel_groups
         ]
-        leaves = [_leaves(block, population.flat, self._compute) for block in population.kernel_groups]
+        leaves = [_leaves(group, population.flat, self._compute) for group in population.kernel_groups]
         self._groups = list(group_steps(population, self._balancers, leaves, self._dtype, batch=plan.batch_size))
         self._first_bad = torch.zeros(population.size, dtype=torch.long, device=data.device)
 
-    def run(self, first: int, last: int) -> Trained:
+    def run(self, first: int, last: int) -> TrainingResult:
         """Steps ``first + 1 .. last``."""
         grad = torch.zeros_like(self._population.flat)
         for number in range(first + 1, last + 1):
             self._step(number, grad)
         self._put_products()
-        checkpoints = self._checkpoints(last) if last < len(self._plan) else ()
+        members = range(self._population.size) if last < len(self._plan) else ()
+        checkpoints = tuple(self._checkpoint(member, last) for member in members)
         for rows in self._rows:
             rows.flush(last)
         if self._exact is not self._population:
             copy_members(self._population, self._exact)
         steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
-        return Trained(self._exact, tuple(steps), checkpoints)
+        return TrainingResult(self._exact, tuple(steps), checkpoints)
 
     def _step(self, number: int, grad: Tensor) -> None:
         step = self._plan.step(number - 1)
@@ -172,9 +174,9 @@ class _Training:
             if self._compute is not self._population.flat:
                 self._compute.copy_(self._population.flat)
             draws = _Draws(self._seed, number, self._population)
-            targets = Targets(step)
+            mask = NegativeMask({"batch": step.no_negative, "uniform": step.no_uniform})
             for group in self._groups:
-                loss = group.run(step, number, vectors, targets, draws, into, grad)
+                loss = group.run(step, number, vectors, mask, draws, into, grad)
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
             for rows, value, to_rows, off in zip(self._rows, values, into.to_rows(step), self._off, strict=True):
@@ -187,23 +189,20 @@ class _Training:
             self._dense.step(grad, number)
 
     def _put_products(self) -> None:
-        """Writes what the adapters amount to into the projections, where training and measuring read it."""
+        """Writes the products of the adapters into the projections, which training and measuring read."""
         for adapter in self._adapters:
             adapter.put_product(self._population.flat)
 
     def _broken(self, member: int, last: int) -> int | None:
-        """The last step if it left a member with parameters that are not finite: the loss would tell one step later."""
+        """The last step if it left a member with parameters that are not finite, which no loss has shown yet."""
         population = self._exact
-        block, place = population.locate(member)
-        tensors = [tensor_slot.view(population.flat)[tensor_slot.slots_of(place)] for tensor_slot in block.tensor_slots]
+        group, index = population.locate(member)
+        tensors = [slot.view(population.flat)[slot.slots_of(index)] for slot in group.tensor_slots]
         tensors += [table[:, own] for table, own in zip(population.tables, population.columns[member], strict=False)]
         return None if all(bool(torch.isfinite(t).all()) for t in tensors) else last
 
     def _padding(self, member: int) -> Padding:
         return Padding.of(self._exact.specs[member], self._population.specs[member], self._data.shape)
-
-    def _checkpoints(self, at: int) -> tuple[Checkpoint, ...]:
-        return tuple(self._checkpoint(member, at) for member in range(self._population.size))
 
     def _checkpoint(self, member: int, at: int) -> Checkpoint:
         padding = self._padding(member)
@@ -214,16 +213,18 @@ class _Training:
             out |= _named(f"rows{i}", self._rows[i].state(columns))
         dense = _named("dense", self._dense.state(self._spans(member)))
         out |= {name: padding.cut_entries(entries) for name, entries in dense.items()}
-        block, place = self._population.locate(member)
-        balancer = self._balancers[self._population.kernel_groups.index(block)]
-        out |= _named("balancer", {name: tensor[place] for name, tensor in balancer.state().items()})
+        group, index = self._population.locate(member)
+        balancer = self._balancers[self._population.kernel_groups.index(group)]
+        out |= _named("balancer", {name: tensor[index] for name, tensor in balancer.state().items()})
         return out
 
     def restore(self, checkpoints: Sequence[Checkpoint]) -> int:
         """Takes the state of every member; returns the step it was saved at."""
         at = {int(checkpoint["at"]) for checkpoint in checkpoints}
         if len(checkpoints) != self._population.size or len(at) != 1:
-            raise ConfigError(f"{self._population.size} members need as many checkpoints of one step, got steps {at}")
+            raise ConfigError(
+                f"{self._population.size} members need as many checkpoints of the same step, got steps {at}"
+            )
         parameters, states = [_under("parameter", checkpoint) for checkpoint in checkpoints], []
         check_members(self._exact.specs, self._data.shape, parameters)
         for member, checkpoint in enumerate(checkpoints):
@@ -235,27 +236,27 @@ class _Training:
             self._dense.load_state(self._spans(member), _tensors(dense, self._data.device))
             self._first_bad[member] = int(checkpoint["first_bad"])
             states.append(_tensors(_under("balancer", checkpoint), self._data.device))
-        for block, balancer in zip(self._population.kernel_groups, self._balancers, strict=True):
-            own = [states[member] for member in block.members]
+        for group, balancer in zip(self._population.kernel_groups, self._balancers, strict=True):
+            own = [states[member] for member in group.members]
             balancer.load_state({name: torch.stack([state[name] for state in own]) for name in own[0]})
         return at.pop()
 
     def _spans(self, member: int) -> list[slice]:
-        """Where the member's dense parameters stand in the flat buffer."""
-        block, place = self._population.locate(member)
+        """Spans of the member's dense parameters in the flat buffer."""
+        group, index = self._population.locate(member)
         out = []
-        for tensor_slot in block.tensor_slots:
-            if slots := tensor_slot.slots_of(place):
-                size = prod(tensor_slot.tensor.shape)
-                out.append(slice(tensor_slot.start + slots[0] * size, tensor_slot.start + (slots[-1] + 1) * size))
+        for slot in group.tensor_slots:
+            if own := slot.slots_of(index):
+                size = prod(slot.tensor.shape)
+                out.append(slice(slot.start + own[0] * size, slot.start + (own[-1] + 1) * size))
         return out
 
 
 @final
 class _Draws:
-    """Dropout draws of one step, shared by all members: ``(level, batch, width) -> int16 [batch, width]``.
+    """Dropout draws of a step, shared by all members: ``(level, batch, width) -> int16 [batch, width]``.
 
-    Units are drawn one after the other, so a narrower layer's draws are the first columns of a wider one's.
+    The stream is cut unit by unit, so the draws of a narrow layer are the first columns of those of a wide layer.
     """
 
     def __init__(self, seed: int, step: int, population: Population) -> None:
@@ -274,17 +275,17 @@ class _Draws:
 
 
 def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, dtype: torch.dtype) -> int:
-    """Members of a block whose activations of one layer fit `BLOCK_BYTES`; on a GPU everybody."""
+    """Members of a kernel group whose activations of a layer fit `GROUP_BYTES`; on a GPU all members."""
     if runs_ahead(data.device):
         return len(specs)
     width = max(spec.width for spec in specs)
     layer = batch * width * data.shape.n_tasks * dtype.itemsize
-    return max(1, min(MOST_IN_BLOCK, BLOCK_BYTES // layer))
+    return max(1, min(MOST_IN_GROUP, GROUP_BYTES // layer))
 
 
-def _leaves(block: KernelGroup, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:
-    """What the layers read: the projections of content stay in the type of the parameters."""
-    exact, low = block.dense(flat), block.dense(compute)
+def _leaves(group: KernelGroup, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:
+    """Parameters that the layers read: the projections of content stay in the type of the parameters."""
+    exact, low = group.dense(flat), group.dense(compute)
     return {name: exact[name] if "content" in name else low[name] for name in exact}
 
 
@@ -299,8 +300,8 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
                 rate[columns[i]], decay[columns[i]] = spec.embedding_learning_rate, spec.embedding_decay
                 starts = range(columns[i].start, columns[i].stop, spec.embedding_dim)
                 kinds += [(slice(start, start + spec.embedding_dim), OPTIMIZERS[spec.optimizer]) for start in starts]
-                if places := off_rows(spec, population.shape):
-                    off |= dict.fromkeys(starts, places)
+                if blocks := off_rows(spec, population.shape):
+                    off |= dict.fromkeys(starts, blocks)
         kinds.sort(key=lambda kind: kind[0].start)
         out.append(RowOptimizer(table, rate, decay, kinds, steps=steps, off=off))
     return out
@@ -310,38 +311,35 @@ def _dense_optimizer(population: Population) -> DenseOptimizer:
     flat = population.flat
     rate, keep = torch.empty_like(flat), torch.ones_like(flat)
     parts: list[tuple[slice, tuple[int, ...], Optimizer]] = []
-    for block in population.kernel_groups:
-        rates = flat.new_tensor([spec.learning_rate for spec in block.specs])
-        kept = 1 - rates * flat.new_tensor([spec.dense_decay for spec in block.specs])
-        for tensor_slot in block.tensor_slots:
-            owner = torch.tensor(tensor_slot.tensor.member, device=flat.device)
-            ones = [1] * len(tensor_slot.tensor.shape)
-            tensor_slot.view(rate).copy_(rates[owner].view(-1, *ones))
-            if tensor_slot.tensor.decayed:
-                tensor_slot.view(keep).copy_(kept[owner].view(-1, *ones))
-            start = tensor_slot.start  # members of one optimiser are neighbours in a group
-            for name, slots in groupby(block.specs[member].optimizer for member in tensor_slot.tensor.member):
-                shape = (len(list(slots)), *tensor_slot.tensor.shape)
+    for group in population.kernel_groups:
+        rates = flat.new_tensor([spec.learning_rate for spec in group.specs])
+        kept = 1 - rates * flat.new_tensor([spec.dense_decay for spec in group.specs])
+        for slot in group.tensor_slots:
+            tensor = slot.tensor
+            owner = torch.tensor(tensor.member, device=flat.device)
+            slot.view(rate).copy_(rates[owner, None, None])
+            if tensor.decayed:
+                slot.view(keep).copy_(kept[owner, None, None])
+            start = slot.start  # members of the same optimiser are neighbours in a kernel group
+            for name, same in groupby(group.specs[member].optimizer for member in tensor.member):
+                shape = (len(list(same)), *tensor.shape)
                 parts.append((slice(start, start + prod(shape)), shape, OPTIMIZERS[name]))
                 start += prod(shape)
     return DenseOptimizer(flat, rate, keep, parts, more=_more_rows(population))
 
 
 def _more_rows(population: Population) -> Tensor | None:
-    """How many times more rows than trained ones the projection of content of each entry has, 1 elsewhere."""
+    """Ratio of all rows to trained rows of the content projection of each entry; 1 for other parameters."""
     if not any(untrained_content(spec, population.shape) for spec in population.specs):
         return None
     more = torch.ones_like(population.flat)
-    for block in population.kernel_groups:
-        ratios = []
-        for spec in block.specs:
-            trained = block.shape.n_content - sum(part.size for part in untrained_content(spec, block.shape))
-            ratios.append(block.shape.n_content / max(trained, 1))
-        for tensor_slot in block.tensor_slots:
-            if tensor_slot.tensor.name in PROJECTIONS:
-                tensor_slot.view(more).copy_(
-                    more.new_tensor([ratios[m] for m in tensor_slot.tensor.member])[:, None, None]
-                )
+    n_content = population.shape.n_content
+    for group in population.kernel_groups:
+        left_out = [sum(part.size for part in untrained_content(spec, group.shape)) for spec in group.specs]
+        ratios = more.new_tensor([n_content / max(n_content - rows, 1) for rows in left_out])
+        for slot in group.tensor_slots:
+            if slot.tensor.name in PROJECTIONS:
+                slot.view(more).copy_(ratios[list(slot.tensor.member), None, None])
     return more
 
 

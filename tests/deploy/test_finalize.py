@@ -31,7 +31,7 @@ from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.training.precision import has_bfloat16
-from evorec.training.trainer import Trained, train
+from evorec.training.trainer import TrainingResult, train
 
 ROUNDING = 1e-12  # a mean over users or seeds, added up in another order
 RECALL = "recall@5"
@@ -89,7 +89,7 @@ def finalized(searched_run: tuple[RecProblem, Path], tmp_path_factory: pytest.Te
     shutil.copytree(source, path)
     trainings = []
 
-    def watched(specs: Any, plan: Any, data: Any, *, seed: int, last: int | None, **options: Any) -> Trained:
+    def watched(specs: Any, plan: Any, data: Any, *, seed: int, last: int | None, **options: Any) -> TrainingResult:
         trainings.append(Training(tuple(specs), seed, len(plan) if last is None else last))
         return train(specs, plan, data, seed=seed, last=last, **options)
 
@@ -374,7 +374,7 @@ def test_picks_of_the_same_member_share_a_training_and_the_report_is_reproducibl
     problem, source = searched_run
     trainings: list[int] = []
 
-    def watched(self: StackTrainer, specs: Any, **options: Any) -> Trained:
+    def watched(self: StackTrainer, specs: Any, **options: Any) -> TrainingResult:
         if self.seed != problem.config.search.seed:  # which chooses the steps
             trainings.append(len(specs))
         return train_of(self, specs, **options)
@@ -406,7 +406,7 @@ def test_a_run_in_bfloat16_with_rungs_is_finalized_in_float32_to_the_end(
     problem, path = searched(tmp_path / "runs", low)
     used: list[tuple[torch.dtype, int | None]] = []
 
-    def watched(*arguments: Any, activations: torch.dtype, last: int | None, **options: Any) -> Trained:
+    def watched(*arguments: Any, activations: torch.dtype, last: int | None, **options: Any) -> TrainingResult:
         used.append((activations, last))
         return train(*arguments, activations=activations, last=last, **options)
 

@@ -13,7 +13,7 @@ from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import RecProblem, build_problem
 from evorec.recommender.trainers import StackTrainer
-from evorec.training.trainer import Trained
+from evorec.training.trainer import TrainingResult
 
 STEPS = {"a": 7, "b": 3, "c": 7, "d": 4, "e": 9}
 
@@ -61,7 +61,7 @@ def test_a_member_leaves_the_stack_at_its_last_step(
 ) -> None:
     train, seen = StackTrainer.train, []
 
-    def watched(self: StackTrainer, own: Any, **options: Any) -> Trained:
+    def watched(self: StackTrainer, own: Any, **options: Any) -> TrainingResult:
         first = int(options["states"][0]["at"]) if options["states"] else 0
         seen.append((first, options["last"], {next(k for k, s in specs.items() if s is spec) for spec in own}))
         return train(self, own, **options)
@@ -94,10 +94,10 @@ def test_a_longer_training_begins_with_the_same_steps(problem: RecProblem) -> No
     assert problem.trainer.with_steps(5) is problem.trainer
 
 
-def diverging(at: int) -> Callable[..., Trained]:
+def diverging(at: int) -> Callable[..., TrainingResult]:
     train = StackTrainer.train
 
-    def watched(self: StackTrainer, own: Any, **options: Any) -> Trained:
+    def watched(self: StackTrainer, own: Any, **options: Any) -> TrainingResult:
         return replace(train(self, own, **options), diverged=(at,) * len(own))
 
     return watched

@@ -37,7 +37,7 @@ def run(specs, losses, grams, labelled=None, first=1, state=None):
     out = []
     for number, (loss, gram) in enumerate(zip(losses, grams, strict=True), start=first):
         at = ALL if labelled is None else labelled[number - first]
-        out.append(it.from_gradients(number, loss, gram, at))
+        out.append(it.coefficients(number, loss, at, gram))
     return torch.stack([c.shared for c in out]), torch.stack([c.specific for c in out]), it
 
 
@@ -145,7 +145,7 @@ def test_pcgrad_is_surgery_on_the_gradient_vectors(n_tasks):
     losses, gradients = stream(1, steps, n_tasks)
     it = balancer([member("pcgrad", task_weights=weights)], n_tasks)
     for step in range(steps):
-        found = it.from_gradients(step + 1, losses[step], gram_of(gradients[step]), torch.ones(n_tasks).bool())
+        found = it.coefficients(step + 1, losses[step], torch.ones(n_tasks).bool(), gram_of(gradients[step]))
         vectors = gradients[step, 0].numpy()
         weighted = np.array(weights)[:, None] * vectors
         np.testing.assert_allclose(found.shared[0].numpy() @ vectors, surgery(weighted, step + 1), atol=LONG_RUN)
@@ -159,7 +159,7 @@ def test_nash_solves_the_bargaining_equations(n_tasks):
     weights = tuple(0.4 + 0.3 * t for t in range(n_tasks))
     losses, gradients = stream(8, 1, n_tasks)
     it = balancer([member("nash", task_weights=weights)] * 8, n_tasks)
-    found = it.from_gradients(1, losses[0], gram_of(gradients[0]), torch.ones(n_tasks).bool())
+    found = it.coefficients(1, losses[0], torch.ones(n_tasks).bool(), gram_of(gradients[0]))
     for p in range(8):
         weighted = np.array(weights)[:, None] * gradients[0, p].numpy()
         gram = weighted @ weighted.T
@@ -187,7 +187,7 @@ def test_nash_of_singular_gram_matrices_stays_positive_and_finite(dtype):
         ]
     ).to(dtype)
     specs = [member("nash", task_weights=(1.0, 1.0, 1.0))] * 4
-    found = balancer(specs).from_gradients(1, torch.ones(4, T, dtype=dtype), gram_of(sets), ALL).shared
+    found = balancer(specs).coefficients(1, torch.ones(4, T, dtype=dtype), ALL, gram_of(sets)).shared
     assert torch.isfinite(found).all()
     assert (found > 0).all()
     assert float(found[0, 0] / found[0, 1]) == pytest.approx(2, rel=1e-5)  # |g_1| = 2 |g_0|
@@ -200,14 +200,14 @@ def test_nash_without_a_look_at_who_has_converged_gives_the_same_bits(n_tasks, m
     gradients[0, :4, 1] = -2 * gradients[0, :4, 0]
     it = balancer([member("nash", task_weights=(1.0,) * n_tasks)] * 12, n_tasks)
     grams, labelled = gram_of(gradients[0].float()), torch.ones(n_tasks).bool()
-    looked = it.from_gradients(1, losses[0], grams, labelled).shared
+    looked = it.coefficients(1, losses[0], labelled, grams).shared
     monkeypatch.setattr(nash, "_may_wait", lambda x: False)
-    assert torch.equal(it.from_gradients(1, losses[0], grams, labelled).shared, looked)
+    assert torch.equal(it.coefficients(1, losses[0], labelled, grams).shared, looked)
 
 
 @pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])
 def test_nash_without_a_sound_gram_matrix_keeps_the_task_weights(bad):
-    found = balancer([member("nash")]).from_gradients(1, torch.ones(1, T), torch.full((1, T, T), bad), ALL)
+    found = balancer([member("nash")]).coefficients(1, torch.ones(1, T), ALL, torch.full((1, T, T), bad))
     torch.testing.assert_close(found.shared, torch.tensor([WEIGHTS], dtype=torch.float64), rtol=0, atol=1e-15)
 
 
@@ -235,12 +235,12 @@ def test_a_task_without_a_label_is_left_out(kind):
     losses, gradients = stream(1, 1)
     labelled = torch.tensor([[True, False, True]])
     masked_losses, masked = without_labels(losses, gradients, labelled)
-    found = balancer([member(kind)]).from_gradients(1, masked_losses[0], gram_of(masked[0]), labelled[0]).shared[0]
+    found = balancer([member(kind)]).coefficients(1, masked_losses[0], labelled[0], gram_of(masked[0])).shared[0]
     assert float(found[1]) == WEIGHTS[1]
     if kind == "nash":
         both = (WEIGHTS[0], WEIGHTS[2])
         pair = balancer([member(kind, task_weights=both)], 2)
-        expected = pair.from_gradients(1, losses[0][:, [0, 2]], gram_of(gradients[0][:, [0, 2]]), ALL[:2]).shared[0]
+        expected = pair.coefficients(1, losses[0][:, [0, 2]], ALL[:2], gram_of(gradients[0][:, [0, 2]])).shared[0]
         torch.testing.assert_close(found[[0, 2]], expected, rtol=0, atol=ROUNDING)
 
 
@@ -296,8 +296,8 @@ def test_members_that_look_at_no_gradient_need_no_gram_matrix():
     one, other = balancer(specs), balancer(specs)
     assert not one.needs_gradients
     for step in range(1, 31):
-        a = one.weights(step, losses[step - 1], ALL)
-        b = other.from_gradients(step, losses[step - 1], grams[step - 1], ALL)
+        a = one.coefficients(step, losses[step - 1], ALL)
+        b = other.coefficients(step, losses[step - 1], ALL, grams[step - 1])
         assert torch.equal(a.shared, b.shared)
 
 
@@ -305,10 +305,10 @@ def test_members_that_look_at_no_gradient_need_no_gram_matrix():
 def test_kinds_that_look_at_gradients_refuse_to_go_without(kind):
     it = balancer([member("fixed"), member(kind)])
     assert it.needs_gradients
-    with pytest.raises(ValueError, match=f"{kind}.*needs from_gradients"):
-        it.weights(1, torch.ones(2, T), ALL)
+    with pytest.raises(ValueError, match=f"{kind}.*needs the Gram matrix"):
+        it.coefficients(1, torch.ones(2, T), ALL)
 
 
 def test_coefficients_come_in_the_type_of_the_model():
-    found = balancer(mixed(7), dtype=torch.float32).from_gradients(1, torch.ones(7, T), torch.ones(7, T, T), ALL)
+    found = balancer(mixed(7), dtype=torch.float32).coefficients(1, torch.ones(7, T), ALL, torch.ones(7, T, T))
     assert (found.shared.dtype, found.specific.dtype) == (torch.float32, torch.float32)

@@ -15,7 +15,7 @@ from evorec.data.held_out import HeldOut, ranking_users
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.population import INIT_SCALE, member_shapes, stack_members
-from evorec.models.pretrained import Pretrained
+from evorec.models.pretrained import PretrainedVectors
 from evorec.training.cost import CatalogueWork, StepWork, member_cost
 from evorec.training.evaluate import measure
 from evorec.training.padding import MergeRule
@@ -235,7 +235,7 @@ def test_pretrained_rows_start_from_the_vectors_of_their_items():
     vectors = cooccurrence_vectors(data)
     known = np.flatnonzero(data.item_counts > 0)
     rows = np.concatenate([data.item_rows[known, 0], data.item_history_row[known]])
-    given = replace(on_device, pretrained=Pretrained(rows, np.tile(vectors[known], (2, 1)).astype(float)))
+    given = replace(on_device, pretrained=PretrainedVectors(rows, np.tile(vectors[known], (2, 1)).astype(float)))
     specs = [spec(), spec(pretrained=True), spec(pretrained=True, embedding_dim=8, mechanism="single_task")]
     plan = plan_of(data, on_device, steps=1)
     plain, four, eight = (own(one) for one in trained(specs, plan, given, last=0).checkpoints)

@@ -22,7 +22,8 @@ from tiny import (
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from training.test_trainer import MEMBERS
 
-from evorec.models import balancing, layers
+from evorec.models import devices, layers
+from evorec.models.balancings import nash
 from evorec.models.devices import to_device
 from evorec.training import step as steps
 from evorec.training import trainer
@@ -71,12 +72,13 @@ class Recorded(TorchDispatchMode):
 
 @pytest.fixture
 def ahead(monkeypatch):
-    """The program of a device that work is only queued on."""
-    for module in (steps, balancing, layers):
+    """The program of a device on which work is only queued."""
+    for module in (steps, layers):
         monkeypatch.setattr(module, "runs_ahead", lambda device: True)
-    for module in (balancing, trainer):
+    for module in (devices, trainer):
         monkeypatch.setattr(module, "to_device", unrecorded)
-    monkeypatch.setattr(layers, "_lone_is_exact", lambda *shape: True)  # asked on a CPU alone
+    monkeypatch.setattr(nash, "_may_wait", lambda x: False)
+    monkeypatch.setattr(layers, "_lone_is_exact", lambda *shape: True)  # called only on a CPU
 
 
 def unrecorded(*args):

@@ -16,7 +16,7 @@ from evorec.models.losses import NumberTargets, NumberTasks, TaskTargets
 from evorec.models.negative_scores import Cells
 from evorec.seeds import generator
 from evorec.training import plan as plans
-from evorec.training.plan import BatchPlan, Sums
+from evorec.training.plan import BatchPlan, Sums, n_bytes
 
 FLOAT64 = 1e-13  # sums of a few dozen numbers of size 1
 ROUNDING = 1e-6  # float32 weights
@@ -342,7 +342,7 @@ def n_kept(plan):
 def test_steps_are_kept_until_the_memory_for_them_is_full(monkeypatch):
     _, plan = built(steps=8)
     assert n_kept(plan) == 8
-    sizes = [plan.step(index).n_bytes() for index in range(8)]
+    sizes = [n_bytes(plan.step(index)) for index in range(8)]
     for memory, expected in ((0, 0), (sum(sizes[:3]), 3), (sum(sizes), 8)):
         monkeypatch.setattr(plans, "KEPT_BYTES", memory)
         _, other = built(steps=8)
@@ -354,13 +354,13 @@ def test_steps_are_kept_until_the_memory_for_them_is_full(monkeypatch):
 def test_the_memory_of_a_step_is_that_of_all_its_arrays():
     step = built(steps=1)[1].step(0)
 
-    def n_bytes(value):
+    def slow_n_bytes(value):
         if isinstance(value, torch.Tensor | np.ndarray):
             return np.asarray(value).nbytes
         nested = isinstance(value, Sums | Cells | TaskTargets | NumberTargets | NumberTasks)
-        return sum(map(n_bytes, vars(value).values())) if nested else 0
+        return sum(map(slow_n_bytes, vars(value).values())) if nested else 0
 
-    assert step.n_bytes() == sum(map(n_bytes, vars(step).values()))
+    assert n_bytes(step) == sum(map(slow_n_bytes, vars(step).values()))
     assert filled(step.no_negative).sum() == len(step.no_negative.rows) < filled(step.no_negative).size / 2
 
 
@@ -369,7 +369,7 @@ def test_another_process_gets_the_plan_without_its_steps():
     before = len(pickle.dumps(plan))
     work = built(steps=6)[1].work
     steps = [plan.step(index) for index in range(6)]
-    assert len(pickle.dumps(plan)) < before + steps[0].n_bytes()
+    assert len(pickle.dumps(plan)) < before + n_bytes(steps[0])
     other = pickle.loads(pickle.dumps(plan))
     assert n_kept(other) == len(other) == 6
     for index, step in enumerate(steps):

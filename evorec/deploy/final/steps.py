@@ -18,7 +18,7 @@ from evorec.metrics.accuracy import ordering_key
 from evorec.models.spec import ModelSpec
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.evaluate import measure
-from evorec.training.trainer import Trained
+from evorec.training.trainer import TrainingResult
 
 TENTHS = 10
 """Checkpoints per training of the search."""
@@ -134,7 +134,7 @@ def choose_steps(
         points: dict[str, list[dict[str, float]]] = {key: [] for key in keys}
         out: dict[str, ChosenSteps] = {}
 
-        def visit(stop: int, left: list[str], trained: Trained) -> Mapping[str, ChosenSteps]:
+        def visit(stop: int, left: list[str], trained: TrainingResult) -> Mapping[str, ChosenSteps]:
             found = measure(trained.population, trainer.data.tensors, held_out)
             for i, key in enumerate(left):
                 own, one = points[key], found[i]

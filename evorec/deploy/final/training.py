@@ -15,7 +15,7 @@ from evorec.recommender.encoding import EncodedData
 from evorec.recommender.trainers import StackTrainer
 from evorec.search.executors import WorkerDeath, executor_for
 from evorec.training.evaluate import MemberMetrics
-from evorec.training.trainer import Checkpoint, Trained
+from evorec.training.trainer import Checkpoint, TrainingResult
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def train_in_stages(
     trainer: StackTrainer,
     specs: Mapping[str, ModelSpec],
     stops: Iterable[int],
-    visit: Callable[[int, list[str], Trained], Collection[str]],
+    visit: Callable[[int, list[str], TrainingResult], Collection[str]],
 ) -> None:
     """Train a stack from stop to stop; members leave it on the way.
 
@@ -105,7 +105,7 @@ def train_members(
     def work(keys: Sequence[str]) -> list[tuple[str, T]]:
         out = []
 
-        def visit(stop: int, left: list[str], trained: Trained) -> list[str]:
+        def visit(stop: int, left: list[str], trained: TrainingResult) -> list[str]:
             done = [key for key in left if steps[key] == stop]
             for key in done:
                 if trained.diverged[left.index(key)] is not None:

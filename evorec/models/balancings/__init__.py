@@ -1,1 +1,1 @@
-"""Built-in ways of balancing the task losses, one file each; importable without torch."""
+"""Built-in ways of balancing the task losses, each in a file of its own; importable without torch."""

@@ -19,7 +19,7 @@ DWA_TEMPERATURE = 2.0
 class DynamicWeightAverage(Balancing):
     """Weights by the ratio of a task's last two mean losses.
 
-    A task without a label in one of the two windows counts as a task whose loss did not change.
+    A task without a label in either window counts as a task whose loss did not change.
 
     Source: Liu et al., "End-to-end multi-task learning with attention", CVPR 2019, equation 7.
     """

@@ -17,13 +17,13 @@ GRADNORM_LEAST = 1e-3
 
 @final
 class GradNorm(Balancing):
-    """Scales that move each gradient's norm towards a common one, larger for tasks that learn slowly.
+    """Scales that move each gradient's norm towards a common norm, larger for tasks that learn slowly.
 
     Source: Chen et al., "GradNorm: gradient normalization for adaptive loss balancing", ICML 2018, with alpha = 1.5.
     """
 
     name, order = "gradnorm", 4
-    text = "training shifts these shares so that all tasks learn at a like pace (GradNorm)"
+    text = "training shifts these shares so that all tasks learn equally fast (GradNorm)"
     needs_gradients = True
     state = MappingProxyType({"first_loss": 0.0, "scale": 1.0})
 

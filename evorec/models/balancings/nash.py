@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NASH_ITERATIONS = 32
-"""Gram matrices of 2 to 16 gradients, singular and badly scaled ones among them, took at most 25."""
+"""Gram matrices of 2 to 16 gradients, singular and badly scaled matrices among them, took at most 25."""
 NASH_CONVERGED = 1e-8
-"""Newton decrement below which one more full step leaves only rounding."""
+"""Newton decrement below which a further full step leaves only rounding."""
 NASH_RIDGE = 16
 """Rounding units of the Gram matrix added to the diagonal of the cosines: opposed gradients have no finite solution."""
 
@@ -25,7 +25,7 @@ class Nash(Balancing):
     """
 
     name, order = "nash", 6
-    text = "the pull of each task on the shared layers is what they would agree on in a bargain (Nash-MTL)"
+    text = "the pull of each task on the shared layers is the solution of a bargain between the tasks (Nash-MTL)"
     needs_gradients = True
 
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
@@ -48,9 +48,9 @@ BALANCINGS.register(Nash.name, Nash())
 def _bargain(matrix: Tensor) -> Tensor:
     """The positive ``x [n, T]`` with ``matrix x = 1 / x``: the minimum of ``x'Kx / 2 - sum log x``, member by member.
 
-    Newton's method, damped while far (the function is self-concordant: Boyd and Vandenberghe, section 9.6), each time
-    from the best point of the ray through the last one. The numbers of a member that has converged stay, so the
-    iterations of the others do not change them.
+    Newton's method, damped while far (the function is self-concordant: Boyd and Vandenberghe, section 9.6). Each
+    iteration starts from the best point of the ray through the previous iterate. The numbers of a member that has
+    converged stay, so the iterations of the others do not change them.
     """
     n_tasks = matrix.shape[1]
     x = matrix.new_ones(matrix[:, 0].shape)

@@ -1,4 +1,4 @@
-"""Customized gate control: experts of each task and shared experts, in one level."""
+"""Customized gate control: experts of each task and shared experts, in a single level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evorec.space.genes import Gene
 
 @final
 class Cgc(Mechanism):
-    """A task's gate mixes its own experts and the shared ones.
+    """A task's gate mixes its own and the shared experts.
 
     Source: Tang et al., "Progressive layered extraction (PLE)", RecSys 2020, section 4.1.
     """

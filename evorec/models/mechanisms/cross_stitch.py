@@ -17,7 +17,7 @@ from evorec.space.genes import Gene
 
 @final
 class CrossStitch(Mechanism):
-    """One unit per task at every level; after each of the first d, units are linear blends of all units.
+    """A unit for each task at every level; after each of the first d, units are linear blends of all units.
 
     Source: Misra et al., "Cross-stitch networks for multi-task learning", CVPR 2016.
     """

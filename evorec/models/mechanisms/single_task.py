@@ -1,4 +1,4 @@
-"""One model per task: nothing is shared but retrieval's embedding table."""
+"""A model for each task: nothing is shared but retrieval's embedding table."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Built-in optimisers, one file each; importable without torch."""
+"""Built-in optimisers, each in a file of its own; importable without torch."""

@@ -1,1 +1,1 @@
-"""Built-in retrieval losses, one file each; importable without torch."""
+"""Built-in retrieval losses, each in a file of its own; importable without torch."""

@@ -20,7 +20,7 @@ class Softmax(RetrievalLoss):
     """
 
     name, order = "softmax", 0
-    text = "the liked item must stand out from all of them at once (softmax)"
+    text = "the liked item must score above all of them at once (softmax)"
 
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:
         s, own = scores.scores, scores.own
