@@ -65,7 +65,7 @@ class FirstCells:
 
     @cached_property
     def n_left(self) -> Tensor:
-        """Other cells of each row, ``[B]``."""
+        """Other cells of each row, the negatives: ``[B]``."""
         all_of_row, one = self._like.new_full((self._n_rows,), self._n), self._like.new_ones(1)
         return all_of_row.index_add_(0, self._rows, one.expand(len(self._rows)), alpha=-1)
 
@@ -114,11 +114,6 @@ class NegativeScores:
     spare: Tensor
     bounded: bool
     positive_weight: Tensor
-
-    @property
-    def n_left(self) -> Tensor:
-        """Negatives of each row, ``[B]``."""
-        return self.mask.n_left
 
     def mask_(self, scores: Tensor, value: float) -> Tensor:
         """Overwrites the cells that do not belong to negatives."""

@@ -14,9 +14,11 @@ score by dot product.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import final
 
 import numpy as np
@@ -88,9 +90,9 @@ class TensorSlot:
         """First element after the tensor."""
         return self.start + self.tensor.n_entries
 
-    def slots_of(self, member: int) -> list[int]:
-        """Slots of a member of the group."""
-        return [slot for slot, owner in enumerate(self.tensor.member) if owner == member]
+    def slots_of(self, member: int) -> slice:
+        """Slots of a member of the group, which are neighbours; empty without any."""
+        return slice(bisect_left(self.tensor.member, member), bisect_right(self.tensor.member, member))
 
     def view(self, flat: Tensor) -> Tensor:
         """The tensor ``[S, ...]`` in a buffer."""
@@ -107,6 +109,8 @@ class KernelGroup:
         members: their indices in the population.
         tensor_slots: their dense tensors in the flat buffer.
         columns: their columns of each table.
+        flat: the buffer of `tensor_slots`.
+        rates: dropout rate of each member.
     """
 
     def __init__(
@@ -121,11 +125,13 @@ class KernelGroup:
     ) -> None:
         self.network, self.specs, self.shape = network, network.specs, network.shape
         self.members, self.tensor_slots, self.columns = tuple(members), tuple(tensor_slots), tuple(columns)
-        self._tables, self._flat = tables, flat
+        self._tables, self.flat = tables, flat
         like = tables[0]
         self.rates = tuple(spec.dropout for spec in self.specs)
-        self._history_weight = _column(self.specs, "history_weight", like)
-        self._temperature = _column(self.specs, "temperature", like)
+        self._history_weight, self._temperature = (
+            like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None, None]
+            for name in ("history_weight", "temperature")
+        )
 
     @property
     def size(self) -> int:
@@ -146,15 +152,10 @@ class KernelGroup:
         """The dense tensors of the group in a buffer, by name."""
         return {tensor_slot.tensor.name: tensor_slot.view(flat) for tensor_slot in self.tensor_slots}
 
-    @property
-    def flat(self) -> Tensor:
-        """The buffer of `tensor_slots`."""
-        return self._flat
-
     @cached_property
     def trained(self) -> dict[str, Tensor]:
         """The dense tensors, by name."""
-        return self.dense(self._flat)
+        return self.dense(self.flat)
 
     def content_weights(self, dense: Mapping[str, Tensor]) -> Tensor:
         """Projections of content of every member and group, ``[P_b, G, D, E]``."""
@@ -249,29 +250,22 @@ class Population:
         """Number of members P."""
         return len(self.specs)
 
+    def member_views(self, member: int) -> dict[str, Tensor]:
+        """The part of `tables` and of the flat buffer that belongs to a member, by name (`member_arrays`)."""
+        tables = zip(("table", "task_table"), self.tables, self.columns[member], strict=False)
+        out = {name: table[:, columns] for name, table, columns in tables}
+        group, index = self.locate(member)
+        own = {slot.tensor.name: slot.view(self.flat)[slot.slots_of(index)] for slot in group.tensor_slots}
+        return out | {name: view for name, view in own.items() if len(view)}
+
     def member_arrays(self, member: int) -> dict[str, np.ndarray]:
         """Parameters of a member: ``table [R, E]``, with task embeddings ``task_table [R, T * E]``, dense slots."""
-        names = ("table", "task_table")
-        out = {
-            name: table[:, columns].cpu().numpy().copy()
-            for name, table, columns in zip(names, self.tables, self.columns[member], strict=False)
-        }
-        group, index = self.locate(member)
-        for tensor_slot in group.tensor_slots:
-            if slots := tensor_slot.slots_of(index):
-                out[tensor_slot.tensor.name] = tensor_slot.view(self.flat)[slots].detach().cpu().numpy().copy()
-        return out
+        return {name: view.cpu().numpy().copy() for name, view in self.member_views(member).items()}
 
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets a member's parameters (`member_arrays`), which `check_members` has checked."""
-        for name, table, columns in zip(("table", "task_table"), self.tables, self.columns[member], strict=False):
-            table[:, columns] = torch.as_tensor(np.array(arrays[name])).to(table)
-        group, index = self.locate(member)
-        for tensor_slot in group.tensor_slots:
-            if slots := tensor_slot.slots_of(index):
-                tensor_slot.view(self.flat)[slots] = torch.as_tensor(np.array(arrays[tensor_slot.tensor.name])).to(
-                    self.flat
-                )
+        for name, view in self.member_views(member).items():
+            view.copy_(torch.as_tensor(np.array(arrays[name])))
 
     def locate(self, member: int) -> tuple[KernelGroup, int]:
         """The kernel group of a member and the member's index in it."""
@@ -393,11 +387,8 @@ def check_members(specs: Sequence[ModelSpec], shape: InputShape, members: Sequen
 
 def tensor_slots(tensors: Sequence[DenseTensor], start: int) -> tuple[TensorSlot, ...]:
     """Consecutive tensors in the flat buffer."""
-    out = []
-    for tensor in tensors:
-        out.append(TensorSlot(tensor, start))
-        start = out[-1].stop
-    return tuple(out)
+    starts = accumulate((tensor.n_entries for tensor in tensors), initial=start)
+    return tuple(TensorSlot(tensor, first) for tensor, first in zip(tensors, starts, strict=False))
 
 
 def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
@@ -423,12 +414,8 @@ def _adapters(network: Network) -> list[DenseTensor]:
     The first is drawn with scale 1, so its outputs are of order 1: the content of an item has unit length. The second
     starts at 0, as in LoRA.
     """
-    owners: dict[tuple[InputBlock, int], list[int]] = {}
-    for member, spec in enumerate(network.specs):
-        for adapter in adapted_content(spec, network.shape):
-            owners.setdefault(adapter, []).append(member)
     out, groups, dim = [], range(network.n_groups), network.specs[0].embedding_dim
-    for (part, rank), members in sorted(owners.items()):
+    for (part, rank), members in adapter_owners(network.specs, network.shape):
         owner = tuple(m for m in members for _ in groups)
         group = [g for _ in members for g in groups]
         task, key = tuple(g - 1 if g else SHARED for g in group), tuple((g,) for g in group)
@@ -436,6 +423,15 @@ def _adapters(network: Network) -> list[DenseTensor]:
             name = adapter_name(part, rank, side)
             out.append(DenseTensor(name, owner, task, key, sizes, scale, True, 0))
     return out
+
+
+def adapter_owners(specs: Sequence[ModelSpec], shape: InputShape) -> list[tuple[tuple[InputBlock, int], list[int]]]:
+    """Each adapted part of the content with its rank, and the indices of the members that have it; ascending."""
+    owners: dict[tuple[InputBlock, int], list[int]] = {}
+    for member, spec in enumerate(specs):
+        for adapter in adapted_content(spec, shape):
+            owners.setdefault(adapter, []).append(member)
+    return sorted(owners.items())
 
 
 def adapter_name(part: InputBlock, rank: int, side: str) -> str:
@@ -499,7 +495,3 @@ def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
     rows, columns = tensor.shape
     draws = {key: draw_columns(seed, f"init {tensor.name}", key, rows, columns) for key in set(tensor.key)}
     return np.stack([draws[key] for key in tensor.key]) * tensor.scale
-
-
-def _column(specs: Sequence[ModelSpec], name: str, like: Tensor) -> Tensor:
-    return torch.tensor([getattr(spec, name) for spec in specs], dtype=like.dtype, device=like.device)[:, None, None]

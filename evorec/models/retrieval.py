@@ -62,17 +62,13 @@ def loss_groups(
     for (kind, source, n, bounded, _), members in groups.items():
         loss, sampled = RETRIEVAL_LOSSES[kind], min(n / max(n_items - 1, 1), 1.0)
         weight = like.new_tensor([loss.positive_weight(dict(specs[member].settings), sampled) for member in members])
-        at = _index_of(members, like.device) if batched else members[0]
+        at: int | slice | Tensor = members[0]
+        if batched:
+            first, last = members[0], members[-1]
+            is_dense = last - first + 1 == len(members)  # a slice of neighbours is a view; an index copies
+            at = slice(first, last + 1) if is_dense else torch.tensor(members, device=like.device)
         out.append(LossGroup(kind, source, n, bounded, at, len(members), weight.unsqueeze(-1) if batched else weight))
     return out
-
-
-def _index_of(members: Sequence[int], device: torch.device) -> slice | Tensor:
-    """A slice where members are neighbours."""
-    first, last = members[0], members[-1]
-    if last - first + 1 == len(members):
-        return slice(first, last + 1)
-    return torch.tensor(members, device=device)
 
 
 def retrieval_loss(

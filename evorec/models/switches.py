@@ -32,15 +32,6 @@ def off_rows(spec: ModelSpec, shape: InputShape) -> list[int]:
     return [index for index, block in enumerate(shape.row_blocks) if block in off]
 
 
-def off_content(spec: ModelSpec, shape: InputShape) -> list[InputBlock]:
-    """The parts of the content that a member has switched off.
-
-    Raises:
-        ConfigError: the data have no such block.
-    """
-    return [block for block in blocks_of(spec.off, shape.blocks, shape.absent) if block.is_content]
-
-
 def adapted_content(spec: ModelSpec, shape: InputShape) -> list[tuple[InputBlock, int]]:
     """The parts of the content whose projection is a product of two thin matrices, and their rank.
 
@@ -54,7 +45,8 @@ def adapted_content(spec: ModelSpec, shape: InputShape) -> list[tuple[InputBlock
 
 def untrained_content(spec: ModelSpec, shape: InputShape) -> list[InputBlock]:
     """The parts of the content whose rows of the projection no optimiser moves: off, or made of other matrices."""
-    return [*off_content(spec, shape), *(part for part, _ in adapted_content(spec, shape))]
+    off = [block for block in blocks_of(spec.off, shape.blocks, shape.absent) if block.is_content]
+    return [*off, *(part for part, _ in adapted_content(spec, shape))]
 
 
 @final

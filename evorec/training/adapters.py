@@ -15,8 +15,7 @@ from torch import Tensor
 
 from evorec.models.blocks import InputBlock
 from evorec.models.layers import product
-from evorec.models.population import KernelGroup, Population, TensorSlot, adapter_name
-from evorec.models.switches import adapted_content
+from evorec.models.population import KernelGroup, Population, TensorSlot, adapter_name, adapter_owners
 
 
 @final
@@ -99,10 +98,6 @@ def adapters_of(population: Population) -> list[Adapter]:
 def group_adapters(group: KernelGroup) -> list[Adapter]:
     """The adapters of a kernel group."""
     slots = {slot.tensor.name: slot for slot in group.tensor_slots}
-    owners: dict[tuple[InputBlock, int], list[int]] = {}
-    for member, spec in enumerate(group.specs):
-        for adapter in adapted_content(spec, group.shape):
-            owners.setdefault(adapter, []).append(member)
     device = group.trained["head.bias"].device
     return [
         Adapter(
@@ -113,5 +108,5 @@ def group_adapters(group: KernelGroup) -> list[Adapter]:
             slots["content.weight"],
             slots.get("task_content.weight"),
         )
-        for (part, rank), members in sorted(owners.items())
+        for (part, rank), members in adapter_owners(group.specs, group.shape)
     ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import final
 
@@ -73,14 +74,17 @@ class RowOptimizer:
         for optimizer in dict.fromkeys(optimizer for _, optimizer in kinds):
             own = [columns for columns, kind in kinds if kind is optimizer]
             if isinstance(optimizer, ElementwiseOptimizer):
-                self._elementwise.append(_ColumnMoments.of(table, optimizer, own))
+                joined = _joined(own)
+                stops = list(accumulate(map(_length, joined)))
+                runs = [(part, slice(stop - _length(part), stop)) for part, stop in zip(joined, stops, strict=True)]
+                moments = [table.new_zeros(table.shape[0], stops[-1]) for _ in optimizer.states]
+                self._elementwise.append(_ColumnMoments(optimizer, runs, moments))
             elif isinstance(optimizer, FactoredOptimizer):
                 self._matrices += _matrices(optimizer, own, self._matrices, together=together)
-        n_factored = sum(group.n for group in self._matrices)
-        self._row_var = table.new_zeros(table.shape[0], n_factored)
+        self._starts = [start for group in self._matrices for start in group.starts]
+        self._row_var = table.new_zeros(table.shape[0], len(self._starts))
         self._col_var = table.new_zeros(sum(group.n * group.dim for group in self._matrices))
-        starts = [group.columns.start + i * group.dim for group in self._matrices for i in range(group.n)]
-        self._off = {number: off[start] for number, start in enumerate(starts) if start in off}
+        self._off = {number: off[start] for number, start in enumerate(self._starts) if start in off}
 
     def read(self, rows: Tensor, step: int) -> Tensor:
         """Rows before 1-based `step`, with the decay of all earlier steps applied.
@@ -154,16 +158,15 @@ class RowOptimizer:
     def _moments_of(self, columns: slice) -> Iterator[tuple[_ColumnMoments, list[int]]]:
         """The elementwise optimisers of `columns`, and the columns of their moments."""
         for own in self._elementwise:
-            of_table = [c for run in own.runs for c in range(run.columns.start, run.columns.stop)]
+            of_table = [c for part, _ in own.runs for c in range(part.start, part.stop)]
             if inside := [i for i, column in enumerate(of_table) if columns.start <= column < columns.stop]:
                 yield own, inside
 
     def _factors_of(self, columns: slice) -> tuple[list[int], list[int]]:
         """Columns of the row variances and entries of the column variances that belong to `columns`."""
         inside = range(columns.start, columns.stop)
-        starts = [group.columns.start + i * group.dim for group in self._matrices for i in range(group.n)]
         factors = [c for group in self._matrices for c in range(group.columns.start, group.columns.stop)]
-        matrix = [i for i, start in enumerate(starts) if start in inside]
+        matrix = [i for i, start in enumerate(self._starts) if start in inside]
         return matrix, [i for i, column in enumerate(factors) if column in inside]
 
     def _parts(self, n: int) -> Iterator[slice]:
@@ -183,23 +186,19 @@ class RowOptimizer:
         direction = self._scratch.take("direction", len(rows), n_columns)
         for of_all, moment in zip(own.moments, moments, strict=True):
             torch.index_select(of_all, 0, rows, out=moment)
-        scale = own.optimizer.direction(moments, self._packed(own, grad), direction, step)
-        for run in own.runs:
-            part = values[:, run.columns]
+        packed_grad = grad[:, own.runs[0][0]]
+        if len(own.runs) > 1:
+            packed_grad = self._scratch.take("packed", len(grad), n_columns)
+            for columns, packed in own.runs:
+                packed_grad[:, packed].copy_(grad[:, columns])
+        scale = own.optimizer.direction(moments, packed_grad, direction, step)
+        for columns, packed in own.runs:
+            part = values[:, columns]
             if self._decays:
-                part.mul_(self._keep[1, run.columns])
-            part.addcmul_(direction[:, run.moments], self._rates[run.columns], value=-scale)
+                part.mul_(self._keep[1, columns])
+            part.addcmul_(direction[:, packed], self._rates[columns], value=-scale)
         for of_all, moment in zip(own.moments, moments, strict=True):
             _put(of_all, rows, moment)
-
-    def _packed(self, own: _ColumnMoments, grad: Tensor) -> Tensor:
-        """The optimiser's columns side by side."""
-        if len(own.runs) == 1:
-            return grad[:, own.runs[0].columns]
-        packed = self._scratch.take("packed", len(grad), own.moments[0].shape[1])
-        for run in own.runs:
-            packed[:, run.moments].copy_(grad[:, run.columns])
-        return packed
 
     def _more(self, group: _Matrices, n: int, spans: Sequence[slice]) -> Tensor | None:
         """Ratio of all rows to trained rows of each matrix of a group, ``[S, 1, 1]``; ``None`` = 1."""
@@ -225,7 +224,7 @@ class RowOptimizer:
             columns_now = self._col_var[group.factors].view(group.n, 1, group.dim)
             more = self._more(group, n, spans)
             group.optimizer.variance(g, rows_now, columns_now, update, more, step)
-            first = slice(group.columns.start, group.columns.stop, group.dim)
+            first = slice(group.columns.start, group.columns.stop, group.dim)  # rate and decay are equal in a matrix
             keep = self._keep[1, first].view(-1, 1, 1) if self._decays else None
             group.optimizer.apply(own, g, update, self._rates[first].view(-1, 1, 1), keep, step, more)
             spread.copy_(own)
@@ -364,28 +363,14 @@ class _EntryMoments:
 @final
 @dataclass(frozen=True)
 class _ColumnMoments:
-    """Moments ``[R, columns]`` of the columns of an elementwise optimiser."""
+    """Moments ``[R, columns]`` of the columns of an elementwise optimiser.
+
+    Each of `runs` is a slice of neighbouring columns of the table, and the columns of their moments.
+    """
 
     optimizer: ElementwiseOptimizer
-    runs: list[_Run]
+    runs: list[tuple[slice, slice]]
     moments: list[Tensor]
-
-    @classmethod
-    def of(cls, table: Tensor, optimizer: ElementwiseOptimizer, columns: Sequence[slice]) -> _ColumnMoments:
-        runs, at = [], 0
-        for part in _joined(columns):
-            runs.append(_Run(part, slice(at, at + _length(part))))
-            at += _length(part)
-        return cls(optimizer, runs, [table.new_zeros(table.shape[0], at) for _ in optimizer.states])
-
-
-@final
-@dataclass(frozen=True)
-class _Run:
-    """Neighbouring columns of a table, and the columns of their moments."""
-
-    columns: slice
-    moments: slice
 
 
 def _length(part: slice) -> int:
@@ -417,6 +402,11 @@ class _Matrices:
     n: int
     first: int
     factors: slice
+
+    @property
+    def starts(self) -> range:
+        """First column of each table."""
+        return range(self.columns.start, self.columns.stop, self.dim)
 
 
 def _matrices(

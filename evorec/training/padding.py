@@ -20,7 +20,7 @@ from evorec.models.choice import MECHANISMS
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import values_per_row
 from evorec.models.optimizer import OPTIMIZERS
-from evorec.models.population import Population, member_shapes
+from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 
 PASSES = 11
@@ -136,68 +136,37 @@ def padded_population(exact: Population, padded: Sequence[ModelSpec], *, block_s
 def copy_members(source: Population, target: Population) -> None:
     """Copies members to a population of the same members at other widths: the part that both have."""
     for member in range(source.size):
-        for i, (own, theirs) in enumerate(zip(source.columns[member], target.columns[member], strict=True)):
-            target.tables[i][:, theirs] = source.tables[i][:, own]
-        (group, index), (into, index_there) = source.locate(member), target.locate(member)
-        there = {tensor_slot.tensor.name: tensor_slot for tensor_slot in into.tensor_slots}
-        for slot in group.tensor_slots:
-            if not (slots := slot.slots_of(index)):
-                continue
-            other = there[slot.tensor.name]
-            n_in, n_out = map(min, slot.tensor.shape, other.tensor.shape)
-            values = slot.view(source.flat)[slots, :n_in, :n_out]
-            other.view(target.flat)[other.slots_of(index_there), :n_in, :n_out] = values
+        views = target.member_views(member)
+        for name, own in source.member_views(member).items():
+            both = tuple(map(slice, map(min, own.shape, views[name].shape)))
+            views[name][both] = own[both]
 
 
-@final
-@dataclass(frozen=True)
-class Padding:
-    """A member's stored arrays in the shapes of its spec and in those at which it trains.
+def refit(arrays: Mapping[str, np.ndarray], shapes: Shapes) -> dict[str, np.ndarray]:
+    """A member's arrays, by name, in other `member_shapes`: cut, or with zeros, at the end of every axis."""
+    return {name: _fitted(array, shapes[name]) for name, array in arrays.items()}
 
-    Attributes:
-        exact, padded: array name -> shape (`evorec.models.population.member_shapes`), in the same order.
+
+def refit_entries(entries: np.ndarray, found: Shapes, wanted: Shapes) -> np.ndarray:
+    """`refit` of a number for each entry of all dense tensors, ``(k,)``, such as a moment.
+
+    Args:
+        entries: tensor after tensor, in the order of the shapes.
+        found, wanted: shapes before and after, the same names in the same order.
     """
-
-    exact: Shapes
-    padded: Shapes
-
-    @classmethod
-    def of(cls, spec: ModelSpec, padded: ModelSpec, shape: InputShape) -> Padding:
-        """Of a member and its entry of `padded_specs`."""
-        exact = member_shapes(spec, shape)
-        return cls(exact, exact if spec == padded else member_shapes(padded, shape))
-
-    def pad(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The member's arrays, by name, with zeros at the end of every axis."""
-        return {name: _fitted(array, self.padded[name]) for name, array in arrays.items()}
-
-    def cut(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The way back."""
-        return {name: _fitted(array, self.exact[name]) for name, array in arrays.items()}
-
-    def pad_entries(self, entries: np.ndarray) -> np.ndarray:
-        """Pads a number of each entry of all dense tensors, ``(k,)``, such as a moment."""
-        return _refitted(entries, self.exact, self.padded)
-
-    def cut_entries(self, entries: np.ndarray) -> np.ndarray:
-        """The way back."""
-        return _refitted(entries, self.padded, self.exact)
-
-
-def _fitted(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array cut, or with zeros, at the end of every axis; itself where it fits."""
-    if array.shape == shape:
-        return array
-    both = tuple(slice(min(sizes)) for sizes in zip(array.shape, shape, strict=True))
-    out = np.zeros(shape, array.dtype)
-    out[both] = array[both]
-    return out
-
-
-def _refitted(entries: np.ndarray, found: Shapes, wanted: Shapes) -> np.ndarray:
     if found == wanted:
         return entries
     names = [name for name in found if name not in ("table", "task_table")]
     parts = np.split(entries, np.cumsum([prod(found[name]) for name in names])[:-1])
     fitted = [_fitted(part.reshape(found[n]), wanted[n]) for n, part in zip(names, parts, strict=True)]
     return np.concatenate([part.ravel() for part in fitted])
+
+
+def _fitted(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array cut, or with zeros, at the end of every axis; the same object where it fits."""
+    if array.shape == shape:
+        return array
+    both = tuple(slice(min(sizes)) for sizes in zip(array.shape, shape, strict=True))
+    out = np.zeros(shape, array.dtype)
+    out[both] = array[both]
+    return out

@@ -15,11 +15,12 @@ from evorec.models.population import Population, fresh_population, member_shapes
 from evorec.training.padding import (
     LAUNCHES_PER_BLOCK,
     MergeRule,
-    Padding,
     merge_rule,
     padded_population,
     padded_specs,
     pads_exactly,
+    refit,
+    refit_entries,
 )
 
 FLOAT64 = 1e-12  # of the largest number of an array: a product over more terms may round differently; 5e-15 was seen
@@ -160,27 +161,24 @@ def test_a_padded_population_starts_with_the_members_values_and_zeros():
     assert len(wide.kernel_groups) == 1
     for member, one in enumerate(specs):
         own, arrays = exact.member_arrays(member), wide.member_arrays(member)
-        padding = Padding.of(one, wide.specs[member], SHAPE)
-        for name, array in padding.pad(own).items():
+        for name, array in refit(own, member_shapes(wide.specs[member], SHAPE)).items():
             np.testing.assert_array_equal(arrays[name], array, err_msg=name)
-        for name, array in padding.cut(arrays).items():
+        for name, array in refit(arrays, member_shapes(one, SHAPE)).items():
             np.testing.assert_array_equal(own[name], array, err_msg=name)
     assert padded_population(exact, specs, block_size=8) is exact
 
 
 def test_arrays_and_entries_are_padded_at_the_end_of_every_axis():
-    padding = Padding(
-        {"table": (1, 2), "layer0.weight": (1, 2, 2), "head.weight": (2, 2, 1)},
-        {"table": (1, 2), "layer0.weight": (1, 2, 3), "head.weight": (2, 3, 1)},
-    )
+    exact = {"table": (1, 2), "layer0.weight": (1, 2, 2), "head.weight": (2, 2, 1)}
+    wide = {"table": (1, 2), "layer0.weight": (1, 2, 3), "head.weight": (2, 3, 1)}
     arrays = {"table": np.array([[9, 9]]), "layer0.weight": np.array([[[1, 2], [3, 4]]])}
-    found = padding.pad(arrays)
+    found = refit(arrays, wide)
     assert found["table"].tolist() == [[9, 9]]
     assert found["layer0.weight"].tolist() == [[[1, 2, 0], [3, 4, 0]]]
-    assert padding.cut(found)["layer0.weight"].tolist() == [[[1, 2], [3, 4]]]
-    entries = padding.pad_entries(np.arange(1, 9))  # those of the layer, then two heads of two inputs
+    assert refit(found, exact)["layer0.weight"].tolist() == [[[1, 2], [3, 4]]]
+    entries = refit_entries(np.arange(1, 9), exact, wide)  # those of the layer, then two heads of two inputs
     assert entries.tolist() == [1, 2, 0, 3, 4, 0, 5, 6, 0, 7, 8, 0]
-    assert padding.cut_entries(entries).tolist() == list(range(1, 9))
+    assert refit_entries(entries, wide, exact).tolist() == list(range(1, 9))
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 1e300}, {"temperature": float("nan")}], ids=["rate", "nan"])
