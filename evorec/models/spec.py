@@ -227,66 +227,36 @@ def default_space(
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
     """
-    return SearchSpace(
-        (
-            Simplex("task_weights", parts=tasks, text="loss weight of each task"),
-            *_choice_genes(
-                "mechanism",
-                [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel],
-                "shared_bottom",
-                "how tasks share; esmm and aitm need tasks.funnel",
-                n_layers=n_layers,
-            ),
-            *_choice_genes(
-                "balancing", ordered(BALANCINGS), "fixed", "how the losses of the tasks are balanced", n_layers=n_layers
-            ),
-            Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
-            Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
-            Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
-            *_choice_genes(
-                "optimizer",
-                ordered(OPTIMIZERS),
-                "adamw",
-                "adafactor keeps row and column means of squares",
-                n_layers=n_layers,
-            ),
-            log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
-            log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
-            log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
-            log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
-            *_retrieval_genes(uniform_negatives, retrieval_batch, n_layers=n_layers),
-            *_list_genes(days, new_items=new_items),
-            *_block_genes(blocks, is_open=search_blocks),
-        )
-    )
-
-
-def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str, *, n_layers: int) -> list[Gene]:
-    """A gene whose values are the names of the choices, and under it the genes of the choices."""
-    own = {gene.name: gene for choice in choices for gene in choice.genes(n_layers)}
-    out: list[Gene] = [Categorical(name, tuple(choice.name for choice in choices), default, text=text)]
-    for gene in merged(choice.gene_names for choice in choices):
-        users = tuple(choice.name for choice in choices if gene in choice.gene_names)
-        out.append(replace(own[gene], condition=When(name, users)))
-    return out
-
-
-def _retrieval_genes(uniform_negatives: int, retrieval_batch: int, *, n_layers: int) -> list[Gene]:
-    """The retrieval loss and its negatives."""
+    mechanisms = [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel]
     most = min(MOST_NEGATIVES, 1 << (retrieval_batch - 1).bit_length())
     text = "negatives of each positive, at most"
     negatives: Gene = Fixed("negatives", most, text=text)
     if most > FEWEST_NEGATIVES:
-        negatives = Integer(
-            "negatives", FEWEST_NEGATIVES, most, scale="log2", default=most, limits=(1, 8192), text=text
-        )
+        limits = (1, 8192)
+        negatives = Integer("negatives", FEWEST_NEGATIVES, most, scale="log2", default=most, limits=limits, text=text)
     source = Categorical("negative_source", NEGATIVE_SOURCES, "batch", text="other positives, or items drawn uniformly")
-    return [
+    newcomers = Real(
+        "new_item_popularity", 0.0, 1.0, default=0.0, limits=(0.0, 1.0),
+        text="quantile of the shown items' popularity that an item without a training row counts with",
+    )  # fmt: skip
+
+    def chosen(name: str, choices: Sequence[Choice], default: str, text: str) -> list[Gene]:
+        return _choice_genes(name, choices, default, text, n_layers=n_layers)
+
+    return SearchSpace((
+        Simplex("task_weights", parts=tasks, text="loss weight of each task"),
+        *chosen("mechanism", mechanisms, "shared_bottom", "how tasks share; esmm and aitm need tasks.funnel"),
+        *chosen("balancing", ordered(BALANCINGS), "fixed", "how the losses of the tasks are balanced"),
+        Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
+        Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
+        Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+        *chosen("optimizer", ordered(OPTIMIZERS), "adamw", "adafactor keeps row and column means of squares"),
+        log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
+        log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
+        log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
+        log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
         log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
-        *_choice_genes(
-            "retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives",
-            n_layers=n_layers,
-        ),
+        *chosen("retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives"),
         negatives,
         *([source] if uniform_negatives else []),
         log_gene("temperature", 0.05, 0.5, 0.2, "divides the cosine of user and item"),
@@ -295,20 +265,6 @@ def _retrieval_genes(uniform_negatives: int, retrieval_batch: int, *, n_layers: 
             "history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector",
             condition=When("history", (True,)),
         ),
-    ]  # fmt: skip
-
-
-def _list_genes(days: float, *, new_items: bool) -> list[Gene]:
-    """How lists are made: popularity prior and re-ranking."""
-    newcomers = Real(
-        "new_item_popularity",
-        0.0,
-        1.0,
-        default=0.0,
-        limits=(0.0, 1.0),
-        text="quantile of the shown items' popularity that an item without a training row counts with",
-    )
-    return [
         Real(
             "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
             text="share of log popularity in the retrieval score; less is more diverse",
@@ -323,7 +279,18 @@ def _list_genes(days: float, *, new_items: bool) -> list[Gene]:
         log_gene(
             "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
         ),
-    ]  # fmt: skip
+        *_block_genes(blocks, is_open=search_blocks),
+    ))  # fmt: skip
+
+
+def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str, *, n_layers: int) -> list[Gene]:
+    """A gene whose values are the names of the choices, and under it the genes of the choices."""
+    own = {gene.name: gene for choice in choices for gene in choice.genes(n_layers)}
+    out: list[Gene] = [Categorical(name, tuple(choice.name for choice in choices), default, text=text)]
+    for gene in merged(choice.gene_names for choice in choices):
+        users = tuple(choice.name for choice in choices if gene in choice.gene_names)
+        out.append(replace(own[gene], condition=When(name, users)))
+    return out
 
 
 def _block_genes(blocks: Sequence[InputBlock], *, is_open: bool) -> list[Gene]:

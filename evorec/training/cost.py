@@ -120,25 +120,39 @@ def member_cost(
 def _counts(
     spec: ModelSpec, shape: InputShape, step: StepWork, catalogue: CatalogueWork, steps: int, bytes_per_parameter: int
 ) -> ModelCounts:
-    dim, history = spec.embedding_dim, spec.history_weight > 0
+    uniform = 0.0  # share of the uniformly drawn items that the member uses
+    if spec.negative_source == "uniform":
+        if step.uniform == 0:
+            raise ConfigError("negative_source = 'uniform' needs training.uniform_negatives >= 1, got 0")
+        uniform = min(spec.negatives, step.uniform) / step.uniform
+    dim, history, reranks = spec.embedding_dim, spec.history_weight > 0, spec.rank_blend > 0
     groups, off = n_groups(spec, shape), off_rows(spec, shape)
     switched_off = [shape.row_blocks[index] for index in off]
+    step, projection, macs = _without(step, off), projection_entries(spec, shape), forward_macs(spec, shape)
     n_rows = shape.n_rows - sum(block.size for block in switched_off)
-    rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
-    n_parameters = n_dense_parameters(spec, shape) + projection_entries(spec, shape) * groups + rows * dim
-    reranks = spec.rank_blend > 0
+    table_rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
+    n_dense = n_dense_parameters(spec, shape) + projection * groups
+    # The part of the forward pass that a task's loss is differentiated through, and the rest.
+    ranked = step.batch * macs + (step.bag_entries * dim + step.items * projection) * groups
+    entries = history * step.history_entries + uniform * step.uniform_entries
+    retrieved = entries * dim + uniform * step.uniform_items * projection
+    rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
+    by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
     return ModelCounts(
-        **_training_counts(spec, shape, _without(step, off)),
+        forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
+        dense_updates=n_dense,
+        row_updates=round(rows * dim),
+        extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
         steps=steps,
         flops_per_update=OPTIMIZERS[spec.optimizer].flops_per_update,
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
         width=dim,
         candidates=catalogue.candidates if reranks else 0,
-        ranker_macs=forward_macs(spec, shape),
-        n_parameters=n_parameters,
+        ranker_macs=macs,
+        n_parameters=n_dense + table_rows * dim,
         bytes_per_parameter=bytes_per_parameter,
     )
 
@@ -180,25 +194,6 @@ def retrieval_macs(spec: ModelSpec, step: StepWork) -> int:
     return step.positives * (negatives + (not is_inside)) * spec.embedding_dim
 
 
-def _training_counts(spec: ModelSpec, shape: InputShape, step: StepWork) -> dict[str, int]:
-    """Counts of a step: the forward pass, the passes and products that balancing adds, and updates."""
-    dim, groups, projection = spec.embedding_dim, n_groups(spec, shape), projection_entries(spec, shape)
-    history, uniform = spec.history_weight > 0, _uniform_share(spec, step)
-    ranked = (
-        step.batch * forward_macs(spec, shape) + (step.bag_entries * dim + step.items * projection) * groups
-    )  # the part that a task's loss is differentiated through
-    entries = history * step.history_entries + uniform * step.uniform_entries
-    retrieved = entries * dim + uniform * step.uniform_items * projection
-    rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
-    by_task = BALANCINGS[spec.balancing].needs_gradients
-    return {
-        "forward_macs": round(ranked + retrieved) + retrieval_macs(spec, step),
-        "dense_updates": n_dense_parameters(spec, shape) + projection * groups,
-        "row_updates": round(rows * dim),
-        "extra_macs": balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
-    }
-
-
 def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: int) -> int:
     """Multiply-adds per step of balancing by gradients of T tasks on n shared parameters.
 
@@ -215,15 +210,6 @@ def balancing_macs(spec: ModelSpec, shape: InputShape, step: StepWork, ranked: i
     shared = sum(tensor.task.count(SHARED) * prod(tensor.shape) for tensor in tensors)
     shared += round(step.rows * dim + projection_entries(spec, shape))
     return 2 * (n_tasks - 1) * ranked + (n_tasks**2 + n_tasks) * shared
-
-
-def _uniform_share(spec: ModelSpec, step: StepWork) -> float:
-    """Share of the uniformly drawn items that the member uses."""
-    if spec.negative_source == "batch":
-        return 0.0
-    if step.uniform == 0:
-        raise ConfigError("negative_source = 'uniform' needs training.uniform_negatives >= 1, got 0")
-    return min(spec.negatives, step.uniform) / step.uniform
 
 
 def cost_bounds(

@@ -273,9 +273,9 @@ class _Training:
 class _Draws:
     """Dropout draws of a step, shared by all members: ``(level, batch, width) -> int16 [batch, width]``.
 
-    Each member compares the draws with its own rate. That costs 0.13 ms per member and layer of 1,024 rows and 64 units,
-    draws of its own 0.33 ms and `torch.nn.functional.dropout` 0.60 ms. The stream is cut unit by unit, so the draws of a
-    narrow layer are the first columns of those of a wide layer.
+    Each member compares the draws with its own rate. That costs 0.13 ms per member and layer of 1,024 rows and 64
+    units; a generator per member takes 0.33 ms and `torch.nn.functional.dropout` 0.60 ms. The stream is cut unit by
+    unit, so the draws of a narrow layer are the first columns of those of a wide layer.
     """
 
     def __init__(self, seed: int, step: int, population: Population) -> None:
