@@ -35,7 +35,7 @@ def reproducible_cpu(*, required: bool = True) -> None:
     torch.set_num_threads(1)
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     mode = None  # PyTorch has no public name for it; without the symbol, e.g. on ARM, there is no MKL to check
-    if torch.backends.mkl.is_available() and library.is_file():
+    if torch.backends.mkl.is_available() and library.is_file():  # type: ignore[no-untyped-call]
         mode = getattr(ctypes.CDLL(str(library)), "mkl_serv_cbwr_get", None)
     if mode is not None and mode(1) == _OFF:
         message = (

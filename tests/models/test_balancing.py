@@ -258,28 +258,28 @@ def mixed(n):
     return [member(BALANCINGS[p % len(BALANCINGS)], learning_rate=rates[p]) for p in range(n)]
 
 
-@pytest.mark.parametrize("company", [[3], [16, 2], [0, 1, 2, 3, 4, 5, 6], [12, 5, 19, 6, 13], list(range(9, 20))])
-def test_coefficients_do_not_depend_on_company(company):
+@pytest.mark.parametrize("subset", [[3], [16, 2], [0, 1, 2, 3, 4, 5, 6], [12, 5, 19, 6, 13], list(range(9, 20))])
+def test_coefficients_are_independent_of_the_other_members(subset):
     specs = mixed(20)
     losses, gradients = stream(20)
     grams = gram_of(gradients).float()
     shared, specific, it = run(specs, losses.float(), grams)
-    found = run([specs[p] for p in company], losses.float()[:, company], grams[:, company])
-    assert torch.equal(found[0], shared[:, company])
-    assert torch.equal(found[1], specific[:, company])
+    found = run([specs[p] for p in subset], losses.float()[:, subset], grams[:, subset])
+    assert torch.equal(found[0], shared[:, subset])
+    assert torch.equal(found[1], specific[:, subset])
     for name, tensor in found[2].state().items():
-        assert torch.equal(tensor, it.state()[name][company]), name
+        assert torch.equal(tensor, it.state()[name][subset]), name
 
 
-def test_state_goes_on_in_another_company_where_it_was():
-    specs, company, half = mixed(14), [13, 1, 4, 2], 17
+def test_state_continues_among_other_members():
+    specs, subset, half = mixed(14), [13, 1, 4, 2], 17
     losses, gradients = stream(14)
     grams = gram_of(gradients)
     whole, _, _ = run(specs, losses, grams)
     _, _, it = run(specs, losses[:half], grams[:half])
-    state = {name: tensor[company] for name, tensor in it.state().items()}
-    rest = run([specs[p] for p in company], losses[half:, company], grams[half:, company], None, half + 1, state)
-    assert torch.equal(rest[0], whole[half:, company])
+    state = {name: tensor[subset] for name, tensor in it.state().items()}
+    rest = run([specs[p] for p in subset], losses[half:, subset], grams[half:, subset], None, half + 1, state)
+    assert torch.equal(rest[0], whole[half:, subset])
 
 
 def test_every_kind_carries_state_of_the_same_names_and_shape():

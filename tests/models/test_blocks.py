@@ -40,7 +40,7 @@ def test_parts_of_the_content_cover_its_columns():
     assert [block for block in input_blocks(dataset(content=False)) if block.is_content] == []
 
 
-def test_fields_of_one_name_are_told_apart_by_their_side():
+def test_fields_of_equal_name_get_their_side_as_prefix():
     assert block_names([("user", "city"), ("content", "tags")]) == ["city", "tags"]
     assert block_names([("user", "city"), ("item", "city"), ("item", "x")]) == ["user_city", "item_city", "x"]
     tricky = [("user", "city"), ("item", "city"), ("context", "user_city")]
@@ -80,7 +80,7 @@ def test_names_are_those_of_the_tables_whatever_is_constant_in_a_fit():
     assert "user_segment" in own, "and not segment, which the final fit would not know"
 
 
-def test_a_switch_of_what_is_constant_in_a_fit_does_nothing_and_one_of_nothing_is_an_error():
+def test_a_switch_of_a_constant_feature_does_nothing_and_a_switch_of_an_unknown_feature_is_an_error():
     search = with_a_late_segment("train")
     on_device = device_data(search)
     plan = plan_of(search, on_device)

@@ -139,7 +139,7 @@ def test_a_graph_that_is_kept_can_be_walked_twice():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", [(64, 37, 16), (37, 69, 32), (2, 5, 1), (1, 3, 8)], ids=str)
-def test_a_lone_slot_is_bitwise_what_it_is_in_company(sizes, dtype):
+def test_a_single_slot_is_bitwise_the_same_as_among_other_slots(sizes, dtype):
     batch, n_in, width = sizes
     x, weight = drawn(5, batch, n_in, seed=1, dtype=dtype), drawn(5, n_in, width, seed=2, dtype=dtype)
     bias, grad = drawn(5, 1, width, seed=3, dtype=dtype), drawn(5, batch, width, seed=4, dtype=dtype)
@@ -159,14 +159,14 @@ def test_a_lone_slot_is_bitwise_what_it_is_in_company(sizes, dtype):
     for run in (layer, linear):
         together = results([0, 1, 2, 3, 4], run)
         for slots in ([3], [4, 0], [2, 1, 3]):
-            for alone, company in zip(results(slots, run), together, strict=True):
-                assert torch.equal(alone, company[slots])
+            for alone, subset in zip(results(slots, run), together, strict=True):
+                assert torch.equal(alone, subset[slots])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("sizes", [(64, 37, 16), (37, 69, 32), (6, 5, 8)], ids=str)
 @pytest.mark.parametrize("fans", [(2, 2, 2), (1, 3, 3), (3, 1, 1), (4, 2, 1), (1, 1, 1)], ids=str)
-def test_a_source_and_its_slots_are_bitwise_what_they_are_in_company(fans, sizes, dtype):
+def test_a_single_source_and_its_slots_are_bitwise_the_same_as_among_others(fans, sizes, dtype):
     batch, n_in, width = sizes
     source = tuple(one for one, fan in enumerate(fans) for _ in range(fan))
     x, weight = drawn(3, batch, n_in, seed=1, dtype=dtype), drawn(len(source), n_in, width, seed=2, dtype=dtype)
@@ -183,8 +183,8 @@ def test_a_source_and_its_slots_are_bitwise_what_they_are_in_company(fans, sizes
     together, _ = results([0, 1, 2])
     for sources in ([0], [1], [2], [2, 0]):
         found, places = results(sources)
-        for alone, company, own in zip(found, together, places, strict=True):
-            assert torch.equal(alone, company[own])
+        for alone, subset, own in zip(found, together, places, strict=True):
+            assert torch.equal(alone, subset[own])
 
 
 @pytest.mark.parametrize("n_slots", [1, 2, 7])
@@ -225,14 +225,14 @@ def test_a_product_is_bitwise_the_same_wherever_its_matrices_begin(m, k, n):
         )
 
 
-def test_a_lone_product_that_is_added_is_bitwise_that_in_company():
+def test_a_single_product_that_is_added_is_bitwise_the_same_as_in_a_batch():
     for m, k, n in ((64, 37, 16), (37, 69, 32), (1, 5, 1), (2, 128, 64)):
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
             x, weight, start = (drawn(4, *size, seed=i, dtype=dtype) for i, size in enumerate([(m, k), (k, n), (m, n)]))
-            company, alone = start.clone(), start[2:3].clone()
-            product(x, weight, company, company)
+            subset, alone = start.clone(), start[2:3].clone()
+            product(x, weight, subset, subset)
             product(x[2:3], weight[2:3], alone, alone)
-            assert torch.equal(alone[0], company[2])
+            assert torch.equal(alone[0], subset[2])
 
 
 def test_bfloat16_is_float32_to_three_digits():
@@ -246,7 +246,7 @@ def test_bfloat16_is_float32_to_three_digits():
     torch.testing.assert_close(found.double(), expected, rtol=BFLOAT16, atol=BFLOAT16)
 
 
-def test_dropout_of_nobody_is_none():
+def test_dropout_of_rate_zero_for_all_slots_is_none():
     assert dropout([0.0, 0.0]) is None
 
 

@@ -149,7 +149,7 @@ def test_a_quantile_is_met_where_the_gradient_is_zero():
     assert losses_of_kinds(at, labels)[1][0, 2].sum().item() == pytest.approx(0.0, abs=ROUNDING)
 
 
-def test_binary_tasks_beside_numbers_are_bitwise_what_they_are_alone():
+def test_losses_of_binary_tasks_are_bitwise_independent_of_tasks_with_numbers():
     rng = torch.Generator().manual_seed(3)
     logits = torch.randn(3, 4, 37, generator=rng)
     labels = torch.randn(4, 37, generator=rng)
@@ -164,7 +164,7 @@ def test_binary_tasks_beside_numbers_are_bitwise_what_they_are_alone():
 
 
 @pytest.mark.parametrize("n_rows", [5, 16, 37, 100])
-def test_losses_of_numbers_do_not_depend_on_where_a_member_stands(n_rows):
+def test_losses_of_numbers_are_independent_of_the_index_of_a_member(n_rows):
     rng = torch.Generator().manual_seed(n_rows)
     logits = torch.randn(7, 4, n_rows, generator=rng)
     labels = torch.randn(4, n_rows, generator=rng)
@@ -178,7 +178,7 @@ def test_losses_of_numbers_do_not_depend_on_where_a_member_stands(n_rows):
 
 
 @pytest.mark.parametrize("n_rows", [5, 16, 37, 100])
-def test_gradients_do_not_depend_on_where_a_member_stands(n_rows):
+def test_gradients_are_independent_of_the_index_of_a_member(n_rows):
     # binary_cross_entropy_with_logits fails here: the remainder of its vectorised sigmoid rounds differently
     generator = torch.Generator().manual_seed(n_rows)
     logits = torch.randn(7, 3, n_rows, generator=generator)
@@ -188,7 +188,7 @@ def test_gradients_do_not_depend_on_where_a_member_stands(n_rows):
         assert torch.equal(cross_entropy(logits[members], labels)[1], together[members])
 
 
-def test_cells_of_the_first_columns_are_places_in_a_narrower_matrix():
+def test_cells_of_the_first_columns_are_indices_in_a_narrower_matrix():
     matrix = np.array([[False, True, True], [True, False, True]])
     cells = Cells.of(matrix, torch.device("cpu"))
     for n in range(4):
@@ -392,7 +392,7 @@ def test_the_coldest_scores_stay_exact_in_single_precision(temperature, sign):
 
 @pytest.mark.parametrize(("batch", "drawn", "dim"), [(12, 9, 4), (37, 21, 6), (64, 40, 16)])
 @pytest.mark.parametrize("lay", [torch.Tensor.contiguous, side_by_side])
-def test_results_do_not_depend_on_company(batch, drawn, dim, lay):
+def test_results_are_independent_of_the_other_members(batch, drawn, dim, lay):
     specs = all_kinds((0.2, 0.01))
     inputs = vectors(specs, batch=batch, drawn=drawn, dim=dim, dtype=torch.float32)
     loss, gradients = loss_and_gradients(inputs, specs, lay=lay)
@@ -403,7 +403,7 @@ def test_results_do_not_depend_on_company(batch, drawn, dim, lay):
             assert torch.equal(one, other[members])
 
 
-def test_members_in_one_product_get_what_they_get_alone():
+def test_members_in_a_common_product_get_the_results_of_single_products():
     specs = all_kinds() + all_kinds((0.3,))  # of several temperatures in one product
     inputs = vectors(specs)
     loss, gradients = loss_and_gradients(inputs, specs)

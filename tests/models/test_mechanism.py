@@ -1,4 +1,4 @@
-"""Every sharing mechanism against a loop over the rows of one member, and alone against in company."""
+"""Every sharing mechanism against a loop over the rows of one member, and single members against several."""
 
 from dataclasses import replace
 from math import exp, log
@@ -137,7 +137,7 @@ def test_a_forked_funnel_in_any_order_is_that_of_the_reference(name, depth):
 
 
 @every_mechanism
-def test_one_task_alone_works_where_no_funnel_is_needed(name):
+def test_a_single_task_works_where_no_funnel_is_needed(name):
     if name not in FUNNEL_MECHANISMS:
         check_against_the_reference(spec(name), replace(SHAPE, n_tasks=1, parents=(-1,)))
 
@@ -254,7 +254,7 @@ def test_a_fresh_esmm_predicts_the_base_rates():
         assert row == pytest.approx(rates)
 
 
-def test_the_calibrator_counts_steps_that_exceed_the_one_before():
+def test_the_calibrator_counts_steps_that_exceed_the_step_before():
     members = [spec("aitm", calibrator_weight=weight) for weight in (0.0, 0.5)]
     network = build_network(members, SHAPE)
     logits = torch.tensor(generator(0, "test").standard_normal((2, N_TASKS, 5)), requires_grad=True)
@@ -268,7 +268,7 @@ def test_the_calibrator_counts_steps_that_exceed_the_one_before():
     assert build_network([spec("esmm")], SHAPE).extra_loss(logits[:1]) is None
 
 
-def test_sigmoid_is_finite_and_the_same_wherever_a_number_stands():
+def test_sigmoid_is_finite_and_independent_of_the_alignment_of_a_number():
     x = torch.linspace(-200, 200, 203, requires_grad=True)
     torch.testing.assert_close(sigmoid(x), torch.sigmoid(x))
     (grad,) = torch.autograd.grad(sigmoid(x).sum(), x)
@@ -312,22 +312,22 @@ def results(specs, identities, dtype, width):
 @pytest.mark.parametrize("width", [4, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("specs", [specs for _, specs in FAMILIES], ids=[name for name, _ in FAMILIES])
-def test_a_member_is_the_same_to_the_bit_alone_permuted_and_in_other_company(specs, dtype, width):
+def test_a_member_is_bitwise_independent_of_the_other_members_and_their_order(specs, dtype, width):
     identities = list(range(10, 10 + len(specs)))
     together = results(specs, identities, dtype, width)
     order = [2, 0, 3, 1, *range(4, len(specs))]
-    companies = [([p], identities) for p in range(len(specs))] + [(order, identities), ([1, 3], identities)]
-    for company, names in companies:
-        found = results([specs[p] for p in company], [names[p] for p in company], dtype, width)
-        for p, arrays in zip(company, found, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(arrays, together[p], strict=True)), (company, p)
+    subsets = [([p], identities) for p in range(len(specs))] + [(order, identities), ([1, 3], identities)]
+    for subset, names in subsets:
+        found = results([specs[p] for p in subset], [names[p] for p in subset], dtype, width)
+        for p, arrays in zip(subset, found, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(arrays, together[p], strict=True)), (subset, p)
 
 
 # Parameters.
 
 
 @every_variant
-def test_a_specific_parameter_is_reached_by_its_own_loss_alone_and_a_shared_one_by_several(member):
+def test_a_specific_parameter_is_reached_by_its_own_loss_only_and_a_shared_parameter_by_several(member):
     network = build_network([replace(member, dropout=0.0)], SHAPE)
     dense = parameters([7], network)
     logits = network.logits(ForwardPass(dense, [0.0], keep=True), ranker_input(7, network, 60)[None])
@@ -342,7 +342,7 @@ def test_a_specific_parameter_is_reached_by_its_own_loss_alone_and_a_shared_one_
 
 
 @every_variant
-def test_streams_of_draws_are_those_of_the_role_whoever_is_beside(member):
+def test_streams_of_draws_depend_on_the_role_only(member):
     alone, beside = build_network([member], SHAPE), build_network([member] * 3, SHAPE)
     keys = [key for tensor in alone.tensors if not tensor.name.endswith("bias") for key in tensor.key]
     assert len(set(keys)) == len(keys)
@@ -428,6 +428,6 @@ def test_a_funnel_in_a_circle_is_refused(parents):
         funnel_waves(parents)
 
 
-def test_members_of_two_keys_are_no_block():
-    with pytest.raises(ConfigError, match="one group_key"):
+def test_members_of_different_keys_form_no_kernel_group():
+    with pytest.raises(ConfigError, match="must have the same group_key"):
         build_network([spec("cgc", 1), spec("cgc", 2)], SHAPE)

@@ -43,12 +43,12 @@ def assert_same(found, expected):
         assert found[name].dtype == array.dtype
 
 
-def test_a_member_starts_the_same_in_any_company_and_place():
+def test_initial_parameters_are_independent_of_the_other_members_and_the_order():
     specs = some_specs(12)
     together = fresh(specs)
-    for company in [(4,), (4, 0), (2, 3, 1), range(11, -1, -1), (7, 7)]:
-        population = fresh([specs[i] for i in company])
-        for place, member in enumerate(company):
+    for subset in [(4,), (4, 0), (2, 3, 1), range(11, -1, -1), (7, 7)]:
+        population = fresh([specs[i] for i in subset])
+        for place, member in enumerate(subset):
             assert_same(population.member_arrays(place), together.member_arrays(member))
 
 
@@ -115,7 +115,7 @@ def test_initial_values_have_their_scale_and_the_padding_row_is_zero(name):
 
 
 def test_a_population_needs_a_member():
-    with pytest.raises(ConfigError, match="at least one spec"):
+    with pytest.raises(ConfigError, match="at least 1 spec"):
         Population([], SHAPE)
 
 
@@ -152,7 +152,7 @@ def test_a_block_has_members_of_one_program_and_no_more_than_fit():
         population.locate(31)
 
 
-def test_members_that_share_an_optimiser_stand_together_in_a_block():
+def test_members_that_share_an_optimiser_are_neighbours_in_a_kernel_group():
     kinds = ["adamw", "adafactor", "adamw", "adafactor"]
     (block,) = fresh([spec(optimizer=kind) for kind in kinds]).kernel_groups
     assert [one.optimizer for one in block.specs] == sorted(kinds)
@@ -238,7 +238,7 @@ def test_members_leave_a_population_and_come_back_unchanged(dtype):
         assert_same(again.member_arrays(place), population.member_arrays(member))
 
 
-def test_loading_a_member_touches_nobody_else():
+def test_loading_a_member_changes_no_other_member():
     specs = some_specs(8)
     population, other = fresh(specs), fresh(specs)
     strange = {name: np.full_like(array, 5.0) for name, array in population.member_arrays(3).items()}

@@ -88,7 +88,7 @@ def test_task_tables_that_no_unit_reads_are_left_out(mechanism, depth, kept):
     assert found.task_embeddings is kept
 
 
-def test_calibration_counts_for_gbce_alone():
+def test_calibration_counts_for_gbce_only():
     assert ModelSpec.from_genes(genes(retrieval_loss="gbce", gbce_calibration=0.5)).setting("gbce_calibration") == 0.5
     with pytest.raises(ConfigError, match=r"unknown \['gbce_calibration'\]"):
         ModelSpec.from_genes(genes(gbce_calibration=0.5))

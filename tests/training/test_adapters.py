@@ -109,7 +109,7 @@ def population():
 
 
 @pytest.mark.parametrize("member", range(len(MEMBERS)), ids=lambda m: f"{MEMBERS[m].mechanism} {MEMBERS[m].ranks}")
-def test_a_member_equals_a_plain_model_with_two_layers_in_the_place_of_one(member):
+def test_a_member_equals_a_plain_model_with_two_layers_instead_of_a_projection(member):
     one, (starts, found) = MEMBERS[member], population()
     plain = AdaptedModel(one, dataset(), LAYERS, world().shape.content_blocks).load(starts[member])
     batches = batches_of(dataset(), steps=STEPS, batch=BATCH, positives=POSITIVES, uniform=UNIFORM, seed=SEED)
@@ -162,12 +162,12 @@ def test_the_adapters_of_others_change_no_bit_of_a_member():
     specs = random_ranks(random_specs(rng, 12, embedding_dim=(4, 8), width=(8, 16)), rng)
     specs += [replace(specs[0], ranks=(), off=()), replace(specs[0], ranks=(("first", 2),), off=())]
     together = results(specs)
-    for company in [(3,), (12,), (1, 0, 13), (13, 12), (2, 12, 6, 5), (11, 10, 9, 8, 7, 4, 13)]:
-        for one, member in zip(results([specs[i] for i in company]), company, strict=True):
+    for subset in [(3,), (12,), (1, 0, 13), (13, 12), (2, 12, 6, 5), (11, 10, 9, 8, 7, 4, 13)]:
+        for one, member in zip(results([specs[i] for i in subset]), subset, strict=True):
             assert_bitwise_equal(one, together[member])
 
 
-def test_a_training_goes_on_from_a_checkpoint_in_other_company():
+def test_a_training_continues_from_a_checkpoint_among_other_members():
     data, on_device = dataset(), world(torch.float32)
     plan = plan_of(data, on_device, steps=9)
     rng = np.random.default_rng(8)

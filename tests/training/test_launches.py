@@ -125,7 +125,7 @@ every_way = pytest.mark.parametrize(
 
 
 @every_way
-def test_more_members_of_a_shape_start_no_more_kernels_beside_products(ahead, mechanism, balancing):
+def test_more_members_of_a_shape_start_no_more_kernels_besides_products(ahead, mechanism, balancing):
     members = alike_members(mechanism, balancing)
     few, many = (launches(members[:n]) for n in (8, 32))
     assert {**few, **dict.fromkeys(PRODUCTS)} == {**many, **dict.fromkeys(PRODUCTS)}
@@ -165,7 +165,7 @@ def test_what_would_wait_is_recorded():
     assert {*expected, FROM_HOST} <= set(recorded.names)
 
 
-def test_members_in_common_kernels_train_as_they_do_alone(ahead, monkeypatch):
+def test_members_in_common_kernels_train_as_single_members_do(ahead, monkeypatch):
     data = with_missing_labels(dataset())
     on_device = device_data(data, layers=3, dtype=torch.float64)
     plan = plan_of(data, on_device, steps=3, batch=12, positives=7)

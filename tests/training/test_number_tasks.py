@@ -21,14 +21,14 @@ from tiny import (
 )
 from training.test_trainer import (
     BATCH,
-    COMPANIES,
     MEMBERS,
     POSITIVES,
+    SUBSETS,
     assert_bitwise_equal,
     assert_equal,
     name_of,
     results,
-    trained_alone,
+    trained_plain,
 )
 
 from evorec.data.held_out import HeldOut, ranking_users
@@ -53,17 +53,17 @@ def of_both_kinds(funnel):
 
 
 @pytest.mark.parametrize("number", range(len(MEMBERS)), ids=lambda number: name_of(MEMBERS[number]))
-def test_a_member_with_tasks_of_both_kinds_equals_a_plain_model_trained_alone(number):
+def test_a_member_with_tasks_of_both_kinds_equals_a_plain_model(number):
     one = MEMBERS[number]
     data, on_device, members, population = of_both_kinds(one.mechanism in FUNNEL_MECHANISMS)
     member = members.index(one)
     assert population.diverged[member] is None
-    plain = trained_alone(one, data, on_device, STEPS)
+    plain = trained_plain(one, data, on_device, STEPS)
     assert_equal(plain, population.population.member_arrays(member), FLOAT64)
 
 
 @pytest.mark.parametrize("activations", [None, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_a_member_with_tasks_of_both_kinds_is_bitwise_the_same_in_any_company(activations):
+def test_a_member_with_tasks_of_both_kinds_is_bitwise_independent_of_the_other_members(activations):
     data = with_missing_labels(number_dataset(given=True))
     on_device = device_data(data, layers=2)
     plan = plan_of(data, on_device, steps=4)
@@ -72,9 +72,9 @@ def test_a_member_with_tasks_of_both_kinds_is_bitwise_the_same_in_any_company(ac
     without_funnel = [name for name in MECHANISMS if name not in FUNNEL_MECHANISMS]
     specs = random_specs(rng, 12, embedding_dim=(4, 8), width=(8, 16), mechanisms=without_funnel)
     together = results(specs, plan, data, on_device, users, activations=activations)
-    for company in COMPANIES:
-        found = results([specs[i] for i in company], plan, data, on_device, users, activations=activations)
-        for one, member in zip(found, company, strict=True):
+    for subset in SUBSETS:
+        found = results([specs[i] for i in subset], plan, data, on_device, users, activations=activations)
+        for one, member in zip(found, subset, strict=True):
             assert_bitwise_equal(one, together[member])
 
 

@@ -1,4 +1,4 @@
-"""Optimisers of a population against torch.optim, against loops over all rows, and against themselves in company."""
+"""Optimisers of a population against torch.optim, against loops over all rows, and against other populations."""
 
 import math
 
@@ -26,7 +26,7 @@ def touched(step):
 
 
 def starts(members):
-    """A start table and gradients of every step for each member, the same in every company."""
+    """A start table and gradients of every step for each member, the same in every population."""
     tables = [np.random.default_rng(member).normal(size=(ROWS, DIMS[member])) for member in members]
     grads = [np.random.default_rng([member, 1]).normal(size=(STEPS + 1, ROWS, DIMS[member])) for member in members]
     return torch.tensor(np.concatenate(tables, 1)), torch.tensor(np.concatenate(grads, 2))
@@ -163,15 +163,15 @@ def torch_run(kind, start, grads, rate, decay):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("company", [[0], [2], [5], [5, 2, 0], [0, 1, 4, 2, 3, 5], [2, 0, 3, 1, 5, 4]])
-def test_rows_do_not_depend_on_company(company, dtype):
+@pytest.mark.parametrize("subset", [[0], [2], [5], [5, 2, 0], [0, 1, 4, 2, 3, 5], [2, 0, 3, 1, 5, 4]])
+def test_rows_are_independent_of_the_other_members(subset, dtype):
     everybody, _ = lazy_run(list(MEMBERS), dtype)
-    table, _ = lazy_run(company, dtype)
-    for member, own in zip(company, columns_of(company), strict=True):
+    table, _ = lazy_run(subset, dtype)
+    for member, own in zip(subset, columns_of(subset), strict=True):
         assert torch.equal(table[:, own], everybody[:, columns_of(MEMBERS)[member]])
 
 
-def test_large_tables_do_not_depend_on_company():
+def test_large_tables_are_independent_of_the_other_members():
     """More rows than pass at once, and lengths that fill and do not fill a vector register."""
     n, dims = 3000, (16, 8, 20, 32)
     rng = np.random.default_rng(0)
@@ -294,9 +294,9 @@ def test_dense_parameters_follow_torch_and_biases_are_vectors(members):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("company", [[0], [2], [5, 2, 0], [2, 3, 5]])
-def test_dense_parameters_do_not_depend_on_company(company, dtype):
-    everybody, some = Dense(list(MEMBERS), dtype).run(), Dense(company, dtype).run()
+@pytest.mark.parametrize("subset", [[0], [2], [5, 2, 0], [2, 3, 5]])
+def test_dense_parameters_are_independent_of_the_other_members(subset, dtype):
+    everybody, some = Dense(list(MEMBERS), dtype).run(), Dense(subset, dtype).run()
     for key, place in some.places.items():
         assert torch.equal(some.flat[place], everybody.flat[everybody.places[key]])
 
@@ -316,7 +316,7 @@ def test_dense_parameters_go_on_bitwise_after_members_are_dropped(kept):
         assert torch.equal(resumed.flat[place], through.flat[through.places[key]])
 
 
-def test_a_member_that_diverges_leaves_the_others_alone():
+def test_a_member_that_diverges_does_not_change_the_others():
     well, ill = Dense(list(MEMBERS)), Dense(list(MEMBERS))
     for name in SHAPES:
         for member in (0, 2):

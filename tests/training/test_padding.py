@@ -80,7 +80,7 @@ def test_a_member_trained_in_a_wider_block_has_the_parameters_moments_and_losses
 @pytest.mark.parametrize(
     ("before", "after"), [(ALWAYS, None), (None, ALWAYS), (ALWAYS, ALWAYS)], ids=["padded", "exact", "both padded"]
 )
-def test_a_checkpoint_goes_on_with_padding_or_without_it_and_in_other_company(before, after):
+def test_a_checkpoint_continues_with_or_without_padding_and_among_other_members(before, after):
     specs = [one for name in PADDED for one in mixed_widths(name)[::2]]
     plan, on_device = stage(steps=12)
     expected = trained(specs, plan, on_device).population
@@ -92,7 +92,7 @@ def test_a_checkpoint_goes_on_with_padding_or_without_it_and_in_other_company(be
         assert_near(rest.member_arrays(place), expected.member_arrays(member))
 
 
-def test_members_that_are_not_padded_are_bitwise_the_same_beside_padded_ones():
+def test_members_that_are_not_padded_are_bitwise_independent_of_padded_members():
     specs = random_specs(np.random.default_rng(3), 30, width=(8, 16, 32), mechanisms=("shared_bottom", "aitm", "cgc"))
     specs = [replace(one, optimizer="adamw") if one.width == 8 else one for one in specs]
     plan, on_device = stage(steps=6)
@@ -117,7 +117,7 @@ def test_members_that_padding_would_change_keep_their_width_and_their_block(chan
         assert padded([narrow, stays[1]]) == (replace(narrow, width=16), stays[1])
 
 
-def test_only_members_of_one_kind_are_merged():
+def test_only_members_of_equal_kind_are_merged():
     narrow = spec(width=8)
     others = [
         spec(width=16, embedding_dim=8),
@@ -182,7 +182,7 @@ def test_arrays_and_entries_are_padded_at_the_end_of_every_axis():
 
 
 @pytest.mark.parametrize("changes", [{"learning_rate": 1e300}, {"temperature": float("nan")}], ids=["rate", "nan"])
-def test_a_member_that_diverges_does_so_at_the_same_step_and_alone(changes):
+def test_a_member_that_diverges_does_so_at_the_same_step_and_changes_no_other_member(changes):
     specs = [spec(width=8), spec(width=8, **changes), spec(width=16)]
     plan, on_device = stage(steps=6)
     merged, alone = (trained(specs, plan, on_device, merge=rule) for rule in (ALWAYS, None))

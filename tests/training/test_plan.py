@@ -88,7 +88,7 @@ def test_every_epoch_has_another_order():
     assert not any(torch.equal(one, other) for i, one in enumerate(firsts) for other in firsts[:i])
 
 
-def test_a_step_is_the_same_in_whatever_order_steps_are_asked_for():
+def test_a_step_is_independent_of_the_order_in_which_steps_are_built():
     _, forwards = built()
     _, backwards = built()
     late = {index: backwards.step(index) for index in reversed(range(STEPS))}
@@ -201,7 +201,7 @@ def test_sums_of_nothing_are_zero():
     assert found.tolist() == [[0.0, 0.0]] * 3
 
 
-def test_a_history_lacks_the_positive_that_is_asked_for():
+def test_a_history_lacks_the_target_positive():
     data, plan = built()
     part = data.train
     for index, positives in enumerate(batches(data)[1]):

@@ -158,8 +158,8 @@ def test_what_the_others_switch_off_changes_no_bit_of_a_member():
     specs = with_switches(random_specs(rng, 12, embedding_dim=(4, 8), width=(8, 16)), rng)
     specs += [replace(specs[0], off=()), replace(specs[1], off=("first", "item_category"))]
     together = results(specs)
-    for company in [(3,), (12,), (1, 0, 13), (2, 12, 6, 5), (11, 10, 9, 8, 7, 4, 13)]:
-        for one, member in zip(results([specs[i] for i in company]), company, strict=True):
+    for subset in [(3,), (12,), (1, 0, 13), (2, 12, 6, 5), (11, 10, 9, 8, 7, 4, 13)]:
+        for one, member in zip(results([specs[i] for i in subset]), subset, strict=True):
             assert_bitwise_equal(one, together[member])
 
 
