@@ -167,9 +167,11 @@ def _tables(config: RunConfig, space: SearchSpace, contents: Mapping[str, Any]) 
         gene = space.gene(info.name)
         if isinstance(gene, Fixed) and is_of_block(info.name):
             continue  # inputs = "all": the settings name the features
-        # Only the last column may be wide; the tasks of the weights and the word for 2^n are in other columns.
+        # Only the last column may be wide: units go there, and the tasks of the weights are in a table of their own.
         domain = re.sub(r"^weights of .* with ", "", info.domain).replace("(powers of two)", "(2^n)")
         meaning = info.text
+        if unit := getattr(gene, "unit", ""):
+            domain, meaning = domain.removesuffix(f" {unit}"), f"{meaning}, in {unit}"
         if isinstance(gene, Categorical):
             domain, meaning = f"{len(gene.options)} options", f"{meaning}: {', '.join(map(show, gene.options))}"
         default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
