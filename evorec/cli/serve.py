@@ -63,7 +63,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = a free port.")] = 8000,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests processed in parallel; default one per core.", show_default=False),
+        typer.Option(min=1, help="Requests processed in parallel; default: number of cores.", show_default=False),
     ] = None,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get status 503.")] = Limits.queue,
     max_batch: Annotated[int, typer.Option(min=1, help="Most users in a request.")] = Limits.batch,

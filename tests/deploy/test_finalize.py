@@ -340,7 +340,7 @@ def test_a_report_without_settings_counts_as_trained_for_the_steps_of_the_search
     ("picks", "message"),
     [
         (("zzz",), r"finalize\.picks: 'zzz' is not a metric"),
-        (("0123456789",), r"no member begins with '0123456789'; there are .*all means every one"),
+        (("0123456789",), r"no member begins with '0123456789'; there are .*all means every member"),
         (("",), r"finalize\.picks: pick must read METRIC"),
         (("accuracy", "sparsity"), "sparsity is measured only where it is an objective or a constraint"),
     ],

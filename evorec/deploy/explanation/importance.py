@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -207,7 +207,7 @@ def _bags(name: Literal["users", "items", "history"], who: Ints, columns: slice)
         bag: Bag = getattr(inputs.data, name)
         of = rng.permutation(who)
         rows, weights = (_permuted(values, who, of, columns) for values in (bag.rows, bag.weights))
-        changed = {name: Bag(rows, weights, bag.content)}
+        changed: dict[str, Any] = {name: Bag(rows, weights, bag.content)}
         return replace(inputs, data=replace(inputs.data, **changed))
 
     return shuffle
@@ -241,7 +241,9 @@ def _statistics(inputs: _Inputs, rng: np.random.Generator, *, key: str, listed: 
     is_user = own[0] < of_users
     who = listed if is_user else np.arange(dataset.n_items)
     name, columns = ("user_statistics", own) if is_user else ("item_statistics", own - of_users)
-    changed = {name: _permuted(getattr(data, name), who[:, None], rng.permutation(who)[:, None], columns)}
+    changed: dict[str, Any] = {
+        name: _permuted(getattr(data, name), who[:, None], rng.permutation(who)[:, None], columns)
+    }
     return _Inputs(dataset, replace(data, **changed))
 
 

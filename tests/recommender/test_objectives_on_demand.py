@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from feed_run import config, searched
-from test_rec_problem import digest, some_specs
+from test_problem import digest, some_specs
 
 from evorec.data.attack import attack
 from evorec.data.encode import encode

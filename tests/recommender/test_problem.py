@@ -91,7 +91,7 @@ def test_an_outcome_does_not_depend_on_the_company(problem):
 
 SCRIPT = """
 import json, sys
-from test_rec_problem import config, digest, some_specs
+from test_problem import config, digest, some_specs
 from problems import feed
 problem = feed.build(config())
 print(json.dumps([digest(o) for o in problem.evaluate(some_specs(problem, 2), seed=4)]))
