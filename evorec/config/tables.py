@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 from evorec.config.expressions import parse_derived, parse_label
 from evorec.config.section import Section
 
-Kind = Literal["categorical", "numeric", "multi_hot"]
+FeatureKind = Literal["categorical", "numeric", "multi_hot"]
+"""categorical = a value of any type; numeric = a number, binned; multi_hot = a list of values."""
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 OUTPUT_COLUMNS = ("user_id", "item_id", "timestamp", "day")
 """Names that the tables use themselves."""
@@ -53,7 +54,7 @@ class FilesConfig(Section):
     separators: dict[str, str] = Field({})
     """separators in multi-hot texts: column -> separator; lists of JSON and Parquet need none"""
 
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, FeatureKind]:
         """Kinds of the columns that may be multi-hot."""
         return {}
 
@@ -118,7 +119,7 @@ class LogConfig(FilesConfig):
     tasks: dict[str, Label] = Field({})
     """label -> COLUMN (0, 1, true, false or a number), "COLUMN >= 4", "COLUMN == TEXT" (also > <= < !=, several joined
     by or), or "COLUMN / 1000" (also * //)"""
-    context: dict[str, Kind] = Field({})
+    context: dict[str, FeatureKind] = Field({})
     """features of the context: column -> categorical, numeric or multi_hot"""
     missing_ids: Literal["refuse", "drop"] = "refuse"
     """rows without a user or an item: refuse the file, or drop and count them"""
@@ -126,7 +127,7 @@ class LogConfig(FilesConfig):
     """rows with the same user, item, time and text labels: which to keep"""
     pivot: PivotConfig = PivotConfig()
 
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, FeatureKind]:
         return self.context
 
     def outputs(self) -> Iterable[str]:
@@ -151,12 +152,12 @@ class EntityConfig(FilesConfig):
 
     key: str = ""
     """column of the id, as in the log"""
-    features: dict[str, Kind] = Field({})
+    features: dict[str, FeatureKind] = Field({})
     """column -> categorical, numeric or multi_hot"""
     duplicates: Literal["refuse", "first", "last"] = "refuse"
     """rows with the same id: which to keep, or refuse the file"""
 
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, FeatureKind]:
         return self.features
 
     @model_validator(mode="after")
@@ -181,7 +182,7 @@ class ItemsConfig(EntityConfig):
     """columns of the fixed content vectors: categorical or multi_hot features, or columns with a list of numbers per
     item"""
 
-    def kinds(self) -> Mapping[str, Kind]:
+    def kinds(self) -> Mapping[str, FeatureKind]:
         return {**dict.fromkeys(self.content, "multi_hot"), **self.features}
 
     def outputs(self) -> Iterable[str]:

@@ -102,8 +102,8 @@ class Csr:
         """The matrix of the given rows, in the given order; ``rows``: int64 ``(B,)``."""
         counts = self.counts()[rows]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        places = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], counts)
-        return Csr(indptr, self.indices[places])
+        positions = np.arange(indptr[-1]) + np.repeat(self.indptr[rows] - indptr[:-1], counts)
+        return Csr(indptr, self.indices[positions])
 
     def contains(self, rows: Int64, columns: Int64) -> npt.NDArray[np.bool_]:
         """Whether each pair ``(rows[n], columns[n])`` is set; bool ``(N,)``."""
@@ -111,8 +111,8 @@ class Csr:
             return np.zeros(len(rows), dtype=np.bool_)
         width = 1 + max(int(self.indices.max()), int(columns.max(initial=0)))
         own = np.repeat(np.arange(self.n_rows), self.counts()) * width + self.indices
-        asked = rows * width + columns
-        return np.asarray(own[np.minimum(np.searchsorted(own, asked), len(own) - 1)] == asked)
+        wanted = rows * width + columns
+        return np.asarray(own[np.minimum(np.searchsorted(own, wanted), len(own) - 1)] == wanted)
 
     def to_scipy(self, n_columns: int) -> csr_array[Any, tuple[int, int]]:
         """float32 ``(R, n_columns)`` of ones."""

@@ -334,13 +334,7 @@ def _spread(frame: pl.DataFrame, side: str, column: str) -> tuple[dict[str, Any]
 
 
 def _coverage(frame: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    schema = {
-        "side": pl.String,
-        "n_table": pl.Int64,
-        "n_in_log": pl.Int64,
-        "n_log_only": pl.Int64,
-        "n_table_only": pl.Int64,
-    }
+    schema = {"side": pl.String, **dict.fromkeys(("n_table", "n_in_log", "n_log_only", "n_table_only"), pl.Int64)}
     rows = []
     for side, table, column in (("users", tables.users, Columns.USER), ("items", tables.items, Columns.ITEM)):
         if table is not None and table.height:
@@ -357,21 +351,17 @@ def _features(tables: Tables) -> pl.DataFrame:
         ("context", tables.interactions, tables.context),
     )
     schema = {
-        "side": pl.String,
-        "name": pl.String,
-        "kind": pl.String,
-        "n": pl.Int64,
-        "n_missing": pl.Int64,
-        "n_values": pl.Int64,
+        **dict.fromkeys(("side", "name", "kind"), pl.String),
+        **dict.fromkeys(("n", "n_missing", "n_values"), pl.Int64),
+        **dict.fromkeys(("top_share", "low", "median", "high", "mean_length"), pl.Float64),
     }
-    figures = dict.fromkeys(("top_share", "low", "median", "high", "mean_length"), pl.Float64)
     rows = [
         {"side": side, "name": feature.name, "kind": feature.kind, **_feature(table[feature.name], feature.kind)}
         for side, table, features in sides
         if table is not None
         for feature in features
     ]
-    return pl.DataFrame(rows, {**schema, **figures})
+    return pl.DataFrame(rows, schema)
 
 
 def _feature(column: pl.Series, kind: str) -> dict[str, Any]:

@@ -285,10 +285,10 @@ def _last_positives(train: Part, item_history_row: Int64, n_users: int, length: 
     order = order[pl.Series(pairs).is_first_distinct().to_numpy()]  # a repeated item counts once, at its last time
     users = train.users[order]
     first = np.flatnonzero(begins(users))
-    place = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
-    kept = place < length
-    out = np.zeros((n_users + 1, min(int(place.max(initial=0)) + 1, length)), dtype=np.int64)
-    out[users[kept], place[kept]] = item_history_row[train.items[order[kept]]]
+    rank = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))
+    kept = rank < length
+    out = np.zeros((n_users + 1, min(int(rank.max(initial=0)) + 1, length)), dtype=np.int64)
+    out[users[kept], rank[kept]] = item_history_row[train.items[order[kept]]]
     return out
 
 

@@ -160,7 +160,7 @@ def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequenc
     n_parts = len(parts) + len(sources)
     columns = [(declared * sqrt(len(parts) / n_parts)).astype(np.float32)]
     for source in sources:
-        columns.append((_placed(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
+        columns.append((_source_vectors(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
         parts.append(Field(source.name, 0, source.values.shape[1]))
     return Content(np.concatenate(columns, axis=1), _side_by_side(parts))
 
@@ -192,7 +192,7 @@ def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[n
     return _with_mean(vectors, has_content), parts
 
 
-def _placed(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _source_vectors(source: ItemVectors, item_ids: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Unit rows ``(I + 1, d)`` of a source."""
     index = index_in(source.ids, pl.Series(item_ids), missing=-1)
     rows = np.zeros((len(item_ids), source.values.shape[1]))

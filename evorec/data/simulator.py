@@ -1,4 +1,4 @@
-"""What the simulated worlds share: categories, tastes, popularity, exposure, and how labels are drawn.
+"""Shared parts of the simulated worlds: categories, tastes, popularity, exposure, and how labels are drawn.
 
 The module of a problem contains its world: a section of settings, and a function from these settings to tables, which
 it passes to `register`.
@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import Field
 
 from evorec.config import SIMULATORS, Simulator, SimulatorConfig
-from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables, categorical, numeric
 from evorec.seeds import generator
 
 Float64 = npt.NDArray[np.float64]
@@ -41,16 +41,6 @@ SEGMENT_SHARE: Final = 0.7
 """Share of users whose segment is their favourite category; other segments are random."""
 REDRAWS: Final = 8
 """Times that an impression which repeats a user-item pair is drawn again before the repetition is kept."""
-
-
-def categorical(*names: str) -> tuple[Feature, ...]:
-    """Categorical features of these names."""
-    return tuple(Feature(name, "categorical") for name in names)
-
-
-def numeric(*names: str) -> tuple[Feature, ...]:
-    """Numeric features of these names."""
-    return tuple(Feature(name, "numeric") for name in names)
 
 
 USER_FEATURES: Final = categorical("segment") + numeric("tenure_days")

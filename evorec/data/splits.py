@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from evorec.config import SplitConfig
+from evorec.data.sorting import Int64
 from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
 from evorec.seeds import generator
-
-Int64 = npt.NDArray[np.int64]
 
 SECONDS_PER_HOUR: Final = 3600
 SHORTEST_HISTORY: Final = 3
@@ -54,18 +52,16 @@ def split(tables: Tables, config: SplitConfig) -> Split:
     elif config.kind == "random":
         part = _by_rank(generator(config.seed, "split").permutation(tables.n_rows), config)
     elif config.validation_from is not None:
-        part = _by_day(tables.interactions, config)
+        days = tables.interactions.select(local_days(tables.interactions, config.utc_offset_h)).to_series()
+        part = ((days >= config.validation_from).cast(pl.Int64) + (days >= config.test_from)).to_numpy()
     else:
-        part = _by_rank(_ranks(tables.interactions[Columns.TIME].to_numpy()), config)
+        time = tables.interactions[Columns.TIME].to_numpy()
+        # number of strictly earlier rows, so that equal timestamps share a rank
+        part = _by_rank(np.searchsorted(np.sort(time), time, side="left"), config)
     rows = [np.flatnonzero(part == value) for value in (TRAIN, VALIDATION, TEST)]
     if any(len(some) == 0 for some in rows):
         raise DataError(_empty_part(tables, config, [len(some) for some in rows]))
     return Split(*rows)
-
-
-def _ranks(time: Int64) -> Int64:
-    """Number of rows that are strictly earlier, so that equal timestamps share a rank; int64 ``(N,)``."""
-    return np.searchsorted(np.sort(time), time, side="left")
 
 
 def _by_rank(ranks: Int64, config: SplitConfig) -> Int64:
@@ -73,12 +69,6 @@ def _by_rank(ranks: Int64, config: SplitConfig) -> Int64:
     test_from = n - round(n * config.test_share)
     validation_from = test_from - round(n * config.validation_share)
     return (ranks >= validation_from).astype(np.int64) + (ranks >= test_from)
-
-
-def _by_day(frame: pl.DataFrame, config: SplitConfig) -> Int64:
-    days = local_days(frame, config.utc_offset_h)
-    part = (days >= pl.lit(config.validation_from)).cast(pl.Int64) + (days >= pl.lit(config.test_from)).cast(pl.Int64)
-    return frame.select(part=part)["part"].to_numpy()
 
 
 def local_days(frame: pl.DataFrame, utc_offset_h: float) -> pl.Expr:
@@ -90,12 +80,12 @@ def local_days(frame: pl.DataFrame, utc_offset_h: float) -> pl.Expr:
 
 
 def _leave_last_out(frame: pl.DataFrame) -> Int64:
-    places = frame.select(
+    ranks = frame.select(
         # file order breaks ties: ordinal ranks count equal timestamps in the order of the rows
         from_last=pl.len().over(Columns.USER) - pl.col(Columns.TIME).rank("ordinal").over(Columns.USER),
         length=pl.len().over(Columns.USER),
     )
-    from_last, length = places["from_last"].to_numpy(), places["length"].to_numpy()
+    from_last, length = ranks["from_last"].to_numpy(), ranks["length"].to_numpy()
     part = np.where(from_last == 0, TEST, np.where(from_last == 1, VALIDATION, TRAIN))
     return np.where(length < SHORTEST_HISTORY, TRAIN, part)
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal, final
+from typing import Final, final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from evorec.config.tables import FeatureKind
 from evorec.errors import DataError
-
-FeatureKind = Literal["categorical", "numeric", "multi_hot"]
-"""categorical = a value of any type; numeric = a number, binned; multi_hot = a list of values."""
 
 SECONDS_PER_DAY: Final = 86_400
 LATEST_SECOND: Final = 10**11
@@ -46,6 +44,16 @@ class Feature:
 
     name: str
     kind: FeatureKind
+
+
+def categorical(*names: str) -> tuple[Feature, ...]:
+    """Categorical features of these names."""
+    return tuple(Feature(name, "categorical") for name in names)
+
+
+def numeric(*names: str) -> tuple[Feature, ...]:
+    """Numeric features of these names."""
+    return tuple(Feature(name, "numeric") for name in names)
 
 
 @final

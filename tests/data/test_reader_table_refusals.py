@@ -107,7 +107,7 @@ def test_a_broken_log_is_refused_with_line_and_column(tmp_path: Path, text: str,
             {"files": ["l.pq"]},
             r"l\.pq, row 1, column c must be a finite number, got inf",
         ),
-        ({"l.pq": parquet(u=[1], i=[1], t=[1], c=[1])[:-5]}, {"files": ["l.pq"]}, r"l\.pq cannot be read as parquet"),
+        ({"l.pq": parquet(u=[1], i=[1], t=[1], c=[1])[:-5]}, {"files": ["l.pq"]}, r"l\.pq cannot be read as Parquet"),
         (
             {"log.csv": EVENTS},
             {"tasks": {"buy": "e == transactoin"}},

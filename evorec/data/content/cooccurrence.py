@@ -11,9 +11,8 @@ from scipy.sparse import csr_array
 from evorec.config import CooccurrenceContent
 from evorec.data.content.spectral import Float64, Sparse, leading_eigenvectors, singular_vectors
 from evorec.data.content.stored import hash_of, stored
+from evorec.data.sorting import Int64
 from evorec.errors import DataError
-
-Int64 = npt.NDArray[np.int64]
 
 MAX_PAIRS: Final = 500_000_000
 """Limit of pairs of items with a common user, summed over users: some GiB."""

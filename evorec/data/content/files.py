@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
 from scipy.sparse import csr_array
 
 from evorec.config import VectorsContent
 from evorec.data.content.spectral import singular_vectors
 from evorec.data.tables import Columns
+from evorec.data.tabular.sheet import read_parquet
+from evorec.data.tabular.sources import Source, reason
 from evorec.errors import DataError
 
 MADE_BY = "write it with numpy.save, numpy.savez or polars"
@@ -100,20 +101,13 @@ def _npz(path: Path, source: VectorsContent) -> tuple[pl.Series, npt.NDArray[Any
 
 def _parquet(path: Path, source: VectorsContent) -> tuple[pl.Series, npt.NDArray[Any]]:
     names = source.ids or Columns.ITEM, source.vectors or "vector"
-    try:
-        schema = pl.read_parquet_schema(path)
-        missing = [name for name in names if name not in schema]
-        if missing:
-            raise DataError(f"{path} must have the columns {list(names)}, got {list(schema)}; see ids and vectors.")
-        frame = pl.read_parquet(path, columns=list(names))
-    except (OSError, PolarsError, PanicException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from None
+    frame = read_parquet(Source(path), names)
     column = frame[names[1]]
     if not (isinstance(column.dtype, pl.List | pl.Array) and column.dtype.inner.is_numeric()):
         raise DataError(f"{path}, column {column.name} must hold one list of numbers per row, got {column.dtype}.")
     lists = column.cast(pl.List(pl.Float64))
     lengths = lists.list.len()
-    wrong = ((lengths != lengths[0]).fill_null(value=True)).arg_true() if len(lists) else pl.Series([0])
+    wrong = (lengths != lengths[0]).fill_null(value=True).arg_true()
     if len(wrong):
         raise DataError(f"{path}, row {wrong[0]}, column {column.name} must be a list as long as the first row's.")
     flat = lists.explode(empty_as_null=True).fill_null(float("nan")).to_numpy()
@@ -127,7 +121,7 @@ def _load(path: Path) -> Any:
             found = np.load(file, allow_pickle=False)
             return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except Exception as error:  # damaged headers and archives come as anything, from TokenError to zlib.error
-        raise DataError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}; {MADE_BY}.") from None
+        raise DataError(f"{path} cannot be read: {reason(error)}; {MADE_BY}.") from None
 
 
 def _series(path: Path, ids: npt.NDArray[Any]) -> pl.Series:

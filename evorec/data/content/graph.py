@@ -9,16 +9,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from evorec.data.content.spectral import Float64, leading_eigenvectors
-from evorec.data.sorting import index_in
-from evorec.data.tabular.sheet import Field, read_csv, read_rows
+from evorec.data.sorting import Int64, index_in
+from evorec.data.tabular.sheet import Field, Sheet, read_csv, read_parquet, read_rows
+from evorec.data.tabular.sources import Source
 from evorec.errors import DataError
-
-Int64 = npt.NDArray[np.int64]
 
 TRIPLE: Final = ("head", "relation", "tail")
 LINK: Final = ("item", "entity")
@@ -132,15 +130,9 @@ def _shared_parts(ends: Sequence[Int64], wanted: Int64, n: int) -> npt.NDArray[n
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path)
-    except (OSError, PolarsError, PanicException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from None
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise DataError(f"{path} must have the columns {list(columns)}, {missing} are missing; it has {frame.columns}.")
+    frame = read_parquet(Source(path), columns)
     for column in columns:
         if not (frame.schema[column].is_integer() or frame.schema[column] == pl.String):
             raise DataError(f"{path}, column {column} must hold names or integers, got {frame.schema[column]}.")
-        if frame[column].null_count():
-            raise DataError(f"{path}, row {frame[column].is_null().arg_true()[0]}, column {column} must not be empty.")
+        Sheet(Source(path), None, frame).refuse(column, frame[column].is_null(), "not be empty")
     return frame.select(pl.col(column).cast(pl.String) for column in columns)

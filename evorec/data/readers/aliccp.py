@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from evorec.data.readers import reads_folder
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Tables, categorical
 from evorec.data.tabular.published import CODE, FLAG, TEST_DAY, VALIDATION_DAY, artificial_times
 from evorec.data.tabular.sheet import read_csv
 from evorec.errors import DataError
@@ -86,8 +86,8 @@ def read(folder: Path) -> Tables:
         interactions=rows.drop(*item_features),
         tasks=TASKS,
         items=items.with_columns(no_rare_item.then(pl.col(name)).alias(name) for name in item_features),
-        context=tuple(Feature(name, "categorical") for name in ROW_FIELDS.values()),
-        item_features=tuple(Feature(name, "categorical") for name in item_features),
+        context=categorical(*ROW_FIELDS.values()),
+        item_features=categorical(*item_features),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from evorec.data.readers import reads_folder
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Tables, categorical, numeric
 from evorec.data.tabular.published import CODE, FLAG, TEST_DAY, artificial_times
 from evorec.data.tabular.sheet import Field, read_csv
 
@@ -70,12 +70,9 @@ def read(folder: Path) -> Tables:
         tasks=TASKS,
         users=rows.select(Columns.USER, *search).unique(subset=[Columns.USER], keep="first", maintain_order=True),
         items=kinds,
-        context=tuple(Feature(name, "numeric") for name in MATCH_NUMBERS),
-        user_features=(
-            *(Feature(name, "categorical") for name in SEARCH_CATEGORIES),
-            *(Feature(name, "numeric") for name in SEARCH_NUMBERS),
-        ),
-        item_features=tuple(Feature(name, "categorical") for name in ITEM_CATEGORIES),
+        context=numeric(*MATCH_NUMBERS),
+        user_features=categorical(*SEARCH_CATEGORIES) + numeric(*SEARCH_NUMBERS),
+        item_features=categorical(*ITEM_CATEGORIES),
         content=ITEM_CATEGORIES,
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from evorec.data.readers import reads_folder
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Feature, Tables, categorical, numeric
 from evorec.data.tabular.published import FLAG, INTEGER, KEY, MILLISECONDS, NUMBER, TEXT, only_file, published_folder
 from evorec.data.tabular.sheet import Field, read_csv
 from evorec.errors import DataError
@@ -44,10 +44,7 @@ USER_CATEGORIES: Final = (
     "is_video_author",
     *(f"onehot_feat{number}" for number in range(18)),
 )
-USER_FEATURES: Final = (
-    *(Feature(name, "categorical") for name in USER_CATEGORIES),
-    *(Feature(name, "numeric") for name in USER_NUMBERS),
-)
+USER_FEATURES: Final = categorical(*USER_CATEGORIES) + numeric(*USER_NUMBERS)
 VIDEO_CATEGORIES: Final = ("author_id", "video_type", "upload_type", "music_id", "music_type")
 
 
@@ -81,13 +78,9 @@ def read(folder: Path) -> Tables:
         tasks=tuple(LABELS),
         users=read_users(only_file(folder, "user_features*.csv")),
         items=_read_videos(only_file(folder, "video_features_basic*.csv")),
-        context=(Feature("tab", "categorical"), Feature("hour", "categorical")),
+        context=categorical("tab", "hour"),
         user_features=USER_FEATURES,
-        item_features=(
-            *(Feature(name, "categorical") for name in VIDEO_CATEGORIES),
-            Feature("tag", "multi_hot"),
-            Feature("video_duration", "numeric"),
-        ),
+        item_features=(*categorical(*VIDEO_CATEGORIES), Feature("tag", "multi_hot"), *numeric("video_duration")),
         content=("tag",),
     )
 

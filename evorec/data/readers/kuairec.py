@@ -9,12 +9,12 @@ import polars as pl
 
 from evorec.data.readers import reads_folder
 from evorec.data.readers.kuairand import USER_FEATURES, read_users
-from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables
+from evorec.data.tables import LATEST_SECOND, Columns, Feature, Tables, categorical
 from evorec.data.tabular.published import INTEGER, KEY, NUMBER, published_folder
 from evorec.data.tabular.sheet import Field, read_csv
 
 BIG: Final = "big_matrix.csv"
-"""What the app recommended to 7,176 users: 12.5 million views."""
+"""Recommendations of the app to 7,176 users: 12.5 million views."""
 SMALL: Final = "small_matrix.csv"
 """1,411 of these users with almost all of 3,327 videos: 4.7 million views, none of them in the big matrix."""
 
@@ -45,7 +45,7 @@ def read(folder: Path) -> Tables:
     1 or more), like (watch ratio above 2, as the authors propose), and two numbers, watch_ratio and play_time_s. The
     context is the hour. Videos have tags, which are also their content, and a duration in ms; users have the features
     of `kuairand`, from version 2.0 on. `Columns.DAY` is the published ``date``, a day in Beijing (UTC+8). File order is
-    kept; rows without a timestamp, which the small matrix has, cannot be placed in time and are left out.
+    kept; rows without a timestamp, which the small matrix has, have no order in time and are left out.
 
     Not read: ``item_daily_features.csv``, whose counts see the days that are to be predicted;
     ``social_network.csv``; ``kuairec_caption_category.csv``, texts with line breaks that are not quoted.
@@ -89,7 +89,7 @@ def _read(folder: Path, matrix: str, name: str) -> Tables:
         tasks=TASKS,
         users=read_users(users) if has_users else None,
         items=videos,
-        context=(Feature("hour", "categorical"),),
+        context=categorical("hour"),
         user_features=USER_FEATURES if has_users else (),
         item_features=(Feature("tags", "multi_hot"), Feature("video_duration", "numeric")),
         content=("tags",),

@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from evorec.data.readers import reads_folder
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Feature, Tables, categorical
 from evorec.data.tabular.published import INTEGER, KEY, MILLISECONDS, TEXT
 from evorec.data.tabular.sheet import Field, read_csv
 from evorec.errors import DataError
@@ -61,7 +61,7 @@ def read(folder: Path) -> Tables:
             department=pl.col("department").fill_null(pl.col("category")),
             categories=pl.col("categories").fill_null(pl.concat_list("category").list.drop_nulls()),
         ),
-        context=(Feature("hour", "categorical"),),
+        context=categorical("hour"),
         item_features=(
             Feature("category", "categorical"),
             Feature("categories", "multi_hot"),
@@ -97,8 +97,8 @@ def _by_session(events: pl.DataFrame) -> pl.DataFrame:
 
 def _read_properties(path: Path) -> pl.DataFrame:
     """The categories; every other property becomes a row without a category, so that the catalogue is complete."""
-    name = Field(pl.String)
-    frame = read_csv(path, {"timestamp": INTEGER, "itemid": INTEGER, "property": name, "value": TEXT}).frame
+    fields = {"timestamp": INTEGER, "itemid": INTEGER, "property": Field(pl.String), "value": TEXT}
+    frame = read_csv(path, fields).frame
     category = pl.when(pl.col("property") == "categoryid").then(pl.col("value"))
     frame = frame.select("timestamp", "itemid", category=category)
     return frame.unique(subset=["timestamp", "itemid", "category"], keep="first", maintain_order=True)

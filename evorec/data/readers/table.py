@@ -14,12 +14,12 @@ from polars.exceptions import PolarsError
 
 from evorec.config import DataConfig, FilesConfig, ItemsConfig, LogConfig, UsersConfig
 from evorec.config.expressions import Clause, parse_derived, parse_label
-from evorec.config.tables import Kind
+from evorec.config.tables import FeatureKind
 from evorec.data.readers import READERS, TABLE, Origin, Reader, folder_of
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
 from evorec.data.tabular.sheet import Sheet, read_sheet
-from evorec.data.tabular.sources import MAX_NAMES, find_sources
+from evorec.data.tabular.sources import MAX_NAMES, find_sources, reason
 from evorec.data.tabular.times import days, times
 from evorec.errors import DataError
 
@@ -112,7 +112,7 @@ class _File:
             self._columns[name] = Column.read(self.sheet, name, self._config.missing, self._derived.get(name))
         return self._columns[name]
 
-    def feature(self, name: str, kind: Kind) -> pl.Series:
+    def feature(self, name: str, kind: FeatureKind) -> pl.Series:
         column = self.column(name)
         if kind == "numeric":
             return column.numbers
@@ -123,9 +123,8 @@ class _File:
 
     def refuse(self, name: str, is_missing: pl.Series) -> None:
         """Raise the error of the first missing value."""
-        if len(rows := is_missing.arg_true()):
-            column = self._derived[name].column if name in self._derived else name
-            raise self.sheet.refusal(rows[0], column, "not be empty")
+        column = self._derived[name].column if name in self._derived else name
+        self.sheet.refuse(column, is_missing, "not be empty")
 
 
 def _read_files(
@@ -157,7 +156,7 @@ def _read_files(
         try:
             frame = part(file)
         except PolarsError as error:  # a type of Parquet that cannot be converted
-            raise DataError(f"{source} cannot be converted: {str(error).splitlines()[0]}") from None
+            raise DataError(f"{source} cannot be converted: {reason(error)}") from None
         if config.duplicates == "refuse":
             frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
         parts.append(frame.drop_nulls(ids))
@@ -290,5 +289,5 @@ def _with_one_type(
     return log, table
 
 
-def _features(kinds: Mapping[str, Kind]) -> tuple[Feature, ...]:
+def _features(kinds: Mapping[str, FeatureKind]) -> tuple[Feature, ...]:
     return tuple(Feature(name, kind) for name, kind in kinds.items())

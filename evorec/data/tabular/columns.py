@@ -82,8 +82,9 @@ class Column:
     def refusal(self, row: int, expected: str) -> DataError:
         """The error of a value."""
         got = self.values[row]
-        shown = got.to_list() if isinstance(got, pl.Series) else got
-        return self.sheet.refusal(row, self.name, f"be {expected}", shown)
+        return self.sheet.refusal(
+            row, self.name, f"be {expected}", got.to_list() if isinstance(got, pl.Series) else got
+        )
 
     @property
     def is_text(self) -> bool:

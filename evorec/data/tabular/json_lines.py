@@ -17,7 +17,7 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.tabular.sources import Source
+from evorec.data.tabular.sources import Source, reason
 from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
@@ -132,7 +132,7 @@ def _read(block: bytes, schema: JsonSchema) -> pl.DataFrame | str:
     try:
         frame = pl.read_ndjson(io.BytesIO(block), schema=dict(schema))
     except (PolarsError, PanicException) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return reason(error)
     if frame.height == block.count(b"\n"):
         return frame
     n_lines = sum(bool(text.strip()) for text in block.split(b"\n"))
@@ -176,7 +176,7 @@ def _finite(text: str) -> float:
 
 
 def _may_have(block: bytes, column: pl.Series) -> bool:
-    """Whether some line of a block has a field: a value of it was read, or its name stands somewhere."""
+    """Whether some line of a block has a field: a value of it was read, or its name occurs in the text."""
     if column.null_count() < len(column):
         return True
     names = (json.dumps(column.name, ensure_ascii=is_ascii).encode() for is_ascii in (True, False))

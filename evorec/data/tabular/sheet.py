@@ -13,7 +13,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from evorec.config import FilesConfig
 from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import ZIP, Source
+from evorec.data.tabular.sources import ZIP, Source, reason
 from evorec.data.tabular.text import Layout, check_records, find_record, prepared
 from evorec.errors import DataError
 
@@ -97,25 +97,23 @@ class Sheet:
         ending = f", got {got[0]!r}" if got else ""
         return DataError(f"{self.location(row)}, column {column} must {must}{ending}.")
 
+    def refuse(self, column: str, bad: pl.Series, must: str, *got: pl.Series) -> None:
+        """Raise the error of the first row for which `bad` is true; null is not.
+
+        Args:
+            column: its name.
+            bad: bool ``(N,)``.
+            must: completes "must ...".
+            got: the values ``(N,)`` that the error shows; none = no value.
+        Raises:
+            DataError: names the file, the line and the column.
+        """
+        if len(rows := bad.arg_true()):
+            raise self.refusal(rows[0], column, must, *(values[rows[0]] for values in got))
+
     def require(self, column: str, good: pl.Expr, must: str) -> None:
-        """Refuse the first row for which `good` is false; null is neither good nor bad.
-
-        Raises:
-            DataError: names the file, the line and the column.
-        """
-        bad = self.frame.select(~good).to_series().arg_true()
-        if len(bad):
-            raise self.refusal(bad[0], column, must, self.frame[column][bad[0]])
-
-    def require_present(self, columns: Collection[str]) -> None:
-        """Refuse the first empty value of some columns.
-
-        Raises:
-            DataError: names the file, the line and the column.
-        """
-        for name in columns:
-            if self.frame[name].null_count():
-                raise self.refusal(int(self.frame[name].is_null().arg_true()[0]), name, "not be empty")
+        """Refuse the first row for which `good` is false; null is neither good nor bad."""
+        self.refuse(column, self.frame.select(~good).to_series(), must, self.frame[column])
 
     def typed(self, fields: Mapping[str, Field]) -> Sheet:
         """The columns in their types, checked.
@@ -123,16 +121,14 @@ class Sheet:
         Raises:
             DataError: names the file, the line and the column.
         """
-        columns = []
+        sheet = replace(
+            self, frame=self.frame.select(pl.col(n).cast(field.dtype, strict=False) for n, field in fields.items())
+        )
         for name, field in fields.items():
-            text = self.frame[name]
-            columns.append(text.cast(field.dtype, strict=False))
-            failed = (columns[-1].is_null() & text.is_not_null()).arg_true()
-            if len(failed):
-                raise self.refusal(failed[0], name, f"be {field.dtype.__name__}", text[failed[0]])
-        sheet = replace(self, frame=pl.DataFrame(columns))
-        sheet.require_present([name for name, field in fields.items() if field.needed])
-        for name, field in fields.items():
+            text, values = self.frame[name], sheet.frame[name]
+            self.refuse(name, values.is_null() & text.is_not_null(), f"be {field.dtype.__name__}", text)
+            if field.needed:
+                self.refuse(name, text.is_null(), "not be empty")
             if field.good is not None:
                 sheet.require(name, field.good(pl.col(name)), field.must)
         return sheet
@@ -188,9 +184,10 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
     kind = _format(source, config, key)
     try:
         if kind == "parquet":
-            return Sheet(source, None, _parquet(source, columns))
-        if source.start(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-            raise DataError(f'{source} is a Parquet file; set {key}.format = "parquet".')
+            return Sheet(source, None, read_parquet(source, columns))
+        with source.opened() as file:
+            if file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
+                raise DataError(f'{source} is a Parquet file; set {key}.format = "parquet".')
         if kind == "jsonl":
             schema = dict.fromkeys(columns, pl.String())
             frame = read_json_lines(source, schema, needed=columns, encoding=config.encoding)
@@ -199,9 +196,8 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
         separator = config.separator or ("\t" if kind == "tsv" else ",")
         layout = Layout(separator, config.quote if len(separator) == 1 else "", config.columns, config.encoding)
         return Sheet(source, layout, read_text(source, content, layout, columns))
-    except (PolarsError, PanicException) as error:  # a damaged Parquet file can make polars panic
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{source} cannot be read as {kind}, it may be damaged: {why}") from None
+    except (PolarsError, PanicException) as error:
+        raise DataError(f"{source} cannot be read as {kind}, it may be damaged: {reason(error)}") from None
     except MemoryError:
         raise DataError(f"{source} does not fit into memory; split it into several files.") from None
 
@@ -260,12 +256,20 @@ def _format(source: Source, config: FilesConfig, key: str) -> Format:
     )
 
 
-def _parquet(source: Source, columns: Sequence[str]) -> pl.DataFrame:
+def read_parquet(source: Source, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of a Parquet file in their own types.
+
+    Raises:
+        DataError: the file is missing, damaged or empty, or lacks a column.
+    """
     content = source.content()
-    found = list(pl.read_parquet_schema(io.BytesIO(content)))
+    try:
+        found = list(pl.read_parquet_schema(io.BytesIO(content)))
+        frame = pl.read_parquet(io.BytesIO(content), columns=[name for name in columns if name in found])
+    except (PolarsError, PanicException) as error:  # a damaged file can make polars panic
+        raise DataError(f"{source} cannot be read as Parquet, it may be damaged: {reason(error)}") from None
     if missing := [name for name in columns if name not in found]:
         raise DataError(f"{source} lacks the columns {missing}; it has {found[:100]}.")
-    frame = pl.read_parquet(io.BytesIO(content), columns=list(columns))
     if frame.is_empty():
         raise DataError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
     return frame.select(list(columns))

@@ -64,32 +64,20 @@ class Source:
         """
         try:
             with ExitStack() as stack:
-                yield self._open(stack)
+                file: IO[bytes]
+                if self.member:
+                    file = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(self.member))
+                else:
+                    file = stack.enter_context(self.path.open("rb"))
+                # gzip is recognised by its first bytes, because some programs unpack a file and keep its name
+                is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+                file.seek(0)
+                yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
         except OSError as error:
             why = error.strerror or str(error)
             raise DataError(f"{self} cannot be read: {why}; expected the file as published.") from None
         except UNPACKING as error:
             raise DataError(f"{self} cannot be unpacked: {error}; fetch it again, or unpack it yourself.") from None
-
-    def _open(self, stack: ExitStack) -> Opened:
-        """Gzip is recognised by its first bytes, not by the name: some programs unpack a file and keep its name."""
-        file: IO[bytes]
-        if self.member:
-            file = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(self.member))
-        else:
-            file = stack.enter_context(self.path.open("rb"))
-        is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        return stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
-
-    def start(self, n_bytes: int) -> bytes:
-        """The first bytes.
-
-        Raises:
-            DataError: the file is missing, unreadable or damaged.
-        """
-        with self.opened() as file:
-            return file.read(n_bytes)
 
     def content(self) -> bytes:
         """All bytes.
@@ -99,6 +87,11 @@ class Source:
         """
         with self.opened() as file:
             return file.read()
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def find_sources(folder: Path, patterns: Sequence[str], key: str) -> list[Source]:

@@ -88,28 +88,16 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
     return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
-@final
-class Records(NamedTuple):
-    """The checked records of a text table.
-
-    Args:
-        names: of all columns: those that were set, else those of the first line.
-        content: the text without blank lines.
-        n_rows: number of records without the header.
-    """
-
-    names: tuple[str, ...]
-    content: bytes
-    n_rows: int
-
-
-def check_records(source: object, content: bytes, layout: Layout) -> Records:
-    """Names of the columns, and the text once every line has as many values as there are columns.
+def check_records(source: object, content: bytes, layout: Layout) -> tuple[tuple[str, ...], bytes, int]:
+    """Check that every line of a text table has as many values as there are columns.
 
     Args:
         source: named in errors.
         content: prepared.
         layout: separator, quote, and the names of the columns if there is no header line.
+    Returns:
+        Names of all columns: those that were set, else those of the first line; the text without blank lines; the
+        number of rows without the header.
     Raises:
         DataError: a line with another number of values, or a quote inside a value.
     """
@@ -120,7 +108,11 @@ def check_records(source: object, content: bytes, layout: Layout) -> Records:
         filled = np.flatnonzero(~lines.is_blank)
         if len(filled) and not names:
             header = content[lines.starts[filled[0]] : lines.ends[filled[0]]].decode()
-            names = _header(header, layout)
+            found = header.split(layout.byte)
+            if layout.quote and layout.quote in header:
+                text = io.StringIO(header, newline="")
+                found = next(csv.reader(text, delimiter=layout.byte, quotechar=layout.quote), [])
+            names = tuple(name.strip() for name in found)
         wrong = filled[lines.n_values[filled] != len(names)]
         if len(wrong):
             named = layout.columns or layout.separator != ","
@@ -134,7 +126,7 @@ def check_records(source: object, content: bytes, layout: Layout) -> Records:
     edges.append(len(content))
     if len(edges) > 2:
         content = b"".join(content[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
-    return Records(names, content, max(n_rows, 0))
+    return names, content, max(n_rows, 0)
 
 
 def find_record(content: bytes, layout: Layout, row: int) -> int:
@@ -146,13 +138,6 @@ def find_record(content: bytes, layout: Layout, row: int) -> int:
             return 1 + content.count(NEWLINE, 0, int(filled[left]))
         left -= len(filled)
     return content.count(NEWLINE)
-
-
-def _header(text: str, layout: Layout) -> tuple[str, ...]:
-    if layout.quote not in text or not layout.quote:
-        return tuple(name.strip() for name in text.split(layout.byte))
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=layout.byte, quotechar=layout.quote)
-    return tuple(name.strip() for name in next(rows, []))
 
 
 class _Lines(NamedTuple):
@@ -173,10 +158,8 @@ def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
     A quote must open a value at its beginning and close it at its end; inside a value it is doubled.
     """
     text = np.frombuffer(content, dtype=np.uint8)
-    separator, quote = (
-        ord(layout.byte),
-        ord(layout.quote) if layout.quote and layout.quote.encode() in content else None,
-    )
+    separator = ord(layout.byte)
+    quote = ord(layout.quote) if layout.quote and layout.quote.encode() in content else None
     around = np.zeros(256, dtype=np.bool_)
     around[[separator, NEWLINE, *([] if quote is None else [quote])]] = True
     start, size = 0, CHUNK
@@ -185,7 +168,7 @@ def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
         marks = np.flatnonzero((piece == separator) | (piece == NEWLINE))
         if quote is not None and len(quotes := np.flatnonzero(piece == quote)):
             beside = start + np.where(np.arange(len(quotes)) % 2 == 0, quotes - 1, quotes + 1)
-            fine = around[text[beside]]  # the text ends with a line feed, which stands for "before the first byte"
+            fine = around[text[beside]]  # the text ends with a line feed, which is also the byte before the first
             if not fine.all():
                 raise _quote_error(source, content, layout, start + int(quotes[np.argmin(fine)]))
             marks = marks[np.searchsorted(quotes, marks) % 2 == 0]

@@ -11,6 +11,7 @@ from polars.exceptions import PolarsError
 
 from evorec.data.tables import LATEST_SECOND
 from evorec.data.tabular.columns import Column
+from evorec.data.tabular.sources import reason
 from evorec.errors import ConfigError
 
 PER_SECOND: Final = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
@@ -116,7 +117,7 @@ def _formatted(column: Column, form: str, zone: str) -> pl.Series:
     try:
         parsed = text.str.to_datetime(FRACTION.sub("%.f", form), strict=False, time_unit="us")
     except PolarsError as error:
-        why = str(error).splitlines()[0].rstrip(".")
+        why = reason(error).rstrip(".")
         raise ConfigError(f"data.log.time_unit: {form!r} is not a usable format of a time: {why}.") from None
     column.refuse(parsed.is_null() & text.is_not_null(), f"a time in the format {form}")
     return _seconds(column, parsed, zone)
@@ -138,6 +139,6 @@ def _in_zone(column: Column, times: pl.Series, zone: str) -> pl.Series:
             later = times.dt.offset_by("1h").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
             here = here.zip_with(~midnight.fill_null(False), later)
     except PolarsError as error:
-        raise ConfigError(f"data.log.time_zone: {zone!r} cannot be used: {str(error).splitlines()[0]}.") from None
+        raise ConfigError(f"data.log.time_zone: {zone!r} cannot be used: {reason(error)}.") from None
     column.refuse(here.is_null() & times.is_not_null(), f"a time that the clocks of {zone} have shown; set time_zone")
     return here

@@ -125,9 +125,9 @@ def test_a_file_that_cannot_be_used_is_named(name: str, content: bytes, message:
 def test_a_parquet_file_without_names_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "g.parquet"
     for frame, message in (
-        ({"head": [1], "tail": [2]}, r"\['relation'\] are missing"),
+        ({"head": [1], "tail": [2]}, r"lacks the columns \['relation'\]"),
         ({"head": [1.5], "relation": ["a"], "tail": [2]}, "column head must hold names or integers, got Float64"),
-        ({"head": [1, None], "relation": ["a", "a"], "tail": [2, 2]}, "row 1, column head must not be empty"),
+        ({"head": [1, None], "relation": ["a", "a"], "tail": [2, 2]}, "row 2, column head must not be empty"),
     ):
         pl.DataFrame(frame).write_parquet(path)
         with pytest.raises(DataError, match=message):

@@ -80,7 +80,7 @@ def test_vectors_that_cannot_be_used_are_refused(ids: Any, vectors: Any, message
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        ({"id": [1], "vector": [[1.0]]}, r"must have the columns \['item_id', 'vector'\]"),
+        ({"id": [1], "vector": [[1.0]]}, r"lacks the columns \['item_id'\]"),
         ({"item_id": [1], "vector": [1.0]}, "column vector must hold one list of numbers per row, got Float64"),
         ({"item_id": [1, 2], "vector": [[1.0], [1.0, 2.0]]}, "row 1, column vector must be a list as long as"),
         ({"item_id": [1, 2], "vector": [[1.0], None]}, "row 1, column vector must be a list as long as"),
