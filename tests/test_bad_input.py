@@ -256,7 +256,7 @@ def test_items_without_any_content_count_as_no_content_at_all() -> None:
 
     items = pl.DataFrame({Columns.ITEM: [4, 5, 6], "v": [[0.0, 0.0]] * 3})
     tables = Tables("shop", log(), tasks=("click",), items=items, content=("v",))
-    assert content_vectors(tables, np.array([4, 5, 6])).vectors.shape == (4, 0)
+    assert content_vectors(tables, np.array([4, 5, 6]))[0].shape == (4, 0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1, "fingerprint": "x"}', '{"format": 9}'])

@@ -21,7 +21,7 @@ from evorec.data.dataset import Int64
 from evorec.data.encode import Fit, rows_of_fit
 from evorec.data.sorting import stable_order
 from evorec.data.splits import Split
-from evorec.data.tables import Columns, Tables
+from evorec.data.tables import Columns, Tables, id_array
 from evorec.errors import DataError
 from evorec.seeds import generator
 
@@ -63,7 +63,7 @@ def attack(tables: Tables, split: Split, config: AttackConfig, *, fit: Fit, targ
         DataError: there are not more trained items than targets, or no training row is positive for `target`.
     """
     log = tables.interactions[rows_of_fit(split, fit)[0]]
-    items, item_of_row = np.unique(_array(log[Columns.ITEM]), return_inverse=True)
+    items, item_of_row = np.unique(id_array(log[Columns.ITEM]), return_inverse=True)
     every = _RowsByItem(np.arange(log.height), item_of_row, len(items))
     liked = _RowsByItem(np.flatnonzero((log[target] > 0).fill_null(value=False).to_numpy()), item_of_row, len(items))
     n_targets = config.n_targets
@@ -80,7 +80,7 @@ def attack(tables: Tables, split: Split, config: AttackConfig, *, fit: Fit, targ
     rare = stable_order(every.counts)[: max(n_targets, ceil(RARE_SHARE * len(items)))]
     targets = np.sort(generator(config.seed, "attack targets").choice(rare, n_targets, replace=False))
     rng = generator(config.seed, "attack profiles")
-    users, rows_of_user = np.unique(_array(log[Columns.USER]), return_counts=True)
+    users, rows_of_user = np.unique(id_array(log[Columns.USER]), return_counts=True)
     n_fake = max(1, round(config.size_percent / 100 * len(users)))
     n_filler = min(config.filler or max(1, round(float(np.median(rows_of_user)))), len(items) - n_targets)
 
@@ -159,7 +159,3 @@ def _with_features(tables: Tables, fake_ids: pl.Series, models: npt.NDArray[Any]
     copied = pl.DataFrame({Columns.USER: fake_ids, model: pl.Series(models.tolist(), dtype=fake_ids.dtype)})
     found = copied.join(users, left_on=model, right_on=Columns.USER, how="inner", maintain_order="left")
     return pl.concat([users, found.select(users.columns)])
-
-
-def _array(ids: pl.Series) -> npt.NDArray[Any]:
-    return ids.to_numpy() if ids.dtype == pl.Int64 else ids.to_numpy().astype(np.str_)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Final, final
@@ -234,15 +234,16 @@ def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: 
     n_repeated = log.height - log.select(user, item, time).unique().height
     lists = [name for name, dtype in log.schema.items() if dtype.is_nested()]
     identical = log.with_columns(pl.col(lists).hash()) if lists else log  # lists cannot be compared by unique()
-    first, last, first_day, last_day, n_days_met, n_times, whole_days = frame.select(
-        pl.col(time).min().alias("first"),
-        pl.col(time).max().alias("last"),
-        pl.col(_DAY).min().alias("first_day"),
-        pl.col(_DAY).max().alias("last_day"),
-        pl.col(_DAY).n_unique().alias("n_days_met"),
-        pl.col(time).n_unique().alias("n_times"),
-        ((pl.col(time) % SECONDS_PER_DAY).n_unique() == 1).alias("whole_days"),
-    ).row(0)
+    moment, day = pl.col(time), pl.col(_DAY)
+    n_days = (day.max() - day.min()).dt.total_days() + 1
+    facts = frame.select(
+        first_s=moment.min(),
+        last_s=moment.max(),
+        n_days=n_days,
+        n_empty_days=n_days - day.n_unique().cast(pl.Int64),
+        n_times=moment.n_unique(),
+        whole_days=(moment % SECONDS_PER_DAY).n_unique() == 1,
+    ).row(0, named=True)
     starts: list[str] = []
     if split.kind == "time" and not error:
         if split.validation_from is not None and split.test_from is not None:
@@ -250,20 +251,14 @@ def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: 
         else:
             firsts = frame.filter(pl.col(_PART) > 0).group_by(_PART).agg(pl.col(time).min()).sort(_PART)[time]
             starts = [_iso(second + round(split.utc_offset_h * SECONDS_PER_HOUR)) for second in firsts]
-    n_days = (last_day - first_day) // timedelta(days=1) + 1
     return {
-        "first": _iso(first),
-        "last": _iso(last),
-        "first_s": first,
-        "last_s": last,
-        "n_days": n_days,
-        "n_empty_days": n_days - n_days_met,
+        "first": _iso(facts["first_s"]),
+        "last": _iso(facts["last_s"]),
+        **facts,
         "n_pairs": log.select(user, item).unique().height,
         "n_repeated": n_repeated,
         "n_identical": identical.height - identical.unique().height if n_repeated else 0,
         "n_tied": log.height - log.select(user, time).unique().height,
-        "n_times": n_times,
-        "whole_days": whole_days,
         "split_kind": split.kind,
         "split_error": error,
         "split_starts": starts,

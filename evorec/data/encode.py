@@ -18,15 +18,15 @@ import polars as pl
 
 from evorec.config import COOCCURRENCE, CooccurrenceContent, TaskKind
 from evorec.data.content.cooccurrence import cooccurrence_vectors
-from evorec.data.dataset import Csr, Dataset, Int64, Part
-from evorec.data.features import Block, Content, content_vectors, fit_block, id_block, lay_out
+from evorec.data.dataset import Csr, Dataset, Field, Int64, Part
+from evorec.data.features import Block, content_vectors, fit_block, id_block, lay_out
 from evorec.data.funnel import funnel_parents
 from evorec.data.labels import checked_labels, label_scales, standardised
 from evorec.data.sorting import begins, index_in, stable_order
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, history
 from evorec.data.statistics import statistics as fit_statistics
-from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables, id_array
 
 Fit = Literal["train", "train+validation"]
 """train = search (held out: validation); train+validation = final training (held out: test)."""
@@ -80,8 +80,13 @@ def encode(
     items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
     by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
     by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
-    context = _context_blocks(tables.context, log, held)
+    names = [feature.name for feature in tables.context]
+    context_rows = pl.concat([log.select(names), held.select(names)])
+    is_trained = np.arange(log.height + held.height) < log.height
+    fits = [fit_block(feature, context_rows[feature.name], is_trained, min_count=1) for feature in tables.context]
+    context = [block for block in fits if not block.is_constant(is_trained)]
     by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
+    del context_rows, fits, context  # as large as the log
 
     def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, context: Int64) -> Part:
         known = standardised(labels, task_kinds, shift, scale).select(pl.col(tasks).fill_null(float("nan")))
@@ -110,7 +115,14 @@ def encode(
         n_items=items.n,
         numbers=[task for task, kind in kinds.items() if kind != "binary"],
     )
-    content = _content(tables, users, items, train, cooccurrence)
+    learned = []
+    if cooccurrence is not None:
+        rows_met = np.ones(train.n_rows, dtype=np.bool_) if cooccurrence.rows == "all" else train.target > 0
+        where = f"data.content.{COOCCURRENCE}"
+        met = train.users[rows_met], train.items[rows_met]
+        values = cooccurrence_vectors(*met, n_users=users.n, n_items=items.n, source=cooccurrence, where=where)
+        learned = [ItemVectors(COOCCURRENCE, pl.Series(items.ids), values, sha256="")]
+    item_content, content_parts = content_vectors(tables, items.ids, learned)
     liked = train.target > 0
     seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
     relevant, lost = _relevant(held_out, seen, items.counts)
@@ -120,9 +132,9 @@ def encode(
 
     further = sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
     further += [] if cooccurrence is None else [(COOCCURRENCE, str(cooccurrence))]
-    names = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
+    chosen = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
     # `further` is empty by default, which keeps the hash of earlier versions
-    choices = (*names, history_length, history_recency, *further)
+    choices = (*chosen, history_length, history_recency, *further)
     digest = hashlib.sha256(f"{tables.sha256()} {choices} {len(rows)} ".encode())
     digest.update(rows.tobytes())
     digest.update(held_rows.tobytes())
@@ -153,8 +165,8 @@ def encode(
         user_statistics=dense.users,
         item_statistics=dense.items,
         statistics=dense.names,
-        item_content=content.vectors,
-        content_parts=content.parts,
+        item_content=item_content,
+        content_parts=content_parts,
         train=replace(train, statistics=dense.train),
         held_out=replace(held_out, statistics=dense.held_out) if dense.names else held_out,
         seen=seen,
@@ -169,27 +181,9 @@ def encode(
         },
         sha256=digest.hexdigest(),
         context_columns=by_row.fields,
-        declared=tuple(_declared(tables, content)),
+        declared=tuple(_declared(tables, content_parts)),
         no_statistics=dense.nothing,
     )
-
-
-def _content(
-    tables: Tables, users: _Entities, items: _Entities, train: Part, cooccurrence: CooccurrenceContent | None
-) -> Content:
-    """Fixed vectors of the items; those of co-occurrence are fitted on the training rows."""
-    if cooccurrence is None:
-        return content_vectors(tables, items.ids)
-    rows = np.ones(train.n_rows, dtype=np.bool_) if cooccurrence.rows == "all" else train.target > 0
-    values = cooccurrence_vectors(
-        train.users[rows],
-        train.items[rows],
-        n_users=users.n,
-        n_items=items.n,
-        source=cooccurrence,
-        where=f"data.content.{COOCCURRENCE}",
-    )
-    return content_vectors(tables, items.ids, [ItemVectors(COOCCURRENCE, pl.Series(items.ids), values, sha256="")])
 
 
 @final
@@ -229,9 +223,7 @@ class _Entities:
             fits = [fit_block(feature, described[feature.name], fitted, min_count=2) for feature in features]
             blocks += [block for block in fits if not block.is_constant(fitted)]
         blocks = [block.with_unknown_entity() for block in blocks]
-        # fixed-width text instead of Python objects, so that the ids can be saved without pickling
-        array = ids.to_numpy() if ids.dtype == pl.Int64 else ids.to_numpy().astype(np.str_)
-        return cls(ids, array, rows, counts, blocks)
+        return cls(ids, id_array(ids), rows, counts, blocks)
 
     @property
     def n(self) -> int:
@@ -240,14 +232,6 @@ class _Entities:
     def index(self, values: pl.Series) -> Int64:
         """Index of each external id ``(N,)``; ``n`` for an unknown id."""
         return index_in(self.known, values, missing=self.n)
-
-
-def _context_blocks(features: Sequence[Feature], log: pl.DataFrame, held: pl.DataFrame) -> list[Block]:
-    fitted = np.arange(log.height + held.height) < log.height
-    names = [feature.name for feature in features]
-    rows = pl.concat([log.select(names), held.select(names)])
-    blocks = [fit_block(feature, rows[feature.name], fitted, min_count=1) for feature in features]
-    return [block for block in blocks if not block.is_constant(fitted)]
 
 
 def rows_of_fit(split: Split, fit: Fit) -> tuple[Int64, Int64]:
@@ -299,12 +283,12 @@ def _days(log: pl.DataFrame) -> Int64:
     return log[Columns.TIME].to_numpy() // SECONDS_PER_DAY
 
 
-def _declared(tables: Tables, content: Content) -> Iterator[tuple[str, str]]:
-    """Side and name of everything that describes a user, an item or the moment, whatever the training rows are."""
+def _declared(tables: Tables, content_parts: Sequence[Field]) -> Iterator[tuple[str, str]]:
+    """Side and name of everything that describes a user, an item or the moment, independent of the training rows."""
     sides = {"user": tables.user_features, "item": tables.item_features, "context": tables.context}
     for side, features in sides.items():
         yield from ((side, feature.name) for feature in features)
-    sources, parts = (vectors.name for vectors in tables.vectors), (part.name for part in content.parts)
+    sources, parts = (vectors.name for vectors in tables.vectors), (part.name for part in content_parts)
     yield from (("content", name) for name in dict.fromkeys((*tables.content, *sources, *parts)))
 
 

@@ -125,20 +125,9 @@ def lay_out(blocks: Sequence[Block], n_lines: int, first_row: int) -> tuple[Fiel
     return FieldRows(np.concatenate(rows, axis=1), np.concatenate(weights, axis=1), tuple(fields)), first_row
 
 
-@final
-class Content(NamedTuple):
-    """Fixed content of items.
-
-    Args:
-        vectors: float32 ``(I + 1, D)``, unit rows, the last row for an unknown item; D = 0 without content.
-        parts: the sources of the columns, in order, without gaps.
-    """
-
-    vectors: Float32
-    parts: tuple[Field, ...]
-
-
-def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequence[ItemVectors] = ()) -> Content:
+def content_vectors(
+    tables: Tables, item_ids: npt.NDArray[Any], learned: Sequence[ItemVectors] = ()
+) -> tuple[Float32, tuple[Field, ...]]:
     """Fixed unit vectors of items: a part per content column and per source, side by side.
 
     The parts of a row are equally long. A categorical column becomes a one-hot part, a multi-hot column a part with
@@ -150,25 +139,23 @@ def content_vectors(tables: Tables, item_ids: npt.NDArray[Any], learned: Sequenc
         tables: with `Tables.content` and `Tables.vectors`.
         item_ids: external ids ``(I,)``.
         learned: parts that were fitted on the training rows.
+    Returns:
+        float32 ``(I + 1, D)``, unit rows, the last row for an unknown item, D = 0 without content; and the columns of
+        each part, in order, without gaps.
     Raises:
         DataError: no item has a vector of a source.
     """
     declared, parts = _declared(tables, item_ids)
     sources = [*tables.vectors, *learned]
-    if not sources:
-        return Content(declared.astype(np.float32), _side_by_side(parts))
-    n_parts = len(parts) + len(sources)
-    columns = [(declared * sqrt(len(parts) / n_parts)).astype(np.float32)]
-    for source in sources:
-        columns.append((_source_vectors(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32))
-        parts.append(Field(source.name, 0, source.values.shape[1]))
-    return Content(np.concatenate(columns, axis=1), _side_by_side(parts))
-
-
-def _side_by_side(parts: Sequence[Field]) -> tuple[Field, ...]:
-    """The parts, each with its first column."""
+    columns = [declared.astype(np.float32)]
+    if sources:
+        n_parts = len(parts) + len(sources)
+        columns = [(declared * sqrt(len(parts) / n_parts)).astype(np.float32)]
+        columns += [(_source_vectors(source, item_ids) * sqrt(1 / n_parts)).astype(np.float32) for source in sources]
+        parts += [Field(source.name, 0, source.values.shape[1]) for source in sources]
     first = np.cumsum([0, *(part.n_columns for part in parts)]).tolist()
-    return tuple(part._replace(first_column=column) for part, column in zip(parts, first, strict=False))
+    fields = tuple(part._replace(first_column=column) for part, column in zip(parts, first, strict=False))
+    return np.concatenate(columns, axis=1), fields
 
 
 def _declared(tables: Tables, item_ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], list[Field]]:

@@ -7,9 +7,9 @@ checks again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -160,12 +160,21 @@ def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context
     where = f"table interactions of {name}"
     if not tasks or len(set(tasks)) != len(tasks):
         raise DataError(f"{where}: expected one or more different tasks, got {list(tasks)}.")
-    _check_columns(where, frame, (Columns.USER, Columns.ITEM, Columns.TIME, *tasks))
-    if frame.is_empty():
-        raise DataError(f"{where} is empty; expected at least one row.")
-    frame = _with_id(where, _with_id(where, frame, Columns.USER), Columns.ITEM)
-    _check_time(where, frame)
-    _check_features(where, frame, context)
+    ids = (Columns.USER, Columns.ITEM)
+    frame = _checked_frame(where, frame, ids, (Columns.TIME, *tasks), context)
+    time = frame[Columns.TIME]
+    if time.dtype != pl.Int64:
+        raise DataError(f"{where}: column {Columns.TIME} must be Int64, seconds since 1970 in UTC, got {time.dtype}.")
+    _refuse_nulls(where, time)
+    latest = int(time.to_numpy().max())
+    if latest > LATEST_SECOND:
+        raise DataError(
+            f"{where}: column {Columns.TIME} must be in seconds, got {latest}: divide milliseconds by 1000."
+        )
+    if Columns.DAY in frame.columns:
+        if frame.schema[Columns.DAY] != pl.Date:
+            raise DataError(f"{where}: column {Columns.DAY} must be Date, got {frame.schema[Columns.DAY]}.")
+        _refuse_nulls(where, frame[Columns.DAY])
     leaking = [feature.name for feature in context if feature.name in tasks]
     if leaking:
         raise DataError(f"{where}: context {leaking} is a task: a label is not known when a list is requested.")
@@ -184,29 +193,10 @@ def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context
     return frame.with_columns(labels)
 
 
-def _check_time(where: str, frame: pl.DataFrame) -> None:
-    time = frame[Columns.TIME]
-    if time.dtype != pl.Int64:
-        raise DataError(f"{where}: column {Columns.TIME} must be Int64, seconds since 1970 in UTC, got {time.dtype}.")
-    _refuse_nulls(where, time)
-    latest = int(time.to_numpy().max())
-    if latest > LATEST_SECOND:
-        raise DataError(
-            f"{where}: column {Columns.TIME} must be in seconds, got {latest}: divide milliseconds by 1000."
-        )
-    if Columns.DAY in frame.columns:
-        if frame.schema[Columns.DAY] != pl.Date:
-            raise DataError(f"{where}: column {Columns.DAY} must be Date, got {frame.schema[Columns.DAY]}.")
-        _refuse_nulls(where, frame[Columns.DAY])
-
-
 def _checked_entities(
     where: str, frame: pl.DataFrame, id_column: str, features: tuple[Feature, ...], id_type: pl.DataType
 ) -> pl.DataFrame:
-    _check_columns(where, frame, (id_column,))
-    if frame.is_empty():
-        raise DataError(f"{where} is empty; expected at least one row, or no table at all.")
-    frame = _with_id(where, frame, id_column)
+    frame = _checked_frame(where, frame, (id_column,), (), features)
     if frame.schema[id_column] != id_type:
         raise DataError(
             f"{where}: column {id_column} must be {id_type} as in the interactions, got {frame.schema[id_column]}."
@@ -215,6 +205,18 @@ def _checked_entities(
     if len(repeated):
         row = repeated[0]
         raise DataError(f"{where}: column {id_column} must be unique, got {frame[id_column][row]!r} again (row {row}).")
+    return frame
+
+
+def _checked_frame(
+    where: str, frame: pl.DataFrame, ids: Sequence[str], others: Sequence[str], features: tuple[Feature, ...]
+) -> pl.DataFrame:
+    """A table that has rows, ids in their types, its other columns and its features."""
+    _check_columns(where, frame, (*ids, *others))
+    if frame.is_empty():
+        raise DataError(f"{where} is empty; expected at least one row.")
+    for column in ids:
+        frame = _with_id(where, frame, column)
     _check_features(where, frame, features)
     return frame
 
@@ -282,7 +284,13 @@ def _check_content(
                 f"{where}: content {name} must be a categorical or multi_hot item feature, or one list of floats "
                 f"per item, got {dtype}."
             )
-        _check_vectors(where, items[name].cast(pl.List(pl.Float64)))
+        vectors = items[name].cast(pl.List(pl.Float64)).drop_nulls()
+        lengths = vectors.list.len().unique().sort().to_list()
+        if len(lengths) != 1 or lengths[0] == 0:
+            raise DataError(f"{where}: content {name} must have one length above 0, got lengths {lengths[:5]}.")
+        values = vectors.explode(empty_as_null=True)
+        if values.null_count() or not values.is_finite().all():
+            raise DataError(f"{where}: content {name} must be finite, or null for the whole item.")
 
 
 def _check_item_vectors(
@@ -302,13 +310,9 @@ def _check_item_vectors(
             raise DataError(f"{where} must be finite, those of item {part.ids[int(bad[0])]!r} are not.")
 
 
-def _check_vectors(where: str, vectors: pl.Series) -> None:
-    lengths = vectors.list.len().drop_nulls().unique().sort().to_list()
-    if len(lengths) != 1 or lengths[0] == 0:
-        raise DataError(f"{where}: content {vectors.name} must have one length above 0, got lengths {lengths[:5]}.")
-    values = vectors.drop_nulls().explode(empty_as_null=True)
-    if values.null_count() or not values.is_finite().all():
-        raise DataError(f"{where}: content {vectors.name} must be finite, or null for the whole item.")
+def id_array(ids: pl.Series) -> npt.NDArray[Any]:
+    """Ids as int64, or as text of a fixed width, which can be saved without pickling."""
+    return ids.to_numpy() if ids.dtype == pl.Int64 else ids.to_numpy().astype(np.str_)
 
 
 def column_bytes(column: pl.Series) -> Iterator[bytes]:

@@ -175,10 +175,5 @@ def _tar_members(path: Path, budget: _Budget) -> Iterator[Member]:
             for member in archive:
                 if not (member.isdir() or member.isreg()) or member.issparse():
                     raise budget.refusal(f"{member.name[:80]!a} is a link or a device")
-                yield member.name, None if member.isdir() else partial(_extracted, archive, member)
-
-
-def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(member)
-    assert content is not None, "a regular file has contents"
-    return content
+                content_of = cast(Callable[[tarfile.TarInfo], IO[bytes]], archive.extractfile)  # None for folders only
+                yield member.name, None if member.isdir() else partial(content_of, member)

@@ -82,34 +82,34 @@ def test_multi_hot_content_becomes_unit_rows_and_the_mean_fills_gaps() -> None:
     tables = with_content({"item_id": [1, 2, 3], "g": [["a"], ["b"], []]}, ("g",), (Feature("g", "multi_hot"),))
     half = np.sqrt(0.5)  # the mean of (1, 0) and (0, 1), made a unit vector
     expected = [[half, half], [0, 1], [1, 0], [half, half], [half, half]]
-    found = content_vectors(tables, np.array([9, 2, 1, 3]))
-    np.testing.assert_allclose(found.vectors, expected, atol=ROUNDING)
-    assert found.parts == (Field("g", 0, 2, codebook=Codebook("multi_hot", ("a", "b"))),)
+    vectors, parts = content_vectors(tables, np.array([9, 2, 1, 3]))
+    np.testing.assert_allclose(vectors, expected, atol=ROUNDING)
+    assert parts == (Field("g", 0, 2, codebook=Codebook("multi_hot", ("a", "b"))),)
 
 
 def test_content_parts_weigh_the_same() -> None:
     frame = {"item_id": [1, 2], "v": [[3.0, 4.0], [0.0, 2.0]], "kind": ["a", "b"]}
     tables = with_content(frame, ("v", "kind"), (Feature("kind", "categorical"),))
     expected = np.array([[0.6, 0.8, 1, 0], [0, 1, 0, 1]]) / np.sqrt(2)
-    found = content_vectors(tables, np.array([1, 2]))
-    np.testing.assert_allclose(found.vectors[:2], expected, atol=ROUNDING)
+    vectors, parts = content_vectors(tables, np.array([1, 2]))
+    np.testing.assert_allclose(vectors[:2], expected, atol=ROUNDING)
     vector, kind = Codebook("vector"), Codebook("categorical", ("a", "b"))
-    assert found.parts == (Field("v", 0, 2, codebook=vector), Field("kind", 2, 2, codebook=kind))
+    assert parts == (Field("v", 0, 2, codebook=vector), Field("kind", 2, 2, codebook=kind))
 
 
 def test_content_that_cancels_out_still_gives_a_unit_mean() -> None:
     tables = with_content({"item_id": [1, 2], "v": [[1.0, 0.0], [-1.0, 0.0]]}, ("v",))
-    vectors = content_vectors(tables, np.array([1, 2, 3])).vectors
+    vectors, _ = content_vectors(tables, np.array([1, 2, 3]))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=ROUNDING)
 
 
 def test_integer_lists_are_values_not_vectors() -> None:
     tables = with_content({"item_id": [1, 2], "tag": [[39], [20, 43]]}, ("tag",), (Feature("tag", "multi_hot"),))
-    vectors = content_vectors(tables, np.array([1, 2])).vectors
+    vectors, _ = content_vectors(tables, np.array([1, 2]))
     assert vectors.shape == (3, 3)
     assert vectors[0] @ vectors[1] == 0
 
 
 def test_without_content_the_vectors_have_no_columns(small: Tables) -> None:
-    found = content_vectors(replace(small, content=()), np.array([11, 12]))
-    assert (found.vectors.shape, found.parts) == ((3, 0), ())
+    vectors, parts = content_vectors(replace(small, content=()), np.array([11, 12]))
+    assert (vectors.shape, parts) == ((3, 0), ())

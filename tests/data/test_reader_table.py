@@ -33,7 +33,11 @@ from evorec.errors import ConfigError, DataError
         ("log.csv.gz", gzip.compress((HEAD + "1,a,10,1\n2,b,11,0\n").encode(), mtime=0), {}),
         ("log.zip", zipped(only=HEAD + "1,a,10,1\n2,b,11,0\n"), {}),
         ("log.jsonl", '{"u":1,"i":"a","t":10,"c":true}\n\n{"c":0,"i":"b","t":"11","u":"2","z":{}}\n', {}),
-        ("log.json.gz", gzip.compress(b'{"u":1,"i":"a","t":10.9,"c":1}\r\n{"c":0.0,"i":"b","t":11,"u":2}', mtime=0), {}),
+        (
+            "log.json.gz",
+            gzip.compress(b'{"u":1,"i":"a","t":10.9,"c":1}\r\n{"c":0.0,"i":"b","t":11,"u":2}', mtime=0),
+            {},
+        ),
         ("log.parquet", parquet(u=[1, 2], i=["a", "b"], t=[10, 11], c=[True, False]), {}),
         ("log.pq", parquet(u=[1.0, 2.0], i=["a", "b"], t=["10", "11"], c=[1.0, 0.0]), {}),
         (

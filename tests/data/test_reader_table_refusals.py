@@ -78,7 +78,7 @@ def test_a_broken_log_is_refused_with_line_and_column(tmp_path: Path, text: str,
         (
             {"l.jsonl": '{"u":NaN}\n'},
             {"files": ["l.jsonl"]},
-            r"l\.jsonl, line 1 must be one JSON object: NaN is no JSON",
+            r"l\.jsonl, line 1 must be one JSON object: NaN is not JSON",
         ),
         ({"l.jsonl": '{"u":1}\n'}, {"files": ["l.jsonl"]}, r"l\.jsonl: no line has the key 'i'"),
         ({"l.jsonl": "\n"}, {"files": ["l.jsonl"]}, r"l\.jsonl has no rows"),

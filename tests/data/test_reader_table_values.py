@@ -99,7 +99,7 @@ def test_an_empty_number_is_missing_however_it_is_written(tmp_path: Path) -> Non
 def test_a_whole_number_in_a_list_is_one_category_however_its_file_is_read(tmp_path: Path) -> None:
     log = {"files": ["1.csv", "2.csv"], "context": {"g": "multi_hot"}}
     files = {"1.csv": 'u,i,t,c,g\n1,2,3,1,"[1.0, 2, 1.5]"\n', "2.csv": 'u,i,t,c,g\n1,2,4,1,"[1.0, 2, NaN]"\n'}
-    # NaN is no JSON, so that the second file is read the slow way
+    # NaN is not JSON, so that the second file is read the slow way
     assert table(tmp_path, files, log).interactions["g"].to_list() == [["1", "2", "1.5"], ["1", "2"]]
 
 

@@ -72,12 +72,14 @@ def read(folder: Path) -> Tables:
     logs = sorted(folder.glob("log_*.csv"))
     if not logs:
         raise DataError(f"{folder} has no log_*.csv; expected the folder with the published KuaiRand files.")
+    fields = {"video_id": KEY, **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), TEXT), "video_duration": NUMBER}
+    videos = read_csv(only_file(folder, "video_features_basic*.csv"), fields).frame.rename({"video_id": Columns.ITEM})
     return Tables(
         name="kuairand",
         interactions=pl.concat([_read_log(path) for path in logs]),
         tasks=tuple(LABELS),
         users=read_users(only_file(folder, "user_features*.csv")),
-        items=_read_videos(only_file(folder, "video_features_basic*.csv")),
+        items=videos.with_columns(pl.col("tag").str.split(",")),
         context=categorical("tab", "hour"),
         user_features=USER_FEATURES,
         item_features=(*categorical(*VIDEO_CATEGORIES), Feature("tag", "multi_hot"), *numeric("video_duration")),
@@ -105,10 +107,3 @@ def read_users(path: Path) -> pl.DataFrame:
     """
     fields = {"user_id": KEY, **dict.fromkeys(USER_CATEGORIES, TEXT), **dict.fromkeys(USER_NUMBERS, NUMBER)}
     return read_csv(path, fields).frame.rename({"user_id": Columns.USER})
-
-
-def _read_videos(path: Path) -> pl.DataFrame:
-    fields = {"video_id": KEY, **dict.fromkeys((*VIDEO_CATEGORIES, "tag"), TEXT), "video_duration": NUMBER}
-    return read_csv(path, fields).frame.select(
-        pl.col("video_id").alias(Columns.ITEM), *VIDEO_CATEGORIES, pl.col("tag").str.split(","), "video_duration"
-    )

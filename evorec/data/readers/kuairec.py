@@ -78,19 +78,19 @@ def _read(folder: Path, matrix: str, name: str) -> Tables:
     folder = published_folder(folder, matrix)
     log = _read_log(folder / matrix)
     users = folder / "user_features.csv"
-    has_users = users.is_file()
     durations = log.group_by(Columns.ITEM, maintain_order=True).agg(pl.col("video_duration").first())
-    videos = _read_tags(folder / "item_categories.csv").join(
-        durations, on=Columns.ITEM, how="left", maintain_order="left"
+    tags = Field(pl.String, lambda text: text.str.contains(TAGS), "be a list such as [27, 9]", needed=False)
+    videos = read_csv(folder / "item_categories.csv", {"video_id": KEY, "feat": tags}).frame.select(
+        pl.col("video_id").alias(Columns.ITEM), tags=pl.col("feat").str.extract_all(r"-?\d+")
     )
     return Tables(
         name=name,
         interactions=log.drop("video_duration"),
         tasks=TASKS,
-        users=read_users(users) if has_users else None,
-        items=videos,
+        users=read_users(users) if users.is_file() else None,
+        items=videos.join(durations, on=Columns.ITEM, how="left", maintain_order="left"),
         context=categorical("hour"),
-        user_features=USER_FEATURES if has_users else (),
+        user_features=USER_FEATURES if users.is_file() else (),
         item_features=(Feature("tags", "multi_hot"), Feature("video_duration", "numeric")),
         content=("tags",),
     )
@@ -119,10 +119,3 @@ def _read_log(path: Path) -> pl.DataFrame:
 
 def _played(long_enough_ms: int) -> pl.Expr:
     return pl.col("play_duration") >= pl.min_horizontal(pl.col("video_duration"), pl.lit(float(long_enough_ms)))
-
-
-def _read_tags(path: Path) -> pl.DataFrame:
-    tags = Field(pl.String, lambda text: text.str.contains(TAGS), "be a list such as [27, 9]", needed=False)
-    return read_csv(path, {"video_id": KEY, "feat": tags}).frame.select(
-        pl.col("video_id").alias(Columns.ITEM), tags=pl.col("feat").str.extract_all(r"-?\d+")
-    )

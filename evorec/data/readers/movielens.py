@@ -80,20 +80,16 @@ def read_with_genome(folder: Path) -> Tables:
         DataError: names the file, the line and the column.
     """
     tables = read(folder)
-    assert tables.items is not None
-    items = tables.items.join(_genome(folder / GENOME), on=Columns.ITEM, how="left", maintain_order="left")
-    return replace(tables, name=f"{tables.name}-genome", items=items, content=(*tables.content, "genome"))
-
-
-def _genome(path: Path) -> pl.DataFrame:
-    """Films with the relevance of every tag, in order of the tags."""
     relevance = Field(pl.Float64, lambda value: value.is_between(0, 1), "be in 0 .. 1")
-    scores = read_csv(path, {"movieId": INTEGER, "tagId": INTEGER, "relevance": relevance})
+    scores = read_csv(folder / GENOME, {"movieId": INTEGER, "tagId": INTEGER, "relevance": relevance})
     scores.require("tagId", pl.struct("movieId", "tagId").is_first_distinct(), "be there once per film")
     n_tags = scores.frame["tagId"].n_unique()
     scores.require("movieId", pl.len().over("movieId") == n_tags, f"have all {n_tags} tags")
-    films = scores.frame.sort("movieId", "tagId").group_by("movieId", maintain_order=True)
-    return films.agg(pl.col("relevance").alias("genome")).rename({"movieId": Columns.ITEM})
+    films = scores.frame.sort("movieId", "tagId").group_by(pl.col("movieId").alias(Columns.ITEM), maintain_order=True)
+    genome = films.agg(pl.col("relevance").alias("genome"))  # in order of the tags
+    assert tables.items is not None
+    items = tables.items.join(genome, on=Columns.ITEM, how="left", maintain_order="left")
+    return replace(tables, name=f"{tables.name}-genome", items=items, content=(*tables.content, "genome"))
 
 
 def _latest(folder: Path) -> Tables:

@@ -11,6 +11,7 @@ from evorec.data.readers import reads_folder
 from evorec.data.tables import Columns, Feature, Tables, categorical
 from evorec.data.tabular.published import INTEGER, KEY, MILLISECONDS, TEXT
 from evorec.data.tabular.sheet import Field, read_csv
+from evorec.data.tabular.times import session_numbers
 from evorec.errors import DataError
 
 EVENTS: Final = ("view", "addtocart", "transaction")
@@ -49,7 +50,9 @@ def read(folder: Path) -> Tables:
     parts = sorted(folder.glob("item_properties*.csv"))
     if not parts:
         raise DataError(f"{folder} has no item_properties*.csv; expected it beside events.csv and {TREE}.")
-    events = _read_events(folder / "events.csv")
+    event = Field(pl.String, lambda name: name.is_in(EVENTS), f"be one of {list(EVENTS)}")
+    fields = {"timestamp": MILLISECONDS, "visitorid": INTEGER, "event": event, "itemid": INTEGER}
+    events = read_csv(folder / "events.csv", fields).frame
     first_event = events.group_by("itemid").agg(first_event=pl.col("timestamp").min())
     items = _categories([_read_properties(path) for path in parts], first_event)
     paths = _paths(folder / TREE)
@@ -71,17 +74,10 @@ def read(folder: Path) -> Tables:
     )
 
 
-def _read_events(path: Path) -> pl.DataFrame:
-    event = Field(pl.String, lambda name: name.is_in(EVENTS), f"be one of {list(EVENTS)}")
-    return read_csv(path, {"timestamp": MILLISECONDS, "visitorid": INTEGER, "event": event, "itemid": INTEGER}).frame
-
-
 def _by_session(events: pl.DataFrame) -> pl.DataFrame:
     """A row per visitor, item and session, in order of its first event."""
-    pause = pl.col("timestamp").diff().over("visitorid")
-    ordered = events.sort("timestamp", maintain_order=True).with_columns(
-        session=(pause > SESSION_GAP_MS).fill_null(value=False).cast(pl.Int64).cum_sum().over("visitorid")
-    )
+    ordered = events.sort("timestamp", maintain_order=True)
+    ordered = ordered.with_columns(session=session_numbers("timestamp", "visitorid", SESSION_GAP_MS))
     rows = ordered.group_by("visitorid", "itemid", "session", maintain_order=True).agg(
         pl.col("timestamp").first(), *((pl.col("event") == event).any().alias(event) for event in EVENTS)
     )

@@ -20,7 +20,7 @@ from evorec.data.tables import Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
 from evorec.data.tabular.sheet import Sheet, read_sheet
 from evorec.data.tabular.sources import MAX_NAMES, find_sources, reason
-from evorec.data.tabular.times import days, times
+from evorec.data.tabular.times import days, session_numbers, times
 from evorec.errors import DataError
 
 BY: Final = "\0by "
@@ -260,10 +260,7 @@ def _pivoted(frame: pl.DataFrame, session_gap_s: float, tasks: tuple[str, ...]) 
     """
     frame = frame.sort(Columns.TIME, maintain_order=True)
     if session_gap_s:
-        pause = pl.col(Columns.TIME).diff().over(Columns.USER)
-        begins = (pause > session_gap_s).fill_null(value=False)
-        frame = frame.with_columns(begins.alias(SESSION))
-        frame = frame.with_columns(pl.col(SESSION).cast(pl.Int32).cum_sum().over(Columns.USER))
+        frame = frame.with_columns(session_numbers(Columns.TIME, Columns.USER, session_gap_s).alias(SESSION))
     keys = [Columns.USER, Columns.ITEM, *(name for name in frame.columns if name == SESSION or name.startswith(BY))]
     first = [name for name in frame.columns if name not in (*keys, *tasks)]
     return frame.group_by(keys, maintain_order=True).agg(pl.col(first).first(), pl.col(tasks).max())

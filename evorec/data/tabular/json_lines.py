@@ -144,7 +144,7 @@ def _fails(block: bytes, schema: JsonSchema) -> bool:
 
 
 def _problem(source: Source, text: bytes, number: int, schema: JsonSchema, why: str) -> DataError:
-    """What is wrong with a line that cannot be read."""
+    """The error of a line that cannot be read."""
     row = _object(source, text, number)
     if not _fails(text, {ANY_FIELD: pl.String()}):
         for name, dtype in schema.items():
@@ -166,7 +166,7 @@ def _object(source: Source, text: bytes, number: int) -> Mapping[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

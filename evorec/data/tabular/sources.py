@@ -32,7 +32,7 @@ UNPACKING: Final = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the libraries raise on damaged archives."""
+"""Errors of the libraries on damaged archives."""
 MAX_NAMES: Final = 8
 """Names of files or columns that an error lists."""
 
@@ -57,7 +57,7 @@ class Source:
 
     @contextmanager
     def opened(self) -> Iterator[Opened]:
-        """The file, unpacked, to be read from its beginning; what is raised inside counts as damage.
+        """The file, unpacked, to be read from its beginning; an error raised inside counts as damage.
 
         Raises:
             DataError: the file is missing, unreadable or damaged.
@@ -108,7 +108,7 @@ def find_sources(folder: Path, patterns: Sequence[str], key: str) -> list[Source
     for pattern in patterns:
         try:
             sources = list(_matches(folder, pattern))
-            there = "" if sources else _what_is_there(folder, pattern)
+            there = "" if sources else _searched(folder, pattern)
         except OSError as error:
             raise DataError(f"{key}: {pattern!r} cannot be looked up in {folder}: {error.strerror}.") from None
         if not sources:
@@ -139,8 +139,8 @@ def _split(pattern: str) -> tuple[str, str]:
     return (pattern, "") if end < len(ZIP) else (pattern[:end], pattern[end + 1 :])
 
 
-def _what_is_there(folder: Path, pattern: str) -> str:
-    """Where a pattern was looked for, and what is there instead."""
+def _searched(folder: Path, pattern: str) -> str:
+    """The folder or archive that a pattern was looked up in, and the names in it."""
     archives, member = _split(pattern)
     if member and (paths := _paths(folder, archives)):
         return f"{paths[0]}; it has {_members(paths[0])[:MAX_NAMES]}"

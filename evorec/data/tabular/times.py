@@ -67,6 +67,18 @@ def times(column: Column, unit: str, zone: str) -> pl.Series:
     return _not_late(column, seconds, f"a time in {unit} (time_unit) that is not after the year 5138").cast(pl.Int64)
 
 
+def session_numbers(time: str, user: str, gap: float) -> pl.Expr:
+    """Number of the session of each row, from 0 for each user; the rows must be in order of time.
+
+    Args:
+        time: column of the time.
+        user: column of the user.
+        gap: a longer pause begins a session, in the unit of the time.
+    """
+    pause = pl.col(time).diff().over(user)
+    return (pause > gap).fill_null(value=False).cast(pl.Int64).cum_sum().over(user)
+
+
 def _not_late(column: Column, seconds: pl.Series, expected: str) -> pl.Series:
     column.refuse(seconds.abs() > LATEST_SECOND, expected)
     return seconds
