@@ -21,7 +21,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
-from evorec.data.tables import Tables
+from evorec.data.tables import Tables, categorical, numeric
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -100,7 +100,7 @@ def simulate(config: AdsConfig) -> Tables:
             bid=pl.Series(bid),
             daily_budget=pl.Series(budget[advertiser_of]),
         ),
-        item_features=sim.categorical("category", "advertiser") + sim.numeric("bid"),
+        item_features=categorical("category", "advertiser") + numeric("bid"),
     )
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Float64, Int64, World
-from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables
+from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables, categorical, numeric
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -92,9 +92,9 @@ def simulate(config: CoursesConfig) -> Tables:
         tasks=TASKS,
         users=sim.user_table(world, rng),
         items=items.with_columns(level=pl.Series(catalogue[0])),
-        context=sim.categorical("stage"),
+        context=categorical("stage"),
         user_features=sim.USER_FEATURES,
-        item_features=sim.categorical("subject", "level") + sim.numeric("price"),
+        item_features=categorical("subject", "level") + numeric("price"),
         content=("content", "subject"),
     )
 

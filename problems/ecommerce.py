@@ -21,7 +21,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, Mask, World
-from evorec.data.tables import Tables
+from evorec.data.tables import Tables, categorical, numeric
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -85,8 +85,8 @@ def simulate(config: EcommerceConfig) -> Tables:
         _labels(config, world, log, in_shop),
         users=users,
         items=items.with_columns(shop_id=pl.Series(shop_of)),
-        user_features=sim.USER_FEATURES + sim.categorical("style"),
-        item_features=sim.categorical("category_id", "shop_id") + sim.numeric("price"),
+        user_features=sim.USER_FEATURES + categorical("style"),
+        item_features=categorical("category_id", "shop_id") + numeric("price"),
         content=("content", "category_id", "shop_id"),
     )
 

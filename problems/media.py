@@ -20,7 +20,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
-from evorec.data.tables import Columns, Tables
+from evorec.data.tables import Columns, Tables, categorical
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -83,8 +83,8 @@ def simulate(config: MediaConfig) -> Tables:
         _labels(config, world, log, kind_of, habit),
         users=sim.user_table(world, rng).with_columns(favourite_kind=sim.names(KINDS, favourite)),
         items=_items(world, kind_of, rng),
-        user_features=sim.USER_FEATURES + sim.categorical("favourite_kind"),
-        item_features=sim.categorical("kind", "category"),
+        user_features=sim.USER_FEATURES + categorical("favourite_kind"),
+        item_features=categorical("kind", "category"),
         content=(*(kind for number, kind in enumerate(KINDS) if (kind_of == number).any()), "category"),
     )
 

@@ -22,7 +22,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Mask, World
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import Columns, Feature, Tables, categorical
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -119,8 +119,8 @@ def simulate(config: SentimentNewsConfig) -> Tables:
         _labels(config, world, log, sentiment, np.array(held)),
         users=users.with_columns(watch_list=pl.Series([sorted(words) for words in watched])),
         items=items,
-        user_features=(*sim.categorical("segment"), Feature("watch_list", "multi_hot")),
-        item_features=sim.categorical("subject", "source"),
+        user_features=(*categorical("segment"), Feature("watch_list", "multi_hot")),
+        item_features=categorical("subject", "source"),
         content=("subject",),
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
-from evorec.data.tables import Columns, Tables
+from evorec.data.tables import Columns, Tables, categorical
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -93,8 +93,8 @@ def simulate(config: SupportConfig) -> Tables:
         _labels(config, world, log, channel, difficulty),
         users=users,
         items=items.with_columns(channel=sim.names(CHANNELS, channel)),
-        user_features=sim.USER_FEATURES + sim.categorical("product"),
-        item_features=sim.categorical("category", "channel"),
+        user_features=sim.USER_FEATURES + categorical("product"),
+        item_features=categorical("category", "channel"),
     )
 
 

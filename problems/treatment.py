@@ -22,7 +22,7 @@ import polars as pl
 from evorec.config.simulator import Scenario
 from evorec.data import simulator as sim
 from evorec.data.simulator import Exposure, Float64, Int64, World
-from evorec.data.tables import Columns, Tables
+from evorec.data.tables import Columns, Tables, categorical, numeric
 from evorec.seeds import generator
 from problems import recommender, short_run
 
@@ -94,8 +94,8 @@ def simulate(config: TreatmentConfig) -> Tables:
         _labels(config, world, log, strength, group),
         users=users.drop("tenure_days"),
         items=items.with_columns(strength=pl.Series(strength.round(3))),
-        user_features=sim.categorical("group", "segment"),
-        item_features=sim.categorical("category") + sim.numeric("strength"),
+        user_features=categorical("group", "segment"),
+        item_features=categorical("category") + numeric("strength"),
     )
 
 

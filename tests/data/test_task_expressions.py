@@ -87,10 +87,10 @@ def test_names_and_texts_are_taken_as_they_stand(text: str, clause: Clause) -> N
         ("rating // 0.0", "must not divide by zero"),
         ("rating / x", "must have a number after /"),
         ("a * 2 or b", "or joins comparisons"),
-        ("title ~ (x)", "a pattern gives no label"),
+        ("title ~ (x)", "a label cannot be a pattern"),
     ],
 )
-def test_what_is_no_expression_is_refused(text: str, message: str) -> None:
+def test_a_text_that_is_not_an_expression_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_label(text)
 
