@@ -74,7 +74,7 @@ def test_the_shown_genes_are_those_of_a_search(
         monkeypatch.setenv("EVOREC_DATA", DATA)
     space = build_problem(recommender_config(load_config(problem=name))).space
     genes = {gene["name"]: (gene["domain"], gene["default"]) for gene in described(name, capsys)["genes"]}
-    assert genes == {info.name: (info.domain, json.loads(json.dumps(info.default))) for info in space.describe()}
+    assert genes == {gene.name: (gene.domain, json.loads(json.dumps(gene.default))) for gene in space.genes}
 
 
 def test_the_genome_switches_the_blocks_of_a_simulated_world(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def problems(
         "scenario": definition.scenario,
         **contents,
         "reference_point": {objective["name"]: objective["worst"] for objective in contents["objectives"]},
-        "genes": [asdict(info) for info in space.describe()],
+        "genes": space.describe(),
         "config": config.model_dump(mode="json"),
     }
     output.result(value, *_tables(config, space, contents), heading=output.wrapped(definition.scenario))
@@ -163,19 +163,18 @@ def _tables(config: RunConfig, space: SearchSpace, contents: Mapping[str, Any]) 
     columns = [Column("better"), Column("unit"), Column("ideal"), Column("reference point"), Column("meaning")]
     tables.append(Table("\nObjectives", "objective", tuple(columns), tuple(rows)))
     rows = []
-    for info in space.describe():
-        gene = space.gene(info.name)
-        if isinstance(gene, Fixed) and is_of_block(info.name):
+    for gene in space.genes:
+        if isinstance(gene, Fixed) and is_of_block(gene.name):
             continue  # inputs = "all": the settings name the features
         # Only the last column may be wide: units go there, and the tasks of the weights are in a table of their own.
-        domain = re.sub(r"^weights of .* with ", "", info.domain).replace("(powers of two)", "(2^n)")
-        meaning = info.text
+        domain = re.sub(r"^weights of .* with ", "", gene.domain).replace("(powers of two)", "(2^n)")
+        meaning = gene.text
         if unit := getattr(gene, "unit", ""):
             domain, meaning = domain.removesuffix(f" {unit}"), f"{meaning}, in {unit}"
         if isinstance(gene, Categorical):
             domain, meaning = f"{len(gene.options)} options", f"{meaning}: {', '.join(map(show, gene.options))}"
-        default = json.dumps(info.default) if isinstance(info.default, bool) else info.default
-        rows.append(Row(info.name, (domain, default, meaning + (f", when {info.condition}" if info.condition else ""))))
+        default = json.dumps(gene.default) if isinstance(gene.default, bool) else gene.default
+        rows.append(Row(gene.name, (domain, default, meaning + (f", when {gene.condition}" if gene.condition else ""))))
     tables.append(Table("\nGenes", "gene", (Column("domain"), Column("default"), Column("meaning")), tuple(rows)))
     return tables
 

@@ -42,10 +42,6 @@ class When:
         """Whether a value of the parent activates the gene; ``True`` and ``1`` are different values."""
         return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.values)
 
-    def holds(self, spec: Mapping[str, Any]) -> bool:
-        """Whether the gene is active in a spec that contains its parent."""
-        return self.parent in spec and self.accepts(spec[self.parent])
-
     def __str__(self) -> str:
         return f"{self.parent} is {' or '.join(v if isinstance(v, str) else show(v) for v in self.values)}"
 
@@ -157,7 +153,8 @@ class Gene(abc.ABC):
 
     def is_active(self, spec: Mapping[str, Any]) -> bool:
         """Whether the gene counts in a spec that contains its parent."""
-        return self.condition is None or self.condition.holds(spec)
+        when = self.condition
+        return when is None or (when.parent in spec and when.accepts(spec[when.parent]))
 
     def refusal(self, expected: str, got: object) -> ConfigError:
         """The error that names the gene and the value that it expected."""

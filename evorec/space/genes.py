@@ -9,6 +9,7 @@ to integers, which freezes short ranges. An override from a configuration moves 
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -58,6 +59,7 @@ class OrderedGene(Gene):
     high: float
     _: KW_ONLY
     default: float
+    scale: str = "linear"
     unit: str = ""
     limits: tuple[float, float] = (-math.inf, math.inf)
 
@@ -68,6 +70,32 @@ class OrderedGene(Gene):
             raise self.refusal("given bounds" + self._within(), (self.low, self.high))
         if not self.low <= self.default <= self.high:
             raise self.refusal(f"given a default in {self.domain}", self.default)
+
+    @property
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        return np.array([self._to_column(self.low)]), np.array([self._to_column(self.high)])
+
+    def with_override(self, override: GeneOverride) -> Gene:
+        """Fixed to a number within the limits, which may be outside the bounds; or with moved bounds."""
+        if isinstance(override, Bounds):
+            low, high = self._number(override.low), self._number(override.high)
+            if low is None or high is None:
+                raise self.refusal("given whole bounds", (override.low, override.high))
+            return replace(self, low=low, high=high, default=min(max(self.default, low), high))
+        number = self._number(override)
+        if number is None or not self.limits[0] <= number <= self.limits[1] or not math.isfinite(number):
+            kind = "whole" if isinstance(self, Integer) else "finite"
+            raise self.refusal(f"a {kind} number{self._within()}", override)
+        return self.fixed(number)
+
+    @abc.abstractmethod
+    def _number(self, value: object) -> float | None:
+        """The value as a number of this kind of gene; None if it is not one."""
+
+    def _to_column(self, value: float) -> float:
+        if self.scale == "log":
+            return round(math.log10(value), COLUMN_DECIMALS)
+        return float(int(value).bit_length() - 1) if self.scale == "log2" else float(value)
 
     def _within(self) -> str:
         low, high = self.limits
@@ -106,10 +134,6 @@ class Real(OrderedGene):
         if self.scale == "log" and not (self.low > 0 and self.high >= 2 * self.low):
             raise self.refusal("positive and span at least a factor of 2 on a log scale", (self.low, self.high))
         object.__setattr__(self, "default", self._round(self.default))
-
-    @property
-    def bounds(self) -> tuple[FloatArray, FloatArray]:
-        return np.array([self._to_column(self.low)]), np.array([self._to_column(self.high)])
 
     @property
     def cardinality(self) -> float:
@@ -171,19 +195,11 @@ class Real(OrderedGene):
         swap = rng.random(a.shape) < 0.5
         return np.where(swap, far, near), np.where(swap, near, far)
 
-    def with_override(self, override: GeneOverride) -> Gene:
-        if isinstance(override, Bounds):
-            default = min(max(self.default, override.low), override.high)
-            return replace(self, low=override.low, high=override.high, default=default)
-        number = as_number(override)
-        if number is None or not math.isfinite(number) or not self.limits[0] <= number <= self.limits[1]:
-            raise self.refusal("a finite number" + self._within(), override)
-        if self.scale == "log" and number <= 0:
-            raise self.refusal("above 0 on a log scale", override)
-        return self.fixed(number)
-
-    def _to_column(self, value: float) -> float:
-        return round(math.log10(value), COLUMN_DECIMALS) if self.scale == "log" else float(value)
+    def _number(self, value: object) -> float | None:
+        number = as_number(value)
+        if self.scale == "log" and number is not None and number <= 0:
+            raise self.refusal("above 0 on a log scale", value)
+        return number
 
     def _round(self, value: float) -> float:
         if not self.low < value < self.high:  # the bounds themselves exist, however many digits they have
@@ -254,10 +270,6 @@ class Integer(DiscreteGene, OrderedGene):
                 raise self.refusal("whole numbers" + self._powers(), number)
 
     @property
-    def bounds(self) -> tuple[FloatArray, FloatArray]:
-        return np.array([self._to_column(self.low)]), np.array([self._to_column(self.high)])
-
-    @property
     def domain(self) -> str:
         return f"{self.low}..{self.high}{self._powers()}" + (f" {self.unit}" if self.unit else "")
 
@@ -282,20 +294,8 @@ class Integer(DiscreteGene, OrderedGene):
         stepped: FloatArray = np.where(moved == x, neighbour, moved)
         return stepped
 
-    def with_override(self, override: GeneOverride) -> Gene:
-        if isinstance(override, Bounds):
-            low, high = as_integer(override.low), as_integer(override.high)
-            if low is None or high is None or not (self._exists(low) and self._exists(high)):
-                raise self.refusal("given whole bounds" + self._powers(), (override.low, override.high))
-            default = min(max(self.default, low), high)
-            return replace(self, low=low, high=high, default=default)
-        number = as_integer(override)
-        if number is None or not self.limits[0] <= number <= self.limits[1]:
-            raise self.refusal("a whole number" + self._within(), override)
-        return self.fixed(number)
-
-    def _to_column(self, value: int) -> float:
-        return float(value.bit_length() - 1) if self.scale == "log2" else float(value)
+    def _number(self, value: object) -> int | None:
+        return as_integer(value)
 
     def _exists(self, value: int) -> bool:
         return self.scale == "linear" or (value > 0 and value & (value - 1) == 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
@@ -15,23 +15,10 @@ from numpy.typing import NDArray
 
 from evorec.config import GeneOverride
 from evorec.errors import ConfigError
-from evorec.space.gene import FloatArray, Gene, Value, When
+from evorec.space.gene import FloatArray, Gene, Value
 
 SAMPLE_ROUNDS = 100
 """Draws per wanted row before a repeat is accepted: enough to see nearly all of a space as small as the sample."""
-
-
-@final
-@dataclass(frozen=True)
-class GeneInfo:
-    """A row of `SearchSpace.describe`."""
-
-    name: str
-    kind: str
-    domain: str
-    default: Value
-    condition: str
-    text: str
 
 
 @final
@@ -63,8 +50,16 @@ class SearchSpace:
         for gene in self.genes:
             if gene.name in seen:
                 raise ConfigError(f"gene names must differ, got {gene.name!r} twice.")
-            if gene.condition is not None:
-                _check_condition(gene.name, gene.condition, seen)
+            if (when := gene.condition) is not None:
+                if when.parent not in seen:
+                    raise ConfigError(f"gene {gene.name} depends on {when.parent!r}, which must be declared before it.")
+                if not when.values:
+                    raise ConfigError(f"gene {gene.name} must name the values of {when.parent} that activate it.")
+                for value in when.values:
+                    if not (parent := seen[when.parent]).can_be(value):
+                        raise ConfigError(
+                            f"gene {gene.name}: {parent.name} is one of {parent.domain}, never {value!r}."
+                        )
             seen[gene.name] = gene
 
     @cached_property
@@ -112,12 +107,9 @@ class SearchSpace:
         for index, gene in enumerate(self.genes):
             if (when := gene.condition) is not None:
                 parent, columns = self.gene(when.parent), X[:, self.slices[when.parent]]
-                answers: dict[bytes, bool] = {}  # equal columns are decoded once
-                for row in columns:
-                    if (key := row.tobytes()) not in answers:
-                        answers[key] = when.accepts(parent.decode(row))
-                holds = np.array([answers[row.tobytes()] for row in columns], dtype=bool)
-                out[:, index] = out[:, self.names.index(when.parent)] & holds
+                rows, index_of = np.unique(columns, axis=0, return_inverse=True)  # equal rows are decoded once
+                holds = np.array([when.accepts(parent.decode(row)) for row in rows], dtype=bool)
+                out[:, index] = out[:, self.names.index(when.parent)] & holds[index_of.reshape(-1)]
         return out
 
     def snap(self, X: FloatArray) -> FloatArray:
@@ -144,11 +136,7 @@ class SearchSpace:
     def decode(self, x: FloatArray) -> dict[str, Any]:
         """The spec of a genome ``x (V,)``: plain JSON values of the active genes, parents before children."""
         row = self._checked(np.asarray(x)[None, :])[0]
-        spec: dict[str, Any] = {}
-        for gene in self.genes:
-            if gene.is_active(spec):
-                spec[gene.name] = gene.decode(row[self.slices[gene.name]])
-        return spec
+        return self._active_values(lambda gene: gene.decode(row[self.slices[gene.name]]))
 
     def spec_of(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """The spec of a value for each gene, without the genes that are inactive.
@@ -156,11 +144,7 @@ class SearchSpace:
         Args:
             values: a value for every gene of the space, active or not.
         """
-        spec: dict[str, Any] = {}
-        for gene in self.genes:
-            if gene.is_active(spec):
-                spec[gene.name] = values[gene.name]
-        return spec
+        return self._active_values(lambda gene: values[gene.name])
 
     def encode(self, spec: Mapping[str, Any]) -> FloatArray:
         """The snapped genome ``(V,)`` of a spec; real values move to their grid.
@@ -257,12 +241,20 @@ class SearchSpace:
             raise ConfigError("\n".join(errors))
         return SearchSpace(tuple(genes.values()))
 
-    def describe(self) -> list[GeneInfo]:
-        """A row per gene, for tables."""
+    def describe(self) -> list[dict[str, Any]]:
+        """For each gene its name, kind, domain, default, condition and text, for tables."""
         return [
-            GeneInfo(g.name, type(g).__name__.lower(), g.domain, g.default, str(g.condition or ""), g.text)
+            {"name": g.name, "kind": type(g).__name__.lower(), "domain": g.domain, "default": g.default}
+            | {"condition": str(g.condition or ""), "text": g.text}
             for g in self.genes
         ]
+
+    def _active_values(self, value_of: Callable[[Gene], Value]) -> dict[str, Any]:
+        spec: dict[str, Any] = {}
+        for gene in self.genes:
+            if gene.is_active(spec):
+                spec[gene.name] = value_of(gene)
+        return spec
 
     def _checked(self, X: FloatArray) -> FloatArray:
         rows = np.asarray(X, dtype=np.float64)
@@ -283,14 +275,3 @@ class SearchSpace:
         for value in named.values():
             total += math.prod(self._n_specs(child) for child, when in children if when.accepts(value))
         return total
-
-
-def _check_condition(name: str, when: When, seen: Mapping[str, Gene]) -> None:
-    if when.parent not in seen:
-        raise ConfigError(f"gene {name} depends on {when.parent!r}, which must be declared before it.")
-    if not when.values:
-        raise ConfigError(f"gene {name} must name the values of {when.parent} that activate it, got none.")
-    parent = seen[when.parent]
-    for value in when.values:
-        if not parent.can_be(value):
-            raise ConfigError(f"gene {name}: {when.parent} is one of {parent.domain}, never {value!r}.")

@@ -58,8 +58,8 @@ def test_operators_use_the_gene_s_own_mutation_and_crossover():
 
 def test_the_gene_is_described_like_any_other():
     info = SPACE.describe()[1]
-    assert (info.kind, info.domain, info.default) == ("hourrange", "two hours in 0..23", (8.0, 20.0))
-    assert (info.condition, info.text) == ("open is true", "opening hours")
+    assert (info["kind"], info["domain"], info["default"]) == ("hourrange", "two hours in 0..23", (8.0, 20.0))
+    assert (info["condition"], info["text"]) == ("open is true", "opening hours")
 
 
 def test_a_search_with_the_gene_is_resumed_to_the_same_archive(tmp_path):
