@@ -66,7 +66,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """The extension of a name.
 
         Raises:
-            ConfigError: no extension has this name; lists the known ones.
+            ConfigError: no extension has this name; lists the known names.
         """
         self._load()
         if name not in self._entries:

@@ -116,7 +116,7 @@ def check_pick(
     Args:
         text, objectives, k: see `choose`.
         tasks: the ranked tasks and the kinds of their labels; None skips the check of task names.
-        keys: of the members; before a search there are none, and a key is no pick.
+        keys: of the members; before a search there are none, and a key is not a pick.
     Raises:
         ConfigError: it does not parse, or names a metric that does not exist or several members.
     """

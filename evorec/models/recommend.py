@@ -67,28 +67,15 @@ class UserSide:
 @final
 @dataclass(frozen=True)
 class Lists:
-    """Item ids, best first, `NO_ITEM` where no item is left.
+    """Item ids, best first, `NO_ITEM` where no item is left; lists of a single member have no axis P.
 
     Attributes:
         final: int64 ``(P, U, K)``, also when the catalogue has fewer than K items.
         retrieved: int64 ``(P, U, C)``, in retrieval order.
-        scores: float ``(P, U, K)`` of `final`, ``-inf`` where no item is left.
+        scores: float ``(P, U, K)`` of `final`, ``-inf`` where no item is left; NaN where the model's are not finite.
+        n_improbable: `improbable` of each user of a single member, int64 ``(U,)``; ``None`` without a threshold.
     """
 
-    final: npt.NDArray[np.int64]
-    retrieved: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.floating]
-
-
-@final
-@dataclass(frozen=True)
-class MemberLists:
-    """`Lists` of one member: ``(U, K)``, ``(U, C)`` and ``(U, K)``; scores are NaN where the model's are not finite.
-
-    `n_improbable` is `improbable` of each user, int64 ``(U,)``, or ``None`` without a threshold.
-    """
-
-    member: int
     final: npt.NDArray[np.int64]
     retrieved: npt.NDArray[np.int64]
     scores: npt.NDArray[np.floating]
@@ -144,12 +131,9 @@ def recommend(
         k: length of a list.
         candidates: items that retrieval hands to the ranker, at least `k`; ``I`` for the whole catalogue.
     """
-    found = sorted(stream_lists(population, items, users, prior, k=k, candidates=candidates), key=lambda m: m.member)
-    return Lists(
-        final=np.stack([one.final for one in found]),
-        retrieved=np.stack([one.retrieved for one in found]),
-        scores=np.stack([one.scores for one in found]),
-    )
+    of_member = dict(stream_lists(population, items, users, prior, k=k, candidates=candidates))
+    lists = [of_member[member] for member in range(population.size)]
+    return Lists(*(np.stack([getattr(own, name) for own in lists]) for name in ("final", "retrieved", "scores")))
 
 
 def stream_lists(
@@ -161,8 +145,8 @@ def stream_lists(
     k: int,
     candidates: int,
     threshold: float | None = None,
-) -> Iterator[MemberLists]:
-    """`recommend`, one member at a time, block by block.
+) -> Iterator[tuple[int, Lists]]:
+    """Each member with its lists, block by block; see `recommend`.
 
     Args:
         population, items, users, prior, k, candidates: see `recommend`.
@@ -193,12 +177,14 @@ def stream_lists(
                     )
                     top, final = _by_score_then_id(values + ranker_scores(block, index, inputs, ids), ids, k)
                 final = torch.where(top.isneginf(), NO_ITEM, final)
-                yield MemberLists(
+                yield (
                     member,
-                    np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
-                    retrieved.cpu().numpy(),
-                    np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
-                    None if threshold is None else n_improbable[:n_users].cpu().numpy(),
+                    Lists(
+                        np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
+                        retrieved.cpu().numpy(),
+                        np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
+                        None if threshold is None else n_improbable[:n_users].cpu().numpy(),
+                    ),
                 )
 
 

@@ -1,4 +1,4 @@
-"""One member's ranker on the candidates of many users: terms that all pairs of a user share are computed once.
+"""The ranker of a member on the candidates of many users; terms that all pairs of a user share are computed once.
 
 For a user, the first level is linear in the item alone: with ranker input ``[u, v, u * v, c, s_u, s_v]``,
 ``x @ W = v @ (W_v + u * W_uv) + s_v @ W_s + (u @ W_u + c @ W_c + s_u @ W_su)``. So each user gets first-level weights
@@ -26,7 +26,7 @@ PAIRS_AT_ONCE = 3200
 @final
 @dataclass(frozen=True)
 class RankerInputs:
-    """Of one member.
+    """Vectors and statistics of a single member.
 
     Attributes:
         users: vectors ``[G, U, E]``.

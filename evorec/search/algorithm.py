@@ -228,9 +228,9 @@ class _ToldValues(PymooProblem):  # type: ignore[misc]  # pymoo is untyped
 class PymooAlgorithm:
     """An algorithm of pymoo as an `AskTell`.
 
-    By default, every proposal gets values. A genome that was dropped at a rung gets the
-    worst value of every objective and violates every constraint, like a failed evaluation. Algorithms that compare each
-    offspring with its own parent, as differential evolution and particle swarms do, need the whole batch.
+    By default, every proposal gets values. A genome that was dropped at a rung gets the worst value of every objective
+    and violates every constraint, like a failed evaluation. Algorithms that compare each offspring with its own parent,
+    as differential evolution and particle swarms do, need the whole batch.
 
     Attributes:
         fills: see `__init__`.

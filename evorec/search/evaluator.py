@@ -75,7 +75,8 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
     The members of a group are dealt in turn to its stacks: neighbours have a similar cost, so the stacks do too, and no
     worker waits for an expensive stack.
     """
-    order, by_shape = range(len(specs)), dict[Hashable, list[int]]()
+    order: Sequence[int] = range(len(specs))
+    by_shape: dict[Hashable, list[int]] = {}
     if problem.mixes_shapes:
         order = sorted(order, key=[problem.stack_key(spec) for spec in specs].__getitem__)
     for index in order:
@@ -133,7 +134,9 @@ def _outcomes(
 def _checked(problem: Problem, rung: int | None, outcome: Outcome) -> Outcome:
     """The outcome with plain floats, or as a failure."""
     metrics = {name: float(value) for name, value in (outcome.metrics or {}).items()}
-    missing = sorted({axis.metric for axis in (*problem.objectives, *problem.constraints)} - metrics.keys())
+    missing = sorted(
+        ({o.metric for o in problem.objectives} | {c.metric for c in problem.constraints}) - metrics.keys()
+    )
     infinite = [name for name, value in metrics.items() if not math.isfinite(value)]
     ends = (outcome.rung, _steps(problem, rung))
     reached, wanted = ("the end of training" if n is None else f"step {n}" for n in ends)

@@ -4,7 +4,7 @@ A worker is a new interpreter at the other end of a connection. It reads pickled
 answers, and ends when the connection closes, which the kernel does for a parent that was killed.
 
 A `Problem` in a task is not sent with it. It is written once to a file without a name, its arrays and CPU tensors
-beside the pickle (protocol 5, out of band), and every worker maps that file: the machine holds the data once more,
+next to the pickle (protocol 5, out of band), and every worker maps that file: the machine holds the data once more,
 whatever the number of workers. A mapped array can be written to; the changes stay in that worker.
 """
 

@@ -48,7 +48,7 @@ class When:
 
 @dataclass(frozen=True)
 class Gene(abc.ABC):
-    """One named decision of the genome, on `n_columns` float64 columns.
+    """A named decision of the genome, on `n_columns` float64 columns.
 
     A gene of your own is a frozen dataclass that extends this class, with a field or property ``default``. It works in
     every search, operator and table. Mutation and crossover have defaults that suit values without an order.
@@ -107,7 +107,7 @@ class Gene(abc.ABC):
         """Snapped random columns, float64 ``(n, n_columns)``, uniform over the values or the encoded range."""
 
     def mutate(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """One mutation step of each row, not necessarily snapped; by default a new sample.
+        """A mutation step of each row, not necessarily snapped; by default a new sample.
 
         The operators snap the result and draw again while a row is unchanged.
 

@@ -90,7 +90,7 @@ class OrderedGene(Gene):
 
     @abc.abstractmethod
     def _number(self, value: object) -> float | None:
-        """The value as a number of this kind of gene; None if it is not one."""
+        """The value as a number of this kind of gene; None for any other value."""
 
     def _to_column(self, value: float) -> float:
         if self.scale == "log":

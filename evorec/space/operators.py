@@ -19,7 +19,7 @@ from evorec.space.space import SearchSpace
 
 Rng = np.random.Generator
 GENES_CHANGED = 1.0
-"""Genes that a mutation draws on average, with a rate of 1/n for n active genes; a row without a draw changes one."""
+"""Genes that a mutation draws on average, with a rate of 1/n for n active genes; at least a random gene changes."""
 MAX_RATE = 0.5
 """Highest default rate per gene, so a genome with few genes does not always change all of them."""
 ATTEMPTS = 100
@@ -42,7 +42,7 @@ class TypedSampling(Sampling):  # type: ignore[misc]  # pymoo has no types
 class TypedCrossover(Crossover):  # type: ignore[misc]  # pymoo has no types
     """Two children from two parents: SBX on reals, blending of task weights, exchange of all other genes.
 
-    Each gene is recombined with probability 0.5. A gene that is active in only one parent is copied from it, so a child
+    Each gene is recombined with probability 0.5. A gene that is active in a single parent is copied from it, so a child
     that inherits the branch inherits the values that belong to it.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import TrainingError
 from evorec.models.population import Bag, Population
-from evorec.models.recommend import ItemSide, Lists, MemberLists, UserSide, popularity_prior, recommend, stream_lists
+from evorec.models.recommend import ItemSide, Lists, UserSide, popularity_prior, recommend, stream_lists
 from evorec.models.spec import ModelSpec
 from evorec.training.plan import DeviceData
 
@@ -101,32 +101,25 @@ def member_lists(
     population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
 ) -> Lists:
     """Recommendation lists of every member for the given users."""
-    candidates = config.n_candidates(dataset.n_items)
-    return recommend(population, *_sides(population, dataset, data, users), k=config.k, candidates=candidates)
+    return recommend(population, **_request(population, dataset, data, users, config))
 
 
-_Sides = tuple[ItemSide, UserSide, npt.NDArray[np.float64]]
-
-
-def _stream(
-    population: Population, sides: _Sides, config: EvaluationConfig, threshold: float | None = None
-) -> Iterator[MemberLists]:
-    candidates = config.n_candidates(len(sides[0].statistics))
-    return stream_lists(population, *sides, k=config.k, candidates=candidates, threshold=threshold)
-
-
-def _sides(population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers) -> _Sides:
-    """The arguments of `recommend`: items, users and the popularity prior."""
+def _request(
+    population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Arguments of `recommend` and `stream_lists`: items, users, the popularity prior and the lengths."""
     prior = popularity_prior(*positive_ages(dataset), dataset.item_counts > 0, population.specs)
     ids = torch.tensor(users.ids, device=data.device)
     mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
     content = None if data.items.content is None else data.items.content[:-1]
     bag = Bag(data.items.rows[:-1], data.items.weights[:-1], content)
-    return (
-        ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode)),
-        UserSide(data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked),
-        prior,
-    )
+    return {
+        "items": ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode)),
+        "users": UserSide(data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked),
+        "prior": prior,
+        "k": config.k,
+        "candidates": config.n_candidates(dataset.n_items),
+    }
 
 
 def positive_ages(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -155,13 +148,13 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
     threshold = held_out.config.sparsity_threshold if held_out.needs_threshold else None
-    sides = _sides(population, held_out.dataset, data, held_out.users)
-    for found in _stream(population, sides, held_out.config, threshold):
-        if found.member in of_rows and not np.isnan(found.scores).any():
+    request = _request(population, held_out.dataset, data, held_out.users, held_out.config)
+    for member, found in stream_lists(population, **request, threshold=threshold):
+        if member in of_rows and not np.isnan(found.scores).any():
             of_lists = held_out.measure_lists(found.final, retrieved=found.retrieved, n_improbable=found.n_improbable)
-            metrics = of_rows[found.member] | of_lists.values
+            metrics = of_rows[member] | of_lists.values
             kept = found.final if held_out.needs_attack else None
-            out[found.member] = MemberMetrics(metrics | held_out.derived(metrics), of_lists.per_user, kept)
+            out[member] = MemberMetrics(metrics | held_out.derived(metrics), of_lists.per_user, kept)
     return out
 
 
@@ -170,7 +163,7 @@ def finite_lists(
 ) -> list[npt.NDArray[np.int64] | None]:
     """Lists of every member, int64 ``(U, K)``; ``None`` where its scores are not finite."""
     out: list[npt.NDArray[np.int64] | None] = [None] * population.size
-    for found in _stream(population, _sides(population, dataset, data, users), config):
+    for member, found in stream_lists(population, **_request(population, dataset, data, users, config)):
         if not np.isnan(found.scores).any():
-            out[found.member] = found.final
+            out[member] = found.final
     return out

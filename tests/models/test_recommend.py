@@ -131,9 +131,10 @@ def test_improbable_items_are_those_of_a_slow_softmax(threshold, monkeypatch):
     users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)
     monkeypatch.setattr(module, "MOST_USERS", 3)  # the last users come twice
     monkeypatch.setattr(module, "FEWEST_USERS", 3)
-    sides = evaluate._sides(population, data, on_device, ranking(data, users, hidden))
-    for lists in module.stream_lists(population, *sides, k=5, candidates=12, threshold=threshold):
-        plain = PlainModel(SPECS[lists.member], data, 2).load(population.member_arrays(lists.member))
+    config = EvaluationConfig(k=5, candidates=12)
+    request = evaluate._request(population, data, on_device, ranking(data, users, hidden), config)
+    for member, lists in module.stream_lists(population, **request, threshold=threshold):
+        plain = PlainModel(SPECS[member], data, 2).load(population.member_arrays(member))
         expected = []
         for scores in slow_scores(plain, data, users, hidden):
             weights = [math.exp(score - 8) for score in scores]  # the scores are about 8
@@ -147,9 +148,10 @@ def test_improbable_items_are_those_of_a_slow_softmax(threshold, monkeypatch):
 def test_nothing_is_counted_unless_it_is_asked_for():
     data = dataset()
     population, on_device = stack(SPECS, data)
-    sides = evaluate._sides(population, data, on_device, ranking(data, [3], {3: [0]}))
-    assert {lists.n_improbable for lists in module.stream_lists(population, *sides, k=5, candidates=12)} == {None}
-    for lists in module.stream_lists(population, *sides, k=5, candidates=12, threshold=1.0):
+    config = EvaluationConfig(k=5, candidates=12)
+    request = evaluate._request(population, data, on_device, ranking(data, [3], {3: [0]}), config)
+    assert {lists.n_improbable for _, lists in module.stream_lists(population, **request)} == {None}
+    for _, lists in module.stream_lists(population, **request, threshold=1.0):
         assert lists.n_improbable.shape == (1,)
 
 
