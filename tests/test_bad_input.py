@@ -99,7 +99,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         ("evaluation.candidates=5", USAGE, "candidates (5) must be at least k (20)"),
         ("tasks.ranked=['nap']", USAGE, "must name label columns of simulator"),
         ("tasks.target='nap'", USAGE, "target = 'nap'"),
-        ("data.reader='netflix'", USAGE, "unknown reader 'netflix'; Known: aliccp"),
+        ("data.reader='netflix'", USAGE, "unknown reader 'netflix'. Known: aliccp"),
         ("data.reader='movielens'", USAGE, "data.path is missing"),
         ("data.statistics=['nap']", USAGE, "a feature that does not vary in training"),
         ("finalize.picks=['beauty']", USAGE, "finalize.picks: 'beauty' is not a metric"),

@@ -96,7 +96,7 @@ def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchS
     else:
         from evorec.data.readers import read
         from evorec.data.splits import split
-        from evorec.recommender.encoding import encode_tables
+        from evorec.recommender.dataset import encode_tables
         from evorec.recommender.search_space import recommender_space
 
         assert isinstance(config, RecommenderConfig)
@@ -257,7 +257,6 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
     from evorec.archive.decide import check_pick
     from evorec.metrics.metric import all_metrics
     from evorec.objectives import build_objectives, check_metrics, parse_constraint
-    from evorec.recommender.encoding import encode_tables
     from evorec.recommender.search_space import recommender_space
 
     tables, parts, sizes = _read(config) if data else (None, None, {})
@@ -281,6 +280,8 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
     def check_space() -> None:
         dataset = None
         if tables is not None and parts is not None and not errors:
+            from evorec.recommender.dataset import encode_tables
+
             dataset = encode_tables(tables, parts, config, fit="train")
         recommender_space(config, dataset, source=source)
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from evorec.config import RecommenderConfig
 from evorec.data.dataset import Dataset
-from evorec.data.encode import Fit, encode
-from evorec.data.groups import user_groups
-from evorec.data.held_out import HeldOut, RankingUsers, item_columns, ranking_users
+from evorec.data.encode import Fit
+from evorec.data.held_out import HeldOut, RankingUsers, ranking_users
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
@@ -25,6 +24,7 @@ from evorec.models.population import Population, stack_members
 from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
 from evorec.objectives import wanted_metrics
+from evorec.recommender.dataset import encode_tables
 from evorec.training.evaluate import MemberMetrics, measure, member_lists
 from evorec.training.plan import DeviceData
 from evorec.training.precision import Precision, resolve_precision
@@ -110,25 +110,3 @@ def encode_data(
     tensors = DeviceData.of(dataset, n_layers=config.training.layers, device=device, dtype=precision.parameters)
     users = ranking_users(dataset, config.evaluation, seed=seed, at_most=at_most)
     return EncodedData(config, dataset, tensors, users, precision, wanted)
-
-
-def encode_tables(tables: Tables, parts: Split, config: RecommenderConfig, *, fit: Fit) -> Dataset:
-    """Tables as arrays, with the tasks, statistics, histories and groups of users of a configuration."""
-    dataset = encode(
-        tables,
-        parts,
-        tasks=config.tasks.ranked,
-        target=config.tasks.target,
-        fit=fit,
-        funnel=config.tasks.funnel,
-        given=config.tasks.given,
-        kinds=config.tasks.kinds,
-        statistics=config.data.statistics,
-        history_length=config.data.history_length,
-        history_recency=config.data.history_recency,
-        cooccurrence=config.data.cooccurrence,
-    )
-    column = config.evaluation.groups
-    groups = user_groups(tables, dataset.user_ids, column) if column else None
-    columns = item_columns(tables, dataset.item_ids)
-    return replace(dataset, signs=config.tasks.signs(), user_groups=groups, item_columns=columns)

@@ -17,7 +17,7 @@ from evorec.data.encode import encode
 from evorec.data.readers import SIMULATOR, read
 from evorec.data.splits import split
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.recommender.encoding import encode_tables
+from evorec.recommender.dataset import encode_tables
 
 
 def simulated() -> list[str]:
