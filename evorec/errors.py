@@ -40,7 +40,7 @@ class SearchError(EvorecError):
     exit_code = 4
 
 
-class Interrupted(EvorecError):
+class Interruption(EvorecError):
     """The run was asked to stop; everything acknowledged is on disk and `resume` goes on from there."""
 
     exit_code = 75

@@ -34,7 +34,7 @@ from evorec import as_pymoo
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import merge, parse_config
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 from evorec.objectives import Metrics, to_matrices
 from evorec.problem import Outcome, Spec
 from evorec.search.engine import search
@@ -89,7 +89,7 @@ def evorec_nsga2(problem: EvaluationRecorder, seed: int, done: Done, selection: 
     """evorec's search with the settings of the problem."""
     settings = {"seed": seed, "generations": 100_000, "selection": selection}
     config = parse_config(merge(analytic.DEFAULTS, {"search": settings}), kind=analytic.CONFIG)
-    with suppress(Interrupted):
+    with suppress(Interruption):
         search(problem, config.search, stop=done)
 
 

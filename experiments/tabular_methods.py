@@ -32,7 +32,7 @@ from evorec import as_pymoo
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import SearchConfig, merge, parse_config
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 from evorec.objectives import Metrics, to_matrices
 from evorec.problem import Outcome, Spec
 from evorec.search.engine import search
@@ -110,7 +110,7 @@ Done = Callable[[], bool]
 
 def evorec(problem: ComputeMeter, config: SearchConfig, done: Done) -> None:
     """A search of evorec, with the rungs of the problem."""
-    with suppress(Interrupted):
+    with suppress(Interruption):
         search(problem, config, stop=done, chunk=POPULATION)
 
 

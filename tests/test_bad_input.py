@@ -19,11 +19,11 @@ import pytest
 
 from evorec.cli import main
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.errors import ConfigError, DataError, Interrupted, SearchError
+from evorec.errors import ConfigError, DataError, Interruption, SearchError
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
 
-USAGE, DATA, FAILED, RESUMABLE = (e.exit_code for e in (ConfigError, DataError, SearchError, Interrupted))
+USAGE, DATA, FAILED, RESUMABLE = (e.exit_code for e in (ConfigError, DataError, SearchError, Interruption))
 TINY = (
     "data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000",
     "training.steps=3", "training.batch_size=64", "training.retrieval_batch=16", "search.population=4",
@@ -423,7 +423,7 @@ def test_a_full_disk_under_the_ledger_is_resumable(run: Path) -> None:
 
     ledger = Ledger(run / "ledger.sqlite")
     ledger._db.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(Interrupted, match="make room and resume"):
+    with pytest.raises(Interruption, match="make room and resume"):
         ledger.record_event(1, "x", {"long": "x" * 100_000})
     ledger.close()
 

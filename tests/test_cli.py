@@ -16,7 +16,7 @@ import pytest
 
 from evorec.cli import main
 from evorec.config import load_config
-from evorec.errors import ConfigError, DataError, Interrupted, RunError, RunLockedError, SearchError
+from evorec.errors import ConfigError, DataError, Interruption, RunError, RunLockedError, SearchError
 from evorec.run.ledger import Ledger
 
 TESTS = Path(__file__).parent
@@ -140,7 +140,7 @@ def test_an_interrupted_search_exits_75_and_goes_on_to_the_same_front(third_part
     wait_for(lambda: any(n_rows(path) >= 3 for path in third_party.glob(ledger)))
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=STARTUP_S)
-    assert process.returncode == Interrupted.exit_code, err
+    assert process.returncode == Interruption.exit_code, err
     assert "evorec resume" in err
     assert "Traceback" not in err
     (path,) = (third_party / "runs").iterdir()

@@ -18,7 +18,7 @@ from evorec.cli.data_get import fetch_progress
 from evorec.cli.output import Format, Output
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile
 from evorec.data.paths import CACHE_VARIABLE
-from evorec.errors import ConfigError, DataError, Interrupted
+from evorec.errors import ConfigError, DataError, Interruption
 
 Run = Callable[..., int]
 
@@ -155,7 +155,7 @@ def test_a_data_set_to_fetch_by_hand_exits_3(run: Run, tiny: Site, capsys: pytes
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (Interrupted("interrupted by SIGINT."), "interrupted by SIGINT."),
+        (Interruption("interrupted by SIGINT."), "interrupted by SIGINT."),
         (OSError(errno.ENOSPC, "No space left on device"), "tiny.zip: No space left on device; free some space and"),
     ],
 )
@@ -175,7 +175,7 @@ def test_an_interruption_or_a_full_disk_exits_75(
         yield fail
 
     monkeypatch.setattr("evorec.cli.data_get.fetch_progress", failing)
-    assert run("tiny") == Interrupted.exit_code
+    assert run("tiny") == Interruption.exit_code
     assert message in capsys.readouterr().err
 
 

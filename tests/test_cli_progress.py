@@ -5,7 +5,7 @@ from rich.console import Console
 
 from evorec.cli.output import Output
 from evorec.cli.progress import duration, search_progress, stop_on_signal, time_left
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 from evorec.search.engine import Progress
 
 
@@ -81,6 +81,6 @@ def test_the_first_signal_asks_and_the_second_stops() -> None:
         assert not stop()
         signal.raise_signal(signal.SIGTERM)
         assert stop()
-        with pytest.raises(Interrupted, match="SIGTERM"):
+        with pytest.raises(Interruption, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before

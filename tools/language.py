@@ -31,7 +31,7 @@ PATTERNS = {
 """Name of a rate -> the words that it counts; a question may ask "what"."""
 PARTICIPLE = re.compile(r"^_*(?:[A-Z][a-z]+)*?(?:[A-Z][a-z]*(?:ed|ought|uilt|ept|own|ade|een)|Alike|Asked)$")
 """Class names that say what happened to something instead of naming a thing."""
-NOUNS = frozenset({"Embed", "Seed", "Speed", "Feed", "Need", "Bed", "Shed", "Breed", "Fixed", "Unknown", "Markdown"})
+NOUNS = frozenset({"Embed", "Seed", "Speed", "Feed", "Need", "Bed", "Shed", "Breed", "Fixed", "Trade"})
 """Class names that only look like participles; ``Fixed`` is the name of a gene and part of the public interface."""
 
 ROOT = Path(__file__).resolve().parents[1]

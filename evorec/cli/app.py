@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final, final
 import typer
 
 from evorec.cli.output import Format, Output
-from evorec.errors import ConfigError, EvorecError, Interrupted
+from evorec.errors import ConfigError, EvorecError, Interruption
 from evorec.registry import Registry
 
 SEARCH, SHIP, DEFINE = "Search", "Ship", "Define"
@@ -129,7 +129,7 @@ def _explained(error: OSError) -> EvorecError:
     """An error of the operating system; after a full disk the same command can be repeated."""
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Interrupted(f"{where}{error.strerror}; free some space and repeat the command: finished work is kept.")
+        return Interruption(f"{where}{error.strerror}; free some space and repeat the command: finished work is kept.")
     return ConfigError(f"{where}{error.strerror}; give another path, or remove the obstacle.")
 
 
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         application()(args=None if argv is None else list(argv), prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Interrupted as end:  # outside of any command
+    except Interruption as end:  # outside of any command
         return end.exit_code
     finally:
         if argv is None and "--debug" not in sys.argv:
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}.")
+    raise Interruption(f"interrupted by {signal.Signals(number).name}.")
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from evorec.cli.output import Output
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 
 if TYPE_CHECKING:
     from evorec.search.engine import Progress
@@ -75,13 +75,13 @@ def search_progress(output: Output) -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def stop_on_signal(output: Output) -> Iterator[Callable[[], bool]]:
-    """The first signal makes the result return True, which stops the engine; the second raises `Interrupted`."""
+    """The first signal makes the result return True, which stops the engine; the second raises `Interruption`."""
     received: list[str] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if received:
-            raise Interrupted(f"stopped at once by {name}; all committed evaluations are on disk.")
+            raise Interruption(f"stopped at once by {name}; all committed evaluations are on disk.")
         received.append(name)
         output.note(f"{name}: stopping as soon as the running stack is committed; a second signal stops at once")
 

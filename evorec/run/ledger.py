@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, final
 from urllib.parse import quote
 
-from evorec.errors import Interrupted, RunError
+from evorec.errors import Interruption, RunError
 
 LEDGER_FORMAT = 2  # any other format is refused
 
@@ -194,7 +194,7 @@ class Ledger:
             yield
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # the run can go on once there is room
-                raise Interrupted(
+                raise Interruption(
                     f"ledger {self._name}: {error}; make room and resume the run, committed evaluations are kept"
                 ) from error
             if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):

@@ -23,7 +23,7 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
-from evorec.errors import Interrupted, RunError, SearchError
+from evorec.errors import Interruption, RunError, SearchError
 from evorec.objectives import FloatArray, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
@@ -143,7 +143,7 @@ def search(
         ConfigError: the algorithm is unknown or does not suit the problem.
         SearchError: every candidate of the first generation failed.
         RunError: the ledger does not belong to this search, or a member could not be trained again to the same values.
-        Interrupted: `stop` said so; the same call continues.
+        Interruption: `stop` said so; the same call continues.
     Example:
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
         >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
@@ -384,7 +384,7 @@ class _Search:
         if self.run:
             self.run.ledger.record_event(self.generation, "interrupted", {})
             where = f"; `evorec resume {self.run.path}` goes on"
-        raise Interrupted(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
+        raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
     def _report(self, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
         if self.progress is None:

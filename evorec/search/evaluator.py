@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from evorec.errors import Interrupted, TrainingError
+from evorec.errors import Interruption, TrainingError
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.executors import Executor, WorkerDeath
 
@@ -110,7 +110,7 @@ def _outcomes(
         if len(outcomes) != len(specs):
             raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
         return [_checked(problem, rung, outcome) for outcome in outcomes]
-    except Interrupted:
+    except Interruption:
         raise
     except Exception as error:
         _logger.debug("a stack of %d raised", len(specs), exc_info=True)

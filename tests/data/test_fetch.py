@@ -20,7 +20,7 @@ from file_server import Page, Site, serving
 from evorec.data.catalogue import CATALOGUE, DataSet, RemoteFile
 from evorec.data.fetch import CHUNK_BYTES, PAUSES_S, fetch
 from evorec.data.paths import CACHE_VARIABLE, cache_folder, cached, home
-from evorec.errors import DataError, Interrupted, RunLockedError
+from evorec.errors import DataError, Interruption, RunLockedError
 
 RATINGS = b"userId,movieId,rating,timestamp\n1,1,4.0,964982703\n"
 
@@ -219,9 +219,9 @@ def test_an_archive_downloaded_by_hand_is_verified_and_used(root: Path, tiny: Da
 def test_an_interrupted_call_leaves_no_part_of_a_data_set(root: Path, tiny: DataSet, step: str) -> None:
     def interrupt(now: str, done: int, total: int | None) -> None:
         if now == step:
-            raise Interrupted("interrupted by SIGINT.")
+            raise Interruption("interrupted by SIGINT.")
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interruption):
         fetch(tiny, progress=interrupt)
     assert files_in(root) - {"downloads/tiny/tiny.zip"} == {"downloads/tiny.lock"}
     assert fetch(tiny)[0].is_dir()

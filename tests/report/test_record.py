@@ -5,7 +5,7 @@ import pytest
 from analytic import Analytic
 
 from evorec.config import RecommenderConfig, parse_config
-from evorec.errors import Interrupted, RunError
+from evorec.errors import Interruption, RunError
 from evorec.report.record import read_record
 from evorec.run.directory import RunDirectory
 from evorec.search.engine import SearchResult, search
@@ -21,7 +21,7 @@ def searched(root: Path, *, stop_after: int | None = None) -> tuple[Path, Search
         try:
             stop = lambda: stop_after is not None and len(problem.stacks) >= stop_after  # noqa: E731
             return run.path, search(problem, CONFIG.search, run=run, stop=stop)
-        except Interrupted:
+        except Interruption:
             return run.path, None
 
 

@@ -5,7 +5,7 @@ import pytest
 from analytic import BEST, Analytic
 
 from evorec.config import RunConfig, SearchConfig
-from evorec.errors import Interrupted, RunError, SearchError
+from evorec.errors import Interruption, RunError, SearchError
 from evorec.objectives import Constraint
 from evorec.run.directory import RunDirectory
 from evorec.search.engine import search
@@ -178,7 +178,7 @@ def test_finished_run_is_replayed_without_any_evaluation(run):
 def test_interruption_keeps_what_was_evaluated_and_the_search_goes_on(run):
     stop_after = iter([False] * 6)
     problem = Analytic()
-    with pytest.raises(Interrupted, match=r"interrupted in generation 1 of 5; `evorec resume .*` goes on"):
+    with pytest.raises(Interruption, match=r"interrupted in generation 1 of 5; `evorec resume .*` goes on"):
         search(problem, SMALL, run=run, chunk=1, stop=lambda: next(stop_after, True))
     n_before = len(run.ledger.evaluations())
     assert n_before == len(problem.evaluated) == 6
@@ -194,7 +194,7 @@ def test_interruption_keeps_what_was_evaluated_and_the_search_goes_on(run):
 
 def test_stop_before_the_first_evaluation_evaluates_nothing():
     problem = Analytic()
-    with pytest.raises(Interrupted, match=r"interrupted in generation 1 of 5$"):
+    with pytest.raises(Interruption, match=r"interrupted in generation 1 of 5$"):
         search(problem, SMALL, stop=lambda: True)
     assert problem.evaluated == []
 

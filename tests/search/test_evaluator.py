@@ -2,7 +2,7 @@ import pytest
 from analytic import Analytic
 from staged import STEPS, Staged
 
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 from evorec.problem import Outcome
 from evorec.search.evaluator import CAUSE_LENGTH, evaluate
 from evorec.search.executors import Executor, SerialExecutor, ThreadExecutor, WorkerDeath
@@ -192,8 +192,8 @@ def test_an_unusable_outcome_is_a_failure_with_its_cause(kind, cause):
 
 def test_an_interruption_is_not_a_failed_candidate(monkeypatch):
     problem = Analytic()
-    monkeypatch.setattr(problem, "_outcome", lambda spec, seed: (_ for _ in ()).throw(Interrupted("signal")))
-    with pytest.raises(Interrupted, match="signal"):
+    monkeypatch.setattr(problem, "_outcome", lambda spec, seed: (_ for _ in ()).throw(Interruption("signal")))
+    with pytest.raises(Interruption, match="signal"):
         outcomes(problem, specs(2))
 
 

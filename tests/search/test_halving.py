@@ -7,7 +7,7 @@ import pytest
 from staged import STEPS, Staged
 
 from evorec.config import RunConfig, SearchConfig
-from evorec.errors import Interrupted, RunError, SearchError
+from evorec.errors import Interruption, RunError, SearchError
 from evorec.objectives import Constraint
 from evorec.report.record import read_record
 from evorec.run.directory import RunDirectory, run_path
@@ -252,7 +252,7 @@ def test_a_run_killed_at_any_commit_goes_on_to_the_identical_run(after, tmp_path
 
 def test_a_run_killed_between_the_rungs_trains_survivors_from_the_start(run):
     first = Staged(RUNGS)
-    with pytest.raises(Interrupted, match="interrupted in generation 1 of 5"):
+    with pytest.raises(Interruption, match="interrupted in generation 1 of 5"):
         search(first, SMALL, run=run, chunk=100, stop=lambda: len({c.last for c in first.calls}) == 2)
     assert [kind for _, kind, _ in run.ledger.events()] == ["halving", "interrupted"]
     assert len(run.ledger.evaluations()) == 4

@@ -16,7 +16,7 @@ from pymoo.util.ref_dirs import get_reference_directions
 from staged import Staged
 
 from evorec.config import RunConfig, SearchConfig
-from evorec.errors import ConfigError, Interrupted, RunError
+from evorec.errors import ConfigError, Interruption, RunError
 from evorec.objectives import Constraint
 from evorec.run.directory import RunDirectory
 from evorec.search import algorithm as registry
@@ -69,7 +69,7 @@ def run(tmp_path):
 def test_an_algorithm_of_pymoo_keeps_ledger_resume_and_archive(name, run):
     whole = search(Analytic(), CONFIG, algorithm=PYMOO[name]())
     stops = iter([False] * 9)
-    with pytest.raises(Interrupted, match="interrupted in generation"):
+    with pytest.raises(Interruption, match="interrupted in generation"):
         search(Analytic(), CONFIG, algorithm=PYMOO[name](), run=run, chunk=2, stop=lambda: next(stops, True))
     rest = Analytic()
     result = search(rest, CONFIG, algorithm=PYMOO[name](), run=run, chunk=2)

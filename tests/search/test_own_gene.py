@@ -9,7 +9,7 @@ from space.examples import HourRange
 
 from evorec import as_deap, as_pymoo
 from evorec.config import RunConfig, SearchConfig
-from evorec.errors import Interrupted
+from evorec.errors import Interruption
 from evorec.objectives import Objective
 from evorec.problem import Outcome, Problem
 from evorec.run.directory import RunDirectory
@@ -67,7 +67,7 @@ def test_a_search_with_the_gene_is_resumed_to_the_same_archive(tmp_path):
     config = RunConfig(problem="shop", search=CONFIG)
     with RunDirectory.create(tmp_path, config=config, fingerprint=config.fingerprint("none"), environment={}) as run:
         stops = iter([False] * 5)
-        with pytest.raises(Interrupted, match="interrupted in generation"):
+        with pytest.raises(Interruption, match="interrupted in generation"):
             search(Shop(), CONFIG, run=run, chunk=4, stop=lambda: next(stops, True))
         rest = Shop()
         result = search(rest, CONFIG, run=run, chunk=4)
