@@ -73,7 +73,7 @@ class Registry(Mapping[str, T], Generic[T]):
             close = difflib.get_close_matches(str(name), self._entries, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ConfigError(
-                f"unknown {self.kind} {name!r}{hint} Known: {', '.join(self._entries) or 'none'}. "
+                f"unknown {self.kind} {name!r}{hint} Known: {', '.join(sorted(self._entries)) or 'none'}. "
                 'An extension in a file of your own is loaded by the key plugins, e.g. plugins = ["my_file.py"].'
             )
         return self._entries[name]

@@ -131,9 +131,9 @@ def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
 
 @pytest.mark.parametrize("block", PYMOO, ids=lambda block: block.guide)
 def test_a_block_with_pymoo_runs(block: CodeBlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    from problems import feed
+    from problems import feed, recommender
 
-    monkeypatch.setattr(feed, "DEFAULTS", merge(feed.DEFAULTS, TINY_FEED))
+    monkeypatch.setattr(feed, "build", recommender(merge(feed.DEFAULTS, TINY_FEED)))
     whole, smaller = 'NSGA2(pop_size=24), ("n_gen", 8)', 'NSGA2(pop_size=6), ("n_gen", 2)'
     assert whole in block.text
     found: dict[str, object] = {}

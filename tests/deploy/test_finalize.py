@@ -279,7 +279,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
     finalized: Finalized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StackTrainer, "train", refuse)
-    monkeypatch.setattr("evorec.recommender.encoding.encode", refuse)  # nor is the test encoded
+    monkeypatch.setattr("evorec.recommender.dataset.encode", refuse)  # nor is the test encoded
     before = (finalized.path / "final.json").read_bytes()
     said: list[str] = []
     with RunDirectory.open(finalized.path) as run:
@@ -359,7 +359,7 @@ def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
 ) -> None:
     problem, source = searched_run
     shutil.copytree(source, tmp_path / "run")
-    monkeypatch.setattr("evorec.recommender.encoding.encode", refuse)
+    monkeypatch.setattr("evorec.recommender.dataset.encode", refuse)
     with (
         RunDirectory.open(tmp_path / "run") as run,
         pytest.raises(ConfigError, match=r"none of \d+ members qualifies; their recall@5 is"),
@@ -474,7 +474,7 @@ def test_the_search_and_the_choice_never_look_at_the_test(
         fits.append(fit)
         return encode(*arguments, fit=fit, **options)
 
-    monkeypatch.setattr("evorec.recommender.encoding.encode", watched)
+    monkeypatch.setattr("evorec.recommender.dataset.encode", watched)
     tables = poisoned(simulate(problem.config.data.simulator))
     other, other_path = searched(tmp_path, problem.config, tables=tables)
     assert left_behind(other_path, other) == left_behind(path, problem)
