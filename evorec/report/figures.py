@@ -131,9 +131,14 @@ def _title(axis: Objective) -> str:
 def hypervolume_figure(record: RunRecord) -> Figure:
     """Share of the hypervolume box that the archive dominates, generation by generation."""
     import plotly.express as px
+    import polars as pl
 
-    generations = list(range(1, len(record.hypervolume) + 1))
-    figure = px.line(x=generations, y=list(record.hypervolume), markers=True, color_discrete_sequence=[MEMBER])
+    generations = range(1, len(record.hypervolume) + 1)
+    shares = pl.DataFrame(
+        {"generation": generations, "share": record.hypervolume}, schema_overrides={"share": pl.Float64}
+    )
+    # A data frame of ours: without it plotly express needs pandas.
+    figure = px.line(shares, x="generation", y="share", markers=True, color_discrete_sequence=[MEMBER])
     figure.update_traces(hovertemplate="generation %{x}<br>%{y:.4f} of the box<extra></extra>")
     figure.update_xaxes(title_text="generation", tickformat="d", nticks=min(12, len(generations) + 1))
     figure.update_yaxes(title_text="share of the box", rangemode="tozero")

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 from analytic import BEST, Analytic
-from pymoo.algorithms.moo.age import AGEMOEA
 from pymoo.algorithms.moo.moead import MOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.sms import SMSEMOA
 from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
 
@@ -71,7 +71,7 @@ def test_a_problem_without_constraints_declares_none():
     "algorithm",
     [
         NSGA2(pop_size=16),
-        AGEMOEA(pop_size=16),
+        SMSEMOA(pop_size=16),
         NSGA3(get_reference_directions("das-dennis", 2, n_partitions=15)),
     ],
     ids=lambda algorithm: type(algorithm).__name__,
