@@ -187,7 +187,7 @@ def test_an_installed_plugin_adds_a_command_and_a_broken_one_is_a_warning(
         "from evorec.cli.app import SEARCH, command\n"
         '@command(panel=SEARCH, order=15, name="greet")\n'
         "def greet(output, name: str = 'you') -> None:\n"
-        "    'Greet somebody.'\n"
+        "    'Greet a person.'\n"
         "    output.result({'hello': name}, text=f'hello {name}')\n"
     )
     (tmp_path / "extra_broken.py").write_text("import no_such_module_here\n")

@@ -111,14 +111,14 @@ def stored(problem: RecProblem, run: RunDirectory) -> dict[str, Population]:
 def by_hand(finalized: Finalized) -> dict[str, dict[str, float]]:
     """Validation recall and AUC of every member on all users and rows, by a slow loop and scikit-learn."""
     problem = finalized.problem
-    everybody = problem.data.with_all_users()
+    all_users = problem.data.with_all_users()
     relevant = positives(problem, "validation")
     assert len(relevant) > len(problem.data.users.ids) == 10, "the search looked at a sample"
     found = {}
     with RunDirectory.open(finalized.path, read_only=True) as run:
         for key, population in stored(problem, run).items():
-            aucs = task_aucs(problem, everybody, population, "validation")
-            recall = float(np.mean(recalls(recommended(everybody, population), relevant)))
+            aucs = task_aucs(problem, all_users, population, "validation")
+            recall = float(np.mean(recalls(recommended(all_users, population), relevant)))
             found[key] = {RECALL: recall, "accuracy": float(np.mean(list(aucs.values())))}
     return found
 

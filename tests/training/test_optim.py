@@ -165,10 +165,10 @@ def torch_run(kind, start, grads, rate, decay):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("subset", [[0], [2], [5], [5, 2, 0], [0, 1, 4, 2, 3, 5], [2, 0, 3, 1, 5, 4]])
 def test_rows_are_independent_of_the_other_members(subset, dtype):
-    everybody, _ = lazy_run(list(MEMBERS), dtype)
+    whole, _ = lazy_run(list(MEMBERS), dtype)
     table, _ = lazy_run(subset, dtype)
     for member, own in zip(subset, columns_of(subset), strict=True):
-        assert torch.equal(table[:, own], everybody[:, columns_of(MEMBERS)[member]])
+        assert torch.equal(table[:, own], whole[:, columns_of(MEMBERS)[member]])
 
 
 def test_large_tables_are_independent_of_the_other_members():
@@ -296,9 +296,9 @@ def test_dense_parameters_follow_torch_and_biases_are_vectors(members):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("subset", [[0], [2], [5, 2, 0], [2, 3, 5]])
 def test_dense_parameters_are_independent_of_the_other_members(subset, dtype):
-    everybody, some = Dense(list(MEMBERS), dtype).run(), Dense(subset, dtype).run()
+    whole, some = Dense(list(MEMBERS), dtype).run(), Dense(subset, dtype).run()
     for key, place in some.places.items():
-        assert torch.equal(some.flat[place], everybody.flat[everybody.places[key]])
+        assert torch.equal(some.flat[place], whole.flat[whole.places[key]])
 
 
 @pytest.mark.parametrize("kept", [[0], [3], [1, 2, 5], [5, 4, 3, 2, 1, 0]])

@@ -41,7 +41,7 @@ def trunk_levels(spec: ModelSpec, shape: InputShape, loss: Mapping[int, int] = M
     depth = spec.sharing_depth
     shared = [Level((Unit(SHARED, 0, SHARED),))] * depth
     above = towers(spec, shape, depth, loss=loss)
-    if 0 < depth < shape.n_layers:  # the lowest layers of all towers read the one shared vector
+    if 0 < depth < shape.n_layers:  # the lowest layers of all towers read the shared vector
         units = tuple(Unit(unit.task, 0, unit.loss) for unit in above[0].units)
         above = [Level(units), *above[1:]]
     return [*shared, *above]
