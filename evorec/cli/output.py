@@ -4,6 +4,7 @@ result."""
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -11,13 +12,32 @@ import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from evorec.report.table import Column, Row, Table
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, which a terminal may obey, except tab and line feed; marks that change the direction of a text;
+line separators; halves of characters."""
+
+
+def terminal_safe(text: str) -> str:
+    r"""A text that a terminal shows and does not obey: ids, titles and names of columns may come from strangers.
+
+    Args:
+        text: of any origin.
+    Returns:
+        The text with each control character, except tab and line feed, as ``\uXXXX``, its escape in JSON.
+    Example:
+        >>> print(terminal_safe("7\x1b[2J"))
+        7\u001b[2J
+    """
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class Format(StrEnum):
@@ -45,7 +65,7 @@ class Output:
     def note(self, text: str, *, style: str = "", level: int = 0) -> None:
         """A line for people, on standard error; shown from verbosity `level` on."""
         if self.verbosity >= level:
-            self.console.print(escape(text), style=style)
+            self.console.print(_shown(text), style=style)
 
     def next_step(self, *commands: str) -> None:
         """Show the commands that usually follow, as they can be typed in this shell."""
@@ -64,14 +84,14 @@ class Output:
     def result(self, value: Any, *tables: Table, heading: str = "", text: str = "") -> None:
         """The command's result: `value` as JSON; for people `heading`, `tables` and `text`."""
         if self.form is Format.JSON:
-            self.result_console.print(json.dumps(value, indent=2, ensure_ascii=False), markup=False)
+            self.result_console.print(terminal_safe(json.dumps(value, indent=2, ensure_ascii=False)), markup=False)
             return
         if heading:
-            self.result_console.print(heading, markup=False)
+            self.result_console.print(terminal_safe(heading), markup=False)
         for table in tables:
             self.result_console.print(_rich(table), soft_wrap=False, crop=False)
         if text:
-            self.result_console.print(text, markup=False)
+            self.result_console.print(terminal_safe(text), markup=False)
 
 
 def fact_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -79,19 +99,29 @@ def fact_table(title: str, facts: Mapping[str, Any]) -> Table:
     return Table(title, "", (Column(""),), tuple(Row(name, (value,)) for name, value in facts.items()))
 
 
+def _shown(text: str) -> str:
+    """A text from anywhere in the markup of rich."""
+    return escape(terminal_safe(text))
+
+
 def _rich(table: Table) -> RichTable:
     """The table for a terminal: best member values bold, baselines dimmed, arrows point to the good end."""
     arrows = {"max": " ↑", "min": " ↓", None: ""}
     rich = RichTable(
-        title=table.title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        title=_shown(table.title),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
     )
-    rich.add_column(table.corner, no_wrap=bool(table.columns))
+    rich.add_column(_shown(table.corner), no_wrap=bool(table.columns))
     for column in table.columns:
         title = (column.title or column.key).replace("_", "_\n")
         title = (title.replace("@", "\n@") if "\n" in title else title) + arrows[column.direction]
         unit = f"\n{column.unit}" if column.unit else ""
         rich.add_column(
-            escape(title + unit),
+            _shown(title + unit),
             justify="right" if column.direction or column.numbers else "left",
             overflow="fold",
             min_width=max(map(len, title.split("\n"))),  # a heading is never broken inside a word
@@ -99,10 +129,10 @@ def _rich(table: Table) -> RichTable:
     best = [table.best(index) for index in range(len(table.columns))]
     for row in table.rows:
         cells = [
-            f"[bold]{escape(column.text(value))}[/bold]"
+            f"[bold]{_shown(column.text(value))}[/bold]"
             if row.kind == "member" and top is not None and value == top
-            else escape(column.text(value))
+            else _shown(column.text(value))
             for value, column, top in zip(row.values, table.columns, best, strict=True)
         ]
-        rich.add_row(escape(row.name), *cells, style="yellow" if row.kind == "baseline" else "")
+        rich.add_row(_shown(row.name), *cells, style="yellow" if row.kind == "baseline" else "")
     return rich
