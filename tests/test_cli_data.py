@@ -119,7 +119,7 @@ def test_any_log_is_described_with_its_files_and_what_was_dropped(
     assert files == {"a.csv": 41, "b.csv": 21}
     assert describe("shop.toml") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "a.csv (41 rows)" in out
+    assert "a.csv (41 rows; csv, separated by commas, UTF-8)" in out
     assert "1 dropped without a user or an item; 1 dropped that repeat another" in out
     assert "! 1 row (1.61 %) of the files have no user or no item and were dropped" in out
 
@@ -215,7 +215,7 @@ def test_names_in_the_data_cannot_command_the_terminal(here: Path, capfdbinary: 
     assert describe("shop.toml", "--html", "page.html", "-v") == 0
     out = capfdbinary.readouterr().out.decode()
     assert out.replace("\n", "").isprintable()
-    assert "a\\x1b[31m\\xfe.csv (60 rows)" in out
+    assert "a\\x1b[31m\\xfe.csv (60 rows; csv, " in out
     assert "\\x1b]0;mine\\x07\\u202e<b>buy</b>" in out
     page = (Path() / "page.html").read_text()
     assert "\x1b" not in page

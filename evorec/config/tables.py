@@ -26,6 +26,16 @@ def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _encoding(name: str) -> str:
+    if name != "auto":
+        try:
+            "".encode(name)
+        except (LookupError, UnicodeError, ValueError):
+            raise ValueError(f"encoding must be auto or an encoding such as utf-8 or cp1252, got {name!r}") from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
 Label = Annotated[str, _parsed_by(parse_label)]
 Derived = Annotated[str, _parsed_by(parse_derived)]
 
@@ -39,13 +49,14 @@ class FilesConfig(Section):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     """jsonl = a JSON object per line; auto = by the suffix of the name"""
     separator: str = ""
-    """separator of the values of a line; empty = by format; with several characters, quotes are not read"""
+    """separator of the values of a line; empty = found in the first lines of each file; with several characters, quotes
+    are not read"""
     quote: str = Field('"', max_length=1)
     """quote character around values with separators; empty = no quotes"""
     columns: tuple[str, ...] = ()
     """names of the columns of a file without a header line"""
-    encoding: Literal["utf-8", "latin-1", "cp1252", "utf-16"] = "utf-8"
-    """encoding of the text"""
+    encoding: Encoding = "auto"
+    """encoding of the text, e.g. utf-8, latin-1, cp1252, utf-16, gb18030; auto = found in the first lines"""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null", "NULL", "None", "\\N")
     """texts that mean a missing value"""
     derive: dict[str, Derived] = Field({})

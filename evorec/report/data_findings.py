@@ -88,6 +88,7 @@ def _source(source: Origin) -> Iterator[Finding]:
         if n:
             text = f"{counted(n, 'row')} ({show_share(n / source.n_read)}) of the files {why} and were dropped"
             yield _finding(text, warning=n >= MANY_REPEATS * source.n_read)
+    yield from map(_note, source.notes)
 
 
 def _split(found: Description) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
     dropped = {"Dropped, no user or item": source.n_missing_ids, "Dropped, repeated": source.n_duplicates}
     read = {"Reader": source.reader, "Folder": source.folder}
     read |= {reason: counted(n, "row") if n else "" for reason, n in dropped.items()}
-    files = Table.of("Files", ("file", Column("rows", numbers="count")), source.files)
+    files = Table.of("Files", ("file", Column("rows", numbers="count"), "written as"), _files(source))
     parts.append(section("Source", "Files and rows read.", facts(read) + (table_html(files) if source.files else "")))
     return document(f"{name} data", parts, footer=f"evorec {version}")
 
@@ -290,10 +290,19 @@ def origin(source: Origin) -> str:
     text = f"reader {source.reader}, {source.folder}"
     if not source.files:
         return text
-    named = [f"{name} ({counted(n, 'row')})" for name, n in source.files[:MAX_FILES]]
+    named = [
+        f"{name} ({'; '.join(filter(None, [counted(n, 'row'), dialect]))})"
+        for name, n, dialect in _files(source)[:MAX_FILES]
+    ]
     named += [counted(len(source.files) - MAX_FILES, "more file")] if len(source.files) > MAX_FILES else []
     dropped = {"without a user or an item": source.n_missing_ids, "that repeat another": source.n_duplicates}
     return f"{text}: {', '.join(named)}" + "".join(f"; {n:,} dropped {why}" for why, n in dropped.items() if n)
+
+
+def _files(source: Origin) -> list[tuple[str, int, str]]:
+    """Name, rows and dialect of each file."""
+    dialects = source.dialects or [""] * len(source.files)
+    return [(name, n, dialect) for (name, n), dialect in zip(source.files, dialects, strict=True)]
 
 
 def merged(found: Description, source: Origin) -> str:

@@ -169,6 +169,7 @@ def damaged(rng: random.Random, text: str) -> bytes:
 def read_log(folder: Path, name: str, content: bytes) -> pl.DataFrame:
     (folder / name).write_bytes(content)
     log = {"files": [name], "user": "user", "item": "item", "time": "time", "time_unit": "s", "tasks": {"c": "click"}}
+    log |= {"separator": ",", "encoding": "utf-8"} if ".csv" in name else {}  # of a damaged file, others may fit
     return read(parse_config({"data": {"reader": "table", "path": str(folder), "log": log}}).data)[0].interactions
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from evorec.config.expressions import Clause, parse_derived, parse_label
 from evorec.data.tabular.columns import Column, label
+from evorec.data.tabular.dialect import Dialect
 from evorec.data.tabular.sheet import Sheet
 from evorec.data.tabular.sources import Source
 
@@ -21,7 +22,7 @@ VALUES = {
 
 
 def labels(text: str) -> list[float | None]:
-    sheet = Sheet(Source(Path("log.csv")), None, pl.DataFrame(VALUES))
+    sheet = Sheet(Source(Path("log.csv")), Dialect("parquet"), pl.DataFrame(VALUES))
     found = label(parse_label(text), lambda name: Column.read(sheet, name, (), None))
     assert found.dtype == pl.Float32
     return found.to_list()

@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 from evorec.config import VectorsContent
 from evorec.data.content.spectral import singular_vectors
 from evorec.data.tables import Columns
-from evorec.data.tabular.sheet import read_parquet
 from evorec.data.tabular.sources import Source, reason
+from evorec.data.tabular.typed import read_typed
 from evorec.errors import DataError
 
 MADE_BY = "write it with numpy.save, numpy.savez or polars"
@@ -101,7 +101,7 @@ def _npz(path: Path, source: VectorsContent) -> tuple[pl.Series, npt.NDArray[Any
 
 def _parquet(path: Path, source: VectorsContent) -> tuple[pl.Series, npt.NDArray[Any]]:
     names = source.ids or Columns.ITEM, source.vectors or "vector"
-    frame = read_parquet(Source(path), names)
+    frame = read_typed(Source(path), names)
     column = frame[names[1]]
     if not (isinstance(column.dtype, pl.List | pl.Array) and column.dtype.inner.is_numeric()):
         raise DataError(f"{path}, column {column.name} must hold one list of numbers per row, got {column.dtype}.")

@@ -14,8 +14,10 @@ from scipy.sparse.csgraph import connected_components
 
 from evorec.data.content.spectral import Float64, leading_eigenvectors
 from evorec.data.sorting import Int64, index_in
-from evorec.data.tabular.sheet import Field, Sheet, read_csv, read_parquet, read_rows
+from evorec.data.tabular.dialect import Dialect
+from evorec.data.tabular.sheet import Field, Sheet, read_csv, read_rows
 from evorec.data.tabular.sources import Source
+from evorec.data.tabular.typed import read_typed
 from evorec.errors import DataError
 
 TRIPLE: Final = ("head", "relation", "tail")
@@ -130,9 +132,9 @@ def _shared_parts(ends: Sequence[Int64], wanted: Int64, n: int) -> npt.NDArray[n
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    frame = read_parquet(Source(path), columns)
+    frame = read_typed(Source(path), columns)
     for column in columns:
         if not (frame.schema[column].is_integer() or frame.schema[column] == pl.String):
             raise DataError(f"{path}, column {column} must hold names or integers, got {frame.schema[column]}.")
-        Sheet(Source(path), None, frame).refuse(column, frame[column].is_null(), "not be empty")
+        Sheet(Source(path), Dialect("parquet"), frame).refuse(column, frame[column].is_null(), "not be empty")
     return frame.select(pl.col(column).cast(pl.String) for column in columns)

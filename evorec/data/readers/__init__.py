@@ -28,6 +28,8 @@ class Origin:
         reader: ``data.reader``.
         folder: that was read; empty for the simulator.
         files: names and rows of the files; empty where the reader does not count them, and the rest is zero then.
+        dialects: how each of the files is written.
+        notes: sentences about anything that was guessed.
         n_read: rows of the log's files.
         n_missing_ids: rows dropped without a user or an item.
         n_duplicates: rows dropped because they repeat another row.
@@ -37,6 +39,8 @@ class Origin:
     reader: str
     folder: str = ""
     files: tuple[tuple[str, int], ...] = ()
+    dialects: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     n_read: int = 0
     n_missing_ids: int = 0
     n_duplicates: int = 0

@@ -31,8 +31,9 @@ ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
 
 Tasks = Mapping[str, tuple[Clause, ...]]
-Rows = tuple[pl.DataFrame, list[tuple[str, int]], int]
-"""Rows of a table; name and number of rows of each file; number of rows with all ids, repeated rows included."""
+Rows = tuple[pl.DataFrame, list[tuple[Sheet, int]], int]
+"""Rows of a table; emptied sheet and number of rows of each file; number of rows with all ids, repeated rows
+included."""
 
 
 def read(config: DataConfig) -> tuple[Tables, Origin]:
@@ -60,7 +61,8 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
     frame, files, n_with_ids = _read_files(folder, log, "data.log", names, part, same)
     n_rows, n_events = sum(n for _, n in files), frame.height
     if n_with_ids == 0:
-        raise DataError(f"data.log: all {n_rows} rows of {[name for name, _ in files]} lack a user or an item.")
+        read_files = [str(sheet.source) for sheet, _ in files]
+        raise DataError(f"data.log: all {n_rows} rows of {read_files} lack a user or an item.")
     unmatched.refuse()
     kept = [name for name in frame.columns if not name.startswith("\0")]
     if log.pivot.is_on:
@@ -87,7 +89,9 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
     origin = Origin(
         TABLE,
         str(folder),
-        files=tuple((name.removeprefix(f"{folder}/"), n) for name, n in files),
+        files=tuple((str(sheet.source).removeprefix(f"{folder}/"), n) for sheet, n in files),
+        dialects=tuple(str(sheet.dialect) for sheet, _ in files),
+        notes=tuple(f"{sheet.source}: {note}" for sheet, _ in files for note in sheet.dialect.notes),
         n_read=n_rows,
         n_missing_ids=n_rows - n_with_ids,
         n_duplicates=n_with_ids - n_events,
@@ -149,8 +153,7 @@ def _read_files(
     needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
     ids = [name for name in same if name in (Columns.USER, Columns.ITEM)]
     parts: list[pl.DataFrame] = []
-    files: list[tuple[str, int]] = []
-    sheets: list[Sheet] = []
+    files: list[tuple[Sheet, int]] = []
     for source in find_sources(folder, config.files, f"{key}.files"):
         file = _File(read_sheet(source, config, needed, key), config, derived)
         try:
@@ -160,8 +163,7 @@ def _read_files(
         if config.duplicates == "refuse":
             frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
         parts.append(frame.drop_nulls(ids))
-        files.append((str(source), frame.height))
-        sheets.append(file.sheet.emptied())
+        files.append((file.sheet.emptied(), frame.height))
         del file, frame  # its text, before the next file is read
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
     joined = pl.concat([one.with_columns(pl.col(name).cast(pl.String) for name in texts) for one in parts])
@@ -173,7 +175,7 @@ def _read_files(
             shown = {name: row[name] for name in same if not name.startswith("\0")}
             choices = "keep, first or last" if isinstance(config, LogConfig) else "first or last"
             raise DataError(
-                f"{sheets[row[FILE]].location(row[ROW])} repeats an earlier row, {shown}; remove it, or set "
+                f"{files[row[FILE]][0].location(row[ROW])} repeats an earlier row, {shown}; remove it, or set "
                 f"{key}.duplicates to {choices}."
             )
         joined = joined.drop(ROW, FILE)

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, final
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from evorec.config import FilesConfig
+from evorec.data.tabular.dialect import Dialect, detect
 from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import ZIP, Source, reason
-from evorec.data.tabular.text import Layout, check_records, find_record, prepared
+from evorec.data.tabular.sources import Source, reason
+from evorec.data.tabular.text import check_records, find_record, prepared
+from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
-
-ENDINGS: Final[dict[str, Format]] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-PARQUET_MAGIC: Final = b"PAR1"
-JSON_LAYOUT: Final = Layout(separator="", quote="", columns=(), encoding="utf-8")
+PUBLISHED: Final = Dialect()
+"""Of most published files: UTF-8, a header, commas."""
+JSON_LINES: Final = Dialect("jsonl", separator="", quote="")
 
 
 @final
@@ -58,20 +48,23 @@ class Sheet:
 
     Args:
         source: the file.
-        layout: of the text; ``None`` = Parquet.
+        dialect: of the file.
         frame: text as in the file, null for an empty value; Parquet columns in their own type.
-        is_json: text of JSON lines.
     """
 
     source: Source
-    layout: Layout | None
+    dialect: Dialect
     frame: pl.DataFrame
-    is_json: bool = False
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the file has JSON lines."""
+        return self.dialect.format == "jsonl"
 
     @property
     def is_text_table(self) -> bool:
         """Whether an empty value and a missing value are the same in the file."""
-        return self.layout is not None and not self.is_json
+        return self.dialect.format == "csv"
 
     def emptied(self) -> Sheet:
         """The sheet without its values, which can still locate a row."""
@@ -79,18 +72,19 @@ class Sheet:
 
     def location(self, row: int) -> str:
         """File and line (of Parquet: row, from 1) of a row, from 0; looked up in the file once more."""
-        if self.layout is None:
+        dialect = self.dialect
+        if dialect.format in TYPED:
             return f"{self.source}, row {row + 1}"
         if self.is_json:
-            return f"{self.source}, line {find_line(self.source, row, self.layout.encoding)}"
-        content = prepared(self.source, self.source.content(), self.layout.encoding, self.layout.separator)
-        return f"{self.source}, line {find_record(content, self.layout, row)}"
+            return f"{self.source}, line {find_line(self.source, row, dialect.encoding)}"
+        content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator)
+        return f"{self.source}, line {find_record(content, dialect, row)}"
 
     def first_nested(self, column: str, rows: Collection[int]) -> int | None:
         """The first of some rows, from 0, whose text was a list or an object of JSON; looked up in the file."""
-        if self.layout is None or not self.is_json or not rows:
+        if not self.is_json or not rows:
             return None
-        return find_nested(self.source, column, rows, self.layout.encoding)
+        return find_nested(self.source, column, rows, self.dialect.encoding)
 
     def refusal(self, row: int, column: str, must: str, *got: object) -> DataError:
         """The error of a value: ``must`` completes "must ..."."""
@@ -141,9 +135,9 @@ def read_csv(path: Path, fields: Mapping[str, Field]) -> Sheet:
         DataError: the file is missing or empty, lacks a column, a line has another number of values, or a value is
             refused.
     """
-    source, layout = Source(path), Layout(separator=",", quote='"', columns=(), encoding="utf-8")
-    content = prepared(source, source.content(), layout.encoding)
-    return Sheet(source, layout, read_text(source, content, layout, tuple(fields))).typed(fields)
+    source = Source(path)
+    content = prepared(source, source.content(), PUBLISHED.encoding)
+    return Sheet(source, PUBLISHED, read_text(source, content, PUBLISHED, tuple(fields))).typed(fields)
 
 
 def read_rows(path: Path, fields: Mapping[str, Field], *, separator: str, encoding: str) -> Sheet:
@@ -154,11 +148,11 @@ def read_rows(path: Path, fields: Mapping[str, Field], *, separator: str, encodi
     """
     source = Source(path)
     content = prepared(source, source.content(), encoding, separator)
-    layout = Layout(separator=separator, quote="", columns=(), encoding=encoding)
-    n_columns = content.lstrip(b"\n").partition(b"\n")[0].count(layout.byte.encode()) + 1
+    dialect = Dialect("csv", separator, quote="", encoding=encoding, has_header=False)
+    n_columns = content.lstrip(b"\n").partition(b"\n")[0].count(dialect.byte.encode()) + 1
     further = [f"further_{number}" for number in range(n_columns - len(fields))]
-    layout = replace(layout, columns=(*fields, *further))
-    return Sheet(source, layout, read_text(source, content, layout, tuple(fields))).typed(fields)
+    dialect = replace(dialect, columns=(*fields, *further))
+    return Sheet(source, dialect, read_text(source, content, dialect, tuple(fields))).typed(fields)
 
 
 def read_json(path: Path, schema: JsonSchema) -> Sheet:
@@ -167,7 +161,7 @@ def read_json(path: Path, schema: JsonSchema) -> Sheet:
     Raises:
         DataError: see `read_json_lines`.
     """
-    return Sheet(Source(path), JSON_LAYOUT, read_json_lines(Source(path), schema), is_json=True)
+    return Sheet(Source(path), JSON_LINES, read_json_lines(Source(path), schema))
 
 
 def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key: str) -> Sheet:
@@ -175,47 +169,47 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
 
     Args:
         source: the file.
-        config: format and layout.
+        config: format and dialect.
         columns: to read, each of which must exist.
         key: of the configuration, for errors.
     Raises:
         DataError: names the file, the line and the problem.
     """
-    kind = _format(source, config, key)
+    dialect = detect(source, config, needed=columns, key=key)
     try:
-        if kind == "parquet":
-            return Sheet(source, None, read_parquet(source, columns))
-        with source.opened() as file:
-            if file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-                raise DataError(f'{source} is a Parquet file; set {key}.format = "parquet".')
-        if kind == "jsonl":
+        if dialect.format in TYPED:
+            return Sheet(source, dialect, read_typed(source, columns))
+        if dialect.format == "jsonl":
             schema = dict.fromkeys(columns, pl.String())
-            frame = read_json_lines(source, schema, needed=columns, encoding=config.encoding)
-            return Sheet(source, replace(JSON_LAYOUT, encoding=config.encoding), frame, is_json=True)
-        content = prepared(source, source.content(), config.encoding, config.separator)
-        separator = config.separator or ("\t" if kind == "tsv" else ",")
-        layout = Layout(separator, config.quote if len(separator) == 1 else "", config.columns, config.encoding)
-        return Sheet(source, layout, read_text(source, content, layout, columns))
+            frame = read_json_lines(source, schema, needed=columns, encoding=dialect.encoding)
+            return Sheet(source, dialect, frame)
+        if not (dialect.has_header or config.columns):
+            raise DataError(
+                f"{source}, line 1 must name the columns {list(columns)}; it has values; set {key}.columns to the "
+                f"names of its {len(dialect.columns)} columns."
+            )
+        content = prepared(source, source.content(), dialect.encoding, dialect.separator)
+        return Sheet(source, dialect, read_text(source, content, dialect, columns))
     except (PolarsError, PanicException) as error:
-        raise DataError(f"{source} cannot be read as {kind}, it may be damaged: {reason(error)}") from None
+        raise DataError(f"{source} cannot be read as {dialect.format}, it may be damaged: {reason(error)}") from None
     except MemoryError:
         raise DataError(f"{source} does not fit into memory; split it into several files.") from None
 
 
-def read_text(source: Source, content: bytes, layout: Layout, columns: Sequence[str]) -> pl.DataFrame:
+def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequence[str]) -> pl.DataFrame:
     """Columns of a text table, as text, null where a value is empty.
 
     Args:
         source: for errors.
         content: prepared (`prepared`).
-        layout: separator, quote, and the names of the columns where there is no header line.
+        dialect: separator, quote, and the names of the columns where there is no header line.
         columns: to read, each of which must exist.
     Raises:
         DataError: a header without a column, a line with another number of values, a quote inside a value.
     """
-    names, content, n_rows = check_records(source, content, layout)
+    names, content, n_rows = check_records(source, content, dialect)
     missing = [name for name in columns if name not in names]
-    if missing and layout.columns:
+    if missing and not dialect.has_header:
         raise DataError(f"{source} lacks the columns {missing}; its columns were set to {list(names)}.")
     if missing:
         first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
@@ -228,48 +222,13 @@ def read_text(source: Source, content: bytes, layout: Layout, columns: Sequence[
     frame = pl.read_csv(
         content,
         has_header=False,
-        skip_rows=0 if layout.columns else 1,
+        skip_rows=int(dialect.has_header),
         columns=indices,
         infer_schema=False,
-        separator=layout.byte,
-        quote_char=layout.quote if layout.quote and layout.quote.encode() in content else None,
+        separator=dialect.byte,
+        quote_char=dialect.quote if dialect.quote and dialect.quote.encode() in content else None,
     )
     if frame.height != n_rows:
         raise DataError(f"{source} has {n_rows} rows, of which {frame.height} can be read; check its quotes.")
     frame.columns = [names[index] for index in indices]
     return frame.select(columns)
-
-
-def _format(source: Source, config: FilesConfig, key: str) -> Format:
-    if config.format != "auto":
-        return config.format
-    name = source.name.lower()
-    for packed in (".gz", ZIP):
-        name = name.removesuffix(packed)
-    ending = Path(name).suffix
-    if ending in ENDINGS:
-        return ENDINGS[ending]
-    if config.separator:
-        return "csv"
-    raise DataError(
-        f"{source}: the format of the ending {ending!r} is unknown; set {key}.format to csv, tsv, jsonl or parquet."
-    )
-
-
-def read_parquet(source: Source, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of a Parquet file in their own types.
-
-    Raises:
-        DataError: the file is missing, damaged or empty, or lacks a column.
-    """
-    content = source.content()
-    try:
-        found = list(pl.read_parquet_schema(io.BytesIO(content)))
-        frame = pl.read_parquet(io.BytesIO(content), columns=[name for name in columns if name in found])
-    except (PolarsError, PanicException) as error:  # a damaged file can make polars panic
-        raise DataError(f"{source} cannot be read as Parquet, it may be damaged: {reason(error)}") from None
-    if missing := [name for name in columns if name not in found]:
-        raise DataError(f"{source} lacks the columns {missing}; it has {found[:100]}.")
-    if frame.is_empty():
-        raise DataError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
-    return frame.select(list(columns))

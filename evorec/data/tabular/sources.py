@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import lzma
 import struct
 import zipfile
@@ -47,6 +48,20 @@ class Source:
     path: Path
     member: str = ""
 
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """A file, or the only member of a zip file.
+
+        Raises:
+            DataError: a zip file that cannot be opened, or has no or several members.
+        """
+        if path.suffix.lower() != ZIP:
+            return cls(path)
+        members = _members(path)
+        if len(members) != 1:
+            raise DataError(f"{path} has {len(members)} files, {members[:MAX_NAMES]}; name one as {path.name}/FILE.")
+        return cls(path, members[0])
+
     @property
     def name(self) -> str:
         """The last part of the name, which says the format."""
@@ -88,6 +103,16 @@ class Source:
         with self.opened() as file:
             return file.read()
 
+    @contextmanager
+    def seekable(self) -> Iterator[IO[bytes]]:
+        """The file, unpacked, to be read in any order.
+
+        Raises:
+            DataError: the file is missing, unreadable or damaged.
+        """
+        with self.opened() as file:
+            yield io.BytesIO(file.read()) if self.member or isinstance(file, gzip.GzipFile) else file
+
 
 def reason(error: BaseException) -> str:
     """The first line of an error's message, or its type if it has no message."""
@@ -123,14 +148,7 @@ def _matches(folder: Path, pattern: str) -> Iterator[Source]:
         for path in _paths(folder, archives):
             yield from (Source(path, name) for name in _members(path) if name == member or fnmatchcase(name, member))
         return
-    for path in _paths(folder, pattern):
-        if path.suffix.lower() != ZIP:
-            yield Source(path)
-            continue
-        members = _members(path)
-        if len(members) != 1:
-            raise DataError(f"{path} has {len(members)} files, {members[:MAX_NAMES]}; name one as {path.name}/FILE.")
-        yield Source(path, members[0])
+    yield from map(Source.of, _paths(folder, pattern))
 
 
 def _split(pattern: str) -> tuple[str, str]:

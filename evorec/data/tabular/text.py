@@ -9,43 +9,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from evorec.data.tabular.dialect import UNIT_SEPARATOR, Dialect
 from evorec.errors import DataError
 
-UNIT_SEPARATOR: Final = "\x1f"
-"""Replaces a separator of several characters, because polars splits at a single byte."""
 CHUNK: Final = 1 << 22
 """Bytes that are checked at once; the working memory is about ten times that."""
 NEWLINE: Final = 10
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-
-
-@final
-@dataclass(frozen=True)
-class Layout:
-    """Layout of a text table.
-
-    Args:
-        separator: one or more characters.
-        quote: one character, or empty = no value is quoted; always empty with a separator of several characters.
-        columns: names, where the file has no header line.
-        encoding: of the text.
-    """
-
-    separator: str
-    quote: str
-    columns: tuple[str, ...]
-    encoding: str
-
-    @property
-    def byte(self) -> str:
-        """The separator after `prepared`, one byte."""
-        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
 
 
 def prepared(source: object, content: bytes, encoding: str, separator: str = "", *, first_line: int = 1) -> bytes:
@@ -69,7 +44,7 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
             text = content.decode(encoding)
         except UnicodeError as error:
             start = getattr(error, "start", 0)
-            byte = f"got the byte 0x{content[start]:02x}; convert the file, or set its encoding"
+            byte = f'got the byte 0x{content[start]:02x}; convert the file, or set encoding, e.g. to "cp1252"'
             raise error_at(start, f"be {encoding.replace('utf-8', 'UTF-8')} text, {byte}") from None
         if encoding != "utf-8":
             content = text.encode()
@@ -88,37 +63,37 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
     return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
-def check_records(source: object, content: bytes, layout: Layout) -> tuple[tuple[str, ...], bytes, int]:
+def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tuple[str, ...], bytes, int]:
     """Check that every line of a text table has as many values as there are columns.
 
     Args:
         source: named in errors.
         content: prepared.
-        layout: separator, quote, and the names of the columns if there is no header line.
+        dialect: separator, quote, and the names of the columns if there is no header line.
     Returns:
         Names of all columns: those that were set, else those of the first line; the text without blank lines; the
         number of rows without the header.
     Raises:
         DataError: a line with another number of values, or a quote inside a value.
     """
-    names = layout.columns
+    names = () if dialect.has_header else dialect.columns
     n_rows = 0 if names else -1
     edges = [0]  # of the parts that are kept
-    for lines in _lines(source, content, layout):
+    for lines in _lines(source, content, dialect):
         filled = np.flatnonzero(~lines.is_blank)
         if len(filled) and not names:
             header = content[lines.starts[filled[0]] : lines.ends[filled[0]]].decode()
-            found = header.split(layout.byte)
-            if layout.quote and layout.quote in header:
+            found = header.split(dialect.byte)
+            if dialect.quote and dialect.quote in header:
                 text = io.StringIO(header, newline="")
-                found = next(csv.reader(text, delimiter=layout.byte, quotechar=layout.quote), [])
+                found = next(csv.reader(text, delimiter=dialect.byte, quotechar=dialect.quote), [])
             names = tuple(name.strip() for name in found)
         wrong = filled[lines.n_values[filled] != len(names)]
         if len(wrong):
-            named = layout.columns or layout.separator != ","
+            named = not dialect.has_header or dialect.separator != ","
             raise DataError(
                 f"{source}, line {1 + content.count(NEWLINE, 0, int(lines.starts[wrong[0]]))} must have {len(names)} "
-                f"columns{f' separated by {layout.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}."
+                f"columns{f' separated by {dialect.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}."
             )
         n_rows += len(filled)
         for blank in np.flatnonzero(lines.is_blank):
@@ -129,10 +104,10 @@ def check_records(source: object, content: bytes, layout: Layout) -> tuple[tuple
     return names, content, max(n_rows, 0)
 
 
-def find_record(content: bytes, layout: Layout, row: int) -> int:
+def find_record(content: bytes, dialect: Dialect, row: int) -> int:
     """Line, from 1, on which a row begins; rows are counted from 0, without header and blank lines."""
-    left = row + (not layout.columns)
-    for lines in _lines("", content, layout):
+    left = row + dialect.has_header
+    for lines in _lines("", content, dialect):
         filled = lines.starts[~lines.is_blank]
         if left < len(filled):
             return 1 + content.count(NEWLINE, 0, int(filled[left]))
@@ -152,14 +127,14 @@ class _Lines(NamedTuple):
     is_blank: npt.NDArray[np.bool_]
 
 
-def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
+def _lines(source: object, content: bytes, dialect: Dialect) -> Iterator[_Lines]:
     """Every line, some megabytes at a time; between quotes, line feeds and separators are part of the value.
 
     A quote must open a value at its beginning and close it at its end; inside a value it is doubled.
     """
     text = np.frombuffer(content, dtype=np.uint8)
-    separator = ord(layout.byte)
-    quote = ord(layout.quote) if layout.quote and layout.quote.encode() in content else None
+    separator = ord(dialect.byte)
+    quote = ord(dialect.quote) if dialect.quote and dialect.quote.encode() in content else None
     around = np.zeros(256, dtype=np.bool_)
     around[[separator, NEWLINE, *([] if quote is None else [quote])]] = True
     start, size = 0, CHUNK
@@ -170,12 +145,12 @@ def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
             beside = start + np.where(np.arange(len(quotes)) % 2 == 0, quotes - 1, quotes + 1)
             fine = around[text[beside]]  # the text ends with a line feed, which is also the byte before the first
             if not fine.all():
-                raise _quote_error(source, content, layout, start + int(quotes[np.argmin(fine)]))
+                raise _quote_error(source, content, dialect, start + int(quotes[np.argmin(fine)]))
             marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
         ends_of = np.flatnonzero(piece[marks] == NEWLINE)
         if not len(ends_of):
             if start + size >= len(text):
-                raise _quote_error(source, content, layout, content.rfind(layout.quote.encode()))
+                raise _quote_error(source, content, dialect, content.rfind(dialect.quote.encode()))
             size *= 2
             continue
         ends, n_values = marks[ends_of], np.diff(ends_of, prepend=-1)
@@ -187,7 +162,7 @@ def _lines(source: object, content: bytes, layout: Layout) -> Iterator[_Lines]:
         start, size = start + int(ends[-1]) + 1, CHUNK
 
 
-def _quote_error(source: object, content: bytes, layout: Layout, position: int) -> DataError:
+def _quote_error(source: object, content: bytes, dialect: Dialect, position: int) -> DataError:
     first = max(content.rfind(NEWLINE, 0, position) + 1, position - 40)
     near = content[first : position + 40].split(b"\n")[0].decode(errors="replace")
     return DataError(

@@ -1,0 +1,230 @@
+"""How a file is written: format, separator, quotes and encoding, as configured or as its first lines show."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, final
+
+from evorec.config import FilesConfig
+from evorec.data.tabular.sources import Source
+from evorec.data.tabular.typed import TYPED, column_names
+from evorec.errors import DataError
+
+Format = Literal["csv", "jsonl", "parquet"]
+
+ENDINGS: Final[Mapping[str, Format]] = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+}  # fmt: skip
+PACKED: Final = (".gz", ".zip")
+SAMPLE_BYTES: Final = 1 << 20
+"""Of the beginning of a file, in which the separator and the encoding are looked for."""
+SAMPLE_LINES: Final = 200
+SEPARATORS: Final[Mapping[str, str]] = {
+    ",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", "::": "double colons", " ": "blanks",
+}  # fmt: skip
+"""That are looked for -> their names."""
+USUAL: Final[Mapping[str, str]] = {".tsv": "\t", ".tab": "\t", ".psv": "|"}
+"""Separators that endings promise; others promise a comma."""
+UNIT_SEPARATOR: Final = "\x1f"
+"""Replaces a separator of several characters, because polars splits at a single byte."""
+MARKS: Final[Mapping[bytes, str]] = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""Byte order marks of other encodings than UTF-8; the longer first."""
+MAGIC: Final[Mapping[bytes, Format]] = {b"PAR1": "parquet"}
+"""First bytes of binary formats -> format."""
+NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+@final
+@dataclass(frozen=True)
+class Dialect:
+    """How a file is written.
+
+    Attributes:
+        format: csv is any table of text with a separator.
+        separator: one or more characters; empty for other formats than csv.
+        quote: one character, or empty = no value is quoted; always empty with a separator of several characters.
+        encoding: of the text.
+        columns: names; those of a csv file may be left out where its first line names them.
+        has_header: whether the first line of a csv file names the columns.
+        notes: sentences about anything that was guessed.
+    """
+
+    format: Format = "csv"
+    separator: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    columns: tuple[str, ...] = ()
+    has_header: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def byte(self) -> str:
+        """The separator after `prepared`, one byte."""
+        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
+
+    def __str__(self) -> str:
+        parts: list[str] = [self.format]
+        if self.format == "csv":
+            parts.append(f"separated by {SEPARATORS.get(self.separator, repr(self.separator))}")
+            parts += [] if self.has_header else ["without a header"]
+        if self.format in ("csv", "jsonl"):
+            parts.append(self.encoding.upper() if self.encoding.startswith("utf") else self.encoding)
+        return ", ".join(parts)
+
+
+def detect(
+    file: Path | Source, config: FilesConfig | None = None, *, needed: Collection[str] = (), key: str = "data.log"
+) -> Dialect:
+    """How a file is written, found in its name and its first lines; the same file always gives the same answer.
+
+    Args:
+        file: plain or packed; of a zip file, its only member.
+        config: settings; what they leave open is looked for.
+        needed: names of columns, which tell apart separators that would all fit.
+        key: of the settings, for errors.
+    Returns:
+        The dialect with the names of all columns. The columns of a file without a header are ``column_1`` and so on,
+        unless they are set.
+    Raises:
+        DataError: the file cannot be read, its format is unknown, or several separators fit.
+    """
+    source = file if isinstance(file, Source) else Source.of(file)
+    config = config or FilesConfig()
+    with source.opened() as opened:
+        sample = opened.read(SAMPLE_BYTES + 1)
+    form = _format(source, sample, config, key)
+    if form in TYPED:
+        return Dialect(form, separator="", quote="", columns=tuple(column_names(source)))
+    encoding, notes = (config.encoding, ()) if config.encoding != "auto" else _encoding(sample)
+    text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
+    text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    if form == "jsonl":
+        return Dialect(form, separator="", quote="", encoding=encoding, columns=_keys(text), notes=notes)
+    text = text if len(sample) <= SAMPLE_BYTES else text[: text.rfind("\n") + 1]
+    usual = "\t" if config.format == "tsv" else USUAL.get(_ending(source), ",")
+    separator = config.separator or _separator(source, text, usual, config, needed, key)
+    quote = config.quote if len(separator) == 1 else ""
+    records = _records(text, separator, quote)
+    first = tuple(name.strip() for name in records[0]) if records else ()
+    has_header = not config.columns and (bool({*needed} & {*first}) or _names_columns(records))
+    names = config.columns or (first if has_header else tuple(f"column_{n}" for n in range(1, len(first) + 1)))
+    return Dialect(form, separator, quote, encoding, names, has_header, notes)
+
+
+def _ending(source: Source) -> str:
+    """The ending of a name that says the format, in small letters."""
+    name = source.name.lower()
+    for packed in PACKED:
+        name = name.removesuffix(packed)
+    return Path(name).suffix
+
+
+def _format(source: Source, sample: bytes, config: FilesConfig, key: str) -> Format:
+    found = next((form for magic, form in MAGIC.items() if sample.startswith(magic)), None)
+    ending = _ending(source)
+    form: Format | None = ENDINGS.get(ending) or ("csv" if config.separator else None)
+    if config.format != "auto":
+        form = "csv" if config.format == "tsv" else config.format
+    if found and form != found:
+        raise DataError(f'{source} is a {found.capitalize()} file; set {key}.format = "{found}".')
+    if form:
+        return form
+    looks = "jsonl" if sample.lstrip()[:1] == b"{" else "csv"
+    raise DataError(
+        f"{source}: the format of the ending {ending!r} is unknown; set {key}.format to csv, tsv, jsonl or parquet; "
+        f"it looks like {looks}."
+    )
+
+
+def _encoding(sample: bytes) -> tuple[str, tuple[str, ...]]:
+    """The encoding of a text, and a note if it was guessed. UTF-8 where nothing fits, so that its reader refuses it."""
+    for mark, encoding in MARKS.items():
+        if sample.startswith(mark):
+            return encoding, ()
+    for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):  # without a mark
+        if 2 * sample[first::2].count(0) > len(sample[first::2]):
+            return encoding, ()
+    with suppress(UnicodeDecodeError):
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=len(sample) <= SAMPLE_BYTES)
+        return "utf-8", ()
+    try:
+        text = sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return "utf-8", ()
+    foreign = [match.start() for match in re.finditer(r"[^\x00-\x7f]", text)]
+    inside = sum(bool(re.search(r"[A-Za-z]", text[max(n - 1, 0) : n + 2])) for n in foreign)
+    is_damaged = re.search(r"[^\x00-\x7f\udc80-\udcff]", sample.decode(errors="surrogateescape"))
+    if is_damaged or 2 * inside < len(foreign):  # no word of a language of Western Europe
+        return "utf-8", ()
+    return "cp1252", ("It is not UTF-8 and was read as cp1252; set encoding if letters with accents look wrong.",)
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    """The keys of the first line of JSON; none if it is not an object."""
+    with suppress(ValueError, RecursionError):
+        first = json.loads(text.lstrip().partition("\n")[0])
+        return tuple(first) if isinstance(first, dict) else ()
+    return ()
+
+
+def _separator(source: Source, text: str, usual: str, config: FilesConfig, needed: Collection[str], key: str) -> str:
+    """The separator that splits all lines alike; `usual` where no line is split."""
+    found = {separator: _records(text, separator, config.quote) for separator in SEPARATORS}
+    header = [separator for separator, records in found.items() if records and len(records[0]) > 1]
+    even = [separator for separator in header if _is_even(found[separator])]
+    if needed and not config.columns:
+        named = [one for one in header if {*needed} <= {name.strip() for name in found[one][0]}]
+        header = named or header
+        even = [one for one in even if one in named] or even
+    if " " in even and len(even) > 1:  # the blanks of texts
+        even.remove(" ")
+    if len(even) == 1:
+        return even[0]
+    if not even and (usual in header or not header):
+        return usual
+    if not even and len(header) == 1:
+        return header[0]
+    fitting = [SEPARATORS[one] for one in even or header]
+    raise DataError(
+        f"{source}: the separator is not clear, it may be {' or '.join(fitting)}; set {key}.separator, e.g. to "
+        f"{(even or header)[0]!r}."
+    )
+
+
+def _records(text: str, separator: str, quote: str) -> list[list[str]]:
+    """The first records of a table of text, blank lines left out."""
+    lines = (line for line in io.StringIO(text) if line.strip())
+    if len(separator) > 1 or not quote:
+        return [line.rstrip("\n").split(separator) for line in islice(lines, SAMPLE_LINES)]
+    found: list[list[str]] = []
+    with suppress(csv.Error):  # a value that is too long, because a quote is never closed
+        found.extend(islice(csv.reader(lines, delimiter=separator, quotechar=quote), SAMPLE_LINES))
+    return found
+
+
+def _is_even(records: Sequence[Sequence[str]]) -> bool:
+    """Whether all records have as many values as the first, or an empty one more, behind a separator at the end."""
+    n = len(records[0])
+    return all(len(record) == n or (len(record) == n + 1 and not record[-1].strip()) for record in records)
+
+
+def _names_columns(records: Sequence[Sequence[str]]) -> bool:
+    """Whether the first record has names: different texts that are not numbers."""
+    first = [name.strip() for name in records[0]] if records else []
+    return len(set(first)) == len(first) and not any(NUMBER.fullmatch(name) for name in first)
