@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,69 @@ def test_a_day_whose_midnight_the_clocks_skip_begins_at_its_first_moment(tmp_pat
     assert rows(table(tmp_path, HEAD + "1,2,2018-11-04,1\n", log))[0][2] == 1_541_300_400
     with pytest.raises(DataError, match=r"line 2, column t must be a time that the clocks of America/Sao_Paulo"):
         table(tmp_path, HEAD + "1,2,2018-11-04 00:30,1\n", log)
+
+
+def test_an_hour_needs_no_minutes_and_a_number_no_leading_zero(tmp_path: Path) -> None:
+    def first_second(text: str, form: str) -> Any:
+        return rows(table(tmp_path, HEAD + f"1,2,{text},1\n", {"time_unit": form}))[0][2]
+
+    at_15 = 1_413_903_600  # 2014-10-21 15:00 UTC
+    for text, form in (
+        ("14102115", "%y%m%d%H"),
+        ("2014102115", "%Y%m%d%H"),
+        ("21.10.2014 15", "%d.%m.%Y %H"),
+        ("10/21/2014 3 pm", "%m/%d/%Y %I %p"),
+        ("2014-10-21T15Z", "%Y-%m-%dT%H%z"),
+        ("2014-10-21T16+01:00", "%Y-%m-%dT%H%z"),
+    ):
+        assert first_second(text, form) == at_15, text
+    assert first_second("9010203", "%y%m%d%H") == first_second("09010203", "%y%m%d%H") == 1_230_865_200
+    for text in ("1410211", "141021155", "14102125"):
+        with pytest.raises(DataError, match=rf"line 2, column t must be a time in the format %y%m%d%H, got '{text}'"):
+            first_second(text, "%y%m%d%H")
+    with pytest.raises(ConfigError, match=r"time_unit: '%H:%M' is not a usable format of a time: it has no year"):
+        first_second("10:15", "%H:%M")
+
+
+def test_digits_of_a_calendar_are_not_read_as_seconds(tmp_path: Path) -> None:
+    moments = [datetime(2014, 10, 21, 15, 30, 12), datetime(2015, 2, 1, 0, 5, 1), datetime(2015, 12, 31, 23, 59, 59)]
+    log: dict[str, Any] = {"time_unit": "auto"}
+    for form in ("%y%m%d%H", "%Y%m%d", "%Y%m%d%H", "%y%m%d%H%M", "%Y%m%d%H%M", "%y%m%d%H%M%S", "%Y%m%d%H%M%S"):
+        numbers = [int(moment.strftime(form)) for moment in moments]
+        files = {
+            "l.csv": HEAD + "".join(f"1,2,{number},1\n" for number in numbers),
+            "l.pq": parquet(u=[1] * 3, i=[2] * 3, t=numbers, c=[1] * 3),
+            "f.pq": parquet(u=[1] * 3, i=[2] * 3, t=[float(number) for number in numbers], c=[1] * 3),
+            "f.csv": HEAD + "".join(f"1,2,{number}.0,1\n" for number in numbers),
+        }
+        expected = [int(datetime.strptime(str(n), form).replace(tzinfo=UTC).timestamp()) for n in numbers]
+        for name in files:
+            message = rf"column t must be a number whose size tells its unit; in every row it looks like .*{form}, got"
+            with pytest.raises(DataError, match=message):
+                table(tmp_path, files, {**log, "files": [name]})
+            found = rows(table(tmp_path, files, {"files": [name], "time_unit": form}))
+            assert [row[2] for row in found] == expected
+    text = HEAD + "1,2,1410211530,1\n1,2,1410219999,1\n"  # the second row is not a time of a calendar
+    assert [row[2] for row in rows(table(tmp_path, text, log))] == [1_410_211_530, 1_410_219_999]
+
+
+def test_notations_with_the_year_first_are_read_without_a_format(tmp_path: Path) -> None:
+    at_15 = 1_413_903_600  # 2014-10-21 15:00 UTC
+    for text in (
+        *("2014-10-21 15:00:00", "2014/10/21 15:00", "2014.10.21 15", "2014-10-21 15:00:00,5", "20141021T150000Z"),
+        *("2014-10-21 3:00 PM", "2014-10-21 03:00:00 pm", "2014-10-21T16:00+0100", "2014-10-21T12:30-02:30"),
+        *("2014-10-21T17:00:00 +02", "2014-10-21T17:00+02:00[Europe/Berlin]", "2014-10-21 15:00 UTC"),
+    ):
+        found = table(tmp_path, HEAD + f'1,2,"{text}",1\n1,2,1970-1-2,1\n', {"time_unit": "auto"})
+        assert found.interactions[Columns.TIME].to_list() == [at_15, 86_400], text
+    for text, forms in (
+        ("10/21/2014 3:00 PM", "%m/%d/%Y %I:%M %p"),
+        ("03/04/2014", "%d/%m/%Y or %m/%d/%Y"),
+        ("Tue Oct 21 15:00:00 +0000 2014", "%a %b %d %H:%M:%S %z %Y"),
+    ):
+        with pytest.raises(DataError, match=rf"column t must be a time as .* time_unit to its format, {forms}, got"):
+            table(tmp_path, HEAD + f"1,2,{text},1\n", {"time_unit": "auto"})
+        assert table(tmp_path, HEAD + f"1,2,{text},1\n", {"time_unit": forms.split(" or ")[0]}).n_rows == 1
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

@@ -17,10 +17,57 @@ from evorec.errors import ConfigError
 PER_SECOND: Final = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}
 EARLIEST_S: Final = 10**8
 """In 1973; the unit of numbers is found by their size if all of them are between this second and a hundred times it."""
-ZONE_NAME: Final = re.compile(r"(?<!%)(%%)*%Z")
 FRACTION: Final = re.compile(r"\.%f")
 """Python's fraction of a second, which polars names differently."""
-ISO_FORMATS: Final = (*("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"), *("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"))
+OFFSET: Final = re.compile(r"(?<!%)((?:%%)*)%z")
+"""Python's offset, which may be Z."""
+ZONE_NAME: Final = re.compile(r"(?<!%)(%%)*%Z")
+YEAR: Final = re.compile(r"(?<!%)(%%)*%[-_0]?[YyCGgDxFvcs+]")
+HOUR: Final = re.compile(r"(?<!%)(%%)*%[-_0]?[HIkl]")
+MINUTE: Final = re.compile(r"(?<!%)(%%)*%[-_0]?[MRTrXcs+]")
+"""Directives of strptime that give a year, an hour, a minute."""
+COMPACT: Final = re.compile(r"(%[YymdHMS])+")
+"""A format of digits only; integers lack the zeros that it begins with."""
+LETTERS: Final = {"%Y": "YYYY", "%y": "YY", "%m": "MM", "%d": "DD", "%H": "HH", "%M": "MM", "%S": "SS"}
+DIGITS: Final = {
+    6: ("%y%m%d", "%Y%m"),
+    8: ("%Y%m%d", "%y%m%d%H"),
+    10: ("%Y%m%d%H", "%y%m%d%H%M"),
+    12: ("%Y%m%d%H%M", "%y%m%d%H%M%S"),
+    14: ("%Y%m%d%H%M%S",),
+}
+"""Number of digits -> formats of a calendar that a number may be written in."""
+YEARS: Final = {"Y": (1900, 2100), "y": (1970, 2037)}
+"""Of such numbers; a format with two digits for the year covers a century, most of which is not meant."""
+FIRST_ROWS: Final = 1000
+"""In which numbers are read as digits of a calendar, before all rows are."""
+YEAR_FIRST: Final = (
+    (r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T| |$) *", "$1-$2-$3 "),
+    (r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?", "$1-$2-$3 $4:$5:$6"),
+    (r"^(\S+) $", "$1 00:00:00"),
+    (r"^(\S+ \d{1,2})( ?[AaPp][Mm])?$", "$1:00$2"),
+    (r":(|[-+Z].*)$", "$1"),  # of a basic notation without seconds
+    (r"(:\d\d),(\d)", "$1.$2"),
+    (r" *(?:UTC|GMT)$", "Z"),
+    (r" ([-+]\d\d:?(?:\d\d)?)$", "$1"),
+    (r"([-+]\d\d:?\d\d|Z) ?\[[^\]]+\]$", "$1"),  # the name of a zone behind an offset, as Java writes it
+)
+"""Replacements that give times with the year first the notation of `ISO_FORMATS`."""
+ISO_FORMATS: Final = (
+    *("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"),
+    *("%Y-%m-%d %I:%M:%S%.f %p", "%Y-%m-%d %I:%M %p"),
+)
+
+WRITTEN: Final = (
+    *(
+        day + clock
+        for day in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y")
+        for clock in ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
+    ),
+    *("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %b %Y %H:%M:%S", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y"),
+    *("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
+)
+"""Formats that an error proposes; a day and a month can be told apart by a person only."""
 
 
 def days(column: Column) -> pl.Series:
@@ -86,6 +133,12 @@ def _not_late(column: Column, seconds: pl.Series, expected: str) -> pl.Series:
 
 def _unit(column: Column, values: pl.Series) -> str:
     """The unit in which all the numbers are times from 1973 to 2286."""
+    if forms := _calendar_formats(values):
+        looks = " or ".join(re.sub("%.", lambda found: LETTERS[found[0]], form) for form in forms)
+        expected = (
+            f"a number whose size tells its unit; in every row it looks like {looks}: set time_unit to s, ms, us "
+        )
+        column.refuse(values.is_not_null(), f"{expected}or ns, or to {' or '.join(forms)}")
     seconds = {unit: values.cast(pl.Float64) / per_second for unit, per_second in PER_SECOND.items()}
     fits = {unit: (found >= EARLIEST_S) & (found < 100.0 * EARLIEST_S) for unit, found in seconds.items()}
     for unit, fit in fits.items():
@@ -100,21 +153,56 @@ def _unit(column: Column, values: pl.Series) -> str:
     raise AssertionError("no unit fits all numbers, so that one of them is refused")
 
 
+def _calendar_formats(values: pl.Series) -> list[str]:
+    """The formats in which all numbers are days or hours of a calendar, e.g. 2014102115."""
+    whole = values.drop_nulls() if values.dtype.is_integer() else values.drop_nulls().cast(pl.Int64, strict=False)
+    if (whole < 0).any() or (whole != values.drop_nulls()).any():
+        return []
+    text = whole.cast(pl.String)
+    width = int(text.str.len_chars().max() or 0)  # type: ignore[arg-type]
+    width += width % 2
+    return [form for form in DIGITS.get(width, ()) if _fits(text.head(FIRST_ROWS), form) and _fits(text, form)]
+
+
+def _fits(text: pl.Series, form: str) -> bool:
+    first, last = YEARS[form[1]]
+    years = _parsed(text, form).dt.year()
+    return bool(((years >= first) & (years <= last)).fill_null(False).all())
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    """Times in a format, null where they are not; an hour may lack its minutes."""
+    if COMPACT.fullmatch(form):
+        width = sum(4 if letter == "Y" else 2 for letter in form[1::2])
+        text = text.str.zfill(width)
+        text = text.set(text.str.len_chars() != width, None)
+    if HOUR.search(form) and not MINUTE.search(form):
+        text, form = text + " 00", form + " %M"
+    return text.str.to_datetime(form, strict=False, time_unit="us")
+
+
 def _iso(column: Column, zone: str) -> pl.Series:
-    """ISO 8601: a day, or a day and a time, with or without an offset (also UTC, GMT); several kinds may be mixed."""
+    """ISO 8601 and what is close to it: a day, or a day and a time of 24 or 12 hours, with or without an offset (also
+    UTC, GMT); several kinds may be mixed."""
     text = column.texts
-    uniform = text.str.replace(r"^(\d{4}-\d\d-\d\d)[T ] *", "$1 ").str.replace(r"^(\d{4}-\d\d-\d\d)$", "$1 00:00:00")
-    uniform = uniform.str.replace(r" *(UTC|GMT)$", "Z")
     out = pl.repeat(None, len(text), dtype=pl.Int64, eager=True)
-    for form in ISO_FORMATS:
-        parsed = uniform.str.to_datetime(form, strict=False, time_unit="us")
-        if parsed.null_count() < len(parsed):
-            out = out.fill_null(_seconds(column, parsed, zone))
-        if out.null_count() == text.null_count():
-            return out
+    for uniform in (text.str.replace("T", " ", literal=True), text):  # most times need no other replacement
+        if uniform is text:
+            for pattern, replacement in YEAR_FIRST:
+                uniform = uniform.str.replace(pattern, replacement)
+        for form in ISO_FORMATS:
+            parsed = uniform.str.to_datetime(form, strict=False, time_unit="us")
+            if parsed.null_count() < len(parsed):
+                out = out.fill_null(_seconds(column, parsed, zone))
+            if out.null_count() == text.null_count():
+                return out
+    fitting = [
+        form for form in WRITTEN if _parsed(text.head(FIRST_ROWS), form).count() == text.head(FIRST_ROWS).count()
+    ]
     column.refuse(
         text.is_not_null() & out.is_null(),
-        "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number; set time_unit to its format",
+        "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number; set time_unit to its format"
+        + (f", {' or '.join(fitting)}" if fitting else ""),
     )
     return out
 
@@ -125,9 +213,11 @@ def _formatted(column: Column, form: str, zone: str) -> pl.Series:
             f"data.log.time_unit: {form!r} must not have %Z, because several zones share a name, so that it cannot be "
             "read; use auto if it is UTC, or write the name itself instead of %Z and set time_zone."
         )
-    text = column.texts
+    text = column.ids.cast(pl.String) if COMPACT.fullmatch(form) else column.texts  # 14102115.0 is 14102115
     try:
-        parsed = text.str.to_datetime(FRACTION.sub("%.f", form), strict=False, time_unit="us")
+        if not YEAR.search(form):
+            raise PolarsError("it has no year")
+        parsed = _parsed(text, OFFSET.sub(r"\1%#z", FRACTION.sub("%.f", form)))
     except PolarsError as error:
         why = reason(error).rstrip(".")
         raise ConfigError(f"data.log.time_unit: {form!r} is not a usable format of a time: {why}.") from None
