@@ -58,6 +58,7 @@ class Problem(abc.ABC):
             any, everything is trained to its end.
         rung_keep: share of the members compared at a rung that go on, in [0.5, 1].
         mixes_shapes: whether specs of different `shape_key` may share a stack.
+        remarks: sentences that whoever starts the search should read, e.g. what the data do not allow.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Problem(abc.ABC):
     rungs: tuple[int, ...] = ()
     rung_keep: float = 0.5
     mixes_shapes: bool = False
+    remarks: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:

@@ -44,6 +44,7 @@ def describe(
     """
     from evorec.data.describe import describe as description
     from evorec.data.readers import read_with_origin
+    from evorec.data.remarks import remarks as limits_of
     from evorec.report.data_findings import findings
 
     settings = recommender_config(load_config(config, problem=problem, overrides=overrides or []))
@@ -57,7 +58,8 @@ def describe(
     found = description(
         tables, split=settings.split, tasks=settings.tasks, warm_users=warm, content=settings.data.content
     )
-    remarks = findings(found, source, settings.tasks, now_s=int(time.time()))
+    notes = limits_of(tables, settings)
+    remarks = findings(found, source, settings.tasks, now_s=int(time.time()), notes=notes)
     value = {"source": asdict(source), "findings": [asdict(remark) for remark in remarks], **found.as_json()}
     if output.form is Format.JSON:
         output.result(value)

@@ -306,6 +306,7 @@ def _read(config: RecommenderConfig) -> tuple[Tables, Split, dict[str, Any]]:
     """The data, their parts, and their sizes: of each part, and how often each label is 1."""
     from evorec.data.groups import users_with
     from evorec.data.readers import read
+    from evorec.data.remarks import remarks
     from evorec.data.splits import split
     from evorec.data.tables import Columns
 
@@ -324,5 +325,6 @@ def _read(config: RecommenderConfig) -> tuple[Tables, Split, dict[str, Any]]:
             "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
             "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
             "label means": {task: log[task].mean() for task in tables.tasks},
+            **({"notes": list(found)} if (found := remarks(tables, config)) else {}),
         },
     )

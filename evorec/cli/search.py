@@ -43,6 +43,8 @@ def _search(output: Output, config: RunConfig, path: Path | None = None) -> None
 
     output.note(f"building problem {config.problem_name}", level=1)
     problem = load_problem(config)
+    for remark in problem.remarks:
+        output.note(remark)
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     path = path or run_path(Path(config.run.output), config, fingerprint)
     if RunDirectory.exists(path):

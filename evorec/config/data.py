@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from pydantic import Field, model_validator
 
 from evorec.config.content import COOCCURRENCE, ContentTable, CooccurrenceContent
 from evorec.config.section import Section
 from evorec.config.simulator import AnySimulatorConfig, simulator_config
-from evorec.config.tables import ItemsConfig, LogConfig, UsersConfig
+from evorec.config.tables import ItemsConfig, LogConfig, SourceConfig, UsersConfig
 
 
 class DataConfig(Section):
@@ -48,7 +51,37 @@ class DataConfig(Section):
             if given := [name for name, section in sections.items() if section != type(section)()]:
                 raise ValueError(f'only reader = "table" reads {" and ".join(given)}, got reader = "{self.reader}"')
             return self
-        needed = ("files", "user", "item", "time", "tasks")
-        if missing := [f"log.{name}" for name in needed if not getattr(self.log, name)]:
-            raise ValueError(f'reader = "table" needs {", ".join(missing)}')
+        for number, source in enumerate(self.log.each_source):
+            where = f"log.sources[{number}]" if self.log.sources else "log"
+            needed = () if source.is_of_lists else ("user", "item")
+            missing = [f"{where}.{name}" for name in needed if not getattr(source, name)]
+            if not (source.files or source.parts):
+                missing.insert(0, f"{where}.files")
+            if missing:
+                why = "; without items there is nothing to list" if f"{where}.item" in missing else ""
+                raise ValueError(f'reader = "table" needs {", ".join(missing)}{why}')
+        if len({source_times(source) for source in self.log.each_source}) > 1:
+            raise ValueError("all log.sources must have times, or none of them: set time of each, or leave all out")
+        if len({source.has_parts for source in self.log.each_source}) > 1:
+            raise ValueError("all log.sources must name their parts, or none of them: set part or parts of each")
         return self
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the log says the part of each row."""
+        return self.reader == "table" and self.log.each_source[0].has_parts
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_logs(cls, value: Any) -> Any:
+        """Several ``[[data.log]]`` are a spelling of ``[[data.log.sources]]``."""
+        if isinstance(value, Mapping) and isinstance(value.get("log"), list | tuple):
+            return {**value, "log": {"sources": value["log"]}}
+        return value
+
+
+def source_times(source: SourceConfig) -> Literal["seconds", "order", "none"]:
+    """What the times of a source mean; see `evorec.data.tables.TimeKind`."""
+    if source.format == "sequence":
+        return "order"
+    return "seconds" if source.time else "none"

@@ -57,6 +57,10 @@ def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
             yield from _keys_of(value, f"{prefix}{name}.")
         elif f"{prefix}{name}" == "data.content":
             yield from _content_keys(value, f"{prefix}{name}.")
+        elif name == "sources":
+            yield Key(
+                f"{prefix}{name}", _toml(value), f"a list of tables with the keys of {prefix[:-1]}, and event", meaning
+            )
         elif name == "space":
             yield Key("space.<gene>", "", SPACE_EXPECTS, meaning)
         elif name == "box":
@@ -114,7 +118,13 @@ _KINDS = {
     int: "an integer", float: "a number", str: "a text", bool: "true or false", date: "a date as 2024-01-31",
     JsonValue: "a value",
 }  # fmt: skip
-_PLURALS = {"an integer": "integers", "a number": "numbers", "a text": "texts", "a value": "values"}
+_PLURALS = {
+    "an integer": "integers",
+    "a number": "numbers",
+    "a text": "texts",
+    "a value": "values",
+    "a list of texts": "lists of texts",
+}
 
 
 def _kind(annotation: Any) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evorec.config.data import DataConfig
 from evorec.config.evaluation import EvaluationConfig
@@ -16,6 +17,9 @@ from evorec.config.split import SplitConfig
 from evorec.config.tasks import TasksConfig
 from evorec.config.training import TrainConfig
 from evorec.errors import ConfigError
+
+LATER_SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {"split": {"validation": "random"}}
+"""Settings that earlier versions did not have, with their defaults, which leave the name of a run as it was."""
 
 
 class RecommenderConfig(RunConfig):
@@ -47,6 +51,15 @@ class RecommenderConfig(RunConfig):
     finalize: FinalizeConfig = FinalizeConfig()
     fuse: FuseConfig = FuseConfig()
 
+    @model_validator(mode="after")
+    def _parts_are_used(self) -> Self:
+        if self.data.has_parts and self.split.kind != "given":
+            raise ValueError(
+                f'data.log names the parts of the rows, and split.kind = "{self.split.kind}" ignores them: set '
+                'split.kind = "given", or leave data.log.part and data.log.parts out'
+            )
+        return self
+
     @property
     def k(self) -> int:
         """Length of the lists that metrics with ``@k`` measure."""
@@ -72,6 +85,10 @@ class RecommenderConfig(RunConfig):
         """The settings that can change a result of the search, as plain JSON."""
         settings = super().result_settings()
         settings["data"]["simulator"] = {**FORMER_SETTINGS, **settings["data"]["simulator"]}
+        for section, added in LATER_SETTINGS.items():
+            for name, default in added.items():
+                if settings[section][name] == default:
+                    del settings[section][name]
         return settings
 
 

@@ -13,8 +13,12 @@ from evorec.config.section import Section
 class SplitConfig(Section):
     """How rows are divided into train, validation and test."""
 
-    kind: Literal["time", "leave_last_out", "random"] = "time"
-    """time = global cut; leave_last_out = per user; random overestimates every metric"""
+    kind: Literal["time", "leave_last_out", "random", "given"] = "time"
+    """time = global cut; leave_last_out = per user; random overestimates every metric; given = as data.log.parts or
+    data.log.part says"""
+    validation: Literal["random", "leave_last_out", "time"] = "random"
+    """how validation is taken out of the training rows of a given split without validation rows: validation_share at
+    random, the last row of each user, or the last validation_share by time"""
     validation_from: date | None = None
     """first day of validation, UTC (time split)"""
     test_from: date | None = None
@@ -26,7 +30,7 @@ class SplitConfig(Section):
     test_share: float = Field(0.1, gt=0, lt=0.5)
     """share of rows when no day is given"""
     seed: int = Field(0, ge=0)
-    """seed of the random split"""
+    """seed of random parts"""
 
     @model_validator(mode="after")
     def _days_in_order(self) -> SplitConfig:

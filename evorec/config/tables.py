@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from evorec.config.expressions import parse_derived, parse_label
 from evorec.config.section import Section
@@ -14,7 +14,7 @@ from evorec.config.section import Section
 FeatureKind = Literal["categorical", "numeric", "multi_hot"]
 """categorical = a value of any type; numeric = a number, binned; multi_hot = a list of values."""
 TIME_UNITS = ("auto", "s", "ms", "us", "ns")
-OUTPUT_COLUMNS = ("user_id", "item_id", "timestamp", "day")
+OUTPUT_COLUMNS = ("user_id", "item_id", "timestamp", "day", "given_part")
 """Names that the tables use themselves."""
 
 
@@ -111,15 +111,35 @@ class PivotConfig(Section):
         return bool(self.by) or self.session_gap_s > 0
 
 
-class LogConfig(FilesConfig):
-    """The log: its files and columns."""
+Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+PartName = Literal["train", "validation", "test"]
+LIST_FORMATS = ("sequence", "adjacency")
+"""Formats of a log whose lines are a user and its items."""
+COLUMN_SETTINGS = ("user", "item", "time", "day", "part", "columns", "derive")
+"""Settings that name columns, which those formats do not have."""
+EVENT = "event"
+"""Column that the files of a source with an event have beside their own."""
+ALWAYS = "interaction"
+"""Label of a log without labels: 1 in every row."""
 
+
+class SourceConfig(FilesConfig):
+    """Files of the log with columns of their own, e.g. those of a kind of event.
+
+    A setting that is left out is that of ``[data.log]``.
+    """
+
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "sequence", "adjacency"] = "auto"  # type: ignore[assignment]
+    """jsonl = a JSON object per line; sequence = a line per user: the user, then its items in order of time;
+    adjacency = the same, in any order; auto = by the suffix of the name"""
+    parts: dict[PartName, Files] = Field({})
+    """of a given split: part (train, validation, test) -> its files, instead of files"""
     user: str = ""
     """column of the user's id"""
     item: str = ""
     """column of the item's id"""
     time: str = ""
-    """column of the time"""
+    """column of the time; empty = the log has no times"""
     time_unit: str = Field("auto", examples=["auto", "s", "ms", "us", "ns", "%Y-%m-%d %H:%M:%S"])
     """of the time: a unit since 1970-01-01 UTC or a format of strptime; auto = ISO 8601 text, or a unit by the size of
     the number"""
@@ -127,16 +147,17 @@ class LogConfig(FilesConfig):
     """IANA name of the zone of times without a zone"""
     day: str = ""
     """column of the calendar day, if the log has such a column; 2024-01-31 or 20240131"""
+    part: str = ""
+    """of a given split: column whose values name the part of a row: train, validation (or valid, val, dev) and test"""
+    part_names: dict[str, PartName] = Field({})
+    """further values of that column -> part, e.g. 0 -> train"""
     tasks: dict[str, Label] = Field({})
-    """label -> COLUMN (0, 1, true, false or a number), "COLUMN >= 4", "COLUMN == TEXT" (also > <= < !=, several joined
-    by or), or "COLUMN / 1000" (also * //)"""
+    """label -> COLUMN (0, 1, true, false or a number), "COLUMN >= 4", "COLUMN == TEXT" (also > < <= !=, several joined
+    by or), or "COLUMN / 1000" (also * //); none = every row is a positive of the label interaction"""
     context: dict[str, FeatureKind] = Field({})
     """features of the context: column -> categorical, numeric or multi_hot"""
     missing_ids: Literal["refuse", "drop"] = "refuse"
     """rows without a user or an item: refuse the file, or drop and count them"""
-    duplicates: Literal["keep", "refuse", "first", "last"] = "keep"
-    """rows with the same user, item, time and text labels: which to keep"""
-    pivot: PivotConfig = PivotConfig()
 
     def kinds(self) -> Mapping[str, FeatureKind]:
         return self.context
@@ -144,8 +165,26 @@ class LogConfig(FilesConfig):
     def outputs(self) -> Iterable[str]:
         return (*self.tasks, *self.context)
 
+    @property
+    def is_of_lists(self) -> bool:
+        """Whether each line is a user and its items."""
+        return self.format in LIST_FORMATS
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the files say the part of each row."""
+        return bool(self.parts or self.part)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_by_part(cls, value: Any) -> Any:
+        """``files`` as a table of parts is a spelling of `parts`."""
+        if isinstance(value, Mapping) and isinstance(files := value.get("files"), Mapping):
+            return {**{name: own for name, own in value.items() if name != "files"}, "parts": files}
+        return value
+
     @model_validator(mode="after")
-    def _columns_fit_together(self) -> LogConfig:
+    def _columns_fit_together(self) -> SourceConfig:
         unit, zone = self.time_unit, self.time_zone
         if unit not in TIME_UNITS and "%" not in unit:
             raise ValueError(f"time_unit must be one of {list(TIME_UNITS)} or a format such as %Y-%m-%d, got {unit!r}")
@@ -154,6 +193,84 @@ class LogConfig(FilesConfig):
         except (LookupError, ValueError, OSError):
             raise ValueError(f"time_zone must be an IANA name such as UTC or Europe/Berlin, got {zone!r}") from None
         if both := [name for name in self.context if name in self.tasks]:
+            raise ValueError(f"context must not be a task: labels are not known when a list is requested, got {both}")
+        if self.day and not self.time:
+            raise ValueError("time is missing: day is read beside it; a log with days alone names their column in time")
+        if self.parts and (self.files or self.part):
+            raise ValueError("parts names the files of each part, so that files and part must be left out")
+        if self.part_names and not self.part:
+            raise ValueError("part is missing: it names the column whose values part_names translates")
+        unused = [name for name in (*COLUMN_SETTINGS, "tasks", "context") if getattr(self, name)]
+        if self.is_of_lists and unused:
+            raise ValueError(
+                f'format = "{self.format}" has no named columns, a line is a user and its items; leave out '
+                f"{', '.join(unused)}"
+            )
+        return self
+
+
+class SourceOfEvents(SourceConfig):
+    """An entry of ``[[data.log.sources]]``."""
+
+    event: str = ""
+    """text of the column event in all rows of these files, which labels can name, e.g. click"""
+
+
+class LogConfig(SourceConfig):
+    """The log: its files and columns."""
+
+    sources: tuple[SourceOfEvents, ...] = ()
+    """several tables with columns of their own, whose rows are joined; a setting that a table leaves out is that of the
+    log, and a label or a feature of one table is missing in the others"""
+    duplicates: Literal["keep", "refuse", "first", "last"] = "keep"
+    """rows with the same user, item, time and text labels: which to keep"""
+    pivot: PivotConfig = PivotConfig()
+
+    @property
+    def each_source(self) -> tuple[SourceOfEvents, ...]:
+        """The sources with the settings that they take from the log; without sources the log itself."""
+        shared = {name: getattr(self, name) for name in SourceConfig.model_fields}
+        if not self.sources:
+            return (SourceOfEvents(**shared),)
+        names = dict.fromkeys(source.event for source in self.sources if source.event)
+        tasks = self.tasks or {name: f"{EVENT} == {name!r}" for name in names}
+        out = []
+        for source in self.sources:
+            columns = COLUMN_SETTINGS if source.is_of_lists else ()
+            left_out = ("files", "parts", "tasks", "context", "separators", *columns)
+            common = {name: value for name, value in shared.items() if name not in left_out}
+            merged = SourceOfEvents(**{**common, **{name: getattr(source, name) for name in source.model_fields_set}})
+            both = {name: {**getattr(self, name), **getattr(source, name)} for name in ("context", "separators")}
+            out.append(merged.model_copy(update={"tasks": {**tasks, **source.tasks}, **both}))
+        return tuple(out)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the tables that are read; without any, each row is a positive of `ALWAYS`."""
+        return tuple(dict.fromkeys(name for source in self.each_source for name in source.tasks)) or (ALWAYS,)
+
+    @property
+    def features(self) -> dict[str, FeatureKind]:
+        """The features of the context of all sources."""
+        return {name: kind for source in self.each_source for name, kind in source.context.items()}
+
+    @model_validator(mode="after")
+    def _sources_fit_together(self) -> LogConfig:
+        named = [source for source in self.each_source if source.files or source.parts]
+        if self.pivot.session_gap_s and any(not source.time for source in named):
+            raise ValueError("pivot.session_gap_s needs times: set time, or merge events by pivot.by")
+        if not self.sources:
+            return self
+        if self.files or self.parts:
+            raise ValueError("files belong to each of sources, and must be left out beside them")
+        kinds: dict[str, FeatureKind] = {}
+        for source in self.each_source:
+            for name, kind in source.context.items():
+                if kinds.setdefault(name, kind) != kind:
+                    raise ValueError(
+                        f"context {name} must be of the same kind in all sources, got {kinds[name]}, {kind}"
+                    )
+        if both := [name for name in kinds if name in self.labels]:
             raise ValueError(f"context must not be a task: labels are not known when a list is requested, got {both}")
         return self
 

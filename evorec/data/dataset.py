@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from evorec.config import TaskKind
+    from evorec.data.tables import TimeKind
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
@@ -212,6 +213,7 @@ class Dataset:
             all have a field.
         no_statistics: float32 ``(S,)``, the statistics of an entity without a training row.
         item_columns: columns of the item table that registered metrics ask for, ``(I,)`` each.
+        times: meaning of `Part.time`.
     """
 
     name: str
@@ -257,6 +259,7 @@ class Dataset:
     declared: tuple[tuple[str, str], ...] = ()
     no_statistics: Float32 | None = None
     item_columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    times: TimeKind = "seconds"
 
     @property
     def n_tasks(self) -> int:

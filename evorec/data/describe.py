@@ -59,8 +59,10 @@ class Description:
             row, ``n_empty_days`` without a row; ``n_repeated`` rows with the user, item and timestamp of an earlier
             row, ``n_identical`` of them equal in labels and context too; ``n_tied`` rows with the user and timestamp
             of an earlier row; ``n_times`` different timestamps; ``whole_days``, whether all have the same time of day;
-            ``split_kind``; ``split_error``, why the log cannot be split, else empty; ``split_starts``, where validation
-            and test begin; ``step`` of the timeline.
+            ``times``, the meaning of the timestamps (`evorec.data.tables.TimeKind`): without moments, all facts about
+            them are null, and rows are repeated where user and item are equal; ``split_kind``; ``split_error``, why the
+            log cannot be split, else empty; ``split_starts``, where validation and test begin; ``step`` of the
+            timeline.
         parts: per part ``n_rows``, ``n_users``, ``n_items``, ``first``, ``last``, ``first_day``, ``last_day``. Null for
             training: ``n_new_users`` and ``n_new_items`` without a row in an earlier part, ``n_new_user_rows``,
             ``n_new_item_rows`` and ``n_new_rows`` (either) of them, ``n_unlisted_rows`` whose item neither an earlier
@@ -132,10 +134,13 @@ def describe(
     except DataError as problem:
         error = str(problem)
     names = (WHOLE,) if error else PARTS
-    time = pl.col(Columns.TIME)
-    # a timestamp that no calendar has counts as the first day of year 1
-    bounded = log.with_columns(time.clip(lower_bound=_YEAR_1))
-    days = bounded.select(local_days(log, split.utc_offset_h).alias(_DAY).clip(lower_bound=date.min)).to_series()
+    if tables.times == "seconds":
+        # a timestamp that no calendar has counts as the first day of year 1
+        bounded = log.with_columns(pl.col(Columns.TIME).clip(lower_bound=_YEAR_1))
+        days = bounded.select(local_days(log, split.utc_offset_h).alias(_DAY).clip(lower_bound=date.min)).to_series()
+    else:  # no moments: whatever is counted of them is null
+        days = pl.repeat(None, log.height, dtype=pl.Date, eager=True).alias(_DAY)
+        log = log.with_columns(pl.lit(None, dtype=pl.Int64).alias(Columns.TIME))
     frame = log.select(Columns.USER, Columns.ITEM, Columns.TIME, *tables.tasks, days, pl.Series(_PART, part))
     frame = _with_novelty(frame, tables, tasks.target)
     parts = _parts(frame, names, warm_users)
@@ -223,8 +228,8 @@ def _parts(frame: pl.DataFrame, names: Sequence[str], warm_users: bool) -> pl.Da
     )
 
 
-def _iso(second: int) -> str:
-    return str(np.datetime64(second, "s"))
+def _iso(second: int | None) -> str | None:
+    return None if second is None else str(np.datetime64(second, "s"))
 
 
 def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: str) -> dict[str, Any]:
@@ -241,10 +246,10 @@ def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: 
         last_s=moment.max(),
         n_days=n_days,
         n_empty_days=n_days - day.n_unique().cast(pl.Int64),
-        n_times=moment.n_unique(),
-        whole_days=(moment % SECONDS_PER_DAY).n_unique() == 1,
+        n_times=moment.drop_nulls().n_unique(),
+        whole_days=(moment.drop_nulls() % SECONDS_PER_DAY).n_unique() == 1,
     ).row(0, named=True)
-    starts: list[str] = []
+    starts: list[str | None] = []
     if split.kind == "time" and not error:
         if split.validation_from is not None and split.test_from is not None:
             starts = [split.validation_from.isoformat(), split.test_from.isoformat()]
@@ -258,7 +263,8 @@ def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: 
         "n_pairs": log.select(user, item).unique().height,
         "n_repeated": n_repeated,
         "n_identical": identical.height - identical.unique().height if n_repeated else 0,
-        "n_tied": log.height - log.select(user, time).unique().height,
+        "n_tied": log.height - log.select(user, time).unique().height if tables.times == "seconds" else 0,
+        "times": tables.times,
         "split_kind": split.kind,
         "split_error": error,
         "split_starts": starts,
@@ -406,9 +412,11 @@ def _content(
 
 
 def _timeline(
-    frame: pl.DataFrame, labels: Sequence[str], names: Sequence[str], utc_offset_h: float, n_days: int
+    frame: pl.DataFrame, labels: Sequence[str], names: Sequence[str], utc_offset_h: float, n_days: int | None
 ) -> tuple[str, pl.DataFrame]:
     """Step of the timeline, and its rows and rates; a step without rows is not listed."""
+    if n_days is None:
+        return "", pl.DataFrame(schema={"start": pl.String})
     step, every = next(((name, code) for name, code, longest in _STEPS if n_days <= longest), ("year", "1y"))
     moment = pl.col(_DAY)
     if step == "hour":

@@ -63,11 +63,17 @@ def encode(
             task's label counts as missing.
         kinds: ranked task -> kind of its labels; binary by default. Numbers are standardised.
         cooccurrence: adds vectors of who met an item to the content; ``None`` = none.
+    Statistics need times and are left out without them, and so is the recency of histories without an order.
+
     Raises:
         ConfigError: an unknown task or statistic.
         DataError: a task with a single class or number, or no target positive, in either part; a row against the
             funnel.
     """
+    if tables.times != "seconds":
+        statistics = ()  # counts and rates of earlier days
+    if tables.times == "none":
+        history_recency = 0.0
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     kinds = {task: kinds.get(task, "binary") for task in tasks}
@@ -183,6 +189,7 @@ def encode(
         context_columns=by_row.fields,
         declared=tuple(_declared(tables, content_parts)),
         no_statistics=dense.nothing,
+        times=tables.times,
     )
 
 

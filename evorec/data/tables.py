@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,11 @@ from evorec.errors import DataError
 SECONDS_PER_DAY: Final = 86_400
 LATEST_SECOND: Final = 10**11
 """Year 5138; a larger timestamp is in milliseconds or finer."""
+PARTS: Final = ("train", "validation", "test")
+"""Names of the parts of a split, in the order of their numbers."""
+
+TimeKind = Literal["seconds", "order", "none"]
+"""Meaning of `Columns.TIME`: a moment, the rank of a row among the rows of its user, or nothing."""
 
 
 @final
@@ -32,9 +37,11 @@ class Columns:
     ITEM: Final = "item_id"
     """Int64 or String, never null."""
     TIME: Final = "timestamp"
-    """Int64, seconds since 1970-01-01 UTC."""
+    """Int64, seconds since 1970-01-01 UTC; see `TimeKind` for logs without times."""
     DAY: Final = "day"
     """Date, optional: the log's own calendar day, where it differs from the day of the timestamp."""
+    PART: Final = "given_part"
+    """Int8, optional: index in `PARTS` of the part that the log itself assigns the row to."""
 
 
 @final
@@ -94,6 +101,7 @@ class Tables:
         content: sources of the fixed content vectors: categorical or multi-hot item features, or columns of `items`
             that hold a list of floats per item, all of the same length.
         vectors: further parts of the fixed content vectors.
+        times: meaning of the times. Without times, the column may be missing and is filled with 0.
     Raises:
         DataError: names the table, the column, the expected and the found value.
     """
@@ -108,9 +116,13 @@ class Tables:
     item_features: tuple[Feature, ...] = ()
     content: tuple[str, ...] = ()
     vectors: tuple[ItemVectors, ...] = ()
+    times: TimeKind = "seconds"
 
     def __post_init__(self) -> None:
-        log = _checked_log(self.name, self.interactions, self.tasks, self.context)
+        log = self.interactions
+        if self.times == "none" and isinstance(log, pl.DataFrame):
+            log = log.with_columns(pl.lit(0, dtype=pl.Int64).alias(Columns.TIME))
+        log = _checked_log(self.name, log, self.tasks, self.context)
         object.__setattr__(self, "interactions", log)
         for side, id_column, features in (
             ("users", Columns.USER, self.user_features),
@@ -143,7 +155,8 @@ class Tables:
             64 hexadecimal digits.
         """
         digest = hashlib.sha256()
-        declared = (self.name, self.tasks, self.context, self.user_features, self.item_features, self.content)
+        declared: tuple[Any, ...] = (self.name, self.tasks, self.context, self.user_features, self.item_features)
+        declared = (*declared, self.content, *([] if self.times == "seconds" else [self.times]))
         digest.update(repr(declared).encode())
         for side, frame in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
             digest.update(f"\n{side}".encode())
@@ -175,6 +188,10 @@ def _checked_log(name: str, frame: pl.DataFrame, tasks: tuple[str, ...], context
         if frame.schema[Columns.DAY] != pl.Date:
             raise DataError(f"{where}: column {Columns.DAY} must be Date, got {frame.schema[Columns.DAY]}.")
         _refuse_nulls(where, frame[Columns.DAY])
+    if Columns.PART in frame.columns:
+        if frame.schema[Columns.PART] != pl.Int8 or not frame[Columns.PART].is_between(0, len(PARTS) - 1).all():
+            raise DataError(f"{where}: column {Columns.PART} must be Int8 in 0..{len(PARTS) - 1}, indices in {PARTS}.")
+        _refuse_nulls(where, frame[Columns.PART])
     leaking = [feature.name for feature in context if feature.name in tasks]
     if leaking:
         raise DataError(f"{where}: context {leaking} is a task: a label is not known when a list is requested.")

@@ -105,7 +105,7 @@ class ModelSpec:
                 known = [choice.name for choice in ordered(CHOICES[name])] if name in CHOICES else options
                 raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
-        values = {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, **own}
+        values = {**NEUTRAL, **own}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
@@ -139,6 +139,10 @@ class ModelSpec:
 
 
 NEGATIVE_SOURCES = ("batch", "uniform")
+NEUTRAL: Mapping[str, Any] = MappingProxyType(
+    {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, "popularity_half_life": 1.0}
+)
+"""Values of the genes that some data do not have."""
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
     {"mechanism": MECHANISMS, "balancing": BALANCINGS, "optimizer": OPTIMIZERS, "retrieval_loss": RETRIEVAL_LOSSES}
 )
@@ -219,7 +223,8 @@ def default_space(
     Args:
         tasks: names of the ranked tasks.
         n_layers: L >= 1, upper bound of the sharing depth.
-        days: length of the training log in days; the half-life of popularity is searched around it.
+        days: length of the training log in days; the half-life of popularity is searched around it. 0 = the log has no
+            times, and there is no such gene.
         funnel: whether a task implies another task; adds the mechanisms that need it.
         uniform_negatives: uniformly drawn items of a step; 0 = negatives come from the batch alone.
         retrieval_batch: target positives of a step, which bound the negatives.
@@ -239,6 +244,12 @@ def default_space(
         "new_item_popularity", 0.0, 1.0, default=0.0, limits=(0.0, 1.0),
         text="quantile of the shown items' popularity that an item without a training row counts with",
     )  # fmt: skip
+
+    def half_life(days: float) -> Gene:
+        return Real(
+            "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
+            text="age at which a positive counts half in the popularity prior",
+        )  # fmt: skip
 
     def chosen(name: str, choices: Sequence[Choice], default: str, text: str) -> list[Gene]:
         return _choice_genes(name, choices, default, text, n_layers=n_layers)
@@ -270,10 +281,7 @@ def default_space(
             text="share of log popularity in the retrieval score; less is more diverse",
         ),
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
-        Real(
-            "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
-            text="age at which a positive counts half in the popularity prior",
-        ),
+        *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
         log_gene(

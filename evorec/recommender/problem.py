@@ -15,6 +15,7 @@ import torch
 from evorec.archive.decide import check_pick
 from evorec.config import RecommenderConfig
 from evorec.data.readers import read, with_content
+from evorec.data.remarks import remarks
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
@@ -50,7 +51,7 @@ class RecProblem(Problem):
         check_metrics(config)
         self.config, self.tables = config, tables
         self.name, self.seed = config.problem_name, config.search.seed
-        self.data_sha256 = tables.sha256()
+        self.data_sha256, self.remarks = tables.sha256(), remarks(tables, config)
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         self.trainer = StackTrainer.of(tables, config, fit="train", seed=self.seed, at_most=config.evaluation.max_users)
         self.data = self.trainer.data

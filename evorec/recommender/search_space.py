@@ -30,10 +30,12 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         tasks, days, new_items = config.tasks.ranked or ("task",), UNKNOWN_DAYS, "new_item_popularity" in genes
         blocks: Sequence[InputBlock] = named_blocks(genes)
     else:
-        time, new_items, blocks = dataset.train.time, bool((dataset.item_counts == 0).any()), input_blocks(dataset)
-        tasks, days = dataset.tasks, max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0)
+        new_items, blocks = bool((dataset.item_counts == 0).any()), input_blocks(dataset)
+        time, tasks = dataset.train.time, dataset.tasks
+        days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0) if dataset.times == "seconds" else 0.0
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
+        absent |= set() if dataset.times == "seconds" else {"popularity_half_life"}
     space = default_space(
         tuple(tasks),
         n_layers=config.training.layers,

@@ -51,7 +51,9 @@ class Finding:
     text: str
 
 
-def findings(found: Description, source: Origin, tasks: TasksConfig, *, now_s: int) -> tuple[Finding, ...]:
+def findings(
+    found: Description, source: Origin, tasks: TasksConfig, *, now_s: int, notes: Sequence[str] = ()
+) -> tuple[Finding, ...]:
     """All remarkable facts, warnings first.
 
     Args:
@@ -59,8 +61,10 @@ def findings(found: Description, source: Origin, tasks: TasksConfig, *, now_s: i
         source: origin of the log.
         tasks: learned labels.
         now_s: seconds since 1970-01-01 UTC; a later row is a mistake.
+        notes: further sentences, `evorec.data.remarks`.
     """
     everything = [
+        *map(_note, notes),
         *_source(source),
         *_split(found),
         *_names(found, tasks),
@@ -95,7 +99,7 @@ def _split(found: Description) -> Iterator[Finding]:
     if error := found.facts["split_error"]:
         yield _finding(f"the log cannot be split, so it is described as a whole: {error}")
         return
-    if (kind := found.facts["split_kind"]) != "time":
+    if (kind := found.facts["split_kind"]) != "time" and found.facts["times"] == "seconds":
         yield _note(
             f"a {kind.replace('_', '-')} split: training contains rows that are later than rows of validation and test"
         )
@@ -115,8 +119,11 @@ def _names(found: Description, tasks: TasksConfig) -> Iterator[Finding]:
 
 def _time(found: Description, now_s: int) -> Iterator[Finding]:
     facts = found.facts
+    repeated = "user, item and timestamp" if facts["times"] == "seconds" else "user and item"
     n_rows, n_repeated, n_identical = facts["n_rows"], facts["n_repeated"], facts["n_identical"]
-    if facts["n_times"] == 1:
+    if facts["times"] != "seconds":
+        pass
+    elif facts["n_times"] == 1:
         yield _finding(f"all timestamps are equal ({facts['first']}), so rows have no order and no split by time")
     else:
         if facts["first_s"] < OLDEST_S:
@@ -141,8 +148,8 @@ def _time(found: Description, now_s: int) -> Iterator[Finding]:
         if n_identical in (0, n_repeated):
             same = "equal in every label and context too" if n_identical else "all of them with other labels or context"
         yield _finding(
-            f"duplicates: {counted(n_repeated, 'row')} ({show_share(n_repeated / n_rows)}) repeat user, item and "
-            f"timestamp of an earlier row, {same}",
+            f"duplicates: {counted(n_repeated, 'row')} ({show_share(n_repeated / n_rows)}) repeat {repeated} of "
+            f"an earlier row, {same}",
             warning=n_repeated >= MANY_REPEATS * n_rows,
         )
 

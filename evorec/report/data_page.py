@@ -55,10 +55,13 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
         HTML with styles, scripts and figures inside; equal arguments give equal pages.
     """
     name, source, remarks = printable(found.name), printable(source), printable(tuple(remarks))
+    timed = found.facts["times"] == "seconds"
     known = {
-        f"{found.facts['n_days']:,}": "days from first to last row",
+        **({f"{found.facts['n_days']:,}": "days from first to last row"} if timed else {}),
         show_share(found.facts["density"]): "of all pairs of a user and an item",
-        f"{found.facts['n_repeated']:,}": "rows that repeat user, item and time",
+        f"{found.facts['n_repeated']:,}": "rows that repeat user, item and time"
+        if timed
+        else "rows that repeat user and item",
     }
     parts = [heading(name, "data", "; ".join(filter(None, [size(found), merged(found, source)])))]
     for level, title, kind in (("warning", "Look at this first", "warnings"), ("note", "Worth knowing", "")):
@@ -91,11 +94,13 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         about += " The dashed lines are the starts of validation and test."
     elif not days["split_error"]:
         about += f" The parts of a {split} split overlap in time."
-    yield Section("Rows over time", about, figure=rows_figure)
+    if found.timeline.height:
+        yield Section("Rows over time", about, figure=rows_figure)
 
+    about = "Size and time of each part; days as the split cuts them, moments of a short log in UTC."
     yield Section(
         "Parts",
-        "Size and time of each part; days as the split cuts them, moments of a short log in UTC.",
+        about if days["times"] == "seconds" else "Size of each part.",
         _table(
             f"Parts ({'not split' if days['split_error'] else f'{split} split'})",
             found.parts.select(
@@ -126,7 +131,7 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         yield Section("New in the held-out parts", about, _table("New in the held-out parts", new, titles), new_figure)
 
     about = "Share and number of positives; use is the role of the label in the configuration."
-    yield Section("Labels", about, _label_table(found), rates_figure)
+    yield Section("Labels", about, _label_table(found), rates_figure if found.timeline.height else None)
     if found.overlaps.height:
         names = list(dict.fromkeys(found.overlaps["label"]))
         shares = {(label, other): n_both / n if n else None for label, other, n, n_both in found.overlaps.rows()}
@@ -168,7 +173,9 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
 
 
 def _ends(found: Description) -> dict[str, pl.Expr]:
-    """First and last day of each part, or the moments of a short log."""
+    """First and last day of each part, or the moments of a short log; nothing without times."""
+    if found.facts["times"] != "seconds":
+        return {}
     if found.facts["n_days"] > SHORT_LOG_DAYS:
         return {end: pl.col(f"{end}_day") for end in ("first", "last")}
     return {end: pl.col(end).str.replace("T", " ").str.head(-3) for end in ("first", "last")}
@@ -314,10 +321,12 @@ def merged(found: Description, source: Origin) -> str:
 def size(found: Description) -> str:
     """Size and time of the log in a sentence."""
     n, ends = found.facts, found.parts.select(**_ends(found))
-    start, end = min(ends["first"]), max(ends["last"])
+    time = {"none": "without times", "order": "in order, without times"}.get(n["times"], "")
+    if not time:
+        time = f"{min(ends['first'])} to {max(ends['last'])} ({counted(n['n_days'], 'day')})"
     return (
         f"{counted(n['n_rows'], 'row')}, {counted(n['n_users'], 'user')}, {counted(n['n_items'], 'item')}, "
-        f"{start} to {end} ({counted(n['n_days'], 'day')}), {show_share(n['density'])} of all user-item pairs"
+        f"{time}, {show_share(n['density'])} of all user-item pairs"
     )
 
 

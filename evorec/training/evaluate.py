@@ -123,10 +123,14 @@ def _request(
 
 
 def positive_ages(dataset: Dataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Items of the training target positives, and their age in days at the end of training, both ``(N,)``."""
+    """Items of the training target positives, and their age in days at the end of training, both ``(N,)``.
+
+    Without times all are of age 0.
+    """
     part = dataset.train
     positives = part.target > 0
-    return part.items[positives], (part.time.max() - part.time[positives]) / SECONDS_PER_DAY
+    ages = (part.time.max() - part.time[positives]) / SECONDS_PER_DAY
+    return part.items[positives], ages if dataset.times == "seconds" else np.zeros(len(ages))
 
 
 def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list[MemberMetrics | TrainingError]:

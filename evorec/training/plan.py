@@ -236,7 +236,8 @@ class BatchPlan:
         self._recency, self._known = dataset.history_recency, dataset.history
         self._numbers = NumberTasks.of(dataset.kinds, data.device, data.dtype)
         positives = np.flatnonzero(self._part.target > 0)
-        self._order = PositiveOrder.of(self._part, positives) if config.next_item else None
+        is_ordered = config.next_item and dataset.times != "none"
+        self._order = PositiveOrder.of(self._part, positives) if is_ordered else None
         self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
         self._batches = _Batches(np.arange(self._part.n_rows), config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")

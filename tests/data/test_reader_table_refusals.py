@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_used_is_refused(
     [
         (
             {"reader": "table"},
-            r'data \(my\.toml\): reader = "table" needs log\.files, log\.user, log\.item, log\.time, log',
+            r'data \(my\.toml\): reader = "table" needs log\.files, log\.user, log\.item; without items',
         ),
         ({"log": {"user": "u"}}, r'data \(my\.toml\): only reader = "table" reads log, got reader = "simulator"'),
         ({"log": {"tasks": {"a": "b = 3"}}}, r"data\.log\.tasks\.a \(my\.toml\): must be COLUMN, .*, got 'b = 3'"),

@@ -5,19 +5,22 @@ Each file is read and converted on its own, so that a single file at a time is h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Literal, cast, final
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from evorec.config import DataConfig, FilesConfig, ItemsConfig, LogConfig, UsersConfig
+from evorec.config.data import source_times
 from evorec.config.expressions import Clause, parse_derived, parse_label
-from evorec.config.tables import FeatureKind
+from evorec.config.tables import ALWAYS, EVENT, FeatureKind, SourceConfig, SourceOfEvents
 from evorec.data.readers import READERS, TABLE, Origin, Reader, folder_of
-from evorec.data.tables import Columns, Feature, Tables
+from evorec.data.tables import PARTS, Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
+from evorec.data.tabular.item_lists import LIST_ITEM, LIST_USER, read_item_lists
 from evorec.data.tabular.sheet import Sheet, read_sheet
 from evorec.data.tabular.sources import MAX_NAMES, find_sources, reason
 from evorec.data.tabular.times import days, session_numbers, times
@@ -30,10 +33,14 @@ FILE: Final = "\0file"
 ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
 
+PART_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Usual values of a column of parts, in small letters -> part."""
+
 Tasks = Mapping[str, tuple[Clause, ...]]
-Rows = tuple[pl.DataFrame, list[tuple[Sheet, int]], int]
-"""Rows of a table; emptied sheet and number of rows of each file; number of rows with all ids, repeated rows
-included."""
 
 
 def read(config: DataConfig) -> tuple[Tables, Origin]:
@@ -46,45 +53,43 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
         DataError: names the file, the line and the column.
     """
     folder, log = folder_of(config), config.log
-    tasks = {task: parse_label(text) for task, text in log.tasks.items()}
-    clauses = [clause for own in tasks.values() for clause in own]
-    by = tuple(name for name in log.pivot.by if name not in (log.user, log.item))
-    names = (log.user, log.item, log.time, *filter(None, [log.day]), *by, *log.context, *(c.column for c in clauses))
-    texts = () if log.duplicates == "keep" else tuple(sorted({c.column for c in clauses if c.is_text}))
-    unmatched = _UnmatchedTexts(tasks)
-
-    def part(file: _File) -> pl.DataFrame:
-        unmatched.look_at(file)
-        return _log_part(file, log, tasks, by, texts)
-
-    same = (Columns.USER, Columns.ITEM, Columns.TIME, *(TEXT + name for name in texts))
-    frame, files, n_with_ids = _read_files(folder, log, "data.log", names, part, same)
+    sources = [_LogSource.of(source, log, n) for n, source in enumerate(log.each_source)]
+    unmatched = _UnmatchedTexts([source.tasks for source in sources])
+    texts = {name for source in sources for name in source.texts}
+    part = [Columns.PART] if log.each_source[0].has_parts else []
+    same = (Columns.USER, Columns.ITEM, Columns.TIME, *part, *(TEXT + name for name in sorted(texts)))
+    groups = [group for source in sources for group in source.groups(unmatched)]
+    frame, files, n_with_ids = _read_files(folder, groups, "data.log", same, log.duplicates)
     n_rows, n_events = sum(n for _, n in files), frame.height
     if n_with_ids == 0:
         read_files = [str(sheet.source) for sheet, _ in files]
         raise DataError(f"data.log: all {n_rows} rows of {read_files} lack a user or an item.")
     unmatched.refuse()
+    if (meaning := source_times(log.each_source[0])) == "order":  # of the lines of a user, the files of training first
+        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(Columns.USER).alias(Columns.TIME))
     kept = [name for name in frame.columns if not name.startswith("\0")]
     if log.pivot.is_on:
-        frame = _pivoted(frame, log.pivot.session_gap_s, tuple(tasks))
+        frame = _pivoted(frame, log.pivot.session_gap_s, log.labels)
     frame = frame.select(kept)
 
     tables: dict[str, pl.DataFrame | None] = {"users": None, "items": None}
     for side, id_column, entity in (("users", Columns.USER, config.users), ("items", Columns.ITEM, config.items)):
         if entity.files:
-            found, more_files, _ = _read_entities(folder, entity, f"data.{side}", id_column)
+            group = _entity_group(entity, f"data.{side}", id_column)
+            found, more_files, _ = _read_files(folder, [group], group.key, [id_column], entity.duplicates)
             frame, tables[side] = _with_one_type(frame, found, id_column, side)
             files += more_files
     checked = Tables(
         name=folder.resolve().name or "table",
         interactions=frame,
-        tasks=tuple(tasks),
+        tasks=log.labels,
         users=tables["users"],
         items=tables["items"],
-        context=_features(log.context),
+        context=_features(log.features),
         user_features=_features(config.users.features),
         item_features=_features(config.items.features),
         content=config.items.content,
+        times=meaning,
     )
     origin = Origin(
         TABLE,
@@ -107,9 +112,12 @@ READERS.register(TABLE, Reader("any CSV, TSV, JSON lines or Parquet files, descr
 class _File:
     """A file of a table: its columns, and columns derived from them."""
 
-    def __init__(self, sheet: Sheet, config: FilesConfig, derived: Mapping[str, Clause]) -> None:
+    def __init__(self, sheet: Sheet, config: FilesConfig, derived: Mapping[str, Clause], event: str = "") -> None:
         self.sheet, self._config, self._derived = sheet, config, derived
         self._columns: dict[str, Column] = {}
+        if event:
+            same = pl.repeat(event, sheet.frame.height, dtype=pl.String, eager=True)
+            self._columns[EVENT] = Column(sheet, EVENT, same, is_derived=True)
 
     def column(self, name: str) -> Column:
         if name not in self._columns:
@@ -131,86 +139,185 @@ class _File:
         self.sheet.refuse(column, is_missing, "not be empty")
 
 
+@final
+@dataclass(frozen=True)
+class _FileGroup:
+    """Files that are read and converted alike.
+
+    Attributes:
+        patterns: names and globs of the files.
+        config: of the files.
+        key: of the configuration, for errors.
+        names: columns to read.
+        convert: a file to columns of the result, row by row.
+    """
+
+    patterns: Sequence[str]
+    config: FilesConfig
+    key: str
+    names: Sequence[str]
+    convert: Callable[[_File], pl.DataFrame]
+
+
 def _read_files(
-    folder: Path,
-    config: LogConfig | UsersConfig | ItemsConfig,
-    key: str,
-    names: Sequence[str],
-    part: Callable[[_File], pl.DataFrame],
-    same: Sequence[str],
-) -> Rows:
+    folder: Path, groups: Sequence[_FileGroup], key: str, same: Sequence[str], duplicates: str
+) -> tuple[pl.DataFrame, list[tuple[Sheet, int]], int]:
     """Read and convert file after file.
 
     Args:
         folder: that the files are in.
-        config: of the files.
+        groups: the files; a column that a group does not have is null there.
         key: of the configuration, for errors.
-        names: columns to read.
-        part: converts a file, row by row.
-        same: columns of its result in which a duplicate equals an earlier row.
+        same: columns of the result in which a duplicate equals an earlier row.
+        duplicates: keep, refuse, first or last.
+    Returns:
+        The rows; emptied sheet and number of rows of each file; number of rows with all ids, repeated rows included.
     """
-    derived = {name: parse_derived(text) for name, text in config.derive.items()}
-    needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
     ids = [name for name in same if name in (Columns.USER, Columns.ITEM)]
     parts: list[pl.DataFrame] = []
     files: list[tuple[Sheet, int]] = []
-    for source in find_sources(folder, config.files, f"{key}.files"):
-        file = _File(read_sheet(source, config, needed, key), config, derived)
-        try:
-            frame = part(file)
-        except PolarsError as error:  # a type of Parquet that cannot be converted
-            raise DataError(f"{source} cannot be converted: {reason(error)}") from None
-        if config.duplicates == "refuse":
-            frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
-        parts.append(frame.drop_nulls(ids))
-        files.append((file.sheet.emptied(), frame.height))
-        del file, frame  # its text, before the next file is read
+    for group in groups:
+        config = group.config
+        derived = {name: parse_derived(text) for name, text in config.derive.items()}
+        event = config.event if isinstance(config, SourceOfEvents) else ""
+        names = [name for name in group.names if not (event and name == EVENT)]
+        needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
+        for source in find_sources(folder, group.patterns, f"{group.key}.files"):
+            if isinstance(config, SourceConfig) and config.is_of_lists:
+                sheet = read_item_lists(source, config, group.key)
+            else:
+                sheet = read_sheet(source, config, needed, group.key)
+            file = _File(sheet, config, derived, event)
+            try:
+                frame = group.convert(file)
+            except PolarsError as error:  # a type of Parquet that cannot be converted
+                raise DataError(f"{source} cannot be converted: {reason(error)}") from None
+            if duplicates == "refuse":
+                frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
+            parts.append(frame.drop_nulls(ids))
+            files.append((sheet.emptied(), frame.height))
+            del file, sheet, frame  # its text, before the next file is read
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
-    joined = pl.concat([one.with_columns(pl.col(name).cast(pl.String) for name in texts) for one in parts])
+    texts_in = [
+        one.with_columns(pl.col(name).cast(pl.String) for name in texts if name in one.columns) for one in parts
+    ]
+    joined = pl.concat(texts_in, how="diagonal")
     n_with_ids = joined.height
-    if config.duplicates == "refuse":
+    if duplicates == "refuse":
         again = joined.select(~pl.struct(same).is_first_distinct()).to_series().arg_true()
         if len(again):
             row = joined.row(again[0], named=True)
             shown = {name: row[name] for name in same if not name.startswith("\0")}
-            choices = "keep, first or last" if isinstance(config, LogConfig) else "first or last"
+            choices = "keep, first or last" if key == "data.log" else "first or last"
             raise DataError(
                 f"{files[row[FILE]][0].location(row[ROW])} repeats an earlier row, {shown}; remove it, or set "
                 f"{key}.duplicates to {choices}."
             )
         joined = joined.drop(ROW, FILE)
-    elif config.duplicates != "keep":
-        joined = joined.unique(same, keep=config.duplicates, maintain_order=True)
+    elif duplicates in ("first", "last"):
+        joined = joined.unique(same, keep=cast(Literal["first", "last"], duplicates), maintain_order=True)
     return joined, files, n_with_ids
 
 
-def _log_part(file: _File, config: LogConfig, tasks: Tasks, by: Sequence[str], texts: Sequence[str]) -> pl.DataFrame:
-    """The rows of a file of the log; ``by`` and ``texts`` are kept as columns of the reader's own."""
-    columns = {Columns.USER: file.column(config.user).ids, Columns.ITEM: file.column(config.item).ids}
-    has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()
-    if config.missing_ids == "refuse":
-        file.refuse(config.user, columns[Columns.USER].is_null())
-        file.refuse(config.item, columns[Columns.ITEM].is_null())
-    needed = {config.time: times(file.column(config.time), config.time_unit, config.time_zone)}
-    columns[Columns.TIME] = needed[config.time]
-    if config.day:
-        columns[Columns.DAY] = needed[config.day] = days(file.column(config.day))
-    for name in by:
-        columns[BY + name] = needed[name] = file.column(name).codes
-    for name, values in needed.items():
-        file.refuse(name, values.is_null() & has_ids)  # a row that is dropped may lack them
-    for task, clauses in tasks.items():
-        columns[task] = label(clauses, file.column)
-        too_large = columns[task].is_infinite()
-        file.column(clauses[0].column).refuse(too_large, f"small enough for a label of task {task}, below 3.4e38")
-    for name, kind in config.context.items():
-        columns[name] = file.column(name).codes if kind == "categorical" else file.feature(name, kind)
-    columns |= {TEXT + name: file.column(name).texts for name in texts}
-    return pl.DataFrame([values.alias(name) for name, values in columns.items()])
+@final
+@dataclass(frozen=True)
+class _LogSource:
+    """A source of the log as its rows are converted.
+
+    Attributes:
+        config: with all settings.
+        key: of the configuration, for errors.
+        tasks: clauses of the labels; without labels each row is a positive.
+        by: columns by whose values events are merged.
+        texts: columns whose texts make rows differ.
+        is_positive: whether the log has no labels, so that each row is a positive.
+    """
+
+    config: SourceOfEvents
+    key: str
+    tasks: Tasks
+    by: tuple[str, ...]
+    texts: tuple[str, ...]
+    is_positive: bool
+
+    @classmethod
+    def of(cls, config: SourceOfEvents, log: LogConfig, number: int) -> _LogSource:
+        if config.is_of_lists:
+            config = config.model_copy(update={"user": LIST_USER, "item": LIST_ITEM})
+        tasks = {task: parse_label(text) for task, text in config.tasks.items()}
+        by = tuple(name for name in log.pivot.by if name not in (config.user, config.item))
+        texts = {clause.column for clauses in tasks.values() for clause in clauses if clause.is_text}
+        texts = set() if log.duplicates == "keep" else texts
+        key = f"data.log.sources[{number}]" if log.sources else "data.log"
+        return cls(config, key, tasks, by, tuple(sorted(texts)), log.labels == (ALWAYS,) and not tasks)
+
+    def groups(self, unmatched: _UnmatchedTexts) -> Iterator[_FileGroup]:
+        """The files of each part."""
+        config, clauses = self.config, [clause for own in self.tasks.values() for clause in own]
+        single = filter(None, [config.time, config.day, config.part])
+        names = (config.user, config.item, *single, *self.by, *config.context, *(clause.column for clause in clauses))
+        by_part = sorted(config.parts.items(), key=lambda part: PARTS.index(part[0]))
+        files: list[tuple[str, tuple[str, ...]]] = [*by_part] or [("", config.files)]
+        for part, patterns in files:
+
+            def convert(file: _File, part: str = part) -> pl.DataFrame:
+                unmatched.look_at(file, self.tasks)
+                return self._rows(file, part)
+
+            yield _FileGroup(patterns, config, self.key, names, convert)
+
+    def _rows(self, file: _File, part: str) -> pl.DataFrame:
+        """The rows of a file of a part; `by` and `texts` are kept as columns of the reader's own."""
+        config = self.config
+        columns = {Columns.USER: file.column(config.user).ids, Columns.ITEM: file.column(config.item).ids}
+        has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()
+        if config.missing_ids == "refuse":
+            file.refuse(config.user, columns[Columns.USER].is_null())
+            file.refuse(config.item, columns[Columns.ITEM].is_null())
+        needed: dict[str, pl.Series] = {}
+        columns[Columns.TIME] = pl.repeat(0, len(has_ids), dtype=pl.Int64, eager=True)
+        if config.time:
+            needed[config.time] = times(file.column(config.time), config.time_unit, config.time_zone)
+            columns[Columns.TIME] = needed[config.time]
+        if config.day:
+            columns[Columns.DAY] = needed[config.day] = days(file.column(config.day))
+        if config.part:
+            columns[Columns.PART] = needed[config.part] = _parts(file.column(config.part), config.part_names)
+        elif part:
+            columns[Columns.PART] = pl.repeat(PARTS.index(part), len(has_ids), dtype=pl.Int8, eager=True)
+        for name in self.by:
+            columns[BY + name] = needed[name] = file.column(name).codes
+        for name, values in needed.items():
+            file.refuse(name, values.is_null() & has_ids)  # a row that is dropped may lack them
+        for task, clauses in self.tasks.items():
+            columns[task] = label(clauses, file.column)
+            too_large = columns[task].is_infinite()
+            file.column(clauses[0].column).refuse(too_large, f"small enough for a label of task {task}, below 3.4e38")
+        if self.is_positive:
+            columns[ALWAYS] = pl.repeat(1.0, len(has_ids), dtype=pl.Float32, eager=True)
+        for name, feature in config.context.items():
+            column = file.column(name)
+            columns[name] = column.codes if feature == "categorical" else file.feature(name, feature)
+        columns |= {TEXT + name: file.column(name).texts for name in self.texts}
+        return pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
 
-def _read_entities(folder: Path, config: UsersConfig | ItemsConfig, key: str, id_column: str) -> Rows:
-    """The table of users or items."""
+def _parts(column: Column, names: Mapping[str, str]) -> pl.Series:
+    """Index in `PARTS` of the part that each value names; null where missing."""
+    known = {**PART_NAMES, **{name.lower(): part for name, part in names.items()}}
+    text = column.texts.str.to_lowercase()
+    found = text.replace_strict(
+        {name: PARTS.index(part) for name, part in known.items()}, default=None, return_dtype=pl.Int8
+    )
+    column.refuse(
+        found.is_null() & text.is_not_null(),
+        "a part, train, validation (valid, val, dev) or test; data.log.part_names translates other values",
+    )
+    return found
+
+
+def _entity_group(config: UsersConfig | ItemsConfig, key: str, id_column: str) -> _FileGroup:
+    """The files of the table of users or items."""
     texts, content = (config.texts, config.content) if isinstance(config, ItemsConfig) else ((), ())
 
     def part(file: _File) -> pl.DataFrame:
@@ -221,24 +328,27 @@ def _read_entities(folder: Path, config: UsersConfig | ItemsConfig, key: str, id
         columns |= {name: file.vectors(name) for name in content if name not in columns}
         return pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
-    return _read_files(folder, config, key, (config.key, *config.features, *texts, *content), part, (id_column,))
+    return _FileGroup(config.files, config, key, (config.key, *config.features, *texts, *content), part)
 
 
 @final
 class _UnmatchedTexts:
     """Texts that labels are compared with and that no row has had so far: a misspelt text makes a label of zeros."""
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, of_sources: Sequence[Tasks]) -> None:
         self.tasks = {
             clause: task
+            for tasks in of_sources
             for task, clauses in tasks.items()
             for clause in clauses
             if clause.is_text and clause.operator == "=="
         }
         self.seen: dict[str, list[str]] = {}
 
-    def look_at(self, file: _File) -> None:
-        for clause in list(self.tasks):
+    def look_at(self, file: _File, tasks: Tasks) -> None:
+        """Look for the texts in a file that has the columns of some tasks."""
+        own = {clause for clauses in tasks.values() for clause in clauses}
+        for clause in [clause for clause in self.tasks if clause in own]:
             values = file.column(clause.column).texts
             if (values == clause.operand).any():
                 del self.tasks[clause]
@@ -263,7 +373,8 @@ def _pivoted(frame: pl.DataFrame, session_gap_s: float, tasks: tuple[str, ...]) 
     frame = frame.sort(Columns.TIME, maintain_order=True)
     if session_gap_s:
         frame = frame.with_columns(session_numbers(Columns.TIME, Columns.USER, session_gap_s).alias(SESSION))
-    keys = [Columns.USER, Columns.ITEM, *(name for name in frame.columns if name == SESSION or name.startswith(BY))]
+    own = (SESSION, Columns.PART)
+    keys = [Columns.USER, Columns.ITEM, *(name for name in frame.columns if name in own or name.startswith(BY))]
     first = [name for name in frame.columns if name not in (*keys, *tasks)]
     return frame.group_by(keys, maintain_order=True).agg(pl.col(first).first(), pl.col(tasks).max())
 

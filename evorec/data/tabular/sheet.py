@@ -50,11 +50,13 @@ class Sheet:
         source: the file.
         dialect: of the file.
         frame: text as in the file, null for an empty value; Parquet columns in their own type.
+        lines: number of the line of each row; ``None`` = a row per record.
     """
 
     source: Source
     dialect: Dialect
     frame: pl.DataFrame
+    lines: pl.Series | None = None
 
     @property
     def is_json(self) -> bool:
@@ -75,6 +77,8 @@ class Sheet:
         dialect = self.dialect
         if dialect.format in TYPED:
             return f"{self.source}, row {row + 1}"
+        if self.lines is not None:
+            return f"{self.source}, line {self.lines[row]}"
         if self.is_json:
             return f"{self.source}, line {find_line(self.source, row, dialect.encoding)}"
         content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator)

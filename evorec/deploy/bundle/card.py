@@ -82,7 +82,9 @@ Validation metrics were used to choose this model, so they are optimistic.\
         parts += ["Nearest members of the front, on validation:\n", _bullets(manifest["neighbours"])]
     parts += ["## Checks at export\n", _bullets(_checks(manifest)), "## Limits and licence\n"]
     licence = data["licence"] or "that of your own data"
-    parts.append(_bullets([*LIMITS, f"Licence of the data, which applies to the model: {licence}."]))
+    parts.append(
+        _bullets([*data.get("remarks", []), *LIMITS, f"Licence of the data, which applies to the model: {licence}."])
+    )
     parts += ["## Settings\n", _table(["gene", "value"], [[name, str(v)] for name, v in manifest["spec"].items()])]
     return "\n".join(parts)
 

@@ -311,6 +311,7 @@ def _manifest(
             "users": dataset.n_users,
             "items": dataset.n_items,
             "training_rows": dataset.train.n_rows,
+            "remarks": list(problem.remarks),
         },
         "versions": {name: version(name) for name in ("evorec", "torch", "numpy", "onnx", "onnxruntime")},
     }

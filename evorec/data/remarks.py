@@ -1,0 +1,37 @@
+"""Sentences about a log that some parts of a search cannot use, for the terminal, the checks and the model card."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from evorec.config import RecommenderConfig
+from evorec.data.splits import VALIDATION
+from evorec.data.tables import Columns, Tables
+
+OF_TIMES: Final = "the statistics of earlier days (data.statistics) and the half-life of popularity"
+OF_ORDER: Final = "the recency of histories (data.history_recency) and next-item training (training.next_item)"
+
+
+def remarks(tables: Tables, config: RecommenderConfig) -> tuple[str, ...]:
+    """What a search on this data does without, and where its rows come from, a sentence each.
+
+    Args:
+        tables: all interactions.
+        config: of the run.
+    """
+    out = []
+    if tables.times == "none":
+        out.append(f"The log has no times and its rows no order, so these are off: {OF_TIMES}, {OF_ORDER}.")
+    elif tables.times == "order":
+        out.append(f"The log has the order of each user's rows and no times, so these are off: {OF_TIMES}.")
+    parts = tables.interactions.get_column(Columns.PART, default=pl.Series([], dtype=pl.Int8))
+    if config.split.kind == "given" and not (parts == VALIDATION).any():
+        how = {
+            "random": f"{config.split.validation_share:g} of the training rows at random",
+            "leave_last_out": "the last training row of each user",
+            "time": f"the last {config.split.validation_share:g} of the training rows by time",
+        }[config.split.validation]
+        out.append(f"The given split has no validation rows: they are {how} (split.validation).")
+    return tuple(out)
