@@ -16,7 +16,7 @@ from evorec.config import (
     parse_config,
     recommender_config,
 )
-from evorec.config.loading import parse_override
+from evorec.config.loading import parse_override, read_toml
 from evorec.errors import ConfigError
 
 
@@ -290,6 +290,16 @@ def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
         load_config(path)
     with pytest.raises(ConfigError, match=r"none\.toml does not exist"):
         load_config(tmp_path / "none.toml")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path, text = tmp_path / "my.toml", '# é\r\n[run]\r\nname = "é"\r\n'
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert read_toml(path) == {"run": {"name": "é"}}
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"my\.toml, line 1 is not UTF-8 text; save the file as UTF-8"):
+        read_toml(path)
 
 
 def test_the_fingerprint_names_results_not_places() -> None:

@@ -6,6 +6,7 @@ import difflib
 import re
 import reprlib
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -79,19 +80,24 @@ def parse_override(text: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a nested dictionary.
+    """A TOML file as a nested dictionary; UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         ConfigError: the file is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(
             f"config file {path} does not exist; `evorec problems` lists problems that run without a file"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise ConfigError(f"config file {path}, line {line} is not UTF-8 text; save the file as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from evorec.config.expressions import PATTERN, Clause
+from evorec.data.tabular.lists import is_enclosed, parse_list
 from evorec.data.tabular.sheet import Sheet
 from evorec.errors import ConfigError, DataError
 
@@ -128,7 +128,7 @@ class Column:
         return self._whole_or_text(is_id=False)
 
     def lists(self, separator: str | None, *, whole: bool = False) -> pl.Series:
-        """Lists of texts, from texts with a separator, JSON lists, or lists of a Parquet file.
+        """Lists of texts: of a Parquet file, of a text in brackets (see `parse_list`), or of a text with a separator.
 
         Args:
             separator: ``None`` = lists.
@@ -143,19 +143,32 @@ class Column:
             if values.dtype.inner.is_nested():
                 raise self.refusal(0, f"a list of single values, and the column holds {values.dtype}")
             out = values.cast(pl.List(pl.String))
-        elif separator is None or (self.sheet.is_json and values.str.starts_with("[").any()):
-            texts = self._stripped
-            parsed = [None if text is None else _json_list(text) for text in texts]
-            failed = pl.Series([text is not None and found is None for text, found in zip(texts, parsed, strict=True)])
-            self.refuse(failed, "a JSON list such as [1, 2], or a text whose separator is set")
-            out = pl.Series(self.name, parsed, dtype=pl.List(pl.String))
         else:
-            out = self.texts.str.split(separator)
+            has_lists = separator is None or (self.sheet.is_json and values.str.starts_with("[").any())
+            out = self._parsed_lists(self._stripped if has_lists else self.texts, separator)
         if whole:
             return out
         element = pl.element().str.strip_chars()
         dropped = pl.element().is_null() | pl.element().is_in(["", *self.missing])
         return out.list.eval(element).list.eval(pl.element().filter(~dropped))
+
+    def _parsed_lists(self, texts: pl.Series, separator: str | None) -> pl.Series:
+        """Texts in brackets or braces as lists; other texts are split at the separator."""
+        if separator is not None and not texts.str.contains(r"^\s*[\[{]").any():
+            return texts.str.split(separator)
+        found: dict[str, list[str | None] | None] = {}
+        for text in texts.drop_nulls().unique():
+            found[text] = parse_list(text, separator or ",")
+            if separator is not None and not is_enclosed(text) and (found[text] is None or text[0] == "("):
+                found[text] = text.split(separator)
+        self.refuse(
+            texts.is_in([text for text, elements in found.items() if elements is None]),
+            "a JSON list such as [1, 2], a list as Python or PostgreSQL write it, or a text whose separator is set "
+            f"({self.sheet.key}.separators)",
+        )
+        schema = {"text": pl.String(), "list": pl.List(pl.String)}
+        lists = pl.DataFrame({"text": list(found), "list": list(found.values())}, schema)
+        return texts.to_frame("text").join(lists, on="text", how="left", maintain_order="left")["list"].alias(self.name)
 
     def vectors(self, separator: str | None) -> pl.Series:
         """Lists of finite numbers, all of one length.
@@ -297,19 +310,3 @@ def _whole(text: pl.Series) -> pl.Series | None:
         return None
     unusual = text.str.starts_with("+") | text.str.starts_with("-0") | (text.str.starts_with("0") & (text != "0"))
     return None if unusual.any() else out
-
-
-def _json_list(text: str) -> list[str | None] | None:
-    """The elements of a JSON list as texts; ``None`` if the text is something else."""
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text)
-        if isinstance(value, list) and not any(isinstance(part, list | dict) for part in value):
-            return [_json_text(part) for part in value]
-    return None
-
-
-def _json_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    # 1.0 is the same category as 1
-    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -51,12 +51,14 @@ class Sheet:
         dialect: of the file.
         frame: text as in the file, null for an empty value; Parquet columns in their own type.
         lines: number of the line of each row; ``None`` = a row per record.
+        key: of the configuration, for errors.
     """
 
     source: Source
     dialect: Dialect
     frame: pl.DataFrame
     lines: pl.Series | None = None
+    key: str = ""
 
     @property
     def is_json(self) -> bool:
@@ -182,18 +184,18 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
     dialect = detect(source, config, needed=columns, key=key)
     try:
         if dialect.format in TYPED:
-            return Sheet(source, dialect, read_typed(source, columns))
+            return Sheet(source, dialect, read_typed(source, columns), key=key)
         if dialect.format == "jsonl":
             schema = dict.fromkeys(columns, pl.String())
             frame = read_json_lines(source, schema, needed=columns, encoding=dialect.encoding)
-            return Sheet(source, dialect, frame)
+            return Sheet(source, dialect, frame, key=key)
         if not (dialect.has_header or config.columns):
             raise DataError(
                 f"{source}, line 1 must name the columns {list(columns)}; it has values; set {key}.columns to the "
                 f"names of its {len(dialect.columns)} columns."
             )
         content = prepared(source, source.content(), dialect.encoding, dialect.separator)
-        return Sheet(source, dialect, read_text(source, content, dialect, columns))
+        return Sheet(source, dialect, read_text(source, content, dialect, columns), key=key)
     except (PolarsError, PanicException) as error:
         raise DataError(f"{source} cannot be read as {dialect.format}, it may be damaged: {reason(error)}") from None
     except MemoryError:
