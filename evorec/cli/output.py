@@ -20,7 +20,6 @@ from rich.table import Table as RichTable
 
 from evorec.report.table import Column, Row, Table
 
-
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, which a terminal may obey, except tab and line feed; marks that change the direction of a text;
 line separators; halves of characters."""

@@ -84,6 +84,28 @@ def parse_derived(text: str) -> Clause:
     return clause
 
 
+def quoted_column(name: str) -> str:
+    """The name of a column as an expression has it.
+
+    Example:
+        >>> quoted_column("event"), quoted_column("type or kind")
+        ('event', '`type or kind`')
+    """
+    return name if re.fullmatch(r"\w+", name) else f"`{name}`"
+
+
+def quoted_text(text: str) -> str:
+    """A text as an expression has it.
+
+    Example:
+        >>> quoted_text("view"), quoted_text("add to cart"), quoted_text("1")
+        ('view', "'add to cart'", "'1'")
+    """
+    if re.fullmatch(r"[^\W\d]\w*", text) and text != "or":
+        return text
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
 def _parse(text: str) -> Clause:
     found = _CLAUSE.fullmatch(text)
     if found is None:

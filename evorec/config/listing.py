@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -58,15 +59,14 @@ def _keys_of(section: Section, prefix: str) -> Iterator[Key]:
         elif f"{prefix}{name}" == "data.content":
             yield from _content_keys(value, f"{prefix}{name}.")
         elif name == "sources":
-            yield Key(
-                f"{prefix}{name}", _toml(value), f"a list of tables with the keys of {prefix[:-1]}, and event", meaning
-            )
+            expects = f"a list of tables with the keys of {prefix[:-1]}, and event"
+            yield Key(f"{prefix}{name}", as_toml(value), expects, meaning)
         elif name == "space":
             yield Key("space.<gene>", "", SPACE_EXPECTS, meaning)
         elif name == "box":
             yield Key("box.<objective>", "", "{ideal = NUMBER, worst = NUMBER}", meaning)
         else:
-            yield Key(f"{prefix}{name}", _toml(value), _expects(field), meaning)
+            yield Key(f"{prefix}{name}", as_toml(value), _expects(field), meaning)
 
 
 def _content_keys(sources: Mapping[str, Section], prefix: str) -> Iterator[Key]:
@@ -77,20 +77,38 @@ def _content_keys(sources: Mapping[str, Section], prefix: str) -> Iterator[Key]:
     fields = {name: field for source in kinds.values() for name, field in source.model_fields.items() if name != "kind"}
     for name, field in fields.items():
         takes = ", ".join(kind for kind, source in kinds.items() if name in source.model_fields)
-        default = "" if field.is_required() else f"; default {_toml(field.default)}"
+        default = "" if field.is_required() else f"; default {as_toml(field.default)}"
         yield Key(f"{prefix}<name>.{name}", "", _expects(field), f"{_text(field)} ({takes}{default})")
     for name, source in sources.items():
         yield from _keys_of(source, f"{prefix}{name}.")
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it.
+
+    Example:
+        >>> as_toml({"year": 1, "a b": ["é"]})
+        '{year = 1, "a b" = ["é"]}'
+    """
     if value is None or isinstance(value, date):
         return str(value or "")
     if isinstance(value, Section):
         value = value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(part)}" for name, part in value.items()) + "}"
-    return json.dumps(value)
+        return "{" + ", ".join(f"{toml_key(name)} = {as_toml(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_key(name: str) -> str:
+    """A name as a key: bare if TOML allows it.
+
+    Example:
+        >>> toml_key("add_to_cart"), toml_key("add to cart")
+        ('add_to_cart', '"add to cart"')
+    """
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
 
 
 def _text(field: FieldInfo) -> str:
