@@ -5,6 +5,12 @@ A message says what is wrong, what was expected, what was found, where, and what
 
 from __future__ import annotations
 
+import errno
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE_TEXTS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+"""As Rust (Polars, safetensors), protobuf and SQLite say it in errors that carry no number."""
+
 
 class EvorecError(Exception):
     """Base of all errors that evorec raises on purpose."""
@@ -50,3 +56,20 @@ class RunLockedError(EvorecError):
     """Another process holds the run directory."""
 
     exit_code = 99
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or an error behind it, says that the disk or the quota is full; libraries wrap such errors."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, OSError) and cause.errno is not None:
+            if cause.errno in _NO_SPACE:
+                return True
+        elif not isinstance(cause, EvorecError):
+            texts = [argument for argument in cause.args if isinstance(argument, str)]
+            if any(known in text for text in texts for known in _NO_SPACE_TEXTS):
+                return True
+        cause = cause.__cause__ or cause.__context__
+    return False

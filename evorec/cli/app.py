@@ -6,7 +6,6 @@ A command is a function with the decorator `command`, in a module of this packag
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import os
@@ -23,8 +22,9 @@ from typing import Annotated, Any, Final, final
 import typer
 
 from evorec.cli.output import Format, Output
-from evorec.errors import ConfigError, EvorecError, Interruption
+from evorec.errors import ConfigError, EvorecError, Interruption, disk_is_full
 from evorec.registry import Registry
+from evorec.streams import keep_streams, lost_output
 
 SEARCH, SHIP, DEFINE = "Search", "Ship", "Define"
 """Headings of the commands in ``--help``, in this order; a plugin may add headings."""
@@ -45,6 +45,26 @@ Member = Annotated[
     str,
     typer.Argument(help="Key of a member or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'."),
 ]
+
+
+def config_words(config: Path | None, problem: str | None, overrides: Sequence[str] | None) -> list[str]:
+    """The words of a command line that name a configuration, so that another command can repeat them."""
+    words = [str(config)] if config else []
+    words += ["--problem", problem] if problem else []
+    return [*words, *(word for text in overrides or () for word in ("--set", text))]
+
+
+def check_file(option: str, path: Path, example: str) -> None:
+    """Check that a file can be written, before the work that fills it: no folder and no device such as /dev/stdout.
+
+    Raises:
+        ConfigError: the option names something else.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{option} must be a file, and {path} is a folder; e.g. {option} {path / example}")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{option} must be a file, and {path} is a device or a pipe; e.g. {option} {example}")
+
 
 _HELP: Final = {"help_option_names": ["-h", "--help"]}
 _OPTIONS: Final[dict[str, tuple[Any, Any]]] = {
@@ -102,10 +122,11 @@ def command(
             output = Output(form, -1 if quiet else verbose)
             try:
                 function(output, **arguments)
-            except (EvorecError, OSError) as error:
+            except Exception as error:
+                if (known := _explained(error)) is None:
+                    raise
                 if debug:
                     traceback.print_exc(file=sys.stderr)
-                known = error if isinstance(error, EvorecError) else _explained(error)
                 output.note(f"error: {known}", style="red", level=-1)
                 raise typer.Exit(known.exit_code) from None
 
@@ -125,12 +146,18 @@ def command(
     return register
 
 
-def _explained(error: OSError) -> EvorecError:
-    """An error of the operating system; after a full disk the same command can be repeated."""
-    where = f"{error.filename}: " if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Interruption(f"{where}{error.strerror}; free some space and repeat the command: finished work is kept.")
-    return ConfigError(f"{where}{error.strerror}; give another path, or remove the obstacle.")
+def _explained(error: Exception) -> EvorecError | None:
+    """An error as one for the user; ``None`` for a bug. After a full disk the same command can be repeated."""
+    if isinstance(error, Interruption):
+        return error
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if disk_is_full(error):
+        return Interruption(f"{text}; free some space and repeat the command: finished work is kept.")
+    if isinstance(error, OSError):
+        return ConfigError(f"{text}; give another path, or remove the obstacle.")
+    return error if isinstance(error, EvorecError) else None
 
 
 def application() -> typer.Typer:
@@ -161,7 +188,7 @@ def application() -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"evorec {metadata.version('evorec')}")
+        print(f"evorec {metadata.version('evorec')}")
         raise typer.Exit
 
 
@@ -182,18 +209,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 2 usage or configuration; `evorec.errors` has the others.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO")  # MKL reads it once: see `evorec.reproducible_cpu`
-    if argv is None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
+    if argv is not None:
+        return _run(list(argv))
+    keep_streams()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
-        application()(args=None if argv is None else list(argv), prog_name="evorec")
+        code = _run(None)
+    finally:
+        if "--debug" not in sys.argv:
+            sys.excepthook = _report_bug  # only now: typer sets its own
+    if (lost := lost_output()) is not None and code == 0:
+        known = _explained(lost)
+        assert known is not None
+        Output(verbosity=-1).note(f"error: the result could not be written to standard output: {known}", level=-1)
+        return known.exit_code
+    return code
+
+
+def _run(argv: list[str] | None) -> int:
+    """Exit code of a command."""
+    try:
+        application()(args=argv, prog_name="evorec")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Interruption as end:  # outside of any command
         return end.exit_code
-    finally:
-        if argv is None and "--debug" not in sys.argv:
-            sys.excepthook = _report_bug  # only now: typer sets its own
     return 0
 
 
@@ -202,4 +243,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print(f"internal error: {kind.__name__}: {error}\nThis is a bug; --debug shows where.", file=sys.stderr)
+    Output().note(f"internal error: {kind.__name__}: {error}\nThis is a bug; --debug shows where.")

@@ -66,11 +66,13 @@ def export(
     with RunDirectory.open(run, read_only=True) as opened:
         output.note(f"reading the data of {opened.config.problem_name}", level=1)
         options = _options(opened, key, formula, mmr, tuple(variant or ()), max_loss)
-        export_bundle(opened, build_rec_problem(opened.config), key, target, options=options, progress=output.note)
+        problem = build_rec_problem(opened.config)
+        export_bundle(opened, problem, key, target, options=options, progress=output.note)
     if triton is not None:
         write_triton(target, triton)
     output.result({"member": key, "bundle": str(target)}, text=str(target))
-    output.next_step(f"evorec recommend {target} --user ID", f"evorec serve {target}")
+    output.next_step("evorec", "recommend", target, "--user", problem.data.dataset.user_ids[0])
+    output.next_step("evorec", "serve", target)
 
 
 def _options(

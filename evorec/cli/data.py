@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import textwrap
 import time
 from collections.abc import Sequence
@@ -14,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import DEFINE, GROUPS, Config, Overrides, ProblemName, command
+from evorec.cli.app import DEFINE, GROUPS, Config, Overrides, ProblemName, check_file, command, config_words
 from evorec.cli.output import Format, Output
 from evorec.config import load_config, recommender_config
-from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.data.describe import Description
@@ -49,7 +47,7 @@ def describe(
 
     settings = recommender_config(load_config(config, problem=problem, overrides=overrides or []))
     if page is not None:
-        _check_page(page)
+        check_file("--html", page, "data.html")
     output.note(f"reading {settings.data.reader} {settings.data.path or ''}", level=1)
     tables, source = read_with_origin(settings.data)
     source = replace(source, folder=_text(source.folder), files=tuple((_text(name), n) for name, n in source.files))
@@ -61,31 +59,20 @@ def describe(
     notes = limits_of(tables, settings)
     remarks = findings(found, source, settings.tasks, now_s=int(time.time()), notes=notes)
     value = {"source": asdict(source), "findings": [asdict(remark) for remark in remarks], **found.as_json()}
+    if page is not None:
+        from evorec.outputs import write_output
+        from evorec.report.data_page import data_page
+
+        write_output(page, data_page(found, source, remarks, version=metadata.version("evorec")).encode())
+        output.note(f"pictures in {page}")
     if output.form is Format.JSON:
         output.result(value)
     else:
         _show(output, found, source, remarks)
-    words = [str(config)] if config else []
-    words += ["--problem", problem] if problem else []
-    same_data = shlex.join([*words, *(word for text in overrides or [] for word in ("--set", text))])
-    if page is not None:
-        from evorec.report.data_page import data_page
-        from evorec.run.atomic import write_atomic
-
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(page, data_page(found, source, remarks, version=metadata.version("evorec")).encode())
-        output.note(f"pictures in {page}")
-    else:
-        output.next_step(f"evorec data describe {same_data} --html data.html")
-    output.next_step(f"evorec validate {same_data}")
-
-
-def _check_page(page: Path) -> None:
-    """Refuse to replace a folder, or a device such as /dev/stdout."""
-    if page.is_dir():
-        raise ConfigError(f"--html must be a file, and {page} is a folder; e.g. --html {page / 'data.html'}")
-    if page.exists() and not page.is_file():
-        raise ConfigError(f"--html must be a file, and {page} is a device or a pipe; e.g. --html data.html")
+    same_data = config_words(config, problem, overrides)
+    if page is None:
+        output.next_step("evorec", "data", "describe", *same_data, "--html", "data.html")
+    output.next_step("evorec", "validate", *same_data)
 
 
 def _text(path: str) -> str:
@@ -97,7 +84,7 @@ def _show(output: Output, found: Description, source: Origin, remarks: Sequence[
     """Warnings first, then the tables."""
     from evorec.report.data_page import feature_summary, merged, origin, printable, sections, size
 
-    console, width = output.result_console, min(output.result_console.width, 120)
+    width = min(output.result_console.width, 120)
 
     def show(text: str, mark: str = "", style: str = "") -> None:
         whole = text.replace(" %", "\u00a0%")  # keep a number and its sign on a line
@@ -105,7 +92,7 @@ def _show(output: Output, found: Description, source: Origin, remarks: Sequence[
         lines = textwrap.fill(
             whole, width, initial_indent=mark, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
-        console.print(lines.replace("\u00a0", " "), style=style, markup=False)
+        output.line(lines.replace("\u00a0", " "), style=style)
 
     show(f"{printable(found.name)}: {size(found)}")
     show(origin(printable(source)), "source: ")
@@ -114,12 +101,12 @@ def _show(output: Output, found: Description, source: Origin, remarks: Sequence[
     for level, mark, style in (("warning", "! ", "yellow"), ("note", "- ", "")):
         texts = [printable(remark.text) for remark in remarks if remark.level == level]
         if texts:
-            console.print()
+            output.line()
         for text in texts:
             show(text, mark, style)
     for topic in sections(found):
         if topic.table is not None and (output.verbosity > 0 or not topic.detail):
             output.result(None, replace(topic.table, title=f"\n{topic.table.title}"))
     if output.verbosity <= 0:
-        console.print()
+        output.line()
         show(f"{feature_summary(found)}{'; -v shows each of them' if found.features.height else ''}")

@@ -91,7 +91,7 @@ def get(
         )
     if name is None:
         output.result([_as_json(data_set) for data_set in CATALOGUE.values()], _table(whole=output.verbosity > 0))
-        output.next_step("evorec data get movielens-latest-small")
+        output.next_step("evorec", "data", "get", "movielens-latest-small")
         return
     data_set = find(name)
     if data_set.files:
@@ -107,7 +107,8 @@ def get(
     output.result({**_as_json(data_set), "was_cached": was_cached}, text=str(path))
     output.note(f'in a configuration: [data] reader = "{data_set.reader}", path = "{data_set.name}"')
     if data_set.reader in installed_problems():
-        output.next_step(f"evorec data describe --problem {data_set.reader} --set data.path={data_set.name}")
+        setting = f"data.path={data_set.name}"
+        output.next_step("evorec", "data", "describe", "--problem", data_set.reader, "--set", setting)
 
 
 def _as_json(data_set: DataSet) -> dict[str, Any]:

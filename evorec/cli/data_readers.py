@@ -15,4 +15,4 @@ def readers(output: Output) -> None:
     texts = {name: reader.text for name, reader in READERS.items()}
     rows = tuple(Row(name, (text,)) for name, text in texts.items())
     output.result(texts, Table("Readers", "data.reader", (Column("reads"),), rows))
-    output.next_step("evorec data get --list")
+    output.next_step("evorec", "data", "get", "--list")

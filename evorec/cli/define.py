@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, command
+from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, command, config_words
 from evorec.cli.output import Output, fact_table
 from evorec.config import (
     ProblemDefinition,
@@ -52,7 +52,7 @@ def problems(
         lines = {known: _first_line(known) for known in installed_problems()}
         rows = tuple(Row(known, (line,)) for known, line in lines.items())
         output.result(lines, Table("Problems", "name", (Column("scenario"),), rows))
-        output.next_step("evorec search --problem NAME")
+        output.next_step("evorec", "search", "--problem", next(iter(lines), "NAME"))
         return
     definition, config = problem_definition(name), load_config(problem=name)
     space, contents = _contents(definition, config)
@@ -65,7 +65,8 @@ def problems(
         "config": config.model_dump(mode="json"),
     }
     output.result(value, *_tables(config, space, contents), heading=output.wrapped(definition.scenario))
-    output.next_step(f"evorec search --problem {name}", f"evorec validate --problem {name} --keys")
+    output.next_step("evorec", "search", "--problem", name)
+    output.next_step("evorec", "validate", "--problem", name, "--keys")
 
 
 def _first_line(name: str) -> str:
@@ -210,7 +211,7 @@ def validate(
     facts = {"problem": settings.problem_name, **facts}
     facts["evaluations"] = settings.search.population * settings.search.generations
     output.result(facts, fact_table(f"{source} is valid", facts))
-    output.next_step(f"evorec search {config}" if config else f"evorec search --problem {problem}")
+    output.next_step("evorec", "search", *config_words(config, problem, overrides))
 
 
 def template(config: RunConfig) -> str:

@@ -50,7 +50,7 @@ def explain(
     tables = [_lines(f"Member {found.member}", *(f"• {text}" for text in found.words))]
     tables += [*_neighbour_tables(found, record), *_use_tables(found), *_importance_tables(found, n_shown)]
     output.result(asdict(found), *tables)
-    output.next_step(f"evorec export {run} {key}")
+    output.next_step("evorec", "export", run, key)
 
 
 def _lines(title: str, *texts: str) -> Table:

@@ -39,7 +39,8 @@ def fuse(
         found = [run_fuse(opened, problem, key, config.fuse, progress=output.note) for key in keys]
     output.result(found, *(table for report in found for table in _tables(report)))
     best = [(report["member"], report["formulas"][0]["id"]) for report in found]
-    output.next_step(*(f"evorec export {run} {key} --formula {name}" for key, name in best))
+    for key, name in best:
+        output.next_step("evorec", "export", run, key, "--formula", name)
 
 
 def _tables(report: dict[str, Any]) -> list[Table]:

@@ -14,15 +14,23 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, final
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from evorec.report.table import Column, Row, Table
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, which a terminal may obey, except tab and line feed; marks that change the direction of a text;
 line separators; halves of characters."""
+ASCII: Final[Mapping[str, str]] = {
+    "→": "->", "←": "<-", "↑": "^", "↓": "v", "–": "-", "—": "-", "−": "-", "…": "...", "±": "+-", "×": "x",
+    "•": "*", "·": "*", "≤": "<=", "≥": ">=",
+}  # fmt: skip
+"""Replacements of characters that the encoding of an output does not have; other letters are written as their code."""
+GAP: Final = 2
+"""Spaces between columns."""
 
 
 def terminal_safe(text: str) -> str:
@@ -64,16 +72,26 @@ class Output:
     def note(self, text: str, *, style: str = "", level: int = 0) -> None:
         """A line for people, on standard error; shown from verbosity `level` on."""
         if self.verbosity >= level:
-            self.console.print(_shown(text), style=style)
+            self.console.print(shown(text, self.console), style=style, markup=False)
 
-    def next_step(self, *commands: str) -> None:
-        """Show the commands that usually follow, as they can be typed in this shell."""
+    def line(self, text: str = "", *, style: str = "") -> None:
+        """A line of the result."""
+        self.result_console.print(shown(text, self.result_console), style=style, markup=False)
+
+    def next_step(self, *words: object, label: str = "next") -> None:
+        """Show the command that usually follows, as it can be typed in this shell.
+
+        Args:
+            words: the program and its arguments, not quoted.
+            label: in front of the command.
+        """
+        program, *rest = map(str, words)
         script = Path(sys.argv[0])
         # `make search` runs .venv/bin/evorec from a shell in which the environment is not active.
-        on_path = script.name != "evorec" or shutil.which("evorec") is not None
-        for command in commands:
-            typed = command if on_path else command.replace("evorec", shlex.quote(str(script)), 1)
-            self.note(f"next: {typed}", style="cyan")
+        if program == "evorec" == script.name and shutil.which("evorec") is None:
+            program = str(script)
+        command = " ".join(_quoted(word, self.console.encoding) for word in (program, *rest))
+        self.note(f"{label}: {command}", style="cyan")
 
     def wrapped(self, text: str) -> str:
         """Paragraphs broken at words to fit the terminal, however they were broken before."""
@@ -82,15 +100,59 @@ class Output:
 
     def result(self, value: Any, *tables: Table, heading: str = "", text: str = "") -> None:
         """The command's result: `value` as JSON; for people `heading`, `tables` and `text`."""
+        console = self.result_console
         if self.form is Format.JSON:
-            self.result_console.print(terminal_safe(json.dumps(value, indent=2, ensure_ascii=False)), markup=False)
+            console.print(_json_text(value, console.encoding), markup=False)
             return
         if heading:
-            self.result_console.print(terminal_safe(heading), markup=False)
+            self.line(heading)
         for table in tables:
-            self.result_console.print(_rich(table), soft_wrap=False, crop=False)
+            console.print(_rich(table, console), soft_wrap=False, crop=False)
         if text:
-            self.result_console.print(terminal_safe(text), markup=False)
+            self.line(text)
+
+
+def shown(text: str, console: Console) -> str:
+    """A text as a console can show it: without control characters, and in the letters of its encoding."""
+    safe = terminal_safe(text)
+    if _can_encode(safe, console.encoding):
+        return safe
+    return "".join(
+        letter
+        if _can_encode(letter, console.encoding)
+        else ASCII.get(letter, letter.encode("ascii", "backslashreplace").decode("ascii"))
+        for letter in safe
+    )
+
+
+def _quoted(word: str, encoding: str) -> str:
+    """A word for a shell, on a single line and in the letters of an encoding; ``$'...'`` is that of bash and zsh."""
+    if word.isprintable() and _can_encode(word, encoding):
+        return shlex.quote(word)
+    letters = []
+    for letter in word:
+        code = ord(letter)
+        if letter.isprintable() and _can_encode(letter, encoding):
+            letters.append("\\" + letter if letter in "\\'" else letter)
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte of a path that is not valid text
+            letters.append(f"\\x{code - 0xDC00:02x}")
+        else:
+            letters.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return f"$'{''.join(letters)}'"
+
+
+def _json_text(value: Any, encoding: str) -> str:
+    """Indented JSON; letters that the encoding does not have as their escapes."""
+    text = terminal_safe(json.dumps(value, indent=2, ensure_ascii=False))
+    return text if _can_encode(text, encoding) else json.dumps(value, indent=2)
+
+
+def _can_encode(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fact_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -98,40 +160,40 @@ def fact_table(title: str, facts: Mapping[str, Any]) -> Table:
     return Table(title, "", (Column(""),), tuple(Row(name, (value,)) for name, value in facts.items()))
 
 
-def _shown(text: str) -> str:
-    """A text from anywhere in the markup of rich."""
-    return escape(terminal_safe(text))
-
-
-def _rich(table: Table) -> RichTable:
+def _rich(table: Table, console: Console) -> RichTable:
     """The table for a terminal: best member values bold, baselines dimmed, arrows point to the good end."""
     arrows = {"max": " ↑", "min": " ↓", None: ""}
     rich = RichTable(
-        title=_shown(table.title),
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    rich.add_column(_shown(table.corner), no_wrap=bool(table.columns))
+        title=Text(shown(table.title, console), style="bold") if table.title else None,
+        title_justify="left", header_style="bold", box=None, pad_edge=False,
+    )  # fmt: skip
+
+    def cell(text: str, style: str = "") -> Text:
+        return Text(shown(text.replace("\n", "\\n"), console), style=style)
+
+    # Keys of members can be copied from a narrow terminal too: they are neither cut nor broken.
+    names = [cell(row.name) for row in table.rows]
+    widest = max((cell_len(name.plain) for name, row in zip(names, table.rows, strict=True) if row.kind), default=1)
+    rich.add_column(cell(table.corner), no_wrap=bool(table.columns), min_width=widest)
     for column in table.columns:
-        title = (column.title or column.key).replace("_", "_\n")
+        title = (column.title or column.key.replace("\n", "\\n")).replace("_", "_\n")
         title = (title.replace("@", "\n@") if "\n" in title else title) + arrows[column.direction]
-        unit = f"\n{column.unit}" if column.unit else ""
+        title = shown(title, console)
+        unit = f"\n{shown(column.unit, console)}" if column.unit else ""
         rich.add_column(
-            _shown(title + unit),
+            Text(title + unit),
             justify="right" if column.direction or column.numbers else "left",
             overflow="fold",
-            min_width=max(map(len, title.split("\n"))),  # a heading is never broken inside a word
+            min_width=max(map(cell_len, title.split("\n"))),  # a heading is never broken inside a word
         )
+    # Rich leaves columns out where a terminal is narrower than all headings; the lines are then longer than it.
+    needed = sum((column.min_width or 1) + GAP for column in rich.columns) - GAP
+    rich.width = needed if needed > console.width else None
     best = [table.best(index) for index in range(len(table.columns))]
-    for row in table.rows:
+    for name, row in zip(names, table.rows, strict=True):
         cells = [
-            f"[bold]{_shown(column.text(value))}[/bold]"
-            if row.kind == "member" and top is not None and value == top
-            else _shown(column.text(value))
+            cell(column.text(value), "bold" if row.kind == "member" and top is not None and value == top else "")
             for value, column, top in zip(row.values, table.columns, best, strict=True)
         ]
-        rich.add_row(_shown(row.name), *cells, style="yellow" if row.kind == "baseline" else "")
+        rich.add_row(name, *cells, style="yellow" if row.kind == "baseline" else "")
     return rich

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
 from evorec.cli.output import Output
 from evorec.config import RecommenderConfig, RunConfig, load_config, reset_config
-from evorec.errors import ConfigError
 
 MEMBERS_SHOWN = 16
 """At the end of a search; with the baselines and the verdict this fits a screen."""
@@ -95,11 +94,11 @@ def _show(output: Output, path: Path, sort: str | None = None, *, ended: bool = 
     shown = shortened(table, MEMBERS_SHOWN) if ended else table
     output.result(value, shown, text=output.wrapped(text))
     if shown is not table:
-        output.note(f"all members: evorec front {path}")
+        output.next_step("evorec", "front", path, label="all members")
     if ended:
-        output.next_step(f"evorec report {path}")
+        output.next_step("evorec", "report", path)
     if record.members and isinstance(record.config, RecommenderConfig):
-        output.next_step(f"evorec finalize {path}" if ended else f"evorec export {path} {table.rows[0].name}")
+        output.next_step("evorec", *(("finalize", path) if ended else ("export", path, table.rows[0].name)))
 
 
 @command(panel=SEARCH, order=40)
@@ -111,15 +110,12 @@ def report(
     ] = None,
 ) -> None:
     """Write a self-contained HTML page about a run."""
+    from evorec.outputs import write_output
     from evorec.report.record import read_record
     from evorec.report.run_page import page
-    from evorec.run.atomic import write_atomic
     from evorec.run.directory import report_path
 
     target = out or report_path(run)
-    if target.is_dir():
-        raise ConfigError(f"--out must be a file, and {target} is a folder; e.g. --out {target / 'report.html'}")
-    text = page(read_record(run))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, text.encode())
+    check_file("--out", target, "report.html")
+    write_output(target, page(read_record(run)).encode())
     output.result({"report": str(target)}, text=str(target))

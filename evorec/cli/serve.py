@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import re
@@ -173,7 +174,8 @@ def _announce(output: Output, listener: socket.socket, slot: Slot) -> None:
         )
     assert slot.current is not None
     output.result({"url": url, "version": slot.current.version}, text=url)
-    output.next_step(f"""curl {url}/recommend --json '{{"users": [{{"id": 1}}]}}'""")
+    user = next(iter(slot.current.user_ids), 1)
+    output.next_step("curl", f"{url}/recommend", "--json", json.dumps({"users": [{"id": user}]}))
 
 
 def _wait(inbox: SimpleQueue[int], slot: Slot, timeout_s: float | None = None) -> None:

@@ -51,7 +51,9 @@ def finalize(
         run_finalize(opened, problem, config.finalize, progress=output.note)
     record = read_record(run)
     output.result(record.final, *final_tables(record), text=final_notes(record))
-    output.next_step(f"evorec report {run}", f"evorec export {run} MEMBER")
+    output.next_step("evorec", "report", run)
+    for key in dict.fromkeys(entry["member"] for entry in (record.final or {}).get("picks", ())):
+        output.next_step("evorec", "export", run, key)
 
 
 def build_rec_problem(config: RunConfig) -> RecProblem:

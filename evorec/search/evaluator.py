@@ -8,21 +8,31 @@ others only lose time.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
-from evorec.errors import Interruption, TrainingError
+import numpy as np
+
+from evorec.errors import Interruption, TrainingError, disk_is_full
 from evorec.problem import Outcome, Problem, Spec
-from evorec.search.executors import Executor, WorkerDeath
+from evorec.search.executors import Executor
+from evorec.search.workers import WorkerDeath
 
 CAUSE_LENGTH = 500  # characters kept of a cause of failure: enough to recognise it, small in the ledger
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+"""Signals that people and batch systems send, and that Python code may handle."""
 _logger = logging.getLogger(__name__)
 
 
@@ -101,21 +111,29 @@ def _outcomes(
 ) -> list[Outcome]:
     """Outcomes of a stack, or of its halves if it raises."""
     start = time.perf_counter()
-    try:
-        if problem.rungs:
-            known = None if any(state is None for state in states) else states
-            outcomes = problem.evaluate(specs, seed=seed, rung=rung, states=known)
-        else:
-            outcomes = problem.evaluate(specs, seed=seed)
-        if len(outcomes) != len(specs):
-            raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
-        return [_checked(problem, rung, outcome) for outcome in outcomes]
-    except Interruption:
-        raise
-    except Exception as error:
-        _logger.debug("a stack of %d raised", len(specs), exc_info=True)
-        kind = "" if isinstance(error, TrainingError) else f"{type(error).__name__}: "
-        cause, out_of_memory = kind + " ".join(str(error).split()), _is_out_of_memory(error)
+    with _handler_errors() as interruptions:
+        try:
+            given = [dict(spec) for spec in specs]  # a problem may change them
+            if problem.rungs:
+                known = None if any(state is None for state in states) else states
+                outcomes = problem.evaluate(given, seed=seed, rung=rung, states=known)
+            else:
+                outcomes = problem.evaluate(given, seed=seed)
+            if len(outcomes) != len(specs):
+                raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
+            found = [_checked(problem, rung, outcome) for outcome in outcomes]
+            if not interruptions:
+                return found
+            raise interruptions[0]  # a candidate has caught it
+        except BaseException as error:  # code of a candidate may also call sys.exit
+            if interruptions or isinstance(error, Interruption):
+                raise (interruptions or [error])[0] from None
+            text = _text_of(error)
+            if disk_is_full(error):  # no fault of a candidate
+                raise Interruption(f"{text}; free some space and repeat the command, finished work is kept") from error
+            _logger.debug("a stack of %d raised", len(specs), exc_info=True)
+            kind = "" if isinstance(error, TrainingError) else f"{type(error).__name__}: "
+            cause, out_of_memory = kind + " ".join(text.split()), _is_out_of_memory(error, text)
     # The error is gone here, with the traceback that kept its tensors alive.
     if out_of_memory:
         gc.collect()
@@ -133,28 +151,58 @@ def _outcomes(
 
 def _checked(problem: Problem, rung: int | None, outcome: Outcome) -> Outcome:
     """The outcome with plain floats, or as a failure."""
-    metrics = {name: float(value) for name, value in (outcome.metrics or {}).items()}
+    metrics = {_valid_text(str(name)): float(value) for name, value in (outcome.metrics or {}).items()}
     missing = sorted(
         ({o.metric for o in problem.objectives} | {c.metric for c in problem.constraints}) - metrics.keys()
     )
     infinite = [name for name, value in metrics.items() if not math.isfinite(value)]
+    seconds = float(outcome.seconds) if math.isfinite(outcome.seconds) else 0.0
+    extra = _plain(outcome.extra or {})
     ends = (outcome.rung, _steps(problem, rung))
     reached, wanted = ("the end of training" if n is None else f"step {n}" for n in ends)
     if outcome.metrics is None:
-        cause = outcome.failure or "no metrics and no cause were given"
+        cause = str(outcome.failure or "no metrics and no cause were given")
     elif reached != wanted:
         cause = f"measured at {reached} instead of {wanted}"
     elif missing:
         cause = f"metric {missing[0]} is missing"
     elif infinite:
         cause = f"metric {infinite[0]} is {metrics[infinite[0]]}"
+    elif unsuitable := _unsuitable(outcome.weights or {}):
+        cause = unsuitable
     else:
-        return replace(outcome, metrics=metrics, failure=None)
-    return _failed(problem, rung, cause, seconds=outcome.seconds, extra=outcome.extra)
+        return replace(outcome, metrics=metrics, failure=None, seconds=seconds, extra=extra)
+    return _failed(problem, rung, cause, seconds=seconds, extra=extra)
 
 
 def _failed(problem: Problem, rung: int | None, cause: str, **fields: Any) -> Outcome:
-    return Outcome(None, failure=cause[:CAUSE_LENGTH], rung=_steps(problem, rung), **fields)
+    return Outcome(None, failure=_valid_text(cause[:CAUSE_LENGTH]), rung=_steps(problem, rung), **fields)
+
+
+def _plain(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as plain JSON, which the ledger can store: other values and infinite numbers become texts."""
+    try:
+        stored = json.dumps(dict(extra), default=repr, skipkeys=True, ensure_ascii=False)
+        found: dict[str, Any] = json.loads(_valid_text(stored), parse_constant=str)
+    except Exception as error:  # a cycle, or a value whose repr raises
+        return {"unreadable": _valid_text(f"{type(error).__name__}: {_text_of(error)}"[:CAUSE_LENGTH])}
+    return found
+
+
+def _valid_text(text: str) -> str:
+    """A text that can be stored in UTF-8, which has no code for half a character (a lone surrogate)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _unsuitable(weights: Mapping[str, Any]) -> str:
+    """Why weights cannot be stored in a safetensors file; empty if they can."""
+    for name, array in weights.items():
+        if not isinstance(name, str) or name != _valid_text(name):
+            return f"the name of weights {name!r} is not a valid text"
+        dtype = np.asarray(array).dtype
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+            return f"weights {name!r} have type {dtype}, not real numbers of at most 64 bits"
+    return ""
 
 
 def _steps(problem: Problem, rung: int | None) -> int | None:
@@ -162,7 +210,44 @@ def _steps(problem: Problem, rung: int | None) -> int | None:
     return None if rung is None else problem.rungs[rung]
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
     """True for Python, CUDA and PyTorch's CPU allocator, whose error is a plain RuntimeError."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"MemoryError", "OutOfMemoryError"} & names) or "can't allocate memory" in str(error)
+    return bool({"MemoryError", "OutOfMemoryError"} & names) or "can't allocate memory" in text
+
+
+@contextmanager
+def _handler_errors() -> Iterator[list[BaseException]]:
+    """The errors that handlers of signals raise meanwhile, as after Ctrl-C: they are no errors of a candidate.
+
+    Only the main thread runs handlers, so other threads have none.
+    """
+    raised: list[BaseException] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield raised
+        return
+
+    def note(handler: Callable[[int, FrameType | None], Any], number: int, frame: FrameType | None) -> None:
+        try:
+            handler(number, frame)
+        except BaseException as error:
+            raised.append(error)
+            raise
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    noted = {number: partial(note, handler) for number, handler in before.items() if callable(handler)}
+    for number, handler in noted.items():
+        signal.signal(number, handler)
+    try:
+        yield raised
+    finally:
+        for number in noted:
+            signal.signal(number, before[number])
+
+
+def _text_of(error: BaseException) -> str:
+    """The message of an error, which may be of any class."""
+    try:
+        return str(error)
+    except Exception:
+        return "its message cannot be shown"

@@ -10,12 +10,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 from evorec.config import ExecutionConfig
 from evorec.errors import ConfigError, SearchError
-from evorec.search.workers import ProblemFiles, Worker, exit_name, result_of, task_message
+from evorec.search.workers import ProblemFiles, Worker, WorkerDeath, exit_name, result_of, task_message
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -23,18 +22,6 @@ MAX_FALSE_STARTS = 3
 """Workers that may be killed in a row before they are ready; a machine that kills more has no room for them."""
 LONG_RUN_S = 5.0
 """Seconds of a run on threads that make up for starting processes: each of them imports PyTorch for some seconds."""
-
-
-@final
-@dataclass(frozen=True)
-class WorkerDeath:
-    """Result of a task that ended its process twice, the second time with no other task running.
-
-    Attributes:
-        cause: a line for the ledger.
-    """
-
-    cause: str
 
 
 class Executor(abc.ABC):

@@ -24,6 +24,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +35,7 @@ import cloudpickle
 from evorec.errors import ConfigError
 from evorec.plugins import load_plugins, loaded_modules
 from evorec.problem import Problem
+from evorec.streams import keep_streams
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of mallopt (malloc.h)."""
@@ -179,6 +181,18 @@ def result_of(answer: bytes) -> Any:
 
 
 @final
+@dataclass(frozen=True)
+class WorkerDeath:
+    """Result of a task that gave no result twice, the second time with no other task running.
+
+    Attributes:
+        cause: a line for the ledger.
+    """
+
+    cause: str
+
+
+@final
 class Worker:
     """A worker process, from the side of its parent.
 
@@ -245,6 +259,7 @@ def serve(handle: int, plugins: Sequence[str]) -> None:
 
     Tasks run in a second thread, so that this thread notices the end of the parent in the middle of a task.
     """
+    keep_streams()
     channel = Connection(handle)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Keep freed memory in the process (glibc): taking it from the system again costs more than filling it. Blocks of up
@@ -265,7 +280,11 @@ def serve(handle: int, plugins: Sequence[str]) -> None:
 
 
 def _answer(message: bytes) -> bytes:
-    return _pickled((False, _Unpickler(io.BytesIO(message)).load()()))
+    result = _Unpickler(io.BytesIO(message)).load()()
+    try:
+        return _pickled((False, result))
+    except Exception as error:  # objects of a candidate may have any pickle
+        return _pickled((False, WorkerDeath(f"its outcome cannot be sent by its worker process: {error!r}")))
 
 
 def _reply(channel: Connection, answer: Future[bytes]) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from evorec.errors import ConfigError, DataError
+from evorec.outputs import workspace
 from evorec.serving.queries import Id, ListOptions, User
 from evorec.serving.recommender import NO_ITEM, Recommender
 
@@ -25,8 +26,8 @@ USER, LIKED, EXCLUDE = "user", "liked", "exclude"
 
 def recommend_table(
     recommender: Recommender,
-    users: Path,
-    out: Path,
+    users: str | Path,
+    out: str | Path,
     options: ListOptions,
     *,
     progress: Callable[[int], None] = lambda _: None,
@@ -49,31 +50,39 @@ def recommend_table(
     """
     import polars as pl
 
-    if out.exists():
+    users, out = Path(users), Path(out)
+    if os.path.lexists(out):
         raise ConfigError(f"{out} exists already and is not overwritten.")
     ids = recommender.catalogue.ids.ids  # new items may have ids of another type; then all are texts
     items = pl.Series(ids if len({type(id_) for id_ in ids}) == 1 else [str(id_) for id_ in ids])
-    partial, chunks = out.with_name(f".{out.name}.parts"), []
-    shutil.rmtree(partial, ignore_errors=True)  # of a killed process
+    frames = _frames(recommender, users)
+    first, chunks, n_done = next(frames), list[Path](), 0
+    with workspace(out) as parts:
+        for frame in itertools.chain([first], frames):
+            chunks.append(parts / f"{n_done:012}.parquet")
+            _lists(recommender, items, frame, options, first=n_done).write_parquet(chunks[-1])
+            n_done += frame.height
+            progress(n_done)
+        pl.scan_parquet(chunks, glob=False).sink_parquet(parts / "whole.parquet")
+        (parts / "whole.parquet").replace(out)
+    return n_done
+
+
+def _frames(recommender: Recommender, users: Path) -> Iterator[pl.DataFrame]:
+    """The table of users in chunks, at least one; a table that cannot be used is refused before the first."""
+    import polars as pl
+
+    n_read = 0
     try:
-        scan = pl.scan_parquet(users)
+        scan = pl.scan_parquet(users, glob=False)
         _check_columns(recommender, users, scan.collect_schema())
-        partial.mkdir(parents=True)
-        done = 0
-        while (frame := scan.slice(done, USERS_PER_CHUNK).collect()).height:
-            chunks.append(partial / f"{done:012}.parquet")
-            _lists(recommender, items, frame, options, first=done).write_parquet(chunks[-1])
-            done += frame.height
-            progress(done)
-        if not chunks:
-            raise DataError(f"{users} has no user.")
-        pl.scan_parquet(chunks).sink_parquet(partial / "whole.parquet")
-        os.replace(partial / "whole.parquet", out)
-    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+        while (frame := scan.slice(n_read, USERS_PER_CHUNK).collect()).height:
+            n_read += frame.height
+            yield frame
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{users} cannot be read as Parquet: {error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return done
+    if not n_read:
+        raise DataError(f"{users} has no user.")
 
 
 def _check_columns(recommender: Recommender, users: Path, schema: pl.Schema) -> None:

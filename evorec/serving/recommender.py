@@ -119,6 +119,11 @@ class Recommender:
         return len(self._users.ids)
 
     @property
+    def user_ids(self) -> Sequence[Id]:
+        """Ids of the users of the training data."""
+        return self._users.ids.ids
+
+    @property
     def n_items(self) -> int:
         """Items that can be listed."""
         return len(self.catalogue.ids)

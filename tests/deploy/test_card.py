@@ -25,7 +25,6 @@ MANIFEST = {
     "variants": {
         "int8": {
             "file": "recommend.int8.onnx", "bytes": 1000, "bytes_of_full": 4000, "list_loss": 0.0125,
-            "latency": {"p50_ms": 0.5},
         }
     },
 }  # fmt: skip

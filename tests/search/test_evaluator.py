@@ -1,12 +1,25 @@
+import errno
+import math
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+import numpy as np
 import pytest
 from analytic import Analytic
 from staged import STEPS, Staged
 
 from evorec.errors import Interruption
 from evorec.problem import Outcome
+from evorec.run.atomic import weight_bytes
+from evorec.run.ledger import Evaluation, Ledger
 from evorec.search.evaluator import CAUSE_LENGTH, evaluate
-from evorec.search.executors import Executor, SerialExecutor, ThreadExecutor, WorkerDeath
+from evorec.search.executors import Executor, ProcessExecutor, SerialExecutor, ThreadExecutor
+from evorec.search.workers import WorkerDeath
 
+PROCESSES = ProcessExecutor(2)
 SPEC = {"effort": 0.5, "rate": 0.01, "method": "tree", "depth": 3, "bias": True, "weights": (1.5, 0.5)}
 
 
@@ -215,3 +228,122 @@ def test_a_long_cause_is_one_short_line(monkeypatch):
     cause = outcomes(problem, specs(1))[0].failure
     assert cause.startswith("ValueError: a ba b")
     assert len(cause) == CAUSE_LENGTH
+
+
+class Nasty(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def cyclic():
+    value = {}
+    value["itself"] = value
+    return value
+
+
+def raising(error):
+    def fault(spec):
+        raise error
+
+    return fault
+
+
+EXITS = {
+    "SystemExit: 0": lambda spec: sys.exit(0),
+    "KeyboardInterrupt: ": raising(KeyboardInterrupt()),
+    "GeneratorExit: ": raising(GeneratorExit()),
+    "Nasty: its message cannot be shown": raising(Nasty()),
+    "ValueError: half a character ?": raising(ValueError("half a character \ud800")),
+}
+GOOD = {"quality": 1.0, "cost": 1.0}
+ODD = [
+    (Outcome(GOOD, extra={"a": math.nan, "b": math.inf, "c": [{1, 2}], "d": {(1, 2): 3, 4: "x"}}), None),
+    (Outcome(GOOD, extra={"text": "\ud800", "array": np.arange(3), "lock": threading.Lock()}), None),
+    (Outcome(GOOD, extra=cyclic()), None),
+    (Outcome({**GOOD, "\ud800": 1.0, 7: 2.0}, seconds=math.nan), None),
+    (Outcome(GOOD, weights={"w": np.array([{}])}), "weights 'w' have type object, not real numbers of at most 64 bits"),
+    (Outcome(GOOD, weights={"\ud800": np.zeros(2)}), r"the name of weights '\ud800' is not a valid text"),
+    (Outcome({"quality": "high", "cost": 1.0}), "ValueError: could not convert string to float: 'high'"),
+    (Outcome(None, failure="\ud800\x1b"), "?\x1b"),
+    (None, "AttributeError: 'NoneType' object has no attribute 'metrics'"),
+]
+
+
+@pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(2), PROCESSES], ids=lambda e: type(e).__name__)
+def test_nothing_that_a_candidate_does_ends_the_search(executor, tmp_path):
+    """Its evaluation is stored, as failed with the cause or with everything that JSON can hold."""
+    kinds = [*EXITS.values(), *(outcome for outcome, _ in ODD)]
+    expected = [*EXITS, *(cause for _, cause in ODD), None]
+
+    class Hostile(Analytic):
+        def evaluate(self, specs, *, seed):
+            outcomes = [Outcome(GOOD, weights={"w": np.ones(2)}) for _ in specs]
+            for index, spec in enumerate(specs):
+                kind = round(100 * spec["effort"])
+                spec.clear()
+                if kind < len(EXITS):
+                    kinds[kind](spec)
+                elif kind < len(kinds):
+                    outcomes[index] = kinds[kind]
+            return outcomes
+
+    if executor is PROCESSES:  # a lock has no pickle: replace it by another object that is no JSON
+        kinds[len(EXITS) + 1] = Outcome(GOOD, extra={"text": "\ud800", "array": np.arange(3), "object": 1j})
+    asked = specs(len(expected))
+    found = outcomes(Hostile(), asked, executor=executor, chunk=4)
+    assert [outcome.failure for outcome in found] == expected
+    assert [outcome.metrics is None for outcome in found] == [cause is not None for cause in expected]
+    assert asked == specs(len(expected)), "a candidate that changes its spec changes a copy"
+    assert found[len(EXITS)].extra == {"a": "NaN", "b": "Infinity", "c": ["{1, 2}"], "d": {"4": "x"}}
+    rows = [
+        Evaluation(seq, f"{seq:016x}", 1, (0.0,), asked[seq], o.metrics, o.failure, o.seconds, o.extra)
+        for seq, o in enumerate(found)
+    ]
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.add(rows)
+    assert [row.extra for row in ledger.evaluations()] == [outcome.extra for outcome in found]
+    ledger.close()
+    for outcome in found:
+        weight_bytes(outcome.weights or {})
+
+
+def test_an_outcome_that_cannot_be_sent_is_a_failure_of_its_candidate():
+    class Locked(Analytic):
+        def evaluate(self, specs, *, seed):
+            states = [threading.Lock() if spec["effort"] == 0.01 else None for spec in specs]
+            return [Outcome(GOOD, state=state) for state in states]
+
+    found = outcomes(Locked(), specs(3), executor=PROCESSES)
+    assert [outcome.metrics is None for outcome in found] == [False, True, False]
+    assert "cannot be sent by its worker process" in found[1].failure
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_real_interrupt_of_the_process_ends_the_search(swallows):
+    """Ctrl-C raises KeyboardInterrupt in the code that runs; a handler of SIGTERM often calls sys.exit."""
+
+    def interrupted(number):
+        def fault(spec):
+            if not swallows:
+                signal.raise_signal(number)
+            with suppress(BaseException):
+                signal.raise_signal(number)
+
+        return Analytic(fault=fault)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            outcomes(interrupted(signal.SIGINT), specs(2))
+        with pytest.raises(SystemExit, match="3"):
+            outcomes(interrupted(signal.SIGTERM), specs(2))
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_a_candidate(number):
+    with pytest.raises(Interruption, match="free some space and repeat the command"):
+        outcomes(Analytic(fault=raising(OSError(number, os.strerror(number), "/tmp/x"))), specs(2))

@@ -19,9 +19,9 @@ from evorec.search.executors import (
     ProcessExecutor,
     SerialExecutor,
     ThreadExecutor,
-    WorkerDeath,
     executor_for,
 )
+from evorec.search.workers import WorkerDeath
 
 PROCESSES = ProcessExecutor(2)  # one for the whole file: its workers start once
 IN_PROCESS = [SerialExecutor(), ThreadExecutor(1), ThreadExecutor(3)]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from exported import Made
 
-from evorec.errors import ConfigError, DataError
+from evorec.errors import ConfigError, DataError, disk_is_full
 from evorec.serving import batch
 from evorec.serving.batch import recommend_table
 from evorec.serving.queries import Item, ListOptions, User
@@ -153,16 +153,36 @@ def test_a_broken_table_is_refused_and_leaves_nothing(numbers: Made, tmp_path: P
         recommend_table(numbers.recommender, tmp_path / "nowhere.parquet", tmp_path / "out.parquet", ListOptions())
 
 
-def test_files_of_a_killed_process_are_replaced(numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    users, parts = written(tmp_path, user=[1, 2, 3]), tmp_path / ".out.parquet.parts"
+def test_an_interrupted_command_leaves_nothing(numbers: Made, tmp_path: Path) -> None:
+    users = written(tmp_path, user=[1, 2, 3])
 
     def killed(_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions(), progress=killed)
-    assert not parts.exists()
-    parts.mkdir()
-    (parts / "000000000099.parquet").write_bytes(b"of a process that was killed")
-    assert recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions()) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "users.parquet"]
+    assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
+
+
+def test_brackets_in_paths_are_letters(numbers: Made, tmp_path: Path) -> None:
+    folder = tmp_path / "in [x]*?"
+    folder.mkdir()
+    users, out = written(folder, user=[1, 2, 3]), folder / "lists [x].parquet"
+    assert recommend_table(numbers.recommender, str(users), str(out), ListOptions()) == 3
+    assert pl.read_parquet(out, glob=False)["user"].unique().sort().to_list() == [1, 2, 3]
+    assert sorted(folder.iterdir()) == [out, users]
+
+
+def test_a_full_disk_is_not_a_fault_of_the_table(
+    numbers: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    users = tmp_path / "users.parquet"
+    pl.LazyFrame({"user": [1]}).sink_parquet(users)
+    with pytest.raises(pl.exceptions.ComputeError) as error:
+        recommend_table(numbers.recommender, users, tmp_path / "out.parquet", ListOptions())
+    assert disk_is_full(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]

@@ -90,22 +90,16 @@ Validation metrics were used to choose this model, so they are optimistic.\
 
 
 def _checks(manifest: Mapping[str, Any]) -> list[str]:
-    lists, latency = manifest["lists"], manifest.get("latency")
+    lists = manifest["lists"]
     out = [
         f"Lists of {lists['n_users']:,} users compared with the trained member: {lists['n_equal']:,} equal item by "
         f"item; the others differ among items whose scores differ by at most {lists['largest_difference']:.1g}.",
         f"Graphs against PyTorch: largest relative difference {max(manifest['parity'].values()):.1g}.",
     ]
-    if latency:
-        out.append(
-            f"A list for a single user: {latency['p50_ms']:.2f} ms (median), {latency['p99_ms']:.2f} ms (99 % of "
-            f"{latency['requests']} requests); {latency['lists_per_second']:,.0f} lists per second in batches; a "
-            f"single thread, {latency['machine']}."
-        )
     for kind, found in manifest.get("variants", {}).items():
         out.append(
             f"`{found['file']}` ({kind}): {found['bytes']:,} bytes instead of {found['bytes_of_full']:,}; "
-            f"{found['list_loss']:.2%} of the listed items change, {found['latency']['p50_ms']:.2f} ms per list."
+            f"{found['list_loss']:.2%} of the listed items change."
         )
     return out
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -122,8 +121,10 @@ def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str])
     return float(1 - kept[one != NO_ITEM].mean())
 
 
-def latency(recommender: Recommender, users: Sequence[int | str]) -> dict[str, Any]:
-    """Time of a list for a single user, and of lists in batches, on this machine with a single thread.
+def latency_text(recommender: Recommender, users: Sequence[int | str]) -> str:
+    """Time of a list for a single user, and of lists in batches, on this machine with a single thread, in words.
+
+    It is not part of a bundle: the same member makes the same bytes.
 
     Args:
         recommender: to be timed.
@@ -140,11 +141,7 @@ def latency(recommender: Recommender, users: Sequence[int | str]) -> dict[str, A
     recommender.recommend(asking)
     batch = time.perf_counter() - start
     p50, p99 = np.percentile(np.array(seconds) * 1000, [50, 99])
-    return {
-        "p50_ms": round(float(p50), 4),
-        "p99_ms": round(float(p99), 4),
-        "requests": REQUESTS,
-        "lists_per_second": round(REQUESTS / batch, 1),
-        "threads": 1,
-        "machine": f"{platform.machine()} {platform.processor() or platform.system()}".strip(),
-    }
+    return (
+        f"a list for a single user: {p50:.2f} ms (median), {p99:.2f} ms (99 % of {REQUESTS} requests); "
+        f"{REQUESTS / batch:,.0f} lists per second in batches; a single thread of this machine"
+    )

@@ -7,7 +7,7 @@ refused. `evorec.serving` reads bundles, without torch.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,7 +19,7 @@ import torch
 
 from evorec.data.catalogue import licence_of
 from evorec.deploy.bundle.card import model_card
-from evorec.deploy.bundle.checks import CHECKED_USERS, latency, list_loss, parity, same_lists
+from evorec.deploy.bundle.checks import CHECKED_USERS, latency_text, list_loss, parity, same_lists
 from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays
 from evorec.deploy.bundle.graphs import (
     GRAPHS,
@@ -38,6 +38,7 @@ from evorec.deploy.final.finalize import check_belongs, shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
+from evorec.outputs import move_folder, workspace
 from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import write_atomic, write_json
@@ -95,7 +96,7 @@ def export_bundle(
     run: RunDirectory,
     problem: RecProblem,
     member: str,
-    out: Path,
+    out: str | Path,
     *,
     options: ExportOptions = AS_TRAINED,
     progress: Callable[[str], None] = lambda _: None,
@@ -117,15 +118,13 @@ def export_bundle(
         ConfigError: the libraries of the extra ``export`` are missing, or a variant changes too much.
     """
     require_onnx()
-    if out.exists():
+    out = Path(out)
+    if os.path.lexists(out):
         raise RunError(f"{out} exists already and is not overwritten; choose another folder with --out or delete it")
     check_belongs(run, problem)
     encoded, weights, is_final = shipped_model(run, problem, member)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
-    partial = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with workspace(out) as partial:
         progress("writing weights, ids and encoders")
         own, new_item_prior = _write_data(partial, encoded, spec, weights)
         served = replace(own, formula=options.formula or own.formula)
@@ -146,14 +145,10 @@ def export_bundle(
         if options.variants:
             progress(f"making and measuring {', '.join(options.variants)}")
             manifest["variants"] = _write_variants(partial, users, served, manifest, options)
-        seal(partial, manifest)
-        manifest["latency"] = latency(load_bundle(partial), users)
         write_atomic(partial / CARD, model_card(manifest).encode())
         seal(partial, manifest)
-        load_bundle(partial)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        progress(latency_text(load_bundle(partial), users))
+        move_folder(partial, out)
     return out
 
 
@@ -251,7 +246,6 @@ def _write_variants(
             "bytes_of_full": (folder / RECOMMEND).stat().st_size + sum(read),
             "list_loss": loss,
             "users": len(users),
-            "latency": latency(small, users),
         }
     return out
 

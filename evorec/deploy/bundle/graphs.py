@@ -371,14 +371,20 @@ def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], 
         )
     assert program is not None
     model = program.model_proto
+    _remove_notes(model)
     model.graph.name, model.graph.doc_string = name, (graph.__doc__ or "").strip()
-    del model.metadata_props[:]  # the exporter's notes on the source code
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        del value.metadata_props[:]
     return model
+
+
+def _remove_notes(message: Any) -> None:
+    """Remove the exporter's notes: they name source files, and their order differs between processes."""
+    for name in ("metadata_props", "doc_string"):
+        if name in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(name)
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                _remove_notes(part)
 
 
 def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:

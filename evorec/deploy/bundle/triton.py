@@ -7,13 +7,14 @@ external data in the folder of the model. The bundle's ``ids.json`` and ``encode
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evorec.deploy.bundle.graphs import CATALOGUE, GRAPHS
 from evorec.deploy.bundle.onnx_files import require_onnx, write_graph
 from evorec.errors import RunError
+from evorec.outputs import move_folder, workspace
 from evorec.run.atomic import write_atomic
 from evorec.serving.bundle import read_bundle
 
@@ -24,7 +25,7 @@ TYPES: Final = {1: "TYPE_FP32", 7: "TYPE_INT64", 9: "TYPE_BOOL"}
 """Triton's name of each ONNX number type that the graphs use."""
 
 
-def write_triton(bundle: str | Path, out: Path) -> list[str]:
+def write_triton(bundle: str | Path, out: str | Path) -> list[str]:
     """Write a model repository with the graphs of a bundle.
 
     Args:
@@ -37,21 +38,18 @@ def write_triton(bundle: str | Path, out: Path) -> list[str]:
         ConfigError: onnx is missing, or a graph with its weights is larger than its format allows.
     """
     require_onnx()
-    if out.exists():
+    out = Path(out)
+    if os.path.lexists(out):
         raise RunError(f"{out} exists already and is not overwritten")
     folder = read_bundle(bundle).path
-    partial = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with workspace(out) as partial:
         for name in GRAPHS:
             model = _whole(folder, name)
             version = partial / f"evorec_{name}" / "1"
             version.mkdir(parents=True)
             write_graph(version / "model.onnx", model)
             write_atomic(version.parent / "config.pbtxt", _config(f"evorec_{name}", model).encode())
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        move_folder(partial, out)
     return [f"evorec_{name}" for name in GRAPHS]
 
 

@@ -1,0 +1,109 @@
+"""Files and folders at paths that the user names: whole or absent, also when several commands write the same path."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from evorec.errors import RunError
+
+_LOCK: Final = "lock"
+_SUFFIX: Final = ".part"
+_NAMED: Final = 40
+"""Letters of the target's name in that of its workspace: at most 160 bytes of the 255 that a name may have."""
+
+
+@contextmanager
+def workspace(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, for this process only; removed at the end, whatever happens.
+
+    What a killed process has left there is removed too: its lock ended with it.
+
+    Args:
+        target: file or folder that will be made; its folder is made here.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name[:_NAMED]}."
+    for entry in os.scandir(target.parent):  # no glob: a name may contain its special characters
+        if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX) and entry.is_dir(follow_symlinks=False):
+            with suppress(OSError):
+                if (lock := _locked(Path(entry.path))) is not None:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    os.close(lock)
+    lock = None
+    while lock is None:  # another process may take a new folder for a leftover
+        folder = target.parent / f"{prefix}{secrets.token_hex(4)}{_SUFFIX}"
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(target)) from None
+        lock = _locked(folder)
+    try:
+        (folder / "content").mkdir()
+        yield folder / "content"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def move_folder(folder: Path, target: Path) -> None:
+    """Give a complete folder of a `workspace` its name.
+
+    Raises:
+        RunError: another process has made `target` meanwhile.
+    """
+    try:
+        folder.rename(target)
+    except OSError:
+        if not os.path.lexists(target):
+            raise
+        raise RunError(
+            f"{target} was made by another process meanwhile, and is not overwritten; choose another folder"
+        ) from None
+    _sync(target.parent)
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file, or replace it: a process that dies leaves either the old file or the new file."""
+    with workspace(path) as folder:
+        with (folder / path.name[:_NAMED]).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(path)
+        _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int | None:
+    """The held lock of a workspace; ``None`` if another process holds it, or if the folder is gone."""
+    file = folder / _LOCK
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(file), os.fstat(lock)):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
