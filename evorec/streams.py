@@ -27,15 +27,19 @@ class StandardStream(io.RawIOBase):
         self.fault: OSError | None = None
 
     def writable(self) -> bool:
+        """True."""
         return True
 
     def fileno(self) -> int:
+        """The descriptor."""
         return self._file.fileno()
 
     def isatty(self) -> bool:
+        """Whether it is a terminal."""
         return self._file.isatty()
 
     def write(self, data: Any, /) -> int:
+        """Write bytes; returns their number, also after a fault."""
         try:
             while self.fault is None:
                 if (n_written := self._file.write(data)) is not None:

@@ -123,12 +123,12 @@ def command(
             try:
                 function(output, **arguments)
             except Exception as error:
-                if (known := _explained(error)) is None:
-                    raise
-                if debug:
-                    traceback.print_exc(file=sys.stderr)
-                output.note(f"error: {known}", style="red", level=-1)
-                raise typer.Exit(known.exit_code) from None
+                if (known := _explained(error)) is not None:
+                    if debug:
+                        traceback.print_exc(file=sys.stderr)
+                    output.note(f"error: {known}", style="red", level=-1)
+                    raise typer.Exit(known.exit_code) from None
+                raise
 
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]

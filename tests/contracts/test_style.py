@@ -17,6 +17,7 @@ CATCHES_ALL = (
     "evorec/search/evaluator.py",
     "evorec/data/content/encoder.py",
     "evorec/data/content/files.py",
+    "evorec/search/workers.py",
     "evorec/serving/graph.py",
     "evorec/serving/slot.py",
 )
