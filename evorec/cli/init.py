@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -49,8 +48,8 @@ def init(
         output.note(f"check: {remark}", style="yellow")
     value = {"config": str(target), "roles": dict(found.roles), "remarks": list(found.remarks)}
     output.result(value, fact_table(f"{target} describes", found.roles))
-    word = shlex.quote(str(target))
-    output.next_step(f"evorec data describe {word}", f"evorec validate {word}", f"evorec search {word}")
+    for words in (("data", "describe"), ("validate",), ("search",)):
+        output.next_step("evorec", *words, target)
 
 
 def _stem(files: list[Path]) -> str:

@@ -110,8 +110,8 @@ def _log_blocks(logs: Sequence[LogFiles]) -> list[Block]:
     settings += [
         Setting("missing_ids", "drop", 'rows without a user or an item are dropped and counted; "refuse" = refuse them')
     ]
-    if not guess.time or _repeats(first):
-        same = "user, item, time and event" if guess.time else "user and item"
+    if _repeats(first):
+        same = "user, item" + ", time" * bool(guess.time) + ", kind of event" * bool(guess.kinds)
         settings.append(Setting("duplicates", "first", f'rows that repeat {same} are read once; "keep" = read all'))
     blocks = [Block("[data.log]", settings)]
     tasks = [
@@ -174,11 +174,12 @@ def _column_settings(log: LogFiles) -> list[Setting]:
 
 
 def _repeats(log: LogFiles) -> bool:
-    """Whether rows repeat user, item, time and kind of event of an earlier row."""
+    """Whether rows repeat user, item and time of an earlier row, and its kind of event, or else all its values."""
     guess = log.guess
     names = [name for name in (guess.user, guess.item, guess.time, guess.event) if name]
-    frame = pl.DataFrame({name: log.values[name].texts for name in names}).drop_nulls()
-    return frame.n_unique() < frame.height
+    frame = pl.DataFrame({name: values.texts for name, values in log.values.items()}).drop_nulls(names)
+    n_different = frame.select(names).n_unique()
+    return n_different < frame.height and (bool(guess.kinds) or n_different == frame.n_unique())
 
 
 def _entity_blocks(samples: Sequence[Sample], guess: EntityGuess) -> list[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from evorec.errors import ConfigError, DataError, EvorecError
 
 PROBLEM: Final = "feed"
 """Problem whose defaults the configuration has."""
+ABOUT: Final = re.compile(r"\.|readme|licen[cs]e|.*\.(md|toml|html|pdf|py|ipynb)$", re.IGNORECASE)
+"""Names of files in a folder that are no data."""
 FAR: Final = "../../.."
 """A folder this far from the configuration is named by its absolute path."""
 
@@ -106,7 +109,8 @@ def _find(paths: Sequence[Path]) -> tuple[Path, dict[str, Source]]:
     found: list[Source] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(entry.name for entry in path.iterdir() if entry.is_file() and entry.name[0] != ".")
+            names = sorted(entry.name for entry in path.iterdir() if entry.is_file())
+            inside = [name for name in names if not ABOUT.match(name)]
             if not inside:
                 raise DataError(f"{path} has no files; name the files of the log.")
             found += find_sources(path, inside, "init")
