@@ -46,8 +46,8 @@ class FilesConfig(Section):
     files: tuple[str, ...] = ()
     """names or globs in data.path, concatenated in this order, those of a glob by name; archive.zip/events.csv is a
     file in a zip archive; .gz is unpacked"""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
-    """jsonl = a JSON object per line; auto = by the suffix of the name"""
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "excel"] = "auto"
+    """jsonl = a JSON object per line; arrow = Feather, too; excel = any workbook; auto = by the suffix of the name"""
     separator: str = ""
     """separator of the values of a line; empty = found in the first lines of each file; with several characters, quotes
     are not read"""

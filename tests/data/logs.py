@@ -54,3 +54,32 @@ def zipped(**members: str) -> bytes:
         for name, text in members.items():
             archive.writestr(name.replace("__", "/") + ".csv", text)
     return buffer.getvalue()
+
+
+def workbook(**sheets: list[list[Any]]) -> bytes:
+    """A workbook of Excel, as short as its readers accept."""
+    schemas = "http://schemas.openxmlformats.org"
+    main, office = f"{schemas}/spreadsheetml/2006/main", f"{schemas}/officeDocument/2006/relationships"
+    links = f'<Relationships xmlns="{schemas}/package/2006/relationships">'
+
+    def cell(value: Any) -> str:
+        if isinstance(value, str):
+            return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
+        return "<c/>" if value is None else f"<c><v>{value}</v></c>"
+
+    listed, linked = "", ""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for n, (name, rows_of) in enumerate(sheets.items()):
+            listed += f'<sheet name="{name}" sheetId="{n + 1}" r:id="r{n}"/>'
+            linked += f'<Relationship Id="r{n}" Type="{office}/worksheet" Target="worksheets/{n}.xml"/>'
+            body = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows_of)
+            sheet = f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData></worksheet>'
+            archive.writestr(f"xl/worksheets/{n}.xml", sheet)
+        book = f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>{listed}</sheets></workbook>'
+        archive.writestr("[Content_Types].xml", f'<Types xmlns="{schemas}/package/2006/content-types"/>')
+        start = f'<Relationship Id="r" Type="{office}/officeDocument" Target="xl/workbook.xml"/>'
+        archive.writestr("_rels/.rels", f"{links}{start}</Relationships>")
+        archive.writestr("xl/workbook.xml", book)
+        archive.writestr("xl/_rels/workbook.xml.rels", f"{links}{linked}</Relationships>")
+    return buffer.getvalue()

@@ -57,9 +57,10 @@ def test_what_is_not_a_list_of_single_values_is_none() -> None:
     ):
         assert parse_list(text) is None, text
     for text, elements in {
-        "[]": [], "{}": [], "[ ]": [], "{NULL,a b,007}": [None, "a b", "007"], "[Action, Indie Game]": ["Action", "Indie Game"],
-        "[None, True, 1.0, u'x']": [None, "true", "1", "x"], "['a' 'b c']": ["a", "b c"], "{'a'}": ["a"],
-        "[np.float64(0.5), np.int64(2)]": ["0.5", "2"], "array(['a', 'b'], dtype='<U1')": ["a", "b"],
+        "[]": [], "{}": [], "[ ]": [], "{NULL,a b,007}": [None, "a b", "007"],
+        "[Action, Indie Game]": ["Action", "Indie Game"], "['a' 'b c']": ["a", "b c"], "{'a'}": ["a"],
+        "[None, True, 1.0, u'x']": [None, "true", "1", "x"], "array(['a', 'b'], dtype='<U1')": ["a", "b"],
+        "[np.float64(0.5), np.int64(2)]": ["0.5", "2"],
     }.items():  # fmt: skip
         assert parse_list(text) == elements, text
 

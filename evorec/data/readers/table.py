@@ -22,7 +22,7 @@ from evorec.data.tables import PARTS, Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
 from evorec.data.tabular.item_lists import LIST_ITEM, LIST_USER, read_item_lists
 from evorec.data.tabular.sheet import Sheet, read_sheet
-from evorec.data.tabular.sources import MAX_NAMES, find_sources, reason
+from evorec.data.tabular.sources import MAX_NAMES, EmptyFileError, find_sources, reason
 from evorec.data.tabular.times import days, session_numbers, times
 from evorec.errors import DataError
 
@@ -176,6 +176,7 @@ def _read_files(
     ids = [name for name in same if name in (Columns.USER, Columns.ITEM)]
     parts: list[pl.DataFrame] = []
     files: list[tuple[Sheet, int]] = []
+    empty: EmptyFileError | None = None
     for group in groups:
         config = group.config
         derived = {name: parse_derived(text) for name, text in config.derive.items()}
@@ -183,10 +184,16 @@ def _read_files(
         names = [name for name in group.names if not (event and name == EVENT)]
         needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
         for source in find_sources(folder, group.patterns, f"{group.key}.files"):
-            if isinstance(config, SourceConfig) and config.is_of_lists:
-                sheet = read_item_lists(source, config, group.key)
-            else:
-                sheet = read_sheet(source, config, needed, group.key)
+            try:
+                if isinstance(config, SourceConfig) and config.is_of_lists:
+                    sheet = read_item_lists(source, config, group.key)
+                else:
+                    sheet = read_sheet(source, config, needed, group.key)
+            except EmptyFileError as error:
+                if source.folder is None:
+                    raise
+                empty = error  # Spark writes parts without rows
+                continue
             file = _File(sheet, config, derived, event)
             try:
                 frame = group.convert(file)
@@ -197,6 +204,8 @@ def _read_files(
             parts.append(frame.drop_nulls(ids))
             files.append((sheet.emptied(), frame.height))
             del file, sheet, frame  # its text, before the next file is read
+    if empty and not parts:
+        raise empty
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
     texts_in = [
         one.with_columns(pl.col(name).cast(pl.String) for name in texts if name in one.columns) for one in parts

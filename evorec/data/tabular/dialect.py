@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import Final, Literal, final
 
 from evorec.config import FilesConfig
-from evorec.data.tabular.sources import Source
+from evorec.data.tabular.packed import ENDINGS as PACKED
+from evorec.data.tabular.sources import WORKBOOKS, Source
 from evorec.data.tabular.typed import TYPED, column_names
 from evorec.errors import DataError
 
-Format = Literal["csv", "jsonl", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "arrow", "excel"]
 
 ENDINGS: Final[Mapping[str, Format]] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data"), "csv"),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
+    **dict.fromkeys(WORKBOOKS, "excel"),
 }  # fmt: skip
-PACKED: Final = (".gz", ".zip")
+FORMATS: Final = ("csv", "tsv", "jsonl", "parquet", "arrow", "excel")
+"""Values of the setting ``format``."""
 SAMPLE_BYTES: Final = 1 << 20
 """Of the beginning of a file, in which the separator and the encoding are looked for."""
 SAMPLE_LINES: Final = 200
@@ -45,8 +49,30 @@ MARKS: Final[Mapping[bytes, str]] = {
     b"\xfe\xff": "utf-16",
 }
 """Byte order marks of other encodings than UTF-8; the longer first."""
-MAGIC: Final[Mapping[bytes, Format]] = {b"PAR1": "parquet"}
-"""First bytes of binary formats -> format."""
+MAGIC: Final[Mapping[bytes, Format]] = {b"PAR1": "parquet", b"ARROW1\0\0": "arrow"}
+"""First bytes of formats -> format."""
+UNPACK: Final = "unpack it and name the unpacked file"
+CONVERT: Final = "convert it to Parquet or CSV, for example with pandas"
+UNREADABLE: Final[Mapping[bytes, tuple[str, str]]] = {
+    rb"7z\xbc\xaf": ("a 7z archive", UNPACK),
+    rb"Rar!\x1a": ("a RAR archive", UNPACK),
+    rb"\x04\x22\x4d\x18": ("compressed by LZ4", UNPACK),
+    rb"\xff\x06\0\0sNaPpY": ("compressed by Snappy", UNPACK),
+    rb"\x1f\x9d": ("compressed by compress", UNPACK),
+    rb".{257}ustar": ("a tar archive", UNPACK),
+    rb"PK\x03\x04": ("a zip archive", "give it the ending .zip"),
+    rb"ORC[\0-\x1f]{2}": ("an ORC file", CONVERT),
+    rb"Obj\x01": ("an Avro file", CONVERT),
+    rb"FEA1\0": ("a Feather file of version 1", CONVERT),
+    rb"\x89HDF": ("an HDF5 file", CONVERT),
+    rb"SQLite format 3": ("a SQLite database", CONVERT),
+    rb"\x93NUMPY": ("a NumPy array", CONVERT),
+    rb"\x80[\x02-\x05]": ("a pickle", CONVERT),
+    rb"\xd0\xcf\x11\xe0": ("an old Excel workbook or another document", "give it the ending .xls, or save it as CSV"),
+    rb"%PDF-": ("a PDF", "name a file with a table"),
+    rb"\s*<(!DOCTYPE|html|HTML|\?xml)": ("a page of HTML or XML, not a table", "fetch the file again"),
+}  # fmt: skip
+"""Beginnings of files that cannot be read -> the kind of file, and what to do."""
 NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -110,7 +136,7 @@ def detect(
         sample = opened.read(SAMPLE_BYTES + 1)
     form = _format(source, sample, config, key)
     if form in TYPED:
-        return Dialect(form, separator="", quote="", columns=tuple(column_names(source)))
+        return Dialect(form, separator="", quote="", columns=tuple(column_names(source, form)))
     encoding, notes = (config.encoding, ()) if config.encoding != "auto" else _encoding(sample)
     text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
@@ -128,11 +154,14 @@ def detect(
 
 
 def _ending(source: Source) -> str:
-    """The ending of a name that says the format, in small letters."""
-    name = source.name.lower()
-    for packed in PACKED:
-        name = name.removesuffix(packed)
-    return Path(name).suffix
+    """The ending that says the format, in small letters, of the file or of the folder that it is a part of."""
+    endings = []
+    for name in source.names:
+        name = name.lower()
+        for packed in PACKED:
+            name = name.removesuffix(packed)
+        endings.append(Path(name).suffix)
+    return next((ending for ending in endings if ending in ENDINGS), endings[0])
 
 
 def _format(source: Source, sample: bytes, config: FilesConfig, key: str) -> Format:
@@ -143,12 +172,16 @@ def _format(source: Source, sample: bytes, config: FilesConfig, key: str) -> For
         form = "csv" if config.format == "tsv" else config.format
     if found and form != found:
         raise DataError(f'{source} is a {found.capitalize()} file; set {key}.format = "{found}".')
+    if form != "excel":
+        for magic, (kind, advice) in UNREADABLE.items():
+            if re.match(magic, sample, re.DOTALL):
+                raise DataError(f"{source} is {kind}, which cannot be read; {advice}.")
     if form:
         return form
     looks = "jsonl" if sample.lstrip()[:1] == b"{" else "csv"
     raise DataError(
-        f"{source}: the format of the ending {ending!r} is unknown; set {key}.format to csv, tsv, jsonl or parquet; "
-        f"it looks like {looks}."
+        f"{source}: the format of the ending {ending!r} is unknown; set {key}.format to {', '.join(FORMATS[:-1])} or "
+        f"{FORMATS[-1]}; it looks like {looks}."
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.tabular.sources import Source, reason
+from evorec.data.tabular.sources import EmptyFileError, Source, reason
 from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
@@ -56,7 +56,7 @@ def read_json_lines(
             frames.append(_parsed(source, block, schema, first_line))
             absent = {name for name in absent if not _may_have(block, frames[-1][name])}
     if not frames:
-        raise DataError(f"{source} has no rows; expected one JSON object per line with {list(schema)}.")
+        raise EmptyFileError(f"{source} has no rows; expected one JSON object per line with {list(schema)}.")
     for name in needed:
         if name in absent:
             _, text = next(_numbered(source, encoding))

@@ -13,7 +13,7 @@ from polars.exceptions import PanicException, PolarsError
 from evorec.config import FilesConfig
 from evorec.data.tabular.dialect import Dialect, detect
 from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import Source, reason
+from evorec.data.tabular.sources import EmptyFileError, Source, reason
 from evorec.data.tabular.text import check_records, find_record, prepared
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
@@ -78,7 +78,7 @@ class Sheet:
         """File and line (of Parquet: row, from 1) of a row, from 0; looked up in the file once more."""
         dialect = self.dialect
         if dialect.format in TYPED:
-            return f"{self.source}, row {row + 1}"
+            return f"{self.source}, row {row + 1 + (dialect.format == 'excel')}"  # the first row of a sheet has names
         if self.lines is not None:
             return f"{self.source}, line {self.lines[row]}"
         if self.is_json:
@@ -181,25 +181,30 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
     Raises:
         DataError: names the file, the line and the problem.
     """
-    dialect = detect(source, config, needed=columns, key=key)
+    partitions = source.partitions
+    dialect = detect(source, config, needed=[name for name in columns if name not in partitions], key=key)
+    known = {name: value for name, value in partitions.items() if name not in dialect.columns}
+    wanted = [name for name in columns if name not in known]
     try:
         if dialect.format in TYPED:
-            return Sheet(source, dialect, read_typed(source, columns), key=key)
-        if dialect.format == "jsonl":
-            schema = dict.fromkeys(columns, pl.String())
-            frame = read_json_lines(source, schema, needed=columns, encoding=dialect.encoding)
-            return Sheet(source, dialect, frame, key=key)
-        if not (dialect.has_header or config.columns):
-            raise DataError(
-                f"{source}, line 1 must name the columns {list(columns)}; it has values; set {key}.columns to the "
-                f"names of its {len(dialect.columns)} columns."
-            )
-        content = prepared(source, source.content(), dialect.encoding, dialect.separator)
-        return Sheet(source, dialect, read_text(source, content, dialect, columns), key=key)
+            frame = read_typed(source, wanted, dialect.format)
+        elif dialect.format == "jsonl":
+            schema = dict.fromkeys(wanted, pl.String())
+            frame = read_json_lines(source, schema, needed=wanted, encoding=dialect.encoding)
+        else:
+            if not (dialect.has_header or config.columns):
+                raise DataError(
+                    f"{source}, line 1 must name the columns {wanted}; it has values; set {key}.columns to the names "
+                    f"of its {len(dialect.columns)} columns."
+                )
+            content = prepared(source, source.content(), dialect.encoding, dialect.separator)
+            frame = read_text(source, content, dialect, wanted)
     except (PolarsError, PanicException) as error:
         raise DataError(f"{source} cannot be read as {dialect.format}, it may be damaged: {reason(error)}") from None
     except MemoryError:
         raise DataError(f"{source} does not fit into memory; split it into several files.") from None
+    frame = frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in known.items())
+    return Sheet(source, dialect, frame.select(columns), key=key)
 
 
 def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequence[str]) -> pl.DataFrame:
@@ -223,7 +228,7 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
     if repeated := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again.")
     if n_rows == 0:
-        raise DataError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
+        raise EmptyFileError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
     indices = sorted({names.index(name) for name in columns})
     frame = pl.read_csv(
         content,

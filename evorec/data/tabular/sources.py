@@ -1,77 +1,95 @@
-"""Files by name or glob, plain, gzipped or in a zip file, and their unpacked bytes."""
+"""Files by name or glob, plain, compressed or in a zip file, folders of parts, and their unpacked bytes."""
 
 from __future__ import annotations
 
 import glob
-import gzip
 import io
-import lzma
-import struct
+import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, final
+from urllib.parse import unquote
 
+from evorec.data.tabular.packed import DAMAGED, unpacked
 from evorec.errors import DataError
 
 ZIP: Final = ".zip"
-GZIP_MAGIC: Final = b"\x1f\x8b"
+WORKBOOKS: Final = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+CONTAINERS: Final = re.compile(rf"({'|'.join(map(re.escape, (ZIP, *WORKBOOKS)))})/", re.IGNORECASE)
+"""Files with members: archives and workbooks."""
 MAC_FOLDER: Final = "__MACOSX/"
 """Where a zip file of macOS keeps other files than data: a file ``._NAME`` for each of its files."""
-UNPACKING: Final = (
-    EOFError,
-    KeyError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Errors of the libraries on damaged archives."""
+NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
+"""A missing value in the name of a folder."""
+PARTS: Final = re.compile(r"\.(csv|tsv|txt|json|jsonl|ndjson|parquet|pq|arrow|feather)$", re.IGNORECASE)
+"""Endings of folders that hold the parts of a table."""
+SUCCESS: Final = "_SUCCESS"
+"""File that Spark writes last."""
 MAX_NAMES: Final = 8
 """Names of files or columns that an error lists."""
 
-Opened = IO[bytes] | gzip.GzipFile
+
+class EmptyFileError(DataError):
+    """A file without rows."""
 
 
 @final
 @dataclass(frozen=True)
 class Source:
-    """A file, or a member of a zip file."""
+    """A file, a member of a zip file, or a sheet of a workbook.
+
+    Attributes:
+        path: of the file.
+        member: name inside the file.
+        folder: that was named instead of the file, one of whose parts it is.
+    """
 
     path: Path
     member: str = ""
+    folder: Path | None = None
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, path: Path, folder: Path | None = None) -> Source:
         """A file, or the only member of a zip file.
 
         Raises:
             DataError: a zip file that cannot be opened, or has no or several members.
         """
         if path.suffix.lower() != ZIP:
-            return cls(path)
+            return cls(path, folder=folder)
         members = _members(path)
         if len(members) != 1:
             raise DataError(f"{path} has {len(members)} files, {members[:MAX_NAMES]}; name one as {path.name}/FILE.")
-        return cls(path, members[0])
+        return cls(path, members[0], folder)
 
     @property
-    def name(self) -> str:
-        """The last part of the name, which says the format."""
-        return self.member or self.path.name
+    def names(self) -> tuple[str, ...]:
+        """Names whose ending may say the format."""
+        name = self.path.name if self.is_workbook else self.member or self.path.name
+        return (name, self.folder.name) if self.folder else (name,)
+
+    @property
+    def is_workbook(self) -> bool:
+        """Whether the member is a sheet."""
+        return self.path.suffix.lower() in WORKBOOKS
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """Columns whose value is in the names of the folders of a part, as in ``day=2024-01-31/part-0.parquet``."""
+        if self.folder is None:
+            return {}
+        named = [part.partition("=") for part in self.path.relative_to(self.folder).parts[:-1]]
+        return {unquote(name): None if value == NO_VALUE else unquote(value) for name, mark, value in named if mark}
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
+    def opened(self) -> Iterator[IO[bytes]]:
         """The file, unpacked, to be read from its beginning; an error raised inside counts as damage.
 
         Raises:
@@ -79,20 +97,23 @@ class Source:
         """
         try:
             with ExitStack() as stack:
-                file: IO[bytes]
-                if self.member:
-                    file = stack.enter_context(stack.enter_context(zipfile.ZipFile(self.path)).open(self.member))
+                if self.member and not self.is_workbook:
+                    archive = stack.enter_context(zipfile.ZipFile(self.path))
+                    file, n_bytes = archive.open(self.member), archive.getinfo(self.member).compress_size
                 else:
-                    file = stack.enter_context(self.path.open("rb"))
-                # gzip is recognised by its first bytes, because some programs unpack a file and keep its name
-                is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-                file.seek(0)
-                yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
+                    file, n_bytes = self.path.open("rb"), self.path.stat().st_size
+                stack.enter_context(file)
+                is_member = bool(self.member and not self.is_workbook)
+                yield stack.enter_context(unpacked(file, name=self, n_bytes=n_bytes, is_packed=is_member))
         except OSError as error:
-            why = error.strerror or str(error)
-            raise DataError(f"{self} cannot be read: {why}; expected the file as published.") from None
-        except UNPACKING as error:
-            raise DataError(f"{self} cannot be unpacked: {error}; fetch it again, or unpack it yourself.") from None
+            if error.errno is None:
+                raise self._damage(error) from None
+            raise DataError(f"{self} cannot be read: {error.strerror}; expected the file as published.") from None
+        except DAMAGED as error:
+            raise self._damage(error) from None
+
+    def _damage(self, error: Exception) -> DataError:
+        return DataError(f"{self} cannot be unpacked: {error}; fetch it again, or unpack it yourself.")
 
     def content(self) -> bytes:
         """All bytes.
@@ -111,7 +132,11 @@ class Source:
             DataError: the file is missing, unreadable or damaged.
         """
         with self.opened() as file:
-            yield io.BytesIO(file.read()) if self.member or isinstance(file, gzip.GzipFile) else file
+            yield (
+                file
+                if isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO)
+                else io.BytesIO(file.read())
+            )
 
 
 def reason(error: BaseException) -> str:
@@ -143,18 +168,22 @@ def find_sources(folder: Path, patterns: Sequence[str], key: str) -> list[Source
 
 
 def _matches(folder: Path, pattern: str) -> Iterator[Source]:
-    archives, member = _split(pattern)
-    if member:
-        for path in _paths(folder, archives):
-            yield from (Source(path, name) for name in _members(path) if name == member or fnmatchcase(name, member))
-        return
-    yield from map(Source.of, _paths(folder, pattern))
+    container, member = (pattern, "") if (folder / pattern).exists() else _split(pattern)
+    for path in _paths(folder, container):
+        if member:
+            names = _members(path) if path.suffix.lower() == ZIP else [member]
+            wanted = [member] if member in names else [name for name in names if fnmatchcase(name, member)]
+            yield from (Source(path, name) for name in wanted)
+        elif path.is_dir():
+            yield from _parts(path)
+        else:
+            yield Source.of(path)
 
 
 def _split(pattern: str) -> tuple[str, str]:
-    """Pattern of the zip files and pattern of their members, which is empty if no member is named."""
-    end = pattern.lower().find(f"{ZIP}/") + len(ZIP)
-    return (pattern, "") if end < len(ZIP) else (pattern[:end], pattern[end + 1 :])
+    """Pattern of files, and of their members, which is empty if no member is named."""
+    match = CONTAINERS.search(pattern)
+    return (pattern[: match.end() - 1], pattern[match.end() :]) if match else (pattern, "")
 
 
 def _searched(folder: Path, pattern: str) -> str:
@@ -167,17 +196,37 @@ def _searched(folder: Path, pattern: str) -> str:
 
 
 def _paths(folder: Path, pattern: str) -> list[Path]:
-    """Files of a name or a glob; a name with brackets in it is a name where there is such a file."""
-    if (folder / pattern).is_file():
+    """Files and folders of a name or a glob; where a part of the pattern is the name of a file, it is no glob.
+
+    A folder that a glob finds counts only if its name has the ending of a table or Spark has marked it as whole.
+    """
+    if (folder / pattern).exists():
         return [folder / pattern]
-    found = (folder / name for name in sorted(glob.glob(pattern, root_dir=folder, recursive=True)))
-    return [path for path in found if path.is_file()]
+    names = PurePosixPath(pattern).parts
+    n_plain = next(n for n in range(len(names), -1, -1) if folder.joinpath(*names[:n]).exists() or n == 0)
+    plain, rest = folder.joinpath(*names[:n_plain]), "/".join(names[n_plain:])
+    found = (plain / name for name in sorted(glob.glob(rest, root_dir=plain, recursive=True)))
+    return [path for path in found if path.is_file() or PARTS.search(path.name) or (path / SUCCESS).exists()]
+
+
+def _parts(folder: Path) -> Iterator[Source]:
+    """The files of a folder as Spark writes it, by name; hidden and empty files and its own notes are left out."""
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and path.stat().st_size
+        and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+    ]
+    if not paths:
+        raise DataError(f"{folder} is a folder without data files; name a file, or a folder with parts.")
+    yield from (Source.of(path, folder) for path in paths)
 
 
 def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    except (OSError, *UNPACKING) as error:
+    except (OSError, *DAMAGED) as error:
         raise DataError(f"{path} cannot be opened as a zip file: {error}.") from None
     return [name for name in names if not (name.startswith(MAC_FOLDER) or PurePosixPath(name).name.startswith("._"))]
