@@ -86,6 +86,14 @@ class Objective:
         position: FloatArray = (numbers - ideal) / (worst - ideal)
         return position
 
+    def natural(self, points: ArrayLike) -> FloatArray:
+        """The values at box coordinates ``points``; the inverse of `normalised`."""
+        ideal, worst = self.ideal, self.worst
+        if self.log10:
+            ideal, worst = math.log10(ideal), math.log10(worst)
+        values: FloatArray = ideal + np.asarray(points, dtype=np.float64) * (worst - ideal)
+        return 10.0**values if self.log10 else values
+
 
 @final
 @dataclass(frozen=True)

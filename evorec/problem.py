@@ -59,6 +59,7 @@ class Problem(abc.ABC):
         rung_keep: share of the members compared at a rung that go on, in [0.5, 1].
         mixes_shapes: whether specs of different `shape_key` may share a stack.
         remarks: sentences that whoever starts the search should read, e.g. what the data do not allow.
+        facts: size of the data, e.g. ``users`` and ``items``; memories of earlier searches prefer similar data.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Problem(abc.ABC):
     rung_keep: float = 0.5
     mixes_shapes: bool = False
     remarks: tuple[str, ...] = ()
+    facts: Mapping[str, float] = MappingProxyType({})
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:
@@ -103,6 +105,10 @@ class Problem(abc.ABC):
             An outcome per spec, in order. A spec that fails by itself (divergence) is a failed outcome; an exception
             means that the stack as a whole could not be evaluated, and the search then splits it.
         """
+
+    def known_metrics(self, spec: Spec) -> Mapping[str, float]:
+        """Metrics of a spec that are known exactly without an evaluation, e.g. a counted cost; by default none."""
+        return {}
 
     @abc.abstractmethod
     def baselines(self) -> Mapping[str, Mapping[str, float]]:

@@ -23,7 +23,7 @@ TINY_FEED = (
     "search.population=6", "search.generations=2", "run.executor=processes", "run.workers=2",
 )  # fmt: skip
 EXTENDED = (
-    "space.mechanism=twin_experts", 'objectives=["accuracy", "first_items@k", "cost"]', "search.algorithm=nsga3",
+    "space.mechanism=twin_experts", 'objectives=["accuracy", "first_items@k", "cost"]', "search.algorithm=my_nsga3",
     "search.options={partitions=2}",
 )  # fmt: skip
 

@@ -13,11 +13,14 @@ class SearchConfig(Section):
     """The evolutionary search."""
 
     algorithm: str = Field("nsga2", examples=["nsga2", "weighted_sum", "random"])
-    """nsga2 = all objectives at once; as baselines at equal training: weighted_sum = a genetic algorithm on a sum
-    of the objectives, random = random genomes; or an algorithm of a plugin. All keep the best trade-offs that they
-    found"""
+    """nsga2, or nsga3, unsga3, sms_emoa, age_moea2, spea2, rvea, ctaea, deap_nsga2, mo_cma_es = all objectives at
+    once; as baselines at equal training: weighted_sum = a genetic algorithm on a sum of the objectives, random = random
+    genomes; or an algorithm of a plugin. All keep the best trade-offs that they found"""
     options: dict[str, JsonValue] = Field({})
     """settings of an algorithm of a plugin, by name"""
+    surrogate: Literal["gp", "none"] = "none"
+    """gp = a model of the objectives chooses the genomes of a generation among the offspring of the algorithm and a
+    large pool of candidates; none = all offspring are evaluated"""
     selection: Literal["hypervolume", "crowding"] = "hypervolume"
     """nsga2: how survivors are chosen inside a front: hypervolume = by the contribution to the share of the box (beyond
     5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or 5000 with 3, by crowding);
@@ -43,9 +46,11 @@ class SearchConfig(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_empty_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without options keep the fingerprint that they had before options existed."""
+    def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs keep the fingerprint that they had before options and surrogates existed."""
         found: dict[str, Any] = dump(self)
         if not self.options:
             found.pop("options", None)
+        if self.surrogate == "none":
+            found.pop("surrogate", None)
         return found

@@ -62,6 +62,13 @@ class RecProblem(Problem):
         }
         k, tasks = config.k, config.tasks.kind_of_each()
         self.space = recommender_space(config, self.data.dataset)
+        dataset = self.data.dataset
+        self.facts = {
+            "users": float(len(dataset.user_ids)),
+            "items": float(dataset.n_items),
+            "interactions": float(tables.interactions.height),
+            "tasks": float(len(config.tasks.ranked)),
+        }
         corners = cost_bounds(self.space, self.trainer.cost)
         self.data.held_out.check()
         corners |= self.data.held_out.all_corners()
@@ -126,6 +133,10 @@ class RecProblem(Problem):
                 )
             )
         return outcomes
+
+    def known_metrics(self, spec: Spec) -> Mapping[str, float]:
+        """The counted costs."""
+        return self.trainer.cost(ModelSpec.from_genes(spec), steps=None)
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Validation metrics of popularity, ItemKNN and EASE."""

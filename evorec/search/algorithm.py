@@ -10,14 +10,14 @@ An algorithm in a file of your own registers a function that builds it:
     class NSGA3Options(Options):
         partitions: int = 4
 
-    @register_algorithm("nsga3", options=NSGA3Options)
-    def nsga3(context: AlgorithmContext) -> NSGA3:
+    @register_algorithm("my_nsga3", options=NSGA3Options)
+    def my_nsga3(context: AlgorithmContext) -> NSGA3:
         directions = get_reference_directions(
             "das-dennis", len(context.objectives), n_partitions=context.options.partitions
         )
         return NSGA3(directions, **context.operators())
 
-A configuration then says ``search.algorithm = "nsga3"`` and ``search.options = {partitions = 6}``.
+A configuration then says ``search.algorithm = "my_nsga3"`` and ``search.options = {partitions = 6}``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from pymoo.termination.max_gen import MaximumGenerationTermination
 
 from evorec.config import SearchConfig
 from evorec.errors import ConfigError
-from evorec.objectives import FAILED_VIOLATION, FloatArray, Objective, to_matrices
+from evorec.objectives import FAILED_VIOLATION, Constraint, FloatArray, Objective, to_matrices
 from evorec.registry import Registry
 from evorec.seeds import child_seed, generator
 from evorec.space.operators import TypedCrossover, TypedMutation
@@ -90,18 +90,26 @@ class AlgorithmContext:
     Attributes:
         space: the space of the genomes.
         objectives: M objectives with their boxes.
-        n_constraints: C, which may be 0.
+        constraints: C constraints, which may be none.
         config: population, generations, seed and the settings of the built-in algorithms.
         options: the algorithm's own settings, validated.
         evaluated: keys (`SearchSpace.key`) of all genomes evaluated so far; the search keeps it up to date.
+        known_metrics: metrics of a spec that are known without an evaluation (`Problem.known_metrics`).
     """
 
     space: SearchSpace
     objectives: tuple[Objective, ...]
-    n_constraints: int
+    constraints: tuple[Constraint, ...]
     config: SearchConfig
     options: Any
     evaluated: Container[str]
+    known_metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda spec: {}
+
+    def known_points(self, X: FloatArray) -> FloatArray:
+        """Box coordinates that are known without an evaluation, ``(N, M)``; NaN where unknown."""
+        rows = [self.known_metrics(self.space.decode(x)) for x in X]
+        columns = [o.normalised([row.get(o.metric, math.nan) for row in rows]) for o in self.objectives]
+        return np.array(columns, dtype=np.float64).reshape(len(self.objectives), len(X)).T
 
     def first_generation(self) -> FloatArray:
         """The default genome and P random ones, ``(P + 1, V)``; an algorithm takes the first P different rows."""
@@ -257,7 +265,7 @@ class PymooAlgorithm:
         self._context, self.fills = context, fills
         seed = algorithm.seed if algorithm.seed is not None else child_seed(config.seed, "algorithm of pymoo")
         self._rng = generator(seed, "genomes beside the offspring")
-        n_constraints = max(1, context.n_constraints) if fills else context.n_constraints
+        n_constraints = max(1, len(context.constraints)) if fills else len(context.constraints)
         self._problem = _ToldValues(
             n_var=context.space.n_var,
             n_obj=n_objectives or len(context.objectives),
@@ -274,7 +282,7 @@ class PymooAlgorithm:
         except Exception as error:
             raise ConfigError(
                 f"algorithm {name} of pymoo does not suit this problem with {len(context.objectives)} objectives and "
-                f"{context.n_constraints} constraints: {error} Change the problem or choose another algorithm."
+                f"{len(context.constraints)} constraints: {error} Change the problem or choose another algorithm."
             ) from error
         self._infills: Any = None
 
@@ -299,11 +307,11 @@ class PymooAlgorithm:
     def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
         """See `AskTell.tell`."""
         infills, G = self._infills, G[:, : self._problem.n_ieq_constr]
-        told = {x.tobytes() for x in X}
-        kept = np.array([x.tobytes() in told for x in infills.get("X")])
         if self.fills:
-            infills = infills[kept]
+            infills = Population.new("X", X)  # also genomes that a surrogate proposed
         else:
+            told = {x.tobytes() for x in X}
+            kept = np.array([x.tobytes() in told for x in infills.get("X")])
             told_F, told_G = F, G
             F, _ = to_matrices([None] * len(kept), self._context.objectives, ())
             G = np.full((len(kept), told_G.shape[1]), FAILED_VIOLATION)

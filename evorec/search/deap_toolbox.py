@@ -150,9 +150,14 @@ def _restored(n_objectives: int, wvalues: tuple[float, ...], violation: float) -
 
 @final
 class Individual(list[float]):
-    """A genome, V numbers, with its fitness; can be copied and pickled."""
+    """A genome, V numbers, with its fitness; can be copied and pickled.
+
+    Attributes:
+        genome: the whole row ``(V,)``, where the numbers are only a part of it.
+    """
 
     fitness: GenomeFitness
+    genome: FloatArray
 
     @classmethod
     def of(cls, row: FloatArray, n_objectives: int) -> Individual:

@@ -38,7 +38,10 @@ from evorec.search.algorithm import (
 )
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
+from evorec.search.memory.prior import MemoryPrior
+from evorec.search.memory.table import Memory
 from evorec.search.rungs import survivors
+from evorec.search.surrogate.search import SurrogateSearch
 
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
@@ -124,6 +127,7 @@ def search(
     chunk: int = 8,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    memory: Memory | None = None,
 ) -> SearchResult:
     """Evolve genomes of `problem` and keep the best trade-offs.
 
@@ -139,6 +143,7 @@ def search(
         chunk: most genomes in a stack. Like the executor, it changes no result.
         progress: called after every stack and generation.
         stop: called before and after every stack; True ends the search.
+        memory: rows of earlier searches, from which the surrogate starts.
     Raises:
         ConfigError: the algorithm is unknown or does not suit the problem.
         SearchError: every candidate of the first generation failed.
@@ -148,7 +153,7 @@ def search(
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
         >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
     """
-    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop)
+    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop, memory)
     return found.result_of(config.algorithm if algorithm is None else algorithm)
 
 
@@ -172,6 +177,7 @@ class _Search:
     chunk: int
     progress: Callable[[Progress], None] | None
     stop: Callable[[], bool] | None
+    memory: Memory | None
     recorded: dict[int, Evaluation] = field(default_factory=dict)
     halvings: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
     evaluated: dict[str, Evaluation] = field(default_factory=dict)
@@ -180,6 +186,7 @@ class _Search:
     hypervolume: list[float] = field(default_factory=list)
     generation: int = 0
     n_generations: int = 0
+    surrogate: SurrogateSearch | None = None
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -191,9 +198,20 @@ class _Search:
                     self.halvings[generation, payload["rung"]] = payload["kept"]
         options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
         context = AlgorithmContext(
-            problem.space, tuple(problem.objectives), len(problem.constraints), config, options, self.evaluated
+            problem.space,
+            tuple(problem.objectives),
+            tuple(problem.constraints),
+            config,
+            options,
+            self.evaluated,
+            problem.known_metrics,
         )
         chosen = create_algorithm(algorithm, context)
+        if config.surrogate == "gp":
+            prior = None
+            if self.memory:
+                prior = MemoryPrior(self.memory, problem.space, context.objectives, problem.facts)
+            chosen = self.surrogate = SurrogateSearch(chosen, context, prior)
         if run:
             run.pin_problem(
                 {
@@ -271,7 +289,8 @@ class _Search:
         self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
-            self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1])
+            facts = self.surrogate.notes if self.surrogate else {}
+            self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1], **facts)
         self._report({})
         kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]
         return X[kept], *self._matrices([self.evaluated[keys[i]] for i in kept])

@@ -127,6 +127,18 @@ class Gene(abc.ABC):
         """
         return b.copy(), a.copy()
 
+    def features(self, x: FloatArray) -> FloatArray:
+        """Coordinates in which near genomes behave alike, for models of the search, float64 ``(N, d)``.
+
+        By default each column relative to its bounds. The distance between the most different values should be about 1.
+
+        Args:
+            x: snapped rows ``(N, n_columns)``.
+        """
+        low, high = self.bounds
+        scaled: FloatArray = (x - low) / np.where(high > low, high - low, 1.0)
+        return scaled
+
     def with_override(self, override: GeneOverride) -> Gene:
         """This gene fixed to a value or, if its values have an order, with moved bounds.
 

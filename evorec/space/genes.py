@@ -346,6 +346,13 @@ class Categorical(DiscreteGene):
                 return np.array([float(index)])
         raise self.refusal(f"one of {self.domain}", value)
 
+    def features(self, x: FloatArray) -> FloatArray:
+        """A column per option, so that all options are equally far apart; a single column for two options."""
+        if len(self.options) <= 2:
+            return super().features(x)
+        chosen: FloatArray = np.eye(len(self.options))[x[:, 0].astype(np.intp)] / math.sqrt(2.0)
+        return chosen
+
     def with_override(self, override: GeneOverride) -> Gene:
         """Fixed to an option, or restricted to the listed options, in the gene's own order."""
         if not isinstance(override, tuple):

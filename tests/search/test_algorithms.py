@@ -12,8 +12,8 @@ from analytic import Analytic
 
 from evorec.config import SearchConfig
 from evorec.errors import ConfigError
-from evorec.objectives import Objective
-from evorec.search.algorithm import AlgorithmContext, Options, check_algorithm, create_algorithm
+from evorec.objectives import Constraint, Objective
+from evorec.search.algorithm import ALGORITHMS, AlgorithmContext, Options, check_algorithm, create_algorithm
 from evorec.search.algorithms.weighted_sum import weighted_sum
 from evorec.space.genes import Boolean, Categorical, Real
 from evorec.space.space import SearchSpace
@@ -25,14 +25,22 @@ LINE = SearchSpace((Real("x", 0.0, 1.0, default=0.5),))
 GAIN = Objective("gain", "gain", "max", "", ideal=1.0, worst=0.0)
 COST = Objective("cost", "cost", "min", "", ideal=1.0, worst=100.0, log10=True)
 
-every_algorithm = pytest.mark.parametrize("name", ["nsga2", "weighted_sum", "random"])
+every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
+evolutionary = pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"mo_cma_es"}))  # that one may repeat genomes
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_numba(request):
+    if request.node.callspec.params.get("name") == "age_moea2" if hasattr(request.node, "callspec") else False:
+        pytest.importorskip("numba")
 
 
 def context(space=SPACE, *, n_objectives=2, n_constraints=0, evaluated=None, **settings):
     axes = [Objective(str(i), str(i), "min", "", ideal=-10.0, worst=10.0) for i in range(n_objectives)]
     config = SearchConfig(**{**CONFIG.model_dump(), **settings})
     known = set() if evaluated is None else evaluated
-    return AlgorithmContext(space, tuple(axes), n_constraints, config, Options(), known)
+    bounds = tuple(Constraint(f"c{i}", "<=", 1.0, f"c{i} <= 1") for i in range(n_constraints))
+    return AlgorithmContext(space, tuple(axes), bounds, config, Options(), known)
 
 
 def generations(algorithm, context, n):
@@ -57,7 +65,7 @@ def test_the_first_generation_is_the_default_and_the_same_random_genomes(name):
     assert SPACE.decode(asked[0]) == SPACE.decode(SPACE.default())
 
 
-@every_algorithm
+@evolutionary
 def test_proposals_are_snapped_and_new(name):
     ctx = context(algorithm=name, evaluated={SPACE.key(SPACE.default())})
     rows = np.vstack(generations(create_algorithm(name, ctx), ctx, 20))
@@ -67,7 +75,7 @@ def test_proposals_are_snapped_and_new(name):
     assert SPACE.key(SPACE.default()) not in keys
 
 
-@every_algorithm
+@evolutionary
 def test_an_exhausted_space_gives_every_genome_once_and_then_none(name):
     ctx = context(TINY, algorithm=name, population=4)
     rows = generations(create_algorithm(name, ctx), ctx, 9)
@@ -150,7 +158,7 @@ def test_weights_that_make_no_sum_are_refused(settings, message):
 
 
 def test_an_unknown_algorithm_and_unknown_options_are_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="unknown algorithm 'nsga'; did you mean 'nsga2'"):
+    with pytest.raises(ConfigError, match="unknown algorithm 'nsga'; did you mean 'nsga3'"):
         check_algorithm("nsga", {})
     with pytest.raises(ConfigError, match=r"search\.options\.size: Extra inputs .* got 3; options of nsga2: none"):
         check_algorithm("nsga2", {"size": 3})

@@ -137,12 +137,12 @@ def test_a_registered_algorithm_takes_its_options_from_the_configuration(monkeyp
     class NSGA3Options(Options):
         partitions: int = 4
 
-    @register_algorithm("nsga3", options=NSGA3Options)
-    def nsga3(context):
+    @register_algorithm("my_nsga3", options=NSGA3Options)
+    def my_nsga3(context):
         directions = get_reference_directions("das-dennis", 2, n_partitions=context.options.partitions)
         return NSGA3(directions, **context.operators())
 
-    config = CONFIG.model_copy(update={"algorithm": "nsga3", "options": {"partitions": 7}})
+    config = CONFIG.model_copy(update={"algorithm": "my_nsga3", "options": {"partitions": 7}})
     result = search(Analytic(), config)
     assert len(result.hypervolume) == 4, "8 directions, and 4 generations of 8"
     function = search(Analytic(), CONFIG, algorithm=lambda context: NSGA3(DIRECTIONS, **context.operators()))

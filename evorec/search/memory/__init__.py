@@ -1,0 +1,1 @@
+"""Evaluations of earlier searches, the prior knowledge of a new search."""

@@ -1,0 +1,1 @@
+"""A model of the objectives that chooses which genomes are worth a training."""

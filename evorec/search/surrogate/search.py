@@ -1,0 +1,203 @@
+"""A search algorithm whose offspring compete with a pool of candidates for the places of the next generation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+import numpy as np
+
+from evorec.archive.pareto import pareto_fronts
+from evorec.objectives import FAILED_VIOLATION, FloatArray
+from evorec.search.algorithm import AlgorithmContext, AskTell
+from evorec.search.memory.prior import MemoryPrior
+from evorec.search.surrogate.candidates import candidates, one_gene_changed
+from evorec.search.surrogate.gain import expected_gain, greedy_batch, reach, unit_directions
+from evorec.search.surrogate.gaussian_process import rank_correlation
+from evorec.search.surrogate.model import MOST_ROWS, Rows, SurrogateModel
+from evorec.search.survival import box_coordinates
+from evorec.seeds import generator
+
+FIRST_ROWS: Final = 16
+"""Rows before the model is asked; until then genomes are random. With 40 genes, a start after 8 rows loses."""
+PLAIN: Final = 1 / 8
+"""Share of a generation that stays plain offspring, so that the search explores what the model does not expect."""
+POOL, ROUNDS, BEST = 600, 2, 0.1
+"""Candidates; rounds in which the best tenth of them is mutated and added."""
+IN_BATCH: Final = 300
+"""Best candidates among which the batch is chosen by joint draws."""
+DRAWS, DIRECTIONS = 48, 96
+SKILL_OF: Final = 2
+"""Generations over which the model is judged."""
+LEAST_SKILL: Final = 0.1
+"""Rank correlation of predicted and measured objectives below which the next generation is plain offspring."""
+LEAST_SHARE: Final = 0.25
+"""Share of their genomes that the less skilled of memory and model keeps: half and half is better than either alone."""
+
+
+@final
+class SurrogateSearch:
+    """An algorithm whose offspring are chosen by models of the objectives (`SurrogateModel`).
+
+    The model of the own rows and, with a prior, the model that starts from earlier searches share each generation
+    according to how well each predicted the last generations. All draws come from (seed, generation) and the models
+    from told rows only, so a replay repeats them.
+
+    Args:
+        inner: proposes plain offspring, and is told every row; it must accept rows that it did not propose.
+        context: of the search.
+        prior: an opinion from earlier searches.
+
+    Attributes:
+        notes: facts on the last generation for the log: ``chosen``, number of genomes by source, and ``skill``, the
+            mean rank correlation of prediction and measurement in the last generations by model.
+    """
+
+    def __init__(self, inner: AskTell, context: AlgorithmContext, prior: MemoryPrior | None = None) -> None:
+        self._inner, self._context, self._prior = inner, context, prior
+        arguments = context.space, context.objectives, context.constraints, context.known_points
+        self._models = {"model": SurrogateModel(*arguments)}
+        if prior:
+            self._models = {"memory": SurrogateModel(*arguments, prior)} | self._models
+        n_objectives, n_constraints = len(context.objectives), len(context.constraints)
+        self._rows = Rows(np.empty((0, context.space.n_var)), np.empty((0, n_objectives)), np.empty((0, n_constraints)))
+        self._generation = 0
+        self._predicted: dict[str, FloatArray] = {}
+        self._asked: dict[bytes, int] = {}
+        self._judged: deque[tuple[dict[str, FloatArray], FloatArray]] = deque(maxlen=SKILL_OF)
+        self.notes: Mapping[str, Any] = {}
+
+    def ask(self) -> FloatArray:
+        """See `AskTell.ask`."""
+        self._generation += 1
+        plain, n_rows, seed = self._inner.ask(), len(self._rows), self._context.config.seed
+        skills = {name: self._skill(name) for name in self._models}
+        shares = self._shares(len(plain), skills)
+        X = plain[: shares["plain"]]
+        if n_rows and n_rows < FIRST_ROWS and not self._prior:  # random genomes teach the model more than offspring
+            X = self._context.new_genomes(generator(seed, "genomes before the surrogate", self._generation), len(plain))
+        rng = generator(seed, "surrogate", self._generation)
+        self._predicted = {}
+        for name, model in self._models.items():
+            if n_rows >= (1 if model.prior else FIRST_ROWS):
+                model.fit(self._newest())
+            if shares.get(name):
+                X = np.vstack([X, self._picked(model, shares[name], X, plain[shares["plain"] :], rng)])
+        X = self._context.space.snap(X)
+        for name, model in self._models.items():
+            if n_rows >= FIRST_ROWS or model.prior:
+                self._predicted[name] = model.means(X)
+        self._asked = {x.tobytes(): row for row, x in enumerate(X)}
+        self.notes = {"chosen": shares, "skill": skills}
+        return X
+
+    def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
+        """See `AskTell.tell`."""
+        self._inner.tell(X, F, G)
+        points, G = box_coordinates(F, self._context.objectives), G[:, : len(self._context.constraints)]
+        # a failed evaluation has the worst value of every objective and violates every constraint
+        done = ~((points == 1.0).all(axis=1) & (G == FAILED_VIOLATION).all(axis=1))
+        X, points, G = X[done], points[done], G[done]
+        if len(X):
+            unknown = ~np.isfinite(self._context.known_points(X)).all(axis=0)
+            asked = [self._asked[x.tobytes()] for x in X]
+            predicted = {name: values[asked][:, unknown] for name, values in self._predicted.items()}
+            self._judged.append((predicted, points[:, unknown]))
+        rows = self._rows
+        self._rows = Rows(np.vstack([rows.X, X]), np.vstack([rows.points, points]), np.vstack([rows.G, G]))
+
+    def _skill(self, name: str) -> float | None:
+        """Mean rank correlation of a model's predictions of the last generations; ``None`` before any."""
+        pairs = [(predicted[name], points) for predicted, points in self._judged if name in predicted]
+        if not pairs:
+            return None
+        predicted, measured = (np.vstack(parts) for parts in zip(*pairs, strict=True))
+        found = [rank_correlation(p, m) for p, m in zip(predicted.T, measured.T, strict=True)]
+        return float(np.mean(found)) if found else None
+
+    def _shares(self, n: int, skills: Mapping[str, float | None]) -> dict[str, int]:
+        """How many of n genomes each source chooses: plain offspring and the models."""
+        n_plain = min(n, max(1, round(PLAIN * n)))
+        if len(self._rows) < FIRST_ROWS:
+            return {"plain": n_plain, "memory": n - n_plain} if self._prior else {"plain": n}
+        trusted = {name: 1.0 if skill is None else max(skill, 0.0) for name, skill in skills.items()}
+        if max(trusted.values()) < LEAST_SKILL:
+            return {"plain": n}
+        if not self._prior:
+            return {"plain": n_plain, "model": n - n_plain}
+        share = trusted["memory"] ** 2 / (trusted["memory"] ** 2 + trusted["model"] ** 2)
+        n_memory = round((n - n_plain) * min(max(share, LEAST_SHARE), 1 - LEAST_SHARE))
+        return {"plain": n_plain, "memory": n_memory, "model": n - n_plain - n_memory}
+
+    def _newest(self) -> Rows:
+        """At most `MOST_ROWS` rows: the front first, then the newest."""
+        rows = self._rows
+        if len(rows) <= MOST_ROWS:
+            return rows
+        newest = np.arange(len(rows))[::-1]
+        order = np.concatenate([self._front(), newest])
+        _, first = np.unique(order, return_index=True)
+        return rows.select(np.sort(order[np.sort(first)[:MOST_ROWS]]))
+
+    def _front(self) -> np.ndarray:
+        """Non-dominated feasible rows; the least infeasible row if none is feasible."""
+        feasible = np.flatnonzero(self._rows.feasible)
+        if not len(feasible):
+            return np.argsort(np.maximum(self._rows.G, 0).sum(axis=1), kind="stable")[:1]
+        (first, *_) = pareto_fronts(self._rows.points[feasible], 1)
+        return feasible[first]
+
+    def _picked(
+        self, model: SurrogateModel, n: int, taken: FloatArray, offspring: FloatArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """The n new genomes that a model expects to gain most together, besides `taken`."""
+        context, space, rows = self._context, self._context.space, self._rows
+        directions = unit_directions(rng, DRAWS, DIRECTIONS, len(context.objectives))
+        base = np.zeros((DRAWS, DIRECTIONS))
+        if rows.feasible.any():
+            front = model.means(rows.X[rows.feasible])
+            base = reach(np.broadcast_to(front, (DRAWS, *front.shape)), directions).max(axis=1)
+        if len(rows):
+            parents = rows.X[self._front()]
+        else:
+            assert self._prior is not None
+            predicted = model.means(self._prior.X)
+            parents = self._prior.X[pareto_fronts(predicted, 1)[0]]
+        seen = {space.key(x) for x in taken}
+        pool, gains = np.empty((0, space.n_var)), np.empty(0)
+        fresh = np.vstack([offspring, candidates(space, parents, POOL, rng)])
+        for round_ in range(ROUNDS + 1):
+            new = self._unseen(fresh, seen)
+            if len(new):
+                pool = np.vstack([pool, new])
+                gains = np.concatenate([gains, expected_gain(self._reached(model, new, rng, directions), base)])
+            if not len(pool):
+                return pool
+            if round_ < ROUNDS:
+                best = np.argsort(-gains, kind="stable")[: max(1, int(BEST * POOL))]
+                fresh = one_gene_changed(space, pool[best], rng)
+        best = np.argsort(-gains, kind="stable")[:IN_BATCH]
+        if len(taken):  # genomes chosen by others gain nothing twice
+            joint = self._reached(model, np.vstack([taken, pool[best]]), rng, directions)
+            base = np.maximum(base, joint[:, : len(taken)].max(axis=1))
+            return pool[best[greedy_batch(joint[:, len(taken) :], base, n)]]
+        return pool[best[greedy_batch(self._reached(model, pool[best], rng, directions), base, n)]]
+
+    def _reached(
+        self, model: SurrogateModel, X: FloatArray, rng: np.random.Generator, directions: FloatArray
+    ) -> FloatArray:
+        draws, feasible = model.draws(X, rng, DRAWS)
+        reached = reach(draws, directions)
+        reached[~feasible] = 0.0
+        return reached
+
+    def _unseen(self, X: FloatArray, seen: set[str]) -> FloatArray:
+        """Rows that were neither evaluated nor seen, each once; their keys are added to `seen`."""
+        space, new = self._context.space, []
+        for x in X:
+            key = space.key(x)
+            if key not in seen and key not in self._context.evaluated:
+                seen.add(key)
+                new.append(x)
+        return np.array(new).reshape(len(new), space.n_var)
