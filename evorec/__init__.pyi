@@ -25,6 +25,7 @@ from evorec.recommender.problem import build_problem as build_problem
 from evorec.run.directory import RunDirectory as RunDirectory
 from evorec.search.deap_toolbox import as_deap as as_deap
 from evorec.search.engine import search as run_search
+from evorec.search.optuna_study import as_optuna as as_optuna
 from evorec.search.pymoo_problem import as_pymoo as as_pymoo
 from evorec.serving.queries import Item as Item
 from evorec.serving.queries import User as User

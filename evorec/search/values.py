@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 
 from evorec.objectives import FloatArray, to_matrices
-from evorec.problem import Problem
+from evorec.problem import Outcome, Problem
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor
 
@@ -28,7 +28,7 @@ class GenomeValues:
 
     def __init__(self, problem: Problem, *, executor: Executor, chunk: int) -> None:
         self._problem, self._executor, self._chunk = problem, executor, chunk
-        self._known: dict[str, Mapping[str, float] | None] = {}
+        self._known: dict[str, Outcome] = {}
 
     def matrices(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``F (N, M)`` to be minimised and ``G (N, max(C, 1))``, at most 0 is feasible, of genomes ``X (N, V)``.
@@ -42,7 +42,11 @@ class GenomeValues:
         names, specs = list(new), [problem.space.decode(x) for x in new.values()]
         for stack in evaluate(problem, specs, seed=problem.seed, executor=self._executor, chunk=self._chunk):
             for position, outcome in stack:
-                self._known[names[position]] = outcome.metrics
+                self._known[names[position]] = replace(outcome, weights=None, state=None)
                 if outcome.metrics is None:
                     _logger.warning("%s: genome %s failed: %s", problem.name, names[position], outcome.failure)
-        return to_matrices([self._known[key] for key in keys], problem.objectives, problem.constraints)
+        return to_matrices([self._known[key].metrics for key in keys], problem.objectives, problem.constraints)
+
+    def failure(self, x: FloatArray) -> str | None:
+        """The cause why the evaluation of a snapped row ``(V,)`` of `matrices` failed; None when it succeeded."""
+        return self._known[self._problem.space.key(x)].failure

@@ -22,7 +22,7 @@ def checked_names() -> dict[str, str]:
 
 def test_type_checkers_and_programs_see_the_same_names() -> None:
     assert {*checked_names(), "__version__"} == set(evorec.__all__)
-    assert set(evorec.__all__) <= set(dir(evorec))
+    assert dir(evorec) == evorec.__all__, "tab completion shows the public names, and nothing else"
 
 
 @pytest.mark.parametrize("name", sorted(checked_names()))
