@@ -36,7 +36,7 @@ class Outcome:
 
     metrics: Mapping[str, float] | None
     failure: str | None = None
-    weights: Mapping[str, np.ndarray] | None = None
+    weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
     seconds: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
     rung: int | None = None
@@ -74,6 +74,10 @@ class Problem(abc.ABC):
     mixes_shapes: bool = False
     remarks: tuple[str, ...] = ()
     facts: Mapping[str, float] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        goals = ", ".join(objective.name for objective in self.objectives)
+        return f"{type(self).__name__}({self.name!r}, {len(self.space.genes)} genes, objectives {goals})"
 
     @abc.abstractmethod
     def shape_key(self, spec: Spec) -> Hashable:

@@ -70,6 +70,9 @@ class ParetoArchive:
         self._sequence: dict[str, int] = {}
         self._next = 0
 
+    def __repr__(self) -> str:
+        return f"ParetoArchive({len(self)} members)"
+
     @property
     def members(self) -> tuple[str, ...]:
         """Keys of the members, sorted."""

@@ -132,7 +132,9 @@ def parse_config(
     return config
 
 
-def load_config(path: Path | None = None, *, problem: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    path: str | Path | None = None, *, problem: str | None = None, overrides: Sequence[str] = ()
+) -> RunConfig:
     """The configuration of a run, weakest first: field defaults, the problem's, the file's, `overrides`.
 
     Its plugins are imported first. Paths of plugins, of the problem and of the data that are relative in the file start
@@ -149,6 +151,7 @@ def load_config(path: Path | None = None, *, problem: str | None = None, overrid
     """
     if path is None and problem is None:
         raise ConfigError("give a config file or --problem NAME; `evorec problems` lists the names.")
+    path = None if path is None else Path(path)
     stored = {} if path is None else read_toml(path)
     given = ({"problem": problem} if problem else {}) | _overlay_of(overrides)
     folder = None if path is None else path.parent

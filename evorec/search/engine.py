@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.errors import Interruption, RunError, SearchError
-from evorec.objectives import FloatArray, to_matrices, without_clock
+from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Evaluation
@@ -42,6 +43,9 @@ from evorec.search.memory.prior import MemoryPrior
 from evorec.search.memory.table import Memory
 from evorec.search.rungs import survivors
 from evorec.search.surrogate.search import SurrogateSearch
+
+if TYPE_CHECKING:
+    import polars as pl
 
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
@@ -85,6 +89,8 @@ class SearchResult:
     """Result of a search.
 
     Attributes:
+        path: of the run directory; None for a search without one.
+        objectives: of the problem.
         archive: members in the order of asking: feasible, and no other feasible evaluation dominates them.
         least_infeasible: when the archive is empty, the evaluations closest to feasible, best first; else empty.
         hypervolume: share of the box after each generation, in [0, 1].
@@ -96,6 +102,8 @@ class SearchResult:
         reason: why the search ended, in words.
     """
 
+    path: Path | None
+    objectives: tuple[Objective, ...]
     archive: tuple[Evaluation, ...]
     least_infeasible: tuple[Evaluation, ...]
     hypervolume: tuple[float, ...]
@@ -105,6 +113,32 @@ class SearchResult:
     dropped: Mapping[int, int]
     exhausted: bool
     reason: str
+
+    def __repr__(self) -> str:
+        volume = self.hypervolume[-1] if self.hypervolume else 0.0
+        where = "no run directory" if self.path is None else repr(str(self.path))
+        return f"SearchResult({len(self.archive)} members, hypervolume {volume:.4f}, {where})"
+
+    @property
+    def members(self) -> tuple[Evaluation, ...]:
+        """The archive."""
+        return self.archive
+
+    def front(self) -> pl.DataFrame:
+        """The archive as a table, best value of the first objective first: ``member`` and a column per objective.
+
+        Example:
+            >>> run_search(problem, SearchConfig()).front().head(3)  # doctest: +SKIP
+        """
+        import polars as pl
+
+        rows = [{o.name: (member.metrics or {})[o.metric] for o in self.objectives} for member in self.archive]
+        schema = {"member": pl.String, **{o.name: pl.Float64 for o in self.objectives}}
+        table = pl.DataFrame(
+            [{"member": member.key, **row} for member, row in zip(self.archive, rows, strict=True)], schema=schema
+        )
+        first = self.objectives[0]
+        return table.sort(first.name, "member", descending=[first.direction == "max", False])
 
     @property
     def n_failed(self) -> int:
@@ -433,6 +467,8 @@ class _Search:
         done = len(self.hypervolume)
         dropped = Counter(e.rung for e in self.evaluated.values() if e.dropped and e.rung is not None)
         return SearchResult(
+            path=self.run.path if self.run else None,
+            objectives=tuple(self.problem.objectives),
             archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self.archive),
             least_infeasible=tuple(evaluations[i] for i in nearest[:n_least]),
             hypervolume=tuple(self.hypervolume),

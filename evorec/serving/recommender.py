@@ -113,6 +113,9 @@ class Recommender:
         self._item_vectors = Graph(bundle.path / ITEM_VECTORS, ("vectors", "keys"))
         self._user_vectors = Graph(bundle.path / USER_VECTORS, ("vectors",))
 
+    def __repr__(self) -> str:
+        return f"Recommender({self.n_users} users, {self.n_items} items, tasks {', '.join(self.tasks)})"
+
     @property
     def n_users(self) -> int:
         """Users of the training data."""

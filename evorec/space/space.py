@@ -62,6 +62,9 @@ class SearchSpace:
                         )
             seen[gene.name] = gene
 
+    def __repr__(self) -> str:
+        return f"SearchSpace({len(self.genes)} genes, {self.n_var} columns)"
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of all genes, in order."""

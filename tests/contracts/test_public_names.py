@@ -6,6 +6,7 @@ import ast
 import importlib
 import tomllib
 
+import numpy as np
 import pytest
 from contracts.source import ROOT, modules, parsed
 
@@ -50,3 +51,35 @@ def test_the_version_is_the_one_of_the_project() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(AttributeError, match="module 'evorec' has no attribute 'serach'"):
         _ = evorec.serach  # type: ignore[attr-defined]
+
+
+def test_public_objects_show_themselves_in_a_line() -> None:
+    from evorec.config import RunConfig, SearchConfig
+    from evorec.problem import Outcome
+    from problems import analytic
+
+    problem = analytic.build()
+    result = evorec.run_search(problem, SearchConfig(population=8, generations=2))
+    shown = [problem, problem.space, evorec.ParetoArchive(), result, evorec.as_optuna(problem), problem.objectives[0]]
+    shown += [Outcome({}, weights={"w": np.zeros((99, 99))}), RunConfig(), *problem.space.genes]
+    for value in shown:
+        assert "\n" not in repr(value), type(value)
+        assert " object at 0x" not in repr(value), type(value)
+    assert repr(problem).startswith("Analytic('analytic', ")
+    assert len(repr(result)) < 120
+
+
+def test_the_front_of_a_search_is_a_table() -> None:
+    from evorec.config import SearchConfig
+    from problems import analytic
+
+    problem = analytic.build()
+    result = evorec.run_search(problem, SearchConfig(population=8, generations=2))
+    front = result.front()
+    names = [objective.name for objective in problem.objectives]
+    assert front.columns == ["member", *names]
+    assert dict(zip(front["member"], front[names[0]], strict=True)) == {
+        member.key: (member.metrics or {})[problem.objectives[0].metric] for member in result.members
+    }
+    assert front[names[0]].is_sorted(descending=problem.objectives[0].direction == "max")
+    assert result.path is None
