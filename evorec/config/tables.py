@@ -53,6 +53,9 @@ class FilesConfig(Section):
     are not read"""
     quote: str = Field('"', max_length=1)
     """quote character around values with separators; empty = no quotes"""
+    escape: str = Field("", max_length=1)
+    """character before a quote or a separator inside a value, e.g. a backslash; empty = quotes are doubled, or, in a
+    file that cannot be read so, a backslash"""
     columns: tuple[str, ...] = ()
     """names of the columns of a file without a header line"""
     encoding: Encoding = "auto"
@@ -78,8 +81,10 @@ class FilesConfig(Section):
         for name, texts in (("files", self.files), ("columns", self.columns)):
             if "" in texts or "\0" in "".join(texts) or len(set(texts)) != len(texts):
                 raise ValueError(f"{name} must be different texts that are not empty, got {list(texts)}")
-        if any(character in self.separator + self.quote for character in "\n\r\0"):
-            raise ValueError(f"separator and quote must not end a line, got {self.separator!r} and {self.quote!r}")
+        if any(character in self.separator + self.quote + self.escape for character in "\n\r\0"):
+            raise ValueError(f"separator, quote and escape must not end a line, got {self.separator!r}, {self.quote!r}")
+        if self.escape and (self.escape in self.separator + self.quote or not self.escape.isascii()):
+            raise ValueError(f"escape must be ASCII and differ from separator and quote, got {self.escape!r}")
         if self.quote and self.quote in self.separator:
             raise ValueError(f"separator and quote must differ, got {self.separator!r} and {self.quote!r}")
         if not (self.separator + self.quote).isascii():

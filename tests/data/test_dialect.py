@@ -121,3 +121,45 @@ def test_files_of_a_log_may_be_written_differently(tmp_path: Path) -> None:
         "csv, separated by commas, cp1252",
         "csv, separated by tabs, UTF-16",
     ]
+
+
+def test_escaped_quotes_are_read_where_a_file_needs_them_or_says_so(tmp_path: Path) -> None:
+    head = "u;i;t;c;title\n"
+    text = head + '"1";"10";"16";"1";"The \\"Big\\" Sale; again"\n"2";"C:\\dir";"17";"0";"a ""b"" \\\\"\n'
+    log: dict[str, Any] = {"context": {"title": "categorical"}}
+    expected = [(1, "10", 16, 1.0, 'The "Big" Sale; again'), (2, "C:\\dir", 17, 0.0, 'a "b" \\')]
+    for settings in ({}, {"separator": ";"}, {"escape": "\\"}):
+        assert rows(table(tmp_path, text, {**log, **settings})) == expected
+    assert rows(table(tmp_path, text.replace("\\", "^"), {**log, "escape": "^"}))[0] == expected[0]
+    late = head + "1;10;16;1;x\n" * 300 + '2;11;17;0;"a \\"b\\";"\n'
+    tables, origin = counted(tmp_path, {"log.csv": late}, log)
+    assert tables.interactions["title"][300] == 'a "b";'
+    assert "escaped by \\" in origin.dialects[0]
+    mysql = "1\ta\\\tb\t16\t1\n2\tc\\\nd\t17\t\\N\nx\ty\tz\t1\n"
+    unquoted = {"separator": "\t", "quote": "", "escape": "\\", "columns": ["u", "i", "t", "c"]}
+    assert rows(table(tmp_path, mysql.replace("z", "18"), unquoted))[:2] == [
+        ("1", "a\tb", 16, 1.0),
+        ("2", "c\nd", 17, None),
+    ]
+    with pytest.raises(DataError, match=r"log\.csv, line 4, column t must be a finite number, got 'z'"):
+        table(tmp_path, mysql, unquoted)
+    plain = HEAD + '1,"C:\\",10,1\n'  # well formed without escapes, so that the backslash is a letter
+    assert rows(table(tmp_path, plain)) == [(1, "C:\\", 10, 1.0)]
+    with pytest.raises(
+        DataError, match=r'line 2: a quote must enclose .*; set quote = "" .*, or set escape = "\\\\" if'
+    ):
+        table(tmp_path, HEAD + '1,"a \\"b\\"",10,1\n1,"x"y,11,1\n')
+
+
+def test_separators_at_the_end_of_lines_and_blank_lines_change_nothing(tmp_path: Path) -> None:
+    for text in (
+        HEAD + "1,a,10,1,\n2,b,11,0,\n",
+        HEAD + "1,a,10,1,\r\n\r\n2,b,11,0\r\n",
+        "u,i,t,c,\n1,a,10,1\n2,b,11,0,\n",
+        "\n \n" + HEAD + "1,a,10,1\n\n2,b,11,0\n",
+    ):
+        assert rows(table(tmp_path, text)) == [(1, "a", 10, 1.0), (2, "b", 11, 0.0)], text
+        assert rows(table(tmp_path, text.replace(",", ";")))[0] == (1, "a", 10, 1.0), text
+    for row in ("1,a,10,1,,", "1,a,10,1,x", "1,a,10"):
+        with pytest.raises(DataError, match=r"log\.csv, line 3 must have 4 columns, got"):
+            table(tmp_path, HEAD + "1,a,10,1\n" + row + "\n")

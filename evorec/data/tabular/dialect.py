@@ -89,6 +89,7 @@ class Dialect:
         columns: names; those of a csv file may be left out where its first line names them.
         has_header: whether the first line of a csv file names the columns.
         notes: sentences about anything that was guessed.
+        escape: one character before a quote or a separator in a value; empty = quotes are doubled.
     """
 
     format: Format = "csv"
@@ -98,6 +99,7 @@ class Dialect:
     columns: tuple[str, ...] = ()
     has_header: bool = True
     notes: tuple[str, ...] = ()
+    escape: str = ""
 
     @property
     def byte(self) -> str:
@@ -109,6 +111,7 @@ class Dialect:
         if self.format == "csv":
             parts.append(f"separated by {SEPARATORS.get(self.separator, repr(self.separator))}")
             parts += [] if self.has_header else ["without a header"]
+            parts += [f"escaped by {self.escape}"] if self.escape else []
         if self.format in ("csv", "jsonl"):
             parts.append(self.encoding.upper() if self.encoding.startswith("utf") else self.encoding)
         return ", ".join(parts)
@@ -146,11 +149,11 @@ def detect(
     usual = "\t" if config.format == "tsv" else USUAL.get(_ending(source), ",")
     separator = config.separator or _separator(source, text, usual, config, needed, key)
     quote = config.quote if len(separator) == 1 else ""
-    records = _records(text, separator, quote)
+    records = _records(text, separator, quote, config.escape)
     first = tuple(name.strip() for name in records[0]) if records else ()
     has_header = not config.columns and (bool({*needed} & {*first}) or _names_columns(records))
     names = config.columns or (first if has_header else tuple(f"column_{n}" for n in range(1, len(first) + 1)))
-    return Dialect(form, separator, quote, encoding, names, has_header, notes)
+    return Dialect(form, separator, quote, encoding, names, has_header, notes, config.escape)
 
 
 def _ending(source: Source) -> str:
@@ -218,7 +221,11 @@ def _keys(text: str) -> tuple[str, ...]:
 
 def _separator(source: Source, text: str, usual: str, config: FilesConfig, needed: Collection[str], key: str) -> str:
     """The separator that splits all lines alike; `usual` where no line is split."""
-    found = {separator: _records(text, separator, config.quote) for separator in SEPARATORS}
+    found = {separator: _records(text, separator, config.quote, config.escape) for separator in SEPARATORS}
+    if not config.escape and f"\\{config.quote}" in text:
+        for separator, records in found.items():
+            if records and not _is_even(records):
+                found[separator] = _records(text, separator, config.quote, "\\")
     header = [separator for separator, records in found.items() if records and len(records[0]) > 1]
     even = [separator for separator in header if _is_even(found[separator])]
     if needed and not config.columns:
@@ -240,21 +247,24 @@ def _separator(source: Source, text: str, usual: str, config: FilesConfig, neede
     )
 
 
-def _records(text: str, separator: str, quote: str) -> list[list[str]]:
+def _records(text: str, separator: str, quote: str, escape: str) -> list[list[str]]:
     """The first records of a table of text, blank lines left out."""
     lines = (line for line in io.StringIO(text) if line.strip())
     if len(separator) > 1 or not quote:
         return [line.rstrip("\n").split(separator) for line in islice(lines, SAMPLE_LINES)]
     found: list[list[str]] = []
     with suppress(csv.Error):  # a value that is too long, because a quote is never closed
-        found.extend(islice(csv.reader(lines, delimiter=separator, quotechar=quote), SAMPLE_LINES))
+        found.extend(
+            islice(csv.reader(lines, delimiter=separator, quotechar=quote, escapechar=escape or None), SAMPLE_LINES)
+        )
     return found
 
 
 def _is_even(records: Sequence[Sequence[str]]) -> bool:
-    """Whether all records have as many values as the first, or an empty one more, behind a separator at the end."""
+    """Whether all records have as many values as the first, but for a separator at the end of some."""
+    lengths = {len(record) if record[-1].strip() else len(record) - 1 for record in records}
     n = len(records[0])
-    return all(len(record) == n or (len(record) == n + 1 and not record[-1].strip()) for record in records)
+    return all(len(record) == n for record in records) or lengths <= {n - (not records[0][-1].strip()), n - 1}
 
 
 def _names_columns(records: Sequence[Sequence[str]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
@@ -14,7 +15,7 @@ from evorec.config import FilesConfig
 from evorec.data.tabular.dialect import Dialect, detect
 from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
 from evorec.data.tabular.sources import EmptyFileError, Source, reason
-from evorec.data.tabular.text import check_records, find_record, prepared
+from evorec.data.tabular.text import check_records, find_record, prepared, unescaped
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
 
@@ -84,7 +85,7 @@ class Sheet:
         if self.is_json:
             return f"{self.source}, line {find_line(self.source, row, dialect.encoding)}"
         content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator)
-        return f"{self.source}, line {find_record(content, dialect, row)}"
+        return f"{self.source}, line {find_record(*unescaped(self.source, content, dialect), row)}"
 
     def first_nested(self, column: str, rows: Collection[int]) -> int | None:
         """The first of some rows, from 0, whose text was a list or an object of JSON; looked up in the file."""
@@ -197,14 +198,28 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
                     f"{source}, line 1 must name the columns {wanted}; it has values; set {key}.columns to the names "
                     f"of its {len(dialect.columns)} columns."
                 )
-            content = prepared(source, source.content(), dialect.encoding, dialect.separator)
-            frame = read_text(source, content, dialect, wanted)
+            frame, dialect = _read_csv(source, dialect, wanted)
     except (PolarsError, PanicException) as error:
         raise DataError(f"{source} cannot be read as {dialect.format}, it may be damaged: {reason(error)}") from None
     except MemoryError:
         raise DataError(f"{source} does not fit into memory; split it into several files.") from None
     frame = frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in known.items())
     return Sheet(source, dialect, frame.select(columns), key=key)
+
+
+def _read_csv(source: Source, dialect: Dialect, columns: Sequence[str]) -> tuple[pl.DataFrame, Dialect]:
+    """Columns of a text table, and its dialect: a file that can only be read with backslashes as escapes has them."""
+    content = prepared(source, source.content(), dialect.encoding, dialect.separator)
+    try:
+        return read_text(source, *unescaped(source, content, dialect), columns), dialect
+    except DataError as error:
+        marks = [f"\\{mark}".encode() for mark in (dialect.quote, dialect.byte) if mark]
+        if dialect.escape or not any(mark in content for mark in marks):
+            raise
+        escaped = replace(dialect, escape="\\")
+        with suppress(DataError):
+            return read_text(source, *unescaped(source, content, escaped), columns), escaped
+        raise error from None
 
 
 def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequence[str]) -> pl.DataFrame:
@@ -237,6 +252,7 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
         columns=indices,
         infer_schema=False,
         separator=dialect.byte,
+        truncate_ragged_lines=True,  # an empty value behind the last separator of a line
         quote_char=dialect.quote if dialect.quote and dialect.quote.encode() in content else None,
     )
     if frame.height != n_rows:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +22,8 @@ from evorec.errors import DataError
 CHUNK: Final = 1 << 22
 """Bytes that are checked at once; the working memory is about ten times that."""
 NEWLINE: Final = 10
+ESCAPE_HINT: Final = r'set escape = "\\" if a backslash comes before quotes'
+"""As it is written in TOML."""
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -63,6 +67,46 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
     return content if content.endswith(b"\n") or not content else content + b"\n"
 
 
+def unescaped(source: object, content: bytes, dialect: Dialect) -> tuple[bytes, Dialect]:
+    """The text with quotes doubled instead of escaped, and its dialect; lines keep their numbers.
+
+    An escape character before anything but a quote, a separator, the end of a line or itself is kept, as Spark writes
+    it; so is ``\\N``, a missing value of MySQL.
+
+    Args:
+        source: named in errors.
+        content: prepared.
+        dialect: of the text; without an escape character the text is returned as it is.
+    Raises:
+        DataError: a quote inside a value.
+    """
+    if not dialect.escape:
+        return content, dialect
+    special = {dialect.escape, dialect.quote, dialect.byte, "\n"}
+    text = re.sub(
+        rf"{re.escape(dialect.escape)}(.)",
+        lambda found: found[0] if found[1] in special else dialect.escape + found[0],
+        content.decode(),
+        flags=re.DOTALL,
+    )
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=dialect.byte,
+        quotechar=dialect.quote or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
+        escapechar=dialect.escape,
+        strict=True,
+    )
+    out = io.StringIO(newline="")
+    try:
+        csv.writer(out, delimiter=dialect.byte, quotechar=dialect.quote or '"', lineterminator="\n").writerows(reader)
+    except csv.Error as error:
+        raise DataError(
+            f"{source}, line {reader.line_num} cannot be read with escape = {dialect.escape!r}: {error}."
+        ) from None
+    return out.getvalue().encode(), replace(dialect, quote=dialect.quote or '"', escape="")
+
+
 def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tuple[str, ...], bytes, int]:
     """Check that every line of a text table has as many values as there are columns.
 
@@ -74,11 +118,12 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tup
         Names of all columns: those that were set, else those of the first line; the text without blank lines; the
         number of rows without the header.
     Raises:
-        DataError: a line with another number of values, or a quote inside a value.
+        DataError: a line with another number of values, except for a separator at its end, or a quote inside a value.
     """
     names = () if dialect.has_header else dialect.columns
     n_rows = 0 if names else -1
     edges = [0]  # of the parts that are kept
+    letters = np.frombuffer(content, dtype=np.uint8)
     for lines in _lines(source, content, dialect):
         filled = np.flatnonzero(~lines.is_blank)
         if len(filled) and not names:
@@ -88,12 +133,20 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tup
                 text = io.StringIO(header, newline="")
                 found = next(csv.reader(text, delimiter=dialect.byte, quotechar=dialect.quote), [])
             names = tuple(name.strip() for name in found)
-        wrong = filled[lines.n_values[filled] != len(names)]
+        fits = lines.n_values[filled] == len(names)
+        if not fits.all():
+            ends_empty = letters[lines.ends[filled] - 1] == ord(dialect.byte)
+            fits |= ends_empty & (lines.n_values[filled] == len(names) + 1)
+            fits |= (lines.n_values[filled] == len(names) - 1) & (not names[-1])
+        wrong = filled[~fits]
         if len(wrong):
+            at = slice(int(lines.starts[wrong[0]]), int(lines.ends[wrong[0]]))
+            escapes = f"\\{dialect.quote}".encode() in content[at] or f"\\{dialect.byte}".encode() in content[at]
+            hint = f"; {ESCAPE_HINT}" if escapes and not dialect.escape else ""
             named = not dialect.has_header or dialect.separator != ","
             raise DataError(
-                f"{source}, line {1 + content.count(NEWLINE, 0, int(lines.starts[wrong[0]]))} must have {len(names)} "
-                f"columns{f' separated by {dialect.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}."
+                f"{source}, line {1 + content.count(NEWLINE, 0, at.start)} must have {len(names)} columns"
+                f"{f' separated by {dialect.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}{hint}."
             )
         n_rows += len(filled)
         for blank in np.flatnonzero(lines.is_blank):
@@ -164,8 +217,9 @@ def _lines(source: object, content: bytes, dialect: Dialect) -> Iterator[_Lines]
 
 def _quote_error(source: object, content: bytes, dialect: Dialect, position: int) -> DataError:
     first = max(content.rfind(NEWLINE, 0, position) + 1, position - 40)
+    hint = f", or {ESCAPE_HINT}" if f"\\{dialect.quote}".encode() in content else ""
     near = content[first : position + 40].split(b"\n")[0].decode(errors="replace")
     return DataError(
         f"{source}, line {1 + content.count(NEWLINE, 0, position)}: a quote must enclose a whole value (and be doubled "
-        f'inside it), got {near!r}; set quote = "" if the file quotes nothing.'
+        f'inside it), got {near!r}; set quote = "" if the file quotes nothing{hint}.'
     )
