@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evorec.config import Box, RecommenderConfig, TaskKind, kind_name
 from evorec.errors import ConfigError, DataError
+from evorec.metrics.accuracy import NO_TASK
 from evorec.metrics.cost import Timing
 from evorec.metrics.metric import METRICS, Direction, Metric, all_metrics
 
@@ -180,6 +181,8 @@ def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -
     info = find_metric(name)
     if info.name.endswith("/<task>"):
         task = name.partition("/")[2]
+        if tasks is not None and not tasks:
+            raise ConfigError(f"{name} {NO_TASK}")
         if tasks is not None and task not in tasks:
             raise ConfigError(f"{name}: {task!r} is not a ranked task; known: {', '.join(tasks)}.")
         if tasks is not None and (kind := kind_name(tasks[task])) not in info.kinds:
@@ -358,6 +361,17 @@ def check_metrics(config: RecommenderConfig) -> None:
     if spend and kinds.get(spend, "binary") == "binary":
         known = [task for task, kind in kinds.items() if kind != "binary"]
         errors.append(f"evaluation.spend must be a ranked task whose labels are numbers, {known}; got {spend!r}.")
+    sources = {
+        "objectives": config.objectives,
+        "constraints": config.constraints,
+        "finalize.picks": config.finalize.picks,
+    }
+    for key, texts in sources.items():
+        of_tasks = [name for name in named_metrics(texts) if name == "accuracy" or "/" in name]
+        if of_tasks and not kinds:
+            errors.append(f"{key}: {', '.join(of_tasks)} {NO_TASK}")
+    if errors:
+        raise ConfigError("\n".join(errors))
     wanted, picks = wanted_metrics(config), named_metrics(config.finalize.picks)
     named = named_metrics((*config.objectives, *config.box, *config.constraints))
     for name, found in (named | picks).items():

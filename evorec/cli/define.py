@@ -17,7 +17,6 @@ from evorec.config import (
     ProblemDefinition,
     RecommenderConfig,
     RunConfig,
-    TasksConfig,
     installed_problems,
     keys,
     load_config,
@@ -262,7 +261,7 @@ def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[
 
     tables, parts, sizes = _read(config) if data else (None, None, {})
     known = tables.tasks if tables else None
-    tasks = config.tasks.kind_of_each() or (TasksConfig(ranked=known).kind_of_each() if known else None)
+    tasks = config.tasks.kind_of_each()
     errors = [
         f"tasks ({source}): {name!r} is not a label column of the data; known: {', '.join(known)}."
         for name in (*config.tasks.ranked, *filter(None, [config.tasks.target]))

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from evorec.config.content import CONTENT_KINDS
 from evorec.config.listing import keys
 from evorec.config.problems import problem_definition
-from evorec.config.recommender import RecommenderConfig
+from evorec.config.recommender import RecommenderConfig, has_no_labels
 from evorec.config.run import RunConfig
 from evorec.config.section import Overlay
 from evorec.errors import ConfigError
@@ -41,6 +41,8 @@ def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
         weak = {**weak, "tasks": kept}
     return _merged(weak, strong)
 
+
+DEFAULT_CONSTRAINTS: Final = RecommenderConfig.model_fields["constraints"].default
 
 _OF_RANKED = ("funnel", "given", "kinds", "lower_is_better")
 """Settings of the ranked tasks."""
@@ -159,7 +161,8 @@ def load_config(
     if not isinstance(name, str):
         raise ConfigError(f"problem must be a name, got {name!r}; `evorec problems` lists the names.")
     definition = problem_definition(name, folder=None if "problem" in given else folder)
-    settings = merge(merge(definition.defaults, stored), {**given, "problem": definition.name})
+    defaults = _for_labels_of(_merged(stored, given), definition.defaults)
+    settings = merge(merge(defaults, stored), {**given, "problem": definition.name})
     plugins = settings.get("plugins", ())
     if isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins):
         settings["plugins"] = load_plugins(plugins, folder=None if "plugins" in given else folder)
@@ -168,6 +171,18 @@ def load_config(
         found = folder / str(data.get("path") or "")
         settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
     return parse_config(settings, source=path.name if path else "command line", kind=definition.config)
+
+
+def _for_labels_of(settings: Overlay, defaults: Overlay) -> Overlay:
+    """The defaults of a problem without those that need labels or ranked tasks that the settings do not have."""
+    tasks, unlabelled = settings.get("tasks", {}), has_no_labels(settings.get("data"))
+    ranked = tasks.get("ranked") if isinstance(tasks, Mapping) else None
+    out = {name: value for name, value in defaults.items() if name != "tasks" or not unlabelled}
+    if (unlabelled or ranked is not None) and not ranked:
+        out.pop("objectives", None)
+        out["box"] = {name: box for name, box in defaults.get("box", {}).items() if "/" not in name}
+        out["constraints"] = tuple(text for text in defaults.get("constraints", DEFAULT_CONSTRAINTS) if "/" not in text)
+    return out
 
 
 def stored_config(settings: Overlay, *, source: str) -> RunConfig:

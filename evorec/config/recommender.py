@@ -14,12 +14,28 @@ from evorec.config.fuse import FuseConfig
 from evorec.config.run import RunConfig
 from evorec.config.simulator import FORMER_SETTINGS
 from evorec.config.split import SplitConfig
+from evorec.config.tables import ALWAYS
 from evorec.config.tasks import TasksConfig
 from evorec.config.training import TrainConfig
 from evorec.errors import ConfigError
 
-LATER_SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {"split": {"validation": "random"}}
+LATER_SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "split": {"validation": "random"},
+    "tasks": {"sampled_negatives": 0},
+}
 """Settings that earlier versions did not have, with their defaults, which leave the name of a run as it was."""
+
+OF_RETRIEVAL: Final = ("recall@k", "catalogue_coverage@k", "cost")
+"""Objectives where no task is ranked, if none are named."""
+
+
+def has_no_labels(data: Any) -> bool:
+    """Whether the settings of ``[data]`` describe a log without labels, each row of which is a positive of `ALWAYS`."""
+    if not isinstance(data, Mapping) or data.get("reader") != "table":
+        return False
+    log = data.get("log", {})
+    tables = [log, *log.get("sources", ())] if isinstance(log, Mapping) else log
+    return not any(table.get("tasks") or table.get("event") for table in tables if isinstance(table, Mapping))
 
 
 class RecommenderConfig(RunConfig):
@@ -51,6 +67,19 @@ class RecommenderConfig(RunConfig):
     finalize: FinalizeConfig = FinalizeConfig()
     fuse: FuseConfig = FuseConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_the_labels_allow(cls, value: Any) -> Any:
+        """Without labels in the log no task is ranked, and without ranked tasks no metric of tasks is an objective."""
+        if not isinstance(value, Mapping) or not isinstance(tasks := value.get("tasks", {}), Mapping):
+            return value
+        if has_no_labels(value.get("data")):
+            tasks = {"ranked": (), "target": ALWAYS, **tasks}
+            value = {**value, "tasks": tasks}
+        if "ranked" in tasks and not tasks["ranked"]:
+            return {"objectives": OF_RETRIEVAL, **value}
+        return value
+
     @model_validator(mode="after")
     def _parts_are_used(self) -> Self:
         if self.data.has_parts and self.split.kind != "given":
@@ -69,13 +98,15 @@ class RecommenderConfig(RunConfig):
         """The settings in words, as reports show them."""
         data, tasks, training = self.data, self.tasks, self.training
         source = f"simulator, {data.simulator.scenario}" if data.reader == "simulator" else data.reader
+        n = tasks.sampled_negatives
+        sampled = f"; AUC is against {n} sampled negatives per positive" if n else ""
         budget = f"{training.steps} steps of {training.batch_size} impressions"
         if training.rungs:
             steps = ", ".join(map(str, training.rungs))
             budget += f"; compared at step {steps}, where a share of {training.rung_keep:g} trains on"
         return {
             "data": f"{source}{f', {data.path}' if data.path else ''}, {self.split.kind} split",
-            "tasks": f"{', '.join(tasks.ranked)}; recall counts {tasks.target}" if tasks.ranked else "",
+            "tasks": f"{', '.join(tasks.ranked) or 'retrieval only'}; recall counts {tasks.target}{sampled}",
             "lists": f"k = {self.evaluation.k} items out of {self.evaluation.candidates} candidates",
             "each candidate": budget,
             **super().facts(),

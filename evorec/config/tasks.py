@@ -66,6 +66,9 @@ class TasksConfig(Section):
     kinds: dict[str, TaskKind] = Field({})
     """ranked task -> its labels: binary (0 and 1; the default), regression (numbers, squared error), {quantile = 0.9}
     (numbers, pinball loss)"""
+    sampled_negatives: int = Field(0, ge=0, le=1000)
+    """for a log of positives: items drawn at random per positive row that the user has not met, as rows with label 0;
+    AUC is then measured against them, not against items that were shown; 0 = none"""
     lower_is_better: tuple[str, ...] = ()
     """ranked tasks whose high values are bad, e.g. a side effect, a waiting time or a cost: they lower the score of an
     item in lists; losses and AUC do not change"""
@@ -92,6 +95,8 @@ class TasksConfig(Section):
                 f"the steps of the funnel and the target must be binary, got {numbers} with numbers in kinds; define a "
                 "binary label, e.g. rating >= 4"
             )
+        if self.sampled_negatives and not any(kind == "binary" for kind in self.kind_of_each().values()):
+            raise ValueError("sampled_negatives are for binary tasks, and ranked has none: name e.g. the target in it")
         for task in self.given:
             chain = self.conditions(task)
             if chain[-1] in chain[:-1]:

@@ -201,7 +201,8 @@ class Dataset:
             row) with their ``n_cold_user_rows``, and ``n_cold_item_rows`` (item never in training); and the held-out
             target positives that are not in `relevant`, each under its first reason: ``n_cold_user_positives``,
             ``n_unknown_item_positives`` (outside the catalogue). ``n_seen_positives`` are in it although the user's
-            training has the item, so that a list that leaves out seen items cannot hit them.
+            training has the item, so that a list that leaves out seen items cannot hit them. With sampled negatives
+            their number among the held-out rows, ``n_sampled_negatives``.
         sha256: hash of the tables, the rows and the choices that made this.
         context_columns: which column of `Part.context` and which rows of the embedding table a context feature has.
         content_parts: the sources of the columns of `item_content`, in order; the part `COOCCURRENCE` comes from the

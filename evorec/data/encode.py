@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, final
 
@@ -22,11 +23,13 @@ from evorec.data.dataset import Csr, Dataset, Field, Int64, Part
 from evorec.data.features import Block, content_vectors, fit_block, id_block, lay_out
 from evorec.data.funnel import funnel_parents
 from evorec.data.labels import checked_labels, label_scales, standardised
+from evorec.data.negatives import with_negatives
 from evorec.data.sorting import begins, index_in, stable_order
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, history
 from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables, id_array
+from evorec.seeds import generator
 
 Fit = Literal["train", "train+validation"]
 """train = search (held out: validation); train+validation = final training (held out: test)."""
@@ -46,13 +49,15 @@ def encode(
     given: Mapping[str, str] = MappingProxyType({}),
     kinds: Mapping[str, TaskKind] = MappingProxyType({}),
     cooccurrence: CooccurrenceContent | None = None,
+    negatives: int = 0,
+    seed: int = 0,
 ) -> Dataset:
     """Encode a data set for a fit; rows outside the two parts in use are not read.
 
     Args:
         tables: all interactions.
         split: row numbers of the parts.
-        tasks: ranked label columns, in order.
+        tasks: ranked label columns, in order; empty = retrieval only.
         target: label column whose positives (> 0) are retrieved.
         fit: ``train`` holds out validation, ``train+validation`` holds out test.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
@@ -63,6 +68,9 @@ def encode(
             task's label counts as missing.
         kinds: ranked task -> kind of its labels; binary by default. Numbers are standardised.
         cooccurrence: adds vectors of who met an item to the content; ``None`` = none.
+        negatives: items drawn at random per positive row, which the user has not met, as rows with label 0 of the
+            binary tasks without a condition in `given`; 0 = none. They are rows of the ranker alone.
+        seed: of these draws.
     Statistics need times and are left out without them, and so is the recency of histories without an order.
 
     Raises:
@@ -70,7 +78,8 @@ def encode(
         DataError: a task with a single class or number, or no target positive, in either part; a row against the
             funnel.
     """
-    if tables.times != "seconds":
+    moment = tables.context if tasks else ()  # only the ranker reads context and statistics
+    if tables.times != "seconds" or not tasks:
         statistics = ()  # counts and rates of earlier days
     if tables.times == "none":
         history_recency = 0.0
@@ -78,7 +87,8 @@ def encode(
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     kinds = {task: kinds.get(task, "binary") for task in tasks}
     parts = {"training": rows, "held-out": held_rows}
-    labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given)
+    sampled = [task for task in tasks if negatives and kinds[task] == "binary" and task not in given]
+    labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given, sampled=sampled)
     task_kinds = tuple(kinds.values())
     shift, scale = label_scales(labels[0], task_kinds)
 
@@ -86,21 +96,22 @@ def encode(
     items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
     by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
     by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
-    names = [feature.name for feature in tables.context]
+    names = [feature.name for feature in moment]
     context_rows = pl.concat([log.select(names), held.select(names)])
     is_trained = np.arange(log.height + held.height) < log.height
-    fits = [fit_block(feature, context_rows[feature.name], is_trained, min_count=1) for feature in tables.context]
+    fits = [fit_block(feature, context_rows[feature.name], is_trained, min_count=1) for feature in moment]
     context = [block for block in fits if not block.is_constant(is_trained)]
     by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
     del context_rows, fits, context  # as large as the log
 
     def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, context: Int64) -> Part:
         known = standardised(labels, task_kinds, shift, scale).select(pl.col(tasks).fill_null(float("nan")))
+        values = known.to_numpy() if tasks else np.zeros((frame.height, 0), dtype=np.float32)
         return Part(
             users=users,
             items=items,
             context=context,
-            labels=np.ascontiguousarray(known.to_numpy()),
+            labels=np.ascontiguousarray(values),
             statistics=np.zeros((frame.height, 0), dtype=np.float32),
             target=frame[target].fill_null(float("nan")).to_numpy(),
             time=frame[Columns.TIME].to_numpy(),
@@ -110,12 +121,26 @@ def encode(
     held_users, held_items = users.index(held[Columns.USER]), items.index(held[Columns.ITEM])
     held_out = part(held, labels[1], held_users, held_items, by_row.rows[log.height :])
 
-    context_mode = _most_frequent(train.context)
+    context_mode, days = _most_frequent(train.context), _days(log)
+    seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
+    relevant, lost = _relevant(held_out, seen, items.counts)
+    ranked_train, ranked_held = train, held_out
+    if sampled:
+        columns = np.array([list(tasks).index(task) for task in sampled])
+        inside = held_out.items < items.n
+        pairs = [np.concatenate([np.repeat(np.arange(users.n + 1), seen.counts()), held_out.users[inside]])]
+        pairs.append(np.concatenate([seen.indices, held_out.items[inside]]))
+        draw = partial(with_negatives, sampled=columns, per_positive=negatives, n_items=items.n)
+        ranked_train, own = draw(train, seen, rng=generator(seed, "sampled negatives", 0))
+        ranked_held, _ = draw(
+            held_out, Csr.from_pairs(*pairs, n_rows=users.n + 1), rng=generator(seed, "sampled negatives", 1)
+        )
+        days = days[own]
     sides = Sides(by_user, by_item, by_row.fields, context_mode)
     dense = fit_statistics(
-        [history(key, sides, train, held_out) for key in statistics],
-        _days(log),
-        train.labels,
+        [history(key, sides, ranked_train, ranked_held) for key in statistics],
+        days,
+        ranked_train.labels,
         tasks,
         n_users=users.n,
         n_items=items.n,
@@ -130,13 +155,12 @@ def encode(
         learned = [ItemVectors(COOCCURRENCE, pl.Series(items.ids), values, sha256="")]
     item_content, content_parts = content_vectors(tables, items.ids, learned)
     liked = train.target > 0
-    seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
-    relevant, lost = _relevant(held_out, seen, items.counts)
     item_history_row = np.append(n_rows + np.arange(items.n), 0)  # the unknown item has no row
     n_kept = sum(len(known.fields) for known in (by_user, by_item, by_row)) - 2  # the two ids are fields, not features
-    n_declared = sum(len(known) for known in (tables.user_features, tables.item_features, tables.context))
+    n_declared = sum(len(known) for known in (tables.user_features, tables.item_features, moment))
 
     further = sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
+    further += [("negatives", f"{negatives} {seed}")] if sampled else []
     further += [] if cooccurrence is None else [(COOCCURRENCE, str(cooccurrence))]
     chosen = (tuple(tasks), target, tuple(funnel), sorted(given.items()), fit, tuple(statistics))
     # `further` is empty by default, which keeps the hash of earlier versions
@@ -173,8 +197,8 @@ def encode(
         statistics=dense.names,
         item_content=item_content,
         content_parts=content_parts,
-        train=replace(train, statistics=dense.train),
-        held_out=replace(held_out, statistics=dense.held_out) if dense.names else held_out,
+        train=replace(ranked_train, statistics=dense.train),
+        held_out=replace(ranked_held, statistics=dense.held_out) if dense.names else ranked_held,
         seen=seen,
         history=Csr.from_pairs(train.users[liked], train.items[liked], n_rows=users.n + 1),
         relevant=relevant,
@@ -184,6 +208,7 @@ def encode(
             **lost,
             "n_cold_users": held[Columns.USER].filter(pl.Series(held_users == users.n)).n_unique(),
             "n_constant_fields": n_declared - n_kept,
+            **({"n_sampled_negatives": ranked_held.n_rows - held_out.n_rows} if sampled else {}),
         },
         sha256=digest.hexdigest(),
         context_columns=by_row.fields,

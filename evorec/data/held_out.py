@@ -15,6 +15,7 @@ from evorec.config import EvaluationConfig
 from evorec.data.dataset import Csr, Dataset, Part
 from evorec.data.tables import Columns, Tables
 from evorec.errors import DataError
+from evorec.metrics.accuracy import NO_TASK
 from evorec.metrics.lists import AttackedLists, ListData, RecommendedLists
 from evorec.metrics.logged_choices import ChosenRows, LoggedChoices, LoggedRows, why_no_choice
 from evorec.metrics.metric import (
@@ -145,6 +146,9 @@ class HeldOut:
         ]
         self._of_attacks = self._available(AttackedLists, self.lists, k=config.k)
         self._of_values = metrics_of(MeasuredValues, wanted=self.wanted)
+        if not dataset.tasks:
+            self._of_values = tuple(metric for metric in self._of_values if metric.name != "accuracy")
+            self.unavailable["accuracy"] = NO_TASK
         self.needs_threshold = any("n_improbable" in metric.inputs for metric in self._of_lists)
         self.needs_attack = bool(self._of_attacks)
 

@@ -62,6 +62,7 @@ def checked_labels(
     target: str,
     funnel: Sequence[str],
     given: Mapping[str, str],
+    sampled: Sequence[str] = (),
 ) -> list[pl.DataFrame]:
     """The labels of the tasks in each part, null where not observed or not in the task's sample space.
 
@@ -70,6 +71,7 @@ def checked_labels(
         parts: name of a part -> its row numbers ``(N,)``.
         kinds: ranked task -> kind of its labels, in order.
         target, funnel, given: see `evorec.data.encode.encode`.
+        sampled: tasks that get rows with label 0, so that the log need not have such rows.
     Returns:
         ``(N, T)`` of each part.
     Raises:
@@ -78,17 +80,17 @@ def checked_labels(
     """
     tasks = list(kinds)
     names = {"ranked": tasks, "target": target, "funnel": list(funnel), "given": dict(given)}
-    if not tasks or not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
+    if not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
         got = ", ".join(f"{name} = {value!r}" for name, value in names.items() if value or name in ("ranked", "target"))
         raise ConfigError(
             f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; got {got}."
         )
     check_funnel(tables, funnel, parts)
-    log = tables.interactions.select({*tasks, *given, *given.values()})
+    log = tables.interactions.select({*tasks, target, *given, *given.values()})
     labels = [conditioned(log[rows], tasks, given) for rows in parts.values()]
     for (part, rows), known in zip(parts.items(), labels, strict=True):
         for task, kind in kinds.items():
-            _check_values(known[task], kind, f"task {task} of {tables.name}", part)
+            _check_values(known[task], kind, f"task {task} of {tables.name}", part, task, is_sampled=task in sampled)
         positives = tables.interactions[target][rows]
         if not (positives > 0).any():
             raise DataError(
@@ -114,11 +116,20 @@ def best_constants(dataset: Dataset) -> list[float]:
     return out
 
 
-def _check_values(labels: pl.Series, kind: TaskKind, task: str, part: str) -> None:
+def _check_values(labels: pl.Series, kind: TaskKind, task: str, part: str, name: str, *, is_sampled: bool) -> None:
     if kind == "binary" and not labels.drop_nulls().is_in([0.0, 1.0]).all():
         raise DataError(
             f"{task} must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_counts(labels)}; "
             'make a label of it, e.g. rating >= 4, or say tasks.kinds: "regression" or {quantile = 0.5}.'
+        )
+    if kind == "binary" and (labels.drop_nulls() == 1).all() and labels.count():
+        if is_sampled:
+            return
+        raise DataError(
+            f"{task} is 1 in all {labels.count()} {part} rows, so that nothing can be ranked. A log of positives is "
+            f'searched by retrieval alone: set tasks.ranked = [], tasks.target = "{name}" and objectives without '
+            'accuracy, e.g. ["recall@k", "catalogue_coverage@k", "cost"]. Or set tasks.sampled_negatives = 4, which '
+            "ranks it against items drawn at random."
         )
     if labels.drop_nulls().n_unique() < 2:
         wanted = "two or more classes" if kind == "binary" else "two or more different numbers"

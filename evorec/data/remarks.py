@@ -34,4 +34,14 @@ def remarks(tables: Tables, config: RecommenderConfig) -> tuple[str, ...]:
             "time": f"the last {config.split.validation_share:g} of the training rows by time",
         }[config.split.validation]
         out.append(f"The given split has no validation rows: they are {how} (split.validation).")
+    if not config.tasks.ranked:
+        out.append(
+            f"Retrieval only: no task is ranked, so there is no ranker, no accuracy and no AUC; lists are made for "
+            f"{config.tasks.target}."
+        )
+    if n := config.tasks.sampled_negatives:
+        out.append(
+            f"AUC and accuracy are measured against sampled negatives, {n} items per positive drawn at random among "
+            "those that the user has not met, not against items that were shown (tasks.sampled_negatives)."
+        )
     return tuple(out)

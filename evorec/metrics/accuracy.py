@@ -22,6 +22,11 @@ MAX_LOGIT = float(np.log1p(-np.finfo(np.float64).eps) - np.log(np.finfo(np.float
 """Logits are cut here in `logloss`: the probabilities stay as far from 0 and 1 as in scikit-learn for float64."""
 
 
+NO_TASK: Final = (
+    "needs a ranked task, and tasks.ranked is empty: leave it out, or rank a label that is 0 in some rows. In a log of "
+    "positives, tasks.sampled_negatives = 4 draws such rows for the target."
+)
+"""Why `accuracy` and the metrics of tasks are not measured where only retrieval is trained."""
 MEAN = "mean over the ranked tasks of AUC, or of concordance where labels are numbers"
 BINARY: Final[dict[str, Any]] = {"of": TaskPredictions, "kinds": ("binary",)}
 

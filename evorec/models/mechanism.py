@@ -97,7 +97,9 @@ class Network:
     def __init__(self, specs: Sequence[ModelSpec], shape: InputShape) -> None:
         self.specs, self.shape, self.n_groups = tuple(specs), shape, n_groups(specs[0], shape)
         self.mechanisms = [mechanism_of(spec) for spec in specs]
-        declared = [own.levels(spec, shape) for own, spec in zip(self.mechanisms, specs, strict=True)]
+        declared = [
+            own.levels(spec, shape) if shape.n_tasks else () for own, spec in zip(self.mechanisms, specs, strict=True)
+        ]
         levels: list[tuple[Level, ...]] = list(zip(*declared, strict=True))
         self._first = [level[0] for level in levels]  # levels with gates or a stitch are the same for all members
         sizes = shape.layer_inputs(specs[0].embedding_dim, specs[0].width)
@@ -136,8 +138,7 @@ class Network:
             *(gate.weight() for gates in self._gates for gate in gates),
             *(self._stitch(number) for number, level in enumerate(self._first) if level.is_stitched),
             *self.further_tensors(),
-            head.weight(),
-            head.bias(),
+            *((head.weight(), head.bias()) if shape.n_tasks else ()),
         )
 
     def further_tensors(self) -> Sequence[DenseTensor]:

@@ -235,7 +235,7 @@ class Population:
         for group in groups:
             network = build_network([specs[member] for member in group], shape)
             slots = tensor_slots(_dense_tensors(network), n_dense)
-            n_dense = slots[-1].stop
+            n_dense = slots[-1].stop if slots else n_dense
             programs.append((network, group, slots))
         self.flat = torch.zeros(n_dense, dtype=dtype, device=device)
         self.kernel_groups = tuple(

@@ -25,7 +25,7 @@ class ModelSpec:
     """Settings of a member.
 
     Attributes:
-        task_weights: loss weight of each task, ``(T,)``, sum T.
+        task_weights: loss weight of each task, ``(T,)``, sum T; empty = retrieval only, without a ranker.
         mechanism: how tasks share, a name of `evorec.models.choice.MECHANISMS`.
         sharing_depth: layers before the towers, 0..L: shared, stitched or of experts, as the mechanism says.
         task_embeddings: whether each task has an embedding table besides the shared table.
@@ -106,12 +106,14 @@ class ModelSpec:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
         values = {**NEUTRAL, **own}
+        if not own.keys() & OF_RANKER.keys():
+            values = {**OF_RANKER, **values}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
         chosen = [choices[genes[name]] for name, choices in CHOICES.items() if name in genes]
         own_genes = [gene for choice in chosen for gene in choice.gene_names]
-        mechanism = str(genes.get("mechanism", ""))
+        mechanism = str(values.get("mechanism", ""))
         _check_names(mechanism, values, own_genes)
         choice = MECHANISMS[mechanism]
         wanted = choice.has_task_tables or bool(values.pop("task_embeddings", False))
@@ -143,6 +145,11 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
     {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, "popularity_half_life": 1.0}
 )
 """Values of the genes that some data do not have."""
+OF_RANKER: Mapping[str, Any] = MappingProxyType({
+    "task_weights": (), "mechanism": "shared_bottom", "balancing": "fixed", "width": 2,
+    "dropout": 0.0, "retrieval_weight": 1.0, "rank_blend": 0.0, "learning_rate": 1e-3, "dense_decay": 0.0,
+})  # fmt: skip
+"""Values of the genes of the ranker where there is none; the last two are genes where items have content."""
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
     {"mechanism": MECHANISMS, "balancing": BALANCINGS, "optimizer": OPTIMIZERS, "retrieval_loss": RETRIEVAL_LOSSES}
 )
@@ -221,7 +228,7 @@ def default_space(
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
     Args:
-        tasks: names of the ranked tasks.
+        tasks: names of the ranked tasks; empty = retrieval only, and genes of the ranker are left out.
         n_layers: L >= 1, upper bound of the sharing depth.
         days: length of the training log in days; the half-life of popularity is searched around it. 0 = the log has no
             times, and there is no such gene.
@@ -254,19 +261,37 @@ def default_space(
     def chosen(name: str, choices: Sequence[Choice], default: str, text: str) -> list[Gene]:
         return _choice_genes(name, choices, default, text, n_layers=n_layers)
 
-    return SearchSpace((
+    dense: tuple[Gene, ...] = (
+        log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
+        log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
+    )
+    if not tasks and not any(block.is_content for block in blocks):
+        dense = ()  # without a ranker, only the projections of content are dense
+    ranker = () if not tasks else (
         Simplex("task_weights", parts=tasks, text="loss weight of each task"),
         *chosen("mechanism", mechanisms, "shared_bottom", "how tasks share; esmm and aitm need tasks.funnel"),
         *chosen("balancing", ordered(BALANCINGS), "fixed", "how the losses of the tasks are balanced"),
-        Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
+    )  # fmt: skip
+    layers = () if not tasks else (
         Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
         Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+    )  # fmt: skip
+    rerank = () if not tasks else (
+        Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
+        log_gene(
+            "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
+        ),
+    )  # fmt: skip
+    return SearchSpace((
+        *ranker,
+        Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
+        *layers,
         *chosen("optimizer", ordered(OPTIMIZERS), "adamw", "adafactor keeps row and column means of squares"),
-        log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
+        *dense[:1],
         log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
         log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
-        log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
-        log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss"),
+        *dense[1:],
+        *([log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss")] if tasks else []),
         *chosen("retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives"),
         negatives,
         *([source] if uniform_negatives else []),
@@ -283,10 +308,7 @@ def default_space(
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
-        Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
-        log_gene(
-            "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
-        ),
+        *rerank,
         *_block_genes(blocks, is_open=search_blocks),
     ))  # fmt: skip
 

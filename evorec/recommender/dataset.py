@@ -28,6 +28,8 @@ def encode_tables(tables: Tables, parts: Split, config: RecommenderConfig, *, fi
         history_length=config.data.history_length,
         history_recency=config.data.history_recency,
         cooccurrence=config.data.cooccurrence,
+        negatives=config.tasks.sampled_negatives,
+        seed=config.search.seed,
     )
     column = config.evaluation.groups
     groups = user_groups(tables, dataset.user_ids, column) if column else None

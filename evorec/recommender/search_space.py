@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from evorec.config import RecommenderConfig
 from evorec.data.dataset import Dataset
@@ -27,7 +28,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
     """
     genes, absent = config.space, set[str]()
     if dataset is None:
-        tasks, days, new_items = config.tasks.ranked or ("task",), UNKNOWN_DAYS, "new_item_popularity" in genes
+        tasks, days, new_items = config.tasks.ranked, UNKNOWN_DAYS, "new_item_popularity" in genes
         blocks: Sequence[InputBlock] = named_blocks(genes)
     else:
         new_items, blocks = bool((dataset.item_counts == 0).any()), input_blocks(dataset)
@@ -36,15 +37,17 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
         absent |= set() if dataset.times == "seconds" else {"popularity_half_life"}
-    space = default_space(
-        tuple(tasks),
+    space_of = partial(
+        default_space,
         n_layers=config.training.layers,
         days=round(days, 1),
-        funnel=bool(config.tasks.funnel),
         retrieval_batch=config.training.retrieval_batch,
         uniform_negatives=config.training.uniform_negatives,
         blocks=blocks,
         search_blocks=config.inputs == "search",
         new_items=new_items,
     )
+    space = space_of(tuple(tasks), funnel=bool(config.tasks.funnel))
+    if not tasks:  # settings of the ranker, e.g. of a problem, have no effect
+        absent |= set(space_of(("task",), funnel=True).names) - set(space.names)
     return space.with_overrides({gene: value for gene, value in genes.items() if gene not in absent}, source)

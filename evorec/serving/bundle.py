@@ -31,7 +31,8 @@ USER_VECTORS: Final = "user_vectors.onnx"
 ITEM_VECTORS: Final = "item_vectors.onnx"
 CARD: Final = "README.md"
 FILES: Final = (WEIGHTS, IDS, ENCODERS, RECOMMEND, RANKER, USER_VECTORS, ITEM_VECTORS, CARD)
-"""Files of every bundle besides the manifest and its seal; variants for small devices are extra."""
+"""Files of every bundle besides the manifest and its seal; variants for small devices are extra. A bundle without
+ranked tasks has no `RANKER`."""
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 """Number types of arrays by their safetensors name."""
 LONGEST_HEADER: Final = 1 << 24
@@ -173,7 +174,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         )
     if not seal:
         raise RunError(f"{folder} is not a bundle: it has no {SEAL}; `evorec export` writes one")
-    if lost := [name for name in FILES if name not in manifest["files"]]:
+    if lost := [name for name in FILES if name not in manifest["files"] and (name != RANKER or manifest.get("tasks"))]:
         raise RunError(f"bundle {folder} lists no {' and no '.join(lost)} in its manifest; export it again")
     return manifest, version
 

@@ -74,7 +74,7 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
         if not math.isfinite(manifest[name]) or (name == "mmr" and not 0 <= manifest[name] <= 1):
             raise ValueError(f"{name} is {manifest[name]!r}")
     tasks = manifest["tasks"]
-    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) for task in tasks):
+    if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         raise ValueError(f"tasks are {tasks!r}")
 
 

@@ -52,7 +52,7 @@ class Recommender:
     Attributes:
         manifest: of the bundle.
         version: SHA-256 of the manifest.
-        tasks: the ranked tasks.
+        tasks: the ranked tasks; none = retrieval only.
         k: default length of a list.
         user_features, context_features, item_features: names; those of items include the parts of the content.
 
@@ -109,7 +109,7 @@ class Recommender:
         self._recommend = Graph(bundle.path / graph, lists)
         # a variant contains its catalogue, so other items need the full graph
         self._with_catalogue = self._recommend if graph == RECOMMEND else Graph(bundle.path / RECOMMEND, lists)
-        self._ranker = Graph(bundle.path / RANKER, ("predictions", "outputs"))
+        self._ranker = Graph(bundle.path / RANKER, ("predictions", "outputs")) if self.tasks else None
         self._item_vectors = Graph(bundle.path / ITEM_VECTORS, ("vectors", "keys"))
         self._user_vectors = Graph(bundle.path / USER_VECTORS, ("vectors",))
 
@@ -223,7 +223,10 @@ class Recommender:
         asked = [item if isinstance(item, Item) else Item(item) for item in items]
         n, of_items = len(asked), self._items.feeds(asked, self.catalogue)
         of_user = self._users.feeds([as_user(user)], self.catalogue, seen=True)
-        predictions = self._ranker({name: np.repeat(array, n, axis=0) for name, array in of_user.items()} | of_items)[0]
+        predictions: Float32 = np.zeros((n, 0), dtype=np.float32)
+        if self._ranker is not None:
+            repeated = {name: np.repeat(array, n, axis=0) for name, array in of_user.items()}
+            predictions = self._ranker(repeated | of_items)[0]
         if predictions.shape[1] != len(self.tasks):
             raise RunError(f"bundle {self.path} names {len(self.tasks)} tasks and predicts {predictions.shape[1]}")
         scores = self._list_scores(of_user, asked, of_items)

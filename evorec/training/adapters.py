@@ -98,7 +98,7 @@ def adapters_of(population: Population) -> list[Adapter]:
 def group_adapters(group: KernelGroup) -> list[Adapter]:
     """The adapters of a kernel group."""
     slots = {slot.tensor.name: slot for slot in group.tensor_slots}
-    device = group.trained["head.bias"].device
+    device = group.flat.device
     return [
         Adapter(
             part,

@@ -238,7 +238,8 @@ def cost_bounds(
 
     start = {name: space.gene(name).default for name in space.names}
     options = {name: _options(space.gene(name)) for name in space.names}
-    starts = [{**start, "mechanism": mechanism} for mechanism in options.pop("mechanism")]
+    mechanisms = options.pop("mechanism", ())  # none without a ranker
+    starts = [{**start, "mechanism": mechanism} for mechanism in mechanisms] or [start]
     switches = {name: options.pop(name) for name in space.names if name.startswith(USE)}
     for sign, name, genes in [(s, n, g) for s in (1, -1) for n in cost(start) for g in starts]:
         blocks = {block: values[0] if sign > 0 else values[-1] for block, values in switches.items()}

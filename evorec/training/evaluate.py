@@ -144,7 +144,9 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
         P results in order; a `TrainingError` for a member whose scores are not finite.
     """
     of_rows: dict[int, dict[str, float]] = {}
-    for member, spec, logits in _logits(population, data, held_out.dataset.held_out):
+    if not data.shape.n_tasks:  # retrieval only
+        of_rows = {member: {} for member in range(population.size)}
+    for member, spec, logits in () if of_rows else _logits(population, data, held_out.dataset.held_out):
         if np.isfinite(logits).all():
             weights = data.shape.score_weights(spec.task_weights)
             of_rows[member] = held_out.measure_tasks(logits) | held_out.measure_choices(logits, weights)

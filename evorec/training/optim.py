@@ -277,7 +277,7 @@ class DenseOptimizer:
                     span = slice(first, sum(map(_length, packed)))
                     self._stacks.append(_Stack.of(flat, optimizer, span, inner))
         # Entries that are updated together are neighbours in the packed order.
-        self._order = torch.cat([torch.arange(part.start, part.stop) for part in packed]).to(flat.device)
+        self._order = _entries(packed, flat)
         self._rate, self._keep = (factor.to(flat.dtype)[self._order] for factor in (rate, keep))
         self._more = None if more is None else more.to(flat.dtype)[self._order]
         self._decays = bool((keep != 1).any())
@@ -304,13 +304,13 @@ class DenseOptimizer:
         row and column; `v` is also the variance of a vector of a factored optimiser; 0 where an entry has no such
         state.
         """
-        return {name: torch.cat([values[span] for span in spans]) for name, values in self._spread().items()}
+        return {name: values[_entries(spans, values)] for name, values in self._spread().items()}
 
     def load_state(self, spans: Sequence[slice], state: Mapping[str, Tensor]) -> None:
         """Restores the `state` of the same entries, here in `spans`: whole matrices only."""
         spread = self._spread()
         for name, values in spread.items():
-            values[torch.cat([torch.arange(span.start, span.stop) for span in spans]).to(values.device)] = state[name]
+            values[_entries(spans, values)] = state[name]
         packed = {name: values[self._order] for name, values in spread.items()}
         for own in self._elementwise:
             for name, moment in zip(own.optimizer.states, own.moments, strict=True):
@@ -489,3 +489,9 @@ def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
         table.numpy()[rows.numpy()] = values.numpy()
     else:
         table.index_copy_(0, rows, values)
+
+
+def _entries(spans: Sequence[slice], like: Tensor) -> Tensor:
+    """Indices of the entries of some spans, int64 ``(n,)``; none without spans."""
+    none = torch.empty(0, dtype=torch.long)
+    return torch.cat([none, *(torch.arange(span.start, span.stop) for span in spans)]).to(like.device)

@@ -239,7 +239,8 @@ class BatchPlan:
         is_ordered = config.next_item and dataset.times != "none"
         self._order = PositiveOrder.of(self._part, positives) if is_ordered else None
         self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
-        self._batches = _Batches(np.arange(self._part.n_rows), config.batch_size, seed, "batches")
+        ranked = np.arange(self._part.n_rows if dataset.tasks else 0)
+        self._batches = _Batches(ranked, config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
         self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
         for index, block in enumerate(data.shape.row_blocks):
@@ -449,7 +450,10 @@ def _transposed(bags: Sequence[_Entries], position: Ints, n_rows: int) -> _Entri
 
 @final
 class _Batches:
-    """Batches of equal size: shuffled epochs, the rest of an epoch that fills no batch left out."""
+    """Batches of equal size: shuffled epochs, the rest of an epoch that fills no batch left out.
+
+    Batches of an empty pool are empty.
+    """
 
     def __init__(self, pool: Ints, size: int, seed: int, purpose: str) -> None:
         self.size = min(size, len(pool))
@@ -457,6 +461,8 @@ class _Batches:
         self._epochs: dict[int, Ints] = {}
 
     def __getitem__(self, step: int) -> Ints:
+        if not self.size:
+            return self._pool
         epoch, at = divmod(step, len(self._pool) // self.size)
         return self._order(epoch)[at * self.size : (at + 1) * self.size]
 

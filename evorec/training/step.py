@@ -86,7 +86,7 @@ class KernelGroupStep:
         self.group, self._balancer = group, balancer
         self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in group.network.tensors)}
         self._slots = {tensor_slot.tensor.name: tensor_slot for tensor_slot in group.tensor_slots}
-        like = group.trained["head.bias"]
+        like = group.flat
         fixed = all(spec.balancing == "fixed" for spec in group.specs)
         self._weights = like.new_tensor([spec.task_weights for spec in group.specs]) if fixed else None
         self._drops = any(group.rates)
@@ -214,7 +214,7 @@ class GroupStep:
         self._columns = tuple(
             slice(first.start, last.stop) for first, last in zip(kernels[0].columns, kernels[-1].columns, strict=True)
         )
-        like = kernels[0].trained["head.bias"]
+        like = kernels[0].flat
         rates = [spec.dropout for spec in self.specs for _ in range(self._groups)]
         self._drop = Dropout.at(rates, like, bits=BITS[dtype])
         self.at = torch.tensor(self.members, device=like.device)
@@ -245,6 +245,11 @@ class GroupStep:
         if step.content is not None:
             weights = torch.cat([kernel.group.content_weights(kernel.group.trained) for kernel in self._steps])
             items = items + projected(step.content, weights).permute(2, 0, 1, 3)
+        if not self._shape.n_tasks:  # retrieval only
+            to_users, to_items, to_contexts = map(torch.zeros_like, (users, items, contexts))
+            retrieval = self._retrieve(step, mask, users, items, vectors.history, to_users, to_items, into.history)
+            self._put_back(step, (to_users, to_items, to_contexts), into, grad)
+            return retrieval
         index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
         uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
         ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
@@ -261,17 +266,22 @@ class GroupStep:
             first = own.stop
         to_users, to_items, to_contexts = ranker.backward(x)
         retrieval = self._retrieve(step, mask, users, items, vectors.history, to_users, to_items, into.history)
+        self._put_back(step, (to_users, to_items, to_contexts), into, grad)
+        return torch.cat(losses) + retrieval
+
+    def _put_back(self, step: Step, grads: Sequence[Tensor], into: Vectors, grad: Tensor) -> None:
+        """Writes the gradients of users, items and contexts, and of the projections of content."""
         if step.content is not None:
-            self._store_projections(_to_projection(step.content, to_items), grad)
-        for part, target in ((to_users, into.users), (to_items, into.items), (to_contexts, into.contexts)):
+            self._store_projections(_to_projection(step.content, grads[1]), grad)
+        for part, target in zip(grads, (into.users, into.items, into.contexts), strict=True):
             for table, columns, groups in zip(target, self._columns, (slice(0, 1), slice(1, None)), strict=False):
                 table[:, columns] = part[:, :, groups].flatten(1)
-        return torch.cat(losses) + retrieval
 
     def _own(self, sums: Sequence[Tensor]) -> Tensor:
         """The columns of these members in the ``[m, C]`` sums of each table, as ``[m, P_e, G, E]``."""
         own = [part[:, columns] for part, columns in zip(sums, self._columns, strict=False)]
-        vectors = [part.reshape(len(part), len(self.specs), -1, self._dim) for part in own]
+        n = len(self.specs)
+        vectors = [part.reshape(len(part), n, part.shape[1] // (n * self._dim), self._dim) for part in own]
         return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
 
     def _retrieve(
@@ -353,7 +363,8 @@ def group_steps(
     parts = zip(population.kernel_groups, balancers, dense, strict=True)
     steps = [KernelGroupStep(*part, batched=batched) for part in parts]
     for (dim, groups), equal in groupby(steps, key=lambda step: (step.group.dim, step.group.n_groups)):
-        most = max(1, INPUT_BYTES // (groups * batch * shape.n_inputs(dim) * dtype.itemsize))
+        row = groups * shape.n_inputs(dim) * dtype.itemsize
+        most = max(1, INPUT_BYTES // (max(batch, 1) * row))
         chosen: list[KernelGroupStep] = []
         for step in equal:
             if chosen and not batched and sum(own.group.size for own in chosen) + step.group.size > most:

@@ -148,7 +148,7 @@ class _Training:
             dtype=data.dtype,
             pretrained=data.pretrained,
         )
-        for group in self._exact.kernel_groups:
+        for group in self._exact.kernel_groups if data.shape.n_tasks else ():
             bias = group.trained["head.bias"]
             bias += torch.as_tensor(group.network.initial_bias(base_logits)).to(bias).view_as(bias)
         self._population = population = padded_population(self._exact, padded, block_size=size)
@@ -299,7 +299,7 @@ def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, d
         return len(specs)
     width = max(spec.width for spec in specs)
     layer = batch * width * data.shape.n_tasks * dtype.itemsize
-    return max(1, min(MOST_IN_GROUP, GROUP_BYTES // layer))
+    return max(1, min(MOST_IN_GROUP, GROUP_BYTES // max(layer, 1)))
 
 
 def _leaves(group: KernelGroup, flat: Tensor, compute: Tensor) -> dict[str, Tensor]:

@@ -233,7 +233,7 @@ def test_the_hash_follows_tables_rows_and_choices(small: Tables, encoded: Datase
     ("tasks", "target", "message"),
     [
         (("buy",), "click", r"must name label columns of small, \['click', 'like'\]; got ranked = \['buy'\]"),
-        ((), "click", r"got ranked = \[\]"),
+        ((), "buy", r"got ranked = \[\], target = 'buy'"),
         (("click",), "buy", "target = 'buy'"),
     ],
 )

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from data.logs import HEAD, LOG, counted, data_config, rows, table
 
-from evorec.config import RecommenderConfig, SplitConfig, parse_config
+from evorec.config import RecommenderConfig, SplitConfig, TasksConfig, parse_config
 from evorec.data.encode import encode
 from evorec.data.readers.table import read
 from evorec.data.remarks import remarks
@@ -94,7 +94,7 @@ def test_what_needs_times_switches_itself_off_and_is_named(tmp_path: Path) -> No
     text = HEAD + "".join(f"{row % 7},{row % 5},{row},{row % 2}\n" for row in range(80))
     timed, untimed = table(tmp_path, text), table(tmp_path, text, {"time": ""})
     assert untimed.sha256() != timed.sha256()
-    config, found = RecommenderConfig(split=SplitConfig(kind="random")), []
+    config, found = RecommenderConfig(split=SplitConfig(kind="random"), tasks=TasksConfig(ranked=("click",))), []
     for tables in (timed, untimed):
         own = split(tables, config.split)
         found.append(

@@ -35,7 +35,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     parts = [f"""\
 # Recommender {manifest["member"]} ({manifest["problem"]})
 
-Multi-task recommender for {names}; lists are made for {manifest["target"]}.
+{f"Multi-task recommender for {names}" if names else "Retrieval model"}; lists are made for {manifest["target"]}.
 A trade-off that a search found between {goals}.
 
 Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}: {data["users"]:,} users, \
@@ -72,7 +72,8 @@ Validation metrics were used to choose this model, so they are optimistic.\
 
 `{formula["short"]}` ({formula["source"]}), over the best {manifest["candidates"]:,} items of retrieval.
 
-`retrieval` is the retrieval score, `z_TASK` the ranker's output for a task, `p_TASK` its probability.\
+`retrieval` is the retrieval score\
+{", `z_TASK` the ranker's output for a task, `p_TASK` its probability" if names else ""}.\
 {f" Lists are re-ranked for diversity (MMR) with weight {mmr:g}." if mmr else ""}
 
 ## Description

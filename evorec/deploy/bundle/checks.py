@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evorec.data.held_out import RankingUsers, masked_items
-from evorec.deploy.bundle.graphs import GRAPHS, Member, Recommend, catalogue_inputs, example_inputs
+from evorec.deploy.bundle.graphs import Member, Recommend, catalogue_inputs, example_inputs, graphs_of
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
@@ -42,7 +42,7 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
         RunError: a difference is above `PARITY`.
     """
     out = {}
-    for name, (program, _) in GRAPHS.items():
+    for name, (program, _) in graphs_of(member).items():
         graph, session = program(member).eval(), Graph(folder / f"{name}.onnx")
         worst = 0.0
         for inputs in _cases(member, name):

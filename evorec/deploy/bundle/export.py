@@ -29,6 +29,7 @@ from evorec.deploy.bundle.graphs import (
     SmallRecommend,
     catalogue_inputs,
     example_inputs,
+    graphs_of,
     traced,
 )
 from evorec.deploy.bundle.onnx_files import StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
@@ -132,7 +133,7 @@ def export_bundle(
         manifest["new_item_prior"] = new_item_prior
         progress("tracing the graphs and comparing them with the member")
         stored = StoredArrays(partial / WEIGHTS, own.arrays)
-        for name in GRAPHS:
+        for name in graphs_of(own):
             _write_graph(partial, name, own, stored)
         seal(partial, manifest)
         # With the member's own score, so that all parts except another formula are checked.
@@ -304,7 +305,7 @@ def _manifest(
             "sha256": dataset.sha256,
             "users": dataset.n_users,
             "items": dataset.n_items,
-            "training_rows": dataset.train.n_rows,
+            "training_rows": int(dataset.item_counts.sum()),
             "remarks": list(problem.remarks),
         },
         "versions": {name: version(name) for name in ("evorec", "torch", "numpy", "onnx", "onnxruntime")},

@@ -348,6 +348,11 @@ GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
 """Name of a graph -> its program and the names of its outputs."""
 
 
+def graphs_of(member: Member) -> Mapping[str, tuple[type[_Graph], tuple[str, ...]]]:
+    """The graphs that a member has: without ranked tasks no ranker."""
+    return {name: graph for name, graph in GRAPHS.items() if member.tasks or name != "ranker"}
+
+
 def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, name: str) -> onnx.ModelProto:
     """The ONNX model of a graph, with dynamic axes; input names as in `inputs`.
 

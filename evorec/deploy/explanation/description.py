@@ -19,6 +19,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Choice]]] = {
     "retrieval_loss": RETRIEVAL_LOSSES,
 }
 """Genes whose options have texts of their own."""
+NO_RANKER: Final = "Retrieval only: users and items are vectors, no ranker re-orders the retrieved items."
 
 
 def describe(genes: Mapping[str, Any], space: SearchSpace) -> list[str]:
@@ -31,7 +32,8 @@ def describe(genes: Mapping[str, Any], space: SearchSpace) -> list[str]:
         ConfigError: the genes make no model spec.
     """
     spec = ModelSpec.from_genes(genes)
-    lines, unchanged = [mechanism_of(spec).describe(spec)], []
+    mechanism = mechanism_of(spec).describe(spec) if spec.task_weights else NO_RANKER
+    lines, unchanged = [mechanism], []
     for gene in space.genes:
         if gene.name == "mechanism" or gene.name not in genes:
             continue

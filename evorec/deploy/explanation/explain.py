@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from evorec.deploy.explanation.description import describe
+from evorec.deploy.explanation.description import NO_RANKER, describe
 from evorec.deploy.explanation.gates import ExpertUse, expert_uses
 from evorec.deploy.explanation.importance import Importance, block_importance
 from evorec.deploy.explanation.neighbours import Neighbour, neighbours
@@ -83,14 +83,19 @@ def explain(
     spec, n_layers = ModelSpec.from_genes(genes), encoded.tensors.shape.n_layers
     population = encoded.stack([spec], [run.read_weights(member)])
     progress("measuring the use of experts on the validation rows")
-    uses = expert_uses(population, encoded)
+    uses = expert_uses(population, encoded) if encoded.dataset.tasks else ()
+    layers = (
+        f"Layers from the bottom up: {spec.sharing_depth} of {n_layers} {mechanism_of(spec).shared_layers}, "
+        f"{n_layers - spec.sharing_depth} of each task, and the heads."
+        if encoded.dataset.tasks
+        else NO_RANKER
+    )
     values, importance = block_importance(population, encoded, repeats=repeats, seed=seed, progress=progress)
     return Explanation(
         member=member,
         words=tuple(describe(genes, problem.space)),
         neighbours=neighbours(member, members, problem.objectives),
-        layers=f"Layers from the bottom up: {spec.sharing_depth} of {n_layers} "
-        f"{mechanism_of(spec).shared_layers}, {n_layers - spec.sharing_depth} of each task, and the heads.",
+        layers=layers,
         uses=uses,
         values=values,
         importance=importance,

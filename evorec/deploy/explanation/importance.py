@@ -142,7 +142,9 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _task_values(population: Population, inputs: _Inputs, encoded: EncodedData) -> dict[str, float]:
-    """AUC of each task, or concordance of a regression task."""
+    """AUC of each task, or concordance of a regression task; nothing without ranked tasks."""
+    if not encoded.dataset.tasks:
+        return {}
     logits = task_logits(population, inputs.data, inputs.dataset.held_out)[0]
     out = {}
     for rows, own in zip(encoded.held_out.tasks, logits, strict=True):

@@ -102,7 +102,7 @@ def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: i
     """
     data, dataset, measured = trainer.data, trainer.data.dataset, model.measured
     k = data.config.evaluation.k
-    logits = task_logits(model.population, data.tensors, dataset.held_out)[0]
+    logits = task_logits(model.population, data.tensors, dataset.held_out)[0] if dataset.tasks else []
     parts: Json = {
         "rows": cold.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
         "users": cold.of_users(measured.per_user, f"recall@{k}"),
@@ -116,8 +116,9 @@ def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: i
     binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
     labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
     scores = [logits[i] for i in binary]
-    aucs = auc_intervals(labels, scores, row_units(dataset), seed=seed, resamples=resamples)
-    return {"interval": intervals | aucs, "parts": parts}
+    if binary:
+        intervals |= auc_intervals(labels, scores, row_units(dataset), seed=seed, resamples=resamples)
+    return {"interval": intervals, "parts": parts}
 
 
 def final_report(results: FinalResults) -> Json:
@@ -148,7 +149,8 @@ def final_report(results: FinalResults) -> Json:
         "skipped_baselines": dict(baselines.skipped),
     }
     if (boosted := results.boosted) is None:
-        report["skipped_baselines"][GRADIENT_BOOSTING] = "finalize.boosting is false"
+        why = "finalize.boosting is false" if results.trainer.data.dataset.tasks else "no task is ranked"
+        report["skipped_baselines"][GRADIENT_BOOSTING] = why
         return report
     if boosted.values:
         report["baselines"][GRADIENT_BOOSTING] = dict(boosted.values)
@@ -232,8 +234,8 @@ def _rows(trainer: StackTrainer) -> dict[str, int]:
     dataset, groups = trainer.data.dataset, trainer.data.users.groups
     choices = trainer.data.held_out.logged
     return {
-        "train": dataset.train.n_rows,
-        "test": dataset.held_out.n_rows,
+        "train": int(dataset.item_counts.sum()),
+        "test": dataset.held_out.n_rows - dataset.notes.get("n_sampled_negatives", 0),
         "ranking_users": len(trainer.data.users.ids),
         "choice_users": choices.n_users,
         "n_single_row_users": choices.n_left_out,

@@ -100,7 +100,9 @@ def finalize(
         for key, measured in train_members(trainer.with_seed(seed), specs, steps, finish):
             runs[key].append(measured)
     progress("computing the baselines on the same rows")
-    boosted = boosting(problem.data.dataset, trainer.data.dataset, seed=seeds[0]) if config.boosting else None
+    boosted = None
+    if config.boosting and trainer.data.dataset.tasks:
+        boosted = boosting(problem.data.dataset, trainer.data.dataset, seed=seeds[0])
     report = final_report(
         FinalResults(
             trainer, tuple(problem.objectives), config, seeds, chosen, members, validation, steps, curves, runs, parts,

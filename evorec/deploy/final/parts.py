@@ -59,7 +59,9 @@ class ColdParts:
             }
             defined = {key: value for key, value in found.items() if value is not None}
             n_undefined = len(self._tasks) - len(defined)
-            rest = {"n_undefined": n_undefined} if n_undefined else {"accuracy": float(np.mean(list(defined.values())))}
+            rest: dict[str, float] = {"n_undefined": n_undefined} if n_undefined else {}
+            if defined and not n_undefined:
+                rest = {"accuracy": float(np.mean(list(defined.values())))}
             out[name] = {"rows": int(rows.sum()), **defined, **rest}
         return out
 

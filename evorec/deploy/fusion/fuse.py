@@ -75,6 +75,8 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
         RunError: there are too few users, or the member's scores are not finite.
     """
     dataset = encoded.dataset
+    if not dataset.tasks:
+        raise RunError("fusing combines retrieval with the ranker, and this run ranks no task (tasks.ranked = [])")
     users = ranking_users(dataset, encoded.config.evaluation, seed=config.seed, at_most=config.max_users)
     if len(users.ids) < FEWEST_USERS:
         raise RunError(
