@@ -257,7 +257,8 @@ def numbers(root: Path) -> Made:
         search={"population": 4, "generations": 1},
     )  # fmt: skip
     tables = with_tags(simulate(settings.data.simulator))
-    return _made(root, "numbers", _run(root, "numbers", settings, tables=tables))
+    options = ExportOptions(show=("category", "tags"))
+    return _made(root, "numbers", _run(root, "numbers", settings, tables=tables), options)
 
 
 @cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +14,14 @@ from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.config import recommender_config
+from evorec.data.ids import Id, json_id
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
     from evorec.deploy.bundle.export import ExportOptions
     from evorec.run.directory import RunDirectory
+    from evorec.serving.queries import ListOptions, User
+    from evorec.serving.recommender import Recommender
 
 Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
 
@@ -48,6 +53,12 @@ def export(
     max_loss: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the listed items that a variant may change.")
     ] = 0.02,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="Column of the items table that lists can show, such as a title; repeatable."
+        ),
+    ] = None,
     triton: Annotated[
         Path | None, typer.Option(help="Also write a Triton model repository to this folder.", show_default=False)
     ] = None,
@@ -65,7 +76,9 @@ def export(
     target = out or Path("bundles") / key
     with RunDirectory.open(run, read_only=True) as opened:
         output.note(f"reading the data of {opened.config.problem_name}", level=1)
-        options = _options(opened, key, formula, mmr, tuple(variant or ()), max_loss)
+        options = replace(
+            _options(opened, key, formula, mmr, tuple(variant or ()), max_loss), show=tuple(dict.fromkeys(show or ()))
+        )
         problem = build_rec_problem(opened.config)
         export_bundle(opened, problem, key, target, options=options, progress=output.note)
     if triton is not None:
@@ -120,20 +133,30 @@ def recommend(
             metavar="NAME=VALUE", help="Required feature of listed items; repeated values are combined with OR."
         ),
     ] = None,
+    items: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Item to choose from; repeatable; default all.")
+    ] = None,
     seen: Annotated[bool, typer.Option("--seen", metavar="", help="Also list items of the user's history.")] = False,
     mmr: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weight of re-ranking for diversity; default that of the bundle.")
     ] = None,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of the items, as exported with --show; repeatable."),
+    ] = None,
     users: Annotated[
         Path | None,
-        typer.Option(help="Parquet with a column user (or liked), for many users; needs --out.", show_default=False),
+        typer.Option(
+            help="CSV, TSV, JSON lines or Parquet with a column user (or liked), for many users; needs --out.",
+            show_default=False,
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Parquet to write for --users.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=".parquet, .csv, .tsv or .jsonl to write for --users.", show_default=False)
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Parallel calls for --users.")] = 2,
 ) -> None:
     """Recommend items from a bundle: to known users, to new users by their liked items, or to a table of users."""
-    from evorec.report.table import Column, Row, Table
-    from evorec.serving.batch import recommend_table
     from evorec.serving.queries import ListOptions, User
     from evorec.serving.recommender import load_bundle
 
@@ -146,15 +169,11 @@ def recommend(
             "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."
         )
     recommender = load_bundle(bundle, threads=threads)
-    options = ListOptions(k=k, seen=seen, where=_pairs(where or []), mmr=mmr)
+    options = ListOptions(k=k, seen=seen, where=_pairs(where or []), only=items or None, mmr=mmr)
+    shown = tuple(dict.fromkeys(show or ()))
     if users is not None and out is not None:
-        start = time.perf_counter()
-        n = recommend_table(
-            recommender, users, out, options, progress=lambda done: output.note(f"{done:,} users", level=1)
-        )
-        seconds = time.perf_counter() - start
-        output.note(f"{n:,} lists in {seconds:.1f} s, {n / seconds:,.0f} per second")
-        output.result({"lists": n, "out": str(out)}, text=str(out))
+        _note_unknown(output, recommender, [User()], options)
+        _recommend_table(output, recommender, users, out, options, shown)
         return
     of_user: dict[str, Any] = {}
     of_context: dict[str, Any] = {}
@@ -169,15 +188,92 @@ def recommend(
         if not recommender.knows(name):
             output.note(f"user {name} is not in the training data; only the given description is used", style="yellow")
     described = [User(id_, tuple(liked or ()), of_user, of_context) for id_ in names.values()]
+    _note_unknown(output, recommender, described, options)
     best = dict(zip(names, recommender.recommend(described, **vars(options)), strict=True))
-    tables = [
-        Table(f"User {name}", "rank", (Column("item"), Column("score")), tuple(
-            Row(str(rank), pair) for rank, pair in enumerate(pairs, start=1)
-        ))
-        for name, pairs in best.items()
-    ]  # fmt: skip
-    value = {name: [{"item": item, "score": score} for item, score in pairs] for name, pairs in best.items()}
+    _show_lists(output, recommender, best, options, shown)
+
+
+def _note_unknown(output: Output, recommender: Recommender, users: list[User], options: ListOptions) -> None:
+    """Name the given items and values that the model does not know, which lists ignore."""
+    for what, values in recommender.unknown(users, options).items():
+        field, _, feature = what.partition(".")
+        option = {"liked": "--liked", "only": "--items", "where": f"--where {feature}"}[field]
+        names = ", ".join(map(repr, values))
+        kind = "no item has the value" if feature else "the catalogue has no item"
+        output.note(f"{option}: {kind} {names}", style="yellow")
+
+
+def _show_lists(
+    output: Output,
+    recommender: Recommender,
+    best: dict[str, list[tuple[Id, float]]],
+    options: ListOptions,
+    shown: Sequence[str],
+) -> None:
+    """Lists as tables; a sentence instead of an empty table."""
+    from evorec.report.table import Column, Row, Table
+
+    value: dict[str, list[dict[str, Any]]] = {}
+    tables = []
+    for name, pairs in best.items():
+        more = recommender.show([item for item, _ in pairs], shown)
+        value[name] = [
+            {"item": json_id(item), "score": score, **({"shown": own} if shown else {})}
+            for (item, score), own in zip(pairs, more, strict=True)
+        ]
+        columns = (Column("item"), Column("score"), *(Column(column, title=column) for column in shown))
+        rows = [
+            Row(str(rank), (*pair, *(_cell(own[column]) for column in shown)))
+            for rank, (pair, own) in enumerate(zip(pairs, more, strict=True), start=1)
+        ]
+        if pairs:
+            tables.append(Table(f"User {name}", "rank", columns, tuple(rows)))
+        elif options.where or options.only is not None:
+            output.note(f"user {name}: no item that --where and --items allow is left", style="yellow")
+        else:
+            output.note(f"user {name} has met all {recommender.n_items} items; --seen lists them", style="yellow")
     output.result(value, *tables)
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _recommend_table(
+    output: Output, recommender: Recommender, users: Path, out: Path, options: ListOptions, shown: Sequence[str]
+) -> None:
+    from evorec.serving.batch import LIKED, USER, recommend_table
+
+    start = time.perf_counter()
+    counts = recommend_table(
+        recommender, users, out, options, show=shown, progress=lambda done: output.note(f"{done:,} users", level=1)
+    )
+    seconds = time.perf_counter() - start
+    for n_unknown, n, what, where in (
+        (counts.unknown, counts.users - counts.without_id, USER, "in the training data"),
+        (counts.liked_unknown, counts.liked, LIKED, "in the catalogue"),
+    ):
+        kind = "users" if what == USER else "liked items"
+        names = ", ".join(map(repr, counts.examples[what]))
+        if n_unknown and n_unknown == n:
+            output.note(
+                f"warning: none of the {n:,} {kind} is {where} (the first are {names}): column {what} of {users} must "
+                "have the ids of the log",
+                style="bold red",
+            )
+        elif n_unknown:
+            output.note(f"{n_unknown:,} of {n:,} {kind} are not {where} (the first are {names})", style="yellow")
+    if counts.without_id:
+        output.note(f"{counts.without_id:,} of {counts.users:,} users have no id; they are new users", style="yellow")
+    if counts.empty:
+        hint = "" if options.seen else "; --seen lists items that they met"
+        output.note(f"{counts.empty:,} of {counts.users:,} users have no item left to list{hint}", style="yellow")
+    output.note(f"{counts.users:,} lists in {seconds:.1f} s, {counts.users / seconds:,.0f} per second")
+    value = {
+        "lists": counts.users, "unknown_users": counts.unknown, "users_without_id": counts.without_id,
+        "unknown_liked": counts.liked_unknown, "empty_lists": counts.empty, "out": str(out),
+    }  # fmt: skip
+    output.result(value, text=str(out))
 
 
 def _pairs(texts: list[str]) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,13 +31,16 @@ from evorec.serving.slot import Slot
 if TYPE_CHECKING:
     import uvicorn
 
-EXTRA: Final = ("fastapi", "onnxruntime", "prometheus_client", "starlette", "uvicorn")
+EXTRA: Final = ("fastapi", "fastapi_offline", "onnxruntime", "prometheus_client", "starlette", "uvicorn")
 """Libraries of the extra `serve`."""
 STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 KEEP_ALIVE_S: Final = 75
 """Longer than proxies keep an idle connection (60 s is common), so that the proxy closes it."""
-CONNECTIONS: Final = 1_000
-BACKLOG: Final = 2_048
+SEND_S: Final = 60.0
+"""Seconds in which a client must read some of a response."""
+BACKLOG: Final = 200
+"""Connections that wait to be accepted; asyncio accepts that many at once, each an open file."""
+ROOT_PATH: Final = r"(/[A-Za-z0-9._~-]+)*"
 UNITS: Final = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 SIZE: Final = rf"([1-9][0-9]{{0,11}}) ?({'|'.join(UNITS)})"
 
@@ -50,6 +54,19 @@ def _size(text: str) -> str:
     if not re.fullmatch(SIZE, text.upper()):
         raise typer.BadParameter(f"must be a size such as 512KiB or 1MiB, got {text!r}")
     return text
+
+
+def _root_path(text: str) -> str:
+    if not re.fullmatch(ROOT_PATH, path := text.rstrip("/")):
+        raise typer.BadParameter(f"must be a path such as /shop, got {text!r}")
+    return path
+
+
+class IdForm(StrEnum):
+    """Ids of responses."""
+
+    AUTO = "auto"
+    TEXT = "text"
 
 
 @command(panel=SHIP, order=60)
@@ -73,6 +90,18 @@ def serve(
     max_body: Annotated[
         str, typer.Option(metavar="SIZE", callback=_size, help="Largest body of a request, such as 512KiB or 1MiB.")
     ] = f"{Limits.body_bytes >> 20}MiB",
+    ids: Annotated[
+        IdForm, typer.Option(help="Ids of responses: text = all as texts, auto = only numbers beyond 2**53 - 1.")
+    ] = IdForm.AUTO,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", callback=_root_path, help="Prefix of all paths at a proxy in front, such as /shop."
+        ),
+    ] = "",
+    head_s: Annotated[
+        float, typer.Option(min=0.01, help="Seconds for the head of a request; a slower or silent client is closed.")
+    ] = 10,
     poll_s: Annotated[float, typer.Option(min=0.01, help="Seconds between checks of BUNDLE.")] = 2,
     drain_s: Annotated[
         float, typer.Option(min=0, help="Seconds after SIGTERM with /ready at 503 and the port still open.")
@@ -81,7 +110,7 @@ def serve(
 ) -> None:
     """Answer requests over HTTP from a bundle, until SIGTERM or Ctrl-C; SIGHUP loads the bundle again.
 
-    POST /recommend and /score; GET /health, /ready, /info, /metrics, /openapi.json and /docs.
+    POST /recommend and /score; GET or HEAD /health, /ready, /info and /metrics; GET /openapi.json and /docs.
     """
     try:
         import uvicorn  # noqa: F401
@@ -100,7 +129,8 @@ def serve(
         workers=workers or len(os.sched_getaffinity(0)),
     )  # fmt: skip
     with _listening(host, port) as listener, slot.watched(poll_s), _signals(*STOPS, signal.SIGHUP) as inbox:
-        server = _server(build_app(slot, limits), output.verbosity, stop_s)
+        app = build_app(slot, limits, ids_as_text=ids is IdForm.TEXT, root_path=root_path)
+        server = _server(app, output.verbosity, head_s, stop_s)
         _announce(output, listener, slot)
         with ThreadPoolExecutor(1, thread_name_prefix="evorec server") as pool:
             running = pool.submit(server.run, [listener])  # outside of the main thread it installs no signal handlers
@@ -117,16 +147,18 @@ def serve(
     output.note("stopped")
 
 
-def _server(app: Any, verbosity: int, stop_s: int) -> uvicorn.Server:
+def _server(app: Any, verbosity: int, head_s: float, stop_s: int) -> uvicorn.Server:
     """uvicorn, silent without ``-v``; its messages go to standard error."""
     import uvicorn
+
+    from evorec.serving.connections import connection_type
 
     if verbosity > 0:
         logging.basicConfig(stream=sys.stderr, format="%(levelname)s: %(message)s")
     return uvicorn.Server(uvicorn.Config(
         app, log_config=None, log_level="info" if verbosity > 0 else "error", access_log=verbosity > 0, ws="none",
         server_header=False, timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=stop_s,
-        limit_concurrency=CONNECTIONS,
+        http=connection_type(head_s, SEND_S), backlog=BACKLOG,
     ))  # fmt: skip
 
 

@@ -29,6 +29,8 @@ RECOMMEND: Final = "recommend.onnx"
 RANKER: Final = "ranker.onnx"
 USER_VECTORS: Final = "user_vectors.onnx"
 ITEM_VECTORS: Final = "item_vectors.onnx"
+SHOWN: Final = "shown.json"
+"""Columns of the items table that lists can show; only in bundles that were exported with such columns."""
 CARD: Final = "README.md"
 FILES: Final = (WEIGHTS, IDS, ENCODERS, RECOMMEND, RANKER, USER_VECTORS, ITEM_VECTORS, CARD)
 """Files of every bundle besides the manifest and its seal; variants for small devices are extra. A bundle without
@@ -52,6 +54,7 @@ class Bundle:
         arrays: read-only, by name; mapped from disk.
         users, items: external ids ``(U,)`` and ``(I,)``.
         encoders: of the features (`evorec.serving.encoders`).
+        shown: columns of the items table, each ``(I,)``, by name.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class Bundle:
     users: list[int | str]
     items: list[int | str]
     encoders: Mapping[str, Any]
+    shown: Mapping[str, list[Any]]
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -87,7 +91,12 @@ def read_bundle(path: str | Path) -> Bundle:
                 raise ValueError(f"{IDS}: {side} must be all numbers or all texts")
             if len(set(ids[side])) != len(ids[side]):
                 raise ValueError(f"{IDS}: an id of {side} is repeated")
-        return Bundle(folder, manifest, version, arrays, ids["users"], ids["items"], encoders)
+        shown = json.loads((folder / SHOWN).read_text(encoding="utf-8")) if SHOWN in manifest["files"] else {}
+        if wrong := [name for name, values in shown.items() if len(values) != len(ids["items"])]:
+            raise ValueError(
+                f"{SHOWN}: column {wrong[0]} does not have a value for each of the {len(ids['items'])} items"
+            )
+        return Bundle(folder, manifest, version, arrays, ids["users"], ids["items"], encoders, shown)
     except _INVALID as error:
         raise RunError(f"bundle {folder} contradicts itself ({error}); export it again") from None
 

@@ -7,8 +7,7 @@ training did not see is "unknown", never an error; an unknown feature or a value
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -20,10 +19,12 @@ from evorec.errors import DataError
 
 Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-_BOOLEANS = {"true": True, "false": False}
+_TRUTH = {
+    **dict.fromkeys(("true", "True", "TRUE", "1"), True),
+    **dict.fromkeys(("false", "False", "FALSE", "0"), False),
+}
 SHORTEST = 1e-6
 """A shorter vector has no direction (`evorec.data.features`)."""
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
 @final
@@ -58,11 +59,12 @@ class Feature:
 
     @cached_property
     def _code_of(self) -> dict[Any, int]:
-        return {value: code for code, value in enumerate(self.values, start=1)}
-
-    @cached_property
-    def _has_numbers(self) -> bool:
-        return bool(self.values) and all(isinstance(value, int | float) for value in self.values)
+        """Codes by value, and by the texts of values that are not texts."""
+        by_value = {value: code for code, value in enumerate(self.values, start=1)}
+        named = {text: code for value, code in by_value.items() if not isinstance(value, str) for text in _texts(value)}
+        if all(value in (True, False) for value in self.values):
+            named |= {text: by_value[truth] for text, truth in _TRUTH.items() if truth in by_value}
+        return named | by_value
 
     def codes(self, value: Any) -> list[int]:
         """Codes of a value, without unknown values.
@@ -80,26 +82,30 @@ class Feature:
             if math.isinf(number):
                 raise DataError(f"feature {self.name} must be finite, got {value!r}.")
             return [] if math.isnan(number) else [1 + int(np.searchsorted(self.edges, number, side="right"))]
-        values = value if isinstance(value, list | tuple) else [value]
+        values = elements(value)
         if self.kind == "categorical" and len(values) != 1:
             raise DataError(f"feature {self.name} takes a single value, got {len(values)}: {value!r}.")
         codes = (self._code(part) for part in values)
         return list(dict.fromkeys(code for code in codes if code))
 
     def _code(self, value: Any) -> int:
-        if isinstance(value, dict | list | tuple | set | frozenset):
+        """Code of a value, 0 for an unknown value; its spelling is exact, as that of an id."""
+        if isinstance(value, Iterable) and not isinstance(value, str):
             raise DataError(f"feature {self.name} must be a text or a number, got {value!r}.")
-        if isinstance(value, str):
-            if value.lower() in _BOOLEANS and all(known in (True, False) for known in self.values):
-                value = _BOOLEANS[value.lower()]
-            elif self._has_numbers:
-                try:
-                    value = int(value) if _INTEGER.fullmatch(value) else float(value)  # a float has only 53 bits
-                except ValueError:
-                    return 0
-        elif value is not None and not self._has_numbers:
-            value = str(value)
-        return self._code_of.get(value, 0)
+        spellings = [value] if value is None or isinstance(value, str) else [value, *_texts(value)]
+        return next((self._code_of[known] for known in spellings if known in self._code_of), 0)
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a value that is not a text; a whole number may also be written without a fraction."""
+    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return [str(value), *([str(int(value))] if is_whole else [])]
+
+
+def elements(value: Any) -> list[Any]:
+    """The elements of a list, an array or a column; of another value the value itself."""
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    return list(value) if is_list else [value]
 
 
 @final

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, final
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -24,6 +25,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
+from evorec.data.ids import Id, json_id
 from evorec.errors import DataError
 from evorec.serving.messages import (
     Info,
@@ -38,7 +40,7 @@ from evorec.serving.messages import (
     mistakes,
     request_models,
 )
-from evorec.serving.queries import Item, User
+from evorec.serving.queries import Item, ListOptions, User
 from evorec.serving.slot import Slot
 
 if TYPE_CHECKING:
@@ -50,7 +52,10 @@ BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 """Of the histogram of latencies."""
 LINGER_S: Final = 1.0
 """How long the rest of a refused body is read and dropped: closing at once could lose the response."""
+MOST_BODIES: Final = 200
+"""Bodies that are read at the same time; see `evorec.serving.connections.MOST_IDLE`."""
 RETRY: Final = {"Retry-After": "1"}
+CLOSE: Final = {"Connection": "close"}
 JSON: Final = "application/json"
 POST_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": Refusal, "description": text}
@@ -67,15 +72,20 @@ NOT_READY: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def build_app(slot: Slot, limits: Limits | None = None) -> FastAPI:
-    """The application.
+def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = False, root_path: str = "") -> FastAPI:
+    """The application. Its page /docs needs no other server.
 
     Args:
         slot: has the current recommender; it may be empty, and its recommender may be replaced at any time.
         limits: of a request.
+        ids_as_text: whether all ids of responses are texts, not only numbers that JSON may round.
+        root_path: prefix of all paths at a proxy in front, such as ``/shop``.
     """
-    service = _Service(slot, limits or Limits())
-    app = FastAPI(title="evorec", version=version("evorec"), summary="Recommendations from a bundle.")
+    service = _Service(slot, limits or Limits(), str if ids_as_text else json_id)
+    app = FastAPIOffline(
+        redoc_url=None, title="evorec", version=version("evorec"), summary="Recommendations from a bundle.",
+        swagger_ui_parameters={"validatorUrl": None},  # the validator is another server
+    )  # fmt: skip
     for path, handler, model, answer in (
         ("/recommend", service.recommend, service.recommend_request, RecommendResponse),
         ("/score", service.score, service.score_request, ScoreResponse),
@@ -86,10 +96,16 @@ def build_app(slot: Slot, limits: Limits | None = None) -> FastAPI:
             responses={200: {"model": answer}, **POST_REFUSALS},
             openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
         )  # fmt: skip
-    app.add_api_route("/health", service.health, operation_id="health", response_model=Status)
-    app.add_api_route("/ready", service.ready, operation_id="ready", response_model=Status, responses=NOT_READY)
-    app.add_api_route("/info", service.info, operation_id="info", response_model=Info, responses=NOT_READY)
-    app.add_api_route("/metrics", service.metrics, operation_id="metrics", response_class=PlainTextResponse)
+    gets: tuple[tuple[Callable[..., Any], dict[str, Any]], ...] = (
+        (service.health, {"response_model": Status}),
+        (service.ready, {"response_model": Status, "responses": NOT_READY}),
+        (service.info, {"response_model": Info, "responses": NOT_READY}),
+        (service.metrics, {"response_class": PlainTextResponse}),
+    )
+    for handler, settings in gets:
+        name = handler.__name__
+        app.add_api_route(f"/{name}", handler, operation_id=name, **settings)
+        app.add_api_route(f"/{name}", handler, methods=["HEAD"], include_in_schema=False, **settings)
 
     without_bodies = app.openapi
 
@@ -102,7 +118,7 @@ def build_app(slot: Slot, limits: Limits | None = None) -> FastAPI:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend the schema
-    app.add_middleware(_Watch, slot=slot, figures=service.figures)
+    app.add_middleware(_Watch, slot=slot, figures=service.figures, root_path=root_path)
     app.add_exception_handler(StarletteHTTPException, _refused)
     return app
 
@@ -137,13 +153,14 @@ class _LastResponse(Response):
 class _Service:
     """The handlers of the routes."""
 
-    def __init__(self, slot: Slot, limits: Limits) -> None:
+    def __init__(self, slot: Slot, limits: Limits, outside: Callable[[Id], Id]) -> None:
         self.limits = limits
         self.figures = _Figures(slot)
         self.recommend_request, self.score_request = request_models(limits)
         self._slot = slot
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="evorec request")
-        self._busy = 0
+        self._outside = outside
+        self._busy = self._reading = 0
 
     async def recommend(self, request: Request) -> Response:
         """The best items of each user."""
@@ -174,19 +191,23 @@ class _Service:
         """Lists as JSON."""
         asked: RecommendRequest = self.recommend_request.model_validate_json(body)
         users = [User(**dict(user)) for user in asked.users]
-        lists = found.recommend(users, k=asked.k, seen=asked.seen, where=asked.where, only=asked.only, mmr=asked.mmr)
+        options = ListOptions(asked.k, asked.seen, asked.where, asked.only, asked.mmr)
+        lists = found.recommend(users, **vars(options))
         self.figures.lists.inc(len(lists))
-        return to_json({
-            "version": found.version,
-            "lists": [
-                {
-                    "user": user.id,
-                    "known": user.id is not None and found.knows(user.id),
-                    "items": [{"item": item, "score": score} for item, score in best if math.isfinite(score)],
-                }
-                for user, best in zip(users, lists, strict=True)
-            ],
-        })  # fmt: skip
+        answers = []
+        for user, best in zip(users, lists, strict=True):
+            items = [
+                {"item": self._outside(item), "score": score, **({"shown": shown} if shown else {})}
+                for (item, score), shown in zip(best, found.show([item for item, _ in best], asked.show), strict=True)
+                if math.isfinite(score)
+            ]
+            id_ = None if user.id is None else self._outside(user.id)
+            answers.append({"user": id_, "known": found.knows(user.id), "items": items})
+        unknown = {
+            what: values if what.startswith("where.") else list(map(self._outside, values))
+            for what, values in found.unknown(users, options).items()
+        }
+        return to_json({"version": found.version, "lists": answers, "unknown": unknown}, inf_nan_mode="null")
 
     def _scores(self, body: bytes, found: Recommender) -> bytes:
         """Predictions as JSON."""
@@ -198,7 +219,7 @@ class _Service:
             "version": found.version,
             "items": [
                 {
-                    "item": item.id if isinstance(item, ItemMessage) else item,
+                    "item": self._outside(item.id if isinstance(item, ItemMessage) else item),
                     "score": value["score"],
                     "predictions": {task: value[task] for task in found.tasks},
                 }
@@ -222,6 +243,7 @@ class _Service:
         about = {key: found.manifest[key] for key in ("problem", "member", "metrics", "versions")}
         counts = {"users": found.n_users, "items": found.n_items}
         more = {"version": found.version, "tasks": found.tasks, "k": found.k, "limits": asdict(self.limits)}
+        more["shown"] = list(found.shown)
         return Response(to_json({**about, **counts, **more}, inf_nan_mode="null"), media_type=JSON)
 
     async def metrics(self) -> Response:
@@ -238,7 +260,7 @@ class _Service:
         """The whole body; an invalid body is refused as early as possible."""
 
         def refused(status: int, error: str) -> HTTPException:
-            return HTTPException(status, error, {"Connection": "close"})
+            return HTTPException(status, error, CLOSE)
 
         kind = request.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != JSON:
@@ -247,7 +269,10 @@ class _Service:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
             raise refused(413, f"the body must have at most {most} bytes, got {declared[:20]}")
+        if self._reading >= MOST_BODIES:
+            raise HTTPException(503, f"{self._reading} requests are being received already", RETRY | CLOSE)
         body = bytearray()
+        self._reading += 1
         try:
             async with asyncio.timeout(self.limits.read_s):
                 async for chunk in request.stream():
@@ -258,6 +283,8 @@ class _Service:
             raise refused(408, f"the body must arrive within {self.limits.read_s:g} s") from None
         except ClientDisconnect:
             raise refused(400, "the body ended early") from None
+        finally:
+            self._reading -= 1
         return bytes(body)
 
 
@@ -295,15 +322,20 @@ class _Figures(Collector):
 
 @final
 class _Watch:
-    """Counts and times every request, and closes connections once the server is stopping."""
+    """Counts and times every request, and closes connections once the server is stopping.
 
-    def __init__(self, app: ASGIApp, *, slot: Slot, figures: _Figures) -> None:
-        self._app, self._slot, self._figures = app, slot, figures
+    A path may have the prefix of the proxy in front or not.
+    """
+
+    def __init__(self, app: ASGIApp, *, slot: Slot, figures: _Figures, root_path: str) -> None:
+        self._app, self._slot, self._figures, self._root_path = app, slot, figures, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        path = scope["path"].removeprefix(self._root_path)
+        scope["path"], scope["root_path"] = self._root_path + path, self._root_path
         status, start = 500, time.perf_counter()
 
         async def watched(message: Message) -> None:
@@ -319,7 +351,7 @@ class _Watch:
             await self._app(scope, receive, watched)
         finally:
             self._figures.in_flight.dec()
-            route = scope["path"] if scope["path"] in ROUTES else "other"
+            route = path if path in ROUTES else "other"
             self._figures.requests.labels(route, status).inc()
             self._figures.seconds.labels(route).observe(time.perf_counter() - start)
 

@@ -8,9 +8,10 @@ from typing import final
 
 import numpy as np
 
+from evorec.data.ids import Id
 from evorec.errors import DataError
 from evorec.serving.encoders import ContentParts, Fields, Float32, Int64, SideStatistics
-from evorec.serving.queries import Id, Ids, Item
+from evorec.serving.queries import Ids, Item
 
 Feeds = dict[str, np.ndarray]
 """Inputs of a graph by name."""
@@ -40,15 +41,8 @@ class Catalogue:
     n_own: int
     feeds: Feeds
 
-    def indices(self, ids: Sequence[Id], what: str) -> list[int]:
-        """Indices of the known items among some ids.
-
-        Args:
-            ids: external ids.
-            what: their name in a message.
-        """
-        if isinstance(ids, str | int):
-            raise DataError(f"{what} must be a list of ids, got {ids!r}.")
+    def indices(self, ids: Sequence[Id]) -> list[int]:
+        """Indices of the known items among some ids."""
         return [index for id_ in ids if (index := self.ids.index(id_)) is not None]
 
 

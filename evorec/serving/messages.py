@@ -7,7 +7,10 @@ import reprlib
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import PydanticCustomError
+
+from evorec.data.ids import LARGEST_EXACT
 
 LONGEST_TEXT: Final = 256
 """Characters of an id, a name or a value of a feature."""
@@ -23,11 +26,25 @@ MOST_DETAILS: Final = 20
 KIND: Final = re.compile(r"bool|(constrained|nullable|function|tagged)-.*|(list|nullable)\[.*\]|ItemMessage")
 """Parts of a location that pydantic adds for each type of a union."""
 
+
+def _exact(value: Any) -> Any:
+    """An id, unless its number may have lost digits on the way: many programs keep all numbers of JSON as floats."""
+    if isinstance(value, float):
+        raise PydanticCustomError("id_float", 'an id must be a whole number or a text, such as 7 or "7", not a float')
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+        raise PydanticCustomError(
+            "id_digits",
+            'an id beyond {largest} must be a text, such as "653247040368672007": many programs round such numbers',
+            {"largest": LARGEST_EXACT},
+        )
+    return value
+
+
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 """Far inside the range of single precision."""
-Id = Int64 | Text
+Id = Annotated[Annotated[int, Field(ge=-LARGEST_EXACT, le=LARGEST_EXACT)] | Text, BeforeValidator(_exact)]
 Ids = Annotated[list[Id], Field(max_length=MOST_IDS)]
 Value = bool | Int64 | Number | Text | None
 Values = Annotated[list[Value], Field(max_length=MOST_VALUES)]
@@ -93,6 +110,9 @@ class RecommendRequest(Message):
     where: Filters | None = Field(default=None, description="Accepted values of item features, by feature.")
     only: Ids | None = Field(default=None, description="The items to choose from.")
     mmr: Number | None = Field(default=None, ge=0, le=1, description="Weight of re-ranking for diversity.")
+    show: list[Text] = Field(
+        default=[], max_length=MOST_NAMES, description="Columns of the items table to show with each item; see /info."
+    )
 
 
 class ScoreRequest(Message):
@@ -135,12 +155,13 @@ class ListedItem(BaseModel):
 
     item: int | str
     score: float
+    shown: dict[str, Any] | None = Field(default=None, description="The columns that `show` names.")
 
 
 class UserList(BaseModel):
     """The list of a user."""
 
-    user: int | str | None = Field(description="The id of the request.")
+    user: int | str | None = Field(description="The id of the request; a number beyond 2**53 - 1 is a text.")
     known: bool = Field(description="Whether the user is in the training data.")
     items: list[ListedItem] = Field(description="Best first; fewer than k where no more are left.")
 
@@ -150,6 +171,9 @@ class RecommendResponse(BaseModel):
 
     version: str = Field(description="The bundle of all answers: SHA-256 of its manifest.")
     lists: list[UserList]
+    unknown: dict[str, list[Any]] = Field(
+        description="Items and values of the request that the model does not know and that lists ignore, by field."
+    )
 
 
 class ScoredItem(BaseModel):
@@ -184,6 +208,7 @@ class Info(BaseModel):
     k: int = Field(description="Default length of a list.")
     users: int
     items: int
+    shown: list[str] = Field(description="Columns of the items table that lists can show.")
     metrics: dict[str, Any] = Field(description="As measured before export.")
     versions: dict[str, str] = Field(description="Of the libraries that trained it.")
     limits: dict[str, float] = Field(description="Limits of this server.")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
-import numpy as np
-
+from evorec.data.ids import Id, as_id, as_ids, listed, other_spelling
 from evorec.errors import DataError
-
-Id = int | str
-"""An external id; a number may be written as text."""
-_INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
 @final
@@ -31,24 +25,17 @@ class Ids:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def index(self, id_: Id | np.integer[Any] | None) -> int | None:
-        """Index of an id, ``None`` for an unknown id; a number may be written as text.
+    def index(self, id_: Any) -> int | None:
+        """Index of an id, ``None`` for an unknown or missing id; a number may be written as text (`evorec.data.ids`).
 
         Raises:
-            DataError: it is neither a number nor a text.
+            DataError: it cannot be an id.
         """
-        if id_ is None:
+        exact = as_id(id_)
+        if exact is None:
             return None
-        if isinstance(id_, np.integer):
-            id_ = int(id_)
-        if isinstance(id_, bool) or not isinstance(id_, int | str):
-            raise DataError(f"an id must be an integer or a text, got {id_!r}.")
-        found = self._index.get(id_)
-        if found is None and isinstance(id_, str) and _INTEGER.fullmatch(id_):
-            found = self._index.get(int(id_))
-        elif found is None and isinstance(id_, int):
-            found = self._index.get(str(id_))
-        return found
+        other = other_spelling(exact)
+        return self._index.get(exact, None if other is None else self._index.get(other))
 
 
 @final
@@ -71,9 +58,29 @@ class User:
     exclude: Sequence[Id] = ()
 
 
+def as_users(users: Iterable[User | Id]) -> list[User]:
+    """Users, also from ids; those of any list, array or column.
+
+    Raises:
+        DataError: there is none, or a single user instead of a list.
+    """
+    found = [as_user(user) for user in listed(users, "users")]
+    if not found:
+        raise DataError("recommend needs at least 1 user, got 0.")
+    return found
+
+
 def as_user(user: User | Id) -> User:
-    """A user, also from an id."""
-    return user if isinstance(user, User) else User(user)
+    """A user, also from an id.
+
+    Raises:
+        DataError: an id that cannot be used, or an id instead of a list of liked or excluded items.
+    """
+    if not isinstance(user, User):
+        return User(as_id(user))
+    liked, exclude = (() if ids is None else ids for ids in (user.liked, user.exclude))
+    ids = as_id(user.id), tuple(as_ids(liked, "liked")), tuple(as_ids(exclude, "exclude"))
+    return User(ids[0], ids[1], user.features, user.context, ids[2])
 
 
 @final
@@ -92,6 +99,21 @@ class Item:
     content: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
+def as_items(items: Iterable[Item | Id]) -> list[Item]:
+    """Items, also from ids.
+
+    Raises:
+        DataError: a single item instead of a list, or an id that cannot be used.
+    """
+    found = [item if isinstance(item, Item) else Item(item) for item in listed(items, "items")]
+    out = []
+    for item in found:
+        if (id_ := as_id(item.id)) is None:
+            raise DataError(f"an item needs an id, got {item.id!r}.")
+        out.append(replace(item, id=id_))
+    return out
+
+
 @final
 @dataclass(frozen=True)
 class ListOptions:
@@ -99,6 +121,6 @@ class ListOptions:
 
     k: int | None = None
     seen: bool = False
-    where: Mapping[str, Sequence[Any]] | None = None
-    only: Sequence[Id] | None = None
+    where: Mapping[str, Iterable[Any]] | None = None
+    only: Iterable[Id] | None = None
     mmr: float | None = None

@@ -6,7 +6,7 @@ indices before a session is called, so an unknown id cannot refer to a row of an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -15,14 +15,15 @@ from typing import Any, Final, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 
+from evorec.data.ids import Id, as_ids
 from evorec.errors import ConfigError, DataError, RunError
 from evorec.serving.bundle import ITEM_VECTORS, RANKER, RECOMMEND, USER_VECTORS, Bundle, read_bundle
 from evorec.serving.consistency import check
-from evorec.serving.encoders import ContentParts, Feature, Fields, Float32, SideStatistics
+from evorec.serving.encoders import ContentParts, Feature, Fields, Float32, SideStatistics, elements
 from evorec.serving.graph import Graph
 from evorec.serving.items import Catalogue, Feeds, ItemEncoders
 from evorec.serving.mmr import mmr
-from evorec.serving.queries import Id, Ids, Item, ListOptions, User, as_user
+from evorec.serving.queries import Ids, Item, ListOptions, User, as_items, as_user, as_users
 from evorec.serving.users import NO_EXCLUSION, UserEncoders
 
 SCORES_PER_CALL: Final = 1 << 21
@@ -55,6 +56,7 @@ class Recommender:
         tasks: the ranked tasks; none = retrieval only.
         k: default length of a list.
         user_features, context_features, item_features: names; those of items include the parts of the content.
+        shown: values of the columns that ``evorec export --show`` stored, by name, in the order of the catalogue.
 
     Args:
         bundle: from `read_bundle`.
@@ -105,6 +107,7 @@ class Recommender:
         self._similarity_columns = np.concatenate(fixed) if fixed else np.zeros(0, dtype=np.int64)
         self.user_features, self.context_features = users.names, context.names
         self.item_features = items.names | self._items.content.names
+        self.shown = bundle.shown
         lists = ("items", "scores")
         self._recommend = Graph(bundle.path / graph, lists)
         # a variant contains its catalogue, so other items need the full graph
@@ -131,7 +134,7 @@ class Recommender:
         """Items that can be listed."""
         return len(self.catalogue.ids)
 
-    def knows(self, user: Id) -> bool:
+    def knows(self, user: Id | None) -> bool:
         """Whether the user is in the training data; other users are described only by the request."""
         return self._users.ids.index(user) is not None
 
@@ -139,7 +142,55 @@ class Recommender:
         """Whether the item is in the catalogue."""
         return self.catalogue.ids.index(item) is not None
 
-    def with_items(self, items: Sequence[Item]) -> Recommender:
+    def feature_kind(self, name: str) -> str:
+        """Kind of a feature of users or of the context: categorical, multi_hot or numeric."""
+        fields = self._users.fields if name in self.user_features else self._users.context
+        return fields[name].kind
+
+    def unknown(self, users: Iterable[User | Id], options: ListOptions) -> dict[str, list[Any]]:
+        """Items and values of a request that the model does not know, which lists ignore.
+
+        Returns:
+            ``liked``, ``exclude`` and ``only`` -> ids; ``where.NAME`` -> values; only where there are any.
+        """
+        described = as_users(users)
+        ids = {
+            "liked": [id_ for user in described for id_ in user.liked],
+            "exclude": [id_ for user in described for id_ in user.exclude],
+            "only": [] if options.only is None else as_ids(options.only, "only"),
+        }
+        out = {what: [id_ for id_ in dict.fromkeys(own) if not self.has_item(id_)] for what, own in ids.items()}
+        for name, values in (options.where or {}).items():
+            out[f"where.{name}"] = [value for value in elements(values) if not self._items.fields[name].codes(value)]
+        return {what: missing for what, missing in out.items() if missing}
+
+    def show(self, items: Iterable[Id], names: Iterable[str]) -> list[dict[str, Any]]:
+        """Columns of the items table for given items, such as titles; ``None`` for new items.
+
+        Raises:
+            DataError: the bundle does not hold a column.
+        """
+        columns = {name: self._stored(name) for name in names}
+        indices = [self.catalogue.ids.index(item) for item in items]
+        return [
+            {name: None if i is None or i >= len(values) else values[i] for name, values in columns.items()}
+            for i in indices
+        ]
+
+    def column(self, name: str) -> list[Any]:
+        """A column of the items table in the order of the catalogue, see `show`."""
+        stored = self._stored(name)
+        return [*stored, *[None] * (self.n_items - len(stored))]
+
+    def _stored(self, name: str) -> list[Any]:
+        if name not in self.shown:
+            raise DataError(
+                f"bundle {self.path} holds no column {name!r} of the items to show; it holds: "
+                f"{', '.join(self.shown) or 'none'}. Export it again with --show {name}."
+            )
+        return self.shown[name]
+
+    def with_items(self, items: Iterable[Item]) -> Recommender:
         """The same recommender with new items in its catalogue, each described by its features or content.
 
         It uses the full graph: a variant for small devices contains its items.
@@ -147,26 +198,27 @@ class Recommender:
         Raises:
             DataError: an item is in the catalogue already or repeated, or its description cannot be used.
         """
-        other = copy(self)
+        other, new = copy(self), as_items(items)
         other._recommend = self._with_catalogue
-        if items:
-            other.catalogue = self._items.extended(self.catalogue, items, self._item_vectors, self._arrays)
+        if new:
+            other.catalogue = self._items.extended(self.catalogue, new, self._item_vectors, self._arrays)
         return other
 
     def recommend(
         self,
-        users: Sequence[User | Id],
+        users: Iterable[User | Id],
         *,
         k: int | None = None,
         seen: bool = False,
-        where: Mapping[str, Sequence[Any]] | None = None,
-        only: Sequence[Id] | None = None,
+        where: Mapping[str, Iterable[Any]] | None = None,
+        only: Iterable[Id] | None = None,
         mmr: float | None = None,
     ) -> Recommendations:
         """The best items of each user.
 
         Args:
-            users: ids or descriptions; a new user without description gets the list of an unknown user.
+            users: ids or descriptions, in a list, an array, a column or any other iterable; a new user without
+                description gets the list of an unknown user.
             k: length of a list; by default that of the member's evaluation. A list is shorter where fewer items are
                 left.
             seen: whether items of a user's history may be listed.
@@ -174,7 +226,8 @@ class Recommender:
             only: items that may be listed; unknown ids are ignored. ``None`` = all.
             mmr: weight of the diversity re-ranking in [0, 1]; by default that of the bundle.
         Raises:
-            DataError: no user is given, or a number, a feature or a filter cannot be used.
+            DataError: no user is given, or a single user instead of a list, or a number, a feature or a filter cannot
+                be used.
         """
         found = self.index_lists(users, ListOptions(k, seen, where, only, mmr))
         ids = self.catalogue.ids.ids
@@ -183,17 +236,17 @@ class Recommender:
             for pair in zip(found.items.tolist(), found.scores.tolist(), strict=True)
         ]
 
-    def index_lists(self, users: Sequence[User | Id], options: ListOptions) -> IndexLists:
+    def index_lists(self, users: Iterable[User | Id], options: ListOptions) -> IndexLists:
         """`recommend` with indices of the catalogue instead of ids, for many users."""
-        k = self.k if options.k is None else options.k
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1 or len(users) == 0:
-            raise DataError(f"recommend needs at least 1 user and k >= 1, got {len(users)} users and k = {k!r}.")
-        weight = self._mmr if options.mmr is None else options.mmr
-        if not 0 <= weight <= 1:
+        asked, k = as_users(users), self.k if options.k is None else options.k
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise DataError(f"k must be a whole number of at least 1, got {k!r}.")
+        k, weight = int(k), self._mmr if options.mmr is None else options.mmr
+        if not isinstance(weight, float | int | np.number) or not 0 <= weight <= 1:
             raise DataError(f"mmr must be in 0..1, got {weight!r}.")
         allowed = {"allowed": self._allowed(options)}
-        size = max(1, min(USERS_PER_CALL, SCORES_PER_CALL // self.n_items, -(-len(users) // self._threads)))
-        parts = [[as_user(user) for user in users[start : start + size]] for start in range(0, len(users), size)]
+        size = max(1, min(USERS_PER_CALL, SCORES_PER_CALL // self.n_items, -(-len(asked) // self._threads)))
+        parts = [asked[start : start + size] for start in range(0, len(asked), size)]
 
         def lists(part: list[User]) -> IndexLists:
             feeds = self._users.feeds(part, self.catalogue, seen=options.seen) | self.catalogue.feeds | allowed
@@ -206,7 +259,7 @@ class Recommender:
                 found = list(pool.map(lists, parts))
         return IndexLists(np.concatenate([f.items for f in found]), np.concatenate([f.scores for f in found]))
 
-    def score(self, user: User | Id, items: Sequence[Item | Id]) -> list[dict[str, float]]:
+    def score(self, user: User | Id, items: Iterable[Item | Id]) -> list[dict[str, float]]:
         """Predictions for given items and a user, in the context of the user or the usual context.
 
         Args:
@@ -218,9 +271,9 @@ class Recommender:
         Raises:
             DataError: no item is given, or an unknown item without description.
         """
-        if not items:
+        asked = as_items(items)
+        if not asked:
             raise DataError("score needs at least 1 item, got none.")
-        asked = [item if isinstance(item, Item) else Item(item) for item in items]
         n, of_items = len(asked), self._items.feeds(asked, self.catalogue)
         of_user = self._users.feeds([as_user(user)], self.catalogue, seen=True)
         predictions: Float32 = np.zeros((n, 0), dtype=np.float32)
@@ -237,9 +290,9 @@ class Recommender:
             for row, score in zip(predictions.tolist(), scores.tolist(), strict=True)
         ]
 
-    def user_vectors(self, users: Sequence[User | Id]) -> Float32:
+    def user_vectors(self, users: Iterable[User | Id]) -> Float32:
         """Unit vectors ``(n, E)`` of retrieval, e.g. for an index: its score is ``users @ keys.T + prior``."""
-        feeds = self._users.feeds([as_user(user) for user in users], self.catalogue, seen=True)
+        feeds = self._users.feeds(as_users(users), self.catalogue, seen=True)
         return np.asarray(self._user_vectors(feeds)[0])
 
     def item_keys(self) -> tuple[Float32, Float32]:
@@ -275,7 +328,7 @@ class Recommender:
         lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
         return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
-    def _list_scores(self, of_user: Feeds, asked: Sequence[Item], of_items: Feeds) -> Float32:
+    def _list_scores(self, of_user: Feeds, asked: list[Item], of_items: Feeds) -> Float32:
         """List scores ``(n,)`` of the given items, by the graph that makes lists."""
         n = len(asked)
         vectors, keys = self._item_vectors(of_items)
@@ -301,11 +354,10 @@ class Recommender:
         """Which items may be listed, bool ``(I,)``."""
         out = np.ones(self.n_items, dtype=np.bool_)
         for name, values in (options.where or {}).items():
-            accepted = [values] if isinstance(values, str | int | float) else list(values)
-            out &= self._items.fields.rows_with(self.catalogue.rows, name, accepted)
+            out &= self._items.fields.rows_with(self.catalogue.rows, name, elements(values))
         if options.only is not None:
             chosen = np.zeros_like(out)
-            chosen[self.catalogue.indices(options.only, "only")] = True
+            chosen[self.catalogue.indices(as_ids(options.only, "only"))] = True
             out &= chosen
         return out
 

@@ -61,7 +61,7 @@ class UserEncoders:
             if user.features:
                 statistics[i] = self.statistics.updated(statistics[i], rows[i])
             if user.liked:
-                liked = [index for index in catalogue.indices(user.liked, "liked") if index < catalogue.n_own]
+                liked = [index for index in catalogue.indices(user.liked) if index < catalogue.n_own]
                 row_of = self.arrays["item.history_row"]
                 past = [*(int(row_of[index]) for index in liked), *history[i][history[i] > 0].tolist()]
                 past = list(dict.fromkeys(past))[: history.shape[1]]
@@ -74,10 +74,7 @@ class UserEncoders:
         excluded = []
         for user, index in zip(users, own.tolist(), strict=True):
             known = masked[:0] if seen else masked[starts[index] : starts[index + 1]]
-            more = [
-                *catalogue.indices(user.exclude, "exclude"),
-                *catalogue.indices(() if seen else user.liked, "liked"),
-            ]
+            more = [*catalogue.indices(user.exclude), *catalogue.indices(() if seen else user.liked)]
             excluded.append(np.concatenate([known, np.array([*more, NO_EXCLUSION], dtype=np.int64)]))
         return {
             "user_rows": rows,

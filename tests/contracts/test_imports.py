@@ -138,7 +138,7 @@ def test_the_package_alone_loads_no_library() -> None:
 
 def served() -> list[str]:
     """Modules that read and ask a bundle; the others answer over HTTP."""
-    over_http = {"http", "messages"}
+    over_http = {"connections", "http", "messages"}
     return [
         name for name in modules("evorec") if part(f"{name}.") == "serving" and name.split(".")[-1] not in over_http
     ]

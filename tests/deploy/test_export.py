@@ -6,21 +6,28 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import exported
 import numpy as np
+import polars as pl
 import pytest
+from data.logs import HEAD, data_config, table
 from exported import BY_HAND, MMR, Made, same
 from feed_run import config, positives, recalls, recommended
 from safetensors.numpy import load_file
 
+from evorec.cli import main
 from evorec.deploy.bundle.checks import same_lists
+from evorec.deploy.bundle.encoders import shown_columns
 from evorec.deploy.bundle.export import ExportOptions, export_bundle
-from evorec.errors import ConfigError, RunError
+from evorec.errors import ConfigError, DataError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import build_problem
 from evorec.run.directory import RunDirectory
+from evorec.serving.batch import recommend_table
+from evorec.serving.queries import Item, ListOptions
 from evorec.serving.recommender import load_bundle
 from evorec.training.evaluate import task_logits
 
@@ -83,6 +90,58 @@ def test_the_lists_have_the_recall_that_the_search_measured(plain: Made) -> None
     lists = dict(zip(names, plain.recommender.recommend(names), strict=True))
     measured = manifest_of(plain)["metrics"]["validation"][f"recall@{K}"]
     assert np.mean(recalls(lists, relevant)) == pytest.approx(measured, abs=ROUNDING)
+
+
+def test_lists_show_the_stored_columns_of_the_items(
+    numbers: Made, plain: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = numbers.problem.tables.items
+    assert items is not None
+    expected = {row["item_id"]: {name: row[name] for name in ("category", "tags")} for row in items.to_dicts()}
+    recommender = numbers.recommender.with_items([Item("new", {"category": 1})])
+    assert recommender.show([*expected, "new"], ["category", "tags"]) == [
+        *expected.values(),
+        {"category": None, "tags": None},
+    ]
+    columns, users = ("category", "tags"), tmp_path / "users.csv"
+    pl.DataFrame({"user": [1, 2]}).write_csv(users)
+    for ending, as_read in ((".csv", json.dumps), (".jsonl", list)):
+        out = tmp_path / f"lists{ending}"
+        recommend_table(recommender, users, out, ListOptions(k=50, seen=True), show=columns)
+        frame = pl.read_csv(out) if ending == ".csv" else pl.read_ndjson(out)
+        for row in frame.filter(pl.col("item").cast(pl.String) != "new").to_dicts():
+            own = expected[int(row["item"])]
+            assert (row["category"], row["tags"]) == (own["category"], as_read(own["tags"]))  # type: ignore[operator]
+    asked = ["recommend", str(numbers.bundle), "--user", "1", "-k", "2", "--show", "tags"]
+    capsys.readouterr()
+    assert main([*asked, "--format", "json"]) == 0
+    for listed in json.loads(capsys.readouterr().out)["1"]:
+        assert listed["shown"] == {"tags": expected[listed["item"]]["tags"]}
+    assert main(asked) == 0
+    assert ", ".join(expected[listed["item"]]["tags"]) in capsys.readouterr().out
+    words = r"holds no column 'category' of the items to show; it holds: none\. Export it again with --show category"
+    with pytest.raises(DataError, match=words):
+        plain.recommender.show([1], ["category"])
+    with pytest.raises(
+        ConfigError, match=r"--show colour: the items of \w+ have no such column; they have: category, "
+    ):
+        plain.export(tmp_path / "bundle", ExportOptions(show=("category", "colour")))
+
+
+def test_titles_of_a_log_in_files_need_no_setting(tmp_path: Path) -> None:
+    files = {
+        "log.csv": HEAD + "1,10,1,1\n1,11,2,1\n",
+        "items.csv": 'id,title,year\n11,"B, the \x1b second",1999\n10,,\n',
+    }
+    items = {"files": ["items.csv"], "key": "id"}
+    problem: Any = SimpleNamespace(
+        tables=table(tmp_path, files, items=items),
+        config=SimpleNamespace(data=data_config(tmp_path, {}, items=items)),
+    )
+    found = shown_columns(problem, [10, 11, 12], ["title", "year"])
+    assert found == {"title": [None, "B, the \x1b second", None], "year": [None, "1999", None]}
+    with pytest.raises(DataError, match=r"items\.csv, line 1 must name the columns \['genre'\]"):
+        shown_columns(problem, [10], ["genre"])
 
 
 def test_the_manifest_lists_every_other_file_with_its_sha256(plain: Made, by_hand: Made) -> None:

@@ -13,14 +13,18 @@ from evorec.serving.queries import Item
 
 N_ITEMS = 40
 KNOWN_USERS = range(10)
+LATE_S = 60.0
+"""Far more than a test needs until it opens the gate of a request."""
 
 
 class StandIn:
     """Lists items from `first` on, each with a score of `first` minus its place, so that versions can be told apart."""
 
     tasks = ("click", "like")
+    shown = types.MappingProxyType({"title": [f"title {item}" for item in range(N_ITEMS)]})
     k = 5
     n_users = len(KNOWN_USERS)
+    user_ids = KNOWN_USERS
     n_items = N_ITEMS
 
     def __init__(self, version="v0", *, first=0, seconds=0.0, scores=None):
@@ -30,6 +34,8 @@ class StandIn:
             "metrics": {"validation": {"recall@5": 0.25, "auc": math.nan}}, "versions": {"evorec": "0"},
         }  # fmt: skip
         self.asked = []
+        self.gate = threading.Event()
+        self.gate.set()
         self.threads = set()
         self._first = first
         self._seconds = seconds
@@ -38,6 +44,17 @@ class StandIn:
     def knows(self, user):
         return user in KNOWN_USERS
 
+    def show(self, items, names):
+        if wrong := set(names) - {"title"}:
+            raise DataError(f"the bundle holds no column {wrong.pop()!r}")
+        return [dict.fromkeys(names, f"title {item}") for item in items]
+
+    def unknown(self, users, options):
+        ids = {what: [id_ for user in users for id_ in getattr(user, what)] for what in ("liked", "exclude")}
+        ids["only"] = options.only or []
+        missing = {what: [id_ for id_ in own if not self.has_item(id_)] for what, own in ids.items()}
+        return {what: own for what, own in missing.items() if own}
+
     def has_item(self, item):
         return item in range(N_ITEMS)
 
@@ -45,6 +62,7 @@ class StandIn:
         self.asked.append({"users": users, "k": k, "seen": seen, "where": where, "only": only, "mmr": mmr})
         self.threads.add(threading.current_thread().name)
         time.sleep(self._seconds)
+        assert self.gate.wait(LATE_S)
         if where and "genre" not in where:
             raise DataError(f"no item feature is called {next(iter(where))!r}; there is genre.")
         items = [item for item in range(self._first, self._first + N_ITEMS) if only is None or item in only]

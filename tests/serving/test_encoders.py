@@ -1,5 +1,7 @@
 """Values of features as rows of the embedding table, content and statistics, beside what training made of them."""
 
+import math
+from decimal import Decimal
 from typing import Any
 
 import exported
@@ -51,6 +53,8 @@ def test_invalid_numbers_are_refused(value: Any) -> None:
         (["a", "b"], "b", [2]), (["a", "b"], "c", []), (["a", "b"], None, []), (["3", "4"], 4, [2]),
         ([3, 4], "4", [2]), ([3, 4], 4.0, [2]), ([3, 4], "x", []), ([3, 4], float("nan"), []),
         ([0.5, 1.5], "1.5", [2]), ([BIG - 1, BIG], str(BIG), [2]), ([BIG - 1], str(BIG), []),
+        ([3, 7], "007", []), ([3, 7], "7.0", []), ([3, 7], " 7", []), ([3, 7], "+7", []), ([7.0, 1.5], "7", [1]),
+        (["7.0"], 7.0, [1]), ([3, 7], np.int64(7), [2]), (["7"], np.int64(7), [1]), (["a"], np.array(["a"]), [1]),
         (["2024-01-02"], __import__("datetime").date(2024, 1, 2), [1]), (["a"], ["a"], [1]), ([], "a", []),
     ],
 )  # fmt: skip
@@ -157,13 +161,34 @@ def test_content_equals_hand_computed_vectors() -> None:
             parts.vector({}, {"title": wrong})  # type: ignore[dict-item]
 
 
-def test_ids_are_found_by_number_and_by_text() -> None:
-    numbers, texts = Ids([3, 1, -2]), Ids(["3", "x", "01"])
-    for asked in (1, "1", np.int64(1), "01"):
-        assert numbers.index(asked) == 1  # type: ignore[arg-type]
-    for asked in ("x", "", "1.0", " 1", "9" * 30, 7, None, "³", "--1"):
-        assert numbers.index(asked) is None
-    assert (texts.index(3), texts.index("3"), texts.index("01"), texts.index(1)) == (0, 0, 2, None)
+def test_ids_are_found_by_number_and_by_text_in_their_exact_spelling() -> None:
+    numbers, texts = Ids([3, 7, -2, 0, BIG]), Ids(["3", "x", "01", "7.0"])
+    seven = [7, "7", 7.0, Decimal("7.00"), np.int64(7), np.uint8(7), np.float32(7), np.str_("7")]
+    assert list(map(numbers.index, [*seven, "-2", "0", -0.0])) == [*[1] * len(seven), 2, 3, 3]
+    assert numbers.index(BIG) == numbers.index(str(BIG)) == 4
+    others = (
+        "x",
+        "",
+        "9" * 30,
+        8,
+        BIG - 1,
+        None,
+        math.nan,
+        "³",
+        "--1",
+        "007",
+        "07",
+        "-0",
+        "00",
+        "+7",
+        "7.0",
+        " 7",
+        "7 ",
+    )
+    others += ("7\n", "\u0667", "1e0", "0x7", "7_0", 2**64)
+    assert {id_: numbers.index(id_) for id_ in others} == dict.fromkeys(others)
+    found = [texts.index(id_) for id_ in (3, "3", "01", 1, 7, 7.0, "7.0", "7", "x ")]
+    assert found == [0, 0, 2, None, None, None, 3, None, None]
 
 
 def test_truth_may_be_written_as_text() -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import math
+import re
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -18,20 +19,20 @@ from evorec.serving.queries import Item, User
 from evorec.serving.slot import Slot
 
 LIMITS = Limits(body_bytes=200_000, batch=3, k=10, items=4, workers=2, queue=1, read_s=0.2)
-SLOW_S = 0.5
-"""Of a request that others overtake."""
 MANY = 10_000
 """Chunks of a body that never ends by itself."""
 JSON = {"Content-Type": "application/json"}
+BIG = 653_247_040_368_672_007
+"""As a float it is another whole number."""
 
 
 class Served:
     """An application over a stand-in, and the ways to ask it."""
 
-    def __init__(self, recommender=None, limits=LIMITS):
+    def __init__(self, recommender=None, limits=LIMITS, **options):
         self.slot = Slot(Path("nowhere"), load_stand_in)
         self.slot.current = recommender
-        self.app = build_app(self.slot, limits)
+        self.app = build_app(self.slot, limits, **options)
         self.client = TestClient(self.app)
 
     def post(self, path, body):
@@ -73,6 +74,7 @@ def test_lists_have_the_order_of_the_request(served):
             {"user": "new", "known": False, "items": items},
             {"user": None, "known": False, "items": items},
         ],
+        "unknown": {},
     }
 
 
@@ -126,10 +128,14 @@ BAD_BODIES = {
     "seen as a number": (USERS + ',"seen":1}', "seen", "boolean"),
     "an unknown setting": (USERS + ',"n":3}', "n", "not permitted"),
     "an unknown word for a user": ('{"users":[{"ID":1}]}', "users.0.ID", "not permitted"),
-    "an id above int64": ('{"users":[{"id":9223372036854775808}]}', "users.0.id", "9223372036854775807"),
-    "an id below int64": ('{"users":[{"id":-9223372036854775809}]}', "users.0.id", "-9223372036854775808"),
+    "an id that JavaScript rounds": ('{"users":[{"id":653247040368672007}]}', "users.0.id", "must be a text, such as"),
+    "an id beyond exact floats": ('{"users":[{"id":-9007199254740992}]}', "users.0.id", "9007199254740991 must be a"),
+    "a large liked item": ('{"users":[{"liked":["x",9007199254740992]}]}', "users.0.liked.1", "must be a text"),
+    "a large item to choose": ('{"users":[{}],"only":[18446744073709551616]}', "only.0", "must be a text"),
     "a boolean id": ('{"users":[{"id":true}]}', "users.0.id", "integer"),
-    "an id with a point": ('{"users":[{"id":1.0}]}', "users.0.id", "integer"),
+    "an id with a point": ('{"users":[{"id":1.0}]}', "users.0.id", 'such as 7 or "7", not a float'),
+    "a large id with a point": ('{"users":[{"id":653247040368672000.0}]}', "users.0.id", "not a float"),
+    "an id with an exponent": ('{"users":[{"exclude":[1e17]}]}', "users.0.exclude.0", "not a float"),
     "a long id": ({"users": [{"id": "x" * (LONGEST_TEXT + 1)}]}, "users.0.id", "at most 256 characters"),
     "NaN": ('{"users":[{"features":{"age":NaN}}]}', "users.0.features.age", "finite"),
     "infinity": ('{"users":[{"features":{"age":-Infinity}}]}', "users.0.features.age", "finite"),
@@ -178,6 +184,64 @@ def test_a_bad_score_request_is_refused(served, items, where, expected):
     assert any(one["where"] == where and expected in one["expected"] for one in response.json()["details"])
 
 
+def test_ids_that_programs_round_are_texts_in_both_directions():
+    for as_text in (False, True):
+        served = Served(StandIn(first=BIG), ids_as_text=as_text)
+        users = [{"id": str(BIG)}, {"id": 7}, {}]
+        found = served.post("/recommend", {"users": users, "k": 1, "only": [str(BIG), 7]}).json()
+        assert [one["user"] for one in found["lists"]] == [str(BIG), "7" if as_text else 7, None]
+        assert found["unknown"] == {"only": [str(BIG)]}
+        found = served.post("/recommend", {"users": [{}], "k": 1}).json()
+        assert found["lists"][0]["items"][0]["item"] == str(BIG)
+        (scored,) = served.post("/score", {"user": {"id": "7"}, "items": [7]}).json()["items"]
+        assert scored["item"] == ("7" if as_text else 7)
+
+
+def test_lists_show_columns_of_the_items_and_name_unknown_items(served):
+    users = [{"liked": [1, "x"], "exclude": [0, "y", 99]}]
+    found = served.post("/recommend", {"users": users, "k": 2, "only": [0, 1, 2, "z"], "show": ["title"]}).json()
+    assert [one["shown"] for one in found["lists"][0]["items"]] == [{"title": "title 1"}, {"title": "title 2"}]
+    assert found["unknown"] == {"liked": ["x"], "exclude": ["y", 99], "only": ["z"]}
+    assert served.get("/info").json()["shown"] == ["title"]
+    refused = served.post("/recommend", {"users": [{}], "show": ["year"]})
+    assert (refused.status_code, refused.json()["error"]) == (422, "the bundle holds no column 'year'")
+
+
+def test_head_has_the_headers_of_get(served):
+    for path in ("/health", "/ready", "/info"):
+        get, head = served.get(path), served.client.head(path)
+        assert (head.status_code, head.headers["content-length"]) == (200, get.headers["content-length"])
+    assert served.client.head("/metrics").status_code == 200
+    served.slot.stop()
+    assert (served.client.head("/ready").status_code, served.client.head("/health").status_code) == (503, 200)
+
+
+@pytest.mark.parametrize("root", ["", "/shop/v1"])
+def test_the_documentation_needs_no_other_server_and_knows_its_prefix(root):
+    served = Served(StandIn(), root_path=root)
+    page = served.get("/docs").text
+    assert re.findall(r"""(?:https?:)?//[^"'\s]+""", page) == []
+    assert '"validatorUrl": null' in page  # else the page would send the schema to a validator
+    links = re.findall(r"""(?:href|src)="([^"]+)"|url: '([^']+)'""", page)
+    paths = [one or other for one, other in links]
+    assert len(paths) == 4
+    for path in paths:
+        assert path.startswith(f"{root}/")
+        for asked in (path, path.removeprefix(root)):  # a proxy may pass on the prefix or not
+            assert served.get(asked).status_code == 200
+    assert served.get(f"{root}/openapi.json").json().get("servers", [{"url": ""}]) == [{"url": root}]
+    assert served.get("/redoc").status_code == 404
+    assert served.get(f"{root}/health").status_code == 200
+    assert served.figure("evorec_requests_total", route="/health", status="200") == 1
+
+
+def test_bodies_that_arrive_slowly_do_not_keep_others_out(served, monkeypatch):
+    monkeypatch.setattr("evorec.serving.http.MOST_BODIES", 0)
+    refused = served.post("/recommend", {"users": [{}]})
+    assert (refused.status_code, refused.headers["retry-after"], refused.headers["connection"]) == (503, "1", "close")
+    assert served.get("/health").status_code == 200
+
+
 def test_a_refusal_of_many_mistakes_stays_short(served):
     response = served.post("/recommend", {"users": [{"liked": [None] * 10_000}]})
     assert response.status_code == 422
@@ -203,7 +267,7 @@ def test_limits_themselves_are_within_the_limits(served):
     response = served.post("/recommend", {"users": [{"id": "x" * LONGEST_TEXT, "liked": ids}, {}, {}], "k": 10})
     assert response.status_code == 200
     assert [len(one["items"]) for one in response.json()["lists"]] == [10, 10, 10]
-    for number in (2**63 - 1, -(2**63)):
+    for number in (2**53 - 1, -(2**53) + 1):
         assert served.post("/recommend", {"users": [{"id": number}]}).json()["lists"][0]["user"] == number
 
 
@@ -322,28 +386,30 @@ def test_info_describes_the_served_bundle(served):
 
 
 def test_too_many_requests_get_503_and_health_still_answers():
-    served = Served(StandIn(seconds=SLOW_S))  # two at once and one that waits
+    served = Served(StandIn())  # two at once and one that waits
+    served.slot.current.gate.clear()
     with served.client, ThreadPoolExecutor(8) as pool:
-        begun = time.monotonic()
         asked = [pool.submit(served.post, "/recommend", {"users": [{}]}) for _ in range(8)]
-        time.sleep(SLOW_S / 3)
+        refused = [one.result() for _, one in zip(range(5), as_completed(asked), strict=False)]
+        assert {(one.status_code, one.headers["retry-after"]) for one in refused} == {(503, "1")}
         assert served.get("/health").status_code == 200
-        assert time.monotonic() - begun < SLOW_S, "the event loop was busy"
-        found = [one.result() for one in asked]
-        assert sorted(one.status_code for one in found) == [200] * 3 + [503] * 5
-        assert {one.headers.get("retry-after") for one in found if one.status_code == 503} == {"1"}
+        served.slot.current.gate.set()
+        assert sorted(one.result().status_code for one in asked) == [200] * 3 + [503] * 5
         assert len(served.slot.current.threads) == LIMITS.workers
         assert served.post("/recommend", {"users": [{}]}).status_code == 200
 
 
 def test_a_request_ends_with_the_bundle_it_began_with(served):
-    served.slot.current = StandIn("old", seconds=SLOW_S)
+    old = served.slot.current = StandIn("old")
+    old.gate.clear()
     with served.client, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(served.post, "/recommend", {"users": [{}], "k": 1})
-        time.sleep(SLOW_S / 3)
+        while not old.asked:
+            assert not slow.done()
+            time.sleep(0.005)
         served.slot.current = StandIn("new", first=1)
         assert served.post("/recommend", {"users": [{}]}).json()["version"] == "new"
-        assert not slow.done()
+        old.gate.set()
         assert slow.result().json()["version"] == "old"
         assert slow.result().json()["lists"][0]["items"] == [{"item": 0, "score": 0}]
 

@@ -72,7 +72,8 @@ def test_filters_and_diversity(plain: Made, capsys: pytest.CaptureFixture[str]) 
 def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pl.DataFrame({"user": [3, 4]}).write_parquet("users.parquet")
     found = said(capsys, str(plain.bundle), "--users", "users.parquet", "--out", "lists.parquet", "-k", "3")
-    assert found == {"lists": 2, "out": "lists.parquet"}
+    nothing = dict.fromkeys(("unknown_users", "users_without_id", "unknown_liked", "empty_lists"), 0)
+    assert found == {"lists": 2, **nothing, "out": "lists.parquet"}
     frame = pl.read_parquet("lists.parquet")
     expected = plain.recommender.recommend([3, 4], k=3)
     for user, own in zip((3, 4), expected, strict=True):
@@ -89,7 +90,7 @@ def test_a_table_of_users(plain: Made, tmp_path: Path, capsys: pytest.CaptureFix
         (["--users", "a"], USAGE, "--users and --out go together."),
         (["--user", "1", "--out", "a"], USAGE, "--users and --out go together."),
         (["--users", "a", "--out", "b", "--user", "1"], USAGE, "--users reads its table only"),
-        (["--users", "nowhere.parquet", "--out", "b"], DATA, "nowhere.parquet cannot be read as Parquet"),
+        (["--users", "nowhere.parquet", "--out", "b.csv"], DATA, "nowhere.parquet is not a file"),
         (["--feature", "colour=red"], USAGE, "--feature colour: the model has no such feature of users or context"),
         (["--feature", "segment"], USAGE, "expected NAME=VALUE, got 'segment'."),
         (["--user", "1", "--where", "colour=1"], DATA, "the model has no item feature 'colour'"),
@@ -108,6 +109,53 @@ def test_invalid_options_give_a_single_message(
     assert "Traceback" not in err
     assert words in " ".join(err.replace("│", " ").split())
     assert list(Path().iterdir()) == []
+
+
+def notes(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["recommend", *arguments]) == 0
+    return capsys.readouterr().err
+
+
+def test_users_and_items_that_training_never_saw_are_counted_and_named(
+    plain: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(plain.bundle)
+    for users, liked, words in (
+        (["u1", "u\x1b"], [[1], [2]], ["warning: none of the 2 users is in the training data (the first are 'u1', 'u"]),
+        ([1, 10**9], [[1], ["x"]], ["1 of 2 users are not in the training data (the first are 1000000000)",
+                                    "1 of 2 liked items are not in the catalogue (the first are 'x')"]),
+        ([1, None], [["x"], ["y"]], ["warning: none of the 2 liked items is in the catalogue (the first are 'x', 'y')",
+                                     "1 of 2 users have no id; they are new users"]),
+    ):  # fmt: skip
+        Path("lists.csv").unlink(missing_ok=True)
+        pl.DataFrame({"user": users, "liked": pl.Series(liked, strict=False)}).write_parquet("users.parquet")
+        said = notes(capsys, bundle, "--users", "users.parquet", "--out", "lists.csv", "-k", "2")
+        assert [text for text in words if text not in said] == []
+        assert "\x1b" not in said
+    given = ("--user", "1", "--liked", "007", "--liked", "7", "--where", "category=07", "--items", "8", "--items", "+8")
+    said = notes(capsys, bundle, *given)
+    for text in ("--liked: the catalogue has no item '007'", "--where category: no item has the value '07'",
+                 "--items: the catalogue has no item '+8'"):  # fmt: skip
+        assert text in said
+    assert "user 007 is not in the training data" in notes(capsys, bundle, "--user", "007")
+
+
+def test_a_user_who_has_met_everything_gets_a_note_instead_of_a_table(
+    plain: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = [str(item) for item in plain.dataset.item_ids.tolist()]
+    liked = [argument for item in everything for argument in ("--liked", item)]
+    capsys.readouterr()
+    assert main(["recommend", str(plain.bundle), "--user", "1", *liked]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"user 1 has met all {len(everything)} items; --seen lists them" in captured.err
+    said = notes(capsys, str(plain.bundle), "--user", "1", "--where", "category=999")
+    assert "user 1: no item that --where and --items allow is left" in said
+    pl.DataFrame({"user": [1], "exclude": [everything]}).write_parquet("users.parquet")
+    said = notes(capsys, str(plain.bundle), "--users", "users.parquet", "--out", "lists.csv")
+    assert "1 of 1 users have no item left to list; --seen lists items that they met" in said
 
 
 def test_an_impossible_filter_gives_an_empty_table(plain: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,14 +180,14 @@ def test_export_prints_the_folder_and_accepts_a_formula(
     run = str(plain.run)
     assert main(
         ["export", run, plain.key[:6], "--formula", "retrieval + p_click", "--mmr", "0.25", "--variant", "int8",
-         "--max-loss", "0.1", "--triton", "models", "--format", "json"]
+         "--max-loss", "0.1", "--show", "title", "--triton", "models", "--format", "json"]
     ) == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out) == {"member": plain.key, "bundle": f"bundles/{plain.key}"}
     options = asked["options"]
     assert (asked["member"], asked["out"]) == (plain.key, Path("bundles") / plain.key)
     assert asked["triton"] == (asked["out"], Path("models"))
     assert (options.formula.text, options.mmr, options.formula_source) == ("retrieval + p_click", 0.25, "given by hand")
-    assert (options.variants, options.largest_loss) == (("int8",), 0.1)
+    assert (options.variants, options.largest_loss, options.show) == (("int8",), 0.1, ("title",))
     for wrong in (["--variant", "int4"], ["--formula", "p_click +"], ["--formula", "p_click + p_nap"]):
         assert main(["export", run, plain.key, *wrong]) == USAGE
         assert "Traceback" not in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -128,22 +129,57 @@ def test_numbers_may_be_given_as_text_and_text_as_numbers_and_as_an_array(made: 
     assert recommender.recommend(other) == recommender.recommend(users) == recommender.recommend(array)
 
 
-@pytest.mark.parametrize("user", [1.5, True, b"1", (1,)])
-def test_invalid_ids_are_refused(plain: Made, user: Any) -> None:
-    with pytest.raises(DataError, match="an id must be an integer or a text"):
-        plain.recommender.recommend([user])
+def test_a_request_that_cannot_be_used_is_refused_with_its_fix(plain: Made) -> None:
+    empty, ids = np.zeros(0, dtype=np.int64), "an id must be"
+    refused: list[tuple[Any, dict[str, Any], str]] = [
+        ("12", {}, r"users must be a list, got '12'; write \['12'\]"),
+        (b"12", {}, r"users must be a list, got b'12'"),
+        (12, {}, r"users must be a list, got 12; write \[12\]"),
+        (np.int64(12), {}, "users must be a list, got "),
+        (np.array(12), {}, "users must be a list, got array"),
+        (User(12), {}, r"users must be a list, got User\("),
+        ({"id": 12}, {}, r"users must be a list, got \{'id': 12\}"),
+        (pl.DataFrame({"user": [1, 2]}), {}, "users must be a list, got DataFrame"),
+        ([], {}, "at least 1 user"),
+        (empty, {}, "at least 1 user"),
+        *(([user], {}, f"{ids} a whole number or a text, got ") for user in (1.5, True, b"1", (1,), Decimal("1.5"))),
+        ([1e17], {}, f"{ids} exact, got 1e[+]17, a float that may have lost digits"),
+        ([User(liked="12")], {}, r"liked must be a list, got '12'; write \['12'\]"),  # type: ignore[arg-type]
+        ([User(exclude=3)], {}, r"exclude must be a list, got 3; write \[3\]"),  # type: ignore[arg-type]
+        ([User(liked=[1.5])], {}, f"{ids} a whole number"),  # type: ignore[list-item]
+        ([1], {"only": "12"}, r"only must be a list, got '12'; write \['12'\]"),
+        *(([1], {"k": k}, "k must be a whole number of at least 1, got ") for k in (0, -1, True, 2.0, "3", np.True_)),
+        *(([1], {"mmr": weight}, r"mmr must be in 0\.\.1, got") for weight in (-0.1, 1.1, float("nan"), "0.5")),
+    ]
+    for users, options, words in refused:
+        with pytest.raises(DataError, match=words):
+            plain.recommender.recommend(users, **options)
+    with pytest.raises(DataError, match=r"items must be a list, got '12'; write \['12'\]"):
+        plain.recommender.score(1, "12")
 
 
-@pytest.mark.parametrize("k", [0, -1, True, 2.0, "3"])
-def test_a_length_that_is_none_is_refused(plain: Made, k: Any) -> None:
-    with pytest.raises(DataError, match=r"needs at least 1 user and k >= 1, got 1 users and k = "):
-        plain.recommender.recommend([1], k=k)
-
-
-@pytest.mark.parametrize("users", [[], np.zeros(0, dtype=np.int64)], ids=["list", "array"])
-def test_an_empty_request_is_refused(plain: Made, users: Any) -> None:
-    with pytest.raises(DataError, match=r"needs at least 1 user and k >= 1, got 0 users and k = 5\."):
-        plain.recommender.recommend(users)
+def test_arrays_columns_generators_and_their_numbers_are_used_as_lists(plain: Made) -> None:
+    """A class stands in for the missing value of pandas, which is not installed."""
+    missing = type("NAType", (), {})()
+    users, liked, recommender = [3, 4], [5, 6], plain.recommender
+    for kind in (
+        np.array,
+        pl.Series,
+        tuple,
+        iter,
+        lambda ids: np.array(ids, dtype=np.float32),
+        lambda ids: map(Decimal, ids),
+    ):
+        found = recommender.recommend(kind(users), k=np.int32(4), mmr=np.float32(0.5), only=kind(range(20)))
+        assert found == recommender.recommend(users, k=4, mmr=0.5, only=range(20))
+        described = [User(np.int64(3), liked=kind(liked), exclude=kind([7]))]  # type: ignore[arg-type]
+        assert recommender.recommend(described) == recommender.recommend([User(3, liked, exclude=[7])])
+        assert recommender.score(np.int64(3), kind(liked)) == recommender.score(3, liked)
+        filtered = recommender.recommend(users, where={"category": kind([1, 2])})
+        assert filtered == recommender.recommend(users, where={"category": [1, 2]})
+    for nobody in (None, float("nan"), missing, np.float64("nan"), Decimal("nan")):
+        assert recommender.recommend([nobody]) == recommender.recommend([User()])
+        assert not recommender.knows(nobody)
 
 
 def test_an_unknown_graph_is_refused(plain: Made) -> None:
@@ -209,12 +245,6 @@ def test_liked_items_precede_the_stored_history_of_a_known_user(made: Made) -> N
     expected = asked_by_hand(made, place, sorted({*own, *liked}), history_rows=history(made, past))
     asked = User(dataset.user_ids[place].item(), liked=dataset.item_ids[liked].tolist())
     same(made.recommender.recommend([asked])[0], expected)
-
-
-def test_a_text_instead_of_a_list_of_items_is_refused(plain: Made) -> None:
-    for asked in (User(liked="12"), User(exclude=3)):  # type: ignore[arg-type]
-        with pytest.raises(DataError, match=r"(liked|exclude) must be a list of ids, got ('12'|3)\."):
-            plain.recommender.recommend([asked])
 
 
 def features_of(frame: pl.DataFrame | None, id_column: str, one: Any, names: set[str]) -> dict[str, Any]:
@@ -451,12 +481,6 @@ def test_diversity_is_maximal_marginal_relevance_over_the_candidates(made: Made,
         (found,) = made.recommender.recommend([user], mmr=weight)
         assert [item for item, _ in found] == slow_mmr(pool, vectors, K, weight)
         assert dict(found).items() <= dict(pool).items(), "scores are those before the re-ranking"
-
-
-def test_a_weight_that_is_none_is_refused(plain: Made) -> None:
-    for weight in (-0.1, 1.1, float("nan")):
-        with pytest.raises(DataError, match=r"mmr must be in 0\.\.1, got"):
-            plain.recommender.recommend([1], mmr=weight)
 
 
 # Predictions

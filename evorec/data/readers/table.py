@@ -105,6 +105,17 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
     return checked, origin
 
 
+def read_item_columns(config: DataConfig, names: Sequence[str]) -> pl.DataFrame:
+    """Columns of the table of items as texts, whether the configuration uses them or not, beside the id.
+
+    Raises:
+        DataError: the table lacks a column, or it cannot be read.
+    """
+    items = config.items.model_copy(update={"features": {}, "content": (), "texts": tuple(names)})
+    group = _entity_group(items, "data.items", Columns.ITEM)
+    return _read_files(folder_of(config), [group], group.key, [Columns.ITEM], items.duplicates)[0]
+
+
 READERS.register(TABLE, Reader("any CSV, TSV, JSON lines or Parquet files, described by log, users and items", read))
 
 

@@ -14,12 +14,12 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from evorec.config.expressions import PATTERN, Clause
+from evorec.data.ids import LARGEST_EXACT
 from evorec.data.tabular.lists import is_enclosed, parse_list
 from evorec.data.tabular.sheet import Sheet
 from evorec.errors import ConfigError, DataError
 
 TRUTH: Final = {"true": 1.0, "false": 0.0}
-LARGEST_WHOLE_FLOAT: Final = 2**53
 COMPARE: Final[dict[str, Callable[[Any, Any], pl.Series]]] = {
     ">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt,
 }  # fmt: skip
@@ -114,13 +114,25 @@ class Column:
 
     @cached_property
     def ids(self) -> pl.Series:
-        """Int64 if every value is a whole number in its usual notation, else texts.
+        """Int64 if every value is a whole number in its usual notation, else texts; see `evorec.data.ids`.
 
         ``007`` and ``+7`` are texts: as numbers they would equal ``7``. ``7.0`` is ``7`` where every value is written
-        so, by a program that has no missing whole numbers. An empty text is missing whatever the settings, and a
-        fraction in a typed column is refused.
+        so in a text table, by a program that has no missing whole numbers; a text of JSON lines or Parquet is taken as
+        it is, with the white space around it. An empty text is missing whatever the settings, and a fraction in
+        a typed column is refused.
         """
-        return self._whole_or_text(is_id=True)
+        stored = self.values if self.is_derived else self.sheet.frame[self.name]
+        if self.sheet.is_json and not self.is_derived and self.values.str.contains(r"^-?[0-9]{16,}$").any():
+            row = self.sheet.first_float(self.name, LARGEST_EXACT)
+            if row is not None:
+                raise self.refusal(row, "a whole number or a text, and a float may have lost digits")
+        if not stored.dtype.is_decimal():
+            return self._whole_or_text(is_id=True)
+        text = stored.cast(pl.String).str.replace(r"\.0+$", "")  # a float would lose digits
+        text = text.set(self._unmarked.is_null(), None)
+        self.refuse(text.str.contains(".", literal=True), "a whole number or a text")
+        whole = _whole(text)
+        return text if whole is None else whole
 
     @cached_property
     def codes(self) -> pl.Series:
@@ -241,7 +253,7 @@ class Column:
             return whole if whole.null_count() == values.null_count() else values.cast(pl.String)
         if values.dtype.is_float():  # whole numbers of a program that has no missing whole numbers
             values = values.cast(pl.Float64).fill_nan(None)
-            broken = (values != values.floor()) | (values.abs() > LARGEST_WHOLE_FLOAT)
+            broken = (values != values.floor()) | (values.abs() > LARGEST_EXACT)
             if is_id:
                 self.refuse(broken, "a whole number or a text")
             # 1.0 is 1 in a file with fractions, too, as in a file without
@@ -249,15 +261,20 @@ class Column:
         if self.is_text and (plain := _whole(values)) is not None:
             return plain
         text = _without(self.texts, ("",)) if is_id else self.texts
+        is_text_table = self.sheet.is_text_table
+        if is_id and self.is_text and not (is_text_table or self.is_derived):
+            text = self.values.set(text.is_null(), None)
         found = _whole(text) if self.is_text else None
-        if found is None and self.is_text and is_id and text.str.ends_with(".0").all():
+        if found is None and self.is_text and is_id and is_text_table and text.str.ends_with(".0").all():
             found = _whole(text.str.strip_suffix(".0"))
+            if found is not None:
+                self.refuse(found.abs() > LARGEST_EXACT, "a whole number or a text, and a float may have lost digits")
         return text if found is None else found
 
     def _computed(self, clause: Clause) -> pl.Series:
         """Numbers; whole numbers are divided as such, because ids can be too large for a float."""
         number = float(clause.operand or 0)
-        if clause.operator == "//" and number.is_integer() and abs(number) <= LARGEST_WHOLE_FLOAT:
+        if clause.operator == "//" and number.is_integer() and abs(number) <= LARGEST_EXACT:
             whole = self._whole_or_text(is_id=False)
             if whole.dtype.is_integer():
                 return whole // int(number)

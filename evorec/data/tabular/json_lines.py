@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
@@ -93,6 +94,27 @@ def find_nested(source: Source, name: str, rows: Collection[int], encoding: str 
         if row in rows and isinstance(_object(source, text, number).get(name), list | dict):
             return row
     return None
+
+
+def find_float(source: Source, name: str, least: int, encoding: str = "utf-8") -> int | None:
+    """The first row in which a field is a float beyond `least`, which polars reads as a whole number.
+
+    Args:
+        source: the file.
+        name: of the field.
+        least: smaller numbers are not looked for.
+        encoding: of the text.
+    """
+    number = re.compile(re.escape(json.dumps(name).encode()) + rb"\s*:\s*-?\d+[.eE]")
+    if not any(number.search(block) for _, block in _blocks(source, encoding)):
+        return None
+    values = enumerate(json_values(source, name, encoding))
+    return next((row for row, value in values if isinstance(value, float) and abs(value) > least), None)
+
+
+def json_values(source: Source, name: str, encoding: str = "utf-8") -> list[Any]:
+    """The values of a field as Python reads them, floats apart from whole numbers; ``None`` where it is missing."""
+    return [_object(source, text, line).get(name) for line, text in _numbered(source, encoding)]
 
 
 def _blocks(source: Source, encoding: str) -> Iterator[tuple[int, bytes]]:

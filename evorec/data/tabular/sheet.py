@@ -13,7 +13,7 @@ from polars.exceptions import PanicException, PolarsError
 
 from evorec.config import FilesConfig
 from evorec.data.tabular.dialect import Dialect, detect
-from evorec.data.tabular.json_lines import JsonSchema, find_line, find_nested, read_json_lines
+from evorec.data.tabular.json_lines import JsonSchema, find_float, find_line, find_nested, read_json_lines
 from evorec.data.tabular.sources import EmptyFileError, Source, reason
 from evorec.data.tabular.text import check_records, find_record, prepared, unescaped
 from evorec.data.tabular.typed import TYPED, read_typed
@@ -92,6 +92,10 @@ class Sheet:
         if not self.is_json or not rows:
             return None
         return find_nested(self.source, column, rows, self.dialect.encoding)
+
+    def first_float(self, column: str, least: int) -> int | None:
+        """The first row, from 0, with a float of JSON beyond `least`; looked up in the file."""
+        return find_float(self.source, column, least, self.dialect.encoding) if self.is_json else None
 
     def refusal(self, row: int, column: str, must: str, *got: object) -> DataError:
         """The error of a value: ``must`` completes "must ..."."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from evorec.config import COOCCURRENCE
 from evorec.data.dataset import Dataset, Field
 from evorec.data.held_out import masked_items
+from evorec.data.readers import TABLE
+from evorec.data.readers.table import read_item_columns
+from evorec.data.tables import Columns
+from evorec.errors import ConfigError
 from evorec.models.recommend import popularity_prior
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem
 from evorec.training.evaluate import positive_ages, unique_rows
 
 Real: Final = np.float32
@@ -72,6 +79,41 @@ def encoders(dataset: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             arrays[f"{name}.codes"], arrays[f"{name}.values"] = codes, values
             out[f"{side}_statistics"].append({"first": first, "fields": columns, "array": name})
     return out, arrays
+
+
+def shown_columns(problem: RecProblem, ids: Sequence[int | str], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of the items table, such as titles, for the items of a catalogue.
+
+    Args:
+        problem: with the tables; other columns are read from the files of the table reader.
+        ids: of the catalogue.
+        names: of the columns.
+    Returns:
+        Values of JSON, each ``(I,)``, ``None`` where there is no value.
+    Raises:
+        ConfigError: there is no such column.
+    """
+    items, data = problem.tables.items, problem.config.data
+    held = [] if items is None else [name for name in items.columns if name != Columns.ITEM]
+    if (lost := [name for name in names if name not in held]) and data.reader == TABLE and data.items.files:
+        items = read_item_columns(data, names)
+    elif lost or items is None:
+        raise ConfigError(
+            f"--show {lost[0]}: the items of {problem.tables.name} have no such column; they have: "
+            f"{', '.join(held) or 'none'}."
+        )
+    row_of = {str(id_): row for row, id_ in enumerate(items[Columns.ITEM])}
+    rows = [row_of.get(str(id_)) for id_ in ids]
+    return {name: [None if row is None else _json(items[name][row]) for row in rows] for name in names}
+
+
+def _json(value: Any) -> Any:
+    """A value as JSON has it; dates and similar values as text."""
+    if isinstance(value, pl.Series):
+        return [_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _field(field: Field) -> dict[str, Any]:

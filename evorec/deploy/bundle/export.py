@@ -20,7 +20,7 @@ import torch
 from evorec.data.catalogue import licence_of
 from evorec.deploy.bundle.card import model_card
 from evorec.deploy.bundle.checks import CHECKED_USERS, latency_text, list_loss, parity, same_lists
-from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays
+from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays, shown_columns
 from evorec.deploy.bundle.graphs import (
     GRAPHS,
     PARAMETERS,
@@ -52,6 +52,7 @@ from evorec.serving.bundle import (
     MANIFEST,
     RECOMMEND,
     SEAL,
+    SHOWN,
     WEIGHTS,
     seal_of,
     sha256_of,
@@ -74,6 +75,7 @@ class ExportOptions:
         formula_source: origin of the formula, for the model card.
         variants: of `SMALLER`, further graphs for small devices.
         largest_loss: share of the listed items that a variant may change; a variant that changes more is refused.
+        show: columns of the items table that lists can show.
     """
 
     formula: Formula | None = None
@@ -81,6 +83,7 @@ class ExportOptions:
     formula_source: str = ""
     variants: tuple[str, ...] = ()
     largest_loss: float = 0.02
+    show: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.variants if name not in SMALLER]:
@@ -125,9 +128,12 @@ def export_bundle(
     check_belongs(run, problem)
     encoded, weights, is_final = shipped_model(run, problem, member)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
+    shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
     with workspace(out) as partial:
         progress("writing weights, ids and encoders")
         own, new_item_prior = _write_data(partial, encoded, spec, weights)
+        if shown:
+            write_atomic(partial / SHOWN, json.dumps(shown, ensure_ascii=False).encode())
         served = replace(own, formula=options.formula or own.formula)
         manifest = _manifest(run, problem, member, encoded, served, options, is_final=is_final)
         manifest["new_item_prior"] = new_item_prior
