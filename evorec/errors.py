@@ -5,11 +5,27 @@ A message says what is wrong, what was expected, what was found, where, and what
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE_TEXTS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 """As Rust (Polars, safetensors), protobuf and SQLite say it in errors that carry no number."""
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the name that was probably meant, else all names.
+
+    Example:
+        >>> guess("recal", ["recall", "auc"]), guess("beauty", ["recall", "auc"]), guess("x", [])
+        ("; did you mean 'recall'?", '; known: recall, auc.', '; there is none.')
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}." if names else "; there is none."
 
 
 class EvorecError(Exception):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evorec.config import Box, RecommenderConfig, TaskKind, kind_name
-from evorec.errors import ConfigError, DataError
+from evorec.errors import ConfigError, DataError, guess
 from evorec.metrics.accuracy import NO_TASK
 from evorec.metrics.cost import Timing
 from evorec.metrics.metric import METRICS, Direction, Metric, all_metrics
@@ -152,7 +152,7 @@ def find_metric(name: str) -> Metric:
     """The metric of an alias, base name or measured key.
 
     Raises:
-        ConfigError: lists the known metrics.
+        ConfigError: there is no such metric; says which was probably meant.
     Example:
         >>> find_metric("recall@20").name, find_metric("auc/click").name, find_metric("cost").name
         ('recall@k', 'auc/<task>', 'training_flops')
@@ -161,7 +161,7 @@ def find_metric(name: str) -> Metric:
     base = re.sub(r"@\d+$", "@k", name)
     base = re.sub(r"^([^/]+)/.+$", r"\1/<task>", aliases.get(base, base))
     if base not in METRICS or name.endswith("<task>"):
-        raise ConfigError(f"{name!r} is not a metric; known: {', '.join([*sorted(METRICS), *aliases])}.")
+        raise ConfigError(f"{name!r} is not a metric{guess(name, [*sorted(METRICS), *aliases])}")
     return METRICS[base]
 
 
@@ -184,7 +184,7 @@ def resolve(name: str, k: int, *, tasks: Mapping[str, TaskKind] | None = None) -
         if tasks is not None and not tasks:
             raise ConfigError(f"{name} {NO_TASK}")
         if tasks is not None and task not in tasks:
-            raise ConfigError(f"{name}: {task!r} is not a ranked task; known: {', '.join(tasks)}.")
+            raise ConfigError(f"{name}: {task!r} is not a ranked task{guess(task, tasks)}")
         if tasks is not None and (kind := kind_name(tasks[task])) not in info.kinds:
             measured = [other.name.replace("<task>", task) for other in all_metrics() if kind in other.kinds]
             raise ConfigError(f"{name} is not measured: {task} is {kind} (tasks.kinds); it has {', '.join(measured)}.")
@@ -284,9 +284,7 @@ def parse_constraint(
     if baseline is None:
         return Constraint(metric, op, factor, text.strip())
     if baseline not in baselines:
-        raise ConfigError(
-            f"constraint {text!r} names the baseline {baseline!r}; known: {', '.join(baselines) or 'none'}."
-        )
+        raise ConfigError(f"constraint {text!r} names the baseline {baseline!r}{guess(baseline, baselines)}")
     if metric not in baselines[baseline]:
         raise ConfigError(f"constraint {text!r}: {baseline} has no {metric}; it has {', '.join(baselines[baseline])}.")
     return Constraint(metric, op, factor * baselines[baseline][metric], text.strip())

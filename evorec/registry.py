@@ -7,13 +7,12 @@ which are discovered; other packages name theirs in an entry point, and a config
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar, final
 
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, guess
 from evorec.plugins import load_installed
 
 T = TypeVar("T")
@@ -38,7 +37,7 @@ class Registry(Mapping[str, T], Generic[T]):
         >>> shapes["sqare"]
         Traceback (most recent call last):
             ...
-        evorec.errors.ConfigError: unknown shape 'sqare'; did you mean 'square'? Known: square. ...
+        evorec.errors.ConfigError: unknown shape 'sqare'; did you mean 'square'? An extension ...
     """
 
     def __init__(self, kind: str, *, package: str | None = None, group: str | None = None) -> None:
@@ -66,14 +65,12 @@ class Registry(Mapping[str, T], Generic[T]):
         """The extension of a name.
 
         Raises:
-            ConfigError: no extension has this name; lists the known names.
+            ConfigError: no extension has this name; says which was probably meant.
         """
         self._load()
         if name not in self._entries:
-            close = difflib.get_close_matches(str(name), self._entries, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise ConfigError(
-                f"unknown {self.kind} {name!r}{hint} Known: {', '.join(sorted(self._entries)) or 'none'}. "
+                f"unknown {self.kind} {name!r}{guess(str(name), sorted(self._entries))} "
                 'An extension in a file of your own is loaded by the key plugins, e.g. plugins = ["my_file.py"].'
             )
         return self._entries[name]

@@ -53,4 +53,5 @@ def recommender(defaults: Overlay) -> Callable[..., RecProblem]:
 
         return build_problem(config or parse_config(defaults, source=f"problems.{defaults['problem']}"))
 
+    build.reads_config = True  # type: ignore[attr-defined]  # so it can be checked without being built
     return build

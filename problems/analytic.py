@@ -168,7 +168,7 @@ class Analytic(Problem):
     def __init__(self, config: AnalyticConfig) -> None:
         _check_objectives(config.objectives)
         self.name = config.problem_name
-        self.space = SearchSpace(GENES).with_overrides(config.space, "space")
+        self.space = SearchSpace(GENES).with_overrides(config.space)
         self.objectives = tuple(OBJECTIVES[name] for name in config.objectives)
         self.constraints = ()
         self.seed = config.search.seed

@@ -343,7 +343,7 @@ class Tabular(Problem):
         self.data_sha256 = table.sha256()
         self.seed, self.steps = config.search.seed, config.training.steps
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
-        self.space = table.space.with_overrides(config.space, "space")
+        self.space = table.space.with_overrides(config.space)
         corners = {  # ideal and worst
             name: (high, low) if find_metric(name).direction == "max" else (low, high)
             for name, (low, high) in table.about["bounds"].items()

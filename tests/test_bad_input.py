@@ -91,19 +91,23 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
         ("serch.population=8", USAGE, "did you mean search?"),
         ("training.steps='many'", USAGE, "training.steps (command line) must be an integer in 1..1000000, got 'many'"),
         ("space.width={low=64, high=16}", USAGE, "low (64.0) must be below high (16.0)"),
-        ("space.dropout=7", USAGE, "space.dropout must be a finite number within 0..0.95, got 7"),
-        ("space.colour=1", USAGE, "space.colour is not a gene; known: task_weights"),
+        ("space.dropout=7", USAGE, "space.dropout (command line) must be a finite number within 0..0.95, got 7"),
+        ("space.colour=1", USAGE, "space.colour (command line) is not a gene; known: task_weights"),
         ("objectives=['cost', 'training_flops']", USAGE, "are the same metric; remove one"),
         ("constraints=['beauty >= 1']", USAGE, "constraint 'beauty >= 1': 'beauty' is not a metric; known: accuracy"),
         ("constraints=['recall@k >= nobody']", USAGE, "names the baseline 'nobody'; known: popularity"),
         ("evaluation.candidates=5", USAGE, "candidates (5) must be at least k (20)"),
-        ("tasks.ranked=['nap']", USAGE, "must name label columns of simulator"),
-        ("tasks.target='nap'", USAGE, "target = 'nap'"),
-        ("data.reader='netflix'", USAGE, "unknown reader 'netflix'. Known: aliccp"),
+        ("tasks.ranked=['nap']", USAGE, "tasks.ranked (command line) must name label columns of simulator"),
+        (
+            "tasks.target='nap'",
+            USAGE,
+            "click, like, purchase; got 'nap'",
+        ),
+        ("data.reader='netflix'", USAGE, "unknown reader 'netflix'; known: aliccp"),
         ("data.reader='movielens'", USAGE, "data.path is missing"),
         ("data.statistics=['nap']", USAGE, "a feature that does not vary in training"),
-        ("finalize.picks=['beauty']", USAGE, "finalize.picks: 'beauty' is not a metric"),
-        ("run.device='cuda:99'", USAGE, "run.device is cuda:99, and torch"),
+        ("finalize.picks=['beauty']", USAGE, "finalize.picks (command line): 'beauty' is not a metric"),
+        ("run.device='cuda:99'", USAGE, "run.device (command line) is cuda:99, and torch"),
         ("data.simulator.n_users=1", DATA, "every user has met the whole catalogue"),
         ("data.simulator.n_interactions=10", DATA, "must have two or more classes"),
         ("split.validation_from=2030-01-05", USAGE, "must be given together"),
@@ -391,7 +395,12 @@ def test_export_overwrites_nothing(refused: Callable[..., None], made: Path, run
 
 def test_a_path_that_cannot_be_written_is_a_usage_error(refused: Callable[..., None], run: Path) -> None:
     Path("file").touch()
-    refused(["search", "-p", "feed", *settings(*TINY, "run.output='file'")], USAGE, "file/feed-", "Not a directory")
+    refused(
+        ["search", "-p", "feed", *settings(*TINY, "run.output='file'")],
+        USAGE,
+        "must be a folder, and",
+        "file is a file",
+    )
     refused(["export", str(run), "knee", "--out", "file/b"], USAGE, "Not a directory")
     refused(["report", str(run), "--out", "."], USAGE, "--out must be a file, and . is a folder")
     assert main(["report", str(run), "--out", "new/folder/r.html", "-q"]) == 0

@@ -195,7 +195,7 @@ def test_refused_data_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["search"], "give a config file or --problem NAME"),
         (["search", "none.toml"], "none.toml does not exist"),
-        (["search", "-p", "unknown"], "unknown problem 'unknown'; Installed: "),
+        (["search", "-p", "unknown"], "unknown problem 'unknown'; known: "),
         (["search", "-p", "bare"], "has no function build(config=None)"),
         (
             ["search", "-p", "toy", "--set", "search.population=1"],
@@ -258,13 +258,13 @@ def test_validate_knows_the_switches_of_features_and_content(flags: tuple[str, .
 
 def test_validate_finds_a_switch_of_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "-p", "feed", "--set", "space.use_huor=false"]) == ConfigError.exit_code
-    assert "space.use_huor is not a gene; known:" in capsys.readouterr().err
+    assert "space.use_huor (command line) is not a gene; did you mean 'use_hour'?" in capsys.readouterr().err
 
 
 def test_validate_finds_groups_that_the_users_do_not_have(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "-p", "feed", "--set", "evaluation.groups=segment"]) == 0
     assert main(["validate", "-p", "feed", "--set", "evaluation.groups=city"]) == DataError.exit_code
-    assert "evaluation.groups must be a column of the users of" in capsys.readouterr().err
+    assert "evaluation.groups (command line) must be a column of the users of" in capsys.readouterr().err
 
 
 def test_validate_knows_that_a_baseline_has_no_first_stage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,7 +78,7 @@ def test_settings_that_change_nothing_are_refused(command: str, capsys: pytest.C
 def test_weights_that_are_not_one_per_objective_are_refused(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     weighted = ("--set", "search.algorithm=weighted_sum", "--set", "search.weights=[1, 2, 3]")
     assert main([command, *ANALYTIC, *weighted]) == ConfigError.exit_code
-    assert "search.weights must have a number for each of quality, cost" in capsys.readouterr().err
+    assert "search.weights (command line) must have a number for each of quality, cost" in capsys.readouterr().err
 
 
 def test_a_table_of_ones_own_is_searched_with_rungs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

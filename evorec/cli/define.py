@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,12 +25,9 @@ from evorec.errors import ConfigError, EvorecError
 from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
-    from evorec.data.splits import Split
     from evorec.data.tables import Tables
     from evorec.space.space import SearchSpace
 
-BASELINES = ("popularity", "item_knn", "ease")
-"""Names that a constraint may contain."""
 FROM_DATA = "from the data"
 """Shown for a corner that depends on the data."""
 
@@ -78,7 +74,7 @@ def _first_line(name: str) -> str:
 
 def _reads_config(definition: ProblemDefinition, config: RunConfig) -> bool:
     """Whether the problem is a recommender on the data of its configuration; other problems are built to be shown."""
-    return isinstance(config, RecommenderConfig) and "reader" in definition.defaults.get("data", {})
+    return isinstance(config, RecommenderConfig) and getattr(definition.build, "reads_config", False)
 
 
 def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchSpace, dict[str, Any]]:
@@ -204,7 +200,7 @@ def validate(
     source = str(config or f"--problem {problem}")
     definition = problem_definition(settings.problem)
     if isinstance(settings, RecommenderConfig) and _reads_config(definition, settings):
-        facts = _check_names(settings, source, data=data)
+        facts = _check(settings, data=data)
     else:
         facts = _check_built(settings)
     facts = {"problem": settings.problem_name, **facts}
@@ -230,11 +226,18 @@ def template(config: RunConfig) -> str:
 
 def _check_built(config: RunConfig) -> dict[str, Any]:
     """Facts of a problem that must be built to be checked."""
-    from evorec.objectives import check_weights
     from evorec.problem import load_problem
+    from evorec.search.checks import check_start
 
     problem = load_problem(config)
-    check_weights(config.search.weights, [objective.name for objective in problem.objectives])
+    check_start(
+        config,
+        space=problem.space,
+        objectives=problem.objectives,
+        constraints=problem.constraints,
+        data_sha256=problem.data_sha256,
+        environment=lambda: problem.environment,
+    )
     size = problem.space.cardinality()
     return {
         "data": f"sha256 {problem.data_sha256[:12]}",
@@ -248,83 +251,37 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _check_names(config: RecommenderConfig, source: str, *, data: bool) -> dict[str, Any]:
-    """Sizes of the data, once every task, gene, metric and baseline that the configuration names exists.
-
-    Raises:
-        ConfigError: lists all names that do not exist.
-    """
-    from evorec.archive.decide import check_pick
-    from evorec.metrics.metric import all_metrics
-    from evorec.objectives import build_objectives, check_metrics, parse_constraint
-    from evorec.recommender.search_space import recommender_space
-
-    tables, parts, sizes = _read(config) if data else (None, None, {})
-    known = tables.tasks if tables else None
-    tasks = config.tasks.kind_of_each()
-    errors = [
-        f"tasks ({source}): {name!r} is not a label column of the data; known: {', '.join(known)}."
-        for name in (*config.tasks.ranked, *filter(None, [config.tasks.target]))
-        if known is not None and name not in known
-    ]
-    k = config.k
-    corners = {
-        metric.key(k=k, task=task): (1.0, 10.0) if metric.direction == "min" else (10.0, 1.0)
-        for metric in all_metrics()
-        for task in tasks or ("",)
-        if metric.ideal is None
-    }  # made up: here only the names are checked
-    values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
-    measured = dict.fromkeys(BASELINES, values)
-
-    def check_space() -> None:
-        dataset = None
-        if tables is not None and parts is not None and not errors:
-            from evorec.recommender.dataset import encode_tables
-
-            dataset = encode_tables(tables, parts, config, fit="train")
-        recommender_space(config, dataset, source=source)
-
-    checks: list[Callable[[], object]] = [
-        partial(check_metrics, config),
-        partial(build_objectives, config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks),
-        check_space,
-        *(partial(parse_constraint, text, k=k, baselines=measured, tasks=tasks) for text in config.constraints),
-        *(partial(check_pick, text, (), k, tasks=tasks) for text in config.finalize.picks),
-    ]
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            errors.append(str(error))
-    if errors:
-        raise ConfigError("\n".join(errors))
-    return sizes
-
-
-def _read(config: RecommenderConfig) -> tuple[Tables, Split, dict[str, Any]]:
-    """The data, their parts, and their sizes: of each part, and how often each label is 1."""
-    from evorec.data.groups import users_with
-    from evorec.data.readers import read
-    from evorec.data.remarks import remarks
-    from evorec.data.splits import split
+def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
+    """Sizes of the data of a problem that is checked without being built: of each part, and how often labels are 1."""
     from evorec.data.tables import Columns
+    from evorec.recommender.checks import check_names, check_problem
+    from evorec.search.checks import check_start
 
-    tables = read(config.data)
-    parts = split(tables, config.split)
-    if config.evaluation.groups:
-        users_with(config.evaluation.groups, tables)
-    log = tables.interactions
-    return (
-        tables,
-        parts,
-        {
-            "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
-            "rows": tables.n_rows,
-            "users": log[Columns.USER].n_unique(),
-            "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
-            "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
-            "label means": {task: log[task].mean() for task in tables.tasks},
-            **({"notes": list(found)} if (found := remarks(tables, config)) else {}),
-        },
+    if not data:
+        check_names(config)
+        return {}
+    found = check_problem(config)
+
+    def environment() -> dict[str, str]:
+        from evorec.recommender.problem import environment_of
+
+        return environment_of(found.config)
+
+    check_start(
+        found.config,
+        space=found.space,
+        objectives=found.objectives,
+        constraints=found.constraints,
+        data_sha256=found.tables.sha256(),
+        environment=environment,
     )
+    tables, parts, log = found.tables, found.parts, found.tables.interactions
+    return {
+        "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
+        "rows": tables.n_rows,
+        "users": log[Columns.USER].n_unique(),
+        "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
+        "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        "label means": {task: log[task].mean() for task in tables.tasks},
+        **({"notes": list(found.remarks)} if found.remarks else {}),
+    }

@@ -36,16 +36,26 @@ def _search(output: Output, config: RunConfig, path: Path | None = None) -> None
     """Search in the run directory of a configuration, or resume the run at `path`."""
     from evorec.cli.progress import search_progress, stop_on_signal
     from evorec.problem import load_problem
-    from evorec.run.directory import RunDirectory, run_path
+    from evorec.run.directory import RunDirectory
     from evorec.search import engine
+    from evorec.search.checks import check_start
     from evorec.search.executors import executor_for
 
     output.note(f"building problem {config.problem_name}", level=1)
     problem = load_problem(config)
     for remark in problem.remarks:
         output.note(remark)
+    config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
-    path = path or run_path(Path(config.run.output), config, fingerprint)
+    path = check_start(
+        config,
+        space=problem.space,
+        objectives=problem.objectives,
+        constraints=problem.constraints,
+        data_sha256=problem.data_sha256,
+        environment=lambda: environment,
+        path=path,
+    )
     if RunDirectory.exists(path):
         run = RunDirectory.open(path)
     else:

@@ -19,10 +19,12 @@ from evorec.config.content import (
 from evorec.config.data import DataConfig
 from evorec.config.evaluation import AttackConfig, EvaluationConfig
 from evorec.config.execution import ExecutionConfig
+from evorec.config.faults import Faults
 from evorec.config.finalize import FinalizeConfig
 from evorec.config.fuse import FuseConfig
 from evorec.config.listing import Key, keys
 from evorec.config.loading import load_config, merge, parse_config, reset_config, stored_config
+from evorec.config.origins import Layer, Origins
 from evorec.config.problems import ProblemDefinition, installed_problems, problem_definition
 from evorec.config.recommender import RecommenderConfig, recommender_config
 from evorec.config.run import RunConfig
@@ -38,9 +40,10 @@ from evorec.config.training import BudgetConfig, TrainConfig
 __all__ = [
     "CONTENT_KINDS", "COOCCURRENCE", "SIMULATORS", "AttackConfig", "Bounds", "Box", "BudgetConfig", "ContentConfig",
     "CooccurrenceContent", "DataConfig", "EncoderContent", "EntityConfig", "EvaluationConfig", "ExecutionConfig",
-    "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent", "ItemsConfig", "Key", "LogConfig",
-    "Overlay", "PivotConfig", "ProblemDefinition", "QuantileKind", "RecommenderConfig", "RunConfig", "SearchConfig",
-    "Section", "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
+    "Faults", "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent", "ItemsConfig", "Key",
+    "Layer", "LogConfig", "Origins", "Overlay", "PivotConfig", "ProblemDefinition", "QuantileKind",
+    "RecommenderConfig", "RunConfig", "SearchConfig", "Section",
+    "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
     "UsersConfig", "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config",
     "problem_definition", "recommender_config", "reset_config", "simulator_config", "stored_config", "task_in_words",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from evorec.config.content import CONTENT_KINDS
 from evorec.config.listing import keys
+from evorec.config.origins import DEFAULT, OF_RANKED, Layer, Origins
 from evorec.config.problems import problem_definition
 from evorec.config.recommender import RecommenderConfig, has_no_labels
 from evorec.config.run import RunConfig
@@ -24,6 +25,8 @@ from evorec.errors import ConfigError
 from evorec.plugins import load_plugins
 
 C = TypeVar("C", bound=RunConfig)
+COMMAND_LINE: Final = "command line"
+"""Origin of overrides."""
 
 
 def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
@@ -37,15 +40,12 @@ def merge(weak: Overlay, strong: Overlay) -> dict[str, Any]:
     """
     old, new = weak.get("tasks"), strong.get("tasks")
     if isinstance(old, Mapping) and isinstance(new, Mapping) and "ranked" in new:
-        kept = {name: value for name, value in old.items() if name not in _OF_RANKED}
+        kept = {name: value for name, value in old.items() if name not in OF_RANKED}
         weak = {**weak, "tasks": kept}
     return _merged(weak, strong)
 
 
 DEFAULT_CONSTRAINTS: Final = RecommenderConfig.model_fields["constraints"].default
-
-_OF_RANKED = ("funnel", "given", "kinds", "lower_is_better")
-"""Settings of the ranked tasks."""
 
 
 def _merged(weak: Overlay, strong: Overlay) -> dict[str, Any]:
@@ -125,13 +125,21 @@ def parse_config(
     Raises:
         ConfigError: lists every unknown key and every bad value at once.
     """
-    settings = merge(overlay, _overlay_of(overrides))
+    given = _overlay_of(overrides)
+    return _checked(merge(overlay, given), kind, Origins((Layer(COMMAND_LINE, given), Layer(source, overlay))))
+
+
+def _checked(settings: Overlay, kind: type[C], origins: Origins) -> C:
+    """The configuration of merged settings.
+
+    Raises:
+        ConfigError: lists every unknown key and every bad value at once.
+    """
     try:
-        config: RunConfig = kind.model_validate(settings)
+        return kind.model_validate(settings).with_origins(origins)
     except ValidationError as error:
-        lines = [_describe(problem, source, _expected(kind)) for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join(lines)) from None
-    return config
+        lines = [_describe(problem, origins, _expected(kind)) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
 def load_config(
@@ -170,7 +178,10 @@ def load_config(
     if folder is not None and isinstance(data, Mapping):
         found = folder / str(data.get("path") or "")
         settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
-    return parse_config(settings, source=path.name if path else "command line", kind=definition.config)
+    short = Path(definition.name.partition(":")[0]).stem if ".py" in definition.name else definition.name
+    layers = [Layer(COMMAND_LINE, given), *([Layer(path.name, stored)] if path else [])]
+    layers.append(Layer(f"default of problem {short}", defaults, is_default=True))
+    return _checked(settings, definition.config, Origins(tuple(layers)))
 
 
 def _for_labels_of(settings: Overlay, defaults: Overlay) -> Overlay:
@@ -251,15 +262,16 @@ def _expected(kind: type[RunConfig]) -> Mapping[str, str]:
     return {key.name: key.expects for key in keys(kind())}
 
 
-def _describe(problem: Mapping[str, Any], source: str, known: Mapping[str, str]) -> str:
-    """A sentence: the key, the file, the expected and the given value."""
+def _describe(problem: Mapping[str, Any], origins: Origins, known: Mapping[str, str]) -> str:
+    """A sentence: the key, its origin, the expected and the given value."""
     loc = [str(part) for part in problem["loc"]]
     for section, place in _TAGGED.items():
         if tuple(loc[: len(section)]) == section:
             del loc[place : place + 1]
     name = ".".join(loc) or "the configuration"
     listed = re.sub(r"^data\.content\.[^.]+", "data.content.<name>", name)
-    where = f"{name} ({source})"
+    above = [".".join(loc[:n]) for n in range(len(loc), 0, -1)]  # a missing key was forgotten where its section is
+    where = f"{name} ({next((of for key in above if (of := origins.of(key)) != DEFAULT), DEFAULT)})"
     if problem["type"] == "extra_forbidden":
         return f"{where} is not a known key{_suggestion(listed, known)} `evorec validate --keys` lists them all."
     if problem["type"] == "missing":

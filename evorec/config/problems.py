@@ -8,7 +8,6 @@ A package offers a problem in its ``pyproject.toml``::
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, Final, final
 from evorec.config.recommender import RecommenderConfig
 from evorec.config.run import RunConfig
 from evorec.config.section import Overlay
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, guess
 from evorec.plugins import load_module
 
 GROUP: Final = "evorec.problems"
@@ -66,11 +65,9 @@ def problem_definition(name: str, *, folder: Path | None = None) -> ProblemDefin
     else:
         installed = installed_problems()
         if name not in installed:
-            close = difflib.get_close_matches(name, installed, n=1)
             raise ConfigError(
-                f"unknown problem {name!r};{f' did you mean {close[0]!r}?' if close else ''} Installed: "
-                f"{', '.join(installed) or 'none'}. A new entry point of a package that you edit appears after "
-                "`pip install -e .`; a problem in a file needs no installation: --problem FILE.py"
+                f"unknown problem {name!r}{guess(name, installed)} A new entry point of a package that you edit "
+                "appears after `pip install -e .`; a problem in a file needs no installation: --problem FILE.py"
             )
         entry = installed[name]
         function = entry.attr or "build"

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from evorec.config.execution import ExecutionConfig
+from evorec.config.origins import Origins
 from evorec.config.search import SearchConfig
 from evorec.config.section import Section
 from evorec.config.space import Box, GeneOverride
@@ -40,6 +41,18 @@ class RunConfig(Section):
     """per objective: its range in the hypervolume box, in its own unit"""
     search: SearchConfig = SearchConfig()
     run: ExecutionConfig = ExecutionConfig()
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @property
+    def origins(self) -> Origins:
+        """Where each setting was written."""
+        return self._origins
+
+    def with_origins(self, origins: Origins) -> Self:
+        """The same settings with other origins."""
+        other = self.model_copy()
+        other._origins = origins
+        return other
 
     @property
     def problem_name(self) -> str:

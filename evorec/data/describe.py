@@ -19,6 +19,7 @@ import polars as pl
 from evorec.config import COOCCURRENCE, ContentConfig, CooccurrenceContent, SplitConfig, TasksConfig
 from evorec.data.content_facts import content_facts
 from evorec.data.funnel import conditioned
+from evorec.data.leaks import leaks
 from evorec.data.splits import SECONDS_PER_HOUR, local_days
 from evorec.data.splits import split as split_rows
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
@@ -81,6 +82,7 @@ class Description:
         features: per feature ``side``, ``kind``, ``n`` rows of its table, ``n_missing`` (an empty list as well),
             ``n_values``, ``top_share`` of the most frequent value, ``low``, ``median``, ``high`` and ``mean_length``.
         content: per part of the content, see `content_facts`.
+        leaks: features that give a ranked label or the target away in the training part, see `Leak`.
         timeline: per step of time ``start``, ``rows/<part>`` and, for binary labels, ``rate/<label>``.
     """
 
@@ -94,6 +96,7 @@ class Description:
     coverage: pl.DataFrame
     features: pl.DataFrame
     content: pl.DataFrame
+    leaks: pl.DataFrame
     timeline: pl.DataFrame
 
     def as_json(self) -> dict[str, Any]:
@@ -156,6 +159,7 @@ def describe(
         **_time_facts(tables, split, frame, error),
     }
     facts["density"] = facts["n_pairs"] / (facts["n_users"] * facts["n_items"])
+    given_away = leaks(tables, np.flatnonzero(part == 0), (*tasks.ranked, tasks.target))
     step, timeline = _timeline(frame, binary, names, split.utc_offset_h, facts["n_days"])
     return Description(
         name=tables.name,
@@ -168,6 +172,7 @@ def describe(
         coverage=_coverage(frame, tables),
         features=_features(tables),
         content=_content(frame, tables, content, names),
+        leaks=pl.DataFrame(given_away, dict.fromkeys(("side", "feature", "label"), pl.String) | {"share": pl.Float64}),
         timeline=timeline,
     )
 

@@ -86,7 +86,8 @@ def encode(
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     kinds = {task: kinds.get(task, "binary") for task in tasks}
-    parts = {"training": rows, "held-out": held_rows}
+    names_of_parts = ("training", "validation") if fit == "train" else ("training and validation", "test")
+    parts = dict(zip(names_of_parts, (rows, held_rows), strict=True))
     sampled = [task for task in tasks if negatives and kinds[task] == "binary" and task not in given]
     labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given, sampled=sampled)
     task_kinds = tuple(kinds.values())

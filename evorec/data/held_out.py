@@ -166,6 +166,11 @@ class HeldOut:
         }
         return self.corners | {key: corners for key, corners in errors.items() if corners is not None}
 
+    def baseline_keys(self) -> frozenset[str]:
+        """Keys of the metrics that baselines have, too."""
+        metrics = (*self._of_lists, *self._of_attacks)
+        return frozenset(metric.key(k=self.config.k) for metric in metrics if metric.has_baselines)
+
     def check(self, wanted: Collection[str] | None = None) -> None:
         """Refuses wanted metrics that this data cannot give to any model.
 

@@ -76,7 +76,7 @@ def checked_labels(
         ``(N, T)`` of each part.
     Raises:
         ConfigError: a name that is not a label column.
-        DataError: labels that are not of their kind, or that do not vary.
+        DataError: lists all labels that are not of their kind or do not vary, and parts without a target positive.
     """
     tasks = list(kinds)
     names = {"ranked": tasks, "target": target, "funnel": list(funnel), "given": dict(given)}
@@ -88,15 +88,19 @@ def checked_labels(
     check_funnel(tables, funnel, parts)
     log = tables.interactions.select({*tasks, target, *given, *given.values()})
     labels = [conditioned(log[rows], tasks, given) for rows in parts.values()]
+    wrong = []
     for (part, rows), known in zip(parts.items(), labels, strict=True):
         for task, kind in kinds.items():
-            _check_values(known[task], kind, f"task {task} of {tables.name}", part, task, is_sampled=task in sampled)
+            if fault := _fault_of_values(known[task], kind, part, task, is_sampled=task in sampled):
+                wrong.append(f"tasks.ranked: task {task} of {tables.name} {fault}")
         positives = tables.interactions[target][rows]
         if not (positives > 0).any():
-            raise DataError(
-                f"target {target} of {tables.name} must have a positive in the {part} rows, got "
+            wrong.append(
+                f"tasks.target: {target} of {tables.name} must have a positive in the {part} rows, got "
                 f"{_counts(positives)}; choose another tasks.target or give the part more rows."
             )
+    if wrong:
+        raise DataError("\n".join(wrong))
     return labels
 
 
@@ -116,27 +120,29 @@ def best_constants(dataset: Dataset) -> list[float]:
     return out
 
 
-def _check_values(labels: pl.Series, kind: TaskKind, task: str, part: str, name: str, *, is_sampled: bool) -> None:
+def _fault_of_values(labels: pl.Series, kind: TaskKind, part: str, name: str, *, is_sampled: bool) -> str:
+    """Why a task cannot be learned from or measured on these labels; empty if it can."""
     if kind == "binary" and not labels.drop_nulls().is_in([0.0, 1.0]).all():
-        raise DataError(
-            f"{task} must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_counts(labels)}; "
-            'make a label of it, e.g. rating >= 4, or say tasks.kinds: "regression" or {quantile = 0.5}.'
+        return (
+            f"must be 0 or 1 (or missing) to be ranked, got in the {part} rows {_counts(labels)}; make a label of it, "
+            'e.g. rating >= 4, or say tasks.kinds: "regression" or {quantile = 0.5}.'
         )
     if kind == "binary" and (labels.drop_nulls() == 1).all() and labels.count():
         if is_sampled:
-            return
-        raise DataError(
-            f"{task} is 1 in all {labels.count()} {part} rows, so that nothing can be ranked. A log of positives is "
+            return ""
+        return (
+            f"is 1 in all {labels.count()} {part} rows, so that nothing can be ranked. A log of positives is "
             f'searched by retrieval alone: set tasks.ranked = [], tasks.target = "{name}" and objectives without '
             'accuracy, e.g. ["recall@k", "catalogue_coverage@k", "cost"]. Or set tasks.sampled_negatives = 4, which '
             "ranks it against items drawn at random."
         )
     if labels.drop_nulls().n_unique() < 2:
         wanted = "two or more classes" if kind == "binary" else "two or more different numbers"
-        raise DataError(
-            f"{task} must have {wanted} in the {part} rows, got {_counts(labels)}; drop it from tasks.ranked or give "
-            "the part more rows."
+        return (
+            f"must have {wanted} in the {part} rows, got {_counts(labels)}; drop it from tasks.ranked or give the part "
+            "more rows (split)."
         )
+    return ""
 
 
 def _counts(labels: pl.Series) -> str:

@@ -90,7 +90,14 @@ class EncodedData:
 
 
 def encode_data(
-    tables: Tables, config: RecommenderConfig, *, fit: Fit, seed: int, at_most: int | None, parts: Split | None = None
+    tables: Tables,
+    config: RecommenderConfig,
+    *,
+    fit: Fit,
+    seed: int,
+    at_most: int | None,
+    parts: Split | None = None,
+    dataset: Dataset | None = None,
 ) -> EncodedData:
     """Encode the data of a configuration and copy them to its device.
 
@@ -102,10 +109,12 @@ def encode_data(
         at_most: size of the sample; ``None`` = all users with a held-out positive.
         parts: row numbers of the parts, with which expensive metrics are not measured; ``None`` = as the configuration
             splits.
+        dataset: if the tables were encoded before, with the parts of the configuration.
     """
     wanted = frozenset(wanted_metrics(config)) if parts is None else frozenset[str]()
     parts = split(tables, config.split) if parts is None else parts
-    dataset, device = encode_tables(tables, parts, config, fit=fit), resolve_device(config.run.device)
+    dataset = encode_tables(tables, parts, config, fit=fit) if dataset is None else dataset
+    device = resolve_device(config.run.device)
     precision = resolve_precision(config.training.precision, device)
     tensors = DeviceData.of(dataset, n_layers=config.training.layers, device=device, dtype=precision.parameters)
     users = ranking_users(dataset, config.evaluation, seed=seed, at_most=at_most)

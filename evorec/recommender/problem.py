@@ -12,18 +12,16 @@ from typing import Any, final
 
 import torch
 
-from evorec.archive.decide import check_pick
 from evorec.config import RecommenderConfig
-from evorec.data.readers import read, with_content
-from evorec.data.remarks import remarks
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
-from evorec.objectives import build_objectives, check_metrics, parse_constraint
+from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
-from evorec.recommender.search_space import recommender_space
+from evorec.recommender.checks import CheckedProblem, check_problem
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
+from evorec.training.precision import resolve_precision
 from evorec.training.reproducible import reproducible_cpu
 from evorec.training.trainer import resolve_device
 
@@ -35,33 +33,35 @@ class RecProblem(Problem):
     Args:
         config: of the run.
         tables: the interactions.
+        checked: the same, if they were checked before.
 
     Attributes:
+        config: without defaults of the problem that the data cannot have.
         trainer: trains on the training part and measures on validation.
         data: the encoded data of the trainer.
 
     Raises:
         DataError: the tables cannot be split or encoded.
-        ConfigError: lists every wrong gene, objective or constraint.
+        ConfigError: lists every wrong setting (`check_problem`).
     """
 
     mixes_shapes = True
 
-    def __init__(self, config: RecommenderConfig, tables: Tables) -> None:
-        check_metrics(config)
-        self.config, self.tables = config, tables
+    def __init__(self, config: RecommenderConfig, tables: Tables, *, checked: CheckedProblem | None = None) -> None:
+        checked = checked or check_problem(config, tables)
+        self.config, self.tables, self.remarks = checked.config, checked.tables, checked.remarks
+        config, tables = self.config, self.tables
         self.name, self.seed = config.problem_name, config.search.seed
-        self.data_sha256, self.remarks = tables.sha256(), remarks(tables, config)
+        self.data_sha256 = tables.sha256()
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
-        self.trainer = StackTrainer.of(tables, config, fit="train", seed=self.seed, at_most=config.evaluation.max_users)
+        at_most = config.evaluation.max_users
+        self.trainer = StackTrainer.of(
+            tables, config, fit="train", seed=self.seed, at_most=at_most, dataset=checked.dataset
+        )
         self.data = self.trainer.data
-        self.environment = {
-            "device": self.data.tensors.device.type,
-            "precision": self.data.precision.name,
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-        }
+        self.environment = environment_of(config)
         k, tasks = config.k, config.tasks.kind_of_each()
-        self.space = recommender_space(config, self.data.dataset)
+        self.space = checked.space
         dataset = self.data.dataset
         self.facts = {
             "users": float(len(dataset.user_ids)),
@@ -69,12 +69,8 @@ class RecProblem(Problem):
             "interactions": float(tables.interactions.height),
             "tasks": float(len(config.tasks.ranked)),
         }
-        corners = cost_bounds(self.space, self.trainer.cost)
-        self.data.held_out.check()
-        corners |= self.data.held_out.all_corners()
+        corners = cost_bounds(self.space, self.trainer.cost) | self.data.held_out.all_corners()
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
-        for text in config.finalize.picks:
-            check_pick(text, self.objectives, k, tasks=tasks)
         known = self.baselines()
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
@@ -143,6 +139,13 @@ class RecProblem(Problem):
         return {name: measured.values for name, measured in self.trainer.baselines.measured.items()}
 
 
+def environment_of(config: RecommenderConfig) -> dict[str, str]:
+    """Facts of this machine that the results of a configuration depend on."""
+    device = resolve_device(config.run.device)
+    precision = resolve_precision(config.training.precision, device)
+    return {"device": device.type, "precision": precision.name, "cpu": torch.backends.cpu.get_cpu_capability()}
+
+
 def build_problem(config: RecommenderConfig, *, tables: Tables | None = None) -> RecProblem:
     """The recommender problem of a configuration; on a CPU its results are reproducible (`reproducible_cpu`).
 
@@ -150,6 +153,7 @@ def build_problem(config: RecommenderConfig, *, tables: Tables | None = None) ->
         config: of the run.
         tables: the interactions; ``None`` reads them from ``config.data``. They get the vectors that it names.
     """
+    checked = check_problem(config, tables)
     if resolve_device(config.run.device).type == "cpu":
         reproducible_cpu(required=False)
-    return RecProblem(config, read(config.data) if tables is None else with_content(tables, config.data))
+    return RecProblem(config, checked.tables, checked=checked)

@@ -16,13 +16,13 @@ UNKNOWN_DAYS = 14.0
 """Length of a training part that cannot be read."""
 
 
-def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, source: str = "space") -> SearchSpace:
+def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, source: str = "") -> SearchSpace:
     """The search space of a configuration, with the genes that it fixes or bounds.
 
     Args:
         config: of the run.
         dataset: its encoded data; ``None`` = they cannot be read, and every gene that the configuration names exists.
-        source: of the settings, for messages.
+        source: of the settings, for messages; empty = not named.
     Raises:
         ConfigError: lists every setting in `config.space` that is wrong.
     """

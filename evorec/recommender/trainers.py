@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from evorec.config import RecommenderConfig
 from evorec.data.attack import attack
+from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit
 from evorec.data.held_out import RankingUsers, masked_items
 from evorec.data.labels import best_constants
@@ -100,14 +101,15 @@ class StackTrainer:
         seed: int,
         at_most: int | None,
         parts: Split | None = None,
+        dataset: Dataset | None = None,
     ) -> Self:
         """The trainer that measures all objectives and constraints of a configuration.
 
         Args:
-            tables, config, fit, at_most, parts: see `encode_data`.
+            tables, config, fit, at_most, parts, dataset: see `encode_data`.
             seed: of batches, initial values, dropout and the sample of users.
         """
-        data = encode_data(tables, config, fit=fit, seed=seed, at_most=at_most, parts=parts)
+        data = encode_data(tables, config, fit=fit, seed=seed, at_most=at_most, parts=parts, dataset=dataset)
         if not data.held_out.needs_attack:
             return cls(data, seed, config.training.steps)
         genuine = split(tables, config.split)

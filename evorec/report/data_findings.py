@@ -10,6 +10,7 @@ import polars as pl
 
 from evorec.config import COOCCURRENCE, TasksConfig
 from evorec.data.describe import Description
+from evorec.data.leaks import Leak
 from evorec.data.readers import Origin
 from evorec.data.splits import SHORTEST_HISTORY
 from evorec.report.table import counted, show_share
@@ -74,6 +75,7 @@ def findings(
         *_held_out(found, tasks),
         *_ids(found),
         *_features(found),
+        *(_finding(str(Leak(*row))) for row in found.leaks.rows()),
         *_content(found),
     ]
     return tuple(sorted(everything, key=lambda finding: finding.level != "warning"))

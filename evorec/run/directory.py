@@ -23,7 +23,7 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -142,6 +142,27 @@ class RunDirectory:
         """
         _check_run(path)
         return cls(path, lock=None if read_only else _lock(path / _LOCK))
+
+    @classmethod
+    def check_start(
+        cls, path: Path, *, config: RunConfig, fingerprint: str, environment: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Refuse what a search in this folder would refuse; nothing is written.
+
+        Args:
+            path: the run directory, which may not exist.
+            config, fingerprint: of the search.
+            environment: of its problem; called if the run was begun.
+        Raises:
+            RunError: the run was made with other settings, data or software.
+            RunLockedError: another process holds it.
+        """
+        if (path / _LOCK).is_file():
+            os.close(_lock(path / _LOCK, mark=False))
+        if cls.exists(path) and (path / _LEDGER).is_file():
+            with cls.open(path, read_only=True) as run:
+                complete = run.finished and not run.lost()
+                run.check_same(config=config, fingerprint=fingerprint, environment=None if complete else environment())
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -448,8 +469,13 @@ def _goals(description: Mapping[str, Any]) -> dict[str, Any]:
     return objectives | {f"constraint {item['text']}": item for item in description["constraints"]}
 
 
-def _lock(path: Path) -> int:
-    """Take the lock; the kernel releases it when the descriptor is closed or the process ends, however it ends."""
+def _lock(path: Path, *, mark: bool = True) -> int:
+    """Take the lock; the kernel releases it when the descriptor is closed or the process ends, however it ends.
+
+    Args:
+        path: of the lock file.
+        mark: whether the file says which process holds it.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -457,6 +483,8 @@ def _lock(path: Path) -> int:
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
         os.close(descriptor)
         raise RunLockedError(f"run {path.parent} is held by {holder}; wait until it ends") from None
+    if not mark:
+        return descriptor
     os.truncate(descriptor, 0)
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return descriptor

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evorec.config import GeneOverride
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, guess
 from evorec.space.gene import FloatArray, Gene, Value
 
 SAMPLE_ROUNDS = 100
@@ -102,7 +102,7 @@ class SearchSpace:
         for gene in self.genes:
             if gene.name == name:
                 return gene
-        raise ConfigError(f"{name!r} is not a gene of this space; known: {', '.join(self.names)}.")
+        raise ConfigError(f"{name!r} is not a gene of this space{guess(name, self.names)}")
 
     def active(self, X: FloatArray) -> NDArray[np.bool_]:
         """Which genes count, bool ``(P, n_genes)`` for ``X (P, V)``, in the order of `names`."""
@@ -169,7 +169,7 @@ class SearchSpace:
                     x[self.slices[gene.name]] = gene.encode(spec[gene.name])
                 except ConfigError as error:
                     errors.append(str(error))
-        errors += [f"{name} is not a gene; known: {', '.join(self.names)}." for name in spec if name not in self.names]
+        errors += [f"{name} is not a gene{guess(name, self.names)}" for name in spec if name not in self.names]
         if errors:
             raise ConfigError("\n".join(errors))
         row: FloatArray = self.snap(x[None, :])[0]
@@ -211,19 +211,20 @@ class SearchSpace:
         """Number of different specs; infinite with a real gene that can be active."""
         return math.prod(self._n_specs(gene) for gene in self.genes if gene.condition is None)
 
-    def with_overrides(self, overrides: Mapping[str, GeneOverride], source: str) -> SearchSpace:
+    def with_overrides(self, overrides: Mapping[str, GeneOverride], source: str = "") -> SearchSpace:
         """The space with genes fixed, their bounds moved or their options restricted.
 
         Args:
             overrides: per gene a value, which fixes it, `Bounds`, or options to choose from.
-            source: named in the message, e.g. the configuration file.
+            source: named in the message, e.g. the configuration file; empty = not named.
         Returns:
             The new space, without the genes that no value of their parent activates any more.
         Raises:
             ConfigError: lists every unknown gene and every unsuitable override.
         """
+        where = f" ({source})" if source else ""
         errors = [
-            f"{source}: space.{name} is not a gene; known: {', '.join(self.names)}."
+            f"space.{name}{where} is not a gene{guess(name, self.names)}"
             for name in overrides
             if name not in self.names
         ]
@@ -232,7 +233,7 @@ class SearchSpace:
             try:
                 changed = gene.with_override(overrides[gene.name]) if gene.name in overrides else gene
             except ConfigError as error:
-                errors.append(f"{source}: space.{error}")
+                errors.append(f"space.{gene.name}{where}{str(error).removeprefix(gene.name)}")
                 continue
             when = gene.condition
             if when is not None:  # without the values that the parent can no longer have

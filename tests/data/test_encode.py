@@ -250,7 +250,7 @@ def test_a_task_with_one_class_is_refused_with_part_and_counts(small: Tables) ->
 
 def test_a_target_without_a_positive_is_refused(small: Tables) -> None:
     log = small.interactions.with_columns(pl.Series("like", [1, None, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]))
-    with pytest.raises(DataError, match="target like of small must have a positive in the held-out rows"):
+    with pytest.raises(DataError, match="like of small must have a positive in the validation rows"):
         encode(small.with_interactions(log), BY_POSITION, tasks=("click",), target="like", fit="train")
 
 
@@ -342,7 +342,7 @@ def test_rows_outside_the_fit_cannot_break_the_funnel(small: Tables) -> None:
     tables = with_likes(small, broken)
     settings: dict[str, Any] = {"tasks": ("click", "like"), "target": "click", "funnel": ("click", "like")}
     assert encode(tables, BY_POSITION, fit="train", **settings).parents == (-1, 0)
-    with pytest.raises(DataError, match="1 of the held-out rows have like without click, first row 11"):
+    with pytest.raises(DataError, match="1 of the test rows have like without click, first row 11"):
         encode(tables, BY_POSITION, fit="train+validation", **settings)
 
 

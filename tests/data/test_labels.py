@@ -84,8 +84,8 @@ def test_the_hash_knows_the_kinds(small: Tables) -> None:
             [7.0] * 8 + WATCH[8:],
             r"watch of small must have two or more different numbers in the training rows, got 7: 8",
         ),
-        (WATCH[:8] + [5.0] * 4, r"two or more different numbers in the held-out rows, got 5: 2 rows; drop it"),
-        ([0.0, 1e-30] * 4 + [3e38] * 2 + WATCH[10:], "two or more different numbers in the held-out rows"),
+        (WATCH[:8] + [5.0] * 4, r"two or more different numbers in the validation rows, got 5: 2 rows; drop it"),
+        ([0.0, 1e-30] * 4 + [3e38] * 2 + WATCH[10:], "two or more different numbers in the validation rows"),
         ([0.0, 1e-30] * 4 + [3e38, 1.0] + WATCH[10:], "task watch has a label too far from those of training"),
     ],
 )

@@ -28,8 +28,8 @@ def test_the_simulator_needs_no_path() -> None:
     assert read(DataConfig(simulator=config)).n_rows == 50
 
 
-def test_an_unknown_reader_is_refused_with_the_known_readers() -> None:
-    with pytest.raises(ConfigError, match=r"unknown reader 'movielense'; did you mean 'movielens'\? Known: .*kuairand"):
+def test_an_unknown_reader_is_refused_with_the_reader_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"unknown reader 'movielense'; did you mean 'movielens'\?"):
         read(DataConfig(reader="movielense"))
 
 

@@ -242,7 +242,7 @@ def test_little_memory_is_divided_between_both_trainings(problem):
 
 
 def test_groups_that_are_too_few_or_not_there_are_refused():
-    with pytest.raises(DataError, match=r"evaluation\.groups must be a column of the users of simulator"):
+    with pytest.raises(DataError, match=r"evaluation\.groups \(config\) must be a column of the users of simulator"):
         built(evaluation={**SETTINGS["evaluation"], "groups": "age"})
     with pytest.raises(DataError, match="group_gap@5 needs two or more groups of 20 or more users"):
         built(evaluation={**SETTINGS["evaluation"], "groups": "tenure_days"})
@@ -268,7 +268,7 @@ def test_a_gain_of_what_is_better_low_is_refused_before_anything_is_read():
 
 
 def test_an_attack_on_more_items_than_there_are_is_refused():
-    with pytest.raises(DataError, match=r"evaluation\.attack\.n_targets must be below the \d+ items"):
+    with pytest.raises(DataError, match=r"evaluation\.attack\.n_targets \(config\) must be below the \d+ items"):
         built(evaluation={**SETTINGS["evaluation"], "attack": {"n_targets": 500}})
 
 

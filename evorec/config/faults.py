@@ -1,0 +1,66 @@
+"""Errors of independent checks, collected and raised together."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import final
+
+from evorec.config.origins import Origins
+from evorec.errors import ConfigError, DataError
+
+
+@final
+class Faults:
+    """Collects the errors of a configuration and its data.
+
+    Args:
+        origins: of the settings, which the messages then name.
+    """
+
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
+        self._errors: list[ConfigError | DataError] = []
+
+    def collect(self, prefix: str = "") -> AbstractContextManager[None, bool]:
+        """Keep an error that is raised in the block, and go on after the block.
+
+        Args:
+            prefix: of its message, e.g. the key that it is about.
+        """
+        return _Block(self, prefix)
+
+    def add(self, error: ConfigError | DataError, prefix: str = "") -> None:
+        """Keep an error; see `collect`."""
+        lines = "\n".join(prefix + line for line in str(error).split("\n"))
+        self._errors.append(type(error)(self._origins.located(lines)))
+
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
+    def refuse(self) -> None:
+        """Raise what was collected, each message once.
+
+        Raises:
+            DataError: if the data alone are wrong.
+            ConfigError: otherwise.
+        """
+        if not self:
+            return
+        lines = dict.fromkeys(line for error in self._errors for line in str(error).split("\n"))
+        of_data = all(isinstance(error, DataError) for error in self._errors)
+        raise (DataError if of_data else ConfigError)("\n".join(lines))
+
+
+@final
+class _Block(AbstractContextManager[None, bool]):
+    def __init__(self, faults: Faults, prefix: str) -> None:
+        self._faults, self._prefix = faults, prefix
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, ConfigError | DataError):
+            return False
+        self._faults.add(error, self._prefix)
+        return True

@@ -1,0 +1,304 @@
+"""All refusals of a search, of `finalize` and of `export` that follow from the configuration and the data alone.
+
+`evorec validate` and the recommender problem itself use the same function, so they refuse the same and in the same
+words. Nothing is trained, and torch is imported only for a setting that depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, final
+
+from evorec.archive.decide import check_pick
+from evorec.config import Faults, RecommenderConfig, TasksConfig
+from evorec.data.attack import attack
+from evorec.data.dataset import Dataset
+from evorec.data.encode import Fit
+from evorec.data.groups import users_with
+from evorec.data.held_out import HeldOut, ranking_users
+from evorec.data.leaks import leaks
+from evorec.data.readers import READERS, with_content
+from evorec.data.remarks import remarks
+from evorec.data.splits import Split, split
+from evorec.data.tables import Tables
+from evorec.errors import ConfigError, DataError
+from evorec.metrics.metric import all_metrics
+from evorec.models.baselines import EASE_MAX_ITEMS
+from evorec.objectives import (
+    Constraint,
+    Objective,
+    build_objectives,
+    check_metrics,
+    in_full,
+    named_metrics,
+    parse_constraint,
+    resolve,
+    wanted_metrics,
+)
+from evorec.recommender.dataset import encode_tables
+from evorec.recommender.defaults import suitable_defaults, without_metrics
+from evorec.recommender.search_space import recommender_space
+from evorec.space.space import SearchSpace
+
+BASELINES: Final = ("popularity", "item_knn", "ease")
+"""Names that a constraint may contain."""
+Corners = dict[str, tuple[float, float]]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CheckedProblem:
+    """A configuration and its data that can be searched, finalized and exported.
+
+    Attributes:
+        config: without defaults of the problem that the data cannot have.
+        tables: with the vectors of ``data.content``.
+        parts: row numbers of training, validation and test.
+        dataset: training and validation, encoded.
+        space: of the genomes.
+        objectives: of the search; corners of counted costs may be made up.
+        constraints: of the search; bounds by a baseline are made up.
+        remarks: sentences for people: what the data do not allow, which defaults were left out, and which features give
+            a label away.
+    """
+
+    config: RecommenderConfig
+    tables: Tables
+    parts: Split
+    dataset: Dataset
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    remarks: tuple[str, ...]
+
+
+def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> CheckedProblem:
+    """Check a configuration with its data.
+
+    Of the test part, only rows and labels are counted: whether each task and metric can be measured there.
+
+    Args:
+        config: of the run.
+        tables: all interactions; ``None`` = read from ``config.data``. They get the vectors that it names.
+    Raises:
+        ConfigError, DataError: lists the errors of all checks that do not need the result of a failed one.
+    """
+    faults, notes = Faults(config.origins), list[str]()
+    with faults.collect():
+        _check_device(config)
+    parts: Split | None = None
+    with faults.collect():
+        if tables is None:
+            tables, _ = READERS[config.data.reader].read(config.data)
+        config, notes = suitable_defaults(config, tables)
+        tables = with_content(tables, config.data)
+        _check_tasks(config.tasks, tables)
+        parts = split(tables, config.split)
+    with faults.collect():
+        check_metrics(config)
+    if tables is None or parts is None:
+        _check_names(config, faults)
+        faults.refuse()
+    assert tables is not None
+    assert parts is not None
+
+    column, dataset, held_out = config.evaluation.groups, None, None
+    with faults.collect():
+        if column:
+            users_with(column, tables)
+            column = ""
+    if not column:
+        with faults.collect():
+            dataset = encode_tables(tables, parts, config, fit="train")
+            held_out, config = _measured(dataset, config, notes)
+    if dataset is None or held_out is None:
+        _check_names(config, faults)
+        faults.refuse()
+    assert dataset is not None
+    assert held_out is not None
+
+    reasons = _unavailable(held_out, config)
+    _check_metrics_of_part(held_out, config, faults, "", reasons)
+    with faults.collect():
+        test = _test_part(tables, parts, config)
+        further = {name: why for name, why in _unavailable(test, config).items() if name not in reasons}
+        _check_metrics_of_part(test, config, faults, "of the test part, ", further)
+    if held_out.needs_attack:
+        fits: tuple[Fit, ...] = ("train", "train+validation")
+        for fit in fits:
+            with faults.collect():
+                attack(tables, parts, config.evaluation.attack, fit=fit, target=config.tasks.target)
+    space: SearchSpace | None = None
+    objectives: tuple[Objective, ...] = ()
+    with faults.collect():
+        space = recommender_space(config, dataset)
+    if space is not None:
+        with faults.collect():
+            corners = held_out.all_corners() | _cost_corners(space, config, tables, dataset)
+            kinds = config.tasks.kind_of_each()
+            objectives = build_objectives(
+                config.objectives, k=config.k, box=config.box, cost_bounds=corners, tasks=kinds
+            )
+    names = [name for name in BASELINES if name != "ease" or dataset.n_items <= EASE_MAX_ITEMS]
+    keys = {*held_out.baseline_keys(), *held_out.unavailable}
+    constraints = _check_constraints_and_picks(config, faults, dict.fromkeys(names, dict.fromkeys(keys, 1.0)))
+    faults.refuse()
+    assert space is not None
+    notes += [f"{leak}." for leak in leaks(tables, parts.train, (*config.tasks.ranked, config.tasks.target))]
+    return CheckedProblem(
+        config, tables, parts, dataset, space, objectives, constraints, (*remarks(tables, config), *notes)
+    )
+
+
+def check_names(config: RecommenderConfig) -> None:
+    """Check a configuration without its data: everything that it names exists, as far as the data do not decide it.
+
+    Raises:
+        ConfigError: lists all errors.
+    """
+    faults = Faults(config.origins)
+    for check in (_check_device, check_metrics):
+        with faults.collect():
+            check(config)
+    _check_names(config, faults)
+    faults.refuse()
+
+
+def _check_device(config: RecommenderConfig) -> None:
+    if config.run.device in ("auto", "cpu") and config.training.precision != "bfloat16":
+        return
+    from evorec.training.precision import resolve_precision
+    from evorec.training.trainer import resolve_device
+
+    resolve_precision(config.training.precision, resolve_device(config.run.device))
+
+
+def _check_tasks(tasks: TasksConfig, tables: Tables) -> None:
+    named = {"ranked": tasks.ranked, "target": (tasks.target,), "given": tuple(tasks.given.values())}
+    known = ", ".join(tables.tasks)
+    wrong = [
+        f"tasks.{key} must name label columns of {tables.name}, {known}; got {name!r}."
+        for key, names in named.items()
+        for name in names
+        if name not in tables.tasks
+    ]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+
+
+def _check_names(config: RecommenderConfig, faults: Faults) -> None:
+    """The checks that do without data; corners and baselines are made up."""
+    k, tasks = config.k, config.tasks.kind_of_each()
+    corners = _made_up_corners(config)
+    with faults.collect():
+        build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
+    with faults.collect():
+        recommender_space(config, None)
+    values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
+    _check_constraints_and_picks(config, faults, dict.fromkeys(BASELINES, values))
+
+
+def _check_constraints_and_picks(
+    config: RecommenderConfig, faults: Faults, baselines: Mapping[str, Mapping[str, float]]
+) -> tuple[Constraint, ...]:
+    """The constraints, with bounds by made-up baselines."""
+    constraints = []
+    k, tasks = config.k, config.tasks.kind_of_each()
+    for text in config.constraints:
+        with faults.collect("constraints: "):
+            constraints.append(parse_constraint(text, k=k, baselines=baselines, tasks=tasks))
+    for text in config.finalize.picks:
+        with faults.collect():
+            check_pick(text, (), k, tasks=tasks)
+    return tuple(constraints)
+
+
+def _made_up_corners(config: RecommenderConfig) -> Corners:
+    return {
+        metric.key(k=config.k, task=task): (1.0, 10.0) if metric.direction == "min" else (10.0, 1.0)
+        for metric in all_metrics()
+        for task in config.tasks.ranked or ("",)
+        if metric.ideal is None
+    }
+
+
+def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables, dataset: Dataset) -> Corners:
+    """Corners of the counted costs; made up where the costs certainly differ, because to count them needs torch."""
+    of_data = {metric.name for metric in all_metrics() if metric.corners is not None}
+    made_up = {
+        key: corners
+        for key, corners in _made_up_corners(config).items()
+        if not any(name.partition("/")[0] == key.partition("/")[0] for name in of_data)
+    }
+    if space.gene("embedding_dim").cardinality > 1:
+        return made_up
+    from evorec.recommender.trainers import StackTrainer
+    from evorec.training.cost import cost_bounds
+
+    trainer = StackTrainer.of(tables, config, fit="train", seed=config.search.seed, at_most=1, dataset=dataset)
+    return made_up | cost_bounds(space, trainer.cost)
+
+
+def _measured(dataset: Dataset, config: RecommenderConfig, notes: list[str]) -> tuple[HeldOut, RecommenderConfig]:
+    """The held-out part, and the configuration without default metrics that it cannot have."""
+    users = ranking_users(dataset, config.evaluation, seed=config.search.seed, at_most=config.evaluation.max_users)
+    found = HeldOut(dataset, config.evaluation, users, wanted=wanted_metrics(config))
+    changed = without_metrics(config, _unavailable(found, config), notes)
+    if changed is not config:
+        found = HeldOut(dataset, config.evaluation, users, wanted=wanted_metrics(changed))
+    return found, changed
+
+
+def _unavailable(held_out: HeldOut, config: RecommenderConfig) -> dict[str, str]:
+    """Every metric that the configuration names and the data cannot have, by its name there -> the reason."""
+    found = {}
+    for name in named_metrics((*config.objectives, *config.constraints, *config.box, *config.finalize.picks)):
+        with suppress(ConfigError):
+            key = resolve(in_full(name), config.k)
+            if key in held_out.unavailable:
+                found[name] = f"{key} {held_out.unavailable[key]}"
+    return found
+
+
+def _test_part(tables: Tables, parts: Split, config: RecommenderConfig) -> HeldOut:
+    """The test part; without statistics and learned content, which more rows cannot make impossible."""
+    data = config.data.model_copy(update={"statistics": (), "content": {}})
+    plain = config.model_copy(update={"data": data})
+    dataset = encode_tables(replace(tables, vectors=()), parts, plain, fit="train+validation")
+    try:
+        users = ranking_users(dataset, config.evaluation, seed=0, at_most=None)
+    except DataError as error:
+        raise DataError(str(error).replace("held-out", "test")) from None
+    return HeldOut(dataset, config.evaluation, users, wanted=wanted_metrics(config))
+
+
+def _check_metrics_of_part(
+    held_out: HeldOut, config: RecommenderConfig, faults: Faults, part: str, reasons: Mapping[str, str]
+) -> None:
+    """Refuse metrics that a held-out part cannot have.
+
+    Args:
+        held_out: the part.
+        config: of the run.
+        faults: collects the errors.
+        part: its name in messages.
+        reasons: name of a metric -> why no model can have it.
+    """
+    named = {
+        "objectives": config.objectives,
+        "constraints": config.constraints,
+        "finalize.picks": config.finalize.picks,
+    }
+    for key, texts in named.items():
+        for name in named_metrics(texts):
+            if name in reasons:
+                faults.add(DataError(f"{key}: {part}{reasons[name]}"))
+    if (held_out.users.masked.counts() >= held_out.dataset.n_items).all():
+        faults.add(
+            DataError(
+                f"evaluation.mask: {part}all lists would be empty: every user has met the whole catalogue in training; "
+                'bring more items, or set evaluation.mask = "positives".'
+            )
+        )

@@ -1,0 +1,75 @@
+"""Refusals of a search before its first evaluation, besides those of its problem: by its algorithm and its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from evorec.config import Faults, RunConfig, SearchConfig
+from evorec.errors import ConfigError
+from evorec.objectives import Constraint, Objective, check_weights
+from evorec.run.directory import RunDirectory, run_path
+from evorec.space.space import SearchSpace
+
+SUITS_ALL: Final = "nsga2"
+"""An algorithm that suits every problem: to build it and pymoo would take longer than all other checks."""
+
+
+def check_start(
+    config: RunConfig,
+    *,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    data_sha256: str,
+    environment: Callable[[], Mapping[str, Any]],
+    path: Path | None = None,
+) -> Path:
+    """Refuse a search that cannot start.
+
+    Args:
+        config: of the run.
+        space, objectives, constraints, data_sha256: of its problem.
+        environment: of its problem; called only where a run was begun.
+        path: of the run directory; ``None`` = as the configuration and the data name it.
+    Returns:
+        The run directory.
+    Raises:
+        ConfigError: lists what is wrong with the algorithm and with the folder of the runs.
+        RunError: the directory holds a run of other settings, data or software.
+        RunLockedError: another process holds it.
+    """
+    faults, fingerprint = Faults(config.origins), config.fingerprint(data_sha256)
+    path = path or run_path(Path(config.run.output), config, fingerprint)
+    with faults.collect():
+        check_weights(config.search.weights, [objective.name for objective in objectives])
+    with faults.collect():
+        _check_algorithm(config.search, space, objectives, constraints)
+    with faults.collect():
+        _check_folder(path)
+    faults.refuse()
+    RunDirectory.check_start(path, config=config, fingerprint=fingerprint, environment=environment)
+    return path
+
+
+def _check_algorithm(
+    config: SearchConfig, space: SearchSpace, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> None:
+    if config.algorithm == SUITS_ALL and not config.options and space.n_var:
+        return
+    from evorec.search.algorithm import AlgorithmContext, check_algorithm, create_algorithm
+
+    options = check_algorithm(config.algorithm, config.options)
+    context = AlgorithmContext(space, tuple(objectives), tuple(constraints), config, options, {})
+    create_algorithm(config.algorithm, context)
+
+
+def _check_folder(path: Path) -> None:
+    """Whether a run directory can be made or written."""
+    exists = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not exists.is_dir():
+        raise ConfigError(f"run.output must be a folder, and {exists} is a file; choose another folder.")
+    if not os.access(exists, os.W_OK | os.X_OK):
+        raise ConfigError(f"run.output must be a folder that can be written, and {exists} cannot; choose another.")
