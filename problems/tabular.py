@@ -247,7 +247,7 @@ class Table:
         """Test metrics of fully trained configurations: a value per seed, None where the training failed."""
         names = [f"test/{name}" for name in self.about["metrics"]]
         wanted = pl.col("config_id").is_in(list(set(numbers))) & (pl.col("step") == self.steps[-1])
-        rows = pl.read_parquet(self.path, columns=["config_id", "seed", "step", *names]).filter(wanted)
+        rows = pl.read_parquet(self.path, columns=["config_id", "seed", "step", *names], glob=False).filter(wanted)
         by_number = {key[0]: part.sort("seed") for key, part in rows.partition_by("config_id", as_dict=True).items()}
         return [{name.removeprefix("test/"): by_number[number][name].to_list() for name in names} for number in numbers]
 
@@ -299,7 +299,7 @@ def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFr
     numbers = [f"validation/{name}" for name in about["metrics"]] + [*about["costs"], "train_seconds"]
     wanted = [*_KEYS, "failed", *space.names, *numbers]
     try:
-        schema = pl.read_parquet_schema(path)
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is not a Parquet file: {error}.") from None
     tests = [f"test/{name}" for name in about["metrics"]]
@@ -309,7 +309,7 @@ def _rows(path: Path, about: Mapping[str, Any], space: SearchSpace) -> pl.DataFr
         raise DataError(f"{path}: {wrong[0]} must be numbers, got {schema[wrong[0]]}.")
     if schema["failed"] != pl.Boolean or not all(schema[name].is_integer() for name in _KEYS):
         raise DataError(f"{path}: config_id, seed and step must be whole numbers and failed true or false.")
-    return pl.read_parquet(path, columns=wanted).sort(_KEYS)
+    return pl.read_parquet(path, columns=wanted, glob=False).sort(_KEYS)
 
 
 @final

@@ -88,6 +88,7 @@ def test_a_file_that_cannot_be_read_says_what_it_is_and_what_to_do(tmp_path: Pat
         ("l.csv", b"<!DOCTYPE html>", "is a page of HTML or XML, not a table, .*; fetch the file again"),
         ("l.rows", TEXT.encode(), r"the ending '\.rows' is unknown; set data\.log\.format to .*; it looks like csv"),
         ("l.rows", b'{"u": 1}', "it looks like jsonl"),
+        ("l.json", b'[\n {"u": 1}\n]', r"l\.json must have a JSON object per line, and is a single list; convert it"),
     ):
         with pytest.raises(DataError, match=message):
             table(tmp_path, {name: content}, {"files": [name]})

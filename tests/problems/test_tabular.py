@@ -29,8 +29,10 @@ every_table = pytest.mark.parametrize("name", SHIPPED)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A made-up table on disk."""
-    return made_up.write(tmp_path)
+    """A made-up table on disk; the brackets in its name are not a glob."""
+    folder = tmp_path / "tables [1]"
+    folder.mkdir()
+    return made_up.write(folder)
 
 
 def configured(table: Path | str, *settings: str) -> tabular.TabularConfig:

@@ -144,6 +144,11 @@ def detect(
     text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
     if form == "jsonl":
+        if re.match(r"\s*\[\s*\{", text):
+            raise DataError(
+                f"{source} must have a JSON object per line, and is a single list; convert it, e.g. with "
+                f"jq -c '.[]' {source.path.name} > {source.path.stem}.jsonl"
+            )
         return Dialect(form, separator="", quote="", encoding=encoding, columns=_keys(text), notes=notes)
     text = text if len(sample) <= SAMPLE_BYTES else text[: text.rfind("\n") + 1]
     usual = "\t" if config.format == "tsv" else USUAL.get(_ending(source), ",")
