@@ -20,6 +20,7 @@ import pytest
 from evorec.cli import main
 from evorec.data.tables import Columns, Feature, Tables
 from evorec.errors import ConfigError, DataError, Interruption, SearchError
+from evorec.run.atomic import sealed_bytes
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
 
@@ -292,7 +293,7 @@ def break_a_row(path: Path) -> None:
     [
         (truncate, "is damaged"),
         (lambda path: path.write_bytes(b"no database at all" * 300), "is damaged (file is not a database)"),
-        (break_a_row, "a row is not JSON"),
+        (break_a_row, "row 0 of evaluations has changed since it was written"),
         (Path.unlink, "has lost its ledger.sqlite"),
         (lambda path: path.write_bytes(b""), "has lost its ledger.sqlite"),
     ],
@@ -330,9 +331,9 @@ def test_a_truncated_weight_file_is_refused_and_the_advice_helps(refused: Callab
     before = members(run)
     name = sorted(before)[0]
     truncate(run / name)
-    folder = (run / name).parent
-    refused(["finalize", str(run)], USAGE, f"delete {folder} and `evorec resume {run}`")
-    shutil.rmtree(folder)
+    for command in ("front", "report"):
+        refused([command, str(run)], USAGE, name, f"`evorec resume {run}` trains the member again")
+    refused(["finalize", str(run)], USAGE, (run / name).parent.name, f"`evorec resume {run}` restores it")
     assert main(["resume", str(run), "-q"]) == 0
     assert members(run) == before
 
@@ -341,6 +342,9 @@ def test_a_run_with_edited_settings_is_refused(refused: Callable[..., None], run
     config = json.loads((run / "config.json").read_text())
     config["data"]["simulator"]["seed"] = 5
     (run / "config.json").write_text(json.dumps(config))
+    refused(["front", str(run)], USAGE, "config.json is damaged")
+    del config["sha256"]
+    (run / "config.json").write_bytes(sealed_bytes(config))
     for command in (["resume"], ["finalize"], ["export"]):
         extra = ["knee", "--out", "b"] if command == ["export"] else []
         refused([*command, str(run), *extra], USAGE, "data set")
@@ -349,7 +353,8 @@ def test_a_run_with_edited_settings_is_refused(refused: Callable[..., None], run
 def test_a_finished_run_is_shown_whatever_software_made_it(run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text())
     manifest["environment"]["versions"]["torch"] = "1.0"
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["sha256"]
+    (run / "manifest.json").write_bytes(sealed_bytes(manifest))
     assert main(["resume", str(run), "-q"]) == 0
 
 

@@ -17,6 +17,7 @@ import pytest
 from evorec.cli import main
 from evorec.config import load_config
 from evorec.errors import ConfigError, DataError, Interruption, RunError, RunLockedError, SearchError
+from evorec.run.atomic import read_sealed, write_sealed
 from evorec.run.ledger import Ledger
 
 TESTS = Path(__file__).parent
@@ -122,6 +123,54 @@ def test_a_finished_search_is_shown_and_not_repeated(run: Path, capsys: pytest.C
     assert "finished already; nothing was run" in capsys.readouterr().err
     assert main(["resume", str(run)]) == 0
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.json")} == before
+
+
+def test_a_search_with_more_generations_extends_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def n_rows() -> int:
+        return len(Ledger(run / "ledger.sqlite", read_only=True).evaluations())
+
+    for arguments, n_expected, words in (
+        (
+            ["search", "-p", "toy", "--set", "search.generations=4"],
+            32,
+            "3 generations until now: 4 generations; nothing",
+        ),
+        (["search", "-p", "toy"], 32, "is finished already"),
+        (["resume", str(run), "--generations", "4"], 32, "is finished already"),
+        (["resume", str(run), "--evaluations", "45"], 40, "4 generations until now: 45 evaluations"),
+        (["resume", str(run), "--generations", "6", "--evaluations", "50"], 48, "45 evaluations until now: 6 gener"),
+        (
+            ["resume", str(run), "--time", "1s", "--generations", "7"],
+            56,
+            "or 50 evaluations until now: 7 generations or",
+        ),
+    ):
+        assert main(arguments) == 0
+        assert words in capsys.readouterr().err
+        assert n_rows() == n_expected
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+    assert main(["front", str(run), "--format", "json"]) == 0
+    capsys.readouterr()
+    for arguments, words in (
+        (["--time", "5"], "--time must be a number with s, m or h"),
+        (["--evaluations", "5"], "population"),
+    ):
+        assert main(["resume", str(run), *arguments]) == ConfigError.exit_code
+        assert words in capsys.readouterr().err
+
+
+def test_a_run_of_another_machine_goes_on_if_it_is_allowed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = read_sealed(run / "manifest.json")
+    manifest["environment"]["machine"] = "sparc"
+    write_sealed(run / "manifest.json", manifest)
+    longer = ["resume", str(run), "--generations", "4"]
+    assert main(longer) == RunError.exit_code
+    assert "machine: the run has 'sparc', now it is " in (err := capsys.readouterr().err)
+    assert "--allow-different-machine goes on all the same" in err
+    assert main([*longer, "--allow-different-machine", "--format", "json"]) == 0
+    assert "sparc" in json.loads(capsys.readouterr().out)["machines"][0]
+    assert main(["report", str(run)]) == 0
+    assert "Results of several machines, not reproducible bit by bit" in (run / "report.html").read_text()
 
 
 def test_settings_go_command_line_then_file_then_problem(third_party: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,24 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.steps=200; repeatable."),
 ]
-Run = Annotated[Path, typer.Argument(help="Run directory, as `evorec search` names it.", show_default=False)]
+
+
+def _find_run(path: Path) -> Path:
+    if path.exists():
+        return path
+    from evorec.run.directory import find_run
+
+    return find_run(path)
+
+
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="Run directory, as `evorec search` names it, or the name of the run.",
+        show_default=False,
+        callback=_find_run,
+    ),
+]
 Member = Annotated[
     str,
     typer.Argument(help="Key of a member or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'."),

@@ -12,7 +12,7 @@ import typer
 
 from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
-from evorec.cli.ship import build_rec_problem, find_member
+from evorec.cli.ship import ShippedData, build_rec_problem, find_member
 from evorec.config import recommender_config
 from evorec.data.ids import Id, json_id
 from evorec.errors import ConfigError
@@ -59,6 +59,12 @@ def export(
             metavar="COLUMN", help="Column of the items table that lists can show, such as a title; repeatable."
         ),
     ] = None,
+    on: Annotated[
+        ShippedData,
+        typer.Option(
+            help="Model to export: test = trained without the test if finalized; all-data = trained on all rows."
+        ),
+    ] = ShippedData.TEST,
     triton: Annotated[
         Path | None, typer.Option(help="Also write a Triton model repository to this folder.", show_default=False)
     ] = None,
@@ -77,7 +83,9 @@ def export(
     with RunDirectory.open(run, read_only=True) as opened:
         output.note(f"reading the data of {opened.config.problem_name}", level=1)
         options = replace(
-            _options(opened, key, formula, mmr, tuple(variant or ()), max_loss), show=tuple(dict.fromkeys(show or ()))
+            _options(opened, key, formula, mmr, tuple(variant or ()), max_loss),
+            show=tuple(dict.fromkeys(show or ())),
+            all_data=on is ShippedData.ALL_DATA,
         )
         problem = build_rec_problem(opened.config)
         export_bundle(opened, problem, key, target, options=options, progress=output.note)

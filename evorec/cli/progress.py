@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from evorec.cli.output import Output
+from evorec.config.search import MOST_GENERATIONS
 from evorec.errors import Interruption
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def duration(seconds: float) -> str:
 
 def time_left(now: Progress, elapsed_s: float) -> str:
     """Remaining time at the pace since this start; replayed evaluations cost nothing and are not counted."""
+    if now.n_planned >= MOST_GENERATIONS * 4:  # the search ends by the clock
+        return f"after {duration(elapsed_s)}"
     n_done = now.n_evaluated - now.n_replayed
     if now.n_evaluated >= now.n_planned:
         return f"done in {duration(elapsed_s)}"
@@ -56,7 +59,8 @@ def search_progress(output: Output) -> Iterator[Callable[[Progress], None]]:
 
     def show(now: Progress) -> None:
         nonlocal n_shown
-        title = f"generation {now.generation}/{now.n_generations}"
+        is_limited = now.n_generations < MOST_GENERATIONS
+        title = f"generation {now.generation}" + f"/{now.n_generations}" * is_limited
         dropped = f"{now.n_dropped} dropped, " if now.n_dropped else ""
         facts = (
             f"hypervolume {now.hypervolume_share:.4f}, {now.n_members} on the front, {dropped}{now.n_failed} failed, "

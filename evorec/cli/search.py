@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,34 +11,97 @@ import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
 from evorec.cli.output import Output
-from evorec.config import RecommenderConfig, RunConfig, load_config, reset_config
+from evorec.config import RecommenderConfig, RunConfig, SearchConfig, load_config, merge, parse_config, reset_config
+from evorec.config.search import MOST_GENERATIONS
+from evorec.errors import ConfigError
 
+AnyMachine = Annotated[
+    bool,
+    typer.Option(
+        "--allow-different-machine",
+        metavar="",
+        help="Go on with another processor or other versions; gives up bitwise equality, which reports then say.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the run, shown instead of its hash; commands accept it."),
+]
 MEMBERS_SHOWN = 16
 """At the end of a search; with the baselines and the verdict this fits a screen."""
 
 
 @command(panel=SEARCH, order=10)
-def search(output: Output, config: Config = None, problem: ProblemName = None, overrides: Overrides = None) -> None:
+def search(
+    output: Output,
+    config: Config = None,
+    problem: ProblemName = None,
+    overrides: Overrides = None,
+    allow_different_machine: AnyMachine = False,
+    name: Name = None,
+) -> None:
     """Evolve a population and archive its front.
 
-    An interrupted search is resumed; a finished search is shown, not repeated.
+    An interrupted search is resumed. A finished search is shown, and extended if search.generations or
+    search.evaluations are larger than before.
     """
-    _search(output, load_config(config, problem=problem, overrides=overrides or []))
+    settings = load_config(config, problem=problem, overrides=overrides or [])
+    _search(output, settings, allow_different_machine=allow_different_machine, name=name)
 
 
 @command(panel=SEARCH, order=20)
-def resume(output: Output, run: Run, overrides: Overrides = None) -> None:
-    """Resume an interrupted search; only run.* (workers, device, chunk) can be changed."""
+def resume(
+    output: Output,
+    run: Run,
+    generations: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_GENERATIONS, help="Extend to this number of generations.", show_default=False),
+    ] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(min=1, help="Extend to at most this number of evaluations.", show_default=False)
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Extend by this time, e.g. 90s, 30m or 2h.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    allow_different_machine: AnyMachine = False,
+    name: Name = None,
+) -> None:
+    """Resume an interrupted search, or extend a search; nothing is trained again.
+
+    Limits that are given replace the old limits. Of the settings only run.* (workers, device, chunk) can be changed.
+    """
     from evorec.run.directory import read_config
 
-    _search(output, reset_config(read_config(run), overrides or [], sections=("run",)), run)
+    limits: dict[str, float] = {}
+    if generations or evaluations or time:
+        limits = {"generations": generations or MOST_GENERATIONS, "evaluations": evaluations or 0}
+        limits["minutes"] = _minutes(time) if time else 0.0
+    config = reset_config(read_config(run), overrides or [], sections=("run",))
+    _search(output, config, run, limits, allow_different_machine=allow_different_machine, name=name)
 
 
-def _search(output: Output, config: RunConfig, path: Path | None = None) -> None:
-    """Search in the run directory of a configuration, or resume the run at `path`."""
+def _minutes(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise ConfigError(f"--time must be a number with s, m or h, e.g. 30m, got {text!r}.")
+    return float(found[1]) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[found[2]]
+
+
+def _search(
+    output: Output,
+    config: RunConfig,
+    path: Path | None = None,
+    limits: Mapping[str, float] | None = None,
+    *,
+    allow_different_machine: bool,
+    name: str | None,
+) -> None:
+    """Search in the run directory of a configuration, or resume the run at `path`, perhaps with other limits."""
     from evorec.cli.progress import search_progress, stop_on_signal
     from evorec.problem import load_problem
-    from evorec.run.directory import RunDirectory
+    from evorec.run.directory import RunDirectory, check_name
     from evorec.search import engine
     from evorec.search.checks import check_start
     from evorec.search.executors import executor_for
@@ -47,36 +112,67 @@ def _search(output: Output, config: RunConfig, path: Path | None = None) -> None
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
+    settings = config.search if path is None else None
     path = check_start(
         config,
         space=problem.space,
         objectives=problem.objectives,
         constraints=problem.constraints,
         data_sha256=problem.data_sha256,
-        environment=lambda: environment,
+        environment=None if allow_different_machine else lambda: environment,
         path=path,
     )
+    if name is not None:
+        check_name(path, name)
     if RunDirectory.exists(path):
         run = RunDirectory.open(path)
+        fingerprint = run.fingerprint_of(config, problem.data_sha256)
     else:
         output.note(f"searching in {path}")
         run = RunDirectory.create(path.parent, config=config, fingerprint=fingerprint, environment=environment)
     with run:
+        if name is not None:
+            run.rename(name)
+        shown = path if run.name is None else path.with_name(run.name)
+        old, was_finished = run.config.search, run.finished
+        if settings is None:
+            resumed = merge(run.config.model_dump(mode="json"), {"search": limits or {}})
+            settings = parse_config(resumed, source="command line", kind=type(run.config)).search
+        is_longer = was_finished and (not run.is_within(settings) or bool(limits and limits["minutes"]))
+        if was_finished and not is_longer:  # restoring lost files needs no more than the run has
+            settings = old.model_copy(update={"minutes": 0.0})
         lost = run.lost()
-        finished = run.finished and not lost
-        run.check_same(config=config, fingerprint=fingerprint, environment=None if finished else environment)
+        finished = was_finished and not lost and not is_longer
+        run.check_same(
+            config=config,
+            fingerprint=fingerprint,
+            environment=None if finished else environment,
+            allow_different_machine=allow_different_machine,
+        )
         if finished:
-            output.note(f"{path} is finished already; nothing was run")
+            output.note(f"{shown} is finished already; nothing was run")
         else:
-            if lost or run.ledger.evaluations():
-                output.note(f"restoring {', '.join(lost)} of {path}" if lost else f"going on with {path}")
+            if is_longer:
+                output.note(
+                    f"extending {shown}, {_limits(old)} until now: {_limits(settings)}; nothing is trained again"
+                )
+            elif lost or run.ledger.evaluations():
+                output.note(f"restoring {', '.join(lost)} of {shown}" if lost else f"going on with {shown}")
             executor = executor_for(config.run, device=str(environment.get("device", "cpu")))
             with stop_on_signal(output) as stop, search_progress(output) as progress:
                 engine.search(
-                    problem, config.search, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
+                    problem, settings, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
                     stop=stop,
                 )  # fmt: skip
     _show(output, path, ended=True)
+
+
+def _limits(search: SearchConfig) -> str:
+    """The limits of a search in words."""
+    limits = [f"{search.generations} generations"] if search.generations < MOST_GENERATIONS else []
+    limits += [f"{search.evaluations} evaluations"] if search.evaluations else []
+    limits += [f"{search.minutes:g} more minutes"] if search.minutes else []
+    return " or ".join(limits) or "no limit"
 
 
 @command(panel=SEARCH, order=30)
@@ -94,16 +190,19 @@ def _show(output: Output, path: Path, sort: str | None = None, *, ended: bool = 
     from evorec.report.record import read_record
     from evorec.report.run_tables import dropped_text, failure_table, front_table, shortened, verdict
 
-    record = read_record(path)
+    record = read_record(path, check=not ended)
     if text := dropped_text(record):
         output.note(f"of {len(record.evaluations)} evaluations {text}")
     for row in failure_table(record).rows if ended else ():
         output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
     table, text = front_table(record, sort), verdict(record)
     value = {"run": str(path), "state": record.state, "verdict": text, "front": table.as_json()}
-    shown = shortened(table, MEMBERS_SHOWN) if ended else table
-    output.result(value, shown, text=output.wrapped(text))
-    if shown is not table:
+    value |= {"machines": list(record.machines)} if record.machines else {}
+    value |= {"name": record.name} if record.name else {}
+    short = shortened(table, MEMBERS_SHOWN) if ended else table
+    output.result(value, short, text=output.wrapped(text))
+    path = record.shown
+    if short is not table:
         output.next_step("evorec", "front", path, label="all members")
     if ended:
         output.next_step("evorec", "report", path)
@@ -127,5 +226,5 @@ def report(
 
     target = out or report_path(run)
     check_file("--out", target, "report.html")
-    write_output(target, page(read_record(run)).encode())
+    write_output(target, page(read_record(run, check=True)).encode())
     output.result({"report": str(target)}, text=str(target))

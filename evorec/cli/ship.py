@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,13 @@ from evorec.errors import ConfigError
 if TYPE_CHECKING:
     from evorec.recommender.problem import RecProblem
     from evorec.report.record import RunRecord
+
+
+class ShippedData(StrEnum):
+    """Rows behind a shipped model: those before the test, which then measures it, or all of them."""
+
+    TEST = "test"
+    ALL_DATA = "all-data"
 
 
 @command(panel=SHIP, order=10)
@@ -30,24 +38,48 @@ def finalize(
             show_default=False,
         ),
     ] = None,
+    on: Annotated[
+        ShippedData,
+        typer.Option(
+            help="test = measure the picks on the test; all-data = afterwards, train the picked members on all rows, "
+            "the test included, to export them."
+        ),
+    ] = ShippedData.TEST,
     overrides: Overrides = None,
 ) -> None:
     """Choose members and training steps on validation, train with fresh seeds, measure once on test.
 
+    The test is opened once, for the picks of the first call; --pick all measures every member of the front.
     Picks, steps and seeds come from finalize.* and can be changed, e.g. --pick knee --pick best:recall,cost<=1e12
     --set finalize.seeds=5.
     """
+    from evorec.deploy.final.all_data import train_on_all_data
     from evorec.deploy.final.finalize import finalize as run_finalize
     from evorec.report.final_tables import final_notes, final_tables
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory
 
+    if on is ShippedData.ALL_DATA:
+        if pick or overrides:
+            raise ConfigError("--on all-data trains the members and steps of the test; leave --pick and --set out.")
+        with RunDirectory.open(run) as opened:
+            report = train_on_all_data(opened, build_rec_problem(opened.config), progress=output.note)
+        output.result(report, text=f"{len(report['steps'])} members trained on {report['rows']:,} rows")
+        for key in report["steps"]:
+            output.next_step("evorec", "export", run, key, "--on", "all-data")
+        return
     picks = [f"finalize.picks={json.dumps(pick)}"] if pick else []
     with RunDirectory.open(run) as opened:
         stored = recommender_config(opened.config)
         config = reset_config(stored, [*(overrides or []), *picks], sections=("finalize", "run"))
         # Picks may be keys of members, which only a finished run knows, not its problem.
         problem = build_rec_problem(config.model_copy(update={"finalize": stored.finalize}))
+        if opened.finished and opened.read_final() is None and "all" not in config.finalize.picks:
+            output.note(
+                "the test is opened once per run, and no other pick can be measured afterwards; --pick all measures "
+                "every member of the front",
+                style="yellow",
+            )
         run_finalize(opened, problem, config.finalize, progress=output.note)
     record = read_record(run)
     output.result(record.final, *final_tables(record), text=final_notes(record))

@@ -206,6 +206,10 @@ def stored_config(settings: Overlay, *, source: str) -> RunConfig:
         ConfigError: a plugin is missing, or a setting is not known to this version.
     """
     load_plugins(settings.get("plugins", ()))
+    data = settings.get("data")
+    if isinstance(data, Mapping) and data.get("reader") != "table":  # only defaults, perhaps of an earlier version
+        unused = ("log", "users", "items")
+        settings = {**settings, "data": {name: value for name, value in data.items() if name not in unused}}
     try:
         return parse_config(settings, source=source, kind=problem_definition(str(settings.get("problem"))).config)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from evorec.config.execution import ExecutionConfig
 from evorec.config.origins import Origins
-from evorec.config.search import SearchConfig
+from evorec.config.search import BUDGET, SearchConfig
 from evorec.config.section import Section
 from evorec.config.space import Box, GeneOverride
 from evorec.plugins import code_sha256
@@ -81,31 +81,38 @@ class RunConfig(Section):
         """The settings in words, as reports show them."""
         search = self.search
         n = search.population * search.generations
+        limit = f", {search.evaluations} evaluations at most" if search.evaluations else ""
         return {
             "constraints": "; ".join(self.constraints) or "none",
             "genes set by hand": ", ".join(self.space) or "none",
             "search": f"{search.algorithm}, {search.generations} generations of {search.population} = {n} genomes at "
-            f"most, seed {search.seed}",
+            f"most{limit}, seed {search.seed}",
         }
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that can change a result of the search, as plain JSON.
+        """The settings that can change a result of the search, as plain JSON, without those that only end it.
 
         Files enter by their content: the same file in another folder is the same setting.
         """
         settings = self.model_dump(mode="json", exclude=self.NOT_RESULTS) | {"problem": self.problem_name}
         del settings["plugins"]
+        for name in BUDGET:
+            del settings["search"][name]
         if self.code:
             settings["code"] = {Path(name).name: code_sha256(name) for name in self.code}
         return settings
 
-    def fingerprint(self, data_sha256: str) -> str:
+    def fingerprint(self, data_sha256: str, *, with_generations: bool = False) -> str:
         """Name of the run: a hash of all settings that can change a result, and of the data.
 
         Args:
             data_sha256: hash of the data (`evorec.problem.Problem.data_sha256`).
+            with_generations: as runs of earlier versions were named.
         Returns:
             12 hexadecimal digits.
         """
-        text = json.dumps({"config": self.result_settings(), "data": data_sha256}, sort_keys=True)
+        settings = self.result_settings()
+        if with_generations:
+            settings["search"]["generations"] = self.search.generations
+        text = json.dumps({"config": settings, "data": data_sha256}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -8,6 +8,11 @@ from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_seri
 
 from evorec.config.section import Section
 
+MOST_GENERATIONS = 100_000
+"""As many generations as the other limits allow."""
+BUDGET = ("generations", "evaluations", "minutes")
+"""Settings that end a search; they do not change its evaluations, so a run can be extended and keeps its name."""
+
 
 class SearchConfig(Section):
     """The evolutionary search."""
@@ -32,8 +37,12 @@ class SearchConfig(Section):
     """weighted_sum: penalty per unit of violated constraints, λ of f + λ g"""
     population: int = Field(24, ge=4, le=10_000)
     """genomes per generation"""
-    generations: int = Field(8, ge=1, le=100_000)
-    """number of generations"""
+    generations: int = Field(8, ge=1, le=MOST_GENERATIONS)
+    """most generations; a run that has had fewer is extended"""
+    evaluations: int = Field(0, ge=0)
+    """most evaluations; a generation that would exceed them is not begun; 0 = no limit"""
+    minutes: float = Field(0.0, ge=0)
+    """most minutes of a start of the search; no generation is begun after them; 0 = no limit"""
     seed: int = Field(0, ge=0)
     """seed of the run: initial genomes, operators, training streams"""
 
@@ -43,6 +52,14 @@ class SearchConfig(Section):
             raise ValueError(f'only algorithm = "weighted_sum" has weights, got algorithm = "{self.algorithm}"')
         if self.weights and sum(self.weights) == 0:
             raise ValueError(f"weights must not all be 0, got {list(self.weights)}")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_are_enough_for_a_generation(self) -> SearchConfig:
+        if 0 < self.evaluations < self.population:
+            raise ValueError(
+                f"evaluations must be 0 or at least the population of {self.population}, got {self.evaluations}"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -31,8 +31,9 @@ from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables, id_array
 from evorec.seeds import generator
 
-Fit = Literal["train", "train+validation"]
-"""train = search (held out: validation); train+validation = final training (held out: test)."""
+Fit = Literal["train", "train+validation", "all"]
+"""train = search (held out: validation); train+validation = final training (held out: test); all = shipping, where the
+held-out rows are those of the test, which are trained on, too."""
 
 
 def encode(
@@ -59,7 +60,7 @@ def encode(
         split: row numbers of the parts.
         tasks: ranked label columns, in order; empty = retrieval only.
         target: label column whose positives (> 0) are retrieved.
-        fit: ``train`` holds out validation, ``train+validation`` holds out test.
+        fit: ``train`` holds out validation, ``train+validation`` holds out test, ``all`` trains on every row.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
         history_length: H, latest positives of a user in the retrieval vector; history_recency: how their weights fall.
@@ -271,7 +272,8 @@ def rows_of_fit(split: Split, fit: Fit) -> tuple[Int64, Int64]:
     """Row numbers of the training rows of a fit, and of the held-out rows, both ascending."""
     if fit == "train":
         return split.train, split.validation
-    return np.sort(np.concatenate([split.train, split.validation])), split.test
+    parts = [split.train, split.validation, *([split.test] if fit == "all" else [])]
+    return np.sort(np.concatenate(parts)), split.test
 
 
 def _relevant(held_out: Part, seen: Csr, item_counts: Int64) -> tuple[Csr, dict[str, int]]:

@@ -56,6 +56,8 @@ class RunRecord:
         baselines: validation metrics of every baseline, by name.
         hypervolume: share of the box after each complete generation.
         final: results of `finalize`; None before.
+        name: given by a person.
+        machines: differences of further machines that worked on the run, in words.
     """
 
     path: Path
@@ -69,6 +71,13 @@ class RunRecord:
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     hypervolume: tuple[float, ...] = ()
     final: Mapping[str, Any] | None = None
+    machines: tuple[str, ...] = ()
+    name: str | None = None
+
+    @property
+    def shown(self) -> Path:
+        """The run directory, with the name of the run instead of the hash; commands accept both."""
+        return self.path if self.name is None else self.path.with_name(self.name)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -94,18 +103,21 @@ class RunRecord:
         return tuple(evaluation for evaluation in self.evaluations if not evaluation.dropped)
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: Path, *, check: bool = False) -> RunRecord:
     """Read a run, finished or not, without disturbing a search that is going on.
 
     Args:
         path: the run directory.
+        check: also check the files of members, final models and formulas against their hashes.
     Raises:
         RunError: it is not a run directory, is damaged, or was stopped before its first evaluation.
     """
     with RunDirectory.open(path, read_only=True) as run:
         try:
+            if check:
+                run.check()
             return _record(path, run)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"run {path} is damaged: a JSON file of it has another content than was written ({error!r}); restore "
                 "it from a copy, or delete the run"
@@ -132,13 +144,15 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         least_infeasible=tuple(Member.of(by_key[key]) for key in least),
         baselines=problem["baselines"],
         hypervolume=tuple(
-            summary["hypervolume_share"] if summary else _hypervolume(evaluations, objectives, constraints)
+            summary["hypervolume_share"] if summary else hypervolume_by_generation(evaluations, objectives, constraints)
         ),
         final=run.read_final(),
+        machines=tuple(run.machines),
+        name=run.name,
     )
 
 
-def _hypervolume(
+def hypervolume_by_generation(
     evaluations: Sequence[Evaluation], objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> list[float]:
     """Share of the box after each complete generation: a later generation has begun."""

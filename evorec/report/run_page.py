@@ -32,7 +32,7 @@ def page(record: RunRecord) -> str:
     versions: dict[str, str] = {}
     for name, value in record.environment.items():
         versions |= {k: str(v) for k, v in (value if isinstance(value, Mapping) else {name: value}).items()}
-    problem, run, dropped = record.config.problem_name, record.path.name, dropped_text(record)
+    problem, run, dropped = record.config.problem_name, record.shown.name, dropped_text(record)
     state = f"Seed {record.config.search.seed}, {record.state}{f', {dropped}' if dropped else ''}."
     details = {
         "All settings": settings_table(record),

@@ -12,6 +12,7 @@ from typing import Any
 from evorec.errors import ConfigError
 from evorec.report.record import UNFINISHED, RunRecord
 from evorec.report.table import Column, Row, Table, show_metric
+from evorec.run.directory import machines_text
 
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -125,7 +126,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def verdict(record: RunRecord) -> str:
-    """How many members beat popularity on recall and coverage, in words."""
+    """How many members beat popularity on recall and coverage, in words, and whether several machines worked on it."""
+    return "\n\n".join(filter(None, (_verdict(record), machines_text(record.machines))))
+
+
+def _verdict(record: RunRecord) -> str:
     if not record.members and record.state == UNFINISHED and not record.hypervolume:
         return f"The first generation is not complete yet ({len(record.evaluations)} evaluations so far)."
     if not record.members:

@@ -1,6 +1,6 @@
 """The directory of a run: lock, configuration, environment, ledger, archive, final models, formulas and report.
 
-Layout of format 1, every file of which is written whole or not at all::
+Layout of format 2, every file of which is written whole or not at all::
 
     config.json  manifest.json     configuration; fingerprint and environment
     problem.json                   objectives with their box, constraints, baselines
@@ -8,8 +8,16 @@ Layout of format 1, every file of which is written whole or not at all::
     archive/KEY/                   member.json and weights.safetensors of every member
     summary.json                   result of the search; marks the run as finished
     final.json  final/KEY/         report and models of `finalize`
+    all-data.json  all-data/KEY/   models of `finalize --on all-data`
     fusion/KEY.json                formulas of `fuse`
-    report.html  lock
+    report.html  name.json  lock
+
+Everything that is read back has a hash that is checked when it is read: a JSON file ends with its own
+(`evorec.run.atomic.sealed_bytes`), a row of the ledger has a column, and the hash of weights is in the JSON file about
+them. The hashes detect damage and edits, not forgery. Format 1 had hashes of weights only; such runs are still read.
+
+A run holds no links, and names that come from a file of it are checked before they become part of a path: whoever made
+the folder cannot make a command write or delete outside of it.
 
 A resumed search proposes the same genomes again and finds their evaluations in the ledger, so no other state is
 saved, and nothing is ever unpickled.
@@ -17,13 +25,12 @@ saved, and nothing is ever unpickled.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
+import re
 import shutil
-import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,28 +39,39 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from evorec.config import RunConfig, stored_config
-from evorec.errors import ConfigError, RunError, RunLockedError
+from evorec.config import RunConfig, SearchConfig, stored_config
+from evorec.errors import ConfigError, RunError
 from evorec.objectives import without_clock
 from evorec.run.atomic import (
+    COPY,
     json_bytes,
     read_bytes,
-    read_json,
+    read_sealed,
     read_weights,
+    refuse_links,
+    sealed_bytes,
+    sha256_of,
     sync_folder,
     weight_bytes,
     write_atomic,
-    write_json,
+    write_sealed,
     write_synced,
 )
-from evorec.run.ledger import Evaluation, Ledger
+from evorec.run.ledger import EXTENSION, KEY, MACHINE, TIME, Evaluation, Ledger
+from evorec.run.lock import LOCK, FolderLock, is_locked, refuse_locked
 
-FORMAT = 1  # of the directory; any other format is refused
+FORMAT = 2
+WITHOUT_HASHES = 1  # the format of earlier versions, which is still read; any other format is refused
 FUSION_FORMAT = 1
 
 _CONFIG, _MANIFEST, _PROBLEM, _LEDGER = "config.json", "manifest.json", "problem.json", "ledger.sqlite"
-_SUMMARY, _FINAL, _LOG, _LOCK, _REPORT = "summary.json", "final.json", "log.jsonl", "lock", "report.html"
+_NAME = "name.json"
+_SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
+_ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
+_LIMITS = ("generations", "evaluations")
+_IN_PLACE = (_LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", _LOG, LOCK)
+_NO_RUN = f"{COPY}, or delete the run and search again"
 _LIBRARIES = ("evorec", "numpy", "scipy", "polars", "torch", "pymoo", "moocore")
 
 
@@ -67,34 +85,50 @@ class RunDirectory:
 
     Attributes:
         path: the folder.
-        config: the configuration that the run was started with.
         fingerprint: hash of all settings and data that can change a result (`RunConfig.fingerprint`).
         environment: everything else that results depend on: versions, device, number type.
+        format: of the directory, `FORMAT` or `WITHOUT_HASHES`.
         ledger: all evaluations.
     """
 
-    def __init__(self, path: Path, *, lock: int | None) -> None:
-        """Use `create` or `open`; `lock` is the descriptor of the held lock, None for a reader."""
+    def __init__(self, path: Path, *, lock: FolderLock | None) -> None:
+        """Use `create` or `open`; `lock` is the held lock, None for a reader."""
         self.path = path
         self._archive = path / "archive"
         self._staging = self._archive / ".staged"
         self._lock = lock
+        self._whole: set[tuple[str, str]] = set()  # key and hash of weights that were written or checked
+        self._config: RunConfig | None = None
+        self._model_sha256: dict[tuple[str, str], str] = {}
         try:
+            refuse_links(path, written_in_place=() if lock is None else _IN_PLACE)
             if lock is not None:
-                for leftover in [*path.glob("*.tmp"), *self._staging.glob("*.tmp")]:  # of a killed process
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                for name in (
+                    _CONFIG,
+                    _MANIFEST,
+                    _PROBLEM,
+                    _SUMMARY,
+                    _FINAL,
+                    _ALL_DATA,
+                ):  # leftovers of a killed process
+                    (path / f"{name}.tmp").unlink(missing_ok=True)
+                for leftover in self._staging.glob("*.tmp"):
+                    if KEY.fullmatch(leftover.stem):
+                        shutil.rmtree(leftover)
                 self._staging.mkdir(parents=True, exist_ok=True)
-            stored = read_json(path / _MANIFEST)
-            if stored.get("format") != FORMAT:
+            stored = read_sealed(path / _MANIFEST, sealed=False, advice=_NO_RUN)
+            if stored.get("format") not in (WITHOUT_HASHES, FORMAT):
                 raise RunError(
                     f"run {path} has format {stored.get('format')}; this evorec reads format {FORMAT}. Read it with "
                     "the version of evorec that wrote it, or search again"
                 )
-            read_json(path / _MANIFEST, "fingerprint", "environment")
+            self.format = int(stored["format"])
+            self._sealed = self.format == FORMAT
+            stored = read_sealed(path / _MANIFEST, "fingerprint", "environment", sealed=self._sealed, advice=_NO_RUN)
             self.fingerprint = str(stored["fingerprint"])
             self.environment: Mapping[str, Any] = stored["environment"]
-            self.config = read_config(path)
             self.ledger = self._open_ledger()
+            self._apply_extensions()
         except BaseException:
             self._release()
             raise
@@ -114,18 +148,19 @@ class RunDirectory:
         """
         path = run_path(root, config, fingerprint)
         path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path / _LOCK)
+        lock = FolderLock(path)
         try:
+            refuse_links(path, written_in_place=_IN_PLACE)
             if (path / _SUMMARY).exists():
                 raise RunError(f"run {path} is finished; `evorec front {path}` shows it, delete it to search again")
             if cls.exists(path):
                 raise RunError(f"run {path} was started before; `evorec resume {path}` goes on with it")
-            write_json(path / _CONFIG, config.model_dump(mode="json"))
+            write_sealed(path / _CONFIG, config.model_dump(mode="json"))
             # The manifest comes last: a folder without it never was a run and is started afresh.
             whole = _with_versions(environment)
-            write_json(path / _MANIFEST, {"format": FORMAT, "fingerprint": fingerprint, "environment": whole})
+            write_sealed(path / _MANIFEST, {"format": FORMAT, "fingerprint": fingerprint, "environment": whole})
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
         return cls(path, lock=lock)
 
@@ -141,28 +176,29 @@ class RunDirectory:
             RunLockedError: another process holds it.
         """
         _check_run(path)
-        return cls(path, lock=None if read_only else _lock(path / _LOCK))
+        return cls(path, lock=None if read_only else FolderLock(path))
 
     @classmethod
     def check_start(
-        cls, path: Path, *, config: RunConfig, fingerprint: str, environment: Callable[[], Mapping[str, Any]]
+        cls, path: Path, *, config: RunConfig, data_sha256: str, environment: Callable[[], Mapping[str, Any]] | None
     ) -> None:
         """Refuse what a search in this folder would refuse; nothing is written.
 
         Args:
             path: the run directory, which may not exist.
-            config, fingerprint: of the search.
-            environment: of its problem; called if the run was begun.
+            config, data_sha256: of the search.
+            environment: of its problem; called if the run was begun; ``None`` = any machine may continue it.
         Raises:
             RunError: the run was made with other settings, data or software.
             RunLockedError: another process holds it.
         """
-        if (path / _LOCK).is_file():
-            os.close(_lock(path / _LOCK, mark=False))
+        refuse_locked(path)
         if cls.exists(path) and (path / _LEDGER).is_file():
             with cls.open(path, read_only=True) as run:
-                complete = run.finished and not run.lost()
-                run.check_same(config=config, fingerprint=fingerprint, environment=None if complete else environment())
+                complete = environment is None or (run.finished and not run.lost())
+                fingerprint = run.fingerprint_of(config, data_sha256)
+                now = None if complete or environment is None else environment()
+                run.check_same(config=config, fingerprint=fingerprint, environment=now)
 
     @staticmethod
     def exists(path: Path) -> bool:
@@ -182,36 +218,132 @@ class RunDirectory:
 
     def _release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
+
+    def _check_held(self) -> None:
+        """Called before every write, see `FolderLock.check`."""
+        if self._lock is not None:
+            self._lock.check()
 
     def _open_ledger(self) -> Ledger:
         """The ledger; never an empty file in its stead."""
         file = self.path / _LEDGER
         if not (file.is_file() and file.stat().st_size):
-            if (self.path / _PROBLEM).exists() or self.finished:
-                raise RunError(f"run {self.path} has lost its {_LEDGER}; restore it from a copy, or delete the run")
+            if (self.path / _PROBLEM).exists() or (self.path / _SUMMARY).exists():
+                raise RunError(f"run {self.path} has lost its {_LEDGER}; {_NO_RUN}")
             if self._lock is None:
                 raise self._not_begun()
-        return Ledger(file, read_only=self._lock is None)
+        return Ledger(file, read_only=self._lock is None, before_commit=self._check_held)
 
     def _not_begun(self) -> RunError:
         return RunError(
             f"run {self.path} was stopped before its first evaluation; `evorec resume {self.path}` goes on with it"
         )
 
+    def _apply_extensions(self) -> None:
+        """Read the extensions of the ledger."""
+        events = self.ledger.events()
+        extensions = [(number, payload) for number, (_, kind, payload) in enumerate(events) if kind == EXTENSION]
+        last, limits = extensions[-1] if extensions else (-1, {})
+        self._n_extensions = len(extensions)
+        self._ended = next((generation for generation, kind, _ in events[last + 1 :] if kind == TIME), None)
+        self._extended = {name: limits[name] for name in _LIMITS if name in limits}
+        self._config = None
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration that the run was started with, with the limits of the last extension.
+
+        Its plugins are imported at the first use, so that a run can be listed without running code that it names.
+        """
+        if self._config is None:
+            stored = read_config(self.path)
+            search = stored.search.model_copy(update=self._extended)
+            self._config = stored.model_copy(update={"search": search})
+        return self._config
+
     @property
     def finished(self) -> bool:
-        """Whether the search has ended."""
-        return (self.path / _SUMMARY).exists()
+        """Whether the search has ended and was not extended since."""
+        return (self.path / _SUMMARY).exists() and (self._read_summary().get("n_extensions", 0) == self._n_extensions)
 
-    def check_same(self, *, config: RunConfig, fingerprint: str, environment: Mapping[str, Any] | None) -> None:
+    @property
+    def ended(self) -> int | None:
+        """The generation after which a limit of time ended the search; None: it did not, or the run was extended."""
+        return self._ended
+
+    def is_within(self, search: SearchConfig) -> bool:
+        """Whether a finished search has reached these limits already, so that nothing is left to evaluate.
+
+        Args:
+            search: with other limits than the run; a limit of time counts only where it ended the run.
+        """
+        summary = self._read_summary()
+        generations, evaluations = len(summary["hypervolume_share"]), int(summary["n_evaluated"])
+        if summary["exhausted"] or search.generations <= generations or 0 < search.evaluations <= evaluations:
+            return True
+        return {name: getattr(search, name) for name in _LIMITS} == self._limits()
+
+    def extend(self, search: SearchConfig, *, generation: int) -> None:
+        """Record other limits of the search, which makes the run unfinished.
+
+        Args:
+            search: the limits.
+            generation: that is evaluated next.
+        Raises:
+            RunError: the test was opened.
+        """
+        self.check_extensible()
+        limits = {name: getattr(search, name) for name in _LIMITS}
+        self.ledger.record_event(generation, EXTENSION, {**limits, "before": self._limits()})
+        self._apply_extensions()
+
+    def end(self, *, generation: int, minutes: float) -> None:
+        """Record that a limit of time ends the search after a generation."""
+        self.ledger.record_event(generation, TIME, {"minutes": minutes})
+        self._apply_extensions()
+
+    def check_extensible(self) -> None:
+        """Check that the test was not opened: a longer search would choose after it.
+
+        Raises:
+            RunError: it was.
+        """
+        if (self.path / _FINAL).exists():
+            raise RunError(
+                f"run {self.path} cannot be extended: its test was opened (`evorec finalize`), and members found later "
+                "would be chosen after it. Search into another folder (--set run.output=FOLDER)"
+            )
+
+    def _limits(self) -> dict[str, int]:
+        return {name: getattr(self.config.search, name) for name in _LIMITS}
+
+    def fingerprint_of(self, config: RunConfig, data_sha256: str) -> str:
+        """The fingerprint that a configuration and data have in the format of this run."""
+        return config.fingerprint(data_sha256, with_generations=self.format == WITHOUT_HASHES)
+
+    @property
+    def machines(self) -> list[str]:
+        """Differences of the further machines that worked on the run, in words; empty = a single machine."""
+        return [line for _, kind, payload in self.ledger.events() if kind == MACHINE for line in payload["differences"]]
+
+    def check_same(
+        self,
+        *,
+        config: RunConfig,
+        fingerprint: str,
+        environment: Mapping[str, Any] | None,
+        allow_different_machine: bool = False,
+    ) -> None:
         """Refuse to go on with other settings, other data or other software.
 
         Args:
             config: the present configuration.
             fingerprint: of the present configuration and data.
             environment: of the present problem; None when nothing will be computed.
+            allow_different_machine: record another processor, device or software as an event of the ledger instead of
+                refusing it; results are then no longer equal bit by bit to those of a single machine.
         Raises:
             RunError: lists every difference.
         """
@@ -220,14 +352,49 @@ class RunDirectory:
             differences = [
                 f"the data set, a plugin or the file of the problem has changed since, or {_CONFIG} was edited"
             ]
-        if environment is not None:
-            differences += _differences(self.environment, _with_versions(environment))
+        advice = "Search into another folder (--set run.output=FOLDER), or delete the run and search again."
+        if environment is not None and not differences:
+            now = _with_versions(environment)
+            further = [payload["environment"] for _, kind, payload in self.ledger.events() if kind == MACHINE]
+            if now not in (self.environment, *further):
+                differences = _differences(self.environment, now)
+            if differences and self.environment.get("precision") == now.get("precision"):
+                if allow_different_machine:
+                    self.ledger.record_event(0, MACHINE, {"environment": now, "differences": differences})
+                    return
+                advice = (
+                    "--allow-different-machine goes on all the same: the results are then no longer equal bit by bit "
+                    f"to those of a single machine, and every report says so. {advice}"
+                )
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
-            raise RunError(
-                f"run {self.path} cannot go on, its results would mix:\n{listed}\nSearch into another folder "
-                "(--set run.output=FOLDER), or delete the run and search again."
-            )
+            raise RunError(f"run {self.path} cannot go on, its results would mix:\n{listed}\n{advice}")
+
+    @property
+    def name(self) -> str | None:
+        """The name that a person gave to the run."""
+        return run_name(self.path)
+
+    def rename(self, name: str) -> None:
+        """Name the run, which can then be used in place of its folder.
+
+        Raises:
+            ConfigError: see `check_name`.
+        """
+        check_name(self.path, name)
+        self._check_held()
+        write_sealed(self.path / _NAME, {"name": name})
+
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Whether a process writes to a run."""
+        return is_locked(path)
+
+    @staticmethod
+    def has_begun(path: Path) -> bool:
+        """Whether a run has evaluated anything, or is damaged; False: it was stopped before."""
+        names = (_LEDGER, _PROBLEM, _SUMMARY)
+        return any(os.path.lexists(path / name) for name in names) or not RunDirectory.exists(path)
 
     def pin_problem(self, description: Mapping[str, Any]) -> None:
         """Store the description of the problem at the first start; later, refuse other objectives or constraints.
@@ -238,7 +405,8 @@ class RunDirectory:
             RunError: lists every difference.
         """
         if not (self.path / _PROBLEM).exists():
-            write_json(self.path / _PROBLEM, description)
+            self._check_held()
+            write_sealed(self.path / _PROBLEM, description)
             return
         differences = _differences(_goals(self.read_problem()), _goals(json.loads(json_bytes(description))))
         if differences:
@@ -255,7 +423,11 @@ class RunDirectory:
             if self.finished:
                 raise RunError(f"run {self.path} has lost its {_PROBLEM}; `evorec resume {self.path}` restores it")
             raise self._not_begun()
-        return read_json(self.path / _PROBLEM, "objectives", "constraints", "baselines")
+        advice = f"{COPY}, or delete it and `evorec resume {self.path}` writes it again"
+        return self._read(self.path / _PROBLEM, "objectives", "constraints", "baselines", advice=advice)
+
+    def _read(self, file: Path, *required: str, advice: str) -> dict[str, Any]:
+        return read_sealed(file, *required, advice=advice, sealed=self._sealed)
 
     def stage(self, evaluation: Evaluation, weights: Mapping[str, np.ndarray] | None) -> None:
         """Write the files of a candidate before its evaluation enters the ledger.
@@ -264,6 +436,7 @@ class RunDirectory:
             evaluation: a successful evaluation.
             weights: arrays by name; None writes no weight file.
         """
+        self._check_held()
         target = self._staging / evaluation.key
         partial = target.with_name(f"{evaluation.key}.tmp")
         shutil.rmtree(partial, ignore_errors=True)
@@ -272,10 +445,11 @@ class RunDirectory:
         if weights is not None:
             data, sha256 = weight_bytes(weights)
             write_synced(partial / _WEIGHTS, data)
+            self._whole.add((evaluation.key, sha256))
         record = {"format": FORMAT, **asdict(evaluation), "weights_sha256": sha256}
         del record["seconds"], record["failure"]  # equal runs write equal bytes, so no times
         record["metrics"] = without_clock(evaluation.metrics or {})
-        write_synced(partial / _MEMBER, json_bytes(record))
+        write_synced(partial / _MEMBER, sealed_bytes(record))
         sync_folder(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
@@ -283,6 +457,7 @@ class RunDirectory:
 
     def set_members(self, keys: Collection[str]) -> None:
         """Make the archive hold exactly these members, whose files are in it or staged."""
+        self._check_held()
         if missing := self.without_files(keys):
             raise RunError(
                 f"run {self.path}: no files of member {missing[0]}; `evorec resume {self.path}` restores them"
@@ -298,14 +473,14 @@ class RunDirectory:
     def without_files(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that have no files, neither in the archive nor staged."""
         folders = [*_folders(self._archive), *_folders(self._staging)]
-        return sorted(set(keys) - {folder.name for folder in folders if _is_whole(folder)})
+        return sorted(set(keys) - {folder.name for folder in folders if self._is_whole(folder)})
 
     def lost(self) -> list[str]:
-        """Deleted files and folders of a finished run; resuming the run makes them again."""
+        """Deleted and damaged files and folders of a finished run; resuming the run makes them again."""
         summary = self.read_summary()
         if summary is None:
             return []
-        members = [key for key in summary.get("members", ()) if not _is_whole(self._archive / key)]
+        members = [key for key in summary.get("members", ()) if not self._is_whole(self._archive / key)]
         return [_PROBLEM] * (not (self.path / _PROBLEM).exists()) + [f"archive/{key}" for key in members]
 
     def members(self) -> list[Evaluation]:
@@ -320,32 +495,125 @@ class RunDirectory:
             RunError: there is no such member, or a file of it is damaged or missing.
         """
         folder = self._archive / key
-        if not folder.is_dir() and f"archive/{key}" not in self.lost():
+        if folder not in _folders(self._archive) and f"archive/{key}" not in self.lost():
             known = ", ".join(present.name for present in _folders(self._archive)) or "none"
             raise RunError(f"run {self.path} has no member {key}; its members are: {known}")
-        if not _is_whole(folder):
-            raise RunError(f"{folder} has lost files; `evorec resume {self.path}` trains the member again")
-        sha256 = read_json(folder / _MEMBER)["weights_sha256"]
-        if sha256 is None:
-            return {}
-        advice = f"delete {folder} and `evorec resume {self.path}` trains it again"
-        return read_weights(folder / _WEIGHTS, sha256, advice=advice)
+        sha256 = self._weights_sha256(folder)
+        return {} if sha256 is None else read_weights(folder / _WEIGHTS, sha256, advice=self._again)
+
+    @property
+    def _again(self) -> str:
+        return f"`evorec resume {self.path}` trains the member again"
+
+    def _weights_sha256(self, folder: Path) -> str | None:
+        """The hash of a member's weights; None without weights.
+
+        Raises:
+            RunError: the member's record is damaged or missing.
+        """
+        record = self._read(folder / _MEMBER, "key", "weights_sha256", advice=self._again)
+        if record["key"] != folder.name:
+            raise RunError(f"{folder / _MEMBER} is that of member {record['key']}; {self._again}")
+        return None if record["weights_sha256"] is None else str(record["weights_sha256"])
+
+    def _is_whole(self, folder: Path) -> bool:
+        """Whether a member's folder has all of its files, undamaged; weights are hashed once per process."""
+        try:
+            sha256 = self._weights_sha256(folder)
+        except RunError:
+            return False
+        if sha256 is None or ((folder.name, sha256) in self._whole and (folder / _WEIGHTS).is_file()):
+            return True
+        if sha256_of(folder / _WEIGHTS) != sha256:
+            return False
+        self._whole.add((folder.name, sha256))
+        return True
+
+    def check(self) -> None:
+        """Check every file that has a hash; files of members that are missing are not looked for.
+
+        A search that goes on replaces the files of its archive at any moment, so they are checked once it is finished.
+
+        Raises:
+            RunError: names the first damaged file, and what to do.
+        """
+        self.ledger.events()
+        for key in (self.read_summary() or {}).get("members", ()):
+            folder = self._archive / key
+            if (folder / _MEMBER).exists() and self._weights_sha256(folder) and (folder / _WEIGHTS).exists():
+                self.read_weights(key)
+        for entry in (self.read_final() or {}).get("picks", ()):
+            self.read_final_weights(entry["member"])
+        for key in (self.read_all_data() or {}).get("weights", ()):
+            self.read_all_data_weights(key)
+        for file in sorted((self.path / "fusion").glob("*.json")):
+            if KEY.fullmatch(file.stem):
+                self.read_fusion(file.stem)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Store the result of the search, which marks the run as finished."""
-        write_json(self.path / _SUMMARY, {"format": FORMAT, **summary})
+        self._check_held()
+        extensions = {"n_extensions": self._n_extensions} if self._n_extensions else {}
+        write_sealed(self.path / _SUMMARY, {"format": FORMAT, **summary, **extensions})
 
     def read_summary(self) -> dict[str, Any] | None:
         """The result that `write_summary` stored; None while the run is not finished."""
-        return read_json(self.path / _SUMMARY) if self.finished else None
+        return self._read_summary() if self.finished else None
+
+    def _read_summary(self) -> dict[str, Any]:
+        advice = f"{COPY}, or delete it and `evorec resume {self.path}` writes it again"
+        summary = self._read(self.path / _SUMMARY, "members", advice=advice)
+        for key in summary["members"]:
+            self._of_member("archive", key)
+        return summary
 
     def write_final_weights(self, key: str, weights: Mapping[str, np.ndarray]) -> None:
         """Store the final model of a member; it counts once `write_final` has stored the report."""
-        folder = self.path / "final" / key
-        folder.mkdir(parents=True, exist_ok=True)
-        data, sha256 = weight_bytes(weights)
-        write_atomic(folder / _WEIGHTS, data)
-        write_atomic(folder / "sha256", sha256.encode())
+        self._write_model(_FINAL_MODELS, key, weights)
+
+    def write_all_data_weights(self, key: str, weights: Mapping[str, np.ndarray]) -> None:
+        """Store the model of a member that was trained on all data; it counts once `write_all_data` has returned."""
+        self._write_model(_ALL_DATA_MODELS, key, weights)
+
+    def _write_model(self, folder: str, key: str, weights: Mapping[str, np.ndarray]) -> None:
+        self._check_held()
+        target = self._of_member(folder, key)
+        target.mkdir(parents=True, exist_ok=True)
+        data, self._model_sha256[folder, key] = weight_bytes(weights)
+        write_atomic(target / _WEIGHTS, data)
+
+    def write_all_data(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Store facts about the models trained on all data, with ``steps`` by member; return them with the hashes."""
+        self._check_held()
+        hashes = {key: self._model_sha256[_ALL_DATA_MODELS, key] for key in sorted(report["steps"])}
+        stored = {**report, "weights": hashes}
+        write_sealed(self.path / _ALL_DATA, stored)
+        return stored
+
+    def read_all_data(self) -> dict[str, Any] | None:
+        """The facts that `write_all_data` stored; None before."""
+        if not (self.path / _ALL_DATA).exists():
+            return None
+        return self._read(self.path / _ALL_DATA, "seed", "rows", "steps", "weights", advice=self._all_data_advice)
+
+    @property
+    def _all_data_advice(self) -> str:
+        return f"delete {self.path / _ALL_DATA} and `evorec finalize {self.path} --on all-data` again"
+
+    def read_all_data_weights(self, key: str) -> dict[str, np.ndarray]:
+        """Weights of the model of a member that was trained on all data.
+
+        Raises:
+            RunError: there is none, or its file is damaged or missing.
+        """
+        report = self.read_all_data()
+        if report is None or key not in report["weights"]:
+            raise RunError(
+                f"run {self.path} has no model of member {key} that was trained on all data; `evorec finalize "
+                f"{self.path} --on all-data` trains the members that were picked"
+            )
+        file = self._of_member(_ALL_DATA_MODELS, key) / _WEIGHTS
+        return read_weights(file, report["weights"][key], advice=self._all_data_advice)
 
     def read_final_weights(self, key: str) -> dict[str, np.ndarray] | None:
         """Weights of the final model of a member; None when the report of `finalize` does not have the member.
@@ -356,14 +624,23 @@ class RunDirectory:
         report = self.read_final()
         if report is None or key not in {entry["member"] for entry in report["picks"]}:
             return None
-        folder = self.path / "final" / key
-        sha256 = read_bytes(folder / "sha256").decode(errors="replace") if (folder / "sha256").is_file() else ""
-        advice = f"delete {self.path / _FINAL} and `evorec finalize {self.path}` again with the same picks"
-        return read_weights(folder / _WEIGHTS, sha256.strip(), advice=advice)
+        folder = self._of_member(_FINAL_MODELS, key)
+        sha256 = report.get("weights", {}).get(key, "")
+        if not self._sealed and not sha256:
+            sha256 = read_bytes(folder / "sha256", advice=self._final_advice).decode(errors="replace").strip()
+        return read_weights(folder / _WEIGHTS, sha256, advice=self._final_advice)
 
-    def write_final(self, report: Mapping[str, Any]) -> None:
-        """Store the report of `finalize`."""
-        write_json(self.path / _FINAL, report)
+    @property
+    def _final_advice(self) -> str:
+        return f"{COPY}, or delete {self.path / _FINAL} and `evorec finalize {self.path}` again with the same picks"
+
+    def write_final(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Store the report of `finalize`, and return it with the hashes of the models that were stored before."""
+        self._check_held()
+        models = {entry["member"] for entry in report["picks"]}
+        stored = {**report, "weights": {key: self._model_sha256[_FINAL_MODELS, key] for key in sorted(models)}}
+        write_sealed(self.path / _FINAL, stored)
+        return stored
 
     def read_final(self) -> dict[str, Any] | None:
         """The report of `finalize`; None before it.
@@ -371,14 +648,20 @@ class RunDirectory:
         Raises:
             RunError: the file is damaged.
         """
-        file = self.path / _FINAL
-        return read_json(file, "opened_at", "seeds", "picks", "baselines") if file.exists() else None
+        if not (self.path / _FINAL).exists():
+            return None
+        report = self._read(self.path / _FINAL, "opened_at", "seeds", "picks", "baselines", advice=self._final_advice)
+        for entry in report["picks"]:
+            self._of_member(_FINAL_MODELS, entry["member"])
+        return report
 
     def write_fusion(self, key: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Store the report of `fuse` about a member, and return it with its format."""
-        (self.path / "fusion").mkdir(exist_ok=True)
+        self._check_held()
+        file = self._of_member("fusion", f"{key}.json")
+        file.parent.mkdir(exist_ok=True)
         stored = {"format": FUSION_FORMAT, **report}
-        write_json(self._fusion(key), stored)
+        write_sealed(file, stored)
         return stored
 
     def read_fusion(self, key: str) -> dict[str, Any]:
@@ -387,23 +670,28 @@ class RunDirectory:
         Raises:
             RunError: there is none, or it is damaged.
         """
-        again = f"`evorec fuse {self.path} {key}` writes it"
-        if not self._fusion(key).exists():
+        again, file = f"`evorec fuse {self.path} {key}` writes it", self._of_member("fusion", f"{key}.json")
+        if not file.exists():
             raise RunError(f"run {self.path} has no formulas of member {key}; {again}")
         needed = ("format", "formulas", "objectives", "k", "tasks", "diversity", "baselines", "hypervolume", "halves")
-        try:
-            report = read_json(self._fusion(key), *needed)
-        except RunError as error:
-            raise RunError(f"{error}, or {again}") from None
+        report = self._read(file, *needed, advice=f"{COPY}, or {again} again")
         if report["format"] != FUSION_FORMAT:
-            raise RunError(f"{self._fusion(key)} has format {report['format']}, not {FUSION_FORMAT}; {again} anew")
+            raise RunError(f"{file} has format {report['format']}, not {FUSION_FORMAT}; {again} anew")
         return report
 
-    def _fusion(self, key: str) -> Path:
-        return self.path / "fusion" / f"{key}.json"
+    def _of_member(self, folder: str, name: str) -> Path:
+        """The path of a member's folder or file.
+
+        Raises:
+            RunError: its name is no key, so that the path could lead out of the run.
+        """
+        if not isinstance(name, str) or not KEY.fullmatch(name.removesuffix(".json")):
+            raise RunError(f"run {self.path} is damaged: expected a key of 16 hexadecimal digits, got {name!r}; {COPY}")
+        return self.path / folder / name
 
     def log(self, kind: str, **facts: object) -> None:
         """Append a line with the time to the log; it is for people, no program reads it back."""
+        self._check_held()
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **facts})
         with (self.path / _LOG).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -417,13 +705,75 @@ def read_config(path: Path) -> RunConfig:
     """
     _check_run(path)
     file = path / _CONFIG
+    is_old = read_sealed(path / _MANIFEST, sealed=False, advice=_NO_RUN).get("format") == WITHOUT_HASHES
+    settings = read_sealed(file, sealed=not is_old, advice=_NO_RUN)
     try:
-        return stored_config(read_json(file), source=str(file))
+        return stored_config(settings, source=str(file))
     except ConfigError as error:
         raise RunError(
             f"run {path} cannot be read:\n{error}\nIt was made by another version of evorec, or {_CONFIG} was edited. "
             "Search again, or read it with the version in manifest.json."
         ) from None
+
+
+def run_name(path: Path) -> str | None:
+    """The name of a run, None without a name.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    file = path / _NAME
+    if not file.exists():
+        return None
+    return str(
+        read_sealed(file, "name", advice=f"delete it and name the run again: `evorec resume {path} --name NAME`")[
+            "name"
+        ]
+    )
+
+
+def check_name(path: Path, name: str) -> None:
+    """Check that a run can get a name.
+
+    Args:
+        path: the run, which need not exist.
+        name: letters, digits, ``_``, ``-`` and ``.``.
+    Raises:
+        ConfigError: the name has other characters, or another run or folder beside the run has it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name):
+        raise ConfigError(f"--name must be up to 64 letters, digits, _, - and ., got {name!r}.")
+    other = find_run(path.with_name(name))
+    if other.exists() and other != path:
+        raise ConfigError(f"--name {name} is that of {other}; choose another name.")
+
+
+def find_run(path: Path) -> Path:
+    """The folder of a run that is given by its folder or by its name.
+
+    Args:
+        path: a folder, or a name in the place of a folder's name; a name alone is also looked for in ``runs``.
+    Returns:
+        The folder; `path` itself if there is no such run.
+    """
+    if path.exists():
+        return path
+    for root in dict.fromkeys((path.parent, Path("runs") if path.name == str(path) else path.parent)):
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            try:
+                if run_name(folder) == path.name:
+                    return folder
+            except (RunError, OSError):  # `evorec runs` shows it as damaged
+                continue
+    return path
+
+
+def machines_text(differences: Sequence[str]) -> str:
+    """That several machines worked on a run, in words; empty for a single machine."""
+    if not differences:
+        return ""
+    listed = "; ".join(differences)
+    return f"Results of several machines, not reproducible bit by bit: {listed}."
 
 
 def run_path(root: Path, config: RunConfig, fingerprint: str) -> Path:
@@ -460,7 +810,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += _differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            lines.append(f"{prefix}{name}: the run has {a!r}, now it is {b!r}")
+            same_version = isinstance(a, str) and isinstance(b, str) and a.partition("+")[0] == b.partition("+")[0]
+            build = ", another build of the same version" if same_version and "+" in f"{a}{b}" else ""
+            lines.append(f"{prefix}{name}: the run has {a!r}, now it is {b!r}{build}")
     return lines
 
 
@@ -469,38 +821,13 @@ def _goals(description: Mapping[str, Any]) -> dict[str, Any]:
     return objectives | {f"constraint {item['text']}": item for item in description["constraints"]}
 
 
-def _lock(path: Path, *, mark: bool = True) -> int:
-    """Take the lock; the kernel releases it when the descriptor is closed or the process ends, however it ends.
-
-    Args:
-        path: of the lock file.
-        mark: whether the file says which process holds it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise RunLockedError(f"run {path.parent} is held by {holder}; wait until it ends") from None
-    if not mark:
-        return descriptor
-    os.truncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    return descriptor
-
-
 def _folders(path: Path) -> list[Path]:
-    """Complete member folders, by name."""
-    if not path.is_dir():
-        return []
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and "." not in entry.name)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a member's folder has all of its files; their content is checked when they are read."""
+    """Complete member folders, by name; any other folder is not touched."""
     try:
-        sha256 = json.loads((folder / _MEMBER).read_bytes())["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return sha256 is None or (folder / _WEIGHTS).is_file()
+        return sorted(
+            Path(entry.path)
+            for entry in os.scandir(path)
+            if entry.is_dir(follow_symlinks=False) and KEY.fullmatch(entry.name)
+        )
+    except FileNotFoundError:
+        return []

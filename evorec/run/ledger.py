@@ -1,26 +1,39 @@
 """The ledger of a run: every evaluation and event, in SQLite.
 
 A resumed search proposes the same genomes again, and the ledger answers for those that were evaluated before.
+
+An event is a row with a number, the generation in which it happened, its kind and a JSON object. A reader ignores kinds
+that it does not know, so new kinds need no new format. The kinds of this version, with their objects:
+
+* ``halving``: ``rung`` steps, ``kept`` metrics by key of the members that passed it;
+* ``interrupted``: empty, a signal stopped the search;
+* ``time``: ``minutes``, the limit of a start that ended the search after this generation;
+* ``extension``: ``generations`` and ``evaluations``, the limits from now on, and ``before`` with the former limits;
+* ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 from urllib.parse import quote
 
 from evorec.errors import Interruption, RunError
 
-LEDGER_FORMAT = 2  # any other format is refused
+LEDGER_FORMAT = 3
+WITHOUT_HASHES = 2  # the format of earlier versions, which is only read; any other format is refused
+KEY = re.compile(r"[0-9a-f]{16}")
+"""The key of a genome; it also names files, so nothing else is one."""
 
-_SCHEMA = f"""
-BEGIN;
+_TABLES = """
 CREATE TABLE evaluations (
     seq INTEGER PRIMARY KEY,            -- order in which the algorithm proposed the genomes
     key TEXT NOT NULL UNIQUE,           -- of the spec: no spec is evaluated twice
@@ -33,16 +46,16 @@ CREATE TABLE evaluations (
     metrics TEXT CHECK ((metrics IS NOT NULL) = (status <> 'failed')),
     failure TEXT CHECK ((failure IS NOT NULL) = (status = 'failed')),
     seconds REAL NOT NULL,
-    extra TEXT NOT NULL
+    extra TEXT NOT NULL,
+    sha256 TEXT NOT NULL                -- of the other columns, see `_row_sha256`
 ) STRICT;
 CREATE TABLE events (
-    id INTEGER PRIMARY KEY,
-    generation INTEGER NOT NULL,
+    seq INTEGER PRIMARY KEY,            -- order of recording
+    generation INTEGER NOT NULL,        -- in which it happened; 0: before the search went on
     kind TEXT NOT NULL,
-    payload TEXT NOT NULL
+    payload TEXT NOT NULL,              -- a JSON object
+    sha256 TEXT NOT NULL
 ) STRICT;
-PRAGMA user_version = {LEDGER_FORMAT};
-COMMIT;
 """
 _COLUMNS = (
     "seq", "key", "generation", "genome", "spec", "status", "rung", "metrics", "failure", "seconds", "extra",
@@ -50,6 +63,9 @@ _COLUMNS = (
 _JSON = ("genome", "spec", "metrics", "extra")
 
 
+HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
+"""Kinds of events."""
+T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]
 """Generation, kind and payload, plain JSON."""
 
@@ -100,16 +116,19 @@ class Ledger:
     A single thread of a single process writes; other processes may read at the same time with ``read_only=True``.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, before_commit: Callable[[], None] = lambda: None
+    ) -> None:
         """Open a ledger, or create it.
 
         Args:
             path: the file.
             read_only: change nothing; the file must exist.
+            before_commit: called before rows are committed; its exception keeps them out.
         Raises:
             RunError: the file is damaged or has another format.
         """
-        self._name = str(path)
+        self._name, self._before_commit = str(path), before_commit
         address = f"file:{quote(str(path.absolute()))}"
         if read_only:
             # WAL needs a writable folder: on read-only media the file is opened as immutable.
@@ -117,6 +136,7 @@ class Ledger:
             address += "?mode=ro" if live else "?immutable=1"
         with self._sqlite_errors():
             self._db = sqlite3.connect(address, uri=True)
+        self._db.text_factory = lambda data: data.decode(errors="replace")  # a damaged text has another hash
         try:
             with self._sqlite_errors():
                 self._prepare(read_only)
@@ -130,13 +150,20 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             if version == 0:
-                self._db.executescript(_SCHEMA)
+                self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {LEDGER_FORMAT}; COMMIT;")
                 version = LEDGER_FORMAT
-        if version != LEDGER_FORMAT:
+        if version not in (WITHOUT_HASHES, LEDGER_FORMAT):
             raise RunError(
                 f"ledger {self._name} has format {version}; this evorec reads format {LEDGER_FORMAT}. Read it with the "
                 "version of evorec that wrote it, or search into another folder"
             )
+        self._has_hashes = version == LEDGER_FORMAT
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        made = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        found = sorted(_without_comments(sql) for (sql,) in made)
+        whole = found == sorted(map(_without_comments, _TABLES.split(";\n")[:-1]))
+        if not whole if self._has_hashes else len(found) != 2 or any(" sha256 " in sql for sql in found):
+            raise self._damaged("its tables are not those of a ledger")
         fault = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise self._damaged(fault)
@@ -149,35 +176,47 @@ class Ledger:
             RunError: a seq or key exists already, or the file cannot be written.
         """
         rows = [_to_row(evaluation) for evaluation in evaluations]
-        with self._sqlite_errors(), self._db:
-            self._db.executemany(f"INSERT INTO evaluations VALUES ({', '.join('?' * len(_COLUMNS))})", rows)
+        with self._transaction():
+            self._db.executemany(f"INSERT INTO evaluations VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})", rows)
             if event is not None:
                 self._insert(event)
 
     def evaluations(self) -> list[Evaluation]:
-        """All evaluations, ordered by seq."""
-        with self._sqlite_errors():
-            rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM evaluations ORDER BY seq").fetchall()
-        try:
-            return [_from_row(row) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise self._damaged(f"a row is not JSON: {error}") from None
+        """All evaluations, ordered by seq; the hash of every row is checked."""
+        return [self._parsed(row, _from_row) for row in self._rows("evaluations", _COLUMNS)]
 
     def record_event(self, generation: int, kind: str, payload: Mapping[str, Any]) -> None:
-        """Commit an event that a clock, a signal or a machine caused, so that a replay can repeat it."""
-        with self._sqlite_errors(), self._db:
+        """Commit an event that a clock, a signal, a person or a machine caused, so that a replay can repeat it."""
+        with self._transaction():
             self._insert((generation, kind, payload))
 
     def _insert(self, event: Event) -> None:
         generation, kind, payload = event
-        row = (generation, kind, _dumps(payload))
-        self._db.execute("INSERT INTO events (generation, kind, payload) VALUES (?, ?, ?)", row)
+        seq = self._db.execute("SELECT coalesce(max(seq), 0) + 1 FROM events").fetchone()[0]
+        row = (seq, generation, kind, _dumps(payload))
+        self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", (*row, _row_sha256(row)))
 
     def events(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """All events as (generation, kind, payload), in the order of recording."""
+        """All events as (generation, kind, payload), in the order of recording; the hash of every row is checked."""
+        seq = "seq" if self._has_hashes else "id"
+        rows = self._rows("events", (seq, "generation", "kind", "payload"))
+        return [self._parsed(row, lambda row: (row[1], row[2], dict(json.loads(row[3])))) for row in rows]
+
+    def _rows(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Rows in the order of the first column, without their hash."""
+        names = ", ".join((*columns, *(["sha256"] if self._has_hashes else [])))
         with self._sqlite_errors():
-            rows = self._db.execute("SELECT generation, kind, payload FROM events ORDER BY id").fetchall()
-        return [(generation, kind, json.loads(payload)) for generation, kind, payload in rows]
+            rows = self._db.execute(f"SELECT {names} FROM {table} ORDER BY 1").fetchall()
+        for *values, sha256 in rows if self._has_hashes else ((*row, None) for row in rows):
+            if sha256 is not None and sha256 != _row_sha256(values):
+                raise self._damaged(f"row {values[0]} of {table} has changed since it was written")
+            yield tuple(values)
+
+    def _parsed(self, row: tuple[Any, ...], parse: Callable[[tuple[Any, ...]], T]) -> T:
+        try:
+            return parse(row)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._damaged(f"row {row[0]} cannot be read: {error}") from None
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""
@@ -187,6 +226,18 @@ class Ledger:
         return RunError(
             f"ledger {self._name} is damaged ({fault}); restore it from a copy, or search into another folder"
         )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A block whose rows are committed together at its end."""
+        if not self._has_hashes:
+            raise RunError(
+                f"ledger {self._name} has format {WITHOUT_HASHES}, of an earlier version of evorec, and is only read; "
+                "end the search with that version, or search into another folder"
+            )
+        with self._sqlite_errors(), self._db:
+            yield
+            self._before_commit()
 
     @contextmanager
     def _sqlite_errors(self) -> Iterator[None]:
@@ -204,17 +255,31 @@ class Ledger:
 
 
 def _to_row(evaluation: Evaluation) -> tuple[Any, ...]:
-    values = {**vars(evaluation), "status": evaluation.status}
-    return tuple(
+    values = {**vars(evaluation), "status": evaluation.status, "seconds": float(evaluation.seconds)}
+    row = tuple(
         _dumps(values[name]) if name in _JSON and values[name] is not None else values[name] for name in _COLUMNS
     )
+    return (*row, _row_sha256(row))
 
 
 def _from_row(row: tuple[Any, ...]) -> Evaluation:
     values = dict(zip(_COLUMNS, row, strict=True))
+    if not KEY.fullmatch(values["key"]):
+        raise ValueError(f"a key must be 16 hexadecimal digits, got {values['key']!r}")
     del values["status"]  # follows from metrics and rung
     values |= {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
+    if not all(isinstance(values[name], dict) for name in ("spec", "extra")):
+        raise ValueError("spec and extra must be JSON objects")
     return Evaluation(**{**values, "genome": tuple(values["genome"])})
+
+
+def _without_comments(sql: str) -> str:
+    return " ".join(re.sub("--.*", "", sql).split())
+
+
+def _row_sha256(row: Sequence[Any]) -> str:
+    """SHA-256 of the stored values of a row, as a JSON list; no two rows of a table have an equal first value."""
+    return hashlib.sha256(_dumps(list(row)).encode()).hexdigest()
 
 
 def _dumps(value: object) -> str:

@@ -156,10 +156,13 @@ class AlgorithmEntry:
     Attributes:
         build: makes it for a search; returns an `AskTell` or an algorithm of pymoo.
         options: model of its own settings.
+        reads_budget: whether its proposals depend on the number of generations, as those of RVEA do; a search with it
+            cannot be extended.
     """
 
     build: Callable[[AlgorithmContext], Any]
     options: type[Options]
+    reads_budget: bool = False
 
 
 ALGORITHMS: Registry[AlgorithmEntry] = Registry(
@@ -168,11 +171,13 @@ ALGORITHMS: Registry[AlgorithmEntry] = Registry(
 """Search algorithms by the name that ``search.algorithm`` gives them."""
 
 
-def register_algorithm(name: str, *, options: type[Options] = Options) -> Callable[[Builder], Builder]:
+def register_algorithm(
+    name: str, *, options: type[Options] = Options, reads_budget: bool = False
+) -> Callable[[Builder], Builder]:
     """Decorator of the function that builds an algorithm; see `AlgorithmEntry`."""
 
     def register(build: Builder) -> Builder:
-        ALGORITHMS.register(name, AlgorithmEntry(build, options))
+        ALGORITHMS.register(name, AlgorithmEntry(build, options, reads_budget))
         return build
 
     return register

@@ -24,7 +24,7 @@ def check_start(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     data_sha256: str,
-    environment: Callable[[], Mapping[str, Any]],
+    environment: Callable[[], Mapping[str, Any]] | None,
     path: Path | None = None,
 ) -> Path:
     """Refuse a search that cannot start.
@@ -32,7 +32,7 @@ def check_start(
     Args:
         config: of the run.
         space, objectives, constraints, data_sha256: of its problem.
-        environment: of its problem; called only where a run was begun.
+        environment: of its problem; called only where a run was begun; ``None`` = any machine may continue a run.
         path: of the run directory; ``None`` = as the configuration and the data name it.
     Returns:
         The run directory.
@@ -41,8 +41,8 @@ def check_start(
         RunError: the directory holds a run of other settings, data or software.
         RunLockedError: another process holds it.
     """
-    faults, fingerprint = Faults(config.origins), config.fingerprint(data_sha256)
-    path = path or run_path(Path(config.run.output), config, fingerprint)
+    faults = Faults(config.origins)
+    path = path or run_path(Path(config.run.output), config, config.fingerprint(data_sha256))
     with faults.collect():
         check_weights(config.search.weights, [objective.name for objective in objectives])
     with faults.collect():
@@ -50,7 +50,7 @@ def check_start(
     with faults.collect():
         _check_folder(path)
     faults.refuse()
-    RunDirectory.check_start(path, config=config, fingerprint=fingerprint, environment=environment)
+    RunDirectory.check_start(path, config=config, data_sha256=data_sha256, environment=environment)
     return path
 
 

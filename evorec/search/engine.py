@@ -7,11 +7,15 @@ future.
 If the problem has rungs, a generation is trained to each of them, compared, and the worst members are dropped: the
 algorithm never learns their values, and they never enter the archive. The decision at a rung is in the ledger together
 with the rows of the dropped members, so a replay does not decide again.
+
+The limits of a search (generations, evaluations, minutes) only end it between two generations, so a search that is
+extended is the search that had the larger limit from the start. The extension is recorded before its first evaluation.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -28,8 +32,9 @@ from evorec.errors import Interruption, RunError, SearchError
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import Evaluation
+from evorec.run.ledger import HALVING, INTERRUPTED, Evaluation
 from evorec.search.algorithm import (
+    ALGORITHMS,
     AlgorithmContext,
     AlgorithmLike,
     Options,
@@ -49,8 +54,6 @@ if TYPE_CHECKING:
 
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
-HALVING = "halving"
-"""Kind of the event that a comparison at a rung leaves in the ledger."""
 
 
 @final
@@ -167,12 +170,13 @@ def search(
 
     Args:
         problem: space, objectives, constraints and evaluation.
-        config: algorithm, population, generations and seed.
+        config: algorithm, population, limits and seed. Larger limits than those of the run extend it.
         algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
             algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. An algorithm of pymoo
             keeps its own population size and proposes ``population * generations`` genomes in all; known genomes are
             not trained again. To resume a run, pass an equal, unused object.
-        run: directory that keeps everything; a run that was begun is continued. None keeps no weights.
+        run: directory that keeps everything; a run that was begun is continued, and a run that is finished is extended
+            if the limits allow it. None keeps no weights.
         executor: evaluates the stacks; serial by default.
         chunk: most genomes in a stack. Like the executor, it changes no result.
         progress: called after every stack and generation.
@@ -181,7 +185,8 @@ def search(
     Raises:
         ConfigError: the algorithm is unknown or does not suit the problem.
         SearchError: every candidate of the first generation failed.
-        RunError: the ledger does not belong to this search, or a member could not be trained again to the same values.
+        RunError: the ledger does not belong to this search, the run cannot be extended, or a member could not be
+            trained again to the same values.
         Interruption: `stop` said so; the same call continues.
     Example:
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
@@ -202,6 +207,7 @@ class _Search:
         generation: the current generation, from 1.
         evaluated: all evaluations that the algorithm knows, by key.
         states: state of the training, by number of the evaluation; only of the current generation.
+        extends: whether the limits are other than those of the run; the ledger is told at the first new evaluation.
     """
 
     problem: Problem
@@ -221,6 +227,8 @@ class _Search:
     generation: int = 0
     n_generations: int = 0
     surrogate: SurrogateSearch | None = None
+    n_planned: int = 0
+    extends: bool = False
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -230,6 +238,7 @@ class _Search:
             for generation, kind, payload in run.ledger.events():
                 if kind == HALVING:
                     self.halvings[generation, payload["rung"]] = payload["kept"]
+            self._prepare_extension(run, algorithm)
         options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
         context = AlgorithmContext(
             problem.space,
@@ -257,19 +266,35 @@ class _Search:
             )
         # pymoo's own algorithms choose their batches, MOEA/D single genomes: they get the same number of proposals.
         counts_proposals = isinstance(chosen, PymooAlgorithm) and not chosen.fills
-        self.n_generations, left, exhausted = config.generations, config.population * config.generations, False
-        while left > 0 if counts_proposals else self.generation < config.generations:
+        ended = run.ended if run and not self.extends else None
+        self.n_generations, left = ended or config.generations, config.population * config.generations
+        self.n_planned = min(self.n_generations * config.population, config.evaluations or left)
+        start, reason, exhausted = time.monotonic(), "", False
+        while (left > 0 if counts_proposals else self.generation < config.generations) and self.generation != ended:
+            # a start goes on by a generation at least, however long its replay takes
+            is_new = len(self.evaluated) > len(self.recorded)
+            if is_new and 0 < config.minutes * 60 <= time.monotonic() - start:
+                reason = f"{self.generation} generations done in {config.minutes:g} minutes"
+                if run:
+                    run.end(generation=self.generation, minutes=config.minutes)
+                break
             X = chosen.ask() if len(self.evaluated) < problem.space.cardinality() else ()
             if exhausted := len(X) == 0:
+                reason = f"no new genome was found after generation {self.generation}"
+                break
+            X = problem.space.snap(np.asarray(X))
+            n_new = len({problem.space.key(x) for x in X} - self.evaluated.keys())
+            if 0 < config.evaluations < len(self.evaluated) + n_new:
+                reason = f"{self.generation} generations done, within {config.evaluations} evaluations"
                 break
             self.generation += 1
-            X = problem.space.snap(np.asarray(X))
             left -= len(X)
             if counts_proposals:
                 self.n_generations = self.generation + math.ceil(max(left, 0) / len(X))
             chosen.tell(*self._generation(X))
-        result = self._result(exhausted)
+        result = self._result(reason or f"{self.generation} generations done", exhausted)
         if run:
+            self._record_extension(run)
             self._store_members(run)
             facts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
             run.write_summary(
@@ -283,6 +308,35 @@ class _Search:
                 }
             )
         return result
+
+    def _prepare_extension(self, run: RunDirectory, algorithm: AlgorithmLike) -> None:
+        """Compare the limits with those of the run.
+
+        Raises:
+            RunError: the run has passed the limits already, or cannot be extended.
+        """
+        own, other = run.config.search, self.config
+        limits = (other.generations, other.evaluations)
+        self.extends = limits != (own.generations, own.evaluations) or (other.minutes > 0 and run.ended is not None)
+        if not self.extends:
+            return
+        run.check_extensible()
+        if isinstance(algorithm, str) and ALGORITHMS[algorithm].reads_budget and self.recorded:
+            raise RunError(
+                f"run {run.path} cannot be extended: {algorithm} reads the number of generations in advance, and with "
+                "another number it would have proposed other genomes. Search into another folder"
+            )
+        most = min(other.generations * other.population, other.evaluations or math.inf)
+        if most < len(self.recorded):
+            raise RunError(
+                f"run {run.path} has {len(self.recorded)} evaluations already, and the limits allow {most}; raise "
+                "search.generations or search.evaluations, or search into another folder"
+            )
+
+    def _record_extension(self, run: RunDirectory) -> None:
+        if self.extends:
+            run.extend(self.config, generation=self.generation)
+            self.extends = False
 
     def _generation(self, X: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Evaluate the new genomes of a generation ``X (P, V)`` and add them to the archive.
@@ -303,9 +357,13 @@ class _Search:
                     raise _foreign(
                         f"evaluation {candidate.seq} of generation {self.generation} is {recorded.key} there, and the "
                         f"search asks for {candidate.key}"
+                        + ", perhaps because the algorithm reads the number of generations in advance"
+                        * self.extends
                     )
                 finished[candidate.seq] = replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
         n_replayed = len(finished)
+        if self.run and n_replayed < len(candidates):
+            self._record_extension(self.run)
         self.states = {}
         self._evaluate(self._halved(candidates, finished), finished)
         evaluations = [finished[candidate.seq] for candidate in candidates]
@@ -435,7 +493,7 @@ class _Search:
             return
         where = ""
         if self.run:
-            self.run.ledger.record_event(self.generation, "interrupted", {})
+            self.run.ledger.record_event(self.generation, INTERRUPTED, {})
             where = f"; `evorec resume {self.run.path}` goes on"
         raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
@@ -449,7 +507,7 @@ class _Search:
                 n_generations=self.n_generations,
                 n_evaluated=len(evaluations),
                 n_replayed=sum(evaluation.seq in self.recorded for evaluation in evaluations),
-                n_planned=self.config.generations * self.config.population,
+                n_planned=self.n_planned,
                 n_failed=sum(evaluation.metrics is None for evaluation in evaluations),
                 n_members=len(self.archive),
                 hypervolume_share=self.hypervolume[-1] if self.hypervolume else 0.0,
@@ -458,13 +516,12 @@ class _Search:
             )
         )
 
-    def _result(self, exhausted: bool) -> SearchResult:
+    def _result(self, reason: str, exhausted: bool) -> SearchResult:
         evaluations = [evaluation for evaluation in self.evaluated.values() if not evaluation.dropped]
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")
         n_least = 0 if len(self.archive) else min(N_LEAST_INFEASIBLE, int(infeasible.sum()))
-        done = len(self.hypervolume)
         dropped = Counter(e.rung for e in self.evaluated.values() if e.dropped and e.rung is not None)
         return SearchResult(
             path=self.run.path if self.run else None,
@@ -477,7 +534,7 @@ class _Search:
             failures=_failures(evaluations),
             dropped=dict(sorted(dropped.items())),
             exhausted=exhausted,
-            reason=f"no new genome was found after generation {done}" if exhausted else f"{done} generations done",
+            reason=reason,
         )
 
 

@@ -17,11 +17,13 @@ CATCHES_ALL = (
     "evorec/search/evaluator.py",
     "evorec/data/content/encoder.py",
     "evorec/data/content/files.py",
+    "evorec/report/run_list.py",
     "evorec/search/workers.py",
     "evorec/serving/graph.py",
     "evorec/serving/slot.py",
 )
-"""Where a failed training is caught, foreign code is imported or called, and a foreign library reads a foreign file."""
+"""Where a failed training is caught, foreign code is imported or called, a foreign library reads a foreign file, and
+the runs of others are listed."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

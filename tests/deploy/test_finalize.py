@@ -19,16 +19,19 @@ from evorec.cli import main
 from evorec.config import FinalizeConfig
 from evorec.data.encode import encode
 from evorec.data.simulator import simulate
-from evorec.data.splits import split
+from evorec.data.splits import Split, split
 from evorec.data.tables import Columns, Feature, Tables
+from evorec.deploy.final.all_data import train_on_all_data
 from evorec.deploy.final.finalize import choose, exact, finalize, measure_archive
 from evorec.deploy.final.steps import choose_steps
 from evorec.errors import ConfigError, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
+from evorec.recommender.encoding import encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
+from evorec.run.atomic import sealed_bytes
 from evorec.run.directory import RunDirectory
 from evorec.training.precision import has_bfloat16
 from evorec.training.trainer import TrainingResult, train
@@ -284,7 +287,7 @@ def test_a_second_call_shows_the_stored_report_and_trains_nothing(
     said: list[str] = []
     with RunDirectory.open(finalized.path) as run:
         again = finalize(run, finalized.problem, finalized.problem.config.finalize, progress=said.append)
-    assert again == json.loads(before)
+    assert again == finalized.report
     assert (finalized.path / "final.json").read_bytes() == before
     assert said[-1] == "the test was opened before; showing its report"
 
@@ -328,7 +331,7 @@ def test_a_report_without_settings_counts_as_trained_for_the_steps_of_the_search
 ) -> None:
     shutil.copytree(finalized.path, tmp_path / "run")
     old = {name: value for name, value in finalized.report.items() if name != "settings"}
-    (tmp_path / "run" / "final.json").write_text(json.dumps(old))
+    (tmp_path / "run" / "final.json").write_bytes(sealed_bytes(old))
     settings = finalized.problem.config.finalize
     with RunDirectory.open(tmp_path / "run") as run:
         assert finalize(run, finalized.problem, settings.model_copy(update={"steps": "search"})) == old
@@ -636,3 +639,56 @@ def test_gradient_boosting_is_scored_on_the_rows_of_the_test(finalized: Finalize
 def test_the_report_is_json_without_a_number_that_is_none(finalized: Finalized, of_all: Finalized) -> None:
     for report in (finalized.report, of_all.report):
         assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_the_shipped_members_are_trained_on_all_rows_after_the_test(
+    searched_run: tuple[RecProblem, Path], of_all: Finalized, tmp_path: Path
+) -> None:
+    problem, source = searched_run
+    with RunDirectory.open(source) as run, pytest.raises(RunError, match="was not opened yet: `evorec finalize"):
+        train_on_all_data(run, problem)
+    path = tmp_path / "run"
+    shutil.copytree(of_all.path, path)
+    with RunDirectory.open(path) as run:
+        found = train_on_all_data(run, problem)
+        assert train_on_all_data(run, problem) == found == run.read_all_data()
+        assert run.read_final() == of_all.report, "the test is as it was"
+        assert found["rows"] == problem.tables.n_rows
+        assert found["steps"] == {entry["member"]: entry["steps"] for entry in of_all.report["picks"]}
+        entry = of_all.report["picks"][0]
+        parts = split(problem.tables, problem.config.split)
+        rows = np.sort(np.concatenate([parts.train, parts.validation, parts.test]))
+        whole = Split(rows[:-1], rows[-1:], parts.test)  # as a person would make it: train + validation is everything
+        training = problem.config.training.model_copy(update={"steps": entry["steps"]})
+        settings = problem.config.model_copy(update={"training": training})
+        data = encode_data(problem.tables, settings, fit="train+validation", seed=0, at_most=1, parts=whole)
+        expected = alone(StackTrainer(data, of_all.report["seeds"][0], entry["steps"]), entry["spec"]).member_arrays(0)
+        stored = run.read_all_data_weights(entry["member"])
+        assert stored.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(stored[name], array, err_msg=name)
+        with pytest.raises(RunError, match="has no model of member 0000"):
+            run.read_all_data_weights("0" * 16)
+        run.check()
+    weights = path / "all-data" / entry["member"] / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"7")
+    with RunDirectory.open(path, read_only=True) as run, pytest.raises(RunError, match="all-data` again"):
+        run.check()
+
+
+def test_the_command_warns_before_the_test_is_opened_and_trains_on_all_data_after_it(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, bundle = tmp_path / "run", tmp_path / "bundle"
+    shutil.copytree(searched_run[1], path)
+    settings = [part for text in ("seeds=1", "steps=search", "bootstrap=100") for part in ("--set", f"finalize.{text}")]
+    assert main(["finalize", str(path), "--pick", "knee", *settings]) == 0
+    assert "--pick all measures every member of the front" in capsys.readouterr().err
+    assert main(["export", str(path), "knee", "--out", str(bundle), "--on", "all-data"]) == RunError.exit_code
+    assert "`evorec finalize" in capsys.readouterr().err
+    assert main(["finalize", str(path), "--on", "all-data"]) == 0
+    assert main(["export", str(path), "knee", "--out", str(bundle), "--on", "all-data"]) == 0
+    card = (bundle / "README.md").read_text()
+    assert f"Trained on {searched_run[0].tables.n_rows:,} rows (train+validation+test)" in card
+    assert "Nothing measures this model itself" in card
+    assert load_bundle(bundle).recommend([0])

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +6,7 @@ from analytic import Analytic
 from evorec.config import RecommenderConfig, parse_config
 from evorec.errors import Interruption, RunError
 from evorec.report.record import read_record
+from evorec.run.atomic import sealed_bytes
 from evorec.run.directory import RunDirectory
 from evorec.search.engine import SearchResult, search
 
@@ -76,5 +76,5 @@ def test_a_run_stopped_before_its_first_evaluation_says_how_to_go_on(tmp_path: P
 def test_what_finalize_wrote_is_read(tmp_path: Path) -> None:
     path, _ = searched(tmp_path)
     final = {"opened_at": "2026-01-01", "seeds": [1], "picks": [], "baselines": {}}
-    (path / "final.json").write_text(json.dumps(final))
+    (path / "final.json").write_bytes(sealed_bytes(final))
     assert read_record(path).final == final

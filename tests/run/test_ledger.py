@@ -55,9 +55,9 @@ def test_rows_say_what_became_of_the_evaluation(path):
 def test_ledger_refuses_a_status_that_does_not_fit(status, rung, path):
     Ledger(path).close()
     database = sqlite3.connect(path)
-    values = (0, "aa", 1, "[]", "{}", status, rung, "{}", None, 0.0, "{}")
+    values = (0, "aa", 1, "[]", "{}", status, rung, "{}", None, 0.0, "{}", "")
     with pytest.raises(sqlite3.IntegrityError, match="CHECK constraint failed"):
-        database.execute("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        database.execute("INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     database.close()
 
 
@@ -122,7 +122,7 @@ def test_ledger_of_another_format_is_refused(version, path):
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    with pytest.raises(RunError, match=f"has format {version}; this evorec reads format 2"):
+    with pytest.raises(RunError, match=f"has format {version}; this evorec reads format 3"):
         Ledger(path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evorec.config import TasksConfig, task_in_words
+from evorec.run.directory import machines_text
 
 LIMITS = (
     "The model knows only its training data. An unknown id is answered from features, liked items and content; a user "
@@ -14,6 +15,11 @@ LIMITS = (
     "items are those of the end of training and do not change until the next export.",
     "Filters by a number are not possible: numbers are kept in bins.",
     "The hashes detect damage, not forgery: take a bundle from a source that you trust.",
+)
+
+ALL_DATA = (
+    " This model was trained on the rows of the test, too, after the test was opened: the test metrics are those of "
+    "the same configuration and number of steps, trained without these rows. Nothing measures this model itself."
 )
 
 
@@ -52,7 +58,8 @@ model.recommend([evorec.User(liked=[ITEM_ID])])  # a new user
 ## Metrics
 
 Validation metrics were used to choose this model, so they are optimistic.\
-{"" if tested else " The test was not opened for it (`evorec finalize`)."}
+{"" if tested else " The test was not opened for it (`evorec finalize`)."}\
+{ALL_DATA if manifest["fit"] == "train+validation+test" else ""}
 """]  # fmt: skip
     rows = []
     for name, value in sorted(metrics["validation"].items()):
@@ -82,9 +89,17 @@ Validation metrics were used to choose this model, so they are optimistic.\
     if manifest["neighbours"]:
         parts += ["Nearest members of the front, on validation:\n", _bullets(manifest["neighbours"])]
     parts += ["## Checks at export\n", _bullets(_checks(manifest)), "## Limits and licence\n"]
+    machines = [text] if (text := machines_text(manifest.get("machines", ()))) else []
     licence = data["licence"] or "that of your own data"
     parts.append(
-        _bullets([*data.get("remarks", []), *LIMITS, f"Licence of the data, which applies to the model: {licence}."])
+        _bullets(
+            [
+                *data.get("remarks", []),
+                *machines,
+                *LIMITS,
+                f"Licence of the data, which applies to the model: {licence}.",
+            ]
+        )
     )
     parts += ["## Settings\n", _table(["gene", "value"], [[name, str(v)] for name, v in manifest["spec"].items()])]
     return "\n".join(parts)

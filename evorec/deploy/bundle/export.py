@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from evorec.data.catalogue import licence_of
+from evorec.data.encode import Fit
 from evorec.deploy.bundle.card import model_card
 from evorec.deploy.bundle.checks import CHECKED_USERS, latency_text, list_loss, parity, same_lists
 from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays, shown_columns
@@ -76,6 +77,7 @@ class ExportOptions:
         variants: of `SMALLER`, further graphs for small devices.
         largest_loss: share of the listed items that a variant may change; a variant that changes more is refused.
         show: columns of the items table that lists can show.
+        all_data: whether to export the model that was trained on all data after the test.
     """
 
     formula: Formula | None = None
@@ -84,6 +86,7 @@ class ExportOptions:
     variants: tuple[str, ...] = ()
     largest_loss: float = 0.02
     show: tuple[str, ...] = ()
+    all_data: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.variants if name not in SMALLER]:
@@ -126,7 +129,7 @@ def export_bundle(
     if os.path.lexists(out):
         raise RunError(f"{out} exists already and is not overwritten; choose another folder with --out or delete it")
     check_belongs(run, problem)
-    encoded, weights, is_final = shipped_model(run, problem, member)
+    encoded, weights, fit = shipped_model(run, problem, member, all_data=options.all_data)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
     shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
     with workspace(out) as partial:
@@ -135,7 +138,7 @@ def export_bundle(
         if shown:
             write_atomic(partial / SHOWN, json.dumps(shown, ensure_ascii=False).encode())
         served = replace(own, formula=options.formula or own.formula)
-        manifest = _manifest(run, problem, member, encoded, served, options, is_final=is_final)
+        manifest = _manifest(run, problem, member, encoded, served, options, fit=fit)
         manifest["new_item_prior"] = new_item_prior
         progress("tracing the graphs and comparing them with the member")
         stored = StoredArrays(partial / WEIGHTS, own.arrays)
@@ -265,12 +268,12 @@ def _manifest(
     served: Member,
     options: ExportOptions,
     *,
-    is_final: bool,
+    fit: Fit,
 ) -> dict[str, Any]:
     config, dataset = problem.config, encoded.dataset
     members = {found.key: found for found in run.members()}
     own, front = members[member], {key: (found.spec, found.metrics or {}) for key, found in members.items()}
-    report = run.read_final() if is_final else None
+    report = run.read_final() if fit != "train" else None
     entry = next((entry for entry in report["picks"] if entry["member"] == member), None) if report else None
     return {
         "format": FORMAT,
@@ -296,13 +299,14 @@ def _manifest(
         "history_recency": dataset.history_recency,
         "statistics": list(dataset.statistics),
         "tensors": types_of(served.arrays),
-        "fit": "train+validation" if entry else "train",
+        "fit": "train+validation+test" if fit == "all" else fit,
         "steps": entry.get("steps") if entry else config.training.steps,
         "metrics": {
             "validation": dict(entry["validation"] if entry else own.metrics or {}),
             "test": entry and entry["test"],
         },
         "against": entry and entry["against"],
+        "machines": run.machines,
         "words": describe(own.spec, problem.space),
         "neighbours": [near.text for near in neighbours(member, front, problem.objectives)],
         "data": {

@@ -17,6 +17,7 @@ import numpy as np
 from evorec.archive.decide import KNEE, check_pick
 from evorec.archive.decide import choose as choose_members
 from evorec.config import FinalizeConfig, RecommenderConfig
+from evorec.data.encode import Fit
 from evorec.deploy.final.final_report import FinalResults, detail, final_report, steps_settings
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
@@ -109,8 +110,7 @@ def finalize(
             details, boosted,
         )
     )  # fmt: skip
-    run.write_final(report)
-    return report
+    return run.write_final(report)
 
 
 def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics]:
@@ -152,7 +152,7 @@ def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
     Raises:
         RunError: it was made from others.
     """
-    if problem.config.fingerprint(problem.data_sha256) != run.fingerprint:
+    if run.fingerprint_of(problem.config, problem.data_sha256) != run.fingerprint:
         raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
 
 
@@ -176,25 +176,26 @@ def exact(config: RecommenderConfig) -> RecommenderConfig:
 
 
 def shipped_model(
-    run: RunDirectory, problem: RecProblem, member: str
-) -> tuple[EncodedData, Mapping[str, np.ndarray], bool]:
+    run: RunDirectory, problem: RecProblem, member: str, *, all_data: bool = False
+) -> tuple[EncodedData, Mapping[str, np.ndarray], Fit]:
     """The model of a member that is shipped: its final model if `finalize` trained it, else that of the search.
 
     Args:
         run: the run, may be open read-only.
         problem: the problem it searched.
         member: key of an archive member.
+        all_data: instead the model that was trained on all data after the test.
     Returns:
-        The data that it was trained on, its weights, and whether it is the final model.
+        The data that it was trained on, its weights, and the rows that these are.
     Raises:
         RunError: a file is missing or damaged.
     """
-    weights = run.read_final_weights(member)
+    fit: Fit = "all" if all_data else "train+validation"
+    weights = run.read_all_data_weights(member) if all_data else run.read_final_weights(member)
     if weights is None:
-        return problem.data, run.read_weights(member), False
+        return problem.data, run.read_weights(member), "train"
     config = exact(problem.config)
-    data = encode_data(problem.tables, config, fit="train+validation", seed=problem.seed, at_most=None)
-    return data, weights, True
+    return encode_data(problem.tables, config, fit=fit, seed=problem.seed, at_most=None), weights, fit
 
 
 def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:

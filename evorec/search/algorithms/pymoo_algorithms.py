@@ -100,7 +100,7 @@ def spea2(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "spea2", SPEA2, pop_size=context.config.population, survival=survival)
 
 
-@register_algorithm("rvea")
+@register_algorithm("rvea", reads_budget=True)
 def rvea(context: AlgorithmContext) -> PymooAlgorithm:
     """RVEA: reference vectors whose angles count more towards the end of the budget. Source: Cheng et al. 2016."""
     return _filled(context, "rvea", RVEA, ref_dirs=_directions(context), pop_size=context.config.population)

@@ -1,0 +1,115 @@
+"""The lock of a run directory: a single process writes, and only into the folder that it has locked."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import final
+
+from evorec.errors import RunError, RunLockedError
+
+LOCK = "lock"
+
+
+@final
+class FolderLock:
+    """An exclusive lock on the file `LOCK` of a folder.
+
+    The kernel releases it when the process ends, however it ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            RunError: the file is a link or no regular file.
+            RunLockedError: another process holds it.
+        """
+        self._folder = folder
+        self._descriptor = _locked(folder / LOCK)
+        while not self._is_of_folder():  # the folder was replaced between the opening and the lock
+            self.release()
+            self._descriptor = _locked(folder / LOCK)
+        os.truncate(self._descriptor, 0)
+        os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+    def check(self) -> None:
+        """Check that the folder is still the one that was locked; call it before every write.
+
+        Raises:
+            RunError: it was deleted, and perhaps made again by another process, which writes there now.
+        """
+        if not self._is_of_folder():
+            raise RunError(
+                f"run {self._folder} was deleted or replaced while this process worked on it; nothing more is written. "
+                "Search again"
+            )
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self._descriptor)
+
+    def _is_of_folder(self) -> bool:
+        try:
+            there = os.stat(self._folder / LOCK, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
+
+def refuse_locked(folder: Path) -> None:
+    """Check that no process holds the lock of a folder; nothing is written.
+
+    Raises:
+        RunLockedError: a process holds it.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        raise _held(folder, descriptor) from None
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder."""
+    try:
+        refuse_locked(folder)
+    except RunLockedError:
+        return True
+    return False
+
+
+def _held(folder: Path, descriptor: int) -> RunLockedError:
+    holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+    return RunLockedError(f"run {folder} is held by {holder}; wait until it ends")
+
+
+def _locked(path: Path) -> int:
+    """A descriptor of the locked file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunError(f"{path} is a link; delete it and repeat the command") from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise RunError(f"{path} must be a file without other hard links; delete it and repeat the command")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _held(path.parent, descriptor) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
