@@ -670,8 +670,8 @@ class RunDirectory:
         Raises:
             RunError: there is none, or it is damaged.
         """
-        again, file = f"`evorec fuse {self.path} {key}` writes it", self._of_member("fusion", f"{key}.json")
-        if not file.exists():
+        again, file = f"`evorec fuse {self.path} {key}` writes it", self.path / "fusion" / f"{key}.json"
+        if not (KEY.fullmatch(key) and file.exists()):
             raise RunError(f"run {self.path} has no formulas of member {key}; {again}")
         needed = ("format", "formulas", "objectives", "k", "tasks", "diversity", "baselines", "hypervolume", "halves")
         report = self._read(file, *needed, advice=f"{COPY}, or {again} again")

@@ -30,6 +30,7 @@ from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective
 from evorec.recommender.problem import RecProblem
+from evorec.run.atomic import read_sealed, sealed_bytes
 from evorec.run.directory import RunDirectory
 from evorec.training.evaluate import member_lists, task_logits
 
@@ -394,12 +395,12 @@ def test_missing_or_damaged_formulas_are_refused(fused_run: tuple[Path, str], tm
     with RunDirectory.open(path, read_only=True) as opened:
         with pytest.raises(RunError, match="has no formulas of member other; `evorec fuse"):
             opened.read_fusion("other")
-        whole = json.loads(file.read_text())
-        for text in ("{", "[]", "{}", json.dumps({**whole, "format": 9})):
-            file.write_text(text)
+        whole = opened.read_fusion(member)
+        for data in (b"{", b"[]", b"{}", json.dumps(whole).encode(), sealed_bytes({**whole, "format": 9})):
+            file.write_bytes(data)
             with pytest.raises(RunError, match="evorec fuse"):
                 pick_formula(opened, member, "knee", whole["tasks"])
-        file.write_text(json.dumps({**whole, "formulas": [{"id": "f1", "text": "p_click", "mmr": "much"}]}))
+        file.write_bytes(sealed_bytes({**whole, "formulas": [{"id": "f1", "text": "p_click", "mmr": "much"}]}))
         with pytest.raises(RunError, match="are damaged"):
             pick_formula(opened, member, "f1", whole["tasks"])
 
@@ -414,9 +415,9 @@ def test_the_command_writes_the_report_and_suggests_the_next_command(
     assert "weighted product" in out
     assert "retrieval" in out
     assert f"evorec export {run} {member} --formula f1" in err
-    stored = (run / "fusion" / f"{member}.json").read_text()
+    stored = read_sealed(run / "fusion" / f"{member}.json")
     assert main(["fuse", str(run), member, *few, "--format", "json", "-q"]) == 0
-    assert json.loads(capsys.readouterr().out) == [json.loads(stored)], "the same seed gives the same report"
+    assert json.loads(capsys.readouterr().out) == [stored], "the same seed gives the same report"
     assert main(["fuse", str(run), member, "--set=training.steps=3"]) == ConfigError.exit_code
     assert "only fuse.* and run.* can be set here" in capsys.readouterr().err
 
