@@ -31,7 +31,7 @@ TINY = (
     "search.generations=1", "constraints=[]", "run.workers=1", "finalize.seeds=1", "finalize.bootstrap=100",
 )  # fmt: skip
 pytestmark = pytest.mark.xdist_group("bad input")  # the run and its bundle are made once
-STARTUP_S = 60.0  # a Python process that imports the search, on a busy machine
+STARTUP_S = 600.0  # a Python process that imports the search, on a busy machine
 
 
 def settings(*texts: str) -> list[str]:

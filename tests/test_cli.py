@@ -21,7 +21,7 @@ from evorec.run.atomic import read_sealed, write_sealed
 from evorec.run.ledger import Ledger
 
 TESTS = Path(__file__).parent
-STARTUP_S = 60.0  # a Python process that imports the search, on a busy machine
+STARTUP_S = 600.0  # a Python process that imports the search, on a busy machine
 HEAVY = ("torch", "pymoo", "scipy.stats", "plotly", "sklearn", "matplotlib")
 
 

@@ -16,7 +16,7 @@ from evorec.data.paths import CACHE_VARIABLE
 from evorec.errors import ConfigError, DataError
 
 SMALL = ("data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000")
-STARTUP_S = 60.0  # a Python process that reads and counts a small log, on a busy machine
+STARTUP_S = 600.0  # a Python process that reads and counts a small log, on a busy machine
 HEAVY = ("torch", "pymoo", "scipy.stats", "plotly", "sklearn")
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
     f"{1 + row % 5},{1 + row % 7},{1 + row % 9 / 2},{1_700_000_000 + 9000 * row}\n" for row in range(60)

@@ -18,7 +18,7 @@ from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
-STARTUP_S = 120.0  # a Python process that imports torch and searches, on a busy machine
+STARTUP_S = 600.0  # a Python process that imports torch and searches, on a busy machine
 N_GENOMES = 32
 CONFIG = """
 problem = "feed"

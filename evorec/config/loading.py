@@ -74,11 +74,15 @@ def parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set expects KEY=VALUE with a dotted key, got {text!r}; e.g. --set training.steps=200")
     try:
         value: Any = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = raw.strip()
     for part in reversed(parts):
         value = {part: value}
     return dict(value)
+
+
+MAX_BYTES: Final = 1 << 20
+"""Of a configuration file."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -88,7 +92,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable or not TOML.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:  # a device may have no end
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"config file {path} has more than {MAX_BYTES:,} bytes; give a TOML file")
         text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
         return tomllib.loads(text)
     except FileNotFoundError:
@@ -100,7 +107,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = 1 + content.count(b"\n", 0, error.start)
         raise ConfigError(f"config file {path}, line {line} is not UTF-8 text; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"config file {path} is not valid TOML: {error}") from None
 
 

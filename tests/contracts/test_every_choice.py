@@ -17,7 +17,7 @@ from evorec.models.choice import Choice, ordered
 from evorec.models.optimizer import OPTIMIZERS, ElementwiseOptimizer, FactoredOptimizer
 from evorec.models.spec import CHOICES
 
-STARTUP_S = 120.0  # a Python process that trains a model, on a busy machine
+STARTUP_S = 600.0  # a Python process that trains a model, on a busy machine
 
 PLUGIN = '''
 """A mechanism of a few lines: a shared bottom whose tasks read the mean of all towers, with a gene of its own."""

@@ -17,7 +17,7 @@ from evorec.models.choice import MECHANISMS
 from evorec.objectives import Objective
 from evorec.recommender.problem import RecProblem, build_problem
 
-STARTUP_S = 60.0  # a Python process, on a busy machine
+STARTUP_S = 600.0  # a Python process, on a busy machine
 ROUNDING = 1e-12  # of a root of a sum of squares
 ACCURACY = Objective("accuracy", "accuracy", "max", "", ideal=0.9, worst=0.5)
 COST = Objective("cost", "training_flops", "min", "FLOP", ideal=1e8, worst=1e12, log10=True)

@@ -101,7 +101,7 @@ print(json.dumps([digest(o) for o in problem.evaluate(some_specs(problem, 2), se
 def test_another_process_gets_the_same_metrics_and_weights(problem):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     here = [digest(outcome) for outcome in problem.evaluate(some_specs(problem, 2), seed=4)]

@@ -26,7 +26,7 @@ from evorec.search.workers import WorkerDeath
 PROCESSES = ProcessExecutor(2)  # one for the whole file: its workers start once
 IN_PROCESS = [SerialExecutor(), ThreadExecutor(1), ThreadExecutor(3)]
 EXECUTORS = [*IN_PROCESS, PROCESSES]
-LONG_S = 5.0  # a deadlock, not a slow machine
+LONG_S = 600.0  # a deadlock, not a slow machine
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

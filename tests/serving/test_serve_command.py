@@ -19,9 +19,9 @@ from serving.stand_in import write_stand_in
 from evorec.cli import main
 
 TESTS = Path(__file__).resolve().parents[1]
-STARTUP_S = 60.0
+STARTUP_S = 600.0
 """A Python process that imports the server, on a busy machine."""
-LATE_S = 30.0
+LATE_S = 600.0
 """Far more than an answer or a swap needs there."""
 DELAYED_S = 0.035
 """An answer that waits for Linux's delayed acknowledgement takes 40 ms; the fastest of some takes 2."""

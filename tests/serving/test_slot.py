@@ -11,7 +11,7 @@ from serving.stand_in import StandIn, load_stand_in, write_stand_in
 from evorec.errors import RunError
 from evorec.serving.slot import Slot
 
-SOON_S = 10.0
+SOON_S = 600.0
 """Far more than the watcher needs, on a machine that others use too."""
 POLL_S = 0.01
 

@@ -17,7 +17,7 @@ def run(*lines: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2", **variables}
     code = "; ".join(["import os, torch", *lines])
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 
