@@ -81,6 +81,8 @@ def _file_settings(samples: Sequence[Sample], columns: Sequence[str], parts: Map
     names = [sample.name for sample in samples]
     dialect = _dialects(samples)
     out = [Setting("parts", parts, dialect)] if parts else [Setting("files", names, dialect)]
+    if any(sample.has_unknown_ending and not sample.is_of_lists for sample in samples):
+        out.append(Setting("format", "csv", "which the ending of the name does not say"))
     if not samples[0].has_header and columns:
         out.append(Setting("columns", columns, "the file has no header line; any names"))
     return out
@@ -235,6 +237,11 @@ def task_blocks(guess: LogGuess, evidence: Evidence) -> list[Block]:
         Setting("target", evidence.target, "label whose positives are retrieved and counted by recall"),
     ]
     comments = [f"not ranked: {name}, {why}" for name, why in evidence.unranked.items()]
+    if not evidence.ranked:
+        comments.append(
+            "without labels, retrieval alone is searched; to rank against items drawn at random, set ranked to the "
+            "target, sampled_negatives = 4, and objectives with accuracy"
+        )
     return [Block("[split]", split), Block("[tasks]", tasks, comments)]
 
 

@@ -18,6 +18,7 @@ from evorec.data.guess.roles import (
     UNWANTED,
     Role,
     has_word,
+    is_code,
     likeness,
     words,
 )  # fmt: skip
@@ -145,7 +146,7 @@ def guess_log(values: Mapping[str, Values], given: Mapping[Role, str], *, has_he
         return out
     out.event = given.get("event", "") or next((n for n in free() if _is_event(n, values[n], has_header)), "")
     taken.add(out.event)
-    rating = [name for name in free() if _is_rating(name, values[name], has_header)]
+    rating = [name for name in free() if _is_rating(name, values[name], has_header) and (has_header or not out.event)]
     out.rating = max(rating, key=lambda name: likeness(name, "rating"), default="")
     if not has_header:
         values = _renamed(out, values)
@@ -158,7 +159,10 @@ def guess_log(values: Mapping[str, Values], given: Mapping[Role, str], *, has_he
     out.session = next((n for n in free() if has_word(n, ("session",)) and has_word(n, ("id", "session"))), "")
     taken.add(out.session)
     truths = [name for name in free() if values[name].is_truth]
-    labels = [name for name in truths if has_word(name, LABELS)] or truths[:1] * (len(truths) == 1)
+    labels = [name for name in truths if has_word(name, LABELS)]
+    if not labels and len(truths) == 1 and not is_code(truths[0]) and not has_word(truths[0], CONTEXT):
+        labels = truths
+        out.remarks.append(f"{truths[0]!r} is taken for the label, because it alone has 0 and 1")
     if out.event and len(kinds := _kinds(values[out.event])) > 1:
         _event_tasks(out, values[out.event], kinds)
     elif labels:

@@ -159,6 +159,7 @@ class Sample:
         dialect: how the file is written.
         values: facts about each column, in order.
         is_of_lists: whether each line is a user and its items; the columns have a row for each item.
+        has_unknown_ending: whether the format must be set.
     """
 
     source: Source
@@ -166,6 +167,7 @@ class Sample:
     dialect: Dialect
     values: Mapping[str, Values]
     is_of_lists: bool = False
+    has_unknown_ending: bool = False
 
     @property
     def has_header(self) -> bool:
@@ -202,7 +204,13 @@ def read_samples(sources: Mapping[str, Source]) -> tuple[list[Sample], dict[str,
 
 
 def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
-    dialect, is_of_lists = detect(source), False
+    is_of_lists = has_unknown_ending = False
+    try:
+        dialect = detect(source)
+    except DataError:
+        dialect, has_unknown_ending = detect(source, FilesConfig(format="csv")), True
+        if len(dialect.columns) == 1:
+            raise
     if dialect.format == "jsonl":
         frame = read_json_lines(source, dict.fromkeys(dialect.columns, pl.String()), encoding=dialect.encoding)
     elif dialect.format != "csv":
@@ -224,7 +232,7 @@ def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
         )
     sheet, missing = Sheet(source, dialect, frame), FilesConfig().missing
     values = {column: Values(Column.read(sheet, column, missing, None)) for column in dialect.columns}
-    return Sample(source, name, dialect, values, is_of_lists)
+    return Sample(source, name, dialect, values, is_of_lists, has_unknown_ending)
 
 
 def _item_lists(content: bytes) -> pl.DataFrame:
