@@ -140,6 +140,12 @@ def test_titles_of_a_log_in_files_need_no_setting(tmp_path: Path) -> None:
     )
     found = shown_columns(problem, [10, 11, 12], ["title", "year"])
     assert found == {"title": [None, "B, the \x1b second", None], "year": [None, "1999", None]}
+    without: Any = SimpleNamespace(
+        tables=table(tmp_path, files), config=SimpleNamespace(data=data_config(tmp_path, {}))
+    )
+    assert shown_columns(without, [10], []) == {}
+    with pytest.raises(ConfigError, match=r"--show title: the items of \w+ have no such column; they have: none"):
+        shown_columns(without, [10], ["title"])
     with pytest.raises(DataError, match=r"items\.csv, line 1 must name the columns \['genre'\]"):
         shown_columns(problem, [10], ["genre"])
 

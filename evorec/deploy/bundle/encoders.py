@@ -94,14 +94,17 @@ def shown_columns(problem: RecProblem, ids: Sequence[int | str], names: Sequence
         ConfigError: there is no such column.
     """
     items, data = problem.tables.items, problem.config.data
+    if not names:
+        return {}
     held = [] if items is None else [name for name in items.columns if name != Columns.ITEM]
     if (lost := [name for name in names if name not in held]) and data.reader == TABLE and data.items.files:
         items = read_item_columns(data, names)
-    elif lost or items is None:
+    elif lost:
         raise ConfigError(
             f"--show {lost[0]}: the items of {problem.tables.name} have no such column; they have: "
             f"{', '.join(held) or 'none'}."
         )
+    assert items is not None
     row_of = {str(id_): row for row, id_ in enumerate(items[Columns.ITEM])}
     rows = [row_of.get(str(id_)) for id_ in ids]
     return {name: [None if row is None else _json(items[name][row]) for row in rows] for name in names}
