@@ -33,6 +33,7 @@ constraints = []
 [data]
 reader = "table"
 path = "."
+statistics = ["user", "item"]
 [data.log]
 files = ["log.csv"]
 user = "user"
@@ -90,6 +91,10 @@ def test_a_log_of_positives_is_searched_finalized_exported_and_served_without_a_
     assert "Retrieval only" in page(read_record(path)) or "retrieval only" in page(read_record(path))
     assert not (bundle / RANKER).exists()
     card = (bundle / "README.md").read_text()
+    assert problem.tables.sha256() in card
+    assert report["data_sha256"] == problem.tables.sha256()
+    assert report["rows"]["items"] == problem.size.n_items == N_ITEMS
+    assert f"{N_USERS} users, {N_ITEMS} items" in card
     assert "Retrieval model; lists are made for interaction" in card
     assert "The log has no times" in card
     served = load_bundle(bundle)

@@ -253,7 +253,7 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
 
 def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
     """Sizes of the data of a problem that is checked without being built: of each part, and how often labels are 1."""
-    from evorec.data.tables import Columns
+    from evorec.data.size import DataSize
     from evorec.recommender.checks import check_names, check_problem
     from evorec.search.checks import check_start
 
@@ -276,11 +276,12 @@ def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
         environment=environment,
     )
     tables, parts, log = found.tables, found.parts, found.tables.interactions
+    size = DataSize.of(tables)
     return {
-        "data": f"{tables.name}, sha256 {tables.sha256()[:12]}",
-        "rows": tables.n_rows,
-        "users": log[Columns.USER].n_unique(),
-        "items": log[Columns.ITEM].n_unique() if tables.items is None else tables.items.height,
+        "data": f"{size.name}, sha256 {size.sha256[:12]}",
+        "rows": size.n_rows,
+        "users": size.n_users,
+        "items": size.n_items,
         "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "label means": {task: log[task].mean() for task in tables.tasks},
         **({"notes": list(found.remarks)} if found.remarks else {}),

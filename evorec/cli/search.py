@@ -108,6 +108,8 @@ def _search(
 
     output.note(f"building problem {config.problem_name}", level=1)
     problem = load_problem(config)
+    if (size := getattr(problem, "size", None)) is not None:
+        output.note(f"data {size}")
     for remark in problem.remarks:
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config

@@ -20,6 +20,7 @@ from evorec.config import COOCCURRENCE, ContentConfig, CooccurrenceContent, Spli
 from evorec.data.content_facts import content_facts
 from evorec.data.funnel import conditioned
 from evorec.data.leaks import leaks
+from evorec.data.size import DataSize, item_numbers
 from evorec.data.splits import SECONDS_PER_HOUR, local_days
 from evorec.data.splits import split as split_rows
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, Tables
@@ -55,15 +56,15 @@ class Description:
 
     Attributes:
         name: of the data set.
-        facts: ``n_rows``, ``n_users``, ``n_items``; ``first`` and ``last`` row (ISO 8601 in UTC, and with suffix ``_s``
-            in seconds); ``density``, the share of all user-item pairs that the log has; ``n_days`` from first to last
-            row, ``n_empty_days`` without a row; ``n_repeated`` rows with the user, item and timestamp of an earlier
-            row, ``n_identical`` of them equal in labels and context too; ``n_tied`` rows with the user and timestamp
-            of an earlier row; ``n_times`` different timestamps; ``whole_days``, whether all have the same time of day;
-            ``times``, the meaning of the timestamps (`evorec.data.tables.TimeKind`): without moments, all facts about
-            them are null, and rows are repeated where user and item are equal; ``split_kind``; ``split_error``, why the
-            log cannot be split, else empty; ``split_starts``, where validation and test begin; ``step`` of the
-            timeline.
+        facts: ``n_rows``, ``n_users``, ``n_items`` and ``sha256`` as every command has them (`DataSize`); ``first`` and
+            ``last`` row (ISO 8601 in UTC, and with suffix ``_s`` in seconds); ``density``, the share of all pairs of a
+            user and an item of the log that it has; ``n_days`` from first to last row, ``n_empty_days`` without a row;
+            ``n_repeated`` rows with the user, item and timestamp of an earlier row, ``n_identical`` of them equal in
+            labels and context too; ``n_tied`` rows with the user and timestamp of an earlier row; ``n_times`` different
+            timestamps; ``whole_days``, whether all have the same time of day; ``times``, the meaning of the timestamps
+            (`evorec.data.tables.TimeKind`): without moments, all facts about them are null, and rows are repeated where
+            user and item are equal; ``split_kind``; ``split_error``, why the log cannot be split, else empty;
+            ``split_starts``, where validation and test begin; ``step`` of the timeline.
         parts: per part ``n_rows``, ``n_users``, ``n_items``, ``first``, ``last``, ``first_day``, ``last_day``. Null for
             training: ``n_new_users`` and ``n_new_items`` without a row in an earlier part, ``n_new_user_rows``,
             ``n_new_item_rows`` and ``n_new_rows`` (either) of them, ``n_unlisted_rows`` whose item neither an earlier
@@ -79,6 +80,7 @@ class Description:
         ranks: points of the curve of rows by rank, per side.
         coverage: per table of users and items ``n_table`` rows, ``n_in_log`` ids of the log, ``n_log_only`` of them
             without a row in the table, ``n_table_only``.
+        items: how the number of items comes about, see `item_numbers`.
         features: per feature ``side``, ``kind``, ``n`` rows of its table, ``n_missing`` (an empty list as well),
             ``n_values``, ``top_share`` of the most frequent value, ``low``, ``median``, ``high`` and ``mean_length``.
         content: per part of the content, see `content_facts`.
@@ -94,6 +96,7 @@ class Description:
     spread: pl.DataFrame
     ranks: pl.DataFrame
     coverage: pl.DataFrame
+    items: pl.DataFrame
     features: pl.DataFrame
     content: pl.DataFrame
     leaks: pl.DataFrame
@@ -130,7 +133,7 @@ def describe(
     Cost: a few hash tables over the rows.
     """
     log = tables.interactions
-    part, error = np.zeros(log.height, dtype=np.int8), ""
+    part, error, rows = np.zeros(log.height, dtype=np.int8), "", None
     try:
         rows = split_rows(tables, split)
         part[rows.validation], part[rows.test] = 1, 2
@@ -152,13 +155,15 @@ def describe(
     spread, ranks = zip(
         *(_spread(frame, *side) for side in (("user", Columns.USER), ("item", Columns.ITEM))), strict=True
     )
+    size = DataSize.of(tables)
     facts = {
-        "n_rows": log.height,
-        "n_users": spread[0]["n"],
-        "n_items": spread[1]["n"],
+        "n_rows": size.n_rows,
+        "n_users": size.n_users,
+        "n_items": size.n_items,
+        "sha256": size.sha256,
         **_time_facts(tables, split, frame, error),
     }
-    facts["density"] = facts["n_pairs"] / (facts["n_users"] * facts["n_items"])
+    facts["density"] = facts["n_pairs"] / (size.n_users * size.n_items_in_log)
     given_away = leaks(tables, np.flatnonzero(part == 0), (*tasks.ranked, tasks.target))
     step, timeline = _timeline(frame, binary, names, split.utc_offset_h, facts["n_days"])
     return Description(
@@ -170,6 +175,7 @@ def describe(
         spread=pl.DataFrame(spread),
         ranks=pl.concat(ranks),
         coverage=_coverage(frame, tables),
+        items=item_numbers(tables, rows),
         features=_features(tables),
         content=_content(frame, tables, content, names),
         leaks=pl.DataFrame(given_away, dict.fromkeys(("side", "feature", "label"), pl.String) | {"share": pl.Float64}),

@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 
 from evorec.config import RecommenderConfig
+from evorec.data.size import DataSize
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
@@ -39,6 +40,7 @@ class RecProblem(Problem):
         config: without defaults of the problem that the data cannot have.
         trainer: trains on the training part and measures on validation.
         data: the encoded data of the trainer.
+        size: rows, users, items and hash of the data.
 
     Raises:
         DataError: the tables cannot be split or encoded.
@@ -52,7 +54,8 @@ class RecProblem(Problem):
         self.config, self.tables, self.remarks = checked.config, checked.tables, checked.remarks
         config, tables = self.config, self.tables
         self.name, self.seed = config.problem_name, config.search.seed
-        self.data_sha256 = tables.sha256()
+        self.size = DataSize.of(tables)
+        self.data_sha256 = self.size.sha256
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         at_most = config.evaluation.max_users
         self.trainer = StackTrainer.of(

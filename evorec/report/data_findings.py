@@ -115,7 +115,7 @@ def _names(found: Description, tasks: TasksConfig) -> Iterator[Finding]:
     for key, names in {"ranked": tasks.ranked, "target": tuple(filter(None, [tasks.target]))}.items():
         if unknown := [name for name in names if name not in known]:
             yield _finding(f"tasks.{key} names {', '.join(unknown)}, which is not a label; the data have {_few(known)}")
-        elif not names:
+        elif not names and not (key == "ranked" and tasks.target):  # retrieval only is a note of its own
             yield _finding(f"tasks.{key} is empty; the data have the labels {_few(known)}")
 
 

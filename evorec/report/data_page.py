@@ -153,6 +153,12 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
     yield Section("Rows per user and item", about, _table("Rows per user and item", spread), ranks_figure)
     if found.content.height:
         yield _content(found, wide=wide)
+    if found.items["n"].n_unique() > 1:
+        about = (
+            "The items of a data set are those of its log and of its item table. A model lists the items that its "
+            "training rows or the item table have."
+        )
+        yield Section("Items", about, _table("Items", found.items, {"n": "number"}))
     if found.coverage.height:
         names = ["rows in the table", "ids in the log", "log only", "table only"]
         coverage = found.coverage.rename(dict(zip(found.coverage.columns[1:], names, strict=True)))
@@ -326,7 +332,7 @@ def size(found: Description) -> str:
         time = f"{min(ends['first'])} to {max(ends['last'])} ({counted(n['n_days'], 'day')})"
     return (
         f"{counted(n['n_rows'], 'row')}, {counted(n['n_users'], 'user')}, {counted(n['n_items'], 'item')}, "
-        f"{time}, {show_share(n['density'])} of all user-item pairs"
+        f"{time}, {show_share(n['density'])} of all user-item pairs, sha256 {n['sha256'][:12]}"
     )
 
 

@@ -65,7 +65,12 @@ def log(**columns: object) -> Tables:
 
 def test_the_size_of_the_log_and_of_each_part_is_counted(small: Tables) -> None:
     found = described(small)
-    assert [found.name, *(found.facts[f"n_{name}"] for name in ("rows", "users", "items"))] == ["small", 12, 4, 4]
+    assert [found.name, *(found.facts[f"n_{name}"] for name in ("rows", "users", "items"))] == [
+        "small",
+        12,
+        4,
+        5,
+    ]  # item 15 is in the table only
     assert found.parts.select("part", "n_rows", "n_users", "n_items").rows() == [
         ("train", 8, 3, 3),
         ("validation", 2, 2, 2),
@@ -282,7 +287,8 @@ def test_texts_are_ids_as_well(small: Tables) -> None:
         users=text(small.users, Columns.USER),
         items=text(small.items, Columns.ITEM),
     )
-    assert described(as_text).as_json() == described(small).as_json()
+    hashes = {"sha256": ""}  # those of texts and of numbers differ
+    assert described(as_text).as_json() | hashes == described(small).as_json() | hashes
 
 
 def test_columns_may_have_any_name(small: Tables) -> None:

@@ -107,7 +107,7 @@ def test_the_tables_say_what_was_counted() -> None:
     # 300 rows a day: 10 days of training, 2 of validation, 2 of test; 150 users in turn, 60 items in turn every 420
     assert size(found) == (
         "4,200 rows, 150 users, 60 items, 2023-11-15 to 2023-11-28 (14 days), "
-        f"{100 * found.facts['density']:.1f} % of all user-item pairs"
+        f"{100 * found.facts['density']:.1f} % of all user-item pairs, sha256 {found.facts['sha256'][:12]}"
     )
     assert cells(found, "Parts") == [
         ["train", "3,000", "71.4 %", "150", "60", "2023-11-15", "2023-11-24"],

@@ -45,7 +45,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
 A trade-off that a search found between {goals}.
 
 Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}: {data["users"]:,} users, \
-{data["items"]:,} items. Data SHA-256 `{data["sha256"]}`.
+{data["items"]:,} items, {data.get("listed_items", data["items"]):,} of which can be listed: they have a \
+training row or a row in the item table. Data SHA-256 `{data["sha256"]}`.
 
 ```python
 import evorec

@@ -93,6 +93,8 @@ def shown_columns(problem: RecProblem, ids: Sequence[int | str], names: Sequence
     Raises:
         ConfigError: there is no such column.
     """
+    if not names:
+        return {}
     items, data = problem.tables.items, problem.config.data
     if not names:
         return {}

@@ -110,6 +110,8 @@ def finalize(
             details, boosted,
         )
     )  # fmt: skip
+    report["rows"] |= {"items": problem.size.n_items}
+    report["data_sha256"] = problem.data_sha256
     return run.write_final(report)
 
 
