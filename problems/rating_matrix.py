@@ -48,6 +48,10 @@ AXES: Final = 8
 class RatingMatrixConfig(SimulatorConfig):
     """Settings of the simulated rating matrix."""
 
+    def array_sizes(self) -> dict[str, int]:
+        """See `SimulatorConfig.array_sizes`."""
+        return super().array_sizes() | {"n_users x n_items": self.n_users * self.n_items}
+
     scenario: Scenario = "rating_matrix"
     missing_share: float = Field(0.8, ge=0, lt=1, description="share of the cells without a rating")
     signal_share: float = Field(

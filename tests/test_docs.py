@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shlex
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
+import polars as pl
 import pytest
 import typer
 
@@ -88,6 +91,55 @@ def test_a_configuration_of_the_guides_is_valid(block: CodeBlock) -> None:
     given.pop("plugins", None)  # files of the reader
     defaults = problem_definition("feed").defaults
     parse_config(merge(defaults, given), source=block.guide)
+
+
+def write_events(folder: Path) -> None:
+    """The event log of the README: views, carts and transactions of 40 visitors in 12 days."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    event = rng.choice(["view", "addtocart", "transaction"], n, p=[0.6, 0.2, 0.2])
+    pl.DataFrame(
+        {
+            "timestamp": 1_600_000_000_000 + np.sort(rng.integers(0, 12 * 86_400_000, n)),
+            "visitorid": rng.integers(0, 40, n),
+            "event": event,
+            "itemid": rng.integers(0, 30, n),
+        }
+    ).write_csv(folder / "events-1.csv")
+    (folder / "events-1.csv.gz").write_bytes(gzip.compress((folder / "events-1.csv").read_bytes()))
+    (folder / "events-1.csv").unlink()
+
+
+def write_adjacency(folder: Path) -> None:
+    """A line per user: the user, then its items."""
+    rng = np.random.default_rng(0)
+    for name, n in (("train", 12), ("test", 3)):
+        lines = [" ".join(map(str, [user, *rng.choice(30, n, replace=False)])) for user in range(60)]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+DATA_OF_GUIDES = {"my-shop": write_events, "gowalla": write_adjacency}
+"""``data.path`` of a configuration -> writes files with the columns that it names."""
+LOGS = [block for block in blocks("toml") if any(f'path = "{name}"' in block.text for name in DATA_OF_GUIDES)]
+QUICK = ("training.steps=2", "search.population=4", "search.generations=1", "run.executor=serial", "constraints=[]")
+
+
+def test_a_log_of_the_guides_is_described_validated_and_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EVOREC_DATA", raising=False)
+    assert {block.guide for block in LOGS} >= {"README.md", "own-data.md"}
+    for number, block in enumerate(LOGS):
+        folder = tmp_path / str(number)
+        data = folder / tomllib.loads(block.text)["data"]["path"]
+        data.mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        DATA_OF_GUIDES[data.name](data)
+        Path("shop.toml").write_text(block.text, encoding="utf-8")
+        for command in (["data", "describe"], ["validate"], ["search"]):
+            quick = settings(QUICK) if command == ["search"] else []
+            assert main([*command, "shop.toml", *quick]) == 0, (block.guide, block.text, capsys.readouterr().err)
+        assert any(Path("runs").iterdir())
 
 
 def test_the_table_of_problems_is_complete() -> None:

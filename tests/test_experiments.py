@@ -28,6 +28,7 @@ import bench_scaling  # noqa: E402
 import bench_setup  # noqa: E402
 import bench_steps  # noqa: E402
 import sequential  # noqa: E402
+import validate_agrees  # noqa: E402
 
 LAYERS = 2
 ROUNDING = 2e-5
@@ -39,6 +40,8 @@ LOOP = sequential.Loop(
 )
 
 BALANCINGS = ("pcgrad", "dwa", "fixed")
+AGREEING = range(8)
+"""Seeds of the compared configurations: refused and searched ones."""
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +228,11 @@ def test_the_time_of_a_training_is_split_into_steps_and_the_rest():
     # Steps of 1, 1 and 3 seconds; the last step is counted as their median.
     times = bench_setup.TrainingTime.of([2.0, 3.0, 4.0, 7.0], 10.0)
     assert times == bench_setup.TrainingTime(step=1.0, rest=4.0)
+
+
+def test_validate_and_search_give_the_same_verdict_in_the_same_words():
+    """A small sample of the script, which compares hundreds of cases; its seeds refuse and accept."""
+    found = [validate_agrees.compared(seed) for seed in AGREEING]
+    assert [one for one in found if not one.agrees] == []
+    assert len({one.search.message for one in found}) >= 4
+    assert any(one.finalize is not None for one in found)

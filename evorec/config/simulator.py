@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, final
+from typing import Annotated, Any, Final, Self, final
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from evorec.config.section import Section
 from evorec.errors import ConfigError
@@ -15,20 +15,38 @@ from evorec.registry import Registry
 Scenario = Annotated[str, Field(description="simulated world; `evorec problems NAME` describes the world of a problem")]
 
 
+LARGEST_ARRAY: Final = 100_000_000
+"""Most numbers in an array of a world, 0.8 GB; a few of them exist at the same time."""
+
+
 class SimulatorConfig(Section):
     """Settings that all simulated worlds have."""
 
     scenario: Scenario = ""
-    n_users: int = Field(1500, ge=1)
+    n_users: int = Field(1500, ge=1, le=1_000_000)
     """users"""
-    n_items: int = Field(800, ge=2)
+    n_items: int = Field(800, ge=2, le=1_000_000)
     """items of the catalogue"""
-    n_factors: int = Field(8, ge=2)
+    n_factors: int = Field(8, ge=2, le=256)
     """latent taste dimensions"""
-    n_days: int = Field(14, ge=3)
+    n_days: int = Field(14, ge=3, le=3650)
     """length of the log in days"""
     seed: int = Field(0, ge=0)
     """seed of the simulated world; the run's seed does not change the data"""
+
+    def array_sizes(self) -> dict[str, int]:
+        """Numbers in the largest arrays of the world, by the settings that they are the product of."""
+        return {
+            "n_users x n_factors": self.n_users * self.n_factors,
+            "n_items x n_factors": self.n_items * self.n_factors,
+        }
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Self:
+        for product, size in self.array_sizes().items():
+            if size > LARGEST_ARRAY:
+                raise ValueError(f"{product} must be at most {LARGEST_ARRAY:,}, got {size:,}; make one of them smaller")
+        return self
 
 
 @final

@@ -56,10 +56,17 @@ ConflictAngle = Annotated[
 class WorldConfig(SimulatorConfig):
     """Settings of worlds with categories, tastes and popularity."""
 
-    n_interactions: int = Field(60_000, ge=10, description="impressions in the log")
-    n_categories: int = Field(12, ge=1, description="item categories")
+    n_interactions: int = Field(60_000, ge=10, le=20_000_000, description="impressions in the log")
+    n_categories: int = Field(12, ge=1, le=1000, description="item categories")
     zipf_exponent: float = Field(0.9, ge=0, le=3, description="popularity exponent; 0 = uniform")
     drift: float = Field(0.3, ge=0, le=1, description="share of taste and popularity that moves from first to last day")
+
+    def array_sizes(self) -> dict[str, int]:
+        """See `SimulatorConfig.array_sizes`."""
+        sizes = {"n_factors": self.n_factors, "n_categories": min(self.n_categories, self.n_items)}
+        return super().array_sizes() | {
+            f"n_interactions x {name}": self.n_interactions * n for name, n in sizes.items()
+        }
 
 
 class ExposureConfig(WorldConfig):

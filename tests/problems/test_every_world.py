@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -127,3 +129,15 @@ def test_a_stored_configuration_with_unused_settings_of_other_worlds_is_read() -
     assert config == config_of_now
     stored = config.result_settings()["data"]["simulator"]
     assert (stored["missing_share"], stored["signal_share"], stored["drift"]) == (0.8, 0.7, 0.3)
+
+
+def test_a_world_that_no_machine_can_hold_is_refused_at_once() -> None:
+    for settings, words in {
+        "n_users=10_000_000": "data.simulator.n_users (x) must be an integer in 1..1000000",
+        "n_factors=100_000": "data.simulator.n_factors (x) must be an integer in 2..256",
+        "n_interactions=20_000_000": "n_interactions x n_factors must be at most 100,000,000, got 160,000,000",
+        "n_users=1_000_000, n_factors=200": "n_users x n_factors must be at most 100,000,000, got 200,000,000",
+        'scenario="rating_matrix", n_users=50_000, n_items=50_000': "n_users x n_items must be at most 100,000,000",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            parse_config(tomllib.loads(f"data = {{simulator = {{{settings}}}}}"), source="x")
