@@ -35,8 +35,8 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
 }  # fmt: skip
-SECONDS_PER_MUTANT = 900.0
-"""A mutant that makes its tests hang is noticed, too."""
+HANGS_AFTER_S = 900.0
+"""Seconds beyond three times the usual duration of its tests after which a mutant hangs, and so is noticed, too."""
 IGNORED = shutil.ignore_patterns(".git", ".venv", "runs", "bundles", "__pycache__", ".mypy_cache", ".ruff_cache")
 
 
@@ -166,9 +166,10 @@ def main() -> None:
             (root / path).write_text(changed, encoding="utf-8")
             (root / "chosen.txt").write_text("\n".join(chosen))
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "@chosen.txt"]
+            limit = HANGS_AFTER_S + 3 * sum(seconds.get(test, 0.0) for test in chosen)
             try:
                 done = subprocess.run(
-                    command, cwd=root, env=environment, capture_output=True, timeout=SECONDS_PER_MUTANT, check=False
+                    command, cwd=root, env=environment, capture_output=True, timeout=limit, check=False
                 )
                 noticed = done.returncode != 0
             except subprocess.TimeoutExpired:
