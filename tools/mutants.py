@@ -17,6 +17,7 @@ import argparse
 import ast
 import copy
 import json
+import math
 import os
 import random
 import shutil
@@ -103,13 +104,16 @@ def mutant(source: str, which: int) -> tuple[str, int, str]:
 
 
 def tests_by_line(root: Path, environment: dict[str, str]) -> tuple[dict[tuple[str, int], set[str]], dict[str, float]]:
-    """Node ids of the tests that execute each line, and the seconds of each test; runs the whole suite once."""
+    """Node ids of the tests that execute each line, and the seconds of each test; runs the whole suite once.
+
+    A test that fails without a mutant says nothing; its seconds are infinite.
+    """
     report = root / "durations.json"
     plugin = root / "record_durations.py"
     plugin.write_text(
-        "import json, pathlib\nspent = {}\n"
+        "import json, math, pathlib\nspent = {}\n"
         "def pytest_runtest_logreport(report):\n"
-        "    spent[report.nodeid] = spent.get(report.nodeid, 0.0) + report.duration\n"
+        "    spent[report.nodeid] = spent.get(report.nodeid, 0.0) + (math.inf if report.failed else report.duration)\n"
         "def pytest_sessionfinish(session):\n"
         "    if not hasattr(session.config, 'workerinput'):\n"
         f"        pathlib.Path({str(report)!r}).write_text(json.dumps(spent))\n"
@@ -159,7 +163,8 @@ def main() -> None:
     survivors = 0
     for path, which in random.Random(options.seed).sample(every, options.n):
         changed, line, text = mutant(sources[path], which)
-        chosen = sorted(lines.get((path, line), ()), key=lambda test: seconds.get(test, 0.0))
+        known = [test for test in lines.get((path, line), ()) if seconds.get(test, 0.0) < math.inf]
+        chosen = sorted(known, key=lambda test: seconds.get(test, 0.0))
         start = time.monotonic()
         noticed = False
         if chosen:
