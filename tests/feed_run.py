@@ -43,7 +43,6 @@ def config(**overlay: Any) -> RecommenderConfig:
 def searched(root: Path, settings: RecommenderConfig, *, tables: Tables | None = None) -> tuple[RecProblem, Path]:
     """The problem, and the folder of a finished search of it."""
     problem = build_problem(settings, tables=tables)
-    settings = problem.config
     settings = problem.config  # without defaults that the data cannot have
     fingerprint = settings.fingerprint(problem.data_sha256)
     with RunDirectory.create(root, config=settings, fingerprint=fingerprint, environment=problem.environment) as run:

@@ -406,7 +406,7 @@ def test_a_path_that_cannot_be_written_is_a_usage_error(refused: Callable[..., N
         "must be a folder, and",
         "file is a file",
     )
-    refused(["export", str(run), "knee", "--out", "file/b"], USAGE, "Not a directory")
+    refused(["export", str(run), "knee", "--out", "file/b"], USAGE, "file: File exists; give another path")
     refused(["report", str(run), "--out", "."], USAGE, "--out must be a file, and . is a folder")
     assert main(["report", str(run), "--out", "new/folder/r.html", "-q"]) == 0
 
@@ -490,7 +490,7 @@ def test_a_list_is_never_longer_than_the_catalogue(bundle: Path) -> None:
 
 def test_a_list_of_no_items_is_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", str(bundle), "--user", "3", "-k", "0"]) == USAGE
-    with pytest.raises(DataError, match="k >= 1"):
+    with pytest.raises(DataError, match="k must be a whole number of at least 1, got 0"):
         load_bundle(bundle).recommend([3], k=0)
 
 

@@ -107,7 +107,7 @@ def test_corners_come_from_the_box_then_from_the_metric_and_else_from_the_data(
     (tmp_path / "mine.py").write_text(
         '"""Mine."""\nDEFAULTS = {"data": {"reader": "simulator"}, "tasks": {"ranked": ("click",), "target": "click"}, '
         '"objectives": ("recall@k", "accuracy", "cost"), "box": {"recall@20": {"ideal": 0.4, "worst": 0.1}}}\n'
-        "def build(config=None): ...\n"
+        "def build(config=None): ...\nbuild.reads_config = True\n"
     )
     objectives = described("mine.py", capsys)["objectives"]
     assert [(entry["ideal"], entry["worst"]) for entry in objectives] == [(0.4, 0.1), (1.0, 0.5), (None, None)]

@@ -213,8 +213,8 @@ def test_a_table_is_listed_as_toml_writes_it() -> None:
     kinds = {"a": "regression", "b": {"quantile": 0.9}}
     config = parse_config({"tasks": {"ranked": ["a", "b"], "given": {"b": "a"}, "kinds": kinds}})
     listed = {key.name: key for key in keys(config)}
-    assert listed["tasks.given"].default == '{"b" = "a"}'
-    assert listed["tasks.kinds"].default == '{"a" = "regression", "b" = {"quantile" = 0.9}}'
+    assert listed["tasks.given"].default == '{b = "a"}'
+    assert listed["tasks.kinds"].default == '{a = "regression", b = {quantile = 0.9}}'
     overrides = ['tasks.ranked=["a", "b"]', *(f"tasks.{n}={listed[f'tasks.{n}'].default}" for n in ("given", "kinds"))]
     assert parse_config({}, overrides=overrides) == config
 

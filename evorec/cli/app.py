@@ -43,8 +43,6 @@ Overrides = Annotated[
 
 
 def _find_run(path: Path) -> Path:
-    if path.exists():
-        return path
     from evorec.run.directory import find_run
 
     return find_run(path)

@@ -756,7 +756,10 @@ def find_run(path: Path) -> Path:
     Returns:
         The folder; `path` itself if there is no such run.
     """
-    if path.exists():
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError):  # no name of a folder, e.g. too long; whoever opens it says so
         return path
     for root in dict.fromkeys((path.parent, Path("runs") if path.name == str(path) else path.parent)):
         for folder in sorted(root.iterdir()) if root.is_dir() else ():

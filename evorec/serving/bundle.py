@@ -185,6 +185,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         raise RunError(f"{folder} is not a bundle: it has no {SEAL}; `evorec export` writes one")
     if lost := [name for name in FILES if name not in manifest["files"] and (name != RANKER or manifest.get("tasks"))]:
         raise RunError(f"bundle {folder} lists no {' and no '.join(lost)} in its manifest; export it again")
+    if RANKER in manifest["files"] and not manifest.get("tasks"):
+        raise RunError(f"bundle {folder} lists {RANKER} in its manifest, and no tasks; export it again")
     return manifest, version
 
 

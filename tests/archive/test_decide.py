@@ -81,7 +81,7 @@ def test_a_problem_s_own_objective_is_picked_in_its_own_direction():
     ("text", "message"),
     [
         ("accuracy where recall@k >= 0.5", r"none of 3 members qualifies; their recall@20 is 0\.1\.\.0\.2"),
-        ("acuracy", "'acuracy' is not a metric; known: accuracy"),
+        ("acuracy", "'acuracy' is not a metric; did you mean 'accuracy'"),
         ("accuracy where", "pick must read METRIC or METRIC where METRIC >= NUMBER, got 'accuracy where'"),
         ("best accuracy", "pick must read METRIC"),
         ("accuracy where recall@k", "must read METRIC >= NUMBER"),

@@ -408,7 +408,7 @@ def test_after_finalize_the_bundle_of_a_pick_is_the_final_model(finalized: Made,
     (entry,) = report["picks"]
     manifest, encoded = manifest_of(finalized), finalized.encoded
     assert manifest["fit"] == "train+validation"
-    assert manifest["data"]["sha256"] == encoded.dataset.sha256
+    assert manifest["data"]["encoded_sha256"] == encoded.dataset.sha256
     assert manifest["data"]["training_rows"] == encoded.dataset.train.n_rows == report["rows"]["train"]
     assert manifest["metrics"] == {"validation": entry["validation"], "test": entry["test"]}
     assert manifest["against"] == entry["against"]

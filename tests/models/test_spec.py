@@ -134,7 +134,7 @@ def test_mechanisms_of_a_funnel_need_one():
     without = space_of(funnel=False)
     assert set(MECHANISMS) - set(without.gene("mechanism").options) == set(FUNNEL_MECHANISMS)
     assert "calibrator_weight" not in without.names
-    with pytest.raises(ConfigError, match=r"space\.mechanism must be one of .*, got 'esmm'"):
+    with pytest.raises(ConfigError, match=r"space\.mechanism \(test\) must be one of .*, got 'esmm'"):
         without.with_overrides({"mechanism": "esmm"}, "test")
 
 
@@ -180,14 +180,14 @@ def test_some_mechanisms_may_be_chosen_from():
         (mechanism, balancing) for mechanism in ("mmoe", "ple") for balancing in ("gradnorm", "nash")
     }
     assert not {"sharing_depth", "calibrator_weight"} & set(space.names)
-    with pytest.raises(ConfigError, match=r"space\.balancing must be one of 'fixed'.*, got 'pcgard'"):
+    with pytest.raises(ConfigError, match=r"space\.balancing \(test\) must be one of 'fixed'.*, got 'pcgard'"):
         SPACE.with_overrides({"balancing": ("pcgrad", "pcgard")}, "test")
 
 
 def test_an_overridden_depth_stays_inside_the_layers():
     assert SPACE.with_overrides({"expert_depth": Bounds(low=1, high=2)}, "test").gene("expert_depth").high == 2
     for wrong in (0, 4):
-        with pytest.raises(ConfigError, match=r"expert_depth must be a whole number within 1\.\.3"):
+        with pytest.raises(ConfigError, match=r"expert_depth \(test\) must be a whole number within 1\.\.3"):
             SPACE.with_overrides({"expert_depth": wrong}, "test")
 
 
@@ -262,7 +262,7 @@ def test_a_configuration_switches_blocks_for_all():
     fixed = space_of(blocks=BLOCKS).with_overrides({"use_tags": True, "rank_tags": 8}, "test")
     assert all(("tags", 8) in ModelSpec.from_genes(fixed.decode(x)).ranks for x in
                fixed.sample(np.random.default_rng(0), 9))  # fmt: skip
-    with pytest.raises(ConfigError, match=r"space\.rank_tags must be one of 0, 2, 4, 8, 16, got 3"):
+    with pytest.raises(ConfigError, match=r"space\.rank_tags \(test\) must be one of 0, 2, 4, 8, 16, got 3"):
         space_of(blocks=BLOCKS).with_overrides({"rank_tags": 3}, "test")
 
 

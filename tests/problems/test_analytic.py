@@ -108,9 +108,11 @@ def test_unsupported_sets_of_objectives_are_refused():
 
 
 def test_settings_that_change_nothing_are_refused():
-    with pytest.raises(ConfigError, match=r"training \(config\) is not a known key.*\n.*data \(config\) is not"):
+    with pytest.raises(
+        ConfigError, match=r"training \(command line\) is not a known key.*\n.*data \(command line\) is not"
+    ):
         built("training.steps=5", "data.path=x")
-    with pytest.raises(ConfigError, match=r"constraints \(config\) must be a list of texts, at most 0"):
+    with pytest.raises(ConfigError, match=r"constraints \(command line\) must be a list of texts, at most 0"):
         built('constraints=["quality >= 0.5"]')
 
 

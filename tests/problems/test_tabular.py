@@ -136,7 +136,9 @@ def test_halving_on_a_table_drops_at_its_rungs(path: Path) -> None:
 
 
 def test_settings_that_change_nothing_are_refused_together(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"training\.layers \(config\) is not a known key.*\n.*evaluation\.max_users"):
+    with pytest.raises(
+        ConfigError, match=r"training\.layers \(command line\) is not a known key.*\n.*evaluation\.max_users"
+    ):
         problem_of(path, "training.layers=2", "evaluation.max_users=7")
 
 

@@ -13,7 +13,7 @@ from evorec.cli import main
 from evorec.config import load_config, recommender_config
 from evorec.errors import ConfigError, DataError, RunLockedError
 from evorec.recommender.checks import CheckedProblem, check_problem
-from evorec.run.directory import _lock
+from evorec.run.lock import FolderLock
 
 N = 900
 """Rows; the last tenth is test."""
@@ -189,12 +189,12 @@ def test_a_held_run_directory_and_a_folder_that_cannot_be_made_are_refused_by_bo
         assert "run.output (command line) must be a folder, and" in capsys.readouterr().err
     assert main(["search", "c.toml", "-q", "--set", "constraints=[]"]) == 0
     (run,) = Path("runs").iterdir()
-    held = _lock(run / "lock")
+    held = FolderLock(run)
     for command in ("validate", "search"):
         capsys.readouterr()
         assert main([command, "c.toml", "--set", "constraints=[]"]) == RunLockedError.exit_code
         assert f"is held by process {os.getpid()} on " in capsys.readouterr().err
-    os.close(held)
+    held.release()
     assert main(["validate", "c.toml", "--set", "constraints=[]"]) == 0
 
 

@@ -331,6 +331,8 @@ def test_a_real_interrupt_of_the_process_ends_the_search(swallows):
 
         return Analytic(fault=fault)
 
+    # a process in the background of a script may ignore SIGINT
+    before_int = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
@@ -340,6 +342,7 @@ def test_a_real_interrupt_of_the_process_ends_the_search(swallows):
             outcomes(interrupted(signal.SIGTERM), specs(2))
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     finally:
+        signal.signal(signal.SIGINT, before_int)
         signal.signal(signal.SIGTERM, before)
 
 
