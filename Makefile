@@ -13,7 +13,7 @@ search: $(VENV)/.installed
 	$(BIN)/evorec search --problem feed --set "training.rungs=[60]"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -30,7 +30,6 @@ TINY = (
     "training.steps=3", "training.batch_size=64", "training.retrieval_batch=16", "search.population=4",
     "search.generations=1", "constraints=[]", "run.workers=1", "finalize.seeds=1", "finalize.bootstrap=100",
 )  # fmt: skip
-pytestmark = pytest.mark.xdist_group("bad input")  # the run and its bundle are made once
 STARTUP_S = 600.0  # a Python process that imports the search, on a busy machine
 
 

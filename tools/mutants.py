@@ -119,7 +119,7 @@ def tests_by_line(root: Path, environment: dict[str, str]) -> tuple[dict[tuple[s
         f"        pathlib.Path({str(report)!r}).write_text(json.dumps(spent))\n"
     )
     command = [
-        sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup",
+        sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile",
         "-p", "record_durations", "-p", "no:cacheprovider",
         "--cov=evorec", "--cov=problems", "--cov-context=test", "--cov-report=",
     ]  # fmt: skip

@@ -31,8 +31,6 @@ from evorec.serving.queries import Item, ListOptions
 from evorec.serving.recommender import load_bundle
 from evorec.training.evaluate import task_logits
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 ROUNDING = 1e-12  # a mean over users, added up in another order
 SCORE = exported.SCORE
 K = 5

@@ -16,8 +16,6 @@ from evorec.deploy.bundle.triton import write_triton
 from evorec.errors import RunError
 from evorec.serving.queries import ListOptions
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 NAMES = ["evorec_user_vectors", "evorec_item_vectors", "evorec_ranker", "evorec_recommend"]
 ROUNDING = 1e-6  # float32
 TENSOR = re.compile(r'\{ name: "([^"]+)" data_type: TYPE_(\w+) dims: \[ ([-0-9, ]+) \](.*?) \}(?=,|\n)')

@@ -13,8 +13,6 @@ import pytest
 from contracts.source import ROOT
 from exported import Made
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 STARTUP_S, INSTALL_S = 60.0, 600.0
 BLOCKED = (
     "torch", "polars", "pydantic", "scipy", "typer", "click", "rich", "pymoo", "deap", "moocore", "plotly", "sklearn",

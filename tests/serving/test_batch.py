@@ -17,8 +17,6 @@ from evorec.serving import batch
 from evorec.serving.batch import recommend_table
 from evorec.serving.queries import Item, ListOptions, User
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory: pytest.TempPathFactory) -> Made:

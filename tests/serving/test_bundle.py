@@ -21,8 +21,6 @@ from evorec.errors import RunError
 from evorec.serving.bundle import read_arrays, read_bundle
 from evorec.serving.recommender import load_bundle
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 FLIPS, ZEROED, TRUNCATED, MISSING, ADDED = 100, 100, 60, 20, 20
 BLOCK = 512
 MOST_BYTES = 64 << 20  # that reading a lie may take

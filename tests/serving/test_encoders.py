@@ -14,8 +14,6 @@ from evorec.errors import DataError
 from evorec.serving.encoders import ContentParts, Feature, Fields, SideStatistics
 from evorec.serving.queries import Ids
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 ROUNDING = 1e-6  # float32
 NUMBERS = Feature("age", "numeric", [], [1.0, 2.5, 4.0])
 BIG = 2**53 + 1

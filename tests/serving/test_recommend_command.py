@@ -13,8 +13,6 @@ from evorec.cli import main
 from evorec.errors import ConfigError, DataError
 from evorec.serving.queries import User
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 USAGE, DATA = ConfigError.exit_code, DataError.exit_code
 
 

@@ -19,8 +19,6 @@ from evorec.serving.queries import Item, ListOptions, User
 from evorec.serving.recommender import Recommender, load_bundle
 from evorec.training.evaluate import task_logits
 
-pytestmark = pytest.mark.xdist_group("bundles")  # a worker process exports them once
-
 K, NEW = 5, 10**6
 PREDICTION = 1e-5  # float32
 SUM = 1e-6  # of a few float32
