@@ -176,6 +176,8 @@ def test_a_spec_that_kills_its_worker_fails_alone():
 
 
 ORPHANS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background may ignore it
 import os, sys, time
 from evorec.search.executors import ProcessExecutor
 
