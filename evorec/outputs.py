@@ -66,7 +66,7 @@ def move_folder(folder: Path, target: Path) -> None:
         raise RunError(
             f"{target} was made by another process meanwhile, and is not overwritten; choose another folder"
         ) from None
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def write_output(path: Path, data: bytes) -> None:
@@ -77,10 +77,10 @@ def write_output(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until the disk has the names in a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

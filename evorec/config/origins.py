@@ -26,7 +26,7 @@ class Layer:
     Attributes:
         name: in messages: a file, ``command line`` or ``default of problem feed``.
         settings: partial.
-        is_default: whether they are the defaults of a problem, which nobody chose for these data.
+        is_default: whether they are the defaults of a problem, which the user did not choose for these data.
     """
 
     name: str

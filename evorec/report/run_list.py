@@ -78,6 +78,6 @@ def _listed(path: Path) -> ListedRun:
             )
     except (
         Exception
-    ) as error:  # anything may be in a folder of somebody else, and the other runs are listed all the same
+    ) as error:  # a folder of another user may contain anything, and the other runs are listed all the same
         text = str(error) or type(error).__name__
         return ListedRun(folder, "damaged", started, fault=text.splitlines()[0])

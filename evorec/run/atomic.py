@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from evorec.errors import RunError
+from evorec.outputs import sync_folder
 
 COPY = "restore it from a copy"
 MOST_JSON_BYTES = 2**30
@@ -29,15 +30,6 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

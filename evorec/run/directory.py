@@ -42,6 +42,7 @@ import numpy as np
 from evorec.config import RunConfig, SearchConfig, stored_config
 from evorec.errors import ConfigError, RunError
 from evorec.objectives import without_clock
+from evorec.outputs import sync_folder
 from evorec.run.atomic import (
     COPY,
     json_bytes,
@@ -51,7 +52,6 @@ from evorec.run.atomic import (
     refuse_links,
     sealed_bytes,
     sha256_of,
-    sync_folder,
     weight_bytes,
     write_atomic,
     write_sealed,

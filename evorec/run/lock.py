@@ -38,7 +38,7 @@ class FolderLock:
         os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     def check(self) -> None:
-        """Check that the folder is still the one that was locked; call it before every write.
+        """Check that the locked folder was not replaced; call it before every write.
 
         Raises:
             RunError: it was deleted, and perhaps made again by another process, which writes there now.

@@ -96,8 +96,6 @@ def shown_columns(problem: RecProblem, ids: Sequence[int | str], names: Sequence
     if not names:
         return {}
     items, data = problem.tables.items, problem.config.data
-    if not names:
-        return {}
     held = [] if items is None else [name for name in items.columns if name != Columns.ITEM]
     if (lost := [name for name in names if name not in held]) and data.reader == TABLE and data.items.files:
         items = read_item_columns(data, names)

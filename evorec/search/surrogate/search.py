@@ -178,11 +178,10 @@ class SurrogateSearch:
                 best = np.argsort(-gains, kind="stable")[: max(1, int(BEST * POOL))]
                 fresh = one_gene_changed(space, pool[best], rng)
         best = np.argsort(-gains, kind="stable")[:IN_BATCH]
-        if len(taken):  # genomes chosen by others gain nothing twice
-            joint = self._reached(model, np.vstack([taken, pool[best]]), rng, directions)
-            base = np.maximum(base, joint[:, : len(taken)].max(axis=1))
-            return pool[best[greedy_batch(joint[:, len(taken) :], base, n)]]
-        return pool[best[greedy_batch(self._reached(model, pool[best], rng, directions), base, n)]]
+        # genomes chosen before, at least one plain offspring, gain nothing twice
+        joint = self._reached(model, np.vstack([taken, pool[best]]), rng, directions)
+        base = np.maximum(base, joint[:, : len(taken)].max(axis=1))
+        return pool[best[greedy_batch(joint[:, len(taken) :], base, n)]]
 
     def _reached(
         self, model: SurrogateModel, X: FloatArray, rng: np.random.Generator, directions: FloatArray
