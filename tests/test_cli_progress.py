@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -84,3 +86,12 @@ def test_the_first_signal_asks_and_the_second_stops() -> None:
         with pytest.raises(Interruption, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_after_the_end_of_a_command_does_not_change_its_exit_code() -> None:
+    late = (
+        "import atexit, os, signal, sys; from evorec.cli.app import main; sys.argv = ['evorec', '--version'];"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM)); sys.exit(main())"
+    )
+    process = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")

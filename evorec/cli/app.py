@@ -232,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(None)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the command is done: its exit code stands while Python ends
         if "--debug" not in sys.argv:
             sys.excepthook = _report_bug  # only now: typer sets its own
     if (lost := lost_output()) is not None and code == 0:
