@@ -62,6 +62,9 @@ class FilesConfig(Section):
     """encoding of the text, e.g. utf-8, latin-1, cp1252, utf-16, gb18030; auto = found in the first lines"""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null", "NULL", "None", "\\N")
     """texts that mean a missing value"""
+    ragged: Literal["refuse", "drop", "pad"] = "refuse"
+    """lines of a text table with more or fewer values than columns: refuse the file, drop them, or pad them: missing
+    values at the end of short lines, nothing behind the last column of long lines; both are counted in the notes"""
     derive: dict[str, Derived] = Field({})
     """further columns: name -> COLUMN ~ PATTERN (first group of a regular expression, or missing) or COLUMN * NUMBER, /
     NUMBER, // NUMBER (whole part)"""
@@ -289,6 +292,8 @@ class EntityConfig(FilesConfig):
     """column -> categorical, numeric or multi_hot"""
     duplicates: Literal["refuse", "first", "last"] = "refuse"
     """rows with the same id: which to keep, or refuse the file"""
+    missing_ids: Literal["refuse", "drop"] = "refuse"
+    """rows without an id: refuse the file, or drop and count them"""
 
     def kinds(self) -> Mapping[str, FeatureKind]:
         return self.features

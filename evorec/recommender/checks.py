@@ -89,16 +89,22 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> Ch
     with faults.collect():
         _check_device(config)
     parts: Split | None = None
+    n_faults = len(faults.lines)
     with faults.collect():
         if tables is None:
             tables, _ = READERS[config.data.reader].read(config.data)
         config, notes = suitable_defaults(config, tables)
-        tables = with_content(tables, config.data)
-        _check_tasks(config.tasks, tables)
-        parts = split(tables, config.split)
+    if tables is not None:
+        with faults.collect():
+            tables = with_content(tables, config.data)
+        with faults.collect():
+            _check_tasks(config.tasks, tables)
+        with faults.collect():
+            parts = split(tables, config.split)
+    is_readable = len(faults.lines) == n_faults
     with faults.collect():
         check_metrics(config)
-    if tables is None or parts is None:
+    if tables is None or parts is None or not is_readable:
         _check_names(config, faults)
         faults.refuse()
     assert tables is not None

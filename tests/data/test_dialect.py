@@ -101,7 +101,9 @@ def test_letters_of_an_unknown_encoding_are_never_guessed(tmp_path: Path) -> Non
         "Chinese": "推荐".encode("gb18030"),
     }
     for kind, value in damaged.items():
-        with pytest.raises(DataError, match=r"log\.csv, line 2 must be UTF-8 text, got the byte 0x..; .* set encoding"):
+        with pytest.raises(
+            DataError, match=r"log\.csv, line 2 must be UTF-8 text, got the byte 0x..; .* set data\.log\.encoding"
+        ):
             table(tmp_path, {"log.csv": HEAD.encode() + value + b",2,10,1\n"})
         assert kind
 
@@ -146,7 +148,8 @@ def test_escaped_quotes_are_read_where_a_file_needs_them_or_says_so(tmp_path: Pa
     plain = HEAD + '1,"C:\\",10,1\n'  # well formed without escapes, so that the backslash is a letter
     assert rows(table(tmp_path, plain)) == [(1, "C:\\", 10, 1.0)]
     with pytest.raises(
-        DataError, match=r'line 2: a quote must enclose .*; set quote = "" .*, or set escape = "\\\\" if'
+        DataError,
+        match=r'line 2: a quote must enclose .*; set data.log.quote = "" .*, or set data.log.escape = "\\\\" if',
     ):
         table(tmp_path, HEAD + '1,"a \\"b\\"",10,1\n1,"x"y,11,1\n')
 

@@ -230,7 +230,7 @@ def test_the_day_of_the_log_is_kept(tmp_path: Path, text: str) -> None:
         (
             ["20220425", "20220426"],
             {"time_unit": "auto"},
-            "line 2, column t must be a number whose size .* %Y%m%d, got",
+            "line 2, column t must be a number whose size .*, got '20220425' .*data.log.time_unit .* %Y%m%d",
         ),
         (["0", "1"], {"time_unit": "auto"}, "line 2, column t must be a number whose size tells its unit"),
         (["1650812741999"], {}, "line 2, column t must be a time in s .* not after the year 5138, got '1650812741999'"),

@@ -80,7 +80,12 @@ def test_a_broken_log_is_refused_with_line_and_column(tmp_path: Path, text: str,
             {"files": ["l.jsonl"]},
             r"l\.jsonl, line 1 must be one JSON object: NaN is not JSON",
         ),
-        ({"l.jsonl": '{"u":1}\n'}, {"files": ["l.jsonl"]}, r"l\.jsonl: no line has the key 'i'"),
+        (
+            {"l.jsonl": '{"u":1}\n'},
+            {"files": ["l.jsonl"]},
+            r"l\.jsonl: no line has the keys 'i', 't', 'c'; .*; named by data\.log\.item, data\.log\.time, "
+            r"data\.log\.tasks",
+        ),
         ({"l.jsonl": "\n"}, {"files": ["l.jsonl"]}, r"l\.jsonl has no rows"),
         (
             {"l.jsonl": '{"u":1,"i":1,"t":1,"c":1}\n\n{"u":1,"i":null,"t":1,"c":1}\n'},

@@ -183,7 +183,9 @@ def test_digits_of_a_calendar_are_not_read_as_seconds(tmp_path: Path) -> None:
         }
         expected = [int(datetime.strptime(str(n), form).replace(tzinfo=UTC).timestamp()) for n in numbers]
         for name in files:
-            message = rf"column t must be a number whose size tells its unit; in every row it looks like .*{form}, got"
+            message = (
+                rf"column t must be a number whose size tells its unit, and in every row it looks like .*, got .*{form}"
+            )
             with pytest.raises(DataError, match=message):
                 table(tmp_path, files, {**log, "files": [name]})
             found = rows(table(tmp_path, files, {"files": [name], "time_unit": form}))
@@ -206,7 +208,9 @@ def test_notations_with_the_year_first_are_read_without_a_format(tmp_path: Path)
         ("03/04/2014", "%d/%m/%Y or %m/%d/%Y"),
         ("Tue Oct 21 15:00:00 +0000 2014", "%a %b %d %H:%M:%S %z %Y"),
     ):
-        with pytest.raises(DataError, match=rf"column t must be a time as .* time_unit to its format, {forms}, got"):
+        with pytest.raises(
+            DataError, match=rf"column t must be a time as .* got .*; set data\.log\.time_unit to its format, {forms}"
+        ):
             table(tmp_path, HEAD + f"1,2,{text},1\n", {"time_unit": "auto"})
         assert table(tmp_path, HEAD + f"1,2,{text},1\n", {"time_unit": forms.split(" or ")[0]}).n_rows == 1
 

@@ -82,6 +82,24 @@ def refusal(*overrides: str) -> str:
     return str(caught.value)
 
 
+def test_faults_of_tables_content_tasks_and_split_come_together(log: dict[str, np.ndarray]) -> None:
+    found = refusal('tasks.ranked=["clik"]', 'split.validation_from="2039-01-01"', 'split.test_from="2040-01-01"')
+    assert [line.split(" (")[0] for line in found.split("\n")[:2]] == [
+        "tasks.ranked",
+        "split.kind",
+    ], found
+    log["time"] = log["time"].astype(str)
+    log["time"][5] = "soon"
+    log["place"] = log["place"].astype(str)
+    write(log)
+    found = refusal(
+        'tasks.ranked=["clik"]', 'objectives=["accurracy"]', 'data.log.context={"place"="numeric","x"="numeric"}'
+    )
+    assert "line 1 must name the columns ['x']; it has" in found
+    assert "log.csv, line 7, column time must be a finite number, got 'soon'; add 'soon' to data.log.missing" in found
+    assert "'accurracy'" in found  # what needs no data is checked, too
+
+
 def test_both_commands_refuse_in_the_same_words_and_list_all_faults(
     log: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:

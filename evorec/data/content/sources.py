@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from evorec.config import ContentConfig, CooccurrenceContent, EncoderContent, GraphContent, TextContent, VectorsContent
+from evorec.config.faults import Faults
 from evorec.data.content.stored import hash_of, stored
 from evorec.data.tables import Columns, ItemVectors, Tables
 from evorec.errors import DataError
@@ -36,24 +37,26 @@ def item_vectors(tables: Tables, sources: Mapping[str, ContentConfig], find: Fin
     Returns:
         Made once and kept in the cache.
     Raises:
-        DataError: a file, a column or an id cannot be used; names the source.
+        DataError: files, columns or ids cannot be used; names the sources.
         ConfigError: the extra that a source needs is not installed.
     """
-    out = []
+    out, faults = [], Faults()
     for name, source in sources.items():
         where = f"data.content.{name}"
-        match source:
-            case TextContent():
-                ids, key, values = _of_text(source, tables, where)
-            case EncoderContent():
-                ids, key, values = _of_encoder(source, tables, where, find(source.path))
-            case GraphContent():
-                ids, key, values = _of_graph(source, tables, where, find(source.path))
-            case VectorsContent():
-                ids, key, values = _of_file(source, tables, find(source.path))
-            case CooccurrenceContent():
-                continue
-        out.append(ItemVectors(name, ids, np.asarray(values), hash_of({"values": key, "ids": ids})))
+        with faults.collect():
+            match source:
+                case TextContent():
+                    ids, key, values = _of_text(source, tables, where)
+                case EncoderContent():
+                    ids, key, values = _of_encoder(source, tables, where, find(source.path))
+                case GraphContent():
+                    ids, key, values = _of_graph(source, tables, where, find(source.path))
+                case VectorsContent():
+                    ids, key, values = _of_file(source, tables, find(source.path))
+                case CooccurrenceContent():
+                    continue
+            out.append(ItemVectors(name, ids, np.asarray(values), hash_of({"values": key, "ids": ids})))
+    faults.refuse()
     return tuple(out)
 
 

@@ -193,6 +193,10 @@ def _entity_blocks(samples: Sequence[Sample], guess: EntityGuess) -> list[Block]
     if guess.marks:
         default = FilesConfig.model_fields["missing"].default
         settings.append(Setting("missing", [*default, *guess.marks], "texts that mean a missing value"))
+    if guess.lacks_ids:
+        settings.append(
+            Setting("missing_ids", "drop", 'rows without an id are dropped and counted; "refuse" = refuse them')
+        )
     if guess.repeats:
         settings.append(Setting("duplicates", "first", "ids with several rows: the first counts"))
     if guess.separators:

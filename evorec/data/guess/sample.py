@@ -224,7 +224,7 @@ def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
         if is_of_lists := _is_of_lists(content, min_lengths):
             dialect, frame = replace(dialect, columns=("user", "item")), _item_lists(content)
         else:
-            frame = read_text(source, content, dialect, dialect.columns)
+            frame, _ = read_text(source, content, dialect, dialect.columns)
     if frame.height == 1 and frame.width > MANY_KEYS:
         raise DataError(
             f"{source} is a single JSON object with {frame.width} keys, not a table; write a line per row, e.g. "

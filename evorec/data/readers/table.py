@@ -5,8 +5,10 @@ Each file is read and converted on its own, so that a single file at a time is h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, cast, final
 
@@ -16,13 +18,22 @@ from polars.exceptions import PolarsError
 from evorec.config import DataConfig, FilesConfig, ItemsConfig, LogConfig, UsersConfig
 from evorec.config.data import source_times
 from evorec.config.expressions import Clause, parse_derived, parse_label
+from evorec.config.faults import Faults, refuse_all
 from evorec.config.tables import ALWAYS, EVENT, FeatureKind, SourceConfig, SourceOfEvents
 from evorec.data.readers import READERS, TABLE, Origin, Reader, folder_of
 from evorec.data.tables import PARTS, Columns, Feature, Tables
 from evorec.data.tabular.columns import Column, label
 from evorec.data.tabular.item_lists import LIST_ITEM, LIST_USER, read_item_lists
 from evorec.data.tabular.sheet import Sheet, read_sheet
-from evorec.data.tabular.sources import MAX_NAMES, EmptyFileError, find_sources, reason
+from evorec.data.tabular.sources import (
+    MAX_NAMES,
+    EmptyFileError,
+    MissingColumnsError,
+    Source,
+    find_sources,
+    reason,
+)
+from evorec.data.tabular.text import such_rows
 from evorec.data.tabular.times import days, session_numbers, times
 from evorec.errors import DataError
 
@@ -32,6 +43,8 @@ SESSION: Final = "\0session"
 FILE: Final = "\0file"
 ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
+MAX_FAULTS: Final = 10
+"""Errors of the tables that are shown."""
 
 PART_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -52,33 +65,34 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
         ConfigError: a format or a pattern that cannot be used.
         DataError: names the file, the line and the column.
     """
-    folder, log = folder_of(config), config.log
+    folder, log, faults = folder_of(config), config.log, _TableFaults()
     sources = [_LogSource.of(source, log, n) for n, source in enumerate(log.each_source)]
     unmatched = _UnmatchedTexts([source.tasks for source in sources])
     texts = {name for source in sources for name in source.texts}
     part = [Columns.PART] if log.each_source[0].has_parts else []
     same = (Columns.USER, Columns.ITEM, Columns.TIME, *part, *(TEXT + name for name in sorted(texts)))
     groups = [group for source in sources for group in source.groups(unmatched)]
-    frame, files, n_with_ids = _read_files(folder, groups, "data.log", same, log.duplicates)
+    frame, files, n_with_ids = _read_files(folder, groups, "data.log", same, log.duplicates, faults)
+    if not faults.of("data.log"):
+        unmatched.refuse(faults.of("data.log"))
     n_rows, n_events = sum(n for _, n in files), frame.height
-    if n_with_ids == 0:
-        read_files = [str(sheet.source) for sheet, _ in files]
-        raise DataError(f"data.log: all {n_rows} rows of {read_files} lack a user or an item.")
-    unmatched.refuse()
+    tables: dict[str, pl.DataFrame | None] = {"users": None, "items": None}
+    sides = (("users", Columns.USER, config.users), ("items", Columns.ITEM, config.items))
+    for side, id_column, entity in sides:
+        if entity.files:
+            group = _entity_group(entity, f"data.{side}", id_column)
+            found, more_files, _ = _read_files(folder, [group], group.key, [id_column], entity.duplicates, faults)
+            files += more_files
+            if not (faults.of("data.log") or faults.of(group.key)):
+                with faults.of(group.key).collect():
+                    frame, tables[side] = _with_one_type(frame, found, id_column, side)
+    faults.refuse()
     if (meaning := source_times(log.each_source[0])) == "order":  # of the lines of a user, the files of training first
         frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).over(Columns.USER).alias(Columns.TIME))
     kept = [name for name in frame.columns if not name.startswith("\0")]
     if log.pivot.is_on:
         frame = _pivoted(frame, log.pivot.session_gap_s, log.labels)
     frame = frame.select(kept)
-
-    tables: dict[str, pl.DataFrame | None] = {"users": None, "items": None}
-    for side, id_column, entity in (("users", Columns.USER, config.users), ("items", Columns.ITEM, config.items)):
-        if entity.files:
-            group = _entity_group(entity, f"data.{side}", id_column)
-            found, more_files, _ = _read_files(folder, [group], group.key, [id_column], entity.duplicates)
-            frame, tables[side] = _with_one_type(frame, found, id_column, side)
-            files += more_files
     checked = Tables(
         name=folder.resolve().name or "table",
         interactions=frame,
@@ -112,25 +126,78 @@ def read_item_columns(config: DataConfig, names: Sequence[str]) -> pl.DataFrame:
         DataError: the table lacks a column, or it cannot be read.
     """
     items = config.items.model_copy(update={"features": {}, "content": (), "texts": tuple(names)})
-    group = _entity_group(items, "data.items", Columns.ITEM)
-    return _read_files(folder_of(config), [group], group.key, [Columns.ITEM], items.duplicates)[0]
+    group, faults = _entity_group(items, "data.items", Columns.ITEM), _TableFaults()
+    frame = _read_files(folder_of(config), [group], group.key, [Columns.ITEM], items.duplicates, faults)[0]
+    faults.refuse()
+    return frame
 
 
 READERS.register(TABLE, Reader("any CSV, TSV, JSON lines or Parquet files, described by log, users and items", read))
 
 
 @final
-class _File:
-    """A file of a table: its columns, and columns derived from them."""
+class _TableFaults:
+    """The errors of the log, of the users and of the items, raised together."""
 
-    def __init__(self, sheet: Sheet, config: FilesConfig, derived: Mapping[str, Clause], event: str = "") -> None:
-        self.sheet, self._config, self._derived = sheet, config, derived
+    def __init__(self) -> None:
+        self._of: dict[str, Faults] = {}
+
+    def of(self, key: str) -> Faults:
+        """The errors of a table, by its key in the configuration."""
+        return self._of.setdefault(key, Faults())
+
+    def refuse(self) -> None:
+        """Raise the errors if there are any."""
+        refuse_all(list(self._of.values()), at_most=MAX_FAULTS)
+
+
+class _MissingColumnError(DataError):
+    """A column that a file lacks, which has been reported."""
+
+
+@final
+class _File:
+    """A file of a table: its columns, and columns derived from them.
+
+    Args:
+        sheet: the file.
+        config: of the file.
+        derived: name -> clause of the columns that are derived from others.
+        faults: collects the errors of the columns.
+        missing: columns that the file lacks.
+        event: kind of event of all rows; empty = the file says it.
+    """
+
+    def __init__(
+        self,
+        sheet: Sheet,
+        config: FilesConfig,
+        derived: Mapping[str, Clause],
+        faults: Faults,
+        missing: Sequence[str],
+        event: str = "",
+    ) -> None:
+        self.sheet, self._config, self._derived, self._faults = sheet, config, derived, faults
+        self._missing = set(missing)
         self._columns: dict[str, Column] = {}
         if event:
             same = pl.repeat(event, sheet.frame.height, dtype=pl.String, eager=True)
             self._columns[EVENT] = Column(sheet, EVENT, same, is_derived=True)
 
+    def attempt(self, convert: Callable[[], pl.Series]) -> pl.Series:
+        """What a conversion gives; null after an error, which is kept."""
+        with self._faults.collect():
+            try:
+                return convert()
+            except _MissingColumnError:
+                pass
+            except PolarsError as error:  # a type of Parquet that cannot be converted
+                raise DataError(f"{self.sheet.source} cannot be converted: {reason(error)}") from None
+        return pl.repeat(None, self.sheet.frame.height, dtype=pl.String, eager=True)
+
     def column(self, name: str) -> Column:
+        if self._source_of(name) in self._missing:
+            raise _MissingColumnError(name)
         if name not in self._columns:
             self._columns[name] = Column.read(self.sheet, name, self._config.missing, self._derived.get(name))
         return self._columns[name]
@@ -141,13 +208,27 @@ class _File:
             return column.numbers
         return column.lists(self._config.separators.get(name)) if kind == "multi_hot" else column.texts
 
+    def texts(self, name: str) -> pl.Series:
+        return self.column(name).texts
+
     def vectors(self, name: str) -> pl.Series:
         return self.column(name).vectors(self._config.separators.get(name))
 
-    def refuse(self, name: str, is_missing: pl.Series) -> None:
+    def refuse(self, name: str, is_missing: pl.Series, repair: str = "") -> None:
         """Raise the error of the first missing value."""
-        column = self._derived[name].column if name in self._derived else name
-        self.sheet.refuse(column, is_missing, "not be empty")
+        self.sheet.refuse(self._source_of(name), is_missing, "not be empty", repair=repair)
+
+    def ids(self, name: str, missing_ids: str) -> pl.Series:
+        """Ids of users or items; a missing id is null, or refused."""
+        found = self.column(name).ids
+        if missing_ids == "refuse":
+            repair = f'set {self.sheet.key}.missing_ids = "drop" to leave out and count rows without an id'
+            self.refuse(name, found.is_null(), repair)
+        return found
+
+    def _source_of(self, name: str) -> str:
+        """The column of the file that a column is, or is derived from."""
+        return self._derived[name].column if name in self._derived else name
 
 
 @final
@@ -171,7 +252,7 @@ class _FileGroup:
 
 
 def _read_files(
-    folder: Path, groups: Sequence[_FileGroup], key: str, same: Sequence[str], duplicates: str
+    folder: Path, groups: Sequence[_FileGroup], key: str, same: Sequence[str], duplicates: str, tables: _TableFaults
 ) -> tuple[pl.DataFrame, list[tuple[Sheet, int]], int]:
     """Read and convert file after file.
 
@@ -181,6 +262,7 @@ def _read_files(
         key: of the configuration, for errors.
         same: columns of the result in which a duplicate equals an earlier row.
         duplicates: keep, refuse, first or last.
+        tables: collects the errors of all files; the rows are incomplete if there are any of `key`.
     Returns:
         The rows; emptied sheet and number of rows of each file; number of rows with all ids, repeated rows included.
     """
@@ -188,35 +270,54 @@ def _read_files(
     parts: list[pl.DataFrame] = []
     files: list[tuple[Sheet, int]] = []
     empty: EmptyFileError | None = None
+    faults = tables.of(key)
     for group in groups:
         config = group.config
         derived = {name: parse_derived(text) for name, text in config.derive.items()}
         event = config.event if isinstance(config, SourceOfEvents) else ""
         names = [name for name in group.names if not (event and name == EVENT)]
         needed = tuple(dict.fromkeys(derived[name].column if name in derived else name for name in names))
-        for source in find_sources(folder, group.patterns, f"{group.key}.files"):
-            try:
-                if isinstance(config, SourceConfig) and config.is_of_lists:
-                    sheet = read_item_lists(source, config, group.key)
-                else:
-                    sheet = read_sheet(source, config, needed, group.key)
-            except EmptyFileError as error:
-                if source.folder is None:
-                    raise
-                empty = error  # Spark writes parts without rows
+        found: list[Source] = []
+        for pattern in group.patterns:
+            with faults.collect():
+                found += find_sources(folder, [pattern], f"{group.key}.files")
+        for source in dict.fromkeys(found):
+            missing: tuple[str, ...] = ()
+            sheet: Sheet | None = None
+            with faults.collect():
+                try:
+                    try:
+                        sheet = _read_file(source, group, needed)
+                    except MissingColumnsError as error:
+                        missing = error.names
+                        faults.add(DataError(f"{str(error).removesuffix('.')}{_named_by(group, missing)}."))
+                        sheet = _read_file(source, group, [name for name in needed if name not in missing])
+                except EmptyFileError as error:
+                    if source.folder is None:
+                        raise
+                    empty = error  # Spark writes parts without rows
+            if sheet is None:
                 continue
-            file = _File(sheet, config, derived, event)
-            try:
-                frame = group.convert(file)
-            except PolarsError as error:  # a type of Parquet that cannot be converted
-                raise DataError(f"{source} cannot be converted: {reason(error)}") from None
+            frame = group.convert(_File(sheet, config, derived, faults, missing, event))
+            if faults:
+                continue
             if duplicates == "refuse":
                 frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
             parts.append(frame.drop_nulls(ids))
-            files.append((sheet.emptied(), frame.height))
-            del file, sheet, frame  # its text, before the next file is read
+            sheet = sheet.emptied()
+            if key != "data.log" and (n_dropped := frame.height - parts[-1].height):
+                sheet = sheet.noted(f"{n_dropped} rows without an id were dropped ({key}.missing_ids).")
+            files.append((sheet, frame.height))
+            del sheet, frame  # its text, before the next file is read
     if empty and not parts:
-        raise empty
+        faults.add(empty)
+    if faults:
+        return pl.DataFrame(), files, 0
+    n_rows = sum(n for _, n in files)
+    if not any(part.height for part in parts):
+        names, what = [str(sheet.source) for sheet, _ in files], "a user or an item" if key == "data.log" else "an id"
+        faults.add(DataError(f"{key}: all {n_rows} rows of {names} lack {what}."))
+        return pl.DataFrame(), files, 0
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
     texts_in = [
         one.with_columns(pl.col(name).cast(pl.String) for name in texts if name in one.columns) for one in parts
@@ -229,14 +330,36 @@ def _read_files(
             row = joined.row(again[0], named=True)
             shown = {name: row[name] for name in same if not name.startswith("\0")}
             choices = "keep, first or last" if key == "data.log" else "first or last"
-            raise DataError(
-                f"{files[row[FILE]][0].location(row[ROW])} repeats an earlier row, {shown}; remove it, or set "
-                f"{key}.duplicates to {choices}."
-            )
+            repeated = f"{files[row[FILE]][0].location(row[ROW])} repeats an earlier row, {shown}"
+            repair = f"remove it, or set {key}.duplicates to {choices}"
+            faults.add(DataError(f"{repeated}{such_rows(len(again))}; {repair}."))
         joined = joined.drop(ROW, FILE)
     elif duplicates in ("first", "last"):
         joined = joined.unique(same, keep=cast(Literal["first", "last"], duplicates), maintain_order=True)
     return joined, files, n_with_ids
+
+
+def _read_file(source: Source, group: _FileGroup, columns: Sequence[str]) -> Sheet:
+    """Some columns of a file of any format."""
+    if isinstance(group.config, SourceConfig) and group.config.is_of_lists:
+        return read_item_lists(source, group.config, group.key)
+    return read_sheet(source, group.config, columns, group.key)
+
+
+def _named_by(group: _FileGroup, columns: Sequence[str]) -> str:
+    """The end of a message: the settings that name some columns."""
+    found: dict[str, None] = {}
+    settings = dict(group.config)
+    for name in ("user", "item", "time", "day", "part", "key", "derive", "tasks", "context", "features"):
+        value = settings.get(name, "")
+        texts = [value] if isinstance(value, str) else [f"{own} {text}" for own, text in value.items()]
+        for column in columns:
+            if any(re.search(rf"(?<!\w){re.escape(column)}(?!\w)", text) for text in texts):
+                found[f"{group.key}.{name}"] = None
+    for name in ("texts", "content"):
+        if set(columns) & {*settings.get(name, ())}:
+            found[f"{group.key}.{name}"] = None
+    return f"; named by {', '.join(found)}" if found else ""
 
 
 @final
@@ -289,36 +412,51 @@ class _LogSource:
     def _rows(self, file: _File, part: str) -> pl.DataFrame:
         """The rows of a file of a part; `by` and `texts` are kept as columns of the reader's own."""
         config = self.config
-        columns = {Columns.USER: file.column(config.user).ids, Columns.ITEM: file.column(config.item).ids}
+        columns = {
+            own: file.attempt(lambda name=name: file.ids(name, config.missing_ids))  # type: ignore[misc]
+            for own, name in ((Columns.USER, config.user), (Columns.ITEM, config.item))
+        }
         has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()
-        if config.missing_ids == "refuse":
-            file.refuse(config.user, columns[Columns.USER].is_null())
-            file.refuse(config.item, columns[Columns.ITEM].is_null())
-        needed: dict[str, pl.Series] = {}
+
+        def needed(name: str, convert: Callable[[Column], pl.Series]) -> pl.Series:
+            """A column that a row may lack only if it is dropped."""
+
+            def converted() -> pl.Series:
+                values = convert(file.column(name))
+                file.refuse(name, values.is_null() & has_ids)
+                return values
+
+            return file.attempt(converted)
+
+        def labels(task: str, clauses: Sequence[Clause]) -> pl.Series:
+            values = label(clauses, file.column)
+            file.column(clauses[0].column).refuse(
+                values.is_infinite(),
+                f"small enough for a label of task {task}, below 3.4e38",
+                f'divide it, e.g. KEY.tasks.{task} = "{clauses[0].column} / 1000"',
+            )
+            return values
+
+        def context(name: str, kind: FeatureKind) -> pl.Series:
+            return file.column(name).codes if kind == "categorical" else file.feature(name, kind)
+
         columns[Columns.TIME] = pl.repeat(0, len(has_ids), dtype=pl.Int64, eager=True)
         if config.time:
-            needed[config.time] = times(file.column(config.time), config.time_unit, config.time_zone)
-            columns[Columns.TIME] = needed[config.time]
+            columns[Columns.TIME] = needed(
+                config.time, lambda column: times(column, config.time_unit, config.time_zone)
+            )
         if config.day:
-            columns[Columns.DAY] = needed[config.day] = days(file.column(config.day))
+            columns[Columns.DAY] = needed(config.day, days)
         if config.part:
-            columns[Columns.PART] = needed[config.part] = _parts(file.column(config.part), config.part_names)
+            columns[Columns.PART] = needed(config.part, lambda column: _parts(column, config.part_names))
         elif part:
             columns[Columns.PART] = pl.repeat(PARTS.index(part), len(has_ids), dtype=pl.Int8, eager=True)
-        for name in self.by:
-            columns[BY + name] = needed[name] = file.column(name).codes
-        for name, values in needed.items():
-            file.refuse(name, values.is_null() & has_ids)  # a row that is dropped may lack them
-        for task, clauses in self.tasks.items():
-            columns[task] = label(clauses, file.column)
-            too_large = columns[task].is_infinite()
-            file.column(clauses[0].column).refuse(too_large, f"small enough for a label of task {task}, below 3.4e38")
+        columns |= {BY + name: needed(name, lambda column: column.codes) for name in self.by}
+        columns |= {task: file.attempt(partial(labels, task, clauses)) for task, clauses in self.tasks.items()}
         if self.is_positive:
             columns[ALWAYS] = pl.repeat(1.0, len(has_ids), dtype=pl.Float32, eager=True)
-        for name, feature in config.context.items():
-            column = file.column(name)
-            columns[name] = column.codes if feature == "categorical" else file.feature(name, feature)
-        columns |= {TEXT + name: file.column(name).texts for name in self.texts}
+        columns |= {name: file.attempt(partial(context, name, kind)) for name, kind in config.context.items()}
+        columns |= {TEXT + name: file.attempt(partial(file.texts, name)) for name in self.texts}
         return pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
 
@@ -331,7 +469,8 @@ def _parts(column: Column, names: Mapping[str, str]) -> pl.Series:
     )
     column.refuse(
         found.is_null() & text.is_not_null(),
-        "a part, train, validation (valid, val, dev) or test; data.log.part_names translates other values",
+        "a part, train, validation (valid, val, dev) or test",
+        "KEY.part_names translates other values",
     )
     return found
 
@@ -341,11 +480,10 @@ def _entity_group(config: UsersConfig | ItemsConfig, key: str, id_column: str) -
     texts, content = (config.texts, config.content) if isinstance(config, ItemsConfig) else ((), ())
 
     def part(file: _File) -> pl.DataFrame:
-        columns = {id_column: file.column(config.key).ids}
-        file.refuse(config.key, columns[id_column].is_null())
-        columns |= {name: file.feature(name, kind) for name, kind in config.features.items()}
-        columns |= {name: file.column(name).texts for name in texts if name not in columns}
-        columns |= {name: file.vectors(name) for name in content if name not in columns}
+        columns = {id_column: file.attempt(partial(file.ids, config.key, config.missing_ids))}
+        columns |= {name: file.attempt(partial(file.feature, name, kind)) for name, kind in config.features.items()}
+        columns |= {name: file.attempt(partial(file.texts, name)) for name in texts if name not in columns}
+        columns |= {name: file.attempt(partial(file.vectors, name)) for name in content if name not in columns}
         return pl.DataFrame([values.alias(name) for name, values in columns.items()])
 
     return _FileGroup(config.files, config, key, (config.key, *config.features, *texts, *content), part)
@@ -369,19 +507,21 @@ class _UnmatchedTexts:
         """Look for the texts in a file that has the columns of some tasks."""
         own = {clause for clauses in tasks.values() for clause in clauses}
         for clause in [clause for clause in self.tasks if clause in own]:
-            values = file.column(clause.column).texts
+            values = file.attempt(partial(file.texts, clause.column))
             if (values == clause.operand).any():
                 del self.tasks[clause]
             elif clause.column not in self.seen:
                 counts = values.drop_nulls().value_counts(sort=True).head(MAX_NAMES)
                 self.seen[clause.column] = counts[counts.columns[0]].to_list()
 
-    def refuse(self) -> None:
-        """Raise the error of the first text that no file has."""
+    def refuse(self, faults: Faults) -> None:
+        """Add the errors of the texts that no file has."""
         for clause, task in self.tasks.items():
-            raise DataError(
-                f"data.log.tasks.{task}: no row has {clause.column} == {clause.operand!r}; the most frequent values "
-                f"are {self.seen[clause.column]}."
+            faults.add(
+                DataError(
+                    f"data.log.tasks.{task}: no row has {clause.column} == {clause.operand!r}; the most frequent "
+                    f"values are {self.seen[clause.column]}."
+                )
             )
 
 

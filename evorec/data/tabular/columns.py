@@ -24,6 +24,15 @@ COMPARE: Final[dict[str, Callable[[Any, Any], pl.Series]]] = {
     ">=": ge, "<=": le, "==": eq, "!=": ne, ">": gt, "<": lt,
 }  # fmt: skip
 
+ID: Final = "a whole number or a text"
+EXACT_ID: Final = f"{ID}, and a float may have lost digits"
+FRACTION: Final = 'name another column of ids, or derive one, e.g. by KEY.derive.id = "COLUMN // 1"'
+NESTED: Final = "a feature with lists is multi_hot (KEY); of an object, write each value as a column"
+NO_NUMBER: Final = "add VALUE to KEY.missing if it means no value; a feature of texts is categorical"
+NO_LABEL: Final = "add VALUE to KEY.missing if it means no value, or compare the column in KEY.tasks: COLUMN == VALUE"
+VECTOR: Final = "leave the column out of KEY.content, or add the text to KEY.missing if it means no value"
+"""Repairs; KEY is the key of the table in the configuration."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -70,21 +79,26 @@ class Column:
             raise ConfigError(f"derive.{name}: {clause.operand!r} is not a usable regular expression: {why}.") from None
         return replace(column, name=name, values=values, is_derived=True)
 
-    def refuse(self, bad: pl.Series, expected: str) -> None:
+    def refuse(self, bad: pl.Series, expected: str, repair: str = "") -> None:
         """Raise the error of the first row for which `bad` is true; null is not.
 
+        Args:
+            bad: bool ``(N,)``.
+            expected: completes "must be ...".
+            repair: what to do; ``KEY`` is the key of the table in the configuration.
         Raises:
             DataError: names the file, the line, the column and the value.
         """
         if len(rows := bad.arg_true()):
-            raise self.refusal(rows[0], expected)
+            raise self.refusal(rows[0], expected, repair, n_rows=len(rows))
 
-    def refusal(self, row: int, expected: str) -> DataError:
-        """The error of a value."""
+    def refusal(self, row: int, expected: str, repair: str = "", *, n_rows: int = 1) -> DataError:
+        """The error of a value, and of `n_rows` - 1 later rows; see `refuse`."""
         got = self.values[row]
-        return self.sheet.refusal(
-            row, self.name, f"be {expected}", got.to_list() if isinstance(got, pl.Series) else got
-        )
+        got = got.to_list() if isinstance(got, pl.Series) else got
+        key = self.sheet.key
+        repair = repair.replace("KEY", key) if key else ""
+        return self.sheet.refusal(row, self.name, f"be {expected}", got, n_rows=n_rows, repair=repair)
 
     @property
     def is_text(self) -> bool:
@@ -105,11 +119,11 @@ class Column:
     def texts(self) -> pl.Series:
         """Single values as texts, without white space around them; a list or an object is refused."""
         if self.values.dtype.is_nested() or self.values.dtype == pl.Binary:
-            raise self.refusal(0, f"one value, and the column holds {self.values.dtype}")
+            raise self.refusal(0, f"one value, and the column holds {self.values.dtype}", NESTED)
         if self.sheet.is_json and not self.is_derived:
             nested = (self.values.str.starts_with("[") | self.values.str.starts_with("{")).arg_true()
             if (row := self.sheet.first_nested(self.name, set(nested))) is not None:
-                raise self.refusal(row, "one value")
+                raise self.refusal(row, "one value", NESTED)
         return self._stripped
 
     @cached_property
@@ -125,12 +139,12 @@ class Column:
         if self.sheet.is_json and not self.is_derived and self.values.str.contains(r"^-?[0-9]{16,}$").any():
             row = self.sheet.first_float(self.name, LARGEST_EXACT)
             if row is not None:
-                raise self.refusal(row, "a whole number or a text, and a float may have lost digits")
+                raise self.refusal(row, EXACT_ID, "write it as a text")
         if not stored.dtype.is_decimal():
             return self._whole_or_text(is_id=True)
         text = stored.cast(pl.String).str.replace(r"\.0+$", "")  # a float would lose digits
         text = text.set(self._unmarked.is_null(), None)
-        self.refuse(text.str.contains(".", literal=True), "a whole number or a text")
+        self.refuse(text.str.contains(".", literal=True), ID, FRACTION.replace("COLUMN", self.name))
         whole = _whole(text)
         return text if whole is None else whole
 
@@ -177,6 +191,7 @@ class Column:
             texts.is_in([text for text, elements in found.items() if elements is None]),
             "a JSON list such as [1, 2], a list as Python or PostgreSQL write it, or a text whose separator is set "
             f"({self.sheet.key}.separators)",
+            f"set KEY.separators.{self.name}, or add the text to KEY.missing if it means no value",
         )
         schema = {"text": pl.String(), "list": pl.List(pl.String)}
         lists = pl.DataFrame({"text": list(found), "list": list(found.values())}, schema)
@@ -191,10 +206,10 @@ class Column:
         elements = self.lists(separator, whole=True)
         found = elements.list.eval(pl.element().str.strip_chars().cast(pl.Float64, strict=False))
         n_numbers = found.list.eval(pl.element().filter(pl.element().is_finite())).list.len()
-        self.refuse(n_numbers != elements.list.len(), "a list of finite numbers")
+        self.refuse(n_numbers != elements.list.len(), "a list of finite numbers", VECTOR)
         lengths = found.list.len()
         first = lengths.drop_nulls().head(1).sum()
-        self.refuse(lengths != first, f"a list of {first} numbers, as in the first row that has one")
+        self.refuse(lengths != first, f"a list of {first} numbers, as in the first row that has one", VECTOR)
         return found
 
     @cached_property
@@ -243,7 +258,9 @@ class Column:
             found = found.fill_null(named)
         wrong = rows.filter((found.is_null() & text.is_not_null()) | ~found.is_finite().fill_null(True))
         if len(wrong):
-            raise self.refusal(wrong[0], "a number, true or false" if truth else "a finite number")
+            expected, repair = ("a number, true or false", NO_LABEL) if truth else ("a finite number", NO_NUMBER)
+            repair = repair.replace("COLUMN", self.name).replace("VALUE", repr(self.values[wrong[0]]))
+            raise self.refusal(wrong[0], expected, repair, n_rows=len(wrong))
         return out.scatter(rows, found)
 
     def _whole_or_text(self, *, is_id: bool) -> pl.Series:
@@ -255,7 +272,7 @@ class Column:
             values = values.cast(pl.Float64).fill_nan(None)
             broken = (values != values.floor()) | (values.abs() > LARGEST_EXACT)
             if is_id:
-                self.refuse(broken, "a whole number or a text")
+                self.refuse(broken, ID, FRACTION.replace("COLUMN", self.name))
             # 1.0 is 1 in a file with fractions, too, as in a file without
             return self.texts.str.strip_suffix(".0") if broken.any() else values.cast(pl.Int64)
         if self.is_text and (plain := _whole(values)) is not None:
@@ -268,7 +285,7 @@ class Column:
         if found is None and self.is_text and is_id and is_text_table and text.str.ends_with(".0").all():
             found = _whole(text.str.strip_suffix(".0"))
             if found is not None:
-                self.refuse(found.abs() > LARGEST_EXACT, "a whole number or a text, and a float may have lost digits")
+                self.refuse(found.abs() > LARGEST_EXACT, EXACT_ID, "write it as a text")
         return text if found is None else found
 
     def _computed(self, clause: Clause) -> pl.Series:

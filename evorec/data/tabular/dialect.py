@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, final
@@ -90,6 +90,8 @@ class Dialect:
         has_header: whether the first line of a csv file names the columns.
         notes: sentences about anything that was guessed.
         escape: one character before a quote or a separator in a value; empty = quotes are doubled.
+        ragged: what becomes of lines with another number of values than columns: refuse, drop or pad.
+        key: of the configuration that has these settings, for errors; empty = they cannot be set.
     """
 
     format: Format = "csv"
@@ -100,6 +102,12 @@ class Dialect:
     has_header: bool = True
     notes: tuple[str, ...] = ()
     escape: str = ""
+    ragged: Literal["refuse", "drop", "pad"] = "refuse"
+    key: str = field(default="", compare=False)
+
+    def setting(self, name: str) -> str:
+        """Full name of a setting of the file, for errors."""
+        return f"{self.key}.{name}" if self.key else name
 
     @property
     def byte(self) -> str:
@@ -139,7 +147,7 @@ def detect(
         sample = opened.read(SAMPLE_BYTES + 1)
     form = _format(source, sample, config, key)
     if form in TYPED:
-        return Dialect(form, separator="", quote="", columns=tuple(column_names(source, form)))
+        return Dialect(form, separator="", quote="", columns=tuple(column_names(source, form)), key=key)
     encoding, notes = (config.encoding, ()) if config.encoding != "auto" else _encoding(sample)
     text = sample.decode(encoding, errors="replace").removeprefix("\ufeff")
     text = text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
@@ -149,7 +157,7 @@ def detect(
                 f"{source} must have a JSON object per line, and is a single list; convert it, e.g. with "
                 f"jq -c '.[]' {source.path.name} > {source.path.stem}.jsonl"
             )
-        return Dialect(form, separator="", quote="", encoding=encoding, columns=_keys(text), notes=notes)
+        return Dialect(form, separator="", quote="", encoding=encoding, columns=_keys(text), notes=notes, key=key)
     text = text if len(sample) <= SAMPLE_BYTES else text[: text.rfind("\n") + 1]
     usual = "\t" if config.format == "tsv" else USUAL.get(_ending(source), ",")
     separator = config.separator or _separator(source, text, usual, config, needed, key)
@@ -158,7 +166,7 @@ def detect(
     first = tuple(name.strip() for name in records[0]) if records else ()
     has_header = not config.columns and (bool({*needed} & {*first}) or _names_columns(records))
     names = config.columns or (first if has_header else tuple(f"column_{n}" for n in range(1, len(first) + 1)))
-    return Dialect(form, separator, quote, encoding, names, has_header, notes, config.escape)
+    return Dialect(form, separator, quote, encoding, names, has_header, notes, config.escape, config.ragged, key)
 
 
 def _ending(source: Source) -> str:

@@ -34,7 +34,7 @@ def read_item_lists(source: Source, config: SourceConfig, key: str) -> Sheet:
     """
     separator = config.separator or " "
     found = detect(source, FilesConfig(format="csv", separator=separator, encoding=config.encoding), key=key)
-    content = prepared(source, source.content(), found.encoding)
+    content = prepared(source, source.content(), found.encoding, key=key)
     lines = pl.Series("text", content.decode().split("\n")).str.strip_chars()
     frame = lines.to_frame().with_row_index("line", offset=1).filter(pl.col("text") != "")
     if config.separator:
@@ -56,4 +56,4 @@ def read_item_lists(source: Source, config: SourceConfig, key: str) -> Sheet:
     frame = frame.filter(pl.col("n") > 0).explode(LIST_ITEM)
     columns = (LIST_USER, LIST_ITEM)
     dialect = Dialect("csv", separator, "", found.encoding, columns, has_header=False, notes=found.notes)
-    return Sheet(source, dialect, frame.select(columns), lines=frame["line"])
+    return Sheet(source, dialect, frame.select(columns), lines=frame["line"], key=key)

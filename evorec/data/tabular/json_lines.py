@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.tabular.sources import EmptyFileError, Source, reason
+from evorec.data.tabular.sources import EmptyFileError, MissingColumnsError, Source, reason
 from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
@@ -58,10 +58,10 @@ def read_json_lines(
             absent = {name for name in absent if not _may_have(block, frames[-1][name])}
     if not frames:
         raise EmptyFileError(f"{source} has no rows; expected one JSON object per line with {list(schema)}.")
-    for name in needed:
-        if name in absent:
-            _, text = next(_numbered(source, encoding))
-            raise DataError(f"{source}: no line has the key {name!r}; the first is {_shown(text)}.")
+    if missing := [name for name in needed if name in absent]:
+        _, text = next(_numbered(source, encoding))
+        keys = f"key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
+        raise MissingColumnsError(f"{source}: no line has the {keys}; the first is {_shown(text)}.", missing)
     return pl.concat(frames, rechunk=True)
 
 

@@ -12,10 +12,11 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from evorec.config import FilesConfig
+from evorec.config.faults import Faults
 from evorec.data.tabular.dialect import Dialect, detect
 from evorec.data.tabular.json_lines import JsonSchema, find_float, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import EmptyFileError, Source, reason
-from evorec.data.tabular.text import check_records, find_record, prepared, unescaped
+from evorec.data.tabular.sources import EmptyFileError, MissingColumnsError, Source, reason
+from evorec.data.tabular.text import check_records, find_record, prepared, such_rows, unescaped
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
 
@@ -75,6 +76,10 @@ class Sheet:
         """The sheet without its values, which can still locate a row."""
         return replace(self, frame=self.frame.clear())
 
+    def noted(self, note: str) -> Sheet:
+        """The sheet with a further note about how it was read."""
+        return replace(self, dialect=replace(self.dialect, notes=(*self.dialect.notes, note)))
+
     def location(self, row: int) -> str:
         """File and line (of Parquet: row, from 1) of a row, from 0; looked up in the file once more."""
         dialect = self.dialect
@@ -84,7 +89,7 @@ class Sheet:
             return f"{self.source}, line {self.lines[row]}"
         if self.is_json:
             return f"{self.source}, line {find_line(self.source, row, dialect.encoding)}"
-        content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator)
+        content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator, key=self.key)
         return f"{self.source}, line {find_record(*unescaped(self.source, content, dialect), row)}"
 
     def first_nested(self, column: str, rows: Collection[int]) -> int | None:
@@ -97,12 +102,22 @@ class Sheet:
         """The first row, from 0, with a float of JSON beyond `least`; looked up in the file."""
         return find_float(self.source, column, least, self.dialect.encoding) if self.is_json else None
 
-    def refusal(self, row: int, column: str, must: str, *got: object) -> DataError:
-        """The error of a value: ``must`` completes "must ..."."""
-        ending = f", got {got[0]!r}" if got else ""
-        return DataError(f"{self.location(row)}, column {column} must {must}{ending}.")
+    def refusal(self, row: int, column: str, must: str, *got: object, n_rows: int = 1, repair: str = "") -> DataError:
+        """The error of a value.
 
-    def refuse(self, column: str, bad: pl.Series, must: str, *got: pl.Series) -> None:
+        Args:
+            row: from 0.
+            column: its name.
+            must: completes "must ...".
+            got: the value; none = the error shows no value.
+            n_rows: with the same fault.
+            repair: what to do.
+        """
+        ending = f", got {got[0]!r}" if got else ""
+        repair = f"; {repair}" if repair else ""
+        return DataError(f"{self.location(row)}, column {column} must {must}{ending}{such_rows(n_rows)}{repair}.")
+
+    def refuse(self, column: str, bad: pl.Series, must: str, *got: pl.Series, repair: str = "") -> None:
         """Raise the error of the first row for which `bad` is true; null is not.
 
         Args:
@@ -110,11 +125,13 @@ class Sheet:
             bad: bool ``(N,)``.
             must: completes "must ...".
             got: the values ``(N,)`` that the error shows; none = no value.
+            repair: what to do.
         Raises:
             DataError: names the file, the line and the column.
         """
         if len(rows := bad.arg_true()):
-            raise self.refusal(rows[0], column, must, *(values[rows[0]] for values in got))
+            values = [column[rows[0]] for column in got]
+            raise self.refusal(rows[0], column, must, *values, n_rows=len(rows), repair=repair)
 
     def require(self, column: str, good: pl.Expr, must: str) -> None:
         """Refuse the first row for which `good` is false; null is neither good nor bad."""
@@ -129,13 +146,16 @@ class Sheet:
         sheet = replace(
             self, frame=self.frame.select(pl.col(n).cast(field.dtype, strict=False) for n, field in fields.items())
         )
+        faults = Faults()
         for name, field in fields.items():
             text, values = self.frame[name], sheet.frame[name]
-            self.refuse(name, values.is_null() & text.is_not_null(), f"be {field.dtype.__name__}", text)
-            if field.needed:
-                self.refuse(name, text.is_null(), "not be empty")
-            if field.good is not None:
-                sheet.require(name, field.good(pl.col(name)), field.must)
+            with faults.collect():
+                self.refuse(name, values.is_null() & text.is_not_null(), f"be {field.dtype.__name__}", text)
+                if field.needed:
+                    self.refuse(name, text.is_null(), "not be empty")
+                if field.good is not None:
+                    sheet.require(name, field.good(pl.col(name)), field.must)
+        faults.refuse()
         return sheet
 
 
@@ -148,7 +168,7 @@ def read_csv(path: Path, fields: Mapping[str, Field]) -> Sheet:
     """
     source = Source(path)
     content = prepared(source, source.content(), PUBLISHED.encoding)
-    return Sheet(source, PUBLISHED, read_text(source, content, PUBLISHED, tuple(fields))).typed(fields)
+    return Sheet(source, PUBLISHED, read_text(source, content, PUBLISHED, tuple(fields))[0]).typed(fields)
 
 
 def read_rows(path: Path, fields: Mapping[str, Field], *, separator: str, encoding: str) -> Sheet:
@@ -163,7 +183,7 @@ def read_rows(path: Path, fields: Mapping[str, Field], *, separator: str, encodi
     n_columns = content.lstrip(b"\n").partition(b"\n")[0].count(dialect.byte.encode()) + 1
     further = [f"further_{number}" for number in range(n_columns - len(fields))]
     dialect = replace(dialect, columns=(*fields, *further))
-    return Sheet(source, dialect, read_text(source, content, dialect, tuple(fields))).typed(fields)
+    return Sheet(source, dialect, read_text(source, content, dialect, tuple(fields))[0]).typed(fields)
 
 
 def read_json(path: Path, schema: JsonSchema) -> Sheet:
@@ -213,21 +233,30 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
 
 def _read_csv(source: Source, dialect: Dialect, columns: Sequence[str]) -> tuple[pl.DataFrame, Dialect]:
     """Columns of a text table, and its dialect: a file that can only be read with backslashes as escapes has them."""
-    content = prepared(source, source.content(), dialect.encoding, dialect.separator)
+    content = prepared(source, source.content(), dialect.encoding, dialect.separator, key=dialect.key)
     try:
-        return read_text(source, *unescaped(source, content, dialect), columns), dialect
+        return _noted(*read_text(source, *unescaped(source, content, dialect), columns), dialect)
     except DataError as error:
         marks = [f"\\{mark}".encode() for mark in (dialect.quote, dialect.byte) if mark]
         if dialect.escape or not any(mark in content for mark in marks):
             raise
         escaped = replace(dialect, escape="\\")
         with suppress(DataError):
-            return read_text(source, *unescaped(source, content, escaped), columns), escaped
+            return _noted(*read_text(source, *unescaped(source, content, escaped), columns), escaped)
         raise error from None
 
 
-def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequence[str]) -> pl.DataFrame:
-    """Columns of a text table, as text, null where a value is empty.
+def _noted(frame: pl.DataFrame, n_ragged: int, dialect: Dialect) -> tuple[pl.DataFrame, Dialect]:
+    """The table, and its dialect with a note about the lines that were dropped or padded."""
+    if not n_ragged:
+        return frame, dialect
+    done = "dropped" if dialect.ragged == "drop" else "padded or cut"
+    note = f"{n_ragged} lines with another number of values than columns were {done} ({dialect.setting('ragged')})."
+    return frame, replace(dialect, notes=(*dialect.notes, note))
+
+
+def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequence[str]) -> tuple[pl.DataFrame, int]:
+    """Columns of a text table, as text, null where a value is empty, and the number of lines dropped or padded.
 
     Args:
         source: for errors.
@@ -237,13 +266,15 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
     Raises:
         DataError: a header without a column, a line with another number of values, a quote inside a value.
     """
-    names, content, n_rows = check_records(source, content, dialect)
+    names, content, n_rows, n_ragged = check_records(source, content, dialect)
     missing = [name for name in columns if name not in names]
     if missing and not dialect.has_header:
-        raise DataError(f"{source} lacks the columns {missing}; its columns were set to {list(names)}.")
+        raise MissingColumnsError(
+            f"{source} lacks the columns {missing}; its columns were set to {list(names)}.", missing
+        )
     if missing:
         first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
-        raise DataError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.")
+        raise MissingColumnsError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.", missing)
     if repeated := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again.")
     if n_rows == 0:
@@ -262,4 +293,4 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
     if frame.height != n_rows:
         raise DataError(f"{source} has {n_rows} rows, of which {frame.height} can be read; check its quotes.")
     frame.columns = [names[index] for index in indices]
-    return frame.select(columns)
+    return frame.select(columns), n_ragged

@@ -37,6 +37,18 @@ class EmptyFileError(DataError):
     """A file without rows."""
 
 
+class MissingColumnsError(DataError):
+    """A file without some columns.
+
+    Attributes:
+        names: of the columns.
+    """
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
 @final
 @dataclass(frozen=True)
 class Source:

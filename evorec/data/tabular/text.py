@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -22,12 +22,12 @@ from evorec.errors import DataError
 CHUNK: Final = 1 << 22
 """Bytes that are checked at once; the working memory is about ten times that."""
 NEWLINE: Final = 10
-ESCAPE_HINT: Final = r'set escape = "\\" if a backslash comes before quotes'
-"""As it is written in TOML."""
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def prepared(source: object, content: bytes, encoding: str, separator: str = "", *, first_line: int = 1) -> bytes:
+def prepared(
+    source: object, content: bytes, encoding: str, separator: str = "", *, first_line: int = 1, key: str = ""
+) -> bytes:
     """UTF-8 without a byte order mark, lines that end with a line feed (the last too), and a separator of one byte.
 
     Args:
@@ -36,6 +36,7 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
         encoding: of the text.
         separator: of several characters, replaced by `UNIT_SEPARATOR`.
         first_line: number of the first line of a part of a file, for errors; only line 1 may have the mark.
+        key: of the configuration that has the encoding, for errors.
     Raises:
         DataError: bytes that are invalid in the encoding, or a NUL.
     """
@@ -48,7 +49,8 @@ def prepared(source: object, content: bytes, encoding: str, separator: str = "",
             text = content.decode(encoding)
         except UnicodeError as error:
             start = getattr(error, "start", 0)
-            byte = f'got the byte 0x{content[start]:02x}; convert the file, or set encoding, e.g. to "cp1252"'
+            setting = f"{key}.encoding" if key else "encoding"
+            byte = f'got the byte 0x{content[start]:02x}; convert the file, or set {setting}, e.g. to "cp1252"'
             raise error_at(start, f"be {encoding.replace('utf-8', 'UTF-8')} text, {byte}") from None
         if encoding != "utf-8":
             content = text.encode()
@@ -102,27 +104,42 @@ def unescaped(source: object, content: bytes, dialect: Dialect) -> tuple[bytes, 
         csv.writer(out, delimiter=dialect.byte, quotechar=dialect.quote or '"', lineterminator="\n").writerows(reader)
     except csv.Error as error:
         raise DataError(
-            f"{source}, line {reader.line_num} cannot be read with escape = {dialect.escape!r}: {error}."
+            f"{source}, line {reader.line_num} cannot be read with {dialect.setting('escape')} = {dialect.escape!r}: "
+            f"{error}."
         ) from None
     return out.getvalue().encode(), replace(dialect, quote=dialect.quote or '"', escape="")
 
 
-def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tuple[str, ...], bytes, int]:
+class Records(NamedTuple):
+    """A text table whose lines have been checked.
+
+    Attributes:
+        names: of all columns: those that were set, else those of the first line.
+        content: the text without blank lines; no line is shorter than the first.
+        n_rows: number of rows without the header.
+        n_ragged: lines that were dropped or padded.
+    """
+
+    names: tuple[str, ...]
+    content: bytes
+    n_rows: int
+    n_ragged: int
+
+
+def check_records(source: object, content: bytes, dialect: Dialect) -> Records:
     """Check that every line of a text table has as many values as there are columns.
 
     Args:
         source: named in errors.
         content: prepared.
         dialect: separator, quote, and the names of the columns if there is no header line.
-    Returns:
-        Names of all columns: those that were set, else those of the first line; the text without blank lines; the
-        number of rows without the header.
     Raises:
         DataError: a line with another number of values, except for a separator at its end, or a quote inside a value.
     """
     names = () if dialect.has_header else dialect.columns
-    n_rows = 0 if names else -1
-    edges = [0]  # of the parts that are kept
+    n_rows, n_ragged = 0 if names else -1, 0
+    wrong: tuple[int, int] | None = None  # offset and number of values of the first line that is refused
+    pieces, kept_until = list[bytes](), 0
     letters = np.frombuffer(content, dtype=np.uint8)
     for lines in _lines(source, content, dialect):
         filled = np.flatnonzero(~lines.is_blank)
@@ -133,34 +150,75 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> tuple[tup
                 text = io.StringIO(header, newline="")
                 found = next(csv.reader(text, delimiter=dialect.byte, quotechar=dialect.quote), [])
             names = tuple(name.strip() for name in found)
-        fits = lines.n_values[filled] == len(names)
-        if not fits.all():
-            ends_empty = letters[lines.ends[filled] - 1] == ord(dialect.byte)
-            fits |= ends_empty & (lines.n_values[filled] == len(names) + 1)
-            fits |= (lines.n_values[filled] == len(names) - 1) & (not names[-1])
-        wrong = filled[~fits]
-        if len(wrong):
-            at = slice(int(lines.starts[wrong[0]]), int(lines.ends[wrong[0]]))
-            escapes = f"\\{dialect.quote}".encode() in content[at] or f"\\{dialect.byte}".encode() in content[at]
-            hint = f"; {ESCAPE_HINT}" if escapes and not dialect.escape else ""
-            named = not dialect.has_header or dialect.separator != ","
-            raise DataError(
-                f"{source}, line {1 + content.count(NEWLINE, 0, at.start)} must have {len(names)} columns"
-                f"{f' separated by {dialect.separator!r}' if named else ''}, got {lines.n_values[wrong[0]]}{hint}."
-            )
+        ragged = _ragged(lines, letters, names, dialect)
+        n_ragged += len(ragged)
         n_rows += len(filled)
-        for blank in np.flatnonzero(lines.is_blank):
-            edges += [int(lines.starts[blank]), int(lines.ends[blank]) + 1]
-    edges.append(len(content))
-    if len(edges) > 2:
-        content = b"".join(content[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
-    return names, content, max(n_rows, 0)
+        gone, lacking = lines.is_blank, np.zeros(len(lines.ends), dtype=np.int64)
+        if len(ragged) and dialect.ragged == "refuse":
+            wrong = wrong or (int(lines.starts[ragged[0]]), int(lines.n_values[ragged[0]]))
+        elif len(ragged) and dialect.ragged == "drop":
+            n_rows -= len(ragged)
+            gone[ragged] = True
+        elif len(ragged):
+            lacking[ragged] = len(names) - lines.n_values[ragged]  # polars cuts long lines, which lack less than 0
+        for line in np.flatnonzero(gone | (lacking > 0)):
+            end = int(lines.ends[line])
+            pieces.append(content[kept_until : lines.starts[line] if gone[line] else end])
+            pieces.append(dialect.byte.encode() * int(lacking[line]))
+            kept_until = end + 1 if gone[line] else end
+    if wrong:
+        start, n_values = wrong
+        line_text = content[start : content.find(NEWLINE, start)]
+        escapes = any(f"\\{mark}".encode() in line_text for mark in (dialect.quote, dialect.byte) if mark)
+        repairs = [_escape_hint(dialect)] if escapes and not dialect.escape else []
+        if dialect.key:
+            leave = f'set {dialect.key}.ragged = "drop" or "pad" to read the other lines'
+            repairs.append(f"{leave}, or {dialect.key}.separator if it is another")
+        named = not dialect.has_header or dialect.separator != ","
+        raise DataError(
+            f"{source}, line {1 + content.count(NEWLINE, 0, start)} must have {len(names)} columns"
+            f"{f' separated by {dialect.separator!r}' if named else ''}, got {n_values}{such_rows(n_ragged, 'lines')}"
+            f"{''.join(f'; {repair}' for repair in repairs)}."
+        )
+    if pieces:
+        content = b"".join([*pieces, content[kept_until:]])
+    return Records(names, content, max(n_rows, 0), n_ragged)
+
+
+def such_rows(n: int, name: str = "rows") -> str:
+    """The words about further rows with the same fault.
+
+    Example:
+        >>> such_rows(3), such_rows(1)
+        (' (the first of 3 rows)', '')
+    """
+    return f" (the first of {n} {name})" if n > 1 else ""
+
+
+def _ragged(
+    lines: _Lines, letters: npt.NDArray[np.uint8], names: Sequence[str], dialect: Dialect
+) -> npt.NDArray[np.int64]:
+    """Lines with another number of values than columns, except for a separator at their end."""
+    fits = lines.is_blank | (lines.n_values == len(names))
+    if not fits.all():
+        ends_empty = letters[lines.ends - 1] == ord(dialect.byte)
+        fits |= ends_empty & (lines.n_values == len(names) + 1)
+        fits |= (lines.n_values == len(names) - 1) & (not names[-1])
+    return np.flatnonzero(~fits)
+
+
+def _escape_hint(dialect: Dialect) -> str:
+    """As it is written in TOML."""
+    return rf'set {dialect.setting("escape")} = "\\" if a backslash comes before quotes'
 
 
 def find_record(content: bytes, dialect: Dialect, row: int) -> int:
-    """Line, from 1, on which a row begins; rows are counted from 0, without header and blank lines."""
+    """Line, from 1, on which a row begins; rows are counted from 0, without header, blank and dropped lines."""
     left = row + dialect.has_header
+    letters = np.frombuffer(content, dtype=np.uint8)
     for lines in _lines("", content, dialect):
+        if dialect.ragged == "drop":
+            lines.is_blank[_ragged(lines, letters, dialect.columns, dialect)] = True
         filled = lines.starts[~lines.is_blank]
         if left < len(filled):
             return 1 + content.count(NEWLINE, 0, int(filled[left]))
@@ -217,9 +275,9 @@ def _lines(source: object, content: bytes, dialect: Dialect) -> Iterator[_Lines]
 
 def _quote_error(source: object, content: bytes, dialect: Dialect, position: int) -> DataError:
     first = max(content.rfind(NEWLINE, 0, position) + 1, position - 40)
-    hint = f", or {ESCAPE_HINT}" if f"\\{dialect.quote}".encode() in content else ""
+    hint = f", or {_escape_hint(dialect)}" if f"\\{dialect.quote}".encode() in content else ""
     near = content[first : position + 40].split(b"\n")[0].decode(errors="replace")
     return DataError(
         f"{source}, line {1 + content.count(NEWLINE, 0, position)}: a quote must enclose a whole value (and be doubled "
-        f'inside it), got {near!r}; set quote = "" if the file quotes nothing{hint}.'
+        f'inside it), got {near!r}; set {dialect.setting("quote")} = "" if the file quotes nothing{hint}.'
     )

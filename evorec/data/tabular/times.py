@@ -80,7 +80,11 @@ def days(column: Column) -> pl.Series:
     out = text.str.to_date("%Y%m%d", strict=False)
     if out.null_count() != text.null_count():
         out = text.str.to_date("%Y-%m-%d", strict=False)
-    column.refuse(out.is_null() & text.is_not_null(), "a day as 2024-01-31 or 20240131")
+    column.refuse(
+        out.is_null() & text.is_not_null(),
+        "a day as 2024-01-31 or 20240131",
+        "name another column in KEY.day, or leave it out: the days of the times are used then",
+    )
     return out
 
 
@@ -127,7 +131,7 @@ def session_numbers(time: str, user: str, gap: float) -> pl.Expr:
 
 
 def _not_late(column: Column, seconds: pl.Series, expected: str) -> pl.Series:
-    column.refuse(seconds.abs() > LATEST_SECOND, expected)
+    column.refuse(seconds.abs() > LATEST_SECOND, expected, "set KEY.time_unit to its unit or format")
     return seconds
 
 
@@ -135,10 +139,11 @@ def _unit(column: Column, values: pl.Series) -> str:
     """The unit in which all the numbers are times from 1973 to 2286."""
     if forms := _calendar_formats(values):
         looks = " or ".join(re.sub("%.", lambda found: LETTERS[found[0]], form) for form in forms)
-        expected = (
-            f"a number whose size tells its unit; in every row it looks like {looks}: set time_unit to s, ms, us "
+        column.refuse(
+            values.is_not_null(),
+            f"a number whose size tells its unit, and in every row it looks like {looks}",
+            f"set KEY.time_unit to s, ms, us or ns, or to {' or '.join(forms)}",
         )
-        column.refuse(values.is_not_null(), f"{expected}or ns, or to {' or '.join(forms)}")
     seconds = {unit: values.cast(pl.Float64) / per_second for unit, per_second in PER_SECOND.items()}
     fits = {unit: (found >= EARLIEST_S) & (found < 100.0 * EARLIEST_S) for unit, found in seconds.items()}
     for unit, fit in fits.items():
@@ -147,8 +152,8 @@ def _unit(column: Column, values: pl.Series) -> str:
     of_first = [~fit for fit in fits.values() if fit.drop_nulls()[0]]
     column.refuse(
         of_first[0] if of_first else values.is_not_null(),
-        "a number whose size tells its unit, all of them the same unit; set time_unit to s, ms, us, ns or a format "
-        "such as %Y%m%d",
+        "a number whose size tells its unit, all of them the same unit",
+        "set KEY.time_unit to s, ms, us, ns or a format such as %Y%m%d",
     )
     raise AssertionError("no unit fits all numbers, so that one of them is refused")
 
@@ -201,8 +206,8 @@ def _iso(column: Column, zone: str) -> pl.Series:
     ]
     column.refuse(
         text.is_not_null() & out.is_null(),
-        "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number; set time_unit to its format"
-        + (f", {' or '.join(fitting)}" if fitting else ""),
+        "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number",
+        "set KEY.time_unit to its format" + (f", {' or '.join(fitting)}" if fitting else ", e.g. %d.%m.%Y %H:%M"),
     )
     return out
 
@@ -210,8 +215,8 @@ def _iso(column: Column, zone: str) -> pl.Series:
 def _formatted(column: Column, form: str, zone: str) -> pl.Series:
     if ZONE_NAME.search(form):
         raise ConfigError(
-            f"data.log.time_unit: {form!r} must not have %Z, because several zones share a name, so that it cannot be "
-            "read; use auto if it is UTC, or write the name itself instead of %Z and set time_zone."
+            f"{column.sheet.key}.time_unit: {form!r} must not have %Z, because several zones share a name, so that it "
+            "cannot be read; use auto if it is UTC, or write the name itself instead of %Z and set time_zone."
         )
     text = column.ids.cast(pl.String) if COMPACT.fullmatch(form) else column.texts  # 14102115.0 is 14102115
     try:
@@ -220,8 +225,13 @@ def _formatted(column: Column, form: str, zone: str) -> pl.Series:
         parsed = _parsed(text, OFFSET.sub(r"\1%#z", FRACTION.sub("%.f", form)))
     except PolarsError as error:
         why = reason(error).rstrip(".")
-        raise ConfigError(f"data.log.time_unit: {form!r} is not a usable format of a time: {why}.") from None
-    column.refuse(parsed.is_null() & text.is_not_null(), f"a time in the format {form}")
+        message = f"{column.sheet.key}.time_unit: {form!r} is not a usable format of a time: {why}."
+        raise ConfigError(message) from None
+    column.refuse(
+        parsed.is_null() & text.is_not_null(),
+        f"a time in the format {form}",
+        "set KEY.time_unit to the format of all times, or add the text to KEY.missing if it means no value",
+    )
     return _seconds(column, parsed, zone)
 
 
@@ -241,6 +251,10 @@ def _in_zone(column: Column, times: pl.Series, zone: str) -> pl.Series:
             later = times.dt.offset_by("1h").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
             here = here.zip_with(~midnight.fill_null(False), later)
     except PolarsError as error:
-        raise ConfigError(f"data.log.time_zone: {zone!r} cannot be used: {reason(error)}.") from None
-    column.refuse(here.is_null() & times.is_not_null(), f"a time that the clocks of {zone} have shown; set time_zone")
+        raise ConfigError(f"{column.sheet.key}.time_zone: {zone!r} cannot be used: {reason(error)}.") from None
+    column.refuse(
+        here.is_null() & times.is_not_null(),
+        f"a time that the clocks of {zone} have shown",
+        "set KEY.time_zone to the zone of the times",
+    )
     return here

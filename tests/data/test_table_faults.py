@@ -1,0 +1,155 @@
+"""All errors of the tables come at once, each with file, line, column, what was found, and the key that repairs it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data.logs import HEAD, counted, rows, table, workbook
+
+from evorec.config.faults import Faults, refuse_all
+from evorec.data.readers.table import MAX_FAULTS
+from evorec.errors import ConfigError, DataError
+
+
+def refused(folder: Path, files: dict[str, str | bytes] | str, log: Any = None, **sections: Any) -> list[str]:
+    """The lines of the error, without the folder."""
+    with pytest.raises(DataError) as caught:
+        table(folder, files, log, **sections)
+    return str(caught.value).replace(f"{folder}/", "").split("\n")
+
+
+def test_the_faults_of_all_columns_and_tables_come_at_once_with_their_keys(tmp_path: Path) -> None:
+    files = {
+        "log.csv": HEAD.strip() + ",x,tags\n1,2,soon,yes,a,b\n,3,2,1,1.5,a\n2,3,4,no,b,c\n",
+        "u.csv": "id,age\n1,N/A\n,40\n",
+        "i.csv": 'id,price,vector\n2,cheap,"[1, 2]"\n3,5,"[1]"\n',
+    }
+    log = {"context": {"x": "numeric", "tags": "multi_hot"}}
+    found = refused(
+        tmp_path,
+        files,  # type: ignore[arg-type]
+        log,
+        users={"files": ["u.csv"], "key": "uid", "features": {"age": "numeric"}},
+        items={"files": ["i.csv"], "key": "id", "features": {"price": "numeric"}, "content": ["vector"]},
+    )
+    lists = "a JSON list such as [1, 2], a list as Python or PostgreSQL write it, or a text whose separator is set"
+    assert found == [
+        'log.csv, line 3, column u must not be empty; set data.log.missing_ids = "drop" to leave out and count rows '
+        "without an id.",
+        "log.csv, line 2, column t must be a finite number, got 'soon'; add 'soon' to data.log.missing if it means no "
+        "value; a feature of texts is categorical.",
+        "log.csv, line 2, column c must be a number, true or false, got 'yes' (the first of 2 rows); add 'yes' to "
+        "data.log.missing if it means no value, or compare the column in data.log.tasks: c == 'yes'.",
+        "log.csv, line 2, column x must be a finite number, got 'a' (the first of 2 rows); add 'a' to data.log.missing "
+        "if it means no value; a feature of texts is categorical.",
+        f"log.csv, line 2, column tags must be {lists} (data.log.separators), got 'b' (the first of 3 rows); set "
+        "data.log.separators.tags, or add the text to data.log.missing if it means no value.",
+        "u.csv, line 1 must name the columns ['uid']; it has 'id,age'; named by data.users.key.",
+        "u.csv, line 2, column age must be a finite number, got 'N/A'; add 'N/A' to data.users.missing if it means no "
+        "value; a feature of texts is categorical.",
+        "i.csv, line 2, column price must be a finite number, got 'cheap'; add 'cheap' to data.items.missing if it "
+        "means no value; a feature of texts is categorical.",
+        "i.csv, line 3, column vector must be a list of 2 numbers, as in the first row that has one, got '[1]'; leave "
+        "the column out of data.items.content, or add the text to data.items.missing if it means no value.",
+    ]
+
+
+def test_faults_of_several_files_and_sources_name_their_own_keys(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "a.csv": "u,i,when\n1,2,31.01.2024 10:00\n",
+        "b.csv": "u;i;t\n1;2;3;4\n1;2;3\n",
+        "c.csv": b"u,i,t\n\xff,2,3\n",
+        "d.csv": 'u,i,t\n1,"a"b,3\n',
+    }
+    sources: list[dict[str, Any]] = [
+        {"files": [f"{name}.csv"], "event": name, "time_unit": "auto", "encoding": "utf-8"} for name in "abcd"
+    ]
+    sources[0]["time"], sources[1]["separator"] = "when", ";"
+    found = refused(tmp_path, files, {"files": [], "tasks": {}, "sources": [*sources, {"files": ["e.csv"]}]})
+    expected = [
+        r"a\.csv, line 2, column when .*; set data\.log\.sources\[0\]\.time_unit to its format, %d\.%m\.%Y %H:%M\.",
+        r"b\.csv, line 2 must have 3 columns separated by ';', got 4; set data\.log\.sources\[1\]\.ragged = .drop. or "
+        r".pad. to read the other lines, or data\.log\.sources\[1\]\.separator if it is another\.",
+        r"c\.csv, line 2 must be UTF-8 text, got the byte 0xff; .*, or set data\.log\.sources\[2\]\.encoding, .*",
+        r"d\.csv, line 2: a quote must enclose .*; set data\.log\.sources\[3\]\.quote = .*",
+        r"data\.log\.sources\[4\]\.files: 'e\.csv' matches no file in .*",
+    ]
+    assert len(found) == len(expected)
+    for line, pattern in zip(found, expected, strict=True):
+        assert re.fullmatch(pattern, line), line
+
+
+def test_of_many_faults_the_first_of_each_table_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    names = [f"f{n}" for n in range(30)]
+    head, line = ",".join(names), ",".join(["?"] * 30)
+    files: dict[str, str | bytes] = {"log.csv": f"u,i,t,c,{head}\n1,2,3,1,{line}\n", "i.csv": f"id,{head}\n2,{line}\n"}
+    features = dict.fromkeys(names, "numeric")
+    found = refused(
+        tmp_path, files, {"context": features}, items={"files": ["i.csv"], "key": "id", "features": features}
+    )
+    assert len(found) == MAX_FAULTS + 1
+    assert sum(text.startswith("log.csv") for text in found) == sum(text.startswith("i.csv") for text in found) == 5
+    assert found[-1] == "50 more errors of the tables are not shown."
+
+
+def test_errors_of_settings_make_the_whole_an_error_of_the_configuration() -> None:
+    data, both = Faults(), Faults()
+    data.add(DataError("a"))
+    both.add(ConfigError("b"))
+    both.add(DataError("a"))
+    with pytest.raises(ConfigError, match=r"^a\nb\na$"):
+        refuse_all([data, both], at_most=5)
+    with pytest.raises(DataError, match=r"^a$"):
+        refuse_all([data, Faults()], at_most=5)
+    refuse_all([Faults()], at_most=5)
+
+
+@pytest.mark.parametrize("side", ["users", "items"])
+def test_rows_of_users_and_items_without_an_id_are_refused_or_dropped_and_counted(tmp_path: Path, side: str) -> None:
+    files: dict[str, str | bytes] = {"log.csv": HEAD + "1,1,10,1\n", "e.csv": "id,x\n,5\n1,6\nNA,7\n"}
+    section: dict[str, Any] = {"files": ["e.csv"], "key": "id", "features": {"x": "numeric"}}
+    assert refused(tmp_path, files, **{side: section}) == [
+        f'e.csv, line 2, column id must not be empty (the first of 2 rows); set data.{side}.missing_ids = "drop" to '
+        "leave out and count rows without an id."
+    ]
+    tables, origin = counted(tmp_path, files, **{side: {**section, "missing_ids": "drop"}})
+    assert getattr(tables, side).rows() == [(1, 6.0)]
+    assert origin.n_missing_ids == 0
+    assert origin.notes == (f"{tmp_path}/e.csv: 2 rows without an id were dropped (data.{side}.missing_ids).",)
+    nothing: dict[str, str | bytes] = {**files, "e.csv": "id,x\n,5\n"}
+    found = refused(tmp_path, nothing, **{side: {**section, "missing_ids": "drop"}})
+    assert found == [f"data.{side}: all 1 rows of ['{tmp_path}/e.csv'] lack an id.".replace(f"{tmp_path}/", "")]
+
+
+def test_lines_with_too_many_or_too_few_values_are_refused_dropped_or_padded(tmp_path: Path) -> None:
+    text = 'u,i,t,c\n1,2,10,1,9,9\n\n2,3,11\n3,4,12,0\n"4\n",5,13\n5,6,14,1\n'
+    assert refused(tmp_path, text) == [
+        'log.csv, line 2 must have 4 columns, got 6 (the first of 3 lines); set data.log.ragged = "drop" or "pad" to '
+        "read the other lines, or data.log.separator if it is another."
+    ]
+    tables, origin = counted(tmp_path, text, {"ragged": "drop"})
+    assert rows(tables) == [(3, 4, 12, 0.0), (5, 6, 14, 1.0)]
+    done = f"{tmp_path}/log.csv: 3 lines with another number of values than columns were"
+    assert origin.notes == (f"{done} dropped (data.log.ragged).",)
+    tables, origin = counted(tmp_path, text, {"ragged": "pad"})
+    assert rows(tables) == [(1, 2, 10, 1.0), (2, 3, 11, None), (3, 4, 12, 0.0), (4, 5, 13, None), (5, 6, 14, 1.0)]
+    assert origin.notes == (f"{done} padded or cut (data.log.ragged).",)
+    # errors name the line of the file, whatever was dropped before it
+    for ragged in ("drop", "pad"):
+        found = refused(tmp_path, text.replace("6,14", "6,x"), {"ragged": ragged})
+        assert found[0].startswith("log.csv, line 8, column t must be a finite number, got 'x'"), found
+    escaped = 'u;i;t;c\n1;"a \\"b\\";";10;1\n2;3;11\n3;4;12;0\n'
+    assert rows(table(tmp_path, escaped, {"ragged": "drop"})) == [(1, 'a "b";', 10, 1.0), (3, "4", 12, 0.0)]
+
+
+def test_missing_columns_of_typed_files_are_listed_with_the_faults_of_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel")
+    files: dict[str, str | bytes] = {"log.xlsx": workbook(log=[["u", "i", "c"], [1, 2, "maybe"]])}
+    found = refused(tmp_path, files, {"files": ["log.xlsx"], "day": "p"})
+    assert [line.partition(", got")[0] for line in found] == [
+        "log.xlsx lacks the columns ['t', 'p']; it has ['u', 'i', 'c']; named by data.log.time, data.log.day.",
+        "log.xlsx, row 2, column c must be a number, true or false",
+    ]
