@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from evorec.archive.decide import check_pick
 from evorec.config import Faults, RecommenderConfig, TasksConfig
@@ -25,7 +25,7 @@ from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
 from evorec.metrics.metric import all_metrics
-from evorec.models.baselines import EASE_MAX_ITEMS
+from evorec.models.baselines import oversized
 from evorec.objectives import (
     Constraint,
     Objective,
@@ -41,6 +41,10 @@ from evorec.recommender.dataset import encode_tables
 from evorec.recommender.defaults import suitable_defaults, without_metrics
 from evorec.recommender.search_space import recommender_space
 from evorec.space.space import SearchSpace
+from evorec.training.memory import memory_budget
+
+if TYPE_CHECKING:
+    from evorec.recommender.trainers import StackTrainer
 
 BASELINES: Final = ("popularity", "item_knn", "ease")
 """Names that a constraint may contain."""
@@ -147,11 +151,16 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> Ch
             objectives = build_objectives(
                 config.objectives, k=config.k, box=config.box, cost_bounds=corners, tasks=kinds
             )
-    names = [name for name in BASELINES if name != "ease" or dataset.n_items <= EASE_MAX_ITEMS]
+    without = oversized(dataset.history, dataset.n_items, memory_budget(config.run.memory_gib))
+    names = [name for name in BASELINES if name not in without]
     keys = {*held_out.baseline_keys(), *held_out.unavailable}
     constraints = _check_constraints_and_picks(config, faults, dict.fromkeys(names, dict.fromkeys(keys, 1.0)))
+    if space is not None and config.run.memory_gib:
+        with faults.collect():
+            _trainer(config, tables, dataset).check_memory(space)
     faults.refuse()
     assert space is not None
+    notes += [f"{name} is left out of the baselines: {reason}." for name, reason in without.items()]
     notes += [f"{leak}." for leak in leaks(tables, parts.train, (*config.tasks.ranked, config.tasks.target))]
     return CheckedProblem(
         config, tables, parts, dataset, space, objectives, constraints, (*remarks(tables, config), *notes)
@@ -240,11 +249,19 @@ def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables,
     }
     if space.gene("embedding_dim").cardinality > 1:
         return made_up
-    from evorec.recommender.trainers import StackTrainer
     from evorec.training.cost import cost_bounds
 
-    trainer = StackTrainer.of(tables, config, fit="train", seed=config.search.seed, at_most=1, dataset=dataset)
-    return made_up | cost_bounds(space, trainer.cost)
+    return made_up | cost_bounds(space, _trainer(config, tables, dataset, at_most=1).cost)
+
+
+def _trainer(
+    config: RecommenderConfig, tables: Tables, dataset: Dataset, *, at_most: int | None = None
+) -> StackTrainer:
+    """The trainer of the search; imports torch."""
+    from evorec.recommender.trainers import StackTrainer
+
+    at_most = at_most or config.evaluation.max_users
+    return StackTrainer.of(tables, config, fit="train", seed=config.search.seed, at_most=at_most, dataset=dataset)
 
 
 def _measured(dataset: Dataset, config: RecommenderConfig, notes: list[str]) -> tuple[HeldOut, RecommenderConfig]:

@@ -26,6 +26,7 @@ from evorec.models.spec import ModelSpec
 from evorec.objectives import wanted_metrics
 from evorec.recommender.dataset import encode_tables
 from evorec.training.evaluate import MemberMetrics, measure, member_lists
+from evorec.training.memory import memory_budget
 from evorec.training.plan import DeviceData
 from evorec.training.precision import Precision, resolve_precision
 from evorec.training.trainer import resolve_device
@@ -60,7 +61,7 @@ class EncodedData:
     @cached_property
     def baselines(self) -> Baselines:
         """Popularity, ItemKNN and EASE on the same rows and users."""
-        return baselines(self.held_out)
+        return baselines(self.held_out, budget_bytes=memory_budget(self.config.run.memory_gib))
 
     def with_all_users(self) -> EncodedData:
         """The same data; lists are measured for every user with a held-out positive instead of a sample."""

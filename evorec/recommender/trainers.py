@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +20,18 @@ from evorec.data.held_out import RankingUsers, masked_items
 from evorec.data.labels import best_constants
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
-from evorec.errors import TrainingError
+from evorec.errors import ConfigError, TrainingError
 from evorec.models.baselines import Baselines, all_baseline_lists
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData, encode_data
-from evorec.training.cost import CatalogueWork, member_cost
+from evorec.space.space import SearchSpace
+from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
 from evorec.training.evaluate import MemberMetrics, finite_lists
-from evorec.training.memory import member_bytes, memory_budget, stack_size
+from evorec.training.memory import GIB, KEPT_SHARE, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
-from evorec.training.plan import BatchPlan
+from evorec.training.plan import KEPT_BYTES, BatchPlan
 from evorec.training.trainer import Checkpoint, TrainingResult, train
 
 States = Sequence[Any] | None
@@ -123,7 +125,10 @@ class StackTrainer:
     def plan(self) -> BatchPlan:
         """The batches of every step."""
         training = self.data.config.training.model_copy(update={"steps": self.steps})
-        return BatchPlan(self.data.dataset, training, seed=self.seed, data=self.data.tensors)
+        workers = self.data.config.run.n_workers(self.data.tensors.device.type)
+        n_plans = 1 if self.attack is None else 2
+        kept = min(KEPT_BYTES, int(self.worker_bytes(workers=workers) * KEPT_SHARE / n_plans))
+        return BatchPlan(self.data.dataset, training, seed=self.seed, data=self.data.tensors, kept_bytes=kept)
 
     @cached_property
     def baselines(self) -> Baselines:
@@ -132,8 +137,11 @@ class StackTrainer:
         if self.attack is not None:
             config, dataset = self.data.config.evaluation, self.attack.data.dataset
             users, masked = self.attack.users[self.data.users.ids], masked_items(dataset, config)
-            lists, _ = all_baseline_lists(dataset, users, config.k, masked=masked)
+            budget = memory_budget(self.data.config.run.memory_gib)
+            lists, _ = all_baseline_lists(dataset, users, config.k, masked=masked, budget_bytes=budget)
             for name, after in lists.items():
+                if name not in own.lists:
+                    continue
                 shifts = self.data.held_out.measure_attack(own.lists[name], after, self.attack.targets)
                 own.measured[name].values.update(shifts)
         return own
@@ -244,23 +252,72 @@ class StackTrainer:
 
     def slices(self, specs: Sequence[ModelSpec], *, workers: int) -> list[slice]:
         """Consecutive members that fit the memory of one of `workers` programs that run at the same time."""
-        work, shape, precision = self.plan.work, self.data.tensors.shape, self.data.precision
-        largest = max(
-            member_bytes(
-                n_rows=shape.n_rows,
-                columns=spec.embedding_dim * n_groups(spec, shape),
-                dense_parameters=n_dense_parameters(spec, shape),
-                # The trained member stays in memory while the member under attack is trained.
-                extra_copies=2 if self.attack is None else 3,
-                rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
-                batch=work.batch,
-                values_per_row=values_per_row(spec, shape),
-                bytes_per_value=precision.parameters.itemsize,
-                bytes_per_activation=precision.activations.itemsize,
-            )
-            for spec in specs
-        )
-        device = str(self.data.tensors.device)
-        budget = memory_budget(self.data.config.run.memory_gib, workers=workers, device=device)
+        largest = max(map(self.member_bytes, specs))
+        budget = self.stack_bytes(largest_state=max(map(self.state_bytes, specs)), workers=workers)
         size = stack_size(budget, largest, at_most=len(specs))
         return [slice(start, start + size) for start in range(0, len(specs), size)]
+
+    def worker_bytes(self, *, workers: int) -> int:
+        """Memory that each of `workers` programs may fill."""
+        return memory_budget(self.data.config.run.memory_gib, workers=workers, device=str(self.data.tensors.device))
+
+    def stack_bytes(self, *, largest_state: int, workers: int) -> int:
+        """Memory for the stack of a worker: without kept batches, and without the states of a generation at a rung."""
+        own = int(self.worker_bytes(workers=workers) * (1 - KEPT_SHARE))
+        return max(own - self._n_states * largest_state // workers, 0)
+
+    @property
+    def _n_states(self) -> int:
+        """States that a search holds between two rungs; those of a GPU are in the memory of the machine."""
+        training, is_cpu = self.data.config.training, self.data.tensors.device.type == "cpu"
+        return math.ceil(training.rung_keep * self.data.config.search.population) if training.rungs and is_cpu else 0
+
+    def member_bytes(self, spec: ModelSpec) -> int:
+        """Memory that a further member of a stack takes while it is trained and measured."""
+        work, shape, precision = self.plan.work, self.data.tensors.shape, self.data.precision
+        columns = spec.embedding_dim * n_groups(spec, shape)
+        n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
+        return member_bytes(
+            n_rows=shape.n_rows,
+            columns=columns,
+            dense_parameters=n_dense_parameters(spec, shape),
+            # The trained member stays in memory while the member under attack is trained.
+            extra_copies=2 if self.attack is None else 3,
+            rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
+            batch=work.batch,
+            values_per_row=values_per_row(spec, shape),
+            # Vectors, and those of retrieval, which have unit length.
+            measured_values=2 * columns * n_vectors + shape.n_tasks * self.data.dataset.held_out.n_rows,
+            bytes_per_value=precision.parameters.itemsize,
+            bytes_per_activation=precision.activations.itemsize,
+        )
+
+    def state_bytes(self, spec: ModelSpec) -> int:
+        """Memory of the state of a member at a rung: its parameters and their two moments."""
+        shape = self.data.tensors.shape
+        n_parameters = spec.embedding_dim * n_groups(spec, shape) * shape.n_rows + n_dense_parameters(spec, shape)
+        return 3 * n_parameters * self.data.precision.parameters.itemsize * (1 if self.attack is None else 2)
+
+    def check_memory(self, space: SearchSpace) -> None:
+        """Refuse an amount of memory that is too small for some member of a space.
+
+        Raises:
+            ConfigError: says how much would do.
+        """
+        gib, workers = (run := self.data.config.run).memory_gib, run.n_workers(self.data.tensors.device.type)
+        if not gib:
+            return
+        bounds = cost_bounds(
+            space, lambda spec: {"member": self.member_bytes(spec), "state": max(self.state_bytes(spec), 1)}
+        )
+        largest, state = (int(max(bounds[name])) for name in ("member", "state"))
+        room = self.stack_bytes(largest_state=state, workers=workers)
+        if largest <= room:
+            return
+        needed = (largest * workers + self._n_states * state) / (1 - KEPT_SHARE) / GIB
+        rungs = ", or leave out training.rungs" if self._n_states else ""
+        raise ConfigError(
+            f"run.memory_gib = {gib:g} leaves {room / GIB:.2g} GiB for the stack of each of {workers} workers, and a "
+            f"member of the search space takes up to {largest / GIB:.2g} GiB; set it to at least "
+            f"{math.ceil(100 * needed) / 100:g}, lower run.workers, fix space.embedding_dim to a smaller value{rungs}."
+        )

@@ -1,7 +1,8 @@
 """How many members fit a program: memory per member by arithmetic, and the memory that the machine has left.
 
 The arithmetic counts the arrays that grow with the members. It leaves out the memory that a program needs once (the
-data, the scores of a member's retrieval loss, PyTorch itself), for which the other half of the memory is left.
+data, the scores of a member's retrieval loss, PyTorch itself): the other half of the memory is left for it, or it comes
+on top of the amount that the configuration names. Kept batches get `KEPT_SHARE` of the amount, stacks the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from evorec.errors import ConfigError
 GIB = 2**30
 SHARE = 0.5
 """Share of the available memory that programs may fill when the configuration names no amount."""
+KEPT_SHARE = 0.25
+"""Share of a worker's memory for batches that are kept for its next stack, which then need not be built again."""
 GRADIENTS = 2
 """Values per dense parameter besides the optimiser's: the parameter and its gradient."""
 STEP_COPIES = 4
@@ -33,6 +36,7 @@ def member_bytes(
     rows_per_step: int,
     batch: int,
     values_per_row: int,
+    measured_values: int = 0,
     bytes_per_value: int = 4,
     bytes_per_activation: int | None = None,
 ) -> int:
@@ -47,6 +51,8 @@ def member_bytes(
         rows_per_step: embedding rows that a step touches, at most `n_rows`.
         batch: rows of the ranker's batch.
         values_per_row: activations of a row of the batch that exist at the same time: ranker input and all layers.
+        measured_values: values that exist at the same time when the trained member is measured: vectors of users and
+            items, and logits. The arrays of a step are gone by then.
         bytes_per_value: of parameters, their gradients and moments, 4 or 8.
         bytes_per_activation: 2, 4 or 8; ``None`` = as the parameters.
     Returns:
@@ -66,14 +72,16 @@ def member_bytes(
         "rows_per_step": rows_per_step,
         "batch": batch,
         "values_per_row": values_per_row,
+        "measured_values": measured_values,
     }
     for name, size in sizes.items():
         if not (math.isfinite(size) and size >= 0):
             raise ConfigError(f"{name} must be a number >= 0, got {size}")
-    table = columns * (n_rows * (1 + extra_copies) + min(rows_per_step, n_rows) * STEP_COPIES)
+    table = columns * n_rows * (1 + extra_copies)
     dense = dense_parameters * (GRADIENTS + extra_copies)
-    activations = ACTIVATION_COPIES * batch * values_per_row
-    total = (table + dense) * bytes_per_value + activations * (bytes_per_activation or bytes_per_value)
+    step = columns * min(rows_per_step, n_rows) * STEP_COPIES * bytes_per_value
+    step += ACTIVATION_COPIES * batch * values_per_row * (bytes_per_activation or bytes_per_value)
+    total = (table + dense) * bytes_per_value + max(step, measured_values * bytes_per_value)
     if total <= 0:
         raise ConfigError(f"a member that takes no memory has no stack size: {sizes}")
     return math.ceil(total)

@@ -33,7 +33,7 @@ from evorec.training.cost import StepWork, mean_work
 Ints = np.ndarray
 
 KEPT_BYTES = 2**30
-"""Memory for steps that are kept for the next stacks."""
+"""Most memory for steps that are kept for the next stacks."""
 SAMPLED_STEPS = 64
 """Steps whose sizes are averaged for counting cost; sizes vary by a few percent between steps."""
 
@@ -226,9 +226,12 @@ class BatchPlan:
         config: steps and batch sizes.
         seed: run seed; streams are keyed by epoch.
         data: the same data set on the device.
+        kept_bytes: memory for steps that are kept for the next stack; it changes no step.
     """
 
-    def __init__(self, dataset: Dataset, config: TrainConfig, *, seed: int, data: DeviceData) -> None:
+    def __init__(
+        self, dataset: Dataset, config: TrainConfig, *, seed: int, data: DeviceData, kept_bytes: int = KEPT_BYTES
+    ) -> None:
         self._part, self._data, self._seed = dataset.train, data, seed
         self._users = (dataset.user_rows, dataset.user_weights)
         self._items = (dataset.item_rows, dataset.item_weights)
@@ -246,7 +249,7 @@ class BatchPlan:
         for index, block in enumerate(data.shape.row_blocks):
             self._block_of[block.first : block.first + block.size] = index
         self._kept: dict[int, Step] = {}
-        self._kept_bytes = 0
+        self._kept_bytes, self._most_kept = 0, kept_bytes
         self._lock = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -272,12 +275,12 @@ class BatchPlan:
         return self._n_steps
 
     def step(self, index: int) -> Step:
-        """Step `index`; kept for the next stack while all kept steps fit `KEPT_BYTES`, else built again."""
+        """Step `index`; kept for the next stack while all kept steps fit their memory, else built again."""
         step = self._kept.get(index)
         if step is None:
             step = self._build(index)
             with self._lock:
-                if index not in self._kept and self._kept_bytes + n_bytes(step) <= KEPT_BYTES:
+                if index not in self._kept and self._kept_bytes + n_bytes(step) <= self._most_kept:
                     self._kept[index] = step
                     self._kept_bytes += n_bytes(step)
         return step

@@ -17,7 +17,7 @@ from evorec.data.simulator import simulate
 from evorec.data.splits import split
 from evorec.errors import DataError
 from evorec.models import baselines as module
-from evorec.models.baselines import baseline_lists, baselines, ease, item_knn, popularity
+from evorec.models.baselines import all_baseline_lists, baseline_lists, baselines, ease, item_knn, popularity
 from problems.feed import FeedConfig
 
 FLOAT32 = 1e-5  # scores are sums of some ten float32 numbers of size 1
@@ -164,6 +164,21 @@ def test_no_seen_item_is_listed(dataset, users):
     scorer = ease(dataset.history, dataset.n_items)
     lists = baseline_lists(scorer, users, 5, masked=dataset.seen, n_items=dataset.n_items)
     assert not dataset.seen.contains(np.repeat(users, 5), lists.ravel()).any()
+
+
+def test_a_baseline_without_room_in_memory_is_skipped_and_a_budget_changes_no_list(dataset, users):
+    whole, none = all_baseline_lists(dataset, users, 5, masked=dataset.seen)
+    assert (list(whole), none) == (["popularity", "item_knn", "ease"], {})
+    tight, none = all_baseline_lists(dataset, users, 5, masked=dataset.seen, budget_bytes=300_000)
+    assert none == {}
+    for name, lists in whole.items():
+        np.testing.assert_array_equal(tight[name], lists)
+    left, skipped = all_baseline_lists(dataset, users, 5, masked=dataset.seen, budget_bytes=30_000)
+    assert (list(left), set(skipped)) == (["popularity"], {"item_knn", "ease"})
+    words = (
+        "its matrix takes 2.7e-05 GiB, and the memory of the run leaves 1.4e-05 GiB; raise run.memory_gib to have it"
+    )
+    assert skipped["ease"] == words + "raise run.memory_gib to have it"
 
 
 def test_ease_of_a_large_catalogue_is_skipped_with_the_reason(dataset, users, monkeypatch):

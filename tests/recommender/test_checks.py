@@ -12,6 +12,7 @@ import pytest
 from evorec.cli import main
 from evorec.config import load_config, recommender_config
 from evorec.errors import ConfigError, DataError, RunLockedError
+from evorec.models import baselines
 from evorec.recommender.checks import CheckedProblem, check_problem
 from evorec.run.lock import FolderLock
 
@@ -122,6 +123,18 @@ def test_both_commands_refuse_in_the_same_words_and_list_all_faults(
     for words in wrong.values():
         assert sum(line.startswith(words) for line in lines) == 1, words
     assert not Path("runs").exists()
+
+
+def test_a_baseline_without_room_is_left_out_with_a_remark_and_no_constraint_may_name_it(
+    log: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("ease" in remark for remark in checked().remarks)
+    monkeypatch.setattr(baselines, "PAIR_BYTES", 10**12)
+    left_out = [remark for remark in checked().remarks if "ease" in remark]
+    assert len(left_out) == 1
+    assert left_out[0].startswith("ease is left out of the baselines: its matrix takes ")
+    assert left_out[0].endswith(" GiB; raise run.memory_gib to have it.")
+    assert "'ease'" in refusal('constraints=["recall@k >= 0.1 * ease"]')
 
 
 def test_each_setting_that_a_search_refuses_is_refused_by_the_check(log: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from feed_run import config, searched
-from test_problem import digest, some_specs
+from test_problem import digest, some_specs, with_memory
 
 from evorec.data.attack import attack
 from evorec.data.encode import encode
@@ -235,7 +235,7 @@ def test_a_member_that_diverges_under_attack_alone_fails_and_the_others_do_not(p
 def test_little_memory_is_divided_between_both_trainings(problem):
     models = [ModelSpec.from_genes(spec) for spec in some_specs(problem, 40)]
     sizes = [
-        built(objectives=names, run={"memory_gib": 0.02, "workers": 1}).trainer.slices(models, workers=1)[0].stop
+        with_memory(built(objectives=names).trainer, 0.02).slices(models, workers=1)[0].stop
         for names in (["accuracy"], ["accuracy", "attack_shift@k"])
     ]
     assert 40 > sizes[0] > sizes[1] >= 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import RecProblem, build_problem
 from evorec.recommender.trainers import StackTrainer
 from evorec.search.pymoo_problem import as_pymoo
+from evorec.training.plan import n_bytes
 from evorec.training.precision import has_bfloat16
 from problems import feed
 
@@ -69,6 +71,13 @@ def digest(outcome):
     for name, array in sorted((outcome.weights or {}).items()):
         weights.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     return {**timeless(outcome), "weights": weights.hexdigest(), "rung": outcome.rung}
+
+
+def with_memory(trainer, gib):
+    """The same trainer with another `run.memory_gib`, which the problem itself might refuse."""
+    settings = trainer.data.config
+    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"memory_gib": gib})})
+    return replace(trainer, data=replace(trainer.data, config=settings))
 
 
 def test_every_metric_of_objectives_and_constraints_is_measured(problem):
@@ -297,7 +306,8 @@ def test_a_member_that_diverges_before_a_rung_has_no_state_and_the_others_go_on(
 
 
 def test_little_memory_trains_one_after_the_other_to_the_same_results(problem, monkeypatch):
-    small, specs = with_rungs(run={"memory_gib": 1e-6}), some_specs(problem, 4)
+    small, specs = with_rungs(), some_specs(problem, 4)
+    small.trainer = with_memory(small.trainer, 1e-6)
     models = [ModelSpec.from_genes(spec) for spec in specs]
     assert problem.trainer.slices(models, workers=1) == [slice(0, 4)]
     assert small.trainer.slices(models, workers=1) == [slice(i, i + 1) for i in range(4)]
@@ -312,10 +322,33 @@ def test_little_memory_trains_one_after_the_other_to_the_same_results(problem, m
     assert sizes == [4] + [1] * 12
 
 
+def test_memory_that_holds_no_stack_is_refused_before_training(problem):
+    with pytest.raises(ConfigError, match=r"run\.memory_gib .* leaves \S+ GiB for the stack of each of") as tight:
+        feed.build(config(run={"memory_gib": 0.001, "workers": 2}))
+    enough = float(re.search(r"set it to at least ([\d.]+),", str(tight.value))[1])
+    assert feed.build(config(run={"memory_gib": enough, "workers": 2})).space == problem.space
+    with pytest.raises(ConfigError, match=r", or leave out training\.rungs\.$") as staged:
+        with_rungs(run={"memory_gib": 0.001, "workers": 2}, search={"population": 400})
+    more = float(re.search(r"set it to at least ([\d.]+),", str(staged.value))[1])
+    assert more > enough
+    with_rungs(run={"memory_gib": more, "workers": 2}, search={"population": 400})
+
+
+def test_kept_batches_take_a_quarter_of_a_workers_memory_and_change_no_step(problem):
+    whole, tight = problem.trainer, with_memory(problem.trainer, 1e-4)
+    room = int(1e-4 * 2**30 / 4 / problem.config.run.n_workers("cpu"))
+    for index in range(len(whole.plan)):
+        kept, built = whole.plan.step(index), tight.plan.step(index)
+        assert (kept.rows == built.rows).all()
+        assert whole.plan.step(index) is kept
+    same = [tight.plan.step(index) is tight.plan.step(index) for index in range(len(tight.plan))]
+    size = n_bytes(whole.plan.step(0))
+    assert sum(same) <= room // size + 1 < len(same)
+
+
 def test_memory_is_divided_among_the_workers(problem):
     specs = [ModelSpec.from_genes(member(problem))] * 64
-    tight = feed.build(config(run={"memory_gib": 0.01}))
-    few, many = (tight.trainer.slices(specs, workers=n) for n in (1, 4))
+    few, many = (with_memory(problem.trainer, 0.01).slices(specs, workers=n) for n in (1, 4))
     assert 64 >= few[0].stop > many[0].stop > 1
     assert [part.start for part in many] == [0, *(part.stop for part in many[:-1])]
     assert many[-1].stop >= 64
