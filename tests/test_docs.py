@@ -118,7 +118,20 @@ def write_adjacency(folder: Path) -> None:
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
 
 
-DATA_OF_GUIDES = {"my-shop": write_events, "gowalla": write_adjacency}
+def write_clicks_and_buys(folder: Path) -> None:
+    """A file per kind of event, with other columns."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    seconds = np.sort(rng.integers(0, 12 * 86_400, n)) + 1_396_000_000
+    times = [time.isoformat(timespec="milliseconds") + "Z" for time in pl.from_epoch(pl.Series(seconds)).to_list()]
+    rows = list(zip(rng.integers(0, 150, n), times, rng.integers(0, 30, n), rng.random(n) < 0.3, strict=True))
+    clicks = "".join(f"{session},{time},{item},0\n" for session, time, item, _ in rows)
+    (folder / "yoochoose-clicks.dat").write_text(clicks)
+    buys = "".join(f"{session},{time},{item},990,1\n" for session, time, item, bought in rows if bought)
+    (folder / "yoochoose-buys.dat").write_text(buys)
+
+
+DATA_OF_GUIDES = {"my-shop": write_events, "gowalla": write_adjacency, "yoochoose": write_clicks_and_buys}
 """``data.path`` of a configuration -> writes files with the columns that it names."""
 LOGS = [block for block in blocks("toml") if any(f'path = "{name}"' in block.text for name in DATA_OF_GUIDES)]
 QUICK = ("training.steps=2", "search.population=4", "search.generations=1", "run.executor=serial", "constraints=[]")
@@ -135,10 +148,12 @@ def test_a_log_of_the_guides_is_described_validated_and_searched(
         data.mkdir(parents=True)
         monkeypatch.chdir(folder)
         DATA_OF_GUIDES[data.name](data)
-        Path("shop.toml").write_text(block.text, encoding="utf-8")
+        text = block.text if "problem =" in block.text else f'problem = "feed"\n{block.text}'
+        Path("shop.toml").write_text(text, encoding="utf-8")
         for command in (["data", "describe"], ["validate"], ["search"]):
             quick = settings(QUICK) if command == ["search"] else []
             assert main([*command, "shop.toml", *quick]) == 0, (block.guide, block.text, capsys.readouterr().err)
+        assert main(["search", "shop.toml", *settings(QUICK)]) == 0, capsys.readouterr().err  # reads its configuration
         assert any(Path("runs").iterdir())
 
 

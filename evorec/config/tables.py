@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FieldSerializationInfo,
+    field_serializer,
+    model_validator,
+)
 
 from evorec.config.expressions import parse_derived, parse_label
 from evorec.config.section import Section
@@ -233,6 +240,11 @@ class LogConfig(SourceConfig):
     duplicates: Literal["keep", "refuse", "first", "last"] = "keep"
     """rows with the same user, item, time and text labels: which to keep"""
     pivot: PivotConfig = PivotConfig()
+
+    @field_serializer("sources")
+    def _as_written(self, sources: tuple[SourceOfEvents, ...], info: FieldSerializationInfo) -> list[dict[str, Any]]:
+        """Without what a source leaves out: written as a default, it would hide the setting of the log."""
+        return [source.model_dump(mode=info.mode, exclude_unset=True) for source in sources]
 
     @property
     def each_source(self) -> tuple[SourceOfEvents, ...]:
