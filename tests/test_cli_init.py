@@ -151,7 +151,8 @@ def plays() -> dict[str, bytes]:
 def sequences() -> dict[str, bytes]:
     rng = random.Random(1)
     own = ([u, *rng.choices(range(N_ITEMS), k=5 + u % 7)] for u in range(N_USERS))
-    return {"sequences.txt": lines((), own, " ").encode()}
+    attributes = {str(i): [1 + i % 3, 9 + i % 5] for i in range(N_ITEMS)}
+    return {"sequences.txt": lines((), own, " ").encode(), "item_attributes.json": json.dumps(attributes).encode()}
 
 
 def adjacency() -> dict[str, bytes]:
@@ -183,7 +184,7 @@ KINDS: Mapping[Callable[[], dict[str, bytes]], Mapping[str, Any]] = {
     impressions: {"user": "user_id", "item": "video_id", "ranked": {"click", "like"}, "target": "click"},
     kinds_in_files: {"user": "user", "item": "item", "time": "time", "target": "clicks"},
     plays: {"user": "userID", "item": "artistID", "rating": "weight", "target": "often", "split": "random"},
-    sequences: {"split": "leave_last_out"},
+    sequences: {"split": "leave_last_out", "items": "item_attributes.json, by key"},
     adjacency: {"split": "given"},
     parts: {"user": "user", "item": "item", "time": "time", "split": "given"},
 }  # fmt: skip
@@ -258,6 +259,31 @@ def test_columns_that_cannot_be_recognised_are_named_by_options(here: Path, caps
     assert main(["init", "log.csv", "--user", "who", "--item", "what", "--event", "doing", "--time", "done"]) == 0
     log = recommender_config(load_config(Path("log.toml"))).data.log
     assert (log.user, log.item, log.time, log.tasks) == ("who", "what", "done", {"x": "doing == x", "y": "doing == y"})
+
+
+def test_a_published_data_set_names_its_reader(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    properties = lines(
+        ("timestamp", "itemid", "property", "value"), ((1000 * t, i, "categoryid", 3) for _, i, t, _ in rows())
+    )
+    files = {f"item_properties_part{part}.csv": properties.encode() for part in (1, 2)}
+    written(retailrocket() | files | {"category_tree.csv": b"categoryid,parentid\n3,1\n"}, here / "rocket")
+    written(shop(), here / "shop")
+    for name, is_published in (("rocket", True), ("shop", False)):
+        assert main(["init", name]) == 0
+        err, text = capsys.readouterr().err, Path(f"{name}.toml").read_text()
+        assert ("data.reader = 'retailrocket' knows these files" in " ".join(err.split())) == is_published
+        assert ('# reader = "retailrocket" knows these files' in text) == is_published
+    Path("rocket.toml").write_text('problem = "feed"\n[data]\nreader = "retailrocket"\npath = "rocket"\n')
+    assert main(["data", "describe", "rocket.toml", "-q"]) == 0
+
+
+def test_tables_of_users_and_items_may_lack_ids(here: Path) -> None:
+    files = shop()
+    files["products.csv"] += b',Drama,7,"No id, no product",2024-01-01\n'
+    written(files, here / "shop")
+    assert main(["init", "shop", "-q"]) == 0
+    assert 'missing_ids = "drop"' in Path("shop.toml").read_text().partition("[data.items]")[2]
+    assert main(["validate", "shop.toml", "-q"]) == 0
 
 
 def test_a_file_is_replaced_only_by_force(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

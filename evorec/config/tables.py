@@ -53,8 +53,9 @@ class FilesConfig(Section):
     files: tuple[str, ...] = ()
     """names or globs in data.path, concatenated in this order, those of a glob by name; archive.zip/events.csv is a
     file in a zip archive; .gz is unpacked"""
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "arrow", "excel"] = "auto"
-    """jsonl = a JSON object per line; arrow = Feather, too; excel = any workbook; auto = by the suffix of the name"""
+    format: Literal["auto", "csv", "tsv", "jsonl", "mapping", "parquet", "arrow", "excel"] = "auto"
+    """jsonl = a JSON object per line; mapping = a single JSON object, whose columns are key and value, or key and the
+    fields of the values; arrow = Feather, too; excel = any workbook; auto = by the suffix of the name"""
     separator: str = ""
     """separator of the values of a line; empty = found in the first lines of each file; with several characters, quotes
     are not read"""
@@ -128,6 +129,7 @@ class PivotConfig(Section):
 
 Files = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 PartName = Literal["train", "validation", "test"]
+LogFormat = Literal["auto", "csv", "tsv", "jsonl", "mapping", "parquet", "arrow", "excel", "sequence", "adjacency"]
 LIST_FORMATS = ("sequence", "adjacency")
 """Formats of a log whose lines are a user and its items."""
 COLUMN_SETTINGS = ("user", "item", "time", "day", "part", "columns", "derive")
@@ -144,9 +146,9 @@ class SourceConfig(FilesConfig):
     A setting that is left out is that of ``[data.log]``.
     """
 
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "sequence", "adjacency"] = "auto"  # type: ignore[assignment]
-    """jsonl = a JSON object per line; sequence = a line per user: the user, then its items in order of time;
-    adjacency = the same, in any order; auto = by the suffix of the name"""
+    format: LogFormat = "auto"  # type: ignore[assignment]
+    """as of the tables of users and items; sequence = a line per user: the user, then its items in order of time;
+    adjacency = the same, in any order"""
     parts: dict[PartName, Files] = Field({})
     """of a given split: part (train, validation, test) -> its files, instead of files"""
     user: str = ""

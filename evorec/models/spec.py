@@ -106,7 +106,7 @@ class ModelSpec:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
         own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
         values = {**NEUTRAL, **own}
-        if not own.keys() & OF_RANKER.keys():
+        if not own.keys() & (OF_RANKER.keys() - set(OF_DENSE)):
             values = {**OF_RANKER, **values}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
@@ -149,7 +149,9 @@ OF_RANKER: Mapping[str, Any] = MappingProxyType({
     "task_weights": (), "mechanism": "shared_bottom", "balancing": "fixed", "width": 2,
     "dropout": 0.0, "retrieval_weight": 1.0, "rank_blend": 0.0, "learning_rate": 1e-3, "dense_decay": 0.0,
 })  # fmt: skip
-"""Values of the genes of the ranker where there is none; the last two are genes where items have content."""
+"""Values of the genes of the ranker where there is none."""
+OF_DENSE = ("learning_rate", "dense_decay")
+"""Of these genes, those that there are without a ranker, too, where items have content."""
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
     {"mechanism": MECHANISMS, "balancing": BALANCINGS, "optimizer": OPTIMIZERS, "retrieval_loss": RETRIEVAL_LOSSES}
 )

@@ -53,6 +53,7 @@ def test_every_compression_of_every_format_is_read(tmp_path: Path) -> None:
         for name in files:
             if form != "xlsx" or name.endswith("xlsx"):
                 assert rows(table(tmp_path, files, {"files": [name]})) == ROWS, name
+    assert rows(table(tmp_path, {"l.dat": arrow()}, {"files": ["l.dat"], "format": "arrow"})) == ROWS
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("l.csv.bz2", bz2.compress(TEXT.encode()))
@@ -164,3 +165,35 @@ def test_a_name_with_brackets_stars_or_other_letters_is_a_name(tmp_path: Path) -
         archive.writestr("m[1].csv", TEXT)
         archive.writestr("m1.csv", "x")
     assert rows(table(tmp_path, {"z [1].zip": buffer.getvalue()}, {"files": ["z [1].zip/m[1].csv"]})) == ROWS
+
+
+def test_a_single_json_object_is_a_table_of_its_entries(tmp_path: Path) -> None:
+    log = {"log.csv": HEAD + "1,7,10,1\n1,8,11,0\n"}
+    items: dict[str, Any] = {"files": ["i.json"], "format": "mapping", "key": "key", "features": {"value": "multi_hot"}}
+    found = table(tmp_path, log | {"i.json": '{"7": [1, 2],\n "8": [], "9": null}'}, items=items).items
+    assert found is not None
+    assert found.rows() == [(7, ["1", "2"]), (8, []), (9, None)]
+    fields = items | {"features": {"price": "numeric", "tags": "multi_hot"}, "content": ["tags"]}
+    found = table(tmp_path, log | {"i.json": '{"7": {"price": 1.5, "tags": ["a"]}, "8": {}}'}, items=fields).items
+    assert found is not None
+    assert found.rows() == [(7, 1.5, ["a"]), (8, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"7": [1]}\n{"8": [2]}', r"i\.json cannot be read as a JSON object: Extra data"),
+        ('{"7": [1], "7": [2]}', r"the key '7' is repeated"),
+        ("[1, 2]", r"i\.json must be a single JSON object, key -> value, got a list"),
+        ('{"7": [1], "8": {"a": 2}}', r"i\.json must have values of the same type under all keys"),
+        ('{"7": {"key": 1}}', r"i\.json must not have the field 'key'"),
+        ('{"7": NaN}', r"i\.json cannot be read as a JSON object: NaN is not JSON"),
+        ('{"a": 1}', r"i\.json, row 1, column value must be a JSON list"),
+        ("{}", r"i\.json .*"),
+        ("[" * 100_000, r"i\.json cannot be read as a JSON object"),
+    ],
+)
+def test_a_file_that_is_no_single_object_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    items = {"files": ["i.json"], "format": "mapping", "key": "key", "features": {"value": "multi_hot"}}
+    with pytest.raises(DataError, match=message):
+        table(tmp_path, {"log.csv": HEAD + "1,7,10,1\n", "i.json": text}, items=items)

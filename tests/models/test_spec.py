@@ -273,3 +273,17 @@ def test_the_popularity_of_new_items_is_a_gene_where_there_are_some():
     genes = with_new.decode(with_new.default())
     assert ModelSpec.from_genes(genes | {"new_item_popularity": 0.5}).new_item_popularity == 0.5
     assert ModelSpec.from_genes(without.decode(without.default())).new_item_popularity == 0.0
+
+
+def test_a_spec_without_a_ranker_may_have_the_genes_of_the_dense_parts() -> None:
+    """Projections of content are dense; the genes of the ranker are left out together or not at all."""
+    content = InputBlock("content_genre", "content", "genre", 0, 4)
+    space = default_space(
+        (), n_layers=2, days=0.0, retrieval_batch=16, funnel=False, uniform_negatives=False, blocks=(content,)
+    )
+    genes = space.spec_of({name: space.gene(name).default for name in space.names})
+    assert {"learning_rate", "dense_decay"} <= genes.keys()
+    spec = ModelSpec.from_genes(genes)
+    assert (spec.task_weights, spec.learning_rate) == ((), genes["learning_rate"])
+    with pytest.raises(ConfigError, match=r"missing \['balancing'"):
+        ModelSpec.from_genes({**genes, "width": 16})

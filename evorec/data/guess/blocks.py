@@ -28,6 +28,11 @@ BUDGET: Final = (
 
 SEQUENCES: Final = ("seq", "seqs", "sequence", "sequences", "session", "sessions", "history", "histories")
 """Words in names of files whose lines have an order."""
+FORMS: Final = {
+    "csv": "which the ending of the name does not say",
+    "mapping": "a single JSON object: the columns are its keys and its values",
+}
+"""Formats that must be set -> why."""
 LISTS: Final[Mapping[str, str]] = {
     "sequence": "a line per user: the user, then its items in order of time",
     "adjacency": "a line per user: the user, then its items in any order",
@@ -44,9 +49,19 @@ def top_block(problem: str, evidence: Evidence, *, has_content: bool) -> Block:
 
 
 def data_blocks(
-    path: str, logs: Sequence[LogFiles], tables: Mapping[Side, tuple[Sequence[Sample], EntityGuess]]
+    path: str,
+    logs: Sequence[LogFiles],
+    tables: Mapping[Side, tuple[Sequence[Sample], EntityGuess]],
+    published: str = "",
 ) -> list[Block]:
-    """``[data]`` and the tables in it."""
+    """``[data]`` and the tables in it.
+
+    Args:
+        path: folder of the files.
+        logs: the files of the log.
+        tables: of users and items.
+        published: reader that knows the files, too.
+    """
     items = tables["items"][1] if "items" in tables else None
     codes = [name for name in items.content if items.features.get(name) == "categorical"] if items else []
     statistics = ["user", "item", *codes[:1]]
@@ -58,6 +73,9 @@ def data_blocks(
                 Setting("path", path, "folder of the files, from the folder of this file"),
                 Setting("statistics", statistics, "whose counts and rates on earlier days the ranker sees"),
             ),
+            [f'reader = "{published}" knows these files; leave out [data.log], [data.users] and [data.items] then']
+            if published
+            else [],
         )
     ]
     blocks += _log_blocks(logs)
@@ -81,8 +99,8 @@ def _file_settings(samples: Sequence[Sample], columns: Sequence[str], parts: Map
     names = [sample.name for sample in samples]
     dialect = _dialects(samples)
     out = [Setting("parts", parts, dialect)] if parts else [Setting("files", names, dialect)]
-    if any(sample.has_unknown_ending and not sample.is_of_lists for sample in samples):
-        out.append(Setting("format", "csv", "which the ending of the name does not say"))
+    if form := next((sample.form for sample in samples if sample.form and not sample.is_of_lists), ""):
+        out.append(Setting("format", form, FORMS[form]))
     if not samples[0].has_header and columns:
         out.append(Setting("columns", columns, "the file has no header line; any names"))
     return out

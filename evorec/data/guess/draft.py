@@ -6,11 +6,13 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, final
 
-from evorec.config import merge, parse_config, problem_definition
+from evorec.config import DataConfig, merge, parse_config, problem_definition
+from evorec.data.catalogue import CATALOGUE
 from evorec.data.guess.blocks import budget_blocks, data_blocks, task_blocks, top_block
 from evorec.data.guess.entities import EntityGuess, Side, find_key, guess_entities
 from evorec.data.guess.evidence import Evidence, SplitKind, weigh
@@ -19,7 +21,7 @@ from evorec.data.guess.log import LogGuess, guess_log
 from evorec.data.guess.roles import STEPS, Role, has_word, words
 from evorec.data.guess.sample import Sample, merged, read_samples
 from evorec.data.guess.writing import Block, document, in_words
-from evorec.data.readers import read_with_origin
+from evorec.data.readers import READERS, read_with_origin
 from evorec.data.tables import Tables
 from evorec.data.tabular.sources import Source, find_sources
 from evorec.errors import ConfigError, DataError, EvorecError
@@ -72,7 +74,12 @@ def draft(paths: Sequence[Path], given: Mapping[Role, str], *, out: Path) -> Dra
     remarks += dict.fromkeys(remark for log in logs for remark in log.guess.remarks)
     guess, target = logs[0].guess, logs[0].guess.target or logs[0].event
     path = os.path.relpath(folder, out.resolve().parent)
-    data = data_blocks(Path(folder if path.startswith(FAR) else path).as_posix(), logs, tables)
+    if published := _published_reader(folder):
+        remarks.append(
+            f"data.reader = {published!r} knows these files ({READERS[published].text}): [data] with this reader and "
+            "the path, and without log, users and items, gives the features and labels of the published data set"
+        )
+    data = data_blocks(Path(folder if path.startswith(FAR) else path).as_posix(), logs, tables, published)
     try:
         found = _read(data, folder)
         evidence = weigh(found, target=target, unwanted=guess.unwanted, given=bool(logs[0].parts))
@@ -118,6 +125,15 @@ def _find(paths: Sequence[Path]) -> tuple[Path, dict[str, Source]]:
             found += find_sources(path.parent, [path.name], "init")
     folder = Path(os.path.commonpath([source.path.resolve().parent for source in found]))
     return folder, {_name(source, folder): source for source in found}
+
+
+def _published_reader(folder: Path) -> str:
+    """The reader of a published data set that can read a folder; empty = there is none."""
+    for name in dict.fromkeys(data_set.reader for data_set in CATALOGUE.values()):
+        with suppress(EvorecError):
+            READERS[name].read(DataConfig(reader=name, path=str(folder)))
+            return name
+    return ""
 
 
 def _name(source: Source, folder: Path) -> str:

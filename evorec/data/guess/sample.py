@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -159,7 +160,7 @@ class Sample:
         dialect: how the file is written.
         values: facts about each column, in order.
         is_of_lists: whether each line is a user and its items; the columns have a row for each item.
-        has_unknown_ending: whether the format must be set.
+        form: format that must be set; empty = it is found.
     """
 
     source: Source
@@ -167,7 +168,7 @@ class Sample:
     dialect: Dialect
     values: Mapping[str, Values]
     is_of_lists: bool = False
-    has_unknown_ending: bool = False
+    form: str = ""
 
     @property
     def has_header(self) -> bool:
@@ -204,17 +205,19 @@ def read_samples(sources: Mapping[str, Source]) -> tuple[list[Sample], dict[str,
 
 
 def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
-    is_of_lists = has_unknown_ending = False
+    is_of_lists, form = False, ""
     try:
         dialect = detect(source)
     except DataError:
-        dialect, has_unknown_ending = detect(source, FilesConfig(format="csv")), True
+        dialect, form = detect(source, FilesConfig(format="csv")), "csv"
         if len(dialect.columns) == 1:
             raise
+    if dialect.format == "jsonl" and _is_mapping(source):
+        dialect, form = detect(source, FilesConfig(format="mapping")), "mapping"
     if dialect.format == "jsonl":
         frame = read_json_lines(source, dict.fromkeys(dialect.columns, pl.String()), encoding=dialect.encoding)
     elif dialect.format != "csv":
-        frame = read_typed(source, dialect.columns)
+        frame = read_typed(source, dialect.columns, dialect.format)
     else:
         with source.opened() as file:
             content = file.read(MAX_BYTES + 1)
@@ -225,14 +228,22 @@ def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
             dialect, frame = replace(dialect, columns=("user", "item")), _item_lists(content)
         else:
             frame, _ = read_text(source, content, dialect, dialect.columns)
-    if frame.height == 1 and frame.width > MANY_KEYS:
-        raise DataError(
-            f"{source} is a single JSON object with {frame.width} keys, not a table; write a line per row, e.g. "
-            '{"item": 4, "attributes": [1, 2]}'
-        )
     sheet, missing = Sheet(source, dialect, frame), FilesConfig().missing
     values = {column: Values(Column.read(sheet, column, missing, None)) for column in dialect.columns}
-    return Sample(source, name, dialect, values, is_of_lists, has_unknown_ending)
+    return Sample(source, name, dialect, values, is_of_lists, form)
+
+
+def _is_mapping(source: Source) -> bool:
+    """Whether a file is a single JSON object whose entries are rows: there are many, or all are lists or objects."""
+    with source.opened() as file:
+        content = file.read(MAX_BYTES + 1)
+    try:
+        found = json.loads(content)  # fails behind the first line of JSON lines
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(found, dict):
+        return False
+    return len(found) > MANY_KEYS or (len(found) > 1 and all(isinstance(own, list | dict) for own in found.values()))
 
 
 def _item_lists(content: bytes) -> pl.DataFrame:

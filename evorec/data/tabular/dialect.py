@@ -20,7 +20,7 @@ from evorec.data.tabular.sources import WORKBOOKS, Source
 from evorec.data.tabular.typed import TYPED, column_names
 from evorec.errors import DataError
 
-Format = Literal["csv", "jsonl", "parquet", "arrow", "excel"]
+Format = Literal["csv", "jsonl", "parquet", "arrow", "excel", "mapping"]
 
 ENDINGS: Final[Mapping[str, Format]] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt", ".dat", ".data"), "csv"),
@@ -29,7 +29,7 @@ ENDINGS: Final[Mapping[str, Format]] = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
     **dict.fromkeys(WORKBOOKS, "excel"),
 }  # fmt: skip
-FORMATS: Final = ("csv", "tsv", "jsonl", "parquet", "arrow", "excel")
+FORMATS: Final = ("csv", "tsv", "jsonl", "mapping", "parquet", "arrow", "excel")
 """Values of the setting ``format``."""
 SAMPLE_BYTES: Final = 1 << 20
 """Of the beginning of a file, in which the separator and the encoding are looked for."""

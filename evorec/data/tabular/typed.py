@@ -1,12 +1,13 @@
-"""Files whose columns have types: Parquet, Arrow (Feather) and workbooks of Excel or LibreOffice."""
+"""Files whose columns have types: Parquet, Arrow (Feather), workbooks of Excel or LibreOffice, a JSON object."""
 
 from __future__ import annotations
 
 import io
+import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
@@ -16,9 +17,12 @@ from evorec.data.tabular.sources import MAX_NAMES, EmptyFileError, MissingColumn
 from evorec.data.unpack import MAX_GROWTH
 from evorec.errors import DataError
 
-TYPED: Final = {"parquet": "Parquet", "arrow": "Arrow", "excel": "a workbook"}
+TYPED: Final = {"parquet": "Parquet", "arrow": "Arrow", "excel": "a workbook", "mapping": "a JSON object"}
 """Formats -> their names."""
 ARROW_FILE: Final = b"ARROW1"
+KEY: Final = "key"
+VALUE: Final = "value"
+"""Columns of a JSON object; values that are objects have their own fields in place of the second."""
 
 
 def column_names(source: Source, form: str) -> list[str]:
@@ -30,8 +34,8 @@ def column_names(source: Source, form: str) -> list[str]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    if form == "excel":
-        return _sheet(source).columns
+    if form in WHOLE:
+        return WHOLE[form](source).columns
     with source.seekable() as file, _reading(source, form):
         if form == "parquet":
             return list(pl.read_parquet_schema(file))
@@ -51,8 +55,8 @@ def read_typed(source: Source, columns: Sequence[str], form: str = "parquet") ->
     found = column_names(source, form)
     if missing := [name for name in columns if name not in found]:
         raise MissingColumnsError(f"{source} lacks the columns {missing}; it has {found[:100]}.", missing)
-    if form == "excel":
-        frame = _sheet(source)
+    if form in WHOLE:
+        frame = WHOLE[form](source)
     else:
         with source.seekable() as file, _reading(source, form):
             if form == "parquet":
@@ -107,6 +111,45 @@ def _sheet(source: Source) -> pl.DataFrame:
         raise EmptyFileError(f"{source} has no rows.")
     frame = next(iter(filled.values()))
     return frame.filter(pl.any_horizontal(pl.all().is_not_null()))
+
+
+def _mapping(source: Source) -> pl.DataFrame:
+    """The entries of a single JSON object: its keys, and its values or their fields.
+
+    Raises:
+        DataError: the file is not such an object, repeats a key, or its values are of several types.
+    """
+    try:
+        found = json.loads(source.content().decode("utf-8-sig"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source} cannot be read as a JSON object: {reason(error)}.") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{source} must be a single JSON object, key -> value, got a {type(found).__name__}.")
+    values = list(found.values())
+    has_fields = bool(values) and all(isinstance(value, dict) for value in values)
+    if has_fields and any(KEY in value for value in values):
+        raise DataError(f"{source} must not have the field {KEY!r}, which names the keys of the object.")
+    rows = [{KEY: key, **(value if has_fields else {VALUE: value})} for key, value in found.items()]
+    try:
+        return pl.DataFrame(rows, infer_schema_length=None)
+    except (PolarsError, PanicException, TypeError, OverflowError) as error:
+        raise DataError(f"{source} must have values of the same type under all keys: {reason(error)}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} is repeated")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+WHOLE: Final[Mapping[str, Callable[[Source], pl.DataFrame]]] = {"excel": _sheet, "mapping": _mapping}
+"""Formats that are read as a whole."""
 
 
 @contextmanager
