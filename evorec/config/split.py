@@ -13,12 +13,12 @@ from evorec.config.section import Section
 class SplitConfig(Section):
     """How rows are divided into train, validation and test."""
 
-    kind: Literal["time", "leave_last_out", "random", "given"] = "time"
-    """time = global cut; leave_last_out = per user; random overestimates every metric; given = as data.log.parts or
-    data.log.part says"""
-    validation: Literal["random", "leave_last_out", "time"] = "random"
+    kind: Literal["time", "leave_last_out", "random", "random_per_user", "given"] = "time"
+    """time = global cut; leave_last_out = per user; random = shares of all rows, random_per_user = of the rows of each
+    user, both overestimate every metric; given = as data.log.parts or data.log.part says"""
+    validation: Literal["random", "random_per_user", "leave_last_out", "time"] = "random"
     """how validation is taken out of the training rows of a given split without validation rows: validation_share at
-    random, the last row of each user, or the last validation_share by time"""
+    random, of all rows or of those of each user, the last row of each user, or the last validation_share by time"""
     validation_from: date | None = None
     """first day of validation, UTC (time split)"""
     test_from: date | None = None

@@ -30,6 +30,7 @@ def remarks(tables: Tables, config: RecommenderConfig) -> tuple[str, ...]:
     if config.split.kind == "given" and not (parts == VALIDATION).any():
         how = {
             "random": f"{config.split.validation_share:g} of the training rows at random",
+            "random_per_user": f"{config.split.validation_share:g} of the training rows of each user at random",
             "leave_last_out": "the last training row of each user",
             "time": f"the last {config.split.validation_share:g} of the training rows by time",
         }[config.split.validation]

@@ -38,7 +38,8 @@ def split(tables: Tables, config: SplitConfig) -> Split:
     last rows make up the shares; rows of the same timestamp stay together. The day of a row is `Columns.DAY` where the
     log has it, else the day of the timestamp moved by ``utc_offset_h``. ``leave_last_out`` gives each user's last row
     to test and the row before it to validation (equal timestamps: file order; users with fewer than 3 rows stay in
-    training). ``random`` ignores time and so lets a model see the future of other rows. ``given`` takes the parts of
+    training). ``random`` ignores time and so lets a model see the future of other rows; ``random_per_user`` gives the
+    shares of each user's rows, rounded, so that users with few rows stay in training. ``given`` takes the parts of
     `Columns.PART`; where no row is of validation, ``config.validation`` says which training rows are moved there, and
     the test rows have no influence on it.
 
@@ -58,13 +59,13 @@ def split(tables: Tables, config: SplitConfig) -> Split:
             part[train] = _without_test(log[train], config)
     elif config.kind == "leave_last_out":
         part = _leave_last_out(log, (TEST, VALIDATION))
-    elif config.kind == "random":
-        part = _by_rank(generator(config.seed, "split").permutation(tables.n_rows), config, config.test_share)
+    elif config.kind in ("random", "random_per_user"):
+        part = _random(log, config, config.test_share, per_user=config.kind == "random_per_user")
     elif config.validation_from is not None:
         days = log.select(local_days(log, config.utc_offset_h)).to_series()
         part = ((days >= config.validation_from).cast(pl.Int64) + (days >= config.test_from)).to_numpy()
     else:
-        part = _by_rank(_time_ranks(log), config, config.test_share)
+        part = _by_rank(_time_ranks(log), log.height, config, config.test_share)
     rows = [np.flatnonzero(part == value) for value in (TRAIN, VALIDATION, TEST)]
     if any(len(some) == 0 for some in rows):
         raise DataError(_empty_part(tables, config, [len(some) for some in rows]))
@@ -99,8 +100,17 @@ def _without_test(train: pl.DataFrame, config: SplitConfig) -> Int64:
     if config.validation == "leave_last_out":
         return _leave_last_out(train, (VALIDATION,))
     if config.validation == "time":
-        return _by_rank(_time_ranks(train), config, 0.0)
-    return _by_rank(generator(config.seed, "split").permutation(train.height), config, 0.0)
+        return _by_rank(_time_ranks(train), train.height, config, 0.0)
+    return _random(train, config, 0.0, per_user=config.validation == "random_per_user")
+
+
+def _random(log: pl.DataFrame, config: SplitConfig, test_share: float, *, per_user: bool) -> Int64:
+    ranks = generator(config.seed, "split").permutation(log.height)
+    if not per_user:
+        return _by_rank(ranks, log.height, config, test_share)
+    rank, n = pl.col("rank").rank("ordinal").over(Columns.USER).cast(pl.Int64) - 1, pl.len().over(Columns.USER)
+    own = log.select(Columns.USER, rank=pl.Series(ranks)).select(rank=rank, n=n.cast(pl.Int64))
+    return _by_rank(own["rank"].to_numpy(), own["n"].to_numpy(), config, test_share)
 
 
 def _time_ranks(log: pl.DataFrame) -> Int64:
@@ -109,10 +119,10 @@ def _time_ranks(log: pl.DataFrame) -> Int64:
     return np.searchsorted(np.sort(time), time, side="left")
 
 
-def _by_rank(ranks: Int64, config: SplitConfig, test_share: float) -> Int64:
-    n = len(ranks)
-    test_from = n - round(n * test_share)
-    validation_from = test_from - round(n * config.validation_share)
+def _by_rank(ranks: Int64, n: int | Int64, config: SplitConfig, test_share: float) -> Int64:
+    """Parts of rows by their ranks among n rows, the last for test."""
+    test_from = n - np.rint(n * test_share).astype(np.int64)
+    validation_from = test_from - np.rint(n * config.validation_share).astype(np.int64)
     return (ranks >= validation_from).astype(np.int64) + (ranks >= test_from)
 
 
@@ -144,6 +154,7 @@ def _empty_part(tables: Tables, config: SplitConfig, counts: list[int]) -> str:
     advice = {
         "leave_last_out": f"it needs a user with {SHORTEST_HISTORY} rows or more; use split.kind = {other!r}",
         "random": "raise split.validation_share and split.test_share or use more rows",
+        "random_per_user": "raise split.validation_share and split.test_share: of few rows a share is no row",
         "given": "name rows or files of train and test in data.log.part or data.log.parts; a split without validation "
         f"takes it out of train by split.validation, here {config.validation!r}",
     }.get(config.kind)

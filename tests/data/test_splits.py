@@ -63,6 +63,21 @@ def test_leave_last_out_takes_the_last_two_rows_of_each_user() -> None:
     assert rows(split(log, SplitConfig(kind="leave_last_out"))) == [[1, 3, 4, 5, 6], [2, 7], [0, 8]]
 
 
+def test_random_parts_of_each_user_are_its_shares_rounded() -> None:
+    users = np.repeat([0, 1, 2, 3], [20, 10, 5, 2])
+    log = tables(users.tolist(), [0] * len(users))
+    config = SplitConfig(kind="random_per_user", validation_share=0.1, test_share=0.2)
+    parts = split(log, config)
+    counts = [np.bincount(users[rows], minlength=4).tolist() for rows in (parts.train, parts.validation, parts.test)]
+    # 0.1 of 5 rows is 0.5, which rounds to the even 0; 0.2 of 2 rows is 0.4
+    assert counts == [[14, 7, 4, 2], [2, 1, 0, 0], [4, 2, 1, 0]]
+    again, other = split(log, config), split(log, config.model_copy(update={"seed": 1}))
+    assert np.array_equal(parts.test, again.test)
+    assert not np.array_equal(parts.test, other.test)
+    with pytest.raises(DataError, match="of few rows a share is no row"):
+        split(tables(list(range(8)), [0] * 8), config)
+
+
 def test_random_parts_are_seeded_disjoint_and_complete() -> None:
     log = tables([1] * 100, list(range(100)))
     first, again, other = (split(log, SplitConfig(kind="random", seed=seed)) for seed in (0, 0, 1))

@@ -82,6 +82,19 @@ def test_faults_of_several_files_and_sources_name_their_own_keys(tmp_path: Path)
         assert re.fullmatch(pattern, line), line
 
 
+def test_files_of_a_log_with_other_columns_are_led_to_sources(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"a.csv": HEAD + "1,2,3,1\n", "b.csv": "u,i,price,t\n1,2,9,3\n"}
+    found = refused(tmp_path, files, {"files": ["a.csv", "b.csv"]})
+    assert found[0].endswith(
+        "named by data.log.tasks; files with columns of their own are entries of [[data.log.sources]]."
+    )
+    files["b.csv"] = "1,2,9,3,5\n"
+    found = refused(
+        tmp_path, {**files, "a.csv": "1,2,3,1\n"}, {"files": ["a.csv", "b.csv"], "columns": ["u", "i", "t", "c"]}
+    )
+    assert found[0].endswith("; files with columns of their own are entries of [[data.log.sources]].")
+
+
 def test_of_many_faults_the_first_of_each_table_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     names = [f"f{n}" for n in range(30)]
     head, line = ",".join(names), ",".join(["?"] * 30)

@@ -27,8 +27,8 @@ from evorec.data.tabular.item_lists import LIST_ITEM, LIST_USER, read_item_lists
 from evorec.data.tabular.sheet import Sheet, read_sheet
 from evorec.data.tabular.sources import (
     MAX_NAMES,
+    ColumnsError,
     EmptyFileError,
-    MissingColumnsError,
     Source,
     find_sources,
     reason,
@@ -43,6 +43,7 @@ SESSION: Final = "\0session"
 FILE: Final = "\0file"
 ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
+OWN_COLUMNS: Final = "; files with columns of their own are entries of [[data.log.sources]]"
 MAX_FAULTS: Final = 10
 """Errors of the tables that are shown."""
 
@@ -288,10 +289,12 @@ def _read_files(
                 try:
                     try:
                         sheet = _read_file(source, group, needed)
-                    except MissingColumnsError as error:
+                    except ColumnsError as error:
                         missing = error.names
-                        faults.add(DataError(f"{str(error).removesuffix('.')}{_named_by(group, missing)}."))
-                        sheet = _read_file(source, group, [name for name in needed if name not in missing])
+                        hint = _named_by(group, missing) + (OWN_COLUMNS if len(found) > 1 and key == "data.log" else "")
+                        faults.add(DataError(f"{str(error).removesuffix('.')}{hint}."))
+                        if missing:
+                            sheet = _read_file(source, group, [name for name in needed if name not in missing])
                 except EmptyFileError as error:
                     if source.folder is None:
                         raise

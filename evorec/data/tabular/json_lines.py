@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.tabular.sources import EmptyFileError, MissingColumnsError, Source, reason
+from evorec.data.tabular.sources import ColumnsError, EmptyFileError, Source, reason
 from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
@@ -61,7 +61,7 @@ def read_json_lines(
     if missing := [name for name in needed if name in absent]:
         _, text = next(_numbered(source, encoding))
         keys = f"key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
-        raise MissingColumnsError(f"{source}: no line has the {keys}; the first is {_shown(text)}.", missing)
+        raise ColumnsError(f"{source}: no line has the {keys}; the first is {_shown(text)}.", missing)
     return pl.concat(frames, rechunk=True)
 
 

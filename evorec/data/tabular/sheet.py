@@ -15,7 +15,7 @@ from evorec.config import FilesConfig
 from evorec.config.faults import Faults
 from evorec.data.tabular.dialect import Dialect, detect
 from evorec.data.tabular.json_lines import JsonSchema, find_float, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import EmptyFileError, MissingColumnsError, Source, reason
+from evorec.data.tabular.sources import ColumnsError, EmptyFileError, Source, reason
 from evorec.data.tabular.text import check_records, find_record, prepared, such_rows, unescaped
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
@@ -269,12 +269,10 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
     names, content, n_rows, n_ragged = check_records(source, content, dialect)
     missing = [name for name in columns if name not in names]
     if missing and not dialect.has_header:
-        raise MissingColumnsError(
-            f"{source} lacks the columns {missing}; its columns were set to {list(names)}.", missing
-        )
+        raise ColumnsError(f"{source} lacks the columns {missing}; its columns were set to {list(names)}.", missing)
     if missing:
         first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
-        raise MissingColumnsError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.", missing)
+        raise ColumnsError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.", missing)
     if repeated := [name for name in columns if names.count(name) > 1]:
         raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again.")
     if n_rows == 0:

@@ -37,11 +37,11 @@ class EmptyFileError(DataError):
     """A file without rows."""
 
 
-class MissingColumnsError(DataError):
-    """A file without some columns.
+class ColumnsError(DataError):
+    """A file with other columns than it should have.
 
     Attributes:
-        names: of the columns.
+        names: of the missing columns; empty = lines have another number of values.
     """
 
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evorec.data.tabular.dialect import UNIT_SEPARATOR, Dialect
+from evorec.data.tabular.sources import ColumnsError
 from evorec.errors import DataError
 
 CHUNK: Final = 1 << 22
@@ -175,7 +176,7 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> Records:
             leave = f'set {dialect.key}.ragged = "drop" or "pad" to read the other lines'
             repairs.append(f"{leave}, or {dialect.key}.separator if it is another")
         named = not dialect.has_header or dialect.separator != ","
-        raise DataError(
+        raise ColumnsError(
             f"{source}, line {1 + content.count(NEWLINE, 0, start)} must have {len(names)} columns"
             f"{f' separated by {dialect.separator!r}' if named else ''}, got {n_values}{such_rows(n_ragged, 'lines')}"
             f"{''.join(f'; {repair}' for repair in repairs)}."

@@ -13,7 +13,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from evorec.data.tabular.packed import ALLOWANCE_BYTES
-from evorec.data.tabular.sources import MAX_NAMES, EmptyFileError, MissingColumnsError, Source, reason
+from evorec.data.tabular.sources import MAX_NAMES, ColumnsError, EmptyFileError, Source, reason
 from evorec.data.unpack import MAX_GROWTH
 from evorec.errors import DataError
 
@@ -54,7 +54,7 @@ def read_typed(source: Source, columns: Sequence[str], form: str = "parquet") ->
     """
     found = column_names(source, form)
     if missing := [name for name in columns if name not in found]:
-        raise MissingColumnsError(f"{source} lacks the columns {missing}; it has {found[:100]}.", missing)
+        raise ColumnsError(f"{source} lacks the columns {missing}; it has {found[:100]}.", missing)
     if form in WHOLE:
         frame = WHOLE[form](source)
     else:
