@@ -217,8 +217,11 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_resume_refuses_settings_that_make_another_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["resume", str(run), "--set", "search.seed=1"]) == ConfigError.exit_code
-    assert "only run.* can be set here" in capsys.readouterr().err
+    for setting, is_limit in (("search.seed=1", False), ("search.generations=2", True)):
+        assert main(["resume", str(run), "--set", setting]) == ConfigError.exit_code
+        err = capsys.readouterr().err
+        assert "only run.* can be set here" in err
+        assert ("--generations N, --evaluations N or --time TIME extends a search" in err) == is_limit
 
 
 def test_a_held_run_is_skipped_with_99(run: Path) -> None:

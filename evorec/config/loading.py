@@ -230,6 +230,9 @@ def stored_config(settings: Overlay, *, source: str) -> RunConfig:
             raise error from None
 
 
+EXTENSION: Final = "`evorec resume RUN` with --generations N, --evaluations N or --time TIME extends a search."
+
+
 def reset_config(stored: C, overrides: Sequence[str], *, sections: tuple[str, ...]) -> C:
     """A run's configuration with other values of settings that do not make it another run.
 
@@ -243,7 +246,11 @@ def reset_config(stored: C, overrides: Sequence[str], *, sections: tuple[str, ..
     foreign = [text for text in overrides if text.strip().partition(".")[0] not in sections]
     if foreign:
         known = " and ".join(f"{section}.*" for section in sections)
-        raise ConfigError(f"only {known} can be set here, other settings make another run; got {', '.join(foreign)}.")
+        names = {text.partition("=")[0].strip() for text in foreign}
+        hint = f" {EXTENSION}" if names & {"search.generations", "search.evaluations", "search.minutes"} else ""
+        raise ConfigError(
+            f"only {known} can be set here, other settings make another run; got {', '.join(foreign)}.{hint}"
+        )
     settings = stored.model_dump(mode="json")
     return parse_config(settings, overrides=overrides, source="command line", kind=type(stored))
 

@@ -144,13 +144,7 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> Records:
     letters = np.frombuffer(content, dtype=np.uint8)
     for lines in _lines(source, content, dialect):
         filled = np.flatnonzero(~lines.is_blank)
-        if len(filled) and not names:
-            header = content[lines.starts[filled[0]] : lines.ends[filled[0]]].decode()
-            found = header.split(dialect.byte)
-            if dialect.quote and dialect.quote in header:
-                text = io.StringIO(header, newline="")
-                found = next(csv.reader(text, delimiter=dialect.byte, quotechar=dialect.quote), [])
-            names = tuple(name.strip() for name in found)
+        names = names or _header(content, lines, dialect)
         ragged = _ragged(lines, letters, names, dialect)
         n_ragged += len(ragged)
         n_rows += len(filled)
@@ -186,6 +180,18 @@ def check_records(source: object, content: bytes, dialect: Dialect) -> Records:
     return Records(names, content, max(n_rows, 0), n_ragged)
 
 
+def _header(content: bytes, lines: _Lines, dialect: Dialect) -> tuple[str, ...]:
+    """The names in the first line that is not blank; empty = there is none."""
+    filled = np.flatnonzero(~lines.is_blank)
+    if not len(filled):
+        return ()
+    header = content[lines.starts[filled[0]] : lines.ends[filled[0]]].decode()
+    found = header.split(dialect.byte)
+    if dialect.quote and dialect.quote in header:
+        found = next(csv.reader(io.StringIO(header, newline=""), delimiter=dialect.byte, quotechar=dialect.quote), [])
+    return tuple(name.strip() for name in found)
+
+
 def such_rows(n: int, name: str = "rows") -> str:
     """The words about further rows with the same fault.
 
@@ -201,7 +207,7 @@ def _ragged(
 ) -> npt.NDArray[np.int64]:
     """Lines with another number of values than columns, except for a separator at their end."""
     fits = lines.is_blank | (lines.n_values == len(names))
-    if not fits.all():
+    if names and not fits.all():
         ends_empty = letters[lines.ends - 1] == ord(dialect.byte)
         fits |= ends_empty & (lines.n_values == len(names) + 1)
         fits |= (lines.n_values == len(names) - 1) & (not names[-1])
@@ -216,10 +222,12 @@ def _escape_hint(dialect: Dialect) -> str:
 def find_record(content: bytes, dialect: Dialect, row: int) -> int:
     """Line, from 1, on which a row begins; rows are counted from 0, without header, blank and dropped lines."""
     left = row + dialect.has_header
+    names = () if dialect.has_header else dialect.columns
     letters = np.frombuffer(content, dtype=np.uint8)
     for lines in _lines("", content, dialect):
         if dialect.ragged == "drop":
-            lines.is_blank[_ragged(lines, letters, dialect.columns, dialect)] = True
+            names = names or _header(content, lines, dialect)
+            lines.is_blank[_ragged(lines, letters, names, dialect)] = True
         filled = lines.starts[~lines.is_blank]
         if left < len(filled):
             return 1 + content.count(NEWLINE, 0, int(filled[left]))
