@@ -1,7 +1,10 @@
-"""A small search in a run directory, begun or resumed; `test_resume.py` runs it as a program and kills it."""
+"""A small search in a run directory, begun or resumed; as a program for `test_resume.py` it dies during searches."""
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +18,7 @@ CONFIG = RunConfig(problem="analytic", search=SearchConfig(population=8, generat
 FINGERPRINT = CONFIG.fingerprint(Analytic.data_sha256)
 
 
-def search_in(root: Path, *, delay_s: float = 0.0, config: RunConfig = CONFIG) -> SearchResult:
+def search_in(root: Path, *, config: RunConfig = CONFIG) -> SearchResult:
     """Begin the search in `root`, or go on with the one that is there."""
     fingerprint = config.fingerprint(Analytic.data_sha256)
     path = run_path(root, config, fingerprint)
@@ -24,13 +27,27 @@ def search_in(root: Path, *, delay_s: float = 0.0, config: RunConfig = CONFIG) -
         run.check_same(config=config, fingerprint=fingerprint, environment={})
     else:
         run = RunDirectory.create(root, config=config, fingerprint=fingerprint, environment={})
-    problem = Analytic(delay_s=delay_s, fault=lambda spec: "raise" if spec["method"] == "net" else None)
+    problem = Analytic(fault=lambda spec: "raise" if spec["method"] == "net" else None)
     with run:
         return search(problem, config.search, run=run, chunk=3)
 
 
+def search_and_die(root: str, moment_s: float) -> None:
+    """A search in a process of its own, which the system ends after some seconds of its CPU time; 0 = never.
+
+    Seconds of the clock would depend on the other programs of the machine.
+    """
+    child = os.fork()  # a process that imports everything anew needs a second
+    if child == 0:
+        signal.setitimer(signal.ITIMER_PROF, moment_s)
+        search_in(Path(root))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(-os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, flush=True)
+
+
 if __name__ == "__main__":
-    print("ready", flush=True)
-    sys.stdin.readline()
-    search_in(Path(sys.argv[1]), delay_s=float(sys.argv[2]))
-    print("done", flush=True)
+    for line in sys.stdin:
+        folder, moment = line.rstrip("\n").rsplit(" ", 1)
+        search_and_die(folder, float(moment))

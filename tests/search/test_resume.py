@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from resume_worker import CONFIG, search_in
 from evorec.config import RunConfig, SearchConfig
 from evorec.run.directory import RunDirectory, run_path
 
-N_KILLS = 12
-DELAY_S = 0.01  # per stack, so that a search lasts long enough to be killed in
+N_KILLS = 16
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,67 +32,49 @@ def content(root, config=CONFIG):
     return files, rows
 
 
-def launch(root):
-    """A worker process that has begun to import; it searches when `begin` says so."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/search/resume_worker.py"), str(root), str(DELAY_S)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+class Searches:
+    """A program that searches in processes of its own."""
 
+    def __init__(self):
+        self._program = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/search/resume_worker.py")],
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-def begin(process):
-    assert process.stdout.readline() == "ready\n"
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    def __enter__(self):
+        return self
 
+    def __exit__(self, *_):
+        self._program.communicate()
 
-def is_done(process):
-    """Whether the worker, which has ended, came to the end of its search."""
-    output, _ = process.communicate()
-    return output == "done\n"
-
-
-def killed_at(moment_s, process):
-    """Kill a launched worker; whether the search was still going on."""
-    begin(process)
-    time.sleep(moment_s)
-    process.send_signal(signal.SIGKILL)
-    return not is_done(process)
-
-
-def test_two_processes_write_identical_runs(tmp_path):
-    other = launch(tmp_path / "there")
-    begin(other)
-    search_in(tmp_path / "here")
-    assert is_done(other)
-    assert content(tmp_path / "there") == content(tmp_path / "here")
+    def search(self, root, dies_after_s=0.0):
+        """The signal that ended a search, 0 = none, and the CPU time of all searches so far."""
+        self._program.stdin.write(f"{root} {dies_after_s}\n")
+        self._program.stdin.flush()
+        ended_by, used_s = self._program.stdout.readline().split()
+        return int(ended_by), float(used_s)
 
 
 def test_killed_at_random_moments_and_resumed_the_run_is_identical(tmp_path):
-    uninterrupted, lasts_s = run_to_the_end(tmp_path / "reference")
-    moments = np.random.default_rng(0).uniform(0, lasts_s, size=N_KILLS).tolist()
-    roots = [tmp_path / f"kill{i}" for i in range(N_KILLS)]
+    with Searches() as searches:
+        ended_by, lasts_s = searches.search(tmp_path / "reference")
+        assert ended_by == 0
+        uninterrupted = content(tmp_path / "reference")
+        search_in(tmp_path / "here")
+        assert content(tmp_path / "here") == uninterrupted, "two processes write identical runs"
 
-    n_killed, process = 0, launch(roots[0])
-    for root, following, moment in zip(roots, [*roots[1:], None], moments, strict=True):
-        n_killed += killed_at(moment, process)
-        if following:
-            process = launch(following)  # imports while this one resumes
-        search_in(root)
-        assert content(root) == uninterrupted
-
+        n_killed = 0
+        for kill, moment_s in enumerate(np.random.default_rng(0).uniform(0, lasts_s, size=N_KILLS)):
+            root = tmp_path / f"kill{kill}"
+            ended_by, _ = searches.search(root, moment_s)
+            assert ended_by in (0, signal.SIGPROF)
+            n_killed += ended_by > 0
+            search_in(root)
+            assert content(root) == uninterrupted
     assert n_killed > N_KILLS / 2  # else the kills came too late to mean anything
-
-
-def run_to_the_end(root):
-    process = launch(root)
-    begin(process)
-    start = time.perf_counter()
-    assert is_done(process)
-    return content(root), time.perf_counter() - start
 
 
 class Crash(BaseException):
