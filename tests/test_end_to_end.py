@@ -20,6 +20,7 @@ from evorec.run.ledger import Ledger
 ROOT = Path(__file__).parents[1]
 STARTUP_S = 600.0  # a Python process that imports torch and searches, on a busy machine
 N_GENOMES = 32
+ATTEMPTS = 20
 CONFIG = """
 problem = "feed"
 constraints = []
@@ -130,23 +131,30 @@ def n_rows(output: Path) -> int:
         return 0
 
 
-def test_killed_in_the_middle_the_same_command_goes_on_to_the_same_archive(folder: Path, twins: dict[str, Any]) -> None:
-    process = search(folder, "killed", workers=2, hash_seed=5)
-    end = time.monotonic() + STARTUP_S
-    while n_rows(folder / "killed") <= N_GENOMES // 4:  # the first generation is complete, the second is begun
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "nothing was evaluated"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=STARTUP_S)
-    run = only_run(folder, "killed")
-    assert process.returncode == -signal.SIGKILL
-    assert not (run / "summary.json").exists()
-    before = n_rows(folder / "killed")
-    assert N_GENOMES // 4 < before < N_GENOMES, "the kill came too late to mean anything"
+def killed_in_the_middle(folder: Path) -> str:
+    """The output of a search that was killed after its first generation; on a busy machine some kills come too late."""
+    for attempt in range(ATTEMPTS):
+        output = f"killed{attempt}"
+        process = search(folder, output, workers=2, hash_seed=5)
+        end = time.monotonic() + STARTUP_S
+        while process.poll() is None and n_rows(folder / output) <= N_GENOMES // 4:
+            assert time.monotonic() < end, "nothing was evaluated"
+            time.sleep(0.01)
+        process.kill()
+        _, err = process.communicate(timeout=STARTUP_S)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        if N_GENOMES // 4 < n_rows(folder / output) < N_GENOMES:
+            return output
+    raise AssertionError("every kill came too late to mean anything")
 
-    said, err = finished(search(folder, "killed", workers=1, hash_seed=6))
-    assert f"going on with killed/{run.name}" in err
+
+def test_killed_in_the_middle_the_same_command_goes_on_to_the_same_archive(folder: Path, twins: dict[str, Any]) -> None:
+    output = killed_in_the_middle(folder)
+    run = only_run(folder, output)
+    assert not (run / "summary.json").exists()
+
+    said, err = finished(search(folder, output, workers=1, hash_seed=6))
+    assert f"going on with {output}/{run.name}" in err
     assert left_behind(run) == left_behind(only_run(folder, "one"))
     assert said["front"] == twins["one"]["front"]
 

@@ -13,7 +13,7 @@ from evorec.serving.queries import Item
 
 N_ITEMS = 40
 KNOWN_USERS = range(10)
-LATE_S = 60.0
+LATE_S = 600.0
 """Far more than a test needs until it opens the gate of a request."""
 
 

@@ -16,7 +16,7 @@ from evorec.serving.slot import Slot
 
 NEVER_S = 10_000.0
 SHORT_S = 0.05
-LATE_S = 60.0
+LATE_S = 600.0
 """A test ends long before; nothing else depends on it."""
 HALF = b"POST /recommend HTTP/1.1\r\nHost: x\r\n"
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -338,10 +338,9 @@ def test_a_chunked_body_is_refused_at_the_limit(served):
 
 
 def test_a_body_that_does_not_arrive_is_given_up(served):
-    begun = time.monotonic()
-    status, _, _ = asked(served.app, [chunk(10), 60.0, chunk(0, more=False)])
+    never = 3600.0
+    status, _, _ = asked(served.app, [chunk(10), never, chunk(0, more=False)])
     assert status == 408
-    assert time.monotonic() - begun < 30
 
 
 def test_a_client_that_hangs_up_is_no_error_of_the_server(served):

@@ -25,6 +25,7 @@ LATE_S = 600.0
 """Far more than an answer or a swap needs there."""
 DELAYED_S = 0.035
 """An answer that waits for Linux's delayed acknowledgement takes 40 ms; the fastest of some takes 2."""
+MOST_ANSWERS = 1000
 N_SWAPS = 12
 N_CLIENTS = 4
 BODY = json.dumps({"users": [{"id": 1}, {"id": 2}], "k": 3})
@@ -66,6 +67,15 @@ def get(process, path):
     found = response.status, response.read().decode()
     connection.close()
     return found
+
+
+def refuses(process):
+    """Whether the port is closed."""
+    try:
+        socket.create_connection(("127.0.0.1", process.port), timeout=LATE_S).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def until(condition):
@@ -171,11 +181,9 @@ def test_a_request_in_flight_when_the_port_closes_is_answered(tmp_path):
     with serving(bundle, "--drain-s", "0", "-q") as process:
         connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=LATE_S)
         connection.request("POST", "/recommend", BODY, JSON)
-        time.sleep(0.3)
+        get(process, "/health")  # answered after the server has read the earlier request
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.4)
-        with pytest.raises(ConnectionRefusedError):
-            get(process, "/health")
+        until(lambda: refuses(process))
         assert json.loads(connection.getresponse().read())["version"] == "v1"
         assert ended(process)[0] == 0
 
@@ -214,14 +222,16 @@ def test_an_answer_does_not_wait_for_the_clients_acknowledgement(tmp_path):
     """Head and body are two packets: with Nagle's algorithm on, the second is held back for 40 ms each time."""
     with serving(write_stand_in(tmp_path / "one"), "-q") as process:
         connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=LATE_S)
-        seconds = []
-        for _ in range(20):
+        fastest = LATE_S
+        for _ in range(MOST_ANSWERS):  # on a busy machine only few are fast
             begun = time.perf_counter()
             connection.request("POST", "/recommend", BODY, JSON)
             connection.getresponse().read()
-            seconds.append(time.perf_counter() - begun)
+            fastest = min(fastest, time.perf_counter() - begun)
+            if fastest < DELAYED_S:
+                break
         connection.close()
-    assert min(seconds) < DELAYED_S
+    assert fastest < DELAYED_S
 
 
 def test_the_default_address_is_local_and_requests_are_not_logged(tmp_path):
