@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_data import copy_part
 
 from evorec.cli import main
 from evorec.config import (
@@ -18,6 +19,8 @@ from evorec.config import (
     problem_definition,
     recommender_config,
 )
+from evorec.data.paths import resolve_path
+from evorec.errors import DataError
 from evorec.recommender.problem import build_problem
 
 DATA = os.environ.get("EVOREC_DATA")
@@ -70,9 +73,16 @@ def test_the_shown_genes_are_those_of_a_search(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where bounds depend on the data, and where a feature never varies in training rows."""
-    if DATA is not None and name != "feed":
-        monkeypatch.setenv("EVOREC_DATA", DATA)
-    space = build_problem(recommender_config(load_config(problem=name))).space
+    config, part = recommender_config(load_config(problem=name)), os.environ["EVOREC_DATA"]
+    if config.data.path:
+        with monkeypatch.context() as whole:
+            whole.setenv("EVOREC_DATA", DATA or part)
+            try:
+                source = resolve_path(config.data.path)
+            except DataError as missing:
+                pytest.skip(str(missing))
+        copy_part(source, Path(part) / config.data.path)
+    space = build_problem(config).space
     genes = {gene["name"]: (gene["domain"], gene["default"]) for gene in described(name, capsys)["genes"]}
     assert genes == {gene.name: (gene.domain, json.loads(json.dumps(gene.default))) for gene in space.genes}
 

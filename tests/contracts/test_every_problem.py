@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data import copy_part
 
 from evorec.config import (
     RecommenderConfig,
@@ -19,7 +21,7 @@ from evorec.config import (
     problem_definition,
     recommender_config,
 )
-from evorec.data.paths import resolve_path
+from evorec.data.paths import cache_folder, resolve_path
 from evorec.data.readers import SIMULATOR
 from evorec.errors import DataError
 from evorec.metrics.metric import METRICS
@@ -51,27 +53,29 @@ def world_settings(name: str, sizes: Mapping[str, int] = TINY_WORLD) -> list[str
     return [f"data.simulator.{size}={value}" for size, value in sizes.items() if size in fields]
 
 
+@cache
+def part_of_data(name: str) -> Path:
+    """A folder with a part of the published data of a problem; skips where they are not on this machine."""
+    try:
+        source = resolve_path(recommender_config(load_config(problem=name)).data.path or "")
+    except DataError as missing:
+        pytest.skip(str(missing))
+    return copy_part(source, cache_folder() / "parts" / name)
+
+
 def configured(name: str, *overrides: str) -> RunConfig:
     """Settings of a tiny training; a problem that trains nothing refuses them and is quick anyway."""
-    trains = problem_definition(name).config is RecommenderConfig
-    settings = [*world_settings(name), *TINY_BUDGET, *overrides] if trains else []
-    return load_config(problem=name, overrides=settings)
-
-
-def needs_data(config: RunConfig) -> None:
-    """Skips where the data set is not on this machine."""
-    if isinstance(config, RecommenderConfig) and config.data.reader != SIMULATOR:
-        try:
-            resolve_path(config.data.path or "")
-        except DataError as missing:
-            pytest.skip(str(missing))
+    config = load_config(problem=name)
+    if not isinstance(config, RecommenderConfig):
+        return config
+    data = [] if config.data.reader == SIMULATOR else [f"data.path='{part_of_data(name)}'"]
+    return load_config(problem=name, overrides=[*world_settings(name), *data, *TINY_BUDGET, *overrides])
 
 
 @cache
 def built(name: str, *overrides: str) -> Problem:
     """The problem, with a rung after the first step where there are steps."""
     config = configured(name, "training.rungs=[1]", *overrides)
-    needs_data(config)
     problem = problem_definition(name).build(config)
     assert isinstance(problem, Problem)
     assert problem.name == config.problem
