@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import exported
 import numpy as np
 import polars as pl
 import pytest
@@ -208,15 +209,9 @@ def test_a_block_with_pymoo_runs(block: CodeBlock, monkeypatch: pytest.MonkeyPat
     assert len(found["result"].pop.get("F")) == 6  # type: ignore[attr-defined]
 
 
-def test_the_block_of_a_bundle_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    tiny = [f"data.simulator.{name}={value}" for name, value in TINY_FEED["data"]["simulator"].items()]
-    tiny += ["training.steps=20", "training.rungs=[]", "search.population=4", "search.generations=1", "constraints=[]"]
-    assert main(["search", "--problem", "feed", "-q", *settings(tiny)]) == 0
-    (run,) = map(str, (tmp_path / "runs").iterdir())
-    assert main(["export", run, "knee", "--out", "bundle", "-q"]) == 0
-    folder = '"bundles/a540b0b8e4cb80e9"'
+def test_the_block_of_a_bundle_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, bundle = '"bundles/a540b0b8e4cb80e9"', exported.plain(tmp_path_factory.getbasetemp()).bundle
     assert folder in BUNDLE
     found: dict[str, object] = {}
-    exec(BUNDLE.replace(folder, '"bundle"'), found)
+    exec(BUNDLE.replace(folder, repr(str(bundle))), found)
     assert found["more"].has_item("new-1")  # type: ignore[attr-defined]

@@ -76,7 +76,7 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     whole.mkdir()
     interrupted.mkdir()
     command = search("feed", *TINY_FEED, *EXTENDED)
-    front = json.loads(run(site, whole, *command))["front"]
+    front = json.loads(run(site, whole, *command, "--set", "run.executor=serial"))["front"]
     members = [row for row in front if row["kind"] == "member"]
     assert members
     assert all(0 < row["first_items@20"] <= 1 for row in front)  # baselines have it too
@@ -92,10 +92,12 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     assert json.loads(run(site, interrupted, *command))["front"] == front
 
     (folder,) = (whole / "runs").iterdir()
-    assert float(json.loads(run(site, whole, "evorec", "spent", str(folder), "--format", "json"))["seconds"]) > 0
-    assert " spent " in run(site, whole, "evorec", "--help")
-    words = " ".join(run(site, whole, "evorec", "explain", str(folder), members[0]["member"]).split())
-    assert "All tasks share two small networks" in words
+    commands = [["spent", str(folder), "--format", "json"], ["--help"], ["explain", str(folder), members[0]["member"]]]
+    (whole / "several.py").write_text(f"from evorec.cli import main\nfor one in {commands}:\n    print(main(one))\n")
+    spent, usage, explained = run(site, whole, "several").split("\n0\n")[:3]
+    assert float(json.loads(spent)["seconds"]) > 0
+    assert " spent " in usage
+    assert "All tasks share two small networks" in " ".join(explained.split())
 
 
 def test_a_problem_with_a_gene_type_of_its_own_is_searched(site: Path, tmp_path: Path) -> None:

@@ -365,8 +365,11 @@ def test_a_graph_of_another_member_is_not_exported(
 def test_the_same_member_makes_the_same_bytes(plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copied_graphs(plain, monkeypatch)
     names = ("one", "other [x]*")
+    (tmp_path / "one.tmp").mkdir()
+    (tmp_path / "one.tmp" / "mine").touch()
     for name in names:
         plain.export(tmp_path / name)
+    assert (tmp_path / "one.tmp" / "mine").exists()
     one, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in names)
     assert one == other
     assert all(one[name] == (plain.bundle / name).read_bytes() for name in FILES - {"README.md"})
