@@ -12,8 +12,9 @@ export EVOREC_DATA
 search: $(VENV)/.installed
 	$(BIN)/evorec search --problem feed --set "training.rungs=[60]"
 
+# Files run in the order of tests/conftest.py. Without compiled files, pytest would rewrite all tests in each process.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
