@@ -173,6 +173,59 @@ def parts() -> dict[str, bytes]:
     }
 
 
+def places() -> dict[str, bytes]:
+    """Objects and missing values inside JSON lines."""
+    reviews = (
+        {"user_id": f"u{u}", "business_id": f"b{i}", "stars": rng.randint(1, 5), "date": iso(t)}
+        for u, i, t, rng in rows()
+    )
+    own = (
+        {
+            "business_id": f"b{i}",
+            "name": f"The old bar {i}",
+            "attributes": {"wifi": i % 2} if i else None,
+            "hours": None,
+        }
+        for i in range(N_ITEMS)
+    )
+    return {
+        name: "".join(json.dumps(one) + "\n" for one in found).encode()
+        for name, found in (("review.json", reviews), ("business.json", own))
+    }
+
+
+def listens() -> dict[str, bytes]:
+    """Texts only, without a header line."""
+    return {
+        "listens.tsv": lines(
+            (), ((f"user_{u}", iso(t), f"artist {i % 5}", f"track {i}") for u, i, t, _ in rows()), "\t"
+        ).encode()
+    }
+
+
+def invoices() -> dict[str, bytes]:
+    """Dates of two digits for the year, and rows without a customer."""
+    head = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "CustomerID")
+    found = (
+        (
+            row // 4,
+            f"{i}A",
+            rng.randint(1, 9),
+            f"{datetime.fromtimestamp(t, UTC):%m/%d/%y %H:%M}",
+            f"{u}.0" if u % 7 else "",
+        )
+        for row, (u, i, t, rng) in enumerate(rows())
+    )
+    return {"retail.csv": lines(head, found).encode()}
+
+
+def sessions() -> dict[str, bytes]:
+    """Most rows have a session and no user."""
+    head = ("sessionId", "userId", "itemId", "eventdate")
+    found = ((u, u if u % 5 == 0 else "NA", i, iso(t)[:10]) for u, i, t, _ in rows())
+    return {"views.csv": lines(head, found, ";").encode()}
+
+
 SEARCHED = (shop,)
 """The others pass the checks of a search, too, which `validate` makes."""
 KINDS: Mapping[Callable[[], dict[str, bytes]], Mapping[str, Any]] = {
@@ -184,6 +237,11 @@ KINDS: Mapping[Callable[[], dict[str, bytes]], Mapping[str, Any]] = {
     impressions: {"user": "user_id", "item": "video_id", "ranked": {"click", "like"}, "target": "click"},
     kinds_in_files: {"user": "user", "item": "item", "time": "time", "target": "clicks"},
     plays: {"user": "userID", "item": "artistID", "rating": "weight", "target": "often", "split": "random"},
+    places: {"user": "user_id", "item": "business_id", "time": "date", "target": "liked",
+             "items": "business.json, by business_id"},
+    listens: {"user": "user", "item": "item", "time": "time", "target": "interaction"},
+    invoices: {"user": "CustomerID", "item": "StockCode", "time": "InvoiceDate"},
+    sessions: {"user": "sessionId", "item": "itemId", "time": "eventdate"},
     sequences: {"split": "leave_last_out", "items": "item_attributes.json, by key"},
     adjacency: {"split": "given"},
     parts: {"user": "user", "item": "item", "time": "time", "split": "given"},

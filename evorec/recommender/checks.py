@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
 from evorec.archive.decide import check_pick
@@ -289,7 +289,7 @@ def _test_part(tables: Tables, parts: Split, config: RecommenderConfig) -> HeldO
     """The test part; without statistics and learned content, which more rows cannot make impossible."""
     data = config.data.model_copy(update={"statistics": (), "content": {}})
     plain = config.model_copy(update={"data": data})
-    dataset = encode_tables(replace(tables, vectors=()), parts, plain, fit="train+validation")
+    dataset = encode_tables(tables, parts, plain, fit="train+validation")
     try:
         users = ranking_users(dataset, config.evaluation, seed=0, at_most=None)
     except DataError as error:

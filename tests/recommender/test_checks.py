@@ -101,6 +101,15 @@ def test_faults_of_tables_content_tasks_and_split_come_together(log: dict[str, n
     assert "'accurracy'" in found  # what needs no data is checked, too
 
 
+def test_made_content_is_content_of_the_test_part_too(log: dict[str, np.ndarray]) -> None:
+    titles = [("red wine", "old book", "new film")[item % 3] for item in range(24)]
+    pl.DataFrame({"item": range(24), "title": titles}).write_csv("items.csv")
+    items = 'data.items={files=["items.csv"], key="item", texts=["title"]}'
+    text = 'data.content={text={kind="text", columns=["title"], dims=2, min_count=1}}'
+    found = checked(items, text, 'objectives=["accuracy", "diversity"]')
+    assert "diversity" in [objective.name for objective in found.objectives]
+
+
 def test_both_commands_refuse_in_the_same_words_and_list_all_faults(
     log: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,9 +94,15 @@ def guess_entities(values: Mapping[str, Values], side: Side, key: str) -> Entity
     known = values[key].known
     out = EntityGuess(side, key, repeats=known.n_unique() < len(known), lacks_ids=len(known) < len(values[key].texts))
     marks: dict[str, None] = {}
-    texts, content = [], []
+    texts, content, vectors = list[str](), list[str](), list[str]()
     for name, own in values.items():
         if name == key:
+            continue
+        if own.is_nested and not own.is_list and not own.n_values:
+            out.left_out[name] = "objects"
+            continue
+        if own.is_vector and side == "items":
+            vectors.append(name)
             continue
         if own.is_list:
             out.features[name] = "multi_hot"
@@ -127,6 +133,6 @@ def guess_entities(values: Mapping[str, Values], side: Side, key: str) -> Entity
             for name, kind in out.features.items()
             if kind == "categorical" and 3 <= values[name].n_values <= MAX_CONTENT and not values[name].is_number
         ]
-        content = lists or codes[:3]
+        content = [*vectors, *lists] or codes[:3]
     out.marks, out.texts, out.content = tuple(marks), tuple(texts), tuple(content)
     return out

@@ -24,7 +24,7 @@ from evorec.data.guess.roles import (
 )  # fmt: skip
 from evorec.data.guess.sample import FEW_VALUES, Values
 from evorec.data.guess.writing import in_words
-from evorec.data.tabular.times import times
+from evorec.data.tabular.times import WRITTEN, times
 from evorec.errors import ConfigError, DataError
 
 TIME_FORMATS: Final = (
@@ -40,6 +40,8 @@ EARLIEST_S: Final = 631_152_000
 """1990-01-01: an earlier time is more likely another kind of number."""
 LATEST_S: Final = 4_102_444_800
 """2100-01-01."""
+KNOWN: Final = 0.7
+"""Share of the rows with a user that a column of users should have, e.g. rather a session than a login."""
 FIRST: Final = 1000
 """Values on which a format of times is tried first."""
 MAX_KINDS: Final = 30
@@ -135,7 +137,8 @@ def guess_log(values: Mapping[str, Values], given: Mapping[Role, str], *, has_he
     taken.add(out.time)
     if has_header or "user" in given:
         ids = [name for name in free() if _may_be_id(values[name])]
-        out.user = take("user", ids)
+        known = [name for name in ids if len(values[name].known) >= KNOWN * len(values[name].texts)]
+        out.user = take("user", known) or take("user", ids)
         out.item = take("item", [name for name in ids if name not in taken])
     if not has_header:
         numbers = [name for name in free() if _may_be_id(values[name]) and values[name].n_values > MAX_LEVELS]
@@ -225,7 +228,7 @@ def _time_units(values: Values) -> list[str]:
     whole = values.column
     first = replace(whole, values=whole.values.drop_nulls().head(FIRST))
     found: list[str] = []
-    for unit in ("auto", *TIME_FORMATS):
+    for unit in dict.fromkeys(("auto", *TIME_FORMATS, *WRITTEN)):
         if found == ["auto"]:
             break
         try:

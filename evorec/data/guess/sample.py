@@ -59,15 +59,31 @@ class Values:
     @cached_property
     def is_list(self) -> bool:
         """Whether the values are lists of Parquet or JSON."""
-        if self.column.values.dtype.is_nested():
-            return True
+        if isinstance(self.column.values.dtype, pl.List | pl.Array):
+            return not self.column.values.dtype.inner.is_nested()
         texts = self.column.values.drop_nulls().head(1000) if self.column.is_text else pl.Series([], dtype=pl.String)
         return len(texts) > 0 and bool((texts.str.contains(r"^\s*\[.*\]\s*$")).all())
 
     @cached_property
+    def is_vector(self) -> bool:
+        """Whether the values are lists of fractions, all of one length."""
+        dtype = self.column.values.dtype
+        if not isinstance(dtype, pl.List | pl.Array) or not dtype.inner.is_float():
+            return False
+        lengths = self.column.values.drop_nulls().cast(pl.List(pl.Float64)).list.len()
+        return lengths.n_unique() == 1 and int(lengths[0]) > 1
+
+    @cached_property
+    def is_nested(self) -> bool:
+        """Whether the values are objects, or lists of lists: no setting reads them."""
+        if self.column.values.dtype.is_nested() or self.column.values.dtype == pl.Binary:
+            return not self.is_list
+        return self.column.is_text and bool(self.column.values.head(1000).str.contains(r"^\s*[\[{].*[\]}]\s*$").any())
+
+    @cached_property
     def texts(self) -> pl.Series:
-        """Single values as texts, null where missing; all null for lists."""
-        if self.is_list:
+        """Single values as texts, null where missing; all null for lists and objects."""
+        if self.is_list or (self.is_nested and self.column.sheet.dialect.format != "csv"):
             return pl.Series([None] * len(self.column.values), dtype=pl.String)
         return self.column.texts
 

@@ -73,6 +73,7 @@ UNREADABLE: Final[Mapping[bytes, tuple[str, str]]] = {
     rb"\s*<(!DOCTYPE|html|HTML|\?xml)": ("a page of HTML or XML, not a table", "fetch the file again"),
 }  # fmt: skip
 """Beginnings of files that cannot be read -> the kind of file, and what to do."""
+DAY: Final = re.compile(r"\d{4}-\d\d?-\d\d?\b")
 NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -281,6 +282,11 @@ def _is_even(records: Sequence[Sequence[str]]) -> bool:
 
 
 def _names_columns(records: Sequence[Sequence[str]]) -> bool:
-    """Whether the first record has names: different texts that are not numbers."""
+    """Whether the first record has names: different texts, which are neither numbers or days nor values below them."""
     first = [name.strip() for name in records[0]] if records else []
-    return len(set(first)) == len(first) and not any(NUMBER.fullmatch(name) for name in first)
+    if len(set(first)) < len(first) or any(NUMBER.fullmatch(name) or DAY.match(name) for name in first):
+        return False
+    others = [record for record in records[1:] if [value.strip() for value in record] != first]
+    return not any(
+        name and name == record[n].strip() for n, name in enumerate(first) for record in others if n < len(record)
+    )
