@@ -114,6 +114,13 @@ class Problem(abc.ABC):
         """Metrics of a spec that are known exactly without an evaluation, e.g. a counted cost; by default none."""
         return {}
 
+    def check_first_start(self) -> None:  # noqa: B027
+        """Refuse what is checked once, before the first start of a search; by default nothing.
+
+        Raises:
+            ConfigError, DataError: lists every reason.
+        """
+
     @abc.abstractmethod
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Validation metrics of every baseline, by its name; empty when there are none."""

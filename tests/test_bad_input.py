@@ -442,7 +442,7 @@ def test_sigterm_while_starting_exits_75() -> None:
     arguments = ["search", "-p", "feed", *settings("data.simulator.n_interactions=2000000")]
     process = subprocess.Popen([sys.executable, "-m", "evorec", *arguments, "-v"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert "building problem" in process.stderr.readline()
+    assert "reading the data" in process.stderr.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=STARTUP_S)

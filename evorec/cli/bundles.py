@@ -13,11 +13,10 @@ import typer
 from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import ShippedData, build_rec_problem, find_member
-from evorec.config import recommender_config
-from evorec.data.ids import Id, json_id
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
+    from evorec.data.ids import Id
     from evorec.deploy.bundle.export import ExportOptions
     from evorec.run.directory import RunDirectory
     from evorec.serving.queries import ListOptions, User
@@ -99,6 +98,7 @@ def export(
 def _options(
     run: RunDirectory, member: str, formula: str | None, mmr: float | None, variants: tuple[str, ...], max_loss: float
 ) -> ExportOptions:
+    from evorec.config import recommender_config
     from evorec.deploy.bundle.export import ExportOptions
     from evorec.deploy.fusion.formula import Formula, variable_names
     from evorec.deploy.fusion.pick import pick_formula
@@ -219,6 +219,7 @@ def _show_lists(
     shown: Sequence[str],
 ) -> None:
     """Lists as tables; a sentence instead of an empty table."""
+    from evorec.data.ids import json_id
     from evorec.report.table import Column, Row, Table
 
     value: dict[str, list[dict[str, Any]]] = {}

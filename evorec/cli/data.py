@@ -15,7 +15,6 @@ import typer
 
 from evorec.cli.app import DEFINE, GROUPS, Config, Overrides, ProblemName, check_file, command, config_words
 from evorec.cli.output import Format, Output
-from evorec.config import load_config, recommender_config
 
 if TYPE_CHECKING:
     from evorec.data.describe import Description
@@ -40,6 +39,7 @@ def describe(
     Counts only; no model is fitted, and the vectors of data.content are made as a search would make them.
     -v shows every feature and how the labels overlap.
     """
+    from evorec.config import load_config, recommender_config
     from evorec.data.describe import describe as description
     from evorec.data.readers import read_with_origin
     from evorec.data.remarks import remarks as limits_of

@@ -6,21 +6,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from evorec.cli.app import DEFINE, command
 from evorec.cli.output import Output
-from evorec.config import installed_problems
-from evorec.data.catalogue import CATALOGUE, DataSet, find
-from evorec.data.fetch import fetch
-from evorec.data.paths import cached
-from evorec.data.unpack import Progress as Report
 from evorec.errors import ConfigError
 from evorec.report.table import Column, Row, Table
+
+if TYPE_CHECKING:
+    from evorec.data.catalogue import DataSet
+    from evorec.data.unpack import Progress as Report
 
 LINE_EVERY_S: Final = 30.0
 """Interval of progress lines in a log file."""
@@ -44,6 +41,9 @@ def size_text(n_bytes: int | None) -> str:
 @contextmanager
 def fetch_progress(output: Output, title: str) -> Iterator[Report]:
     """Progress as a bar on a terminal, as a line now and then elsewhere, not at all when quiet."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(None), DownloadColumn(), TransferSpeedColumn())
     bar = Progress(
         *columns,
@@ -85,6 +85,10 @@ def get(
     Its checksum is compared with the published checksum, and data.path finds it by its name.
     It is kept in $EVOREC_CACHE or ~/.cache/evorec.
     """
+    from evorec.config import installed_problems
+    from evorec.data.catalogue import CATALOGUE, find
+    from evorec.data.fetch import fetch
+
     if list_all == (name is not None):
         raise ConfigError(
             "give the NAME of a data set, or --list to see them all; got " + ("both." if name else "none.")
@@ -112,6 +116,8 @@ def get(
 
 
 def _as_json(data_set: DataSet) -> dict[str, Any]:
+    from evorec.data.paths import cached
+
     path = cached(data_set.name)
     value = {key: value for key, value in asdict(data_set).items() if key != "files"}
     return {
@@ -124,6 +130,9 @@ def _as_json(data_set: DataSet) -> dict[str, Any]:
 
 def _table(*, whole: bool) -> Table:
     """All data sets; whole = with their readers and checksums."""
+    from evorec.data.catalogue import CATALOGUE
+    from evorec.data.paths import cached
+
     columns = ("cached", *(["reader"] if whole else []), "download", *(["checksum"] if whole else []), "contents")
     rows = []
     for data_set in CATALOGUE.values():

@@ -12,19 +12,11 @@ import typer
 
 from evorec.cli.app import DEFINE, Config, Overrides, ProblemName, command, config_words
 from evorec.cli.output import Output, fact_table
-from evorec.config import (
-    ProblemDefinition,
-    RecommenderConfig,
-    RunConfig,
-    installed_problems,
-    keys,
-    load_config,
-    problem_definition,
-)
 from evorec.errors import ConfigError, EvorecError
 from evorec.report.table import Column, Row, Table, show
 
 if TYPE_CHECKING:
+    from evorec.config import ProblemDefinition, RecommenderConfig, RunConfig
     from evorec.data.tables import Tables
     from evorec.space.space import SearchSpace
 
@@ -43,6 +35,8 @@ def problems(
 
     Nothing is trained. Bounds of genes are those of a search if the data can be read.
     """
+    from evorec.config import installed_problems, load_config, problem_definition
+
     if name is None:
         lines = {known: _first_line(known) for known in installed_problems()}
         rows = tuple(Row(known, (line,)) for known, line in lines.items())
@@ -66,6 +60,8 @@ def problems(
 
 def _first_line(name: str) -> str:
     """First line of the scenario; a problem that cannot be loaded shows the cause and does not hide the others."""
+    from evorec.config import problem_definition
+
     try:
         return problem_definition(name).scenario.partition("\n")[0]
     except ConfigError as error:
@@ -74,6 +70,8 @@ def _first_line(name: str) -> str:
 
 def _reads_config(definition: ProblemDefinition, config: RunConfig) -> bool:
     """Whether the problem is a recommender on the data of its configuration; other problems are built to be shown."""
+    from evorec.config import RecommenderConfig
+
     return isinstance(config, RecommenderConfig) and getattr(definition.build, "reads_config", False)
 
 
@@ -191,6 +189,8 @@ def validate(
     data: Annotated[bool, typer.Option(metavar="", help="Read and split the data too.")] = True,
 ) -> None:
     """Check a configuration and its data without running anything."""
+    from evorec.config import RecommenderConfig, keys, load_config, problem_definition
+
     if list_keys:
         named = config is not None or problem is not None
         listed = load_config(config, problem=problem, overrides=overrides or []) if named else RecommenderConfig()
@@ -214,6 +214,8 @@ def template(config: RunConfig) -> str:
 
     Genes, boxes and sources of content, which have no default, and settings without a value are commented out.
     """
+    from evorec.config import keys
+
     sections: dict[str, list[str]] = {}
     for key in keys(config):
         section, _, name = key.name.rpartition(".")
@@ -260,7 +262,7 @@ def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
     if not data:
         check_names(config)
         return {}
-    found = check_problem(config)
+    found = check_problem(config, test=True)
 
     def environment() -> dict[str, str]:
         from evorec.recommender.problem import environment_of

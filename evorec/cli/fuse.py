@@ -9,7 +9,6 @@ import typer
 from evorec.cli.app import SHIP, Overrides, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
-from evorec.config import recommender_config, reset_config
 from evorec.report.table import Column, Row, Table
 
 
@@ -27,6 +26,7 @@ def fuse(
     Formulas are fitted on half of the validation users and evaluated on the other half. Settings come from fuse.* and
     can be changed, e.g. --set fuse.generations=40.
     """
+    from evorec.config import recommender_config, reset_config
     from evorec.deploy.fusion.fuse import fuse as run_fuse
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
 from evorec.cli.output import Output
-from evorec.config import RecommenderConfig, RunConfig, SearchConfig, load_config, merge, parse_config, reset_config
-from evorec.config.search import MOST_GENERATIONS
 from evorec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evorec.config import RunConfig, SearchConfig
 
 AnyMachine = Annotated[
     bool,
@@ -45,6 +46,8 @@ def search(
     An interrupted search is resumed. A finished search is shown, and extended if search.generations or
     search.evaluations are larger than before.
     """
+    from evorec.config import load_config
+
     settings = load_config(config, problem=problem, overrides=overrides or [])
     _search(output, settings, allow_different_machine=allow_different_machine, name=name)
 
@@ -55,7 +58,7 @@ def resume(
     run: Run,
     generations: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_GENERATIONS, help="Extend to this number of generations.", show_default=False),
+        typer.Option(min=1, help="Extend to this number of generations.", show_default=False),
     ] = None,
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Extend to at most this number of evaluations.", show_default=False)
@@ -72,6 +75,8 @@ def resume(
 
     Limits that are given replace the old limits. Of the settings only run.* (workers, device, chunk) can be changed.
     """
+    from evorec.config import reset_config
+    from evorec.config.search import MOST_GENERATIONS
     from evorec.run.directory import read_config
 
     limits: dict[str, float] = {}
@@ -99,14 +104,15 @@ def _search(
     name: str | None,
 ) -> None:
     """Search in the run directory of a configuration, or resume the run at `path`, perhaps with other limits."""
+    output.note(f"problem {config.problem_name}: reading the data")  # before the imports, which take seconds
     from evorec.cli.progress import search_progress, stop_on_signal
+    from evorec.config import RunConfig, merge, parse_config
     from evorec.problem import load_problem
-    from evorec.run.directory import RunDirectory, check_name
+    from evorec.run.directory import RunDirectory, check_name, run_path
     from evorec.search import engine
     from evorec.search.checks import check_start
     from evorec.search.executors import executor_for
 
-    output.note(f"building problem {config.problem_name}", level=1)
     problem = load_problem(config)
     if (size := getattr(problem, "size", None)) is not None:
         output.note(f"data {size}")
@@ -115,6 +121,8 @@ def _search(
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     settings = config.search if path is None else None
+    if not RunDirectory.exists(path or run_path(Path(config.run.output), config, fingerprint)):
+        problem.check_first_start()
     path = check_start(
         config,
         space=problem.space,
@@ -171,6 +179,8 @@ def _search(
 
 def _limits(search: SearchConfig) -> str:
     """The limits of a search in words."""
+    from evorec.config.search import MOST_GENERATIONS
+
     limits = [f"{search.generations} generations"] if search.generations < MOST_GENERATIONS else []
     limits += [f"{search.evaluations} evaluations"] if search.evaluations else []
     limits += [f"{search.minutes:g} more minutes"] if search.minutes else []
@@ -189,6 +199,7 @@ def front(
 
 def _show(output: Output, path: Path, sort: str | None = None, *, ended: bool = False) -> None:
     """The front and a verdict; at the end of a search shortened, with the causes of failures."""
+    from evorec.config import RecommenderConfig
     from evorec.report.record import read_record
     from evorec.report.run_tables import dropped_text, failure_table, front_table, shortened, verdict
 

@@ -25,11 +25,12 @@ import typer
 from evorec.cli.app import SHIP, command
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
-from evorec.serving.messages import Limits
-from evorec.serving.slot import Slot
+from evorec.serving.limits import Limits
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from evorec.serving.slot import Slot
 
 EXTRA: Final = ("fastapi", "fastapi_offline", "onnxruntime", "prometheus_client", "starlette", "uvicorn")
 """Libraries of the extra `serve`."""
@@ -121,6 +122,8 @@ def serve(
         if error.name not in EXTRA:
             raise
         raise ConfigError(f"serve needs {error.name}, which is not installed: pip install 'evorec[serve]'") from None
+
+    from evorec.serving.slot import Slot
 
     slot = Slot(bundle, load_bundle, note=partial(output.note, style="yellow"))
     slot.open()

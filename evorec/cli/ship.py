@@ -10,10 +10,10 @@ import typer
 
 from evorec.cli.app import SHIP, Overrides, Run, command
 from evorec.cli.output import Output
-from evorec.config import RunConfig, recommender_config, reset_config
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
+    from evorec.config import RunConfig
     from evorec.recommender.problem import RecProblem
     from evorec.report.record import RunRecord
 
@@ -53,6 +53,7 @@ def finalize(
     Picks, steps and seeds come from finalize.* and can be changed, e.g. --pick knee --pick best:recall,cost<=1e12
     --set finalize.seeds=5.
     """
+    from evorec.config import recommender_config, reset_config
     from evorec.deploy.final.all_data import train_on_all_data
     from evorec.deploy.final.finalize import finalize as run_finalize
     from evorec.report.final_tables import final_notes, final_tables
@@ -94,6 +95,7 @@ def build_rec_problem(config: RunConfig) -> RecProblem:
     Raises:
         ConfigError: its problem is of another kind.
     """
+    from evorec.config import recommender_config
     from evorec.problem import load_problem
     from evorec.recommender.problem import RecProblem
 

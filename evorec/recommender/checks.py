@@ -78,14 +78,14 @@ class CheckedProblem:
     remarks: tuple[str, ...]
 
 
-def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> CheckedProblem:
+def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, test: bool = False) -> CheckedProblem:
     """Check a configuration with its data.
-
-    Of the test part, only rows and labels are counted: whether each task and metric can be measured there.
 
     Args:
         config: of the run.
         tables: all interactions; ``None`` = read from ``config.data``. They get the vectors that it names.
+        test: whether the test part is checked too (`check_test`), as before the first start of a search. After other
+            errors it always is, so that a refusal lists everything.
     Raises:
         ConfigError, DataError: lists the errors of all checks that do not need the result of a failed one.
     """
@@ -131,10 +131,6 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> Ch
 
     reasons = _unavailable(held_out, config)
     _check_metrics_of_part(held_out, config, faults, "", reasons)
-    with faults.collect():
-        test = _test_part(tables, parts, config)
-        further = {name: why for name, why in _unavailable(test, config).items() if name not in reasons}
-        _check_metrics_of_part(test, config, faults, "of the test part, ", further)
     if held_out.needs_attack:
         fits: tuple[Fit, ...] = ("train", "train+validation")
         for fit in fits:
@@ -158,6 +154,9 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> Ch
     if space is not None and config.run.memory_gib:
         with faults.collect():
             _trainer(config, tables, dataset).check_memory(space)
+    if test or faults:
+        with faults.collect():
+            check_test(config, tables, parts, held_out)
     faults.refuse()
     assert space is not None
     notes += [f"{name} is left out of the baselines: {reason}." for name, reason in without.items()]
@@ -165,6 +164,27 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None) -> Ch
     return CheckedProblem(
         config, tables, parts, dataset, space, objectives, constraints, (*remarks(tables, config), *notes)
     )
+
+
+def check_test(config: RecommenderConfig, tables: Tables, parts: Split, held_out: HeldOut) -> None:
+    """Check that `finalize` could measure the test part.
+
+    Only its rows and labels are counted: whether each task and metric can be measured there.
+
+    Args:
+        config: of the run.
+        tables: all interactions.
+        parts: row numbers of training, validation and test.
+        held_out: the validation part; its reasons are not repeated.
+    Raises:
+        ConfigError, DataError: lists all errors.
+    """
+    faults, reasons = Faults(config.origins), _unavailable(held_out, config)
+    with faults.collect():
+        test = _test_part(tables, parts, config)
+        further = {name: why for name, why in _unavailable(test, config).items() if name not in reasons}
+        _check_metrics_of_part(test, config, faults, "of the test part, ", further)
+    faults.refuse()
 
 
 def check_names(config: RecommenderConfig) -> None:

@@ -14,12 +14,13 @@ import torch
 
 from evorec.config import RecommenderConfig
 from evorec.data.size import DataSize
+from evorec.data.splits import split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec
-from evorec.recommender.checks import CheckedProblem, check_problem
+from evorec.recommender.checks import CheckedProblem, check_problem, check_test
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
 from evorec.training.precision import resolve_precision
@@ -78,6 +79,14 @@ class RecProblem(Problem):
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
+
+    def check_first_start(self) -> None:
+        """Refuse a test part that `finalize` could not measure.
+
+        Raises:
+            ConfigError, DataError: lists every reason.
+        """
+        check_test(self.config, self.tables, split(self.tables, self.config.split), self.data.held_out)
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes that worker processes need: all but the raw interactions."""

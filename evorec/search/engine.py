@@ -59,7 +59,7 @@ N_LEAST_INFEASIBLE = 5
 @final
 @dataclass(frozen=True)
 class Progress:
-    """State of a search after every evaluated stack and every generation.
+    """State of a search before and after every evaluated stack, and after every generation.
 
     Attributes:
         generation: the current generation, from 1.
@@ -72,6 +72,9 @@ class Progress:
         hypervolume_share: share of the box, in [0, 1], after the last complete generation.
         n_dropped: evaluations that were dropped at a rung.
         rung: steps of the rung that the generation is being trained to; None = it is trained to the end.
+        n_trained: members of the generation that this start has trained to the rung, or to the end.
+        n_stage: members that it trains so far; 0 after a complete generation.
+        busy_s: seconds in which the workers of this start trained; their own start is not part of it. 0 = unknown.
     """
 
     generation: int
@@ -84,6 +87,9 @@ class Progress:
     hypervolume_share: float
     n_dropped: int = 0
     rung: int | None = None
+    n_trained: int = 0
+    n_stage: int = 0
+    busy_s: float = 0.0
 
 
 @final
@@ -179,7 +185,7 @@ def search(
             if the limits allow it. None keeps no weights.
         executor: evaluates the stacks; serial by default.
         chunk: most genomes in a stack. Like the executor, it changes no result.
-        progress: called after every stack and generation.
+        progress: called before the first stack of a stage, after every stack and after every generation.
         stop: called before and after every stack; True ends the search.
         memory: rows of earlier searches, from which the surrogate starts.
     Raises:
@@ -208,6 +214,7 @@ class _Search:
         evaluated: all evaluations that the algorithm knows, by key.
         states: state of the training, by number of the evaluation; only of the current generation.
         extends: whether the limits are other than those of the run; the ledger is told at the first new evaluation.
+        busy_s: see `Progress`.
     """
 
     problem: Problem
@@ -229,6 +236,7 @@ class _Search:
     surrogate: SurrogateSearch | None = None
     n_planned: int = 0
     extends: bool = False
+    busy_s: float = 0.0
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -459,10 +467,15 @@ class _Search:
         self._check_stop()
         specs = [candidate.spec for candidate in candidates]
         states = [self.states.get(candidate.seq) for candidate in candidates]
+        stage = {"rung": None if rung is None else self.problem.rungs[rung], "n_stage": len(candidates)}
+        n_trained = 0
+        self._report(finished, **stage)
         with closing(self._outcomes(specs, rung=rung, states=states)) as stacks:
             for stack in stacks:
                 keep(stack)
-                self._report(finished, rung=None if rung is None else self.problem.rungs[rung])
+                n_trained += len(stack)
+                self.busy_s += sum(outcome.seconds for _, outcome in stack) / self.executor.workers
+                self._report(finished, n_trained=n_trained, **stage)
                 self._check_stop()
 
     def _outcomes(self, specs: Sequence[Spec], **how: Any) -> Generator[list[tuple[int, Outcome]], None, None]:
@@ -497,7 +510,7 @@ class _Search:
             where = f"; `evorec resume {self.run.path}` goes on"
         raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
-    def _report(self, in_flight: Mapping[int, Evaluation], *, rung: int | None = None) -> None:
+    def _report(self, in_flight: Mapping[int, Evaluation], **stage: Any) -> None:
         if self.progress is None:
             return
         evaluations = [*self.evaluated.values(), *in_flight.values()]
@@ -512,7 +525,8 @@ class _Search:
                 n_members=len(self.archive),
                 hypervolume_share=self.hypervolume[-1] if self.hypervolume else 0.0,
                 n_dropped=sum(evaluation.dropped for evaluation in evaluations),
-                rung=rung,
+                busy_s=self.busy_s,
+                **stage,
             )
         )
 

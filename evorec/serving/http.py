@@ -27,10 +27,10 @@ from starlette.responses import PlainTextResponse
 
 from evorec.data.ids import Id, json_id
 from evorec.errors import DataError
+from evorec.serving.limits import Limits
 from evorec.serving.messages import (
     Info,
     ItemMessage,
-    Limits,
     RecommendRequest,
     RecommendResponse,
     Refusal,

@@ -1,16 +1,16 @@
-"""Requests and responses of the HTTP service, and the limits of a request."""
+"""Requests and responses of the HTTP service."""
 
 from __future__ import annotations
 
 import re
 import reprlib
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
 from evorec.data.ids import LARGEST_EXACT
+from evorec.serving.limits import Limits
 
 LONGEST_TEXT: Final = 256
 """Characters of an id, a name or a value of a feature."""
@@ -51,30 +51,6 @@ Values = Annotated[list[Value], Field(max_length=MOST_VALUES)]
 Features = Annotated[dict[Text, Value | Values], Field(max_length=MOST_NAMES)]
 Filters = Annotated[dict[Text, Values], Field(max_length=MOST_NAMES)]
 Content = Annotated[dict[Text, Annotated[list[Number], Field(max_length=LONGEST_VECTOR)]], Field(max_length=MOST_NAMES)]
-
-
-@final
-@dataclass(frozen=True)
-class Limits:
-    """Limits of a server.
-
-    Attributes:
-        body_bytes: of a request.
-        batch: users of a request.
-        k: length of a list.
-        items: items that a request scores.
-        workers: requests that are processed at the same time, each in a thread.
-        queue: requests that wait for a worker; further requests get status 503.
-        read_s: seconds in which a body must have arrived.
-    """
-
-    body_bytes: int = 1 << 20
-    batch: int = 256
-    k: int = 1_000
-    items: int = 10_000
-    workers: int = 1
-    queue: int = 128
-    read_s: float = 10.0
 
 
 class Message(BaseModel):

@@ -13,6 +13,7 @@ from evorec.cli import main
 from evorec.config import load_config, recommender_config
 from evorec.errors import ConfigError, DataError, RunLockedError
 from evorec.models import baselines
+from evorec.recommender import checks
 from evorec.recommender.checks import CheckedProblem, check_problem
 from evorec.run.lock import FolderLock
 
@@ -73,7 +74,7 @@ def write(columns: dict[str, Any]) -> None:
 
 
 def checked(*overrides: str) -> CheckedProblem:
-    return check_problem(recommender_config(load_config(Path("c.toml"), overrides=overrides)))
+    return check_problem(recommender_config(load_config(Path("c.toml"), overrides=overrides)), test=True)
 
 
 def refusal(*overrides: str) -> str:
@@ -125,7 +126,7 @@ def test_both_commands_refuse_in_the_same_words_and_list_all_faults(
     errors = []
     for command in ("validate", "search"):
         assert main([command, "c.toml", *settings]) == ConfigError.exit_code
-        errors.append(capsys.readouterr().err)
+        errors.append(capsys.readouterr().err.removeprefix("problem feed: reading the data\n"))
     assert errors[0] == errors[1]
     lines = errors[0].removeprefix("error: ").splitlines()
     assert len(lines) == len(wrong)
@@ -144,6 +145,19 @@ def test_a_baseline_without_room_is_left_out_with_a_remark_and_no_constraint_may
     assert left_out[0].startswith("ease is left out of the baselines: its matrix takes ")
     assert left_out[0].endswith(" GiB; raise run.memory_gib to have it.")
     assert "'ease'" in refusal('constraints=["recall@k >= 0.1 * ease"]')
+
+
+def test_the_test_part_is_encoded_by_validate_and_by_the_first_start_of_a_search_only(
+    log: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded, test_part = [], checks._test_part
+    monkeypatch.setattr(checks, "_test_part", lambda *parts: encoded.append(1) or test_part(*parts))
+    for command, count in (("validate", 1), ("search", 2), ("search", 2)):
+        assert main([command, "c.toml"]) == 0
+        assert len(encoded) == count
+    run = next(path for path in Path("runs").iterdir() if path.is_dir())
+    assert main(["resume", str(run), "--generations", "2"]) == 0
+    assert len(encoded) == 2
 
 
 def test_each_setting_that_a_search_refuses_is_refused_by_the_check(log: dict[str, np.ndarray]) -> None:

@@ -234,12 +234,13 @@ def test_problem_with_another_constraint_is_refused(run):
         search(problem, SMALL, run=run)
 
 
-def test_progress_is_told_after_every_stack_and_generation():
+def test_progress_is_told_around_every_stack_and_after_every_generation():
     steps = []
     result = search(Analytic(), SMALL, chunk=1, progress=steps.append)
-    assert len(steps) == 40 + 5
-    assert [step.n_evaluated for step in steps[:10]] == [1, 2, 3, 4, 5, 6, 7, 8, 8, 9]
-    assert [step.n_planned for step in steps] == [40] * 45
+    assert len(steps) == 5 + 40 + 5
+    assert [step.n_evaluated for step in steps[:11]] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8]
+    assert [(step.n_trained, step.n_stage) for step in steps[:10]] == [*((n, 8) for n in range(9)), (0, 0)]
+    assert [step.n_planned for step in steps] == [40] * 50
     last = steps[-1]
     assert (last.generation, last.n_members, last.hypervolume_share) == (5, len(result.archive), result.hypervolume[-1])
 

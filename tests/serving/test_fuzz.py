@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 from serving.stand_in import StandIn, load_stand_in
 
 from evorec.serving.http import build_app
-from evorec.serving.messages import Limits
+from evorec.serving.limits import Limits
 from evorec.serving.slot import Slot
 
 CHECKS = [

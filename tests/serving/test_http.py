@@ -14,7 +14,8 @@ from serving.stand_in import StandIn, load_stand_in
 from starlette.testclient import TestClient
 
 from evorec.serving.http import build_app
-from evorec.serving.messages import LONGEST_TEXT, LONGEST_VECTOR, MOST_IDS, MOST_NAMES, MOST_VALUES, Limits
+from evorec.serving.limits import Limits
+from evorec.serving.messages import LONGEST_TEXT, LONGEST_VECTOR, MOST_IDS, MOST_NAMES, MOST_VALUES
 from evorec.serving.queries import Item, User
 from evorec.serving.slot import Slot
 
