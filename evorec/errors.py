@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import shlex
 from collections.abc import Iterable
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -26,6 +27,16 @@ def guess(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}." if names else "; there is none."
+
+
+def command(*words: object) -> str:
+    """A command for people to type, quoted for a shell, in backticks as part of a message.
+
+    Example:
+        >>> print(command("resume", "my runs/feed"))
+        `evorec resume 'my runs/feed'`
+    """
+    return f"`{shlex.join(('evorec', *map(str, words)))}`"
 
 
 class EvorecError(Exception):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,21 +91,39 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def lock_file(path: Path) -> int:
+    """A descriptor of a file that is made if need be and locked until the descriptor is closed or the process ends.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        RunError: the file is a link, has other hard links, or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunError(f"{path} is a link; delete it and repeat the command") from None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise RunError(f"{path} must be a file without other hard links; delete it and repeat the command")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _locked(folder: Path) -> int | None:
     """The held lock of a workspace; ``None`` if another process holds it, or if the folder is gone."""
     file = folder / _LOCK
     try:
-        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    except FileNotFoundError:
+        lock = lock_file(file)
+    except (FileNotFoundError, BlockingIOError, RunError):
         return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(FileNotFoundError):
         if os.path.samestat(os.stat(file), os.fstat(lock)):
             return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(lock)
-        raise
     os.close(lock)
     return None

@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from evorec.errors import ConfigError
+from evorec.errors import ConfigError, Interruption
 
 _logger = logging.getLogger(__name__)
 _loaded_groups: set[str] = set()
@@ -36,7 +36,9 @@ def load_installed(group: str) -> None:
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         try:
             importlib.import_module(entry.module)
-        except Exception as error:
+        except Interruption:
+            raise
+        except (Exception, SystemExit) as error:
             package = entry.dist.name if entry.dist else "an unknown package"
             _logger.warning(
                 "plugin %r (%s) of %s cannot be imported: %s; update or uninstall %s",
@@ -72,7 +74,9 @@ def load_module(name: str, *, folder: Path | None = None) -> ModuleType:
         raise ConfigError(f"file {path} does not exist; give a Python file, or the name of an installed module.")
     try:
         module = importlib.import_module(name) if path is None else _file_module(path)
-    except Exception as error:
+    except Interruption:
+        raise
+    except (Exception, SystemExit) as error:  # a file may call sys.exit
         cause = f"{type(error).__name__}: {error}"
         raise ConfigError(
             f"{path or f'module {name!r}'} cannot be imported: {cause}; install or correct it."

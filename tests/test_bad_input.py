@@ -20,7 +20,7 @@ import pytest
 
 from evorec.cli import main
 from evorec.data.tables import Columns, Feature, Tables
-from evorec.errors import ConfigError, DataError, Interruption, SearchError
+from evorec.errors import ConfigError, DataError, Interruption, RunError, SearchError
 from evorec.run.atomic import sealed_bytes
 from evorec.run.directory import RunDirectory
 from evorec.serving.recommender import load_bundle
@@ -436,6 +436,38 @@ def test_a_full_disk_under_the_ledger_is_resumable(run: Path) -> None:
     with pytest.raises(Interruption, match="make room and resume"):
         ledger.record_event(1, "x", {"long": "x" * 100_000})
     ledger.close()
+
+
+def test_a_full_quota_under_the_ledger_is_resumable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evorec.run.ledger import Ledger
+
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    class Broken:  # SQLite does not pass the number of a full quota on
+        def __enter__(self) -> None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_WRITE"
+            raise error
+
+        def __exit__(self, *_: object) -> None: ...
+
+    def full(_: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "_db", Broken())
+        with pytest.raises(RunError, match="is the disk full"):
+            ledger.record_event(1, "x", {})
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(Interruption, match="make room and resume"):
+            ledger.record_event(1, "x", {})
+    ledger.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
+
+
+def test_a_problem_file_that_ends_the_process_is_refused(tmp_path: Path, refused: Callable[..., None]) -> None:
+    (tmp_path / "shop.py").write_text("import sys\nsys.exit(0)\n")
+    refused(["search", "--problem", str(tmp_path / "shop.py")], 2, "shop.py cannot be imported: SystemExit: 0")
 
 
 def test_sigterm_while_starting_exits_75() -> None:

@@ -255,8 +255,22 @@ def _run(argv: list[str] | None) -> int:
     return 0
 
 
+_received: list[int] = []
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interruption(f"interrupted by {signal.Signals(number).name}.")
+    _received.append(number)
+    check_interrupted()
+
+
+def check_interrupted() -> None:
+    """Raise again what a library has caught: some of them catch every error while they are imported.
+
+    Raises:
+        Interruption: a signal has asked this process to end.
+    """
+    if _received:
+        raise Interruption(f"interrupted by {signal.Signals(_received[0]).name}.")
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

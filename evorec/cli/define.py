@@ -77,6 +77,7 @@ def _reads_config(definition: ProblemDefinition, config: RunConfig) -> bool:
 
 def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchSpace, dict[str, Any]]:
     """The search space, and tasks, features, objectives and constraints as plain JSON."""
+    from evorec.config import RecommenderConfig
     from evorec.objectives import find_metric, resolve
     from evorec.problem import load_problem
 
@@ -123,6 +124,7 @@ def _contents(definition: ProblemDefinition, config: RunConfig) -> tuple[SearchS
 
 def _tables(config: RunConfig, space: SearchSpace, contents: Mapping[str, Any]) -> list[Table]:
     """The same for a terminal."""
+    from evorec.config import RecommenderConfig
     from evorec.models.spec import is_of_block
     from evorec.space.genes import Categorical, Fixed
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, check_interrupted, command
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
@@ -113,7 +113,9 @@ def _search(
     from evorec.search.checks import check_start
     from evorec.search.executors import executor_for
 
+    check_interrupted()
     problem = load_problem(config)
+    check_interrupted()
     if (size := getattr(problem, "size", None)) is not None:
         output.note(f"data {size}")
     for remark in problem.remarks:

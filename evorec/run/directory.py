@@ -40,7 +40,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from evorec.config import RunConfig, SearchConfig, stored_config
-from evorec.errors import ConfigError, RunError
+from evorec.errors import ConfigError, RunError, command
 from evorec.objectives import without_clock
 from evorec.outputs import sync_folder
 from evorec.run.atomic import (
@@ -57,7 +57,7 @@ from evorec.run.atomic import (
     write_sealed,
     write_synced,
 )
-from evorec.run.ledger import EXTENSION, KEY, MACHINE, TIME, Evaluation, Ledger
+from evorec.run.ledger import EXTENSION, KEY, MACHINE, OPENED, TIME, Evaluation, Ledger
 from evorec.run.lock import LOCK, FolderLock, is_locked, refuse_locked
 
 FORMAT = 2
@@ -103,14 +103,8 @@ class RunDirectory:
         try:
             refuse_links(path, written_in_place=() if lock is None else _IN_PLACE)
             if lock is not None:
-                for name in (
-                    _CONFIG,
-                    _MANIFEST,
-                    _PROBLEM,
-                    _SUMMARY,
-                    _FINAL,
-                    _ALL_DATA,
-                ):  # leftovers of a killed process
+                # leftovers of a killed process
+                for name in (_CONFIG, _MANIFEST, _PROBLEM, _SUMMARY, _FINAL, _ALL_DATA):
                     (path / f"{name}.tmp").unlink(missing_ok=True)
                 for leftover in self._staging.glob("*.tmp"):
                     if KEY.fullmatch(leftover.stem):
@@ -134,7 +128,7 @@ class RunDirectory:
             raise
 
     @classmethod
-    def create(cls, root: Path, *, config: RunConfig, fingerprint: str, environment: Mapping[str, Any]) -> Self:
+    def create(cls, root: Path | str, *, config: RunConfig, fingerprint: str, environment: Mapping[str, Any]) -> Self:
         """Start a run in `run_path(root, config, fingerprint)` and hold its lock.
 
         Args:
@@ -146,15 +140,15 @@ class RunDirectory:
             RunError: the run exists, finished or not; the message says what to type.
             RunLockedError: another process holds it.
         """
-        path = run_path(root, config, fingerprint)
+        path = run_path(Path(root), config, fingerprint)
         path.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(path)
         try:
             refuse_links(path, written_in_place=_IN_PLACE)
             if (path / _SUMMARY).exists():
-                raise RunError(f"run {path} is finished; `evorec front {path}` shows it, delete it to search again")
+                raise RunError(f"run {path} is finished; {command('front', path)} shows it, delete it to search again")
             if cls.exists(path):
-                raise RunError(f"run {path} was started before; `evorec resume {path}` goes on with it")
+                raise RunError(f"run {path} was started before; {command('resume', path)} goes on with it")
             write_sealed(path / _CONFIG, config.model_dump(mode="json"))
             # The manifest comes last: a folder without it never was a run and is started afresh.
             whole = _with_versions(environment)
@@ -165,7 +159,7 @@ class RunDirectory:
         return cls(path, lock=lock)
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> Self:
+    def open(cls, path: Path | str, *, read_only: bool = False) -> Self:
         """Open a run that `create` made; leftovers of a killed process are removed.
 
         Args:
@@ -175,6 +169,7 @@ class RunDirectory:
             RunError: the folder is not a run, is damaged, or has another format.
             RunLockedError: another process holds it.
         """
+        path = Path(path)
         _check_run(path)
         return cls(path, lock=None if read_only else FolderLock(path))
 
@@ -201,9 +196,12 @@ class RunDirectory:
                 run.check_same(config=config, fingerprint=fingerprint, environment=now)
 
     @staticmethod
-    def exists(path: Path) -> bool:
+    def exists(path: Path | str) -> bool:
         """Whether `create` made a run in this folder."""
-        return (path / _MANIFEST).is_file()
+        return (Path(path) / _MANIFEST).is_file()
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r}, {'read-only' if self._lock is None else 'open for writing'})"
 
     def __enter__(self) -> Self:
         return self
@@ -238,7 +236,7 @@ class RunDirectory:
 
     def _not_begun(self) -> RunError:
         return RunError(
-            f"run {self.path} was stopped before its first evaluation; `evorec resume {self.path}` goes on with it"
+            f"run {self.path} was stopped before its first evaluation; {command('resume', self.path)} goes on with it"
         )
 
     def _apply_extensions(self) -> None:
@@ -310,7 +308,7 @@ class RunDirectory:
         Raises:
             RunError: it was.
         """
-        if (self.path / _FINAL).exists():
+        if (self.path / _FINAL).exists() or self.opened is not None:
             raise RunError(
                 f"run {self.path} cannot be extended: its test was opened (`evorec finalize`), and members found later "
                 "would be chosen after it. Search into another folder (--set run.output=FOLDER)"
@@ -421,9 +419,9 @@ class RunDirectory:
         """
         if not (self.path / _PROBLEM).exists():
             if self.finished:
-                raise RunError(f"run {self.path} has lost its {_PROBLEM}; `evorec resume {self.path}` restores it")
+                raise RunError(f"run {self.path} has lost its {_PROBLEM}; {command('resume', self.path)} restores it")
             raise self._not_begun()
-        advice = f"{COPY}, or delete it and `evorec resume {self.path}` writes it again"
+        advice = f"{COPY}, or delete it and {command('resume', self.path)} writes it again"
         return self._read(self.path / _PROBLEM, "objectives", "constraints", "baselines", advice=advice)
 
     def _read(self, file: Path, *required: str, advice: str) -> dict[str, Any]:
@@ -460,7 +458,7 @@ class RunDirectory:
         self._check_held()
         if missing := self.without_files(keys):
             raise RunError(
-                f"run {self.path}: no files of member {missing[0]}; `evorec resume {self.path}` restores them"
+                f"run {self.path}: no files of member {missing[0]}; {command('resume', self.path)} restores them"
             )
         for staged in _folders(self._staging):
             shutil.rmtree(self._archive / staged.name, ignore_errors=True)  # the staged files are newer
@@ -503,7 +501,7 @@ class RunDirectory:
 
     @property
     def _again(self) -> str:
-        return f"`evorec resume {self.path}` trains the member again"
+        return f"{command('resume', self.path)} trains the member again"
 
     def _weights_sha256(self, folder: Path) -> str | None:
         """The hash of a member's weights; None without weights.
@@ -561,7 +559,7 @@ class RunDirectory:
         return self._read_summary() if self.finished else None
 
     def _read_summary(self) -> dict[str, Any]:
-        advice = f"{COPY}, or delete it and `evorec resume {self.path}` writes it again"
+        advice = f"{COPY}, or delete it and {command('resume', self.path)} writes it again"
         summary = self._read(self.path / _SUMMARY, "members", advice=advice)
         for key in summary["members"]:
             self._of_member("archive", key)
@@ -598,7 +596,7 @@ class RunDirectory:
 
     @property
     def _all_data_advice(self) -> str:
-        return f"delete {self.path / _ALL_DATA} and `evorec finalize {self.path} --on all-data` again"
+        return f"delete {self.path / _ALL_DATA} and {command('finalize', self.path, '--on', 'all-data')} again"
 
     def read_all_data_weights(self, key: str) -> dict[str, np.ndarray]:
         """Weights of the model of a member that was trained on all data.
@@ -609,8 +607,8 @@ class RunDirectory:
         report = self.read_all_data()
         if report is None or key not in report["weights"]:
             raise RunError(
-                f"run {self.path} has no model of member {key} that was trained on all data; `evorec finalize "
-                f"{self.path} --on all-data` trains the members that were picked"
+                f"run {self.path} has no model of member {key} that was trained on all data; "
+                f"{command('finalize', self.path, '--on', 'all-data')} trains the members that were picked"
             )
         file = self._of_member(_ALL_DATA_MODELS, key) / _WEIGHTS
         return read_weights(file, report["weights"][key], advice=self._all_data_advice)
@@ -632,15 +630,25 @@ class RunDirectory:
 
     @property
     def _final_advice(self) -> str:
-        return f"{COPY}, or delete {self.path / _FINAL} and `evorec finalize {self.path}` again with the same picks"
+        return f"{COPY}, or delete {self.path / _FINAL} and {command('finalize', self.path)} again with the same picks"
 
     def write_final(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Store the report of `finalize`, and return it with the hashes of the models that were stored before."""
         self._check_held()
         models = {entry["member"] for entry in report["picks"]}
         stored = {**report, "weights": {key: self._model_sha256[_FINAL_MODELS, key] for key in sorted(models)}}
+        if self.format == FORMAT:  # a ledger of an earlier version is only read
+            picks = {entry["pick"]: entry["member"] for entry in report["picks"]}
+            facts = {"seeds": len(report["seeds"]), "settings": report.get("settings", {})}
+            facts["opened_at"] = report.get("opened_at", "")
+            self.ledger.record_event(0, OPENED, {"picks": picks, **facts})
         write_sealed(self.path / _FINAL, stored)
         return stored
+
+    @property
+    def opened(self) -> Mapping[str, Any] | None:
+        """The first time that the test was measured, as the ledger remembers it without the report; None before."""
+        return next((payload for _, kind, payload in self.ledger.events() if kind == OPENED), None)
 
     def read_final(self) -> dict[str, Any] | None:
         """The report of `finalize`; None before it.
@@ -670,7 +678,7 @@ class RunDirectory:
         Raises:
             RunError: there is none, or it is damaged.
         """
-        again, file = f"`evorec fuse {self.path} {key}` writes it", self.path / "fusion" / f"{key}.json"
+        again, file = f"{command('fuse', self.path, key)} writes it", self.path / "fusion" / f"{key}.json"
         if not (KEY.fullmatch(key) and file.exists()):
             raise RunError(f"run {self.path} has no formulas of member {key}; {again}")
         needed = ("format", "formulas", "objectives", "k", "tasks", "diversity", "baselines", "hypervolume", "halves")
@@ -725,11 +733,8 @@ def run_name(path: Path) -> str | None:
     file = path / _NAME
     if not file.exists():
         return None
-    return str(
-        read_sealed(file, "name", advice=f"delete it and name the run again: `evorec resume {path} --name NAME`")[
-            "name"
-        ]
-    )
+    advice = f"delete it and name the run again: {command('resume', path, '--name', 'NAME')}"
+    return str(read_sealed(file, "name", advice=advice)["name"])
 
 
 def check_name(path: Path, name: str) -> None:

@@ -9,6 +9,7 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``interrupted``: empty, a signal stopped the search;
 * ``time``: ``minutes``, the limit of a start that ended the search after this generation;
 * ``extension``: ``generations`` and ``evaluations``, the limits from now on, and ``before`` with the former limits;
+* ``opened``: the test was measured: ``picks`` with their members, number of ``seeds``, ``settings`` and ``opened_at``;
 * ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
@@ -20,13 +21,13 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 from urllib.parse import quote
 
-from evorec.errors import Interruption, RunError
+from evorec.errors import Interruption, RunError, disk_is_full
 
 LEDGER_FORMAT = 3
 WITHOUT_HASHES = 2  # the format of earlier versions, which is only read; any other format is refused
@@ -63,7 +64,10 @@ _COLUMNS = (
 _JSON = ("genome", "spec", "metrics", "extra")
 
 
+PROBE_BYTES = 1 << 16
+"""More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
+OPENED = "opened"
 """Kinds of events."""
 T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]
@@ -244,7 +248,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":  # the run can go on once there is room
+            name = getattr(error, "sqlite_errorname", "")
+            # The run can go on once there is room. SQLite reports a full quota as an I/O error without its number.
+            if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and not _has_room(Path(self._name))):
                 raise Interruption(
                     f"ledger {self._name}: {error}; make room and resume the run, committed evaluations are kept"
                 ) from error
@@ -252,6 +258,22 @@ class Ledger:
                 hint = " (is the disk full, or the folder not writable?)" if "I/O" in str(error) else ""
                 raise RunError(f"ledger {self._name}: {error}{hint}; committed evaluations are kept") from error
             raise self._damaged(error) from error
+
+
+def _has_room(path: Path) -> bool:
+    """Whether the folder of a file takes some more bytes."""
+    probe = path.with_name(f"{path.name}.probe")
+    try:
+        with probe.open("xb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return not disk_is_full(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return True
 
 
 def _to_row(evaluation: Evaluation) -> tuple[Any, ...]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
-import stat
 from pathlib import Path
 from typing import final
 
 from evorec.errors import RunError, RunLockedError
+from evorec.outputs import lock_file
 
 LOCK = "lock"
 
@@ -95,21 +94,8 @@ def _held(folder: Path, descriptor: int) -> RunLockedError:
 
 def _locked(path: Path) -> int:
     """A descriptor of the locked file."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise RunError(f"{path} is a link; delete it and repeat the command") from None
-        raise
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise RunError(f"{path} must be a file without other hard links; delete it and repeat the command")
+    while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise _held(path.parent, descriptor) from None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+            return lock_file(path)
+        except BlockingIOError:
+            refuse_locked(path.parent)  # the process that held it may have ended meanwhile

@@ -28,7 +28,7 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
-from evorec.errors import Interruption, RunError, SearchError
+from evorec.errors import Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
@@ -507,7 +507,7 @@ class _Search:
         where = ""
         if self.run:
             self.run.ledger.record_event(self.generation, INTERRUPTED, {})
-            where = f"; `evorec resume {self.run.path}` goes on"
+            where = f"; {command('resume', self.run.path)} goes on"
         raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
     def _report(self, in_flight: Mapping[int, Evaluation], **stage: Any) -> None:

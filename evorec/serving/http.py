@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, final
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -54,6 +55,10 @@ LINGER_S: Final = 1.0
 """How long the rest of a refused body is read and dropped: closing at once could lose the response."""
 MOST_BODIES: Final = 200
 """Bodies that are read at the same time; see `evorec.serving.connections.MOST_IDLE`."""
+NOTHING_LEFT: Final = (
+    "no item is left: the user has met every item that this request allows, or it is excluded; seen = true lists items "
+    "that were met"
+)
 RETRY: Final = {"Retry-After": "1"}
 CLOSE: Final = {"Connection": "close"}
 JSON: Final = "application/json"
@@ -86,6 +91,9 @@ def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = F
         redoc_url=None, title="evorec", version=version("evorec"), summary="Recommendations from a bundle.",
         swagger_ui_parameters={"validatorUrl": None},  # the validator is another server
     )  # fmt: skip
+    for route in app.routes:  # the page is a route of FastAPI, which has no HEAD by itself
+        if isinstance(route, APIRoute) and route.path == "/docs":
+            route.methods = {"GET", "HEAD"}
     for path, handler, model, answer in (
         ("/recommend", service.recommend, service.recommend_request, RecommendResponse),
         ("/score", service.score, service.score_request, ScoreResponse),
@@ -202,7 +210,8 @@ class _Service:
                 if math.isfinite(score)
             ]
             id_ = None if user.id is None else self._outside(user.id)
-            answers.append({"user": id_, "known": found.knows(user.id), "items": items})
+            note = {} if best else {"note": NOTHING_LEFT}
+            answers.append({"user": id_, "known": found.knows(user.id), "items": items, **note})
         unknown = {
             what: values if what.startswith("where.") else list(map(self._outside, values))
             for what, values in found.unknown(users, options).items()

@@ -140,6 +140,7 @@ class UserList(BaseModel):
     user: int | str | None = Field(description="The id of the request; a number beyond 2**53 - 1 is a text.")
     known: bool = Field(description="Whether the user is in the training data.")
     items: list[ListedItem] = Field(description="Best first; fewer than k where no more are left.")
+    note: str | None = Field(default=None, description="Why a list is empty.")
 
 
 class RecommendResponse(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
@@ -198,7 +199,7 @@ class Recommender:
         Raises:
             DataError: an item is in the catalogue already or repeated, or its description cannot be used.
         """
-        other, new = copy(self), as_items(items)
+        other, new = copy(self), self._without_shown(as_items(items))
         other._recommend = self._with_catalogue
         if new:
             other.catalogue = self._items.extended(self.catalogue, new, self._item_vectors, self._arrays)
@@ -271,7 +272,7 @@ class Recommender:
         Raises:
             DataError: no item is given, or an unknown item without description.
         """
-        asked = as_items(items)
+        asked = self._without_shown(as_items(items))
         if not asked:
             raise DataError("score needs at least 1 item, got none.")
         n, of_items = len(asked), self._items.feeds(asked, self.catalogue)
@@ -288,6 +289,14 @@ class Recommender:
         return [
             {**dict(zip(self.tasks, row, strict=True)), "score": score}
             for row, score in zip(predictions.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def _without_shown(self, items: Sequence[Item]) -> list[Item]:
+        """Items without the columns that are only shown, so that a row of the items table describes an item."""
+        only_shown = self.shown.keys() - self._items.fields.names - self._items.content.names
+        return [
+            replace(item, features={name: value for name, value in item.features.items() if name not in only_shown})
+            for item in items
         ]
 
     def user_vectors(self, users: Iterable[User | Id]) -> Float32:

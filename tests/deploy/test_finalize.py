@@ -325,6 +325,25 @@ def test_other_steps_after_the_test_are_refused(finalized: Finalized) -> None:
         assert finalize(run, finalized.problem, same) == finalized.report, "what trains nothing else is no other asking"
 
 
+def test_a_deleted_report_does_not_open_the_test_for_other_picks(
+    finalized: Finalized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finalized.path, tmp_path / "run")
+    (tmp_path / "run" / "final.json").unlink()
+    settings, said = finalized.problem.config.finalize, list[str]()
+    with RunDirectory.open(tmp_path / "run") as run:
+        assert run.opened is not None
+        with pytest.raises(RunError, match="cannot be extended: its test was opened"):
+            run.check_extensible()
+        with monkeypatch.context() as patched:
+            patched.setattr(StackTrainer, "train", refuse)
+            with pytest.raises(RunError, match=r"was opened on 20.* this call asks for diversity .*second validation"):
+                finalize(run, finalized.problem, settings.model_copy(update={"picks": ("diversity",)}))
+        again = finalize(run, finalized.problem, settings, progress=said.append)
+    assert "the test was opened before and its report was deleted; measuring the same members again" in said
+    assert again["picks"] == finalized.report["picks"]
+
+
 def test_a_report_without_settings_counts_as_trained_for_the_steps_of_the_search(
     finalized: Finalized, tmp_path: Path
 ) -> None:

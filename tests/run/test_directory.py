@@ -36,6 +36,22 @@ def test_run_directory_is_named_by_problem_and_fingerprint(run, tmp_path):
     assert run.path == tmp_path / f"analytic-{FINGERPRINT}" == run_path(tmp_path, CONFIG, FINGERPRINT)
 
 
+def test_paths_may_be_texts_and_a_run_has_a_repr_of_a_line(tmp_path):
+    with create(str(tmp_path)) as run:
+        assert repr(run) == f"RunDirectory({str(run.path)!r}, open for writing)"
+        run.ledger.record_event(0, "noted", {})
+    assert RunDirectory.exists(str(run.path))
+    with RunDirectory.open(str(run.path), read_only=True) as again:
+        assert repr(again) == f"RunDirectory({str(run.path)!r}, read-only)"
+
+
+def test_a_command_in_a_message_is_quoted_for_a_shell(tmp_path):
+    create(tmp_path / "my runs").close()
+    with pytest.raises(RunError) as caught:
+        create(tmp_path / "my runs")
+    assert f"`evorec resume '{tmp_path / 'my runs' / f'analytic-{FINGERPRINT}'}'` goes on" in str(caught.value)
+
+
 def test_run_keeps_configuration_and_manifest(run):
     path = run.path
     run.close()

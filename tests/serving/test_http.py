@@ -208,11 +208,17 @@ def test_lists_show_columns_of_the_items_and_name_unknown_items(served):
     assert (refused.status_code, refused.json()["error"]) == (422, "the bundle holds no column 'year'")
 
 
+def test_an_empty_list_has_a_note(served):
+    full, empty = strict(served.post("/recommend", {"users": [{}, {"exclude": [3]}], "only": [3]}))["lists"]
+    assert "note" not in full
+    assert (empty["items"], empty["note"].partition(":")[0]) == ([], "no item is left")
+
+
 def test_head_has_the_headers_of_get(served):
     for path in ("/health", "/ready", "/info"):
         get, head = served.get(path), served.client.head(path)
         assert (head.status_code, head.headers["content-length"]) == (200, get.headers["content-length"])
-    assert served.client.head("/metrics").status_code == 200
+    assert {served.client.head(path).status_code for path in ("/metrics", "/docs", "/openapi.json")} == {200}
     served.slot.stop()
     assert (served.client.head("/ready").status_code, served.client.head("/health").status_code) == (503, 200)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -17,9 +16,12 @@ import polars as pl
 
 from evorec.data.paths import cache_folder
 from evorec.data.tables import column_bytes
+from evorec.outputs import workspace
 
 RECIPE: Final = 1
 """Version of all vectors; a higher number makes them anew."""
+OLD_S: Final = 86_400
+"""No process writes a file for a day."""
 
 Ingredient = str | int | float | npt.NDArray[np.generic] | pl.Series | pl.DataFrame
 
@@ -75,13 +77,11 @@ def stored(
 
 
 def _write(path: Path, vectors: npt.NDArray[np.float32]) -> None:
-    """The whole file or none, whoever else writes the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-        Path(partial).replace(path)
-    except OSError:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    """The whole file or none, whoever else writes the same; leftovers of killed processes are removed."""
+    with workspace(path) as folder:
+        for old in path.parent.glob("*.tmp"):  # as earlier versions named them
+            if time.time() - old.stat().st_mtime > OLD_S:
+                old.unlink()
+        partial = folder / "vectors.npy"
+        np.save(partial, vectors, allow_pickle=False)
+        partial.replace(path)

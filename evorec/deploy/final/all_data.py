@@ -9,7 +9,7 @@ from typing import Any
 
 from evorec.deploy.final.finalize import check_finished, exact
 from evorec.deploy.final.training import run_all, stacks, train_in_stages
-from evorec.errors import RunError, TrainingError
+from evorec.errors import RunError, TrainingError, command
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import encode_data
 from evorec.recommender.problem import RecProblem
@@ -40,8 +40,8 @@ def train_on_all_data(
     report = run.read_final()
     if report is None:
         raise RunError(
-            f"the test of {run.path} was not opened yet: `evorec finalize {run.path}` fixes members and steps before a "
-            "model may learn the rows of the test"
+            f"the test of {run.path} was not opened yet: {command('finalize', run.path)} fixes members and steps "
+            "before a model may learn the rows of the test"
         )
     if (stored := run.read_all_data()) is not None:
         progress("the models were trained on all data before")

@@ -22,7 +22,7 @@ from evorec.deploy.final.final_report import FinalResults, detail, final_report,
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
 from evorec.deploy.final.training import FinalModel, run_all, stacks, train_members
-from evorec.errors import RunError, TrainingError
+from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
@@ -58,7 +58,7 @@ def finalize(
     """
     check_finished(run, problem)
     if lost := run.lost():
-        raise RunError(f"run {run.path} has lost {', '.join(lost)}; `evorec resume {run.path}` restores it")
+        raise RunError(f"run {run.path} has lost {', '.join(lost)}; {command('resume', run.path)} restores it")
     members = {evaluation.key: evaluation for evaluation in run.members()}
     if not members:
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
@@ -69,9 +69,12 @@ def finalize(
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
     chosen = choose(validation, problem, config)
-    if (stored := _stored(run, chosen, config)) is not None:
+    _check_opened(run, chosen, config)
+    if (stored := run.read_final()) is not None:
         progress("the test was opened before; showing its report")
         return stored
+    if run.opened is not None:
+        progress("the test was opened before and its report was deleted; measuring the same members again")
     specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys(chosen.values())}
     curves: dict[str, ChosenSteps] = {}
     if config.steps == "validation":
@@ -165,7 +168,7 @@ def check_finished(run: RunDirectory, problem: RecProblem) -> None:
         RunError: it is not finished, or was made from others.
     """
     if not run.finished:
-        raise RunError(f"run {run.path} is not finished; `evorec resume {run.path}` continues it")
+        raise RunError(f"run {run.path} is not finished; {command('resume', run.path)} continues it")
     check_belongs(run, problem)
 
 
@@ -200,15 +203,21 @@ def shipped_model(
     return encode_data(problem.tables, config, fit=fit, seed=problem.seed, at_most=None), weights, fit
 
 
-def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> dict[str, Any] | None:
-    report = run.read_final()
-    if report is None:
-        return None
-    before = {entry["pick"]: entry["member"] for entry in report["picks"]}
-    n_before, settings = len(report["seeds"]), report.get("settings", {"steps": "search"})  # of earlier versions
+def _check_opened(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> None:
+    """Refuse other picks, seeds or steps than those the test was opened for, also if the report was deleted."""
+    report, opened = run.read_final(), run.opened
+    if report is not None:
+        before = {entry["pick"]: entry["member"] for entry in report["picks"]}
+        n_before, settings = len(report["seeds"]), report.get("settings", {"steps": "search"})  # of earlier versions
+        opened_at = report["opened_at"]
+    elif opened is not None:
+        before, n_before, settings = opened["picks"], opened["seeds"], opened["settings"]
+        opened_at = opened["opened_at"]
+    else:
+        return
     wanted = steps_settings(config)
     if before == dict(chosen) and n_before == config.seeds and settings == wanted:
-        return report
+        return
 
     def described(picks: Mapping[str, str], n_seeds: int, settings: Mapping[str, Any]) -> str:
         members = ", ".join(f"{text} ({member[:8]})" for text, member in picks.items())
@@ -216,8 +225,8 @@ def _stored(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig
         return f"{members} with {n_seeds} seed{'s' * (n_seeds != 1)} and {steps}"
 
     raise RunError(
-        f"the test of {run.path} was opened on {report['opened_at']} for {described(before, n_before, settings)}, "
+        f"the test of {run.path} was opened on {opened_at} for {described(before, n_before, settings)}, "
         f"this call asks for {described(chosen, config.seeds, wanted)}; choosing again after the test would turn it "
-        f"into a second validation. `evorec report {run.path}` shows its result; search again with another test period "
-        "to choose other members."
+        f"into a second validation. {command('report', run.path)} shows its result; search again with another test "
+        "period to choose other members."
     )
