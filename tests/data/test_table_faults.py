@@ -67,7 +67,8 @@ def test_faults_of_several_files_and_sources_name_their_own_keys(tmp_path: Path)
     sources: list[dict[str, Any]] = [
         {"files": [f"{name}.csv"], "event": name, "time_unit": "auto", "encoding": "utf-8"} for name in "abcd"
     ]
-    sources[0]["time"], sources[1]["separator"] = "when", ";"
+    sources[0]["time"] = "when"
+    sources[1] |= {"separator": ";", "time_unit": "s"}
     found = refused(tmp_path, files, {"files": [], "tasks": {}, "sources": [*sources, {"files": ["e.csv"]}]})
     expected = [
         r"a\.csv, line 2, column when .*; set data\.log\.sources\[0\]\.time_unit to its format, %d\.%m\.%Y %H:%M\.",
@@ -131,7 +132,7 @@ def test_rows_of_users_and_items_without_an_id_are_refused_or_dropped_and_counte
     tables, origin = counted(tmp_path, files, **{side: {**section, "missing_ids": "drop"}})
     assert getattr(tables, side).rows() == [(1, 6.0)]
     assert origin.n_missing_ids == 0
-    assert origin.notes == (f"{tmp_path}/e.csv: 2 rows without an id were dropped (data.{side}.missing_ids).",)
+    assert origin.notes == (f"{tmp_path}/e.csv: rows without an id, dropped (data.{side}.missing_ids): 2.",)
     nothing: dict[str, str | bytes] = {**files, "e.csv": "id,x\n,5\n"}
     found = refused(tmp_path, nothing, **{side: {**section, "missing_ids": "drop"}})
     assert found == [f"data.{side}: all 1 rows of ['{tmp_path}/e.csv'] lack an id.".replace(f"{tmp_path}/", "")]
@@ -143,13 +144,15 @@ def test_lines_with_too_many_or_too_few_values_are_refused_dropped_or_padded(tmp
         'log.csv, line 2 must have 4 columns, got 6 (the first of 3 lines); set data.log.ragged = "drop" or "pad" to '
         "read the other lines, or data.log.separator if it is another."
     ]
+    wrong = refused(tmp_path, text.replace("6,14", "6,x"))
+    assert [line.partition(" must")[0] for line in wrong] == ["log.csv, line 2", "log.csv, line 8, column t"]
     tables, origin = counted(tmp_path, text, {"ragged": "drop"})
     assert rows(tables) == [(3, 4, 12, 0.0), (5, 6, 14, 1.0)]
-    done = f"{tmp_path}/log.csv: 3 lines with another number of values than columns were"
-    assert origin.notes == (f"{done} dropped (data.log.ragged).",)
+    done = f"{tmp_path}/log.csv: lines with another number of values than columns,"
+    assert origin.notes == (f"{done} dropped (data.log.ragged): 3.",)
     tables, origin = counted(tmp_path, text, {"ragged": "pad"})
     assert rows(tables) == [(1, 2, 10, 1.0), (2, 3, 11, None), (3, 4, 12, 0.0), (4, 5, 13, None), (5, 6, 14, 1.0)]
-    assert origin.notes == (f"{done} padded or cut (data.log.ragged).",)
+    assert origin.notes == (f"{done} padded or cut (data.log.ragged): 3.",)
     # errors name the line of the file, whatever was dropped before it
     for ragged in ("drop", "pad"):
         found = refused(tmp_path, text.replace("6,14", "6,x"), {"ragged": ragged})

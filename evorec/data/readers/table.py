@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, cast, final
@@ -293,8 +294,10 @@ def _read_files(
                         missing = error.names
                         hint = _named_by(group, missing) + (OWN_COLUMNS if len(found) > 1 and key == "data.log" else "")
                         faults.add(DataError(f"{str(error).removesuffix('.')}{hint}."))
-                        if missing:
-                            sheet = _read_file(source, group, [name for name in needed if name not in missing])
+                        others = [name for name in needed if name not in missing]
+                        lenient = config if missing else config.model_copy(update={"ragged": "drop"})
+                        with suppress(DataError):  # the other columns and lines may have faults of their own
+                            sheet = _read_file(source, replace(group, config=lenient), others)
                 except EmptyFileError as error:
                     if source.folder is None:
                         raise
@@ -309,7 +312,7 @@ def _read_files(
             parts.append(frame.drop_nulls(ids))
             sheet = sheet.emptied()
             if key != "data.log" and (n_dropped := frame.height - parts[-1].height):
-                sheet = sheet.noted(f"{n_dropped} rows without an id were dropped ({key}.missing_ids).")
+                sheet = sheet.noted(f"rows without an id, dropped ({key}.missing_ids): {n_dropped}.")
             files.append((sheet, frame.height))
             del sheet, frame  # its text, before the next file is read
     if empty and not parts:

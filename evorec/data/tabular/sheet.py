@@ -251,7 +251,7 @@ def _noted(frame: pl.DataFrame, n_ragged: int, dialect: Dialect) -> tuple[pl.Dat
     if not n_ragged:
         return frame, dialect
     done = "dropped" if dialect.ragged == "drop" else "padded or cut"
-    note = f"{n_ragged} lines with another number of values than columns were {done} ({dialect.setting('ragged')})."
+    note = f"lines with another number of values than columns, {done} ({dialect.setting('ragged')}): {n_ragged}."
     return frame, replace(dialect, notes=(*dialect.notes, note))
 
 
