@@ -15,7 +15,7 @@ TEXTS = (
 KEYS = (
     "search.population", "search.options", "constraints", "box", "plugins", "run.executor", "space.effort", "problem",
 )  # fmt: skip
-N_COMMANDS, N_SETTINGS = 3, 20
+N_COMMANDS, N_SETTINGS = 4, 20
 """Drawn commands for each text, and drawn pairs of a setting and a text: a few seconds."""
 SMALL = ["--set", "search.population=4", "--set", "search.generations=1"]
 
@@ -37,6 +37,8 @@ def test_no_input_ends_in_a_traceback_or_reaches_the_terminal(
             ["validate", text], ["validate", "-p", text], ["problems", text], ["explain", run, text],
             ["export", run, text], ["recommend", text, "--user", text], ["data", "describe", text], [text],
             ["front", run, "--format", text], ["validate", "-p", "analytic", "--set", text],
+            ["finalize", text], ["finalize", run, "--pick", text], ["fuse", text, text], ["fuse", run, text],
+            ["serve", text], ["serve", run, "--root-path", text], ["serve", run, "--max-body", text],
         ]  # fmt: skip
         commands += rng.sample(own, N_COMMANDS)
     for _ in range(N_SETTINGS):

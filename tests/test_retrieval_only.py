@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from feed_run import searched
 
 from evorec import load_bundle
@@ -25,6 +26,8 @@ from evorec.report.record import read_record
 from evorec.report.run_page import page
 from evorec.run.directory import RunDirectory
 from evorec.serving.bundle import RANKER
+from evorec.serving.http import build_app
+from evorec.serving.slot import Slot
 
 N_USERS, N_ITEMS, PER_USER = 40, 30, 8
 SETTINGS = """
@@ -103,6 +106,14 @@ def test_a_log_of_positives_is_searched_finalized_exported_and_served_without_a_
     scores = served.score(3, [item for item, _ in listed])
     assert [entry["score"] for entry in scores] == pytest.approx([score for _, score in listed], abs=1e-4)
     assert [set(entry) for entry in scores] == [{"score"}] * 4
+    slot = Slot(bundle, load_bundle)
+    slot.open()
+    client = TestClient(build_app(slot))
+    (over_http,) = client.post("/recommend", json={"users": [{"id": 3}], "k": 4}).json()["lists"]
+    assert [entry["item"] for entry in over_http["items"]] == [item for item, _ in listed]
+    (scored,) = client.post("/score", json={"user": {"id": 3}, "items": [listed[0][0]]}).json()["items"]
+    assert scored["predictions"] == {}
+    assert client.get("/info").json()["tasks"] == []
 
 
 def test_a_label_that_is_always_1_is_refused_with_the_keys_to_set(tmp_path: Path) -> None:

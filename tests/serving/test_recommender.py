@@ -50,6 +50,18 @@ def made(request: pytest.FixtureRequest) -> Made:
     return found
 
 
+def test_columns_that_are_only_shown_describe_no_item_and_are_no_mistake(
+    plain: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = plain.recommender
+    item, user = recommender.catalogue.ids.ids[0], recommender.user_ids[0]
+    expected = recommender.score(user, [item])
+    monkeypatch.setattr(recommender, "shown", {"headline": ["x"] * recommender.n_items})
+    assert recommender.score(user, [Item(item, {"headline": "Other"})]) == expected
+    with pytest.raises(DataError, match="the model does not know item"):
+        recommender.score(user, [Item("new", {"headline": "New"})])
+
+
 def everybody(made: Made) -> list[int]:
     return list(range(made.dataset.n_users))
 
