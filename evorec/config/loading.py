@@ -20,6 +20,7 @@ from evorec.config.origins import DEFAULT, OF_RANKED, Layer, Origins
 from evorec.config.problems import problem_definition
 from evorec.config.recommender import RecommenderConfig, has_no_labels
 from evorec.config.run import RunConfig
+from evorec.config.search import as_stored
 from evorec.config.section import Overlay
 from evorec.errors import ConfigError
 from evorec.plugins import load_plugins
@@ -185,6 +186,10 @@ def load_config(
     if folder is not None and isinstance(data, Mapping):
         found = folder / str(data.get("path") or "")
         settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
+        search = settings.get("search")
+        if isinstance(search, Mapping) and isinstance(memory := search.get("memory"), list):
+            paths = [str((folder / Path(text).expanduser()).resolve()) for text in memory if isinstance(text, str)]
+            settings["search"] = {**search, "memory": paths}
     short = Path(definition.name.partition(":")[0]).stem if ".py" in definition.name else definition.name
     layers = [Layer(COMMAND_LINE, given), *([Layer(path.name, stored)] if path else [])]
     layers.append(Layer(f"default of problem {short}", defaults, is_default=True))
@@ -213,6 +218,8 @@ def stored_config(settings: Overlay, *, source: str) -> RunConfig:
         ConfigError: a plugin is missing, or a setting is not known to this version.
     """
     load_plugins(settings.get("plugins", ()))
+    if isinstance(search := settings.get("search"), Mapping):
+        settings = {**settings, "search": as_stored(search)}
     data = settings.get("data")
     if isinstance(data, Mapping) and data.get("reader") != "table":  # only defaults, perhaps of an earlier version
         unused = ("log", "users", "items")

@@ -81,12 +81,14 @@ class RunConfig(Section):
         """The settings in words, as reports show them."""
         search = self.search
         n = search.population * search.generations
+        memory = search.memory if isinstance(search.memory, str) else ", ".join(search.memory)
+        surrogate = "no surrogate" if search.surrogate == "none" else f"surrogate {search.surrogate}, memory {memory}"
         limit = f", {search.evaluations} evaluations at most" if search.evaluations else ""
         return {
             "constraints": "; ".join(self.constraints) or "none",
             "genes set by hand": ", ".join(self.space) or "none",
             "search": f"{search.algorithm}, {search.generations} generations of {search.population} = {n} genomes at "
-            f"most{limit}, seed {search.seed}",
+            f"most{limit}, {surrogate}, seed {search.seed}",
         }
 
     def result_settings(self) -> dict[str, Any]:
@@ -96,7 +98,8 @@ class RunConfig(Section):
         """
         settings = self.model_dump(mode="json", exclude=self.NOT_RESULTS) | {"problem": self.problem_name}
         del settings["plugins"]
-        for name in BUDGET:
+        without = BUDGET if self.search.surrogate != "none" else (*BUDGET, "surrogate", "memory")
+        for name in without:  # a search without a surrogate is named as before surrogates existed
             del settings["search"][name]
         if self.code:
             settings["code"] = {Path(name).name: code_sha256(name) for name in self.code}

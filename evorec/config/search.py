@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -10,6 +11,8 @@ from evorec.config.section import Section
 
 MOST_GENERATIONS = 100_000
 """As many generations as the other limits allow."""
+BASELINES = ("weighted_sum", "random")
+"""Algorithms with which others are compared at equal training."""
 BUDGET = ("generations", "evaluations", "minutes")
 """Settings that end a search; they do not change its evaluations, so a run can be extended and keeps its name."""
 
@@ -23,9 +26,13 @@ class SearchConfig(Section):
     genomes; or an algorithm of a plugin. All keep the best trade-offs that they found"""
     options: dict[str, JsonValue] = Field({})
     """settings of an algorithm of a plugin, by name"""
-    surrogate: Literal["gp", "none"] = "none"
+    surrogate: Literal["gp", "none"] = "gp"
     """gp = a model of the objectives chooses the genomes of a generation among the offspring of the algorithm and a
-    large pool of candidates; none = all offspring are evaluated"""
+    large pool of candidates; none = all offspring are evaluated, the default of weighted_sum and random, which are
+    baselines"""
+    memory: Literal["auto", "none"] | tuple[str, ...] = Field("auto", examples=["auto", "none", "[\"last.parquet\"]"])
+    """rows of earlier searches from which the surrogate starts: auto = those shipped with evorec and those of finished
+    runs in the same folder, to which the run is added when it ends; none; or a list of files or folders"""
     selection: Literal["hypervolume", "crowding"] = "hypervolume"
     """nsga2: how survivors are chosen inside a front: hypervolume = by the contribution to the share of the box (beyond
     5 objectives, or in fronts of more than 100 genomes with 5 objectives, 400 with 4 or 5000 with 3, by crowding);
@@ -46,6 +53,13 @@ class SearchConfig(Section):
     seed: int = Field(0, ge=0)
     """seed of the run: initial genomes, operators, training streams"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _baselines_have_no_surrogate(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("algorithm") in BASELINES:
+            return {"surrogate": "none", **given}
+        return given
+
     @model_validator(mode="after")
     def _weights_are_of_a_sum(self) -> SearchConfig:
         if self.weights and self.algorithm != "weighted_sum":
@@ -64,10 +78,13 @@ class SearchConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs keep the fingerprint that they had before options and surrogates existed."""
+        """Runs keep the fingerprint that they had before options existed."""
         found: dict[str, Any] = dump(self)
         if not self.options:
             found.pop("options", None)
-        if self.surrogate == "none":
-            found.pop("surrogate", None)
         return found
+
+
+def as_stored(search: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run's section: without a surrogate in it the run has none, as before surrogates existed."""
+    return {"surrogate": "none", **search}

@@ -3,7 +3,8 @@
 Layout of format 2, every file of which is written whole or not at all::
 
     config.json  manifest.json     configuration; fingerprint and environment
-    problem.json                   objectives with their box, constraints, baselines
+    problem.json                   objectives with their box, constraints, baselines, facts of the data
+    memory.parquet                 rows of earlier searches that the search starts from; may be missing
     ledger.sqlite  log.jsonl       evaluations and events; a log for people
     archive/KEY/                   member.json and weights.safetensors of every member
     summary.json                   result of the search; marks the run as finished
@@ -25,6 +26,7 @@ saved, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -65,7 +67,7 @@ WITHOUT_HASHES = 1  # the format of earlier versions, which is still read; any o
 FUSION_FORMAT = 1
 
 _CONFIG, _MANIFEST, _PROBLEM, _LEDGER = "config.json", "manifest.json", "problem.json", "ledger.sqlite"
-_NAME = "name.json"
+_NAME, _MEMORY = "name.json", "memory.parquet"
 _SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
 _ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
@@ -391,8 +393,12 @@ class RunDirectory:
     @staticmethod
     def has_begun(path: Path) -> bool:
         """Whether a run has evaluated anything, or is damaged; False: it was stopped before."""
-        names = (_LEDGER, _PROBLEM, _SUMMARY)
-        return any(os.path.lexists(path / name) for name in names) or not RunDirectory.exists(path)
+        if not RunDirectory.exists(path) or any(os.path.lexists(path / name) for name in (_PROBLEM, _SUMMARY)):
+            return True
+        if not os.path.lexists(path / _LEDGER):
+            return False
+        with RunDirectory.open(path, read_only=True) as run:
+            return bool(run.ledger.evaluations())
 
     def pin_problem(self, description: Mapping[str, Any]) -> None:
         """Store the description of the problem at the first start; later, refuse other objectives or constraints.
@@ -404,7 +410,9 @@ class RunDirectory:
         """
         if not (self.path / _PROBLEM).exists():
             self._check_held()
-            write_sealed(self.path / _PROBLEM, description)
+            memory = self.path / _MEMORY
+            hashes = {"memory_sha256": sha256_of(memory)} if memory.exists() else {}
+            write_sealed(self.path / _PROBLEM, {**description, **hashes})
             return
         differences = _differences(_goals(self.read_problem()), _goals(json.loads(json_bytes(description))))
         if differences:
@@ -423,6 +431,27 @@ class RunDirectory:
             raise self._not_begun()
         advice = f"{COPY}, or delete it and {command('resume', self.path)} writes it again"
         return self._read(self.path / _PROBLEM, "objectives", "constraints", "baselines", advice=advice)
+
+    def write_memory(self, data: bytes) -> None:
+        """Store the rows of earlier searches that the search starts from, before `pin_problem`."""
+        self._check_held()
+        write_synced(self.path / _MEMORY, data)
+
+    def read_memory(self) -> bytes | None:
+        """The rows that `write_memory` stored; None if the search has not begun, or starts without any.
+
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        if not (self.path / _PROBLEM).exists():
+            return None
+        sha256 = self.read_problem().get("memory_sha256")
+        if sha256 is None:
+            return None
+        data = read_bytes(self.path / _MEMORY, advice=_NO_RUN)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise RunError(f"{self.path / _MEMORY} is damaged: its hash is not that of problem.json; {_NO_RUN}")
+        return data
 
     def _read(self, file: Path, *required: str, advice: str) -> dict[str, Any]:
         return read_sealed(file, *required, advice=advice, sealed=self._sealed)

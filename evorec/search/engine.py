@@ -44,7 +44,8 @@ from evorec.search.algorithm import (
 )
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
-from evorec.search.memory.prior import MemoryPrior
+from evorec.search.memory.library import gathered, remember
+from evorec.search.memory.prior import chosen_rows, prior_of
 from evorec.search.memory.table import Memory
 from evorec.search.rungs import survivors
 from evorec.search.surrogate.search import SurrogateSearch
@@ -178,7 +179,8 @@ def search(
         problem: space, objectives, constraints and evaluation.
         config: algorithm, population, limits and seed. Larger limits than those of the run extend it.
         algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
-            algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. An algorithm of pymoo
+            algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. Proposals of an object
+            are evaluated as they are; a surrogate chooses for registered algorithms only. An algorithm of pymoo
             keeps its own population size and proposes ``population * generations`` genomes in all; known genomes are
             not trained again. To resume a run, pass an equal, unused object.
         run: directory that keeps everything; a run that was begun is continued, and a run that is finished is extended
@@ -187,7 +189,8 @@ def search(
         chunk: most genomes in a stack. Like the executor, it changes no result.
         progress: called before the first stack of a stage, after every stack and after every generation.
         stop: called before and after every stack; True ends the search.
-        memory: rows of earlier searches, from which the surrogate starts.
+        memory: rows of earlier searches, from which the surrogate starts; by default those that ``config.memory``
+            names. The rows that a run uses are copied into its directory, and a run that is continued reads them there.
     Raises:
         ConfigError: the algorithm is unknown or does not suit the problem.
         SearchError: every candidate of the first generation failed.
@@ -258,15 +261,15 @@ class _Search:
             problem.known_metrics,
         )
         chosen = create_algorithm(algorithm, context)
-        if config.surrogate == "gp":
-            prior = None
-            if self.memory:
-                prior = MemoryPrior(self.memory, problem.space, context.objectives, problem.facts)
-            chosen = self.surrogate = SurrogateSearch(chosen, context, prior)
+        if config.surrogate == "gp" and isinstance(algorithm, str):
+            rows = self._memory_rows(context)
+            chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
         if run:
             run.pin_problem(
                 {
                     "name": problem.name,
+                    "data_sha256": problem.data_sha256,
+                    "facts": dict(problem.facts),
                     "objectives": [asdict(objective) for objective in problem.objectives],
                     "constraints": [asdict(constraint) for constraint in problem.constraints],
                     "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
@@ -304,6 +307,8 @@ class _Search:
         if run:
             self._record_extension(run)
             self._store_members(run)
+            if config.memory == "auto":
+                remember(run)
             facts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
             run.write_summary(
                 {
@@ -316,6 +321,21 @@ class _Search:
                 }
             )
         return result
+
+    def _memory_rows(self, context: AlgorithmContext) -> Memory:
+        """The rows of earlier searches that the surrogate starts from; those of a run lie in its directory."""
+        problem, run = self.problem, self.run
+        if run is not None and (stored := run.read_memory()) is not None:
+            return Memory.from_bytes(stored, source=f"of run {run.path}")
+        if run is not None and self.recorded:
+            return Memory.empty()
+        memory = self.memory
+        if memory is None:
+            memory = gathered(self.config.memory, None if run is None else run.path.parent)
+        rows = chosen_rows(memory, problem.space, context.objectives, problem.facts)
+        if run is not None and len(rows):
+            run.write_memory(rows.to_bytes())
+        return rows
 
     def _prepare_extension(self, run: RunDirectory, algorithm: AlgorithmLike) -> None:
         """Compare the limits with those of the run.

@@ -11,7 +11,7 @@ import pytest
 from evorec.config import SearchConfig
 from evorec.errors import DataError
 from evorec.search.engine import search
-from evorec.search.memory.prior import MemoryPrior, nearness, translated
+from evorec.search.memory.prior import MemoryPrior, chosen_rows, nearness, translated
 from evorec.search.memory.table import Memory
 from evorec.search.surrogate.gaussian_process import rank_correlation
 from evorec.space.genes import Categorical, Integer, Real, When
@@ -84,8 +84,8 @@ def test_data_of_a_similar_size_are_nearer():
 def test_the_prior_orders_genomes_of_a_world_that_it_never_saw():
     problem = analytic.build()
     memory = Memory.joined([world(f"w{i}", seed=i, shift=0.1 * i) for i in range(3)])
-    prior = MemoryPrior(memory, problem.space, problem.objectives, {"users": 90.0})
-    assert (prior.n_worlds, len(prior.X)) == (3, 180)
+    prior = MemoryPrior(memory, problem.space, problem.objectives)
+    assert (len(prior.worlds), len(prior.X)) == (3, 180)
     X = problem.space.sample(np.random.default_rng(9), 100)
     outcomes = problem.evaluate([problem.space.decode(x) for x in X], seed=0)
     for column, objective in enumerate(problem.objectives):
@@ -93,12 +93,34 @@ def test_the_prior_orders_genomes_of_a_world_that_it_never_saw():
         assert rank_correlation(prior.means(X)[:, column], truth) > 0.8
 
 
-def test_worlds_without_an_objective_or_with_few_rows_give_nothing():
+def test_worlds_that_share_no_objective_or_too_few_genes_or_have_few_rows_give_nothing():
     problem = analytic.build()
-    lacking = world("w").frame.with_columns(metrics=pl.lit(json.dumps({"cost": 1.0})))
-    memory = Memory.joined([Memory(lacking), world("few", 5)])
-    assert not MemoryPrior(memory, problem.space, problem.objectives, {})
-    assert not MemoryPrior(Memory.empty(), problem.space, problem.objectives, {})
+    foreign = world("foreign").frame.with_columns(metrics=pl.lit(json.dumps({"reach": 1.0})))
+    strange = world("strange").frame.with_columns(spec=pl.lit(json.dumps({"x_0": 1.0, "y": 2.0})))
+    memory = Memory.joined([Memory(foreign), Memory(strange), world("few", 5)])
+    assert not len(chosen_rows(memory, problem.space, problem.objectives, {}))
+    assert not MemoryPrior(Memory.empty(), problem.space, problem.objectives)
+
+
+def test_an_objective_that_only_some_worlds_have_is_learnt_from_these():
+    problem = analytic.build()
+    lacking = world("lacking", seed=1).frame.with_columns(metrics=pl.lit(json.dumps({"cost": 1.0})))
+    rows = chosen_rows(Memory.joined([world("w"), Memory(lacking)]), problem.space, problem.objectives, {})
+    prior = MemoryPrior(rows, problem.space, problem.objectives)
+    assert np.isfinite(prior.values).sum(axis=0).tolist() == [60, 120]
+    assert np.isfinite(prior.means(prior.X)).all()
+
+
+def test_large_memories_are_thinned_and_data_of_a_similar_size_keep_more_rows():
+    problem = analytic.build()
+    near, far = world("near", 500), world("far", 500, seed=1)
+    far = Memory(far.frame.with_columns(facts=pl.lit(json.dumps({"users": 1e6}))))
+    rows = chosen_rows(Memory.joined([near, far]), problem.space, problem.objectives, {"users": 100.0})
+    counts = dict(rows.worlds().select("world", "rows").rows())
+    assert sum(counts.values()) == 400
+    assert counts["near"] > 2 * counts["far"]
+    again = chosen_rows(rows, problem.space, problem.objectives, {"users": 100.0})
+    assert again.frame.equals(rows.frame)
 
 
 def test_a_search_with_a_memory_starts_ahead_and_the_default_genome_is_its_first():

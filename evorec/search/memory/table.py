@@ -16,6 +16,7 @@ evorec         String   version that measured them
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,12 @@ class Memory:
         steps: int,
         facts: Mapping[str, float],
     ) -> Memory:
-        """Successful evaluations of a search, pairs of spec and metrics."""
+        """Evaluations of a search.
+
+        Args:
+            evaluations: pairs of spec and validation metrics of evaluations that succeeded and were trained to the end.
+            world, problem, data_sha256, steps, facts: see the columns.
+        """
         common = {
             "world": world,
             "problem": problem,
@@ -86,14 +92,29 @@ class Memory:
             DataError: it cannot be read, or is not a memory.
         """
         try:
-            frame = pl.read_parquet(path.read_bytes())
+            return cls.from_bytes(path.read_bytes(), source=str(path))
+        except OSError as error:
+            raise DataError(f"memory {path} cannot be read: {error}") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, source: str) -> Memory:
+        """A memory from the bytes of its file.
+
+        Args:
+            data: a Parquet file.
+            source: named in errors.
+        Raises:
+            DataError: it cannot be read, or is not a memory.
+        """
+        try:
+            frame = pl.read_parquet(io.BytesIO(data))
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"memory {path} cannot be read as Parquet: {error}") from None
+            raise DataError(f"memory {source} cannot be read as Parquet: {error}") from None
         different = [
             f"{name}: {frame.schema.get(name)}" for name, kind in SCHEMA.items() if frame.schema.get(name) != kind
         ]
         if different:
-            raise DataError(f"memory {path} must have the columns {', '.join(SCHEMA)}; got {', '.join(different)}.")
+            raise DataError(f"memory {source} must have the columns {', '.join(SCHEMA)}; got {', '.join(different)}.")
         for column in ("facts", "spec", "metrics"):
             for row, text in enumerate(frame[column]):
                 try:
@@ -102,9 +123,15 @@ class Memory:
                     is_object = False
                 if not is_object:
                     raise DataError(
-                        f"memory {path}, row {row}, column {column} must be a JSON object, got {text!r:.80}."
+                        f"memory {source}, row {row}, column {column} must be a JSON object, got {text!r:.80}."
                     )
         return cls(frame.select(list(SCHEMA)))
+
+    def to_bytes(self) -> bytes:
+        """The rows as a Parquet file."""
+        buffer = io.BytesIO()
+        self.frame.write_parquet(buffer, compression="zstd", compression_level=19)
+        return buffer.getvalue()
 
     @classmethod
     def joined(cls, memories: Sequence[Memory]) -> Memory:

@@ -93,9 +93,7 @@ class GaussianProcess:
             start: `log_parameters` of an earlier fit.
             distances: ``features.squared_distances()``, when several functions are fitted to the same genomes.
         """
-        mean, spread = float(values.mean()), float(values.std())
-        spread = spread if spread > 1e-12 else 1.0
-        y = (values - mean) / spread
+        y, _, _ = _standardised(values)
         squared = features.squared_distances() if distances is None else distances
         prior_mean = np.array(
             [SCALE_MEAN + 0.5 * math.log(max(features.n_genes, 1))] * features.n_genes + [0.0, NOISE_MEAN]
@@ -139,10 +137,22 @@ class GaussianProcess:
         )
         theta = prior_mean.copy()
         theta[free] = found.x
-        precision = np.exp(-2.0 * theta[:-2])
-        kernel = _matern(np.tensordot(precision, squared, axes=1), float(np.exp(theta[-2])))
-        factor = cholesky(kernel + (np.exp(theta[-1]) + JITTER) * np.eye(len(y)), lower=True)
-        return cls(features, theta, mean, spread, factor, cho_solve((factor, True), y))
+        return cls.given(features, values, theta)
+
+    @classmethod
+    def given(cls, features: GeneFeatures, values: FloatArray, log_parameters: FloatArray) -> GaussianProcess:
+        """The process with hyper-parameters of another fit, e.g. to a part of the rows.
+
+        Args:
+            features: of N > 0 genomes.
+            values: observed there, float64 ``(N,)``, finite.
+            log_parameters: of a process with the same genes.
+        """
+        y, mean, spread = _standardised(values)
+        points, signal = features.points, math.exp(log_parameters[-2])
+        kernel = _kernel(points, points, np.exp(log_parameters[:-2])[features.genes], signal)
+        factor = cholesky(kernel + (np.exp(log_parameters[-1]) + JITTER) * np.eye(len(y)), lower=True)
+        return cls(features, log_parameters, mean, spread, factor, cho_solve((factor, True), y))
 
     def mean(self, points: FloatArray) -> FloatArray:
         """Expected values at `points` ``(P, D)``, float64 ``(P,)``."""
@@ -175,14 +185,21 @@ class GaussianProcess:
 
     def _between(self, a: FloatArray, b: FloatArray) -> FloatArray:
         scales = np.exp(self.log_parameters[:-2])[self.features.genes]
-        a, b = a / scales, b / scales
-        squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * (a @ b.T)
-        return _matern(np.maximum(squared, 0.0), math.exp(self.log_parameters[-2]))
+        return _kernel(a, b, scales, math.exp(self.log_parameters[-2]))
 
 
-def _matern(squared: FloatArray, signal: float) -> FloatArray:
-    """The Matérn 5/2 kernel of squared scaled distances."""
-    r = math.sqrt(5.0) * np.sqrt(squared)
+def _standardised(values: FloatArray) -> tuple[FloatArray, float, float]:
+    """Values with mean 0 and standard deviation 1, and the mean and standard deviation that they had."""
+    mean, spread = float(values.mean()), float(values.std())
+    spread = spread if spread > 1e-12 else 1.0
+    return (values - mean) / spread, mean, spread
+
+
+def _kernel(a: FloatArray, b: FloatArray, scales: FloatArray, signal: float) -> FloatArray:
+    """The Matérn 5/2 kernel between points ``(P, D)`` and ``(Q, D)`` with a scale per column."""
+    a, b = a / scales, b / scales
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * (a @ b.T)
+    r = math.sqrt(5.0) * np.sqrt(np.maximum(squared, 0.0))
     kernel: FloatArray = signal * (1.0 + r + r**2 / 3.0) * np.exp(-r)
     return kernel
 
