@@ -43,6 +43,7 @@ class Recorded(Problem):
         self._problem = problem
         self.__dict__ |= {key: value for key, value in vars(problem).items() if not key.startswith("_")}
         self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0  # of processor time that evaluations took
 
     def shape_key(self, spec: Spec) -> Any:
         """As the problem."""
@@ -50,9 +51,15 @@ class Recorded(Problem):
 
     def evaluate(self, specs: Sequence[Spec], *, seed: int, **_: Any) -> list[Outcome]:
         """As the problem."""
+        start = time.process_time()
         outcomes = self._problem.evaluate(specs, seed=seed)
+        self.seconds += time.process_time() - start
         self.rows += [dict(outcome.metrics or {}) for outcome in outcomes]
         return outcomes
+
+    def known_metrics(self, spec: Spec) -> Any:
+        """As the problem."""
+        return self._problem.known_metrics(spec)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """None: nothing is compared with them here."""

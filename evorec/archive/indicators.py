@@ -49,9 +49,14 @@ def hypervolume_share(rows: Sequence[Metrics], objectives: Sequence[Objective]) 
         >>> hypervolume_share([{"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 1.0}], axes)
         0.375
     """
-    points = np.clip(normalised(rows, objectives), 0.0, None)
+    return share_of_box(normalised(rows, objectives))
+
+
+def share_of_box(points: FloatArray) -> float:
+    """`hypervolume_share` of box coordinates ``(N, M)``; 0 = ideal, 1 = worst."""
+    points = np.clip(points, 0.0, None)
     inside = points[(points < 1.0).all(axis=1)]
-    return float(moocore.hypervolume(inside, ref=np.ones(len(objectives)))) if len(inside) else 0.0
+    return float(moocore.hypervolume(inside, ref=np.ones(points.shape[1]))) if len(inside) else 0.0
 
 
 def igd_plus(rows: Sequence[Metrics], reference: Sequence[Metrics], objectives: Sequence[Objective]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,10 @@ def search(
     overrides: Overrides = None,
     allow_different_machine: AnyMachine = False,
     name: Name = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", metavar="", help="Only predict the front, and what the search would cost; seconds."),
+    ] = False,
 ) -> None:
     """Evolve a population and archive its front.
 
@@ -49,6 +54,9 @@ def search(
     from evorec.config import load_config
 
     settings = load_config(config, problem=problem, overrides=overrides or [])
+    if dry_run:
+        _forecast(output, settings)
+        return
     _search(output, settings, allow_different_machine=allow_different_machine, name=name)
 
 
@@ -81,7 +89,12 @@ def resume(
 
     limits: dict[str, float] = {}
     if generations or evaluations or time:
-        limits = {"generations": generations or MOST_GENERATIONS, "evaluations": evaluations or 0}
+        limits = {
+            "generations": generations or MOST_GENERATIONS,
+            "evaluations": evaluations or 0,
+            "flops": 0.0,
+            "gain": 0.0,
+        }
         limits["minutes"] = _minutes(time) if time else 0.0
     config = reset_config(read_config(run), overrides or [], sections=("run",))
     _search(output, config, run, limits, allow_different_machine=allow_different_machine, name=name)
@@ -179,12 +192,47 @@ def _search(
     _show(output, path, ended=True)
 
 
+def _forecast(output: Output, config: RunConfig) -> None:
+    """The predicted front and cost of a search, which is not begun."""
+    from evorec.cli.progress import duration
+    from evorec.problem import load_problem
+    from evorec.report.table import Column, Row, Table
+    from evorec.search.forecast import forecast
+    from evorec.search.memory.library import gathered
+
+    problem = load_problem(config)
+    output.note("a calibration run of a few steps")
+    rows = gathered(config.search.memory, Path(config.run.output))
+    workers = config.run.n_workers(str(problem.environment.get("device", "cpu")))
+    found = forecast(problem, config.search, rows, workers=workers)
+    columns = tuple(Column(f"{o.name} {'↑' if o.direction == 'max' else '↓'}") for o in problem.objectives)
+    members = tuple(
+        Row(f"predicted {number}", tuple(f"{mid:.4g} [{low:.3g}, {high:.3g}]" for low, mid, high in m.values.values()))
+        for number, m in enumerate(found.members, start=1)
+    )
+    title = "Predicted front, 10th to 90th percentile in brackets" if members else "No memory knows this problem"
+    lines = [f"memory: {found.n_rows} rows of {len(found.worlds)} searches"]
+    if found.first_generation:
+        low, middle, high = found.first_generation
+        lines.append(f"hypervolume after the first generation: {middle:.4f} [{low:.4f}, {high:.4f}]")
+    lines += [
+        f"evaluations: {found.n_evaluations}",
+        f"time: about {duration(found.seconds)} with {workers} worker{'s' * (workers != 1)}",
+        f"memory of the machine: about {found.memory_bytes / 2**30:.1f} GiB",
+        f"training: {found.flops:.3g} FLOPs",
+        f"energy: about {found.watt_hours:.2g} Wh, if a busy core takes 10 W",
+    ]
+    output.result(asdict(found), Table(title, "genome", columns, members), text="\n".join(lines))
+
+
 def _limits(search: SearchConfig) -> str:
     """The limits of a search in words."""
     from evorec.config.search import MOST_GENERATIONS
 
     limits = [f"{search.generations} generations"] if search.generations < MOST_GENERATIONS else []
     limits += [f"{search.evaluations} evaluations"] if search.evaluations else []
+    limits += [f"{search.flops:.3g} FLOPs of training"] if search.flops else []
+    limits += [f"an expected gain below {100 * search.gain:g} %"] if search.gain else []
     limits += [f"{search.minutes:g} more minutes"] if search.minutes else []
     return " or ".join(limits) or "no limit"
 

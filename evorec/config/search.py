@@ -13,7 +13,7 @@ MOST_GENERATIONS = 100_000
 """As many generations as the other limits allow."""
 BASELINES = ("weighted_sum", "random")
 """Algorithms with which others are compared at equal training."""
-BUDGET = ("generations", "evaluations", "minutes")
+BUDGET = ("generations", "evaluations", "flops", "gain", "minutes")
 """Settings that end a search; they do not change its evaluations, so a run can be extended and keeps its name."""
 
 
@@ -30,7 +30,7 @@ class SearchConfig(Section):
     """gp = a model of the objectives chooses the genomes of a generation among the offspring of the algorithm and a
     large pool of candidates; none = all offspring are evaluated, the default of weighted_sum and random, which are
     baselines"""
-    memory: Literal["auto", "none"] | tuple[str, ...] = Field("auto", examples=["auto", "none", "[\"last.parquet\"]"])
+    memory: Literal["auto", "none"] | tuple[str, ...] = Field("auto", examples=["auto", "none", '["last.parquet"]'])
     """rows of earlier searches from which the surrogate starts: auto = those shipped with evorec and those of finished
     runs in the same folder, to which the run is added when it ends; none; or a list of files or folders"""
     selection: Literal["hypervolume", "crowding"] = "hypervolume"
@@ -42,12 +42,17 @@ class SearchConfig(Section):
     weights"""
     penalty: float = Field(1.0, ge=0)
     """weighted_sum: penalty per unit of violated constraints, λ of f + λ g"""
-    population: int = Field(24, ge=4, le=10_000)
+    population: int = Field(16, ge=4, le=10_000)
     """genomes per generation"""
-    generations: int = Field(8, ge=1, le=MOST_GENERATIONS)
+    generations: int = Field(4, ge=1, le=MOST_GENERATIONS)
     """most generations; a run that has had fewer is extended"""
     evaluations: int = Field(0, ge=0)
     """most evaluations; a generation that would exceed them is not begun; 0 = no limit"""
+    flops: float = Field(0.0, ge=0)
+    """most FLOPs of training; a generation that would exceed them is not begun; 0 = no limit"""
+    gain: float = Field(0.0, ge=0, lt=1)
+    """a generation is not begun if the surrogate expects, in nine of ten cases, that it raises the hypervolume by less
+    than this share, e.g. 0.01; 0 = no limit"""
     minutes: float = Field(0.0, ge=0)
     """most minutes of a start of the search; no generation is begun after them; 0 = no limit"""
     seed: int = Field(0, ge=0)

@@ -58,6 +58,7 @@ class RunRecord:
         final: results of `finalize`; None before.
         name: given by a person.
         machines: differences of further machines that worked on the run, in words.
+        constraints: on members of the front.
     """
 
     path: Path
@@ -73,6 +74,11 @@ class RunRecord:
     final: Mapping[str, Any] | None = None
     machines: tuple[str, ...] = ()
     name: str | None = None
+    constraints: tuple[Constraint, ...] = ()
+
+    def is_feasible(self, metrics: Mapping[str, float]) -> bool:
+        """Whether measured metrics keep all constraints."""
+        return all(bool(constraint.holds(metrics[constraint.metric])) for constraint in self.constraints)
 
     @property
     def shown(self) -> Path:
@@ -149,6 +155,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         final=run.read_final(),
         machines=tuple(run.machines),
         name=run.name,
+        constraints=tuple(constraints),
     )
 
 

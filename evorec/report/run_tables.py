@@ -113,15 +113,15 @@ def dropped_text(record: RunRecord) -> str:
 
 def settings_table(record: RunRecord) -> Table:
     """Every setting of the run, dotted."""
-    return Table.of("Settings", ("key", "value"), _flat(record.config.model_dump(mode="json")))
+    return Table.of("Settings", ("key", "value"), flat_settings(record.config.model_dump(mode="json")))
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Dotted names and JSON texts."""
     flat: list[tuple[str, str]] = []
     for name, value in settings.items():
         nested = isinstance(value, Mapping) and value
-        flat += _flat(value, f"{prefix}{name}.") if nested else [(f"{prefix}{name}", json.dumps(value))]
+        flat += flat_settings(value, f"{prefix}{name}.") if nested else [(f"{prefix}{name}", json.dumps(value))]
     return flat
 
 

@@ -42,6 +42,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from evorec.config import RunConfig, SearchConfig, stored_config
+from evorec.config.search import BUDGET
 from evorec.errors import ConfigError, RunError, command
 from evorec.objectives import without_clock
 from evorec.outputs import sync_folder
@@ -71,7 +72,7 @@ _NAME, _MEMORY = "name.json", "memory.parquet"
 _SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
 _ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
-_LIMITS = ("generations", "evaluations")
+_LIMITS = tuple(name for name in BUDGET if name != "minutes")
 _IN_PLACE = (_LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", _LOG, LOCK)
 _NO_RUN = f"{COPY}, or delete the run and search again"
 _LIBRARIES = ("evorec", "numpy", "scipy", "polars", "torch", "pymoo", "moocore")
@@ -316,7 +317,7 @@ class RunDirectory:
                 "would be chosen after it. Search into another folder (--set run.output=FOLDER)"
             )
 
-    def _limits(self) -> dict[str, int]:
+    def _limits(self) -> dict[str, float]:
         return {name: getattr(self.config.search, name) for name in _LIMITS}
 
     def fingerprint_of(self, config: RunConfig, data_sha256: str) -> str:

@@ -10,6 +10,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``time``: ``minutes``, the limit of a start that ended the search after this generation;
 * ``extension``: ``generations`` and ``evaluations``, the limits from now on, and ``before`` with the former limits;
 * ``opened``: the test was measured: ``picks`` with their members, number of ``seeds``, ``settings`` and ``opened_at``;
+* ``surrogate``: of a generation with a surrogate: ``chosen``, genomes by source; ``skill``, rank correlation by model;
+  ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;
 * ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
@@ -68,6 +70,7 @@ PROBE_BYTES = 1 << 16
 """More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
 OPENED = "opened"
+SURROGATE = "surrogate"
 """Kinds of events."""
 T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]

@@ -28,11 +28,12 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
+from evorec.config.search import BUDGET
 from evorec.errors import Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import HALVING, INTERRUPTED, Evaluation
+from evorec.run.ledger import HALVING, INTERRUPTED, SURROGATE, Evaluation
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
@@ -53,6 +54,7 @@ from evorec.search.surrogate.search import SurrogateSearch
 if TYPE_CHECKING:
     import polars as pl
 
+TRAINING_FLOPS = "training_flops"
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
 
@@ -179,8 +181,8 @@ def search(
         problem: space, objectives, constraints and evaluation.
         config: algorithm, population, limits and seed. Larger limits than those of the run extend it.
         algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
-            algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. Proposals of an object
-            are evaluated as they are; a surrogate chooses for registered algorithms only. An algorithm of pymoo
+            algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. Proposals of an
+            object are evaluated as they are; a surrogate chooses for registered algorithms only. An algorithm of pymoo
             keeps its own population size and proposes ``population * generations`` genomes in all; known genomes are
             not trained again. To resume a run, pass an equal, unused object.
         run: directory that keeps everything; a run that was begun is continued, and a run that is finished is extended
@@ -294,9 +296,8 @@ class _Search:
                 reason = f"no new genome was found after generation {self.generation}"
                 break
             X = problem.space.snap(np.asarray(X))
-            n_new = len({problem.space.key(x) for x in X} - self.evaluated.keys())
-            if 0 < config.evaluations < len(self.evaluated) + n_new:
-                reason = f"{self.generation} generations done, within {config.evaluations} evaluations"
+            if limit := self._limit_before(X):
+                reason = f"{self.generation} generations done, {limit}"
                 break
             self.generation += 1
             left -= len(X)
@@ -337,6 +338,26 @@ class _Search:
             run.write_memory(rows.to_bytes())
         return rows
 
+    def _limit_before(self, X: FloatArray) -> str:
+        """The limit that keeps a generation ``(P, V)`` from beginning, in words; empty if there is none."""
+        problem, config = self.problem, self.config
+        new = {key: x for x in X if (key := problem.space.key(x)) not in self.evaluated}
+        if 0 < config.evaluations < len(self.evaluated) + len(new):
+            return f"within {config.evaluations} evaluations"
+        if config.flops:
+            spent = [(e.metrics or {}).get(TRAINING_FLOPS, 0.0) for e in self.evaluated.values()]
+            planned = [problem.known_metrics(problem.space.decode(x)).get(TRAINING_FLOPS, 0.0) for x in new.values()]
+            if sum(spent) + sum(planned) > config.flops:
+                return f"within {config.flops:.3g} FLOPs of training"
+        expected = self.surrogate.notes.get("hypervolume") if self.surrogate and self.hypervolume else None
+        if expected and len(self.evaluated) >= len(self.recorded):
+            gain = expected[-1] / max(self.hypervolume[-1], 1e-12) - 1
+            if gain < config.gain:
+                return (
+                    f"another would hardly gain {100 * config.gain:g} % (at most {100 * max(gain, 0):.2g} % expected)"
+                )
+        return ""
+
     def _prepare_extension(self, run: RunDirectory, algorithm: AlgorithmLike) -> None:
         """Compare the limits with those of the run.
 
@@ -344,8 +365,8 @@ class _Search:
             RunError: the run has passed the limits already, or cannot be extended.
         """
         own, other = run.config.search, self.config
-        limits = (other.generations, other.evaluations)
-        self.extends = limits != (own.generations, own.evaluations) or (other.minutes > 0 and run.ended is not None)
+        differ = any(getattr(other, name) != getattr(own, name) for name in BUDGET if name != "minutes")
+        self.extends = differ or (other.minutes > 0 and run.ended is not None)
         if not self.extends:
             return
         run.check_extensible()
@@ -410,6 +431,8 @@ class _Search:
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
             facts = self.surrogate.notes if self.surrogate else {}
+            if facts:
+                self.run.ledger.record_event(self.generation, SURROGATE, facts)
             self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1], **facts)
         self._report({})
         kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]

@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from evorec.archive.indicators import share_of_box
 from evorec.archive.pareto import pareto_fronts
 from evorec.objectives import FAILED_VIOLATION, FloatArray
 from evorec.search.algorithm import AlgorithmContext, AskTell
@@ -50,8 +51,9 @@ class SurrogateSearch:
         prior: an opinion from earlier searches.
 
     Attributes:
-        notes: facts on the last generation for the log: ``chosen``, number of genomes by source, and ``skill``, the
-            mean rank correlation of prediction and measurement in the last generations by model.
+        notes: facts on the last generation for the ledger: ``chosen``, number of genomes by source; ``skill``, the mean
+            rank correlation of prediction and measurement in the last generations by model; ``hypervolume``, the 10th,
+            50th and 90th percentile of the share of the box that is expected after the generation.
     """
 
     def __init__(self, inner: AskTell, context: AlgorithmContext, prior: MemoryPrior | None = None) -> None:
@@ -66,7 +68,7 @@ class SurrogateSearch:
         self._predicted: dict[str, FloatArray] = {}
         self._asked: dict[bytes, int] = {}
         self._judged: deque[tuple[dict[str, FloatArray], FloatArray]] = deque(maxlen=SKILL_OF)
-        self.notes: Mapping[str, Any] = {}
+        self.notes: dict[str, Any] = {}
 
     def ask(self) -> FloatArray:
         """See `AskTell.ask`."""
@@ -90,6 +92,10 @@ class SurrogateSearch:
                 self._predicted[name] = model.means(X)
         self._asked = {x.tobytes(): row for row, x in enumerate(X)}
         self.notes = {"chosen": shares, "skill": skills}
+        able = [name for name in self._models if name in self._predicted]
+        if able:
+            best = max(able, key=lambda name: skills.get(name) or 0.0)
+            self.notes |= {"hypervolume": self._expected(self._models[best], X)}
         return X
 
     def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
@@ -106,6 +112,14 @@ class SurrogateSearch:
             self._judged.append((predicted, points[:, unknown]))
         rows = self._rows
         self._rows = Rows(np.vstack([rows.X, X]), np.vstack([rows.points, points]), np.vstack([rows.G, G]))
+
+    def _expected(self, model: SurrogateModel, X: FloatArray) -> list[float]:
+        """Percentiles of the share of the box that the rows and a new generation will dominate."""
+        rng = generator(self._context.config.seed, "expected hypervolume", self._generation)
+        drawn, feasible = model.draws(X, rng, DRAWS)
+        front = self._rows.points[self._front()] if self._rows.feasible.any() else np.empty((0, drawn.shape[2]))
+        shares = [share_of_box(np.vstack([front, d[f]])) for d, f in zip(drawn, feasible, strict=True)]
+        return [round(float(share), 4) for share in np.quantile(shares, (0.1, 0.5, 0.9))]
 
     def _skill(self, name: str) -> float | None:
         """Mean rank correlation of a model's predictions of the last generations; ``None`` before any."""
