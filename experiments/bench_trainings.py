@@ -4,11 +4,11 @@
     python experiments/bench_trainings.py --problems movielens --worlds 0
 
 For each problem and world, one after the other in a single process: NSGA-II without a surrogate (``nsga2``); the
-surrogate without a memory (``cold``); with the shipped memory less the rows of the problem itself (``others``); with the
-whole shipped memory, which knows other worlds of the problem (``shipped``); and, if asked for, Optuna's samplers. All
-train to the end without rungs. The shipped memory knows no world of these seeds. Written down are the hypervolume after
-16, 32, 48 and 80 trainings, and how many trainings, and which share of NSGA-II's FLOPs, it took to reach the hypervolume
-of NSGA-II after 80.
+surrogate without a memory (``cold``); with the shipped memory less the rows of the problem itself (``others``); with
+the whole shipped memory, which knows other worlds of the problem (``shipped``); and, if asked for, Optuna's samplers.
+All train to the end without rungs. The shipped memory knows no world of these seeds. Written down are the hypervolume
+after 16, 32, 48 and 80 trainings, and how many trainings, and which share of NSGA-II's FLOPs, it took to reach the
+hypervolume of NSGA-II after 80.
 """
 
 from __future__ import annotations

@@ -82,12 +82,13 @@ def _trajectories(records: list[RunRecord]) -> list[Trajectory]:
     settings: list[dict[str, str]] = []
     for record in records:
         flat = flat_settings(record.config.result_settings())
-        settings.append({name: value for name, value in flat if not name.endswith("seed")})
+        own = {name: value for name, value in flat if not name.endswith("seed")}
+        settings.append({"search.surrogate": '"none"', **own})  # left out where there is none
     names = sorted(set().union(*settings))
-    differing = [name for name in names if len({own.get(name) for own in settings}) > 1]
+    differing = [name for name in names if len({own[name] for own in settings if name in own}) > 1]
     found = []
     for record, own in zip(records, settings, strict=True):
-        values = [(name.rpartition(".")[2], own.get(name, "none").strip('"')) for name in differing]
+        values = [(name.rpartition(".")[2], own[name].strip('"')) for name in differing if name in own]
         words = [f"{name} {value}" for name, value in values] or ["same settings"]
         rows, numbers, flops, spent = [], [], [], 0.0
         for number, evaluation in enumerate(record.evaluations, start=1):

@@ -186,10 +186,10 @@ def load_config(
     if folder is not None and isinstance(data, Mapping):
         found = folder / str(data.get("path") or "")
         settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
-        search = settings.get("search")
-        if isinstance(search, Mapping) and isinstance(memory := search.get("memory"), list):
-            paths = [str((folder / Path(text).expanduser()).resolve()) for text in memory if isinstance(text, str)]
-            settings["search"] = {**search, "memory": paths}
+    search = settings.get("search")
+    if folder is not None and isinstance(search, Mapping) and isinstance(memory := search.get("memory"), list):
+        paths = [str((folder / Path(text).expanduser()).resolve()) for text in memory if isinstance(text, str)]
+        settings["search"] = {**search, "memory": paths}
     short = Path(definition.name.partition(":")[0]).stem if ".py" in definition.name else definition.name
     layers = [Layer(COMMAND_LINE, given), *([Layer(path.name, stored)] if path else [])]
     layers.append(Layer(f"default of problem {short}", defaults, is_default=True))
