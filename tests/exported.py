@@ -149,7 +149,7 @@ def _once(root: Path, name: str, make: Callable[[Path], object]) -> Path:
 
 
 def _run(root: Path, name: str, settings: RunConfig, *, tables: Tables | None = None) -> tuple[RecProblem, Path]:
-    (run,) = _once(root, name, lambda folder: searched(folder, settings, tables=tables)).iterdir()
+    (run,) = _once(root, name, lambda folder: searched(folder, settings, tables=tables)).glob("*-*")
     return build_problem(settings, tables=tables), run
 
 

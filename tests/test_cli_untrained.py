@@ -27,7 +27,7 @@ def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """A finished search of the analytic problem."""
     assert main(["search", *ANALYTIC]) == 0
     err = capsys.readouterr().err
-    (path,) = (here / "runs").iterdir()
+    (path,) = (here / "runs").glob("*-*")
     assert f"next: evorec report runs/{path.name}" in err
     assert "finalize" not in err, "there is nothing to train again"
     return path
@@ -94,7 +94,7 @@ def test_a_table_of_ones_own_is_searched_with_rungs(here: Path, capsys: pytest.C
     front = json.loads(capsys.readouterr().out)["front"]
     assert {row["kind"] for row in front} == {"member", "baseline"}
     assert not [key for row in front for key in row if key.startswith("test")]
-    (run,) = (here / "runs").iterdir()
+    (run,) = (here / "runs").glob("*-*")
     made_up.write(here, made_up.rows().drop("width"))
     assert main(["resume", str(run)]) == DataError.exit_code
     assert "lacks the columns width" in capsys.readouterr().err

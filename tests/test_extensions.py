@@ -91,7 +91,7 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     assert process.returncode in (0, 75)  # 0 = the search was faster than the signal
     assert json.loads(run(site, interrupted, *command))["front"] == front
 
-    (folder,) = (whole / "runs").iterdir()
+    (folder,) = (whole / "runs").glob("*-*")
     commands = [["spent", str(folder), "--format", "json"], ["--help"], ["explain", str(folder), members[0]["member"]]]
     (whole / "several.py").write_text(f"from evorec.cli import main\nfor one in {commands}:\n    print(main(one))\n")
     spent, usage, explained = run(site, whole, "several").split("\n0\n")[:3]

@@ -158,11 +158,13 @@ class AlgorithmEntry:
         options: model of its own settings.
         reads_budget: whether its proposals depend on the number of generations, as those of RVEA do; a search with it
             cannot be extended.
+        takes_any: whether it may be told rows that it did not propose; only then a surrogate chooses its offspring.
     """
 
     build: Callable[[AlgorithmContext], Any]
     options: type[Options]
     reads_budget: bool = False
+    takes_any: bool = False
 
 
 ALGORITHMS: Registry[AlgorithmEntry] = Registry(
@@ -172,12 +174,12 @@ ALGORITHMS: Registry[AlgorithmEntry] = Registry(
 
 
 def register_algorithm(
-    name: str, *, options: type[Options] = Options, reads_budget: bool = False
+    name: str, *, options: type[Options] = Options, reads_budget: bool = False, takes_any: bool = False
 ) -> Callable[[Builder], Builder]:
     """Decorator of the function that builds an algorithm; see `AlgorithmEntry`."""
 
     def register(build: Builder) -> Builder:
-        ALGORITHMS.register(name, AlgorithmEntry(build, options, reads_budget))
+        ALGORITHMS.register(name, AlgorithmEntry(build, options, reads_budget, takes_any))
         return build
 
     return register

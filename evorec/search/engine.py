@@ -182,9 +182,9 @@ def search(
         config: algorithm, population, limits and seed. Larger limits than those of the run extend it.
         algorithm: instead of ``config.algorithm``: a registered name, an `evorec.search.algorithm.AskTell`, any
             algorithm of pymoo, or a function that builds an algorithm from an `AlgorithmContext`. Proposals of an
-            object are evaluated as they are; a surrogate chooses for registered algorithms only. An algorithm of pymoo
-            keeps its own population size and proposes ``population * generations`` genomes in all; known genomes are
-            not trained again. To resume a run, pass an equal, unused object.
+            object are evaluated as they are; a surrogate chooses for registered algorithms that say they `takes_any`
+            row. An algorithm of pymoo keeps its own population size and proposes ``population * generations`` genomes
+            in all; known genomes are not trained again. To resume a run, pass an equal, unused object.
         run: directory that keeps everything; a run that was begun is continued, and a run that is finished is extended
             if the limits allow it. None keeps no weights.
         executor: evaluates the stacks; serial by default.
@@ -263,7 +263,7 @@ class _Search:
             problem.known_metrics,
         )
         chosen = create_algorithm(algorithm, context)
-        if config.surrogate == "gp" and isinstance(algorithm, str):
+        if config.surrogate == "gp" and isinstance(algorithm, str) and ALGORITHMS[algorithm].takes_any:
             rows = self._memory_rows(context)
             chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
         if run:

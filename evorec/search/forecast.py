@@ -21,7 +21,7 @@ from evorec.archive.pareto import pareto_fronts
 from evorec.config import SearchConfig
 from evorec.objectives import FloatArray
 from evorec.problem import Problem, Spec
-from evorec.search.algorithm import AlgorithmContext, Options, check_algorithm, create_algorithm
+from evorec.search.algorithm import ALGORITHMS, AlgorithmContext, Options, check_algorithm, create_algorithm
 from evorec.search.memory.prior import MemoryPrior, chosen_rows, prior_of
 from evorec.search.memory.table import Memory
 from evorec.search.surrogate.candidates import candidates
@@ -99,10 +99,11 @@ def forecast(
         problem.space, tuple(problem.objectives), tuple(problem.constraints), config, options, set[str](),
         problem.known_metrics,
     )  # fmt: skip
-    rows = chosen_rows(memory, problem.space, context.objectives, problem.facts)
-    prior = prior_of(rows, context) if config.surrogate == "gp" else None
     search = create_algorithm(config.algorithm, context)
-    if config.surrogate == "gp":
+    has_surrogate = config.surrogate == "gp" and ALGORITHMS[config.algorithm].takes_any
+    rows = chosen_rows(memory, problem.space, context.objectives, problem.facts) if has_surrogate else Memory.empty()
+    prior = prior_of(rows, context)
+    if has_surrogate:
         search = SurrogateSearch(search, context, prior)
     first = problem.space.snap(search.ask())
     expected = search.notes.get("hypervolume") if isinstance(search, SurrogateSearch) else None

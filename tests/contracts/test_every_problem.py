@@ -141,7 +141,7 @@ def test_a_genome_scores_the_same_at_the_same_rung_alone_and_in_any_company(name
 @every_problem
 def test_two_generations_of_a_search_find_members(name: str) -> None:
     problem = built(name)
-    result = search(problem, SearchConfig(population=4, generations=2, seed=problem.seed))
+    result = search(problem, SearchConfig(surrogate="none", population=4, generations=2, seed=problem.seed))
     assert result.n_evaluated == 8
     assert result.failures == {}
     assert len(result.hypervolume) == 2

@@ -130,7 +130,7 @@ def test_a_configuration_outside_the_grid_is_refused(path: Path) -> None:
 
 def test_halving_on_a_table_drops_at_its_rungs(path: Path) -> None:
     problem = problem_of(path, "training.rungs=[10]", "search.population=4", "search.generations=2")
-    result = search(problem, SearchConfig(population=4, generations=1, seed=0))
+    result = search(problem, SearchConfig(surrogate="none", population=4, generations=1, seed=0))
     assert result.dropped == {10: 2}
     assert all(member.metrics["train_seconds"] == 40 / 8 for member in result.archive)
 
@@ -346,7 +346,7 @@ def test_a_thousand_look_ups_take_no_time(name: str) -> None:
 def test_a_search_in_the_table_takes_a_moment() -> None:
     problem = tabular.build(parse_config(tabular.DEFAULTS, overrides=["training.rungs=[30, 60]"], kind=tabular.CONFIG))
     start = time.process_time()
-    result = search(problem, SearchConfig(population=24, generations=3, seed=0))
+    result = search(problem, SearchConfig(surrogate="none", population=24, generations=3, seed=0))
     assert time.process_time() - start < SEARCH_S
     assert result.n_evaluated == 72
     assert result.n_dropped > 0

@@ -242,7 +242,7 @@ def test_a_held_run_directory_and_a_folder_that_cannot_be_made_are_refused_by_bo
         assert main([command, "c.toml", "--set", "run.output='log.csv/runs'"]) == ConfigError.exit_code
         assert "run.output (command line) must be a folder, and" in capsys.readouterr().err
     assert main(["search", "c.toml", "-q", "--set", "constraints=[]"]) == 0
-    (run,) = Path("runs").iterdir()
+    (run,) = Path("runs").glob("*-*")
     held = FolderLock(run)
     for command in ("validate", "search"):
         capsys.readouterr()

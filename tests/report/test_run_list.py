@@ -19,7 +19,9 @@ from evorec.search.engine import search
 
 
 def searched(root, seed, *, stop_after=None, generations=2):
-    config = RunConfig(problem="analytic", search=SearchConfig(population=4, generations=generations, seed=seed))
+    config = RunConfig(
+        problem="analytic", search=SearchConfig(surrogate="none", population=4, generations=generations, seed=seed)
+    )
     with RunDirectory.create(root, config=config, fingerprint=config.fingerprint("data"), environment={}) as run:
         stops = iter([False] * (stop_after or 0))
         with suppress(Interruption):

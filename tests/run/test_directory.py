@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evorec.config import RecommenderConfig
+from evorec.config import RecommenderConfig, SearchConfig
 from evorec.errors import RunError, RunLockedError
 from evorec.report.record import read_record
 from evorec.run.atomic import sealed_bytes, write_atomic, write_json
@@ -424,12 +424,16 @@ def test_a_run_that_was_deleted_gets_no_second_writer(run, tmp_path):
         assert not second.finished
 
 
+WITHOUT_SURROGATE = RecommenderConfig(problem="analytic", search=SearchConfig(surrogate="none"))
+"""Runs of that time had none."""
+
+
 def test_a_run_of_format_1_is_read(tmp_path):
     """`format_1` was written by the first release of this format; `shutil` copies it because opening takes a lock."""
     path = Path(shutil.copytree(Path(__file__).with_name("format_1"), tmp_path / "run"))
     key = "00000000000000aa"
     with RunDirectory.open(path) as run:
-        assert (run.config, run.fingerprint) == (RecommenderConfig(problem="analytic"), "0ba9a04fb748")
+        assert (run.config, run.fingerprint) == (WITHOUT_SURROGATE, "0ba9a04fb748")
         assert (run.environment["device"], run.lost(), run.finished) == ("cpu", [], True)
         rows = run.ledger.evaluations()
         assert [(row.status, row.rung) for row in rows] == [("ok", None), ("failed", None), ("dropped", 10)]

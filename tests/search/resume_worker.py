@@ -14,7 +14,7 @@ from evorec.config import RunConfig, SearchConfig
 from evorec.run.directory import RunDirectory, run_path
 from evorec.search.engine import SearchResult, search
 
-CONFIG = RunConfig(problem="analytic", search=SearchConfig(population=8, generations=6, seed=5))
+CONFIG = RunConfig(problem="analytic", search=SearchConfig(surrogate="none", population=8, generations=6, seed=5))
 FINGERPRINT = CONFIG.fingerprint(Analytic.data_sha256)
 
 

@@ -18,7 +18,7 @@ from evorec.search.algorithms.weighted_sum import weighted_sum
 from evorec.space.genes import Boolean, Categorical, Real
 from evorec.space.space import SearchSpace
 
-CONFIG = SearchConfig(population=12, generations=5, seed=3)
+CONFIG = SearchConfig(surrogate="none", population=12, generations=5, seed=3)
 SPACE = Analytic().space
 TINY = SearchSpace((Categorical("a", ("x", "y", "z"), "x"), Boolean("b", False)))  # 6 genomes
 LINE = SearchSpace((Real("x", 0.0, 1.0, default=0.5),))

@@ -12,8 +12,8 @@ from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
 from evorec.space.genes import Boolean, Categorical, Integer, Real, When
 
-SMALL = SearchConfig(population=8, generations=5, seed=1)
-LARGE = SearchConfig(population=24, generations=25, seed=0)
+SMALL = SearchConfig(surrogate="none", population=8, generations=5, seed=1)
+LARGE = SearchConfig(surrogate="none", population=24, generations=25, seed=0)
 TRUE_SHARE = 2 / 3
 """Of the box, quality 0..1 by cost 1..2: above the front cost = 1 + q ** 2 lie 1 - q ** 2."""
 NEAR_SHARE = 0.48
@@ -46,7 +46,7 @@ def test_search_comes_close_to_the_known_front_and_never_beyond():
 
 def test_search_of_a_finite_space_ends_with_its_exact_front_and_says_why():
     problem = Analytic(genes=FINITE)
-    result = search(problem, SearchConfig(population=10, generations=100, seed=0))
+    result = search(problem, SearchConfig(surrogate="none", population=10, generations=100, seed=0))
     assert result.n_evaluated == len(problem.evaluated) == 90
     assert result.exhausted
     assert "no new genome was found after generation" in result.reason
@@ -56,7 +56,7 @@ def test_search_of_a_finite_space_ends_with_its_exact_front_and_says_why():
 
 
 def test_hypervolume_of_the_finite_front_is_the_area_counted_by_hand():
-    result = search(Analytic(genes=FINITE), SearchConfig(population=10, generations=100, seed=0))
+    result = search(Analytic(genes=FINITE), SearchConfig(surrogate="none", population=10, generations=100, seed=0))
     # Box: quality from 0 to 1, cost from 1 to 2. Steps of quality at rising effort: 0.25 each.
     area = 0.25 * (1 - 0.0625) + 0.25 * (1 - 0.25) + 0.25 * (1 - 0.5625) + 0.25 * (1 - 1)
     assert result.hypervolume[-1] == pytest.approx(area, rel=1e-12)  # float64 rounding

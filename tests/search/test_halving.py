@@ -16,7 +16,7 @@ from evorec.search.algorithm import PymooAlgorithm
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
 
-SMALL = SearchConfig(population=8, generations=5, seed=1)
+SMALL = SearchConfig(surrogate="none", population=8, generations=5, seed=1)
 RUNGS = (10, 30)
 CONFIG = RunConfig(problem="analytic", search=SMALL)
 FINGERPRINT = CONFIG.fingerprint("data")
@@ -152,7 +152,7 @@ def test_the_best_of_every_objective_at_a_rung_goes_on(run):
 
 @pytest.mark.parametrize("population", [4, 5, 7])
 def test_small_populations_go_on_with_what_is_left(population):
-    config = SearchConfig(population=population, generations=6, seed=0)
+    config = SearchConfig(surrogate="none", population=population, generations=6, seed=0)
     result = search(Staged((5, 10, 20)), config)
     assert result.archive
     assert result.n_evaluated == 6 * population

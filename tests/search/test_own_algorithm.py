@@ -24,7 +24,7 @@ from evorec.search.algorithm import Options, register_algorithm
 from evorec.search.engine import search
 from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
 
-CONFIG = SearchConfig(population=8, generations=4, seed=1)
+CONFIG = SearchConfig(surrogate="none", population=8, generations=4, seed=1)
 DIRECTIONS = get_reference_directions("das-dennis", 2, n_partitions=7)
 SPACE = Analytic().space
 TYPED = {"sampling": TypedSampling(SPACE), "crossover": TypedCrossover(SPACE), "mutation": TypedMutation(SPACE)}

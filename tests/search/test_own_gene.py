@@ -19,7 +19,7 @@ from evorec.space.operators import TypedCrossover, TypedMutation, mutated, recom
 from evorec.space.space import SearchSpace
 
 SPACE = SearchSpace((Boolean("open", True), HourRange("hours", text="opening hours", condition=When("open", (True,)))))
-CONFIG = SearchConfig(population=8, generations=4, seed=3)
+CONFIG = SearchConfig(surrogate="none", population=8, generations=4, seed=3)
 
 
 class Shop(Problem):

@@ -82,7 +82,7 @@ class Crash(BaseException):
 
 
 def test_crash_at_every_single_write_is_survived(tmp_path, monkeypatch):
-    config = RunConfig(problem="analytic", search=SearchConfig(population=4, generations=3, seed=2))
+    config = RunConfig(problem="analytic", search=SearchConfig(surrogate="none", population=4, generations=3, seed=2))
     search_in(tmp_path / "reference", config=config)
     uninterrupted = content(tmp_path / "reference", config)
     sync, n_writes = os.fsync, 0

@@ -47,7 +47,7 @@ def _evaluated(X: FloatArray, F: FloatArray, G: FloatArray) -> list[Individual]:
 
 
 @final
-@register_algorithm("deap_nsga2")
+@register_algorithm("deap_nsga2", takes_any=True)
 class DeapNSGA2:
     """NSGA-II with DEAP's tournaments and survival, and the operators and first generation of `nsga2`."""
 
@@ -79,7 +79,7 @@ class DeapNSGA2:
 
 
 @final
-@register_algorithm("mo_cma_es")
+@register_algorithm("mo_cma_es", takes_any=True)
 class MOCMAES:
     """MO-CMA-ES on the real genes; the others are mutated like in `nsga2`. Source: Voss, Hansen & Igel 2010.
 

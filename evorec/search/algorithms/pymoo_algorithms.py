@@ -59,7 +59,7 @@ def _seeded(compare: Callable[..., Any]) -> TournamentSelection:
     return TournamentSelection(func_comp=compared)
 
 
-@register_algorithm("nsga3")
+@register_algorithm("nsga3", takes_any=True)
 def nsga3(context: AlgorithmContext) -> PymooAlgorithm:
     """NSGA-III: non-dominated sorting, then reference directions. Source: Deb & Jain 2014."""
     directions, size = _directions(context), context.config.population
@@ -67,7 +67,7 @@ def nsga3(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "nsga3", NSGA3, ref_dirs=directions, pop_size=size, selection=selection)
 
 
-@register_algorithm("unsga3")
+@register_algorithm("unsga3", takes_any=True)
 def unsga3(context: AlgorithmContext) -> PymooAlgorithm:
     """U-NSGA-III: NSGA-III with tournaments, for two and more objectives. Source: Seada & Deb 2016."""
     directions, size = _directions(context), context.config.population
@@ -75,14 +75,14 @@ def unsga3(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "unsga3", UNSGA3, ref_dirs=directions, pop_size=size, selection=selection)
 
 
-@register_algorithm("sms_emoa")
+@register_algorithm("sms_emoa", takes_any=True)
 def sms_emoa(context: AlgorithmContext) -> PymooAlgorithm:
     """SMS-EMOA: survival by hypervolume contribution to the worst point seen. Source: Beume et al. 2007."""
     size = context.config.population
     return _filled(context, "sms_emoa", SMSEMOA, pop_size=size, n_offsprings=size)
 
 
-@register_algorithm("age_moea2")
+@register_algorithm("age_moea2", takes_any=True)
 def age_moea2(context: AlgorithmContext) -> PymooAlgorithm:
     """AGE-MOEA-II: survival by the estimated geometry of the front; needs numba. Source: Panichella 2022."""
     if find_spec("numba") is None:
@@ -92,7 +92,7 @@ def age_moea2(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "age_moea2", AGEMOEA2, pop_size=context.config.population)
 
 
-@register_algorithm("spea2")
+@register_algorithm("spea2", takes_any=True)
 def spea2(context: AlgorithmContext) -> PymooAlgorithm:
     """SPEA2: fitness by the strength of the dominating genomes. Source: Zitzler et al. 2001."""
     # pymoo keeps the normalisation in a survival object that all SPEA2 share by default
@@ -100,13 +100,13 @@ def spea2(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "spea2", SPEA2, pop_size=context.config.population, survival=survival)
 
 
-@register_algorithm("rvea", reads_budget=True)
+@register_algorithm("rvea", reads_budget=True, takes_any=True)
 def rvea(context: AlgorithmContext) -> PymooAlgorithm:
     """RVEA: reference vectors whose angles count more towards the end of the budget. Source: Cheng et al. 2016."""
     return _filled(context, "rvea", RVEA, ref_dirs=_directions(context), pop_size=context.config.population)
 
 
-@register_algorithm("ctaea")
+@register_algorithm("ctaea", takes_any=True)
 def ctaea(context: AlgorithmContext) -> PymooAlgorithm:
     """C-TAEA: a feasible and a diverse archive that mate with each other. Source: Li et al. 2019."""
     return _filled(context, "ctaea", CTAEA, ref_dirs=_directions(context))

@@ -138,8 +138,8 @@ class MemoryPrior:
             measured = np.isfinite(self.values[:, column])
             if measured.sum() < LEAST_ROWS or objective.name in known:
                 continue
-            parts = [world[np.isfinite(world[:, column]), column] for world in points]
-            parts = [np.clip(part, 0.0, 1.0) for part in parts if len(part) >= LEAST_ROWS and np.ptp(part) > 0]
+            parts = [np.clip(world[np.isfinite(world[:, column]), column], 0.0, 1.0) for world in points]
+            parts = [part for part in parts if len(part) >= LEAST_ROWS and np.ptp(part) > 0]
             if parts:
                 self.offsets[column] = np.median([part.mean() for part in parts])
                 self.spreads[column] = np.median([part.std() for part in parts])
