@@ -208,7 +208,7 @@ def odd(root: Path) -> Made:
         training={"precision": "float64"},
         evaluation={"candidates": "all", "mask": "positives"},
         space={"mechanism": "shared_bottom", "rerank": True, "history": True},
-        search={"population": 4, "generations": 1},
+        search={"population": 4, "generations": 1, "surrogate": "none"},
     )
     tables = replace(with_text_ids(simulate(settings.data.simulator)), content=("category",), context=())
     return _made(root, "odd", _run(root, "odd", settings, tables=tables))
@@ -254,7 +254,7 @@ def numbers(root: Path) -> Made:
             "kinds": {"watch": "regression"},
         },
         space={"mechanism": "shared_bottom", "rerank": True, "history": True, "rank_blend": 1.0},
-        search={"population": 4, "generations": 1},
+        search={"population": 4, "generations": 1, "surrogate": "none"},
     )  # fmt: skip
     tables = with_tags(simulate(settings.data.simulator))
     options = ExportOptions(show=("category", "tags"))

@@ -27,7 +27,7 @@ TINY: Mapping[str, Any] = {
     "evaluation": {"k": 5, "candidates": 12, "max_users": 10},
     "constraints": [],
     "inputs": "search",
-    "search": {"seed": 4, "population": 6, "generations": 2},
+    "search": {"seed": 4, "population": 6, "generations": 2, "surrogate": "none"},
     "finalize": {"seeds": 2, "bootstrap": 200},
     "run": {"device": "cpu", "workers": 1},
 }

@@ -18,7 +18,7 @@ from evorec.config import load_config, recommender_config
 START = 1_700_000_000
 TINY = (
     "training.steps=2", "training.batch_size=64", "training.retrieval_batch=16", "search.population=4",
-    "search.generations=1", "constraints=[]",
+    "search.generations=1", "search.surrogate=none", "constraints=[]",
 )  # fmt: skip
 N_USERS, N_ITEMS = 40, 30
 

@@ -27,7 +27,7 @@ constraints = []
 data.simulator = { n_users = 60, n_items = 50, n_interactions = 2400 }
 training = { steps = 9, rungs = [3], rung_keep = 0.75, batch_size = 64, retrieval_batch = 32, layers = 2 }
 evaluation = { k = 5, candidates = 12, max_users = 20 }
-search = { population = 8, generations = 4, seed = 11 }
+search = { population = 8, generations = 4, seed = 11, memory = "none" }
 finalize = { picks = ["knee", "accuracy"], seeds = 1, bootstrap = 200 }
 run = { device = "cpu", chunk = 2 }
 """

@@ -20,7 +20,7 @@ TIMEOUT_S = 600.0
 TINY_FEED = (
     "data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000",
     "training.steps=4", "training.batch_size=64", "training.retrieval_batch=16", "training.rungs=[2]", "constraints=[]",
-    "search.population=6", "search.generations=2", "run.executor=processes", "run.workers=2",
+    "search.population=6", "search.generations=2", "search.surrogate=none", "run.executor=processes", "run.workers=2",
 )  # fmt: skip
 EXTENDED = (
     "space.mechanism=twin_experts", 'objectives=["accuracy", "first_items@k", "cost"]', "search.algorithm=my_nsga3",

@@ -17,7 +17,7 @@ KEYS = (
 )  # fmt: skip
 N_COMMANDS, N_SETTINGS = 4, 20
 """Drawn commands for each text, and drawn pairs of a setting and a text: a few seconds."""
-SMALL = ["--set", "search.population=4", "--set", "search.generations=1"]
+SMALL = ["--set", "search.population=4", "--set", "search.generations=1", "--set", "search.surrogate=none"]
 
 
 def test_no_input_ends_in_a_traceback_or_reaches_the_terminal(

@@ -36,7 +36,7 @@ class ShopConfig(RunConfig):
 
 
 CONFIG = ShopConfig
-DEFAULTS = {"search": {"population": 4, "generations": 2}}
+DEFAULTS = {"search": {"population": 4, "generations": 2, "surrogate": "none"}}
 
 
 class Shop(Problem):
@@ -155,6 +155,7 @@ def test_plugins_are_imported_before_the_configuration_is_checked(
         'problem = "feed"\nplugins = ["village.py"]\nconstraints = []\n'
         '[data.simulator]\nscenario = "village"\nn_users = 60\nn_items = 50\nn_interactions = 2000\n'
         "[training]\nsteps = 2\nbatch_size = 64\nretrieval_batch = 16\n[search]\npopulation = 4\ngenerations = 1\n"
+        'surrogate = "none"\n'
     )
     config = load_config(shop / "my.toml")
     assert config.plugins == (str(shop / "village.py"),)

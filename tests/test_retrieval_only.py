@@ -54,6 +54,7 @@ candidates = 12
 [search]
 population = 4
 generations = 1
+surrogate = "none"
 [finalize]
 seeds = 1
 bootstrap = 100

@@ -4,12 +4,12 @@ A change that moves a result on purpose updates these figures and says "changes 
 hold for the processor features and the torch version below; elsewhere the last digits may differ, and the test is
 skipped. The commands, from the root of the repository:
 
-    evorec search --problem feed --set search.population=8 --set search.generations=2 --set training.steps=40
-        --set "training.rungs=[20]"
+    evorec search --problem feed --set search.population=8 --set search.generations=2
+        --set search.surrogate=none --set training.steps=40 --set "training.rungs=[20]"
     evorec search experiments/movielens.toml --set search.population=8 --set search.generations=2
-        --set training.steps=40
+        --set search.surrogate=none --set training.steps=40
     evorec search experiments/kuairand.toml --set search.population=8 --set search.generations=2
-        --set training.steps=40 --set training.batch_size=512 --set evaluation.max_users=300 --set "constraints=[]"
+        --set search.surrogate=none --set training.steps=40 --set training.batch_size=512 --set evaluation.max_users=300 --set "constraints=[]"
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from evorec.cli import main
 MEASURED_WITH = ("AVX2", "2.13.0")
 """CPU capability and torch version of the figures."""
 ROOT = Path(__file__).parents[2]
-SHORT = ("search.population=8", "search.generations=2", "training.steps=40")
+SHORT = ("search.population=8", "search.generations=2", "search.surrogate=none", "training.steps=40")
 KUAIRAND = ("training.batch_size=512", "evaluation.max_users=300", "constraints=[]")
 
 SEARCHES = {

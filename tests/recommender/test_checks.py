@@ -44,6 +44,7 @@ candidates = 20
 [search]
 population = 4
 generations = 1
+surrogate = "none"
 [run]
 workers = 1
 """
