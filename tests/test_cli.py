@@ -368,8 +368,8 @@ def left_by(folder: Path, *settings: str) -> tuple[dict[str, Any], dict[str, byt
 
 STAGED = (
     "search.population=8", "search.generations=2", "search.surrogate=none", "objectives=['accuracy', 'recall@k']",
-    "constraints=[]",    "training.steps=6", "training.rungs=[2, 4]", "training.batch_size=64", "data.simulator.n_interactions=4000",
-    "data.simulator.n_users=200", "run.chunk=2",
+    "constraints=[]", "training.steps=6", "training.rungs=[2, 4]", "training.batch_size=64",
+    "data.simulator.n_interactions=4000", "data.simulator.n_users=200", "run.chunk=2",
 )  # fmt: skip
 
 
