@@ -59,6 +59,7 @@ class RunRecord:
         name: given by a person.
         machines: differences of further machines that worked on the run, in words.
         constraints: on members of the front.
+        memory: rows of earlier searches that the search started from, in words; empty without any.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class RunRecord:
     machines: tuple[str, ...] = ()
     name: str | None = None
     constraints: tuple[Constraint, ...] = ()
+    memory: str = ""
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -156,6 +158,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         machines=tuple(run.machines),
         name=run.name,
         constraints=tuple(constraints),
+        memory=run.memory_text,
     )
 
 

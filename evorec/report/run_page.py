@@ -69,7 +69,10 @@ def _numbers(record: RunRecord) -> Iterator[tuple[str, str]]:
 def _search(record: RunRecord) -> dict[str, str]:
     better = {"max": "more is better", "min": "less is better"}
     objectives = ", ".join(f"{o.name} ({better[o.direction]})" for o in record.objectives)
-    return {"Objectives": objectives} | {name.capitalize(): text for name, text in record.config.facts().items()}
+    memory = {"Memory": record.memory} if record.memory else {}
+    return (
+        {"Objectives": objectives} | memory | {name.capitalize(): text for name, text in record.config.facts().items()}
+    )
 
 
 def _sections(record: RunRecord) -> Iterator[str]:

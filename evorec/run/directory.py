@@ -405,15 +405,17 @@ class RunDirectory:
         """Store the description of the problem at the first start; later, refuse other objectives or constraints.
 
         Args:
-            description: with ``objectives``, ``constraints`` and ``baselines``; plain JSON.
+            description: with ``objectives``, ``constraints`` and ``baselines``, and ``memory`` if `write_memory` stored
+                rows: ``rows`` and ``worlds``, their numbers; plain JSON.
         Raises:
             RunError: lists every difference.
         """
         if not (self.path / _PROBLEM).exists():
             self._check_held()
-            memory = self.path / _MEMORY
-            hashes = {"memory_sha256": sha256_of(memory)} if memory.exists() else {}
-            write_sealed(self.path / _PROBLEM, {**description, **hashes})
+            if description.get("memory"):
+                memory = {**description["memory"], "sha256": sha256_of(self.path / _MEMORY)}
+                description = {**description, "memory": memory}
+            write_sealed(self.path / _PROBLEM, description)
             return
         differences = _differences(_goals(self.read_problem()), _goals(json.loads(json_bytes(description))))
         if differences:
@@ -446,13 +448,21 @@ class RunDirectory:
         """
         if not (self.path / _PROBLEM).exists():
             return None
-        sha256 = self.read_problem().get("memory_sha256")
-        if sha256 is None:
+        memory = self.read_problem().get("memory")
+        if not memory:
             return None
         data = read_bytes(self.path / _MEMORY, advice=_NO_RUN)
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if hashlib.sha256(data).hexdigest() != memory["sha256"]:
             raise RunError(f"{self.path / _MEMORY} is damaged: its hash is not that of problem.json; {_NO_RUN}")
         return data
+
+    @property
+    def memory_text(self) -> str:
+        """The rows of earlier searches that the search started from, in words; empty without any."""
+        memory = self.read_problem().get("memory")
+        if not memory:
+            return ""
+        return f"{memory['rows']:,} rows of {memory['worlds']} earlier searches, SHA-256 {memory['sha256'][:12]}"
 
     def _read(self, file: Path, *required: str, advice: str) -> dict[str, Any]:
         return read_sealed(file, *required, advice=advice, sealed=self._sealed)

@@ -263,6 +263,7 @@ class _Search:
             problem.known_metrics,
         )
         chosen = create_algorithm(algorithm, context)
+        rows = Memory.empty()
         if config.surrogate == "gp" and isinstance(algorithm, str) and ALGORITHMS[algorithm].takes_any:
             rows = self._memory_rows(context)
             chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
@@ -272,6 +273,7 @@ class _Search:
                     "name": problem.name,
                     "data_sha256": problem.data_sha256,
                     "facts": dict(problem.facts),
+                    "memory": {"rows": len(rows), "worlds": rows.worlds().height} if len(rows) else None,
                     "objectives": [asdict(objective) for objective in problem.objectives],
                     "constraints": [asdict(constraint) for constraint in problem.constraints],
                     "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},

@@ -9,7 +9,8 @@ skipped. The commands, from the root of the repository:
     evorec search experiments/movielens.toml --set search.population=8 --set search.generations=2
         --set search.surrogate=none --set training.steps=40
     evorec search experiments/kuairand.toml --set search.population=8 --set search.generations=2
-        --set search.surrogate=none --set training.steps=40 --set training.batch_size=512 --set evaluation.max_users=300 --set "constraints=[]"
+        --set search.surrogate=none --set training.steps=40 --set training.batch_size=512
+        --set evaluation.max_users=300 --set "constraints=[]"
 """
 
 from __future__ import annotations

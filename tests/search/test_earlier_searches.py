@@ -8,9 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from evorec.config import SearchConfig
+from evorec.config import SearchConfig, load_config
+from evorec.data.readers import read
+from evorec.data.size import DataSize
 from evorec.errors import DataError
 from evorec.search.engine import search
+from evorec.search.memory.library import SHIPPED
 from evorec.search.memory.prior import MemoryPrior, chosen_rows, nearness, translated
 from evorec.search.memory.table import Memory
 from evorec.search.surrogate.gaussian_process import rank_correlation
@@ -129,3 +132,19 @@ def test_a_search_with_a_memory_starts_ahead_and_the_default_genome_is_its_first
     with_memory, cold = (search(analytic.build(), config, memory=m) for m in (memory, None))
     assert with_memory.hypervolume[0] > 1.5 * cold.hypervolume[0]
     assert with_memory.hypervolume[-1] > cold.hypervolume[-1]
+
+
+@pytest.mark.parametrize("name", ["feed", "ads"])
+def test_the_shipped_memory_is_small_and_knows_no_world_of_a_small_seed(name):
+    shipped = Memory.read(SHIPPED)
+    assert SHIPPED.stat().st_size < 2e6
+    worlds = shipped.worlds()
+    assert worlds.height >= 12
+    assert worlds["rows"].min() >= 64
+    config = load_config(problem=name)
+    world = DataSize.of(read(config.data)).sha256
+    assert world not in set(shipped.frame["data_sha256"])
+    assert name in set(shipped.frame["problem"])
+    assert shipped.frame["evorec"].n_unique() == 1
+    specs = [json.loads(text) for text in shipped.frame["spec"]]
+    assert sum("learning_rate" in spec for spec in specs) == len(specs)

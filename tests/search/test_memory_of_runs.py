@@ -13,6 +13,8 @@ from evorec.cli.app import main
 from evorec.config import load_config
 from evorec.errors import DataError, Interruption, RunError
 from evorec.problem import Outcome, load_problem
+from evorec.report.record import read_record
+from evorec.report.run_page import page
 from evorec.run.directory import RunDirectory
 from evorec.search.engine import search
 from evorec.search.forecast import forecast
@@ -189,3 +191,11 @@ def test_searches_are_compared_at_equal_trainings(tmp_path, monkeypatch, capsys)
     assert set(shown["median_attainment"]) == {"surrogate gp", "surrogate none"}
     assert main(["compare", paths[0]]) == 2
     assert "at least 2 runs" in capsys.readouterr().err
+
+
+def test_the_record_of_a_run_says_which_memory_it_started_from(tmp_path):
+    searched(tmp_path, "search.seed=1")
+    path, _ = searched(tmp_path, "search.seed=2")
+    record = read_record(path)
+    assert record.memory.startswith("24 rows of 1 earlier searches, SHA-256 ")
+    assert record.memory in page(record)

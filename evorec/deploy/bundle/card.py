@@ -90,13 +90,15 @@ Validation metrics were used to choose this model, so they are optimistic.\
     if manifest["neighbours"]:
         parts += ["Nearest members of the front, on validation:\n", _bullets(manifest["neighbours"])]
     parts += ["## Checks at export\n", _bullets(_checks(manifest)), "## Limits and licence\n"]
-    machines = [text] if (text := machines_text(manifest.get("machines", ()))) else []
+    origins = [text] if (text := machines_text(manifest.get("machines", ()))) else []
+    if memory := manifest.get("memory"):
+        origins.append(f"The search started from {memory}.")
     licence = data["licence"] or "that of your own data"
     parts.append(
         _bullets(
             [
                 *data.get("remarks", []),
-                *machines,
+                *origins,
                 *LIMITS,
                 f"Licence of the data, which applies to the model: {licence}.",
             ]

@@ -307,6 +307,7 @@ def _manifest(
         },
         "against": entry and entry["against"],
         "machines": run.machines,
+        "memory": run.memory_text,
         "words": describe(own.spec, problem.space),
         "neighbours": [near.text for near in neighbours(member, front, problem.objectives)],
         "data": {
