@@ -3,37 +3,88 @@
     python experiments/bench_search.py                                   # analytic, 11 seeds: three minutes
     python experiments/bench_search.py --landscapes 3945,7593 --seeds 5  # data sets of lcbench, under $EVOREC_DATA
 
-The hypervolume is a share of the known front's, or on lcbench of the front of all runs together. Methods take turns,
-seed by seed, in a single process.
+The hypervolume is a share of the known front's, or on lcbench of that of a reference front (`lcbench`). The memory of a
+data set of lcbench holds 30 random genomes and 30 of a small NSGA-II of each of 24 others; a weak memory half of them.
+Methods take turns, seed by seed, in a single process.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import optuna
 import typer
-from lcbench import LCBench
+from lcbench import JUDGED, LAST_CHECK, LCBench, instances
+from lcbench import reference as known_front
 from results_file import write_results
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import SearchConfig
 from evorec.problem import Outcome, Problem, Spec
 from evorec.search.engine import search
+from evorec.search.memory.table import Memory
+from evorec.search.optuna_study import as_optuna
 from problems import analytic
 
 METHODS: dict[str, dict[str, Any]] = {
     "nsga2 + gp": {"surrogate": "gp", "population": 12},
-    "nsga2": {"population": 12},
-    "nsga2, population 24": {"population": 24},
+    "nsga2 + gp + memory": {"surrogate": "gp", "population": 12},
+    "nsga2 + gp + weak memory": {"surrogate": "gp", "population": 12},
+    "nsga2 + gp + memory, batches of 4": {"surrogate": "gp", "population": 4},
+    "nsga2": {"surrogate": "none", "population": 12},
+    "nsga2, population 24": {"surrogate": "none", "population": 24},
     "weighted_sum": {"algorithm": "weighted_sum", "population": 12},
     "random": {"algorithm": "random", "population": 12},
 }
-COUNTS = (50, 100, 200)
+SAMPLERS = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+    "gp_sampler": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
+}
+"""Optuna's; a suggestion at a time."""
+DEFAULT = ("nsga2 + gp", "nsga2", "nsga2, population 24", "weighted_sum", "random")
+COUNTS = (12, 25, 50, 100, 200)
 """Evaluations after which the hypervolume is taken."""
+
+
+@cache
+def memory_of_others(n: int = 24) -> Memory:
+    """Rows of the first n data sets of lcbench that are not compared."""
+    parts = []
+    for name in [name for name in instances() if name not in (*JUDGED, *LAST_CHECK)][:n]:
+        problem = Recorded(LCBench(name))
+        space = problem.space
+        specs = [space.decode(x) for x in space.snap(space.sample(np.random.default_rng(int(name)), 30))]
+        problem.evaluate(specs, seed=0)
+        search(problem, SearchConfig(surrogate="none", population=10, generations=3, seed=1))
+        parts.append(
+            Memory.of(
+                zip(problem.specs, problem.rows, strict=True),
+                world=name,
+                problem="lcbench",
+                data_sha256=name,
+                steps=0,
+                facts={},
+            )
+        )
+    return Memory.joined(parts)
+
+
+def searched(problem: Recorded, method: str, seed: int, n: int) -> None:
+    """Evaluate n genomes or a few more by a method; the problem keeps their metrics."""
+    if method in SAMPLERS:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        wrapped = as_optuna(problem)
+        wrapped.run(wrapped.study(seed=seed, sampler=SAMPLERS[method](seed)), n, batch=1)
+        return
+    memory = memory_of_others(12 if "weak" in method else 24) if "memory" in method else Memory.empty()
+    settings = METHODS[method]
+    generations = -(-n // settings["population"])
+    search(problem, SearchConfig(seed=seed, generations=generations, **settings), memory=memory)
 
 
 class Recorded(Problem):
@@ -42,6 +93,7 @@ class Recorded(Problem):
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self.__dict__ |= {key: value for key, value in vars(problem).items() if not key.startswith("_")}
+        self.specs: list[Spec] = []
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0  # of processor time that evaluations took
 
@@ -54,6 +106,7 @@ class Recorded(Problem):
         start = time.process_time()
         outcomes = self._problem.evaluate(specs, seed=seed)
         self.seconds += time.process_time() - start
+        self.specs += specs
         self.rows += [dict(outcome.metrics or {}) for outcome in outcomes]
         return outcomes
 
@@ -69,7 +122,8 @@ class Recorded(Problem):
 def main(
     landscapes: Annotated[str, typer.Option(help="analytic, or OpenML tasks of lcbench")] = "analytic",
     seeds: int = 11,
-    methods: Annotated[str, typer.Option(help="some of the methods, separated by ;")] = ";".join(METHODS),
+    methods: Annotated[str, typer.Option(help=f"of {'; '.join((*METHODS, *SAMPLERS))}")] = ";".join(DEFAULT),
+    evaluations: int = COUNTS[-1],
     out: Path = Path(__file__).parent / "results" / "bench_search.json",
 ) -> None:
     """Run all methods on all landscapes, print a table of medians and quartiles, and write the figures."""
@@ -80,24 +134,25 @@ def main(
         for seed in range(seeds):
             for method, found in rows.items():
                 problem = Recorded(analytic.build() if name == "analytic" else LCBench(name))
-                settings = METHODS[method]
-                generations = -(-COUNTS[-1] // settings["population"])
                 start = time.process_time()
-                search(problem, SearchConfig(seed=seed, generations=generations, **settings))
+                searched(problem, method, seed, evaluations)
                 cpu[method] += time.process_time() - start
                 found.append(problem.rows)
         axes = problem.objectives
         reference = analytic.known_hypervolume([axis.name for axis in axes]) if name == "analytic" else 0.0
+        if name in (*JUDGED, *LAST_CHECK):
+            reference = known_front(name)["share"]
         if not reference:
             reference = hypervolume_share([row for found in rows.values() for run in found for row in run], axes)
         results[name] = {}
         for method, found in rows.items():
             line = {"cpu_s_per_search": round(cpu[method] / seeds, 2)}
-            for count in COUNTS:
+            counts = [count for count in COUNTS if count <= evaluations]
+            for count in counts:
                 shares = [hypervolume_share(run[:count], axes) / reference for run in found]
                 line |= {str(count): np.round(np.quantile(shares, (0.25, 0.5, 0.75)), 4).tolist()}
             results[name][method] = line
-            quartiles = "   ".join("{1:.3f} ({0:.3f}..{2:.3f})".format(*line[str(count)]) for count in COUNTS)
+            quartiles = "   ".join("{1:.3f} ({0:.3f}..{2:.3f})".format(*line[str(count)]) for count in counts)
             print(f"{name:10s} {method:22s} {quartiles}   {line['cpu_s_per_search']:.1f} s", flush=True)
     write_results(out, results)
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import optuna
 import typer
-from bench_search import Recorded
+from bench_search import SAMPLERS, Recorded, searched
 from results_file import write_results
 
 from evorec.archive.indicators import hypervolume_share
@@ -31,15 +30,10 @@ from evorec.problem import Problem, load_problem
 from evorec.search.engine import search
 from evorec.search.memory.library import SHIPPED
 from evorec.search.memory.table import Memory
-from evorec.search.optuna_study import as_optuna
 
 BATCH, TRAININGS = 16, 80
 AT = (16, 32, 48, 80)
 METHODS = ("nsga2", "cold", "others", "shipped")
-SAMPLERS = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
-    "gp_sampler": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
-}
 
 
 def rows_of(method: str, problem: Problem, seed: int, memory: Memory) -> tuple[list[dict[str, float]], float]:
@@ -47,10 +41,7 @@ def rows_of(method: str, problem: Problem, seed: int, memory: Memory) -> tuple[l
     recorded = Recorded(problem)
     recorded.constraints, start = problem.constraints, time.process_time()
     if method in SAMPLERS:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        wrapped = as_optuna(recorded)
-        study = wrapped.study(seed=seed, sampler=SAMPLERS[method](seed))
-        wrapped.run(study, TRAININGS, batch=1)
+        searched(recorded, method, seed, TRAININGS)
     else:
         rows = {"others": memory.without(problem=problem.name), "shipped": memory}.get(method, Memory.empty())
         settings = SearchConfig(

@@ -16,7 +16,7 @@ from evorec.errors import ConfigError, RunError
 from evorec.objectives import Constraint, Objective, find_metric, resolve, to_matrices
 from evorec.report.table import Column
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import Evaluation
+from evorec.run.ledger import SURROGATE, Evaluation
 
 UNFINISHED = "not finished"
 """State of a run without an end."""
@@ -60,6 +60,7 @@ class RunRecord:
         machines: differences of further machines that worked on the run, in words.
         constraints: on members of the front.
         memory: rows of earlier searches that the search started from, in words; empty without any.
+        surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class RunRecord:
     name: str | None = None
     constraints: tuple[Constraint, ...] = ()
     memory: str = ""
+    surrogate: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -159,6 +161,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         name=run.name,
         constraints=tuple(constraints),
         memory=run.memory_text,
+        surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
     )
 
 

@@ -16,6 +16,7 @@ from evorec.report.run_tables import (
     front_table,
     gene_table,
     settings_table,
+    surrogate_table,
     verdict,
 )
 from evorec.report.table import Table, show_metric
@@ -103,6 +104,13 @@ def _sections(record: RunRecord) -> Iterator[str]:
         yield section("Hypervolume per generation", about, drawing(hypervolume_figure(record), "hypervolume"))
     else:
         yield section("Progress", "No generation is complete yet.", "")
+    if record.surrogate:
+        about = (
+            "Who chose the genomes of each generation: plain offspring, the model of own rows, or the model "
+            "that starts from earlier searches; how well each ordered the measured values of the last two generations; "
+            "and the hypervolume that was expected, with its 10th and 90th percentile."
+        )
+        yield section("Surrogate", about, table_html(surrogate_table(record)))
     if dropped.rows:
         about = (
             "The genomes of a generation are compared after some steps, and the worst are not trained further. A "

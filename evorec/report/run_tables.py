@@ -111,6 +111,20 @@ def dropped_text(record: RunRecord) -> str:
     return ", ".join(counts).replace(" at", " dropped at", 1)
 
 
+def surrogate_table(record: RunRecord) -> Table:
+    """The hypervolume that the surrogate expected after each generation beside the measured one, and its skill."""
+    headings = ["generation", "genomes by source", "rank correlation", "expected hypervolume", "measured"]
+    rows = []
+    for generation, facts in sorted(record.surrogate.items()):
+        chosen = ", ".join(f"{source} {n}" for source, n in facts["chosen"].items() if n)
+        skill = ", ".join(f"{name} {value:.2f}" for name, value in facts["skill"].items() if value is not None)
+        expected = "{1:.4f} [{0:.4f}, {2:.4f}]".format(*facts["hypervolume"]) if "hypervolume" in facts else None
+        complete = generation <= len(record.hypervolume)
+        measured = f"{record.hypervolume[generation - 1]:.4f}" if complete else None
+        rows.append((str(generation), chosen, skill or None, expected, measured))
+    return Table.of("Surrogate", headings, rows)
+
+
 def settings_table(record: RunRecord) -> Table:
     """Every setting of the run, dotted."""
     return Table.of("Settings", ("key", "value"), flat_settings(record.config.model_dump(mode="json")))

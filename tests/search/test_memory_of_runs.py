@@ -15,6 +15,7 @@ from evorec.errors import DataError, Interruption, RunError
 from evorec.problem import Outcome, load_problem
 from evorec.report.record import read_record
 from evorec.report.run_page import page
+from evorec.report.run_tables import surrogate_table
 from evorec.run.directory import RunDirectory
 from evorec.search.engine import search
 from evorec.search.forecast import forecast
@@ -199,3 +200,7 @@ def test_the_record_of_a_run_says_which_memory_it_started_from(tmp_path):
     record = read_record(path)
     assert record.memory.startswith("24 rows of 1 earlier searches, SHA-256 ")
     assert record.memory in page(record)
+    rows = surrogate_table(record).rows
+    assert [row.name for row in rows] == ["1", "2", "3"]
+    assert rows[0].values[0] == "plain 1, memory 7"
+    assert rows[-1].values[-1] == f"{record.hypervolume[-1]:.4f}"
