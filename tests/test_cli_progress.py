@@ -1,5 +1,6 @@
 import io
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -114,8 +115,6 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 
 
 def test_the_first_signal_asks_and_the_second_stops() -> None:
-    import signal
-
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signal(Output(verbosity=-1)) as stop:
         assert not stop()
@@ -133,3 +132,22 @@ def test_a_signal_after_the_end_of_a_command_does_not_change_its_exit_code() -> 
     )
     process = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
     assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_signal_that_comes_while_a_line_is_written_is_answered_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python refuses to write to a stream from a handler that interrupted a write to it."""
+    output = Output(verbosity=0)
+    said: list[str] = []
+
+    def note(text: str, **_: object) -> None:
+        if not said:
+            said.append("")
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+        said.append(text)
+
+    monkeypatch.setattr(Output, "note", lambda self, text, **options: note(text, **options))
+    with stop_on_signal(output) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        assert stop()
+    assert [text.partition(":")[0] for text in said] == ["", "SIGTERM"]

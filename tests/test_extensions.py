@@ -87,8 +87,8 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
         if line.startswith("generation 1/2"):
             process.send_signal(signal.SIGTERM)
             break
-    process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode in (0, 75)  # 0 = the search was faster than the signal
+    _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode in (0, 75), errors  # 0 = the search was faster than the signal
     assert json.loads(run(site, interrupted, *command))["front"] == front
 
     (folder,) = (whole / "runs").glob("*-*")

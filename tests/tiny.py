@@ -13,7 +13,7 @@ from evorec.data.splits import split
 from evorec.models.choice import MECHANISMS as CHOICE_OF
 from evorec.models.choice import ordered
 from evorec.models.spec import CHOICES, NEGATIVE_SOURCES, ModelSpec
-from evorec.training.plan import BatchPlan, DeviceData
+from evorec.training.plan import KEPT_BYTES, BatchPlan, DeviceData
 from evorec.training.trainer import train
 from problems.feed import FeedConfig
 
@@ -78,7 +78,9 @@ def device_data(data, *, layers=2, dtype=torch.float32):
     return DeviceData.of(data, n_layers=layers, device=torch.device("cpu"), dtype=dtype)
 
 
-def plan_of(data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM, next_item=False):
+def plan_of(
+    data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM, next_item=False, kept_bytes=KEPT_BYTES
+):
     """Odd batch sizes by default: the remainders of vectorised kernels are then in use."""
     config = TrainConfig(
         steps=steps,
@@ -88,7 +90,7 @@ def plan_of(data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM
         layers=on_device.shape.n_layers,
         next_item=next_item,
     )
-    return BatchPlan(data, config, seed=SEED, data=on_device)
+    return BatchPlan(data, config, seed=SEED, data=on_device, kept_bytes=kept_bytes)
 
 
 SETTINGS = {

@@ -155,17 +155,27 @@ def search_progress(
 def stop_on_signal(output: Output) -> Iterator[Callable[[], bool]]:
     """The first signal makes the result return True, which stops the engine; the second raises `Interruption`."""
     received: list[str] = []
+    unsaid: list[str] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if received:
             raise Interruption(f"stopped at once by {name}; all committed evaluations are on disk.")
         received.append(name)
-        output.note(f"{name}: stopping as soon as the running stack is committed; a second signal stops at once")
+        said = f"{name}: stopping as soon as the running stack is committed; a second signal stops at once"
+        try:
+            output.note(said)
+        except RuntimeError:  # the signal came while a line was being written, and a stream refuses a second writer
+            unsaid.append(said)
+
+    def stopped() -> bool:
+        if unsaid:
+            output.note(unsaid.pop())
+        return bool(received)
 
     previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield lambda: bool(received)
+        yield stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

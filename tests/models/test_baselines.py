@@ -175,9 +175,7 @@ def test_a_baseline_without_room_in_memory_is_skipped_and_a_budget_changes_no_li
         np.testing.assert_array_equal(tight[name], lists)
     left, skipped = all_baseline_lists(dataset, users, 5, masked=dataset.seen, budget_bytes=30_000)
     assert (list(left), set(skipped)) == (["popularity"], {"item_knn", "ease"})
-    words = (
-        "its matrix takes 2.7e-05 GiB, and the memory of the run leaves 1.4e-05 GiB; raise run.memory_gib to have it"
-    )
+    words = "its matrix takes 2.7e-05 GiB, and the memory of the run leaves 1.4e-05 GiB; "
     assert skipped["ease"] == words + "raise run.memory_gib to have it"
 
 

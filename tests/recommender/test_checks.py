@@ -156,7 +156,7 @@ def test_the_test_part_is_encoded_by_validate_and_by_the_first_start_of_a_search
     for command, count in (("validate", 1), ("search", 2), ("search", 2)):
         assert main([command, "c.toml"]) == 0
         assert len(encoded) == count
-    run = next(path for path in Path("runs").iterdir() if path.is_dir())
+    run = next(Path("runs").glob("*-*"))
     assert main(["resume", str(run), "--generations", "2"]) == 0
     assert len(encoded) == 2
 

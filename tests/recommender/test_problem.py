@@ -431,7 +431,7 @@ def without_positives(task, *, part):
 @pytest.mark.parametrize(("part", "name"), [("train", "training"), ("validation", "validation"), ("test", "test")])
 def test_a_task_with_a_single_class_is_refused(part, name):
     with pytest.raises(DataError, match=f"task like of simulator must have two or more classes in the {name} rows"):
-        RecProblem(config(), without_positives("like", part=part))
+        RecProblem(config(), without_positives("like", part=part)).check_first_start()
 
 
 def test_a_log_without_a_held_out_click_is_refused():

@@ -424,8 +424,10 @@ def test_a_run_that_was_deleted_gets_no_second_writer(run, tmp_path):
         assert not second.finished
 
 
-WITHOUT_SURROGATE = RecommenderConfig(problem="analytic", search=SearchConfig(surrogate="none"))
-"""Runs of that time had none."""
+WITHOUT_SURROGATE = RecommenderConfig(
+    problem="analytic", search=SearchConfig(surrogate="none", population=24, generations=8)
+)
+"""The defaults of that time."""
 
 
 def test_a_run_of_format_1_is_read(tmp_path):

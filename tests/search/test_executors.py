@@ -292,7 +292,7 @@ def test_workers_import_the_plugins_first(tmp_path):
 
 
 def test_a_worker_that_cannot_start_ends_the_run(tmp_path, monkeypatch):
-    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    (tmp_path / "broken.py").write_text("import os\n\nos._exit(3)\n")
     monkeypatch.setattr("evorec.search.workers.loaded_modules", lambda: (str(tmp_path / "broken.py"),))
     with pytest.raises(SearchError, match="a worker process ended with exit code 3 before its first task; set run"):
         list(ProcessExecutor(1).run([os.getpid]))

@@ -15,7 +15,6 @@ from evorec.data.histories import history_weights
 from evorec.models.losses import NumberTargets, NumberTasks, TaskTargets
 from evorec.models.negative_scores import Cells
 from evorec.seeds import generator
-from evorec.training import plan as plans
 from evorec.training.plan import BatchPlan, Sums, n_bytes
 
 FLOAT64 = 1e-13  # sums of a few dozen numbers of size 1
@@ -339,13 +338,12 @@ def n_kept(plan):
     return sum(plan.step(index) is plan.step(index) for index in range(len(plan)))
 
 
-def test_steps_are_kept_until_the_memory_for_them_is_full(monkeypatch):
+def test_steps_are_kept_until_the_memory_for_them_is_full():
     _, plan = built(steps=8)
     assert n_kept(plan) == 8
     sizes = [n_bytes(plan.step(index)) for index in range(8)]
     for memory, expected in ((0, 0), (sum(sizes[:3]), 3), (sum(sizes), 8)):
-        monkeypatch.setattr(plans, "KEPT_BYTES", memory)
-        _, other = built(steps=8)
+        _, other = built(steps=8, kept_bytes=memory)
         assert n_kept(other) == expected
         for index in range(8):
             assert_same(other.step(index), plan.step(index))
