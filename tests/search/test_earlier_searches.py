@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -82,6 +83,7 @@ def test_data_of_a_similar_size_are_nearer():
     assert nearness(facts, facts) == 1.0
     assert nearness(facts, {"users": 1100, "items": 600}) > nearness(facts, {"users": 1e6, "items": 10})
     assert nearness({}, facts) == 0.5
+    assert nearness(facts, {"users": "many", "items": math.inf}) == 0.5
 
 
 def test_the_prior_orders_genomes_of_a_world_that_it_never_saw():

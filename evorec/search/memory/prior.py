@@ -65,9 +65,9 @@ def translated(space: SearchSpace, spec: Mapping[str, Any]) -> FloatArray:
     return row
 
 
-def nearness(facts: Mapping[str, float], other: Mapping[str, float]) -> float:
+def nearness(facts: Mapping[str, float], other: Mapping[str, Any]) -> float:
     """Of two data sets, in (0, 1]: falls with the mean difference of the logarithms of the facts that both have."""
-    names = [name for name in facts if name in other and min(facts[name], other[name]) > 0]
+    names = [name for name in facts if _is_size(facts[name]) and _is_size(other.get(name))]
     if not names:
         return 0.5
     return math.exp(-0.25 * sum(abs(math.log(facts[name] / other[name])) for name in names) / len(names))
@@ -99,6 +99,11 @@ def chosen_rows(
         n = min(len(frame), max(LEAST_ROWS, round(MOST_ROWS * weight / sum(near))))
         kept.append(frame[np.linspace(0, len(frame) - 1, n).round().astype(int).tolist()])  # early and late rows
     return Memory(pl.concat(kept))
+
+
+def _is_size(value: object) -> bool:
+    """Whether a fact is a number that can be compared; a memory may come from anywhere."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 @final
