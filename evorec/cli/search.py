@@ -13,6 +13,7 @@ import typer
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, check_interrupted, command
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
+from evorec.report.table import Column, Row, Table, show_metric
 
 if TYPE_CHECKING:
     from evorec.config import RunConfig, SearchConfig
@@ -196,7 +197,6 @@ def _forecast(output: Output, config: RunConfig) -> None:
     """The predicted front and cost of a search, which is not begun."""
     from evorec.cli.progress import duration
     from evorec.problem import load_problem
-    from evorec.report.table import Column, Row, Table
     from evorec.search.forecast import forecast
     from evorec.search.memory.library import gathered
 
@@ -207,7 +207,7 @@ def _forecast(output: Output, config: RunConfig) -> None:
     found = forecast(problem, config.search, rows, workers=workers)
     columns = tuple(Column(f"{o.name} {'↑' if o.direction == 'max' else '↓'}") for o in problem.objectives)
     members = tuple(
-        Row(f"predicted {number}", tuple(f"{mid:.4g} [{low:.3g}, {high:.3g}]" for low, mid, high in m.values.values()))
+        Row(f"predicted {number}", tuple(_interval(*values) for values in m.values.values()))
         for number, m in enumerate(found.members, start=1)
     )
     title = "Predicted front, 10th to 90th percentile in brackets" if members else "No memory knows this problem"
@@ -223,6 +223,11 @@ def _forecast(output: Output, config: RunConfig) -> None:
         f"energy: about {found.watt_hours:.2g} Wh, if a busy core takes 10 W",
     ]
     output.result(asdict(found), Table(title, "genome", columns, members), text="\n".join(lines))
+
+
+def _interval(low: float, middle: float, high: float) -> str:
+    """A prediction with its interval, if it has any."""
+    return show_metric(middle) + (f" [{show_metric(low)}, {show_metric(high)}]" if high > low else "")
 
 
 def _limits(search: SearchConfig) -> str:

@@ -34,7 +34,7 @@ CANDIDATES: Final = 2000
 QUANTILES: Final = (0.1, 0.5, 0.9)
 CALIBRATED: Final = 4
 """Genomes of the calibration run."""
-FEW_STEPS, MORE_STEPS = 2, 8
+FEW_STEPS, MORE_STEPS = 2, 20
 WATTS_PER_CORE: Final = 10.0
 """Assumed where the machine does not meter itself."""
 
@@ -159,7 +159,8 @@ def seconds_per_evaluation(problem: Problem, specs: Sequence[Spec], *, seed: int
     steps = int(getattr(getattr(getattr(problem, "config", None), "training", None), "steps", 0))
     if steps <= MORE_STEPS:
         return _seconds(problem, some, seed, None)
-    few, more = (_seconds(problem, some, seed, count) for count in (FEW_STEPS, MORE_STEPS))
+    # the first training also makes the batches and warms up the libraries
+    _, few, more = (_seconds(problem, some, seed, count) for count in (MORE_STEPS, FEW_STEPS, MORE_STEPS))
     step = max(more - few, 0.0) / (MORE_STEPS - FEW_STEPS)
     return few + step * (steps - FEW_STEPS)
 
