@@ -86,7 +86,7 @@ def main(
                 line |= {"flops": None if reached is None else round(float(flops[reached - 1] / total), 4)}
                 results.setdefault(f"{name} {world}", {})[method] = line
                 print(f"{name:10s} {world}  {method:10s} {line}", flush=True)
-    write_results(out, results)
+                write_results(out, results)
 
 
 if __name__ == "__main__":
