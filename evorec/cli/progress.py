@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; systemd, Kubernetes and Slurm at the end; Slurm ahead of a time limit."""
-LINE_EVERY_S: Final = 10.0
+LINE_EVERY_S: Final = 5.0
 """Longest silence of a search whose output is no terminal, at its start."""
 LINES: Final = 30
 """Later a silence may take this part of the time since the start: a search of hours does not fill a log file."""
