@@ -1,6 +1,6 @@
 """Build the memory that is shipped with the package, from searches on the built-in problems.
 
-    python experiments/build_memory.py --runs /tmp/worlds      # all worlds, then evorec/search/memory/shipped.parquet
+    python experiments/build_memory.py --runs worlds   # all worlds, then evorec/search/memory/shipped.parquet
 
 Each world is searched once: `GENERATIONS` generations of `POPULATION` genomes, the first of them random and the others
 chosen by the surrogate, without rungs and without a memory, so all rows are trained to the end. The seeds of worlds and

@@ -103,7 +103,7 @@ def test_two_processes_with_other_workers_and_hash_seeds_leave_identical_runs(
     one, two = (left_behind(only_run(folder, output)) for output in ("one", "two"))
     assert one == two
     assert len(one["rows"]) == N_GENOMES
-    assert {row["rung"] for row in one["rows"]} == {3, None}, "the rung dropped nobody, or everybody"
+    assert {row["rung"] for row in one["rows"]} == {3, None}, "the rung dropped no genome, or everybody"
     members = json.loads(one["summary.json"])["members"]
     assert {name for name in one if name.startswith("archive/")} == {
         f"archive/{key}/{name}" for key in members for name in ("member.json", "weights.safetensors")

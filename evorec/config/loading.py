@@ -188,7 +188,7 @@ def load_config(
         settings["data"] = {**data, "path": str(found.resolve())} if data.get("path") and found.exists() else data
     search = settings.get("search")
     if folder is not None and isinstance(search, Mapping) and isinstance(memory := search.get("memory"), list):
-        paths = [str((folder / Path(text).expanduser()).resolve()) for text in memory if isinstance(text, str)]
+        paths = [str((folder / Path(x).expanduser()).resolve()) if isinstance(x, str) else x for x in memory]
         settings["search"] = {**search, "memory": paths}
     short = Path(definition.name.partition(":")[0]).stem if ".py" in definition.name else definition.name
     layers = [Layer(COMMAND_LINE, given), *([Layer(path.name, stored)] if path else [])]

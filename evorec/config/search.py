@@ -13,7 +13,9 @@ MOST_GENERATIONS = 100_000
 """As many generations as the other limits allow."""
 BASELINES = ("weighted_sum", "random")
 """Algorithms with which others are compared at equal training."""
-BUDGET = ("generations", "evaluations", "flops", "gain", "minutes")
+LIMITS = ("generations", "evaluations", "flops", "gain")
+"""Settings that end a search at the same generation whenever it is repeated."""
+BUDGET = (*LIMITS, "minutes")
 """Settings that end a search; they do not change its evaluations, so a run can be extended and keeps its name."""
 
 

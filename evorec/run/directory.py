@@ -42,7 +42,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from evorec.config import RunConfig, SearchConfig, stored_config
-from evorec.config.search import BUDGET
+from evorec.config.search import LIMITS
 from evorec.errors import ConfigError, RunError, command
 from evorec.objectives import without_clock
 from evorec.outputs import sync_folder
@@ -72,7 +72,6 @@ _NAME, _MEMORY = "name.json", "memory.parquet"
 _SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
 _ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
-_LIMITS = tuple(name for name in BUDGET if name != "minutes")
 _IN_PLACE = (_LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", _LOG, LOCK)
 _NO_RUN = f"{COPY}, or delete the run and search again"
 _LIBRARIES = ("evorec", "numpy", "scipy", "polars", "torch", "pymoo", "moocore")
@@ -249,7 +248,7 @@ class RunDirectory:
         last, limits = extensions[-1] if extensions else (-1, {})
         self._n_extensions = len(extensions)
         self._ended = next((generation for generation, kind, _ in events[last + 1 :] if kind == TIME), None)
-        self._extended = {name: limits[name] for name in _LIMITS if name in limits}
+        self._extended = {name: limits[name] for name in LIMITS if name in limits}
         self._config = None
 
     @property
@@ -284,7 +283,7 @@ class RunDirectory:
         generations, evaluations = len(summary["hypervolume_share"]), int(summary["n_evaluated"])
         if summary["exhausted"] or search.generations <= generations or 0 < search.evaluations <= evaluations:
             return True
-        return {name: getattr(search, name) for name in _LIMITS} == self._limits()
+        return {name: getattr(search, name) for name in LIMITS} == self._limits()
 
     def extend(self, search: SearchConfig, *, generation: int) -> None:
         """Record other limits of the search, which makes the run unfinished.
@@ -296,7 +295,7 @@ class RunDirectory:
             RunError: the test was opened.
         """
         self.check_extensible()
-        limits = {name: getattr(search, name) for name in _LIMITS}
+        limits = {name: getattr(search, name) for name in LIMITS}
         self.ledger.record_event(generation, EXTENSION, {**limits, "before": self._limits()})
         self._apply_extensions()
 
@@ -318,7 +317,7 @@ class RunDirectory:
             )
 
     def _limits(self) -> dict[str, float]:
-        return {name: getattr(self.config.search, name) for name in _LIMITS}
+        return {name: getattr(self.config.search, name) for name in LIMITS}
 
     def fingerprint_of(self, config: RunConfig, data_sha256: str) -> str:
         """The fingerprint that a configuration and data have in the format of this run."""
@@ -446,8 +445,9 @@ class RunDirectory:
         Raises:
             RunError: the file is missing or damaged.
         """
-        if not (self.path / _PROBLEM).exists():
-            return None
+        if not (self.path / _PROBLEM).exists():  # not begun, or the file is lost and `pin_problem` writes it again
+            begun = (self.path / _MEMORY).exists() and self.ledger.evaluations()
+            return read_bytes(self.path / _MEMORY, advice=_NO_RUN) if begun else None
         memory = self.read_problem().get("memory")
         if not memory:
             return None

@@ -8,7 +8,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``halving``: ``rung`` steps, ``kept`` metrics by key of the members that passed it;
 * ``interrupted``: empty, a signal stopped the search;
 * ``time``: ``minutes``, the limit of a start that ended the search after this generation;
-* ``extension``: ``generations`` and ``evaluations``, the limits from now on, and ``before`` with the former limits;
+* ``extension``: the limits from now on (``generations``, ``evaluations``, ``flops``, ``gain``), and ``before`` with the
+  former limits;
 * ``opened``: the test was measured: ``picks`` with their members, number of ``seeds``, ``settings`` and ``opened_at``;
 * ``surrogate``: of a generation with a surrogate: ``chosen``, genomes by source; ``skill``, rank correlation by model;
   ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;

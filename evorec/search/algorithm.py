@@ -207,6 +207,11 @@ def check_algorithm(name: str, options: Mapping[str, Any]) -> Options:
         raise ConfigError("\n".join(problems)) from None
 
 
+def has_surrogate(algorithm: AlgorithmLike, config: SearchConfig) -> bool:
+    """Whether a surrogate chooses the offspring of an algorithm; it must be registered and take any row."""
+    return config.surrogate == "gp" and isinstance(algorithm, str) and ALGORITHMS[algorithm].takes_any
+
+
 def create_algorithm(algorithm: AlgorithmLike, context: AlgorithmContext) -> AskTell:
     """An algorithm that is ready for a search.
 

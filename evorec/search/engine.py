@@ -28,7 +28,7 @@ import numpy as np
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
-from evorec.config.search import BUDGET
+from evorec.config.search import LIMITS
 from evorec.errors import Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
@@ -42,6 +42,7 @@ from evorec.search.algorithm import (
     PymooAlgorithm,
     check_algorithm,
     create_algorithm,
+    has_surrogate,
 )
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import Executor, SerialExecutor
@@ -264,7 +265,7 @@ class _Search:
         )
         chosen = create_algorithm(algorithm, context)
         rows = Memory.empty()
-        if config.surrogate == "gp" and isinstance(algorithm, str) and ALGORITHMS[algorithm].takes_any:
+        if has_surrogate(algorithm, config):
             rows = self._memory_rows(context)
             chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
         if run:
@@ -367,7 +368,7 @@ class _Search:
             RunError: the run has passed the limits already, or cannot be extended.
         """
         own, other = run.config.search, self.config
-        differ = any(getattr(other, name) != getattr(own, name) for name in BUDGET if name != "minutes")
+        differ = any(getattr(other, name) != getattr(own, name) for name in LIMITS)
         self.extends = differ or (other.minutes > 0 and run.ended is not None)
         if not self.extends:
             return

@@ -21,7 +21,7 @@ from evorec.archive.pareto import pareto_fronts
 from evorec.config import SearchConfig
 from evorec.objectives import FloatArray
 from evorec.problem import Problem, Spec
-from evorec.search.algorithm import ALGORITHMS, AlgorithmContext, Options, check_algorithm, create_algorithm
+from evorec.search.algorithm import AlgorithmContext, check_algorithm, create_algorithm, has_surrogate
 from evorec.search.memory.prior import MemoryPrior, chosen_rows, prior_of
 from evorec.search.memory.table import Memory
 from evorec.search.surrogate.candidates import candidates
@@ -94,16 +94,16 @@ def forecast(
         workers: processes that will evaluate.
         n_members: most members of the predicted front.
     """
-    options = check_algorithm(config.algorithm, config.options) if config.options else Options()
+    options = check_algorithm(config.algorithm, config.options)
     context = AlgorithmContext(
         problem.space, tuple(problem.objectives), tuple(problem.constraints), config, options, set[str](),
         problem.known_metrics,
     )  # fmt: skip
     search = create_algorithm(config.algorithm, context)
-    has_surrogate = config.surrogate == "gp" and ALGORITHMS[config.algorithm].takes_any
-    rows = chosen_rows(memory, problem.space, context.objectives, problem.facts) if has_surrogate else Memory.empty()
-    prior = prior_of(rows, context)
-    if has_surrogate:
+    rows, prior = Memory.empty(), None
+    if has_surrogate(config.algorithm, config):
+        rows = chosen_rows(memory, problem.space, context.objectives, problem.facts)
+        prior = prior_of(rows, context)
         search = SurrogateSearch(search, context, prior)
     first = problem.space.snap(search.ask())
     expected = search.notes.get("hypervolume") if isinstance(search, SurrogateSearch) else None

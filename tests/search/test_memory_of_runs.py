@@ -11,7 +11,7 @@ import pytest
 
 from evorec.cli.app import main
 from evorec.config import load_config
-from evorec.errors import DataError, Interruption, RunError
+from evorec.errors import ConfigError, DataError, Interruption, RunError
 from evorec.problem import Outcome, load_problem
 from evorec.report.record import read_record
 from evorec.report.run_page import page
@@ -78,6 +78,18 @@ def test_changed_rows_of_a_run_are_refused(tmp_path):
         search(analytic.build(), run.config.search, run=run)
 
 
+def test_a_lost_description_of_the_problem_is_written_again_and_the_rows_are_kept(tmp_path):
+    searched(tmp_path, "search.seed=1")
+    path, whole = searched(tmp_path, "search.seed=2")
+    before = (path / "problem.json").read_bytes()
+    for name in ("problem.json", "summary.json"):
+        (path / name).unlink()
+    with RunDirectory.open(path) as run:
+        again = search(analytic.build(), run.config.search, run=run)
+    assert (path / "problem.json").read_bytes() == before
+    assert [e.key for e in again.archive] == [e.key for e in whole.archive]
+
+
 def test_only_measured_rows_that_were_trained_to_the_end_enter_the_surrogate_and_the_memory(tmp_path):
     class Unreliable(analytic.Analytic):
         """Half of the evaluations fail, some of them with NaN."""
@@ -116,6 +128,9 @@ def test_paths_of_memories_are_read_and_missing_files_refused(tmp_path):
     config = tmp_path / "shop.toml"
     config.write_text('problem = "analytic"\nsearch.memory = ["runs/memory"]')
     assert load_config(config).search.memory == (str(file.parent),)
+    config.write_text('problem = "analytic"\nsearch.memory = [1]')
+    with pytest.raises(ConfigError, match=r"search\.memory"):
+        load_config(config)
 
 
 def test_memories_are_listed_added_and_removed(tmp_path, monkeypatch, capsys):

@@ -22,6 +22,8 @@ from evorec.run.directory import RunDirectory
 from evorec.search import algorithm as registry
 from evorec.search.algorithm import Options, register_algorithm
 from evorec.search.engine import search
+from evorec.search.forecast import forecast
+from evorec.search.memory.table import Memory
 from evorec.space.operators import TypedCrossover, TypedMutation, TypedSampling
 
 CONFIG = SearchConfig(surrogate="none", population=8, generations=4, seed=1)
@@ -147,6 +149,8 @@ def test_a_registered_algorithm_takes_its_options_from_the_configuration(monkeyp
     assert len(result.hypervolume) == 4, "8 directions, and 4 generations of 8"
     function = search(Analytic(), CONFIG, algorithm=lambda context: NSGA3(DIRECTIONS, **context.operators()))
     assert rows(function) == rows(result)
+    by_default = config.model_copy(update={"options": {}})
+    assert forecast(Analytic(), by_default, Memory.empty()).n_evaluations == 32
     with pytest.raises(ConfigError, match=r"search\.options\.partitions: .*valid integer.*got 'many'"):
         search(Analytic(), config.model_copy(update={"options": {"partitions": "many"}}))
 
