@@ -251,7 +251,7 @@ def test_refused_data_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
         (["search", "-p", "bare"], "has no function build(config=None)"),
         (
             ["search", "-p", "toy", "--set", "search.population=1"],
-            "search.population (command line) must be an integer",
+            "population must be 0 or at least 4, got 1",
         ),
         (["front", "."], "is not a run directory"),
         (["front"], "Missing argument"),

@@ -206,7 +206,6 @@ def validate(
     else:
         facts = _check_built(settings)
     facts = {"problem": settings.problem_name, **facts}
-    facts["evaluations"] = settings.search.population * settings.search.generations
     output.result(facts, fact_table(f"{source} is valid", facts))
     output.next_step("evorec", "search", *config_words(config, problem, overrides))
 
@@ -234,6 +233,7 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
     from evorec.search.checks import check_start
 
     problem = load_problem(config)
+    config = config.sized(str(problem.environment.get("device", "cpu")))
     check_start(
         config,
         space=problem.space,
@@ -252,18 +252,19 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
         ],
         "constraints": [f"{bound.metric} {bound.op} {bound.bound:.4g}" for bound in problem.constraints] or "none",
         "rungs": list(problem.rungs) or "none",
+        "evaluations": config.search.most_evaluations,
     }
 
 
 def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
     """Sizes of the data of a problem that is checked without being built: of each part, and how often labels are 1."""
     from evorec.data.size import DataSize
-    from evorec.recommender.checks import check_names, check_problem
+    from evorec.recommender.checks import check_names, check_problem, device_type
     from evorec.search.checks import check_start
 
     if not data:
         check_names(config)
-        return {}
+        return {"evaluations": config.sized(device_type(config.run.device)).search.most_evaluations}
     found = check_problem(config, test=True)
 
     def environment() -> dict[str, str]:
@@ -289,4 +290,5 @@ def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
         "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "label means": {task: log[task].mean() for task in tables.tasks},
         **({"notes": list(found.remarks)} if found.remarks else {}),
+        "evaluations": found.config.search.most_evaluations,
     }

@@ -135,6 +135,7 @@ def _search(
     for remark in problem.remarks:
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
+    config = config.sized(str(problem.environment.get("device", "cpu")))
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     settings = config.search if path is None else None
     if not RunDirectory.exists(path or run_path(Path(config.run.output), config, fingerprint)):

@@ -54,6 +54,10 @@ class RunConfig(Section):
         other._origins = origins
         return other
 
+    def sized(self, device: str) -> Self:
+        """The same settings with a population, see `SearchConfig.sized`."""
+        return self.model_copy(update={"search": self.search.sized(device)})
+
     @property
     def problem_name(self) -> str:
         """Short name of the problem, e.g. in names of run directories.
@@ -80,15 +84,17 @@ class RunConfig(Section):
     def facts(self) -> dict[str, str]:
         """The settings in words, as reports show them."""
         search = self.search
-        n = search.population * search.generations
         memory = search.memory if isinstance(search.memory, str) else ", ".join(search.memory)
         surrogate = "no surrogate" if search.surrogate == "none" else f"surrogate {search.surrogate}, memory {memory}"
-        limit = f", {search.evaluations} evaluations at most" if search.evaluations else ""
+        if search.population:
+            size = f"{search.population}, {search.most_evaluations} genomes at most"
+        else:
+            size = f"a size that suits the device, {search.evaluations or 'any number of'} genomes at most"
+        how = f"{surrogate}, seed {search.seed}"
         return {
             "constraints": "; ".join(self.constraints) or "none",
             "genes set by hand": ", ".join(self.space) or "none",
-            "search": f"{search.algorithm}, {search.generations} generations of {search.population} = {n} genomes at "
-            f"most{limit}, {surrogate}, seed {search.seed}",
+            "search": f"{search.algorithm}, {search.generations} generations of {size}, {how}",
         }
 
     def result_settings(self) -> dict[str, Any]:

@@ -11,10 +11,15 @@ from evorec.config.section import Section
 
 MOST_GENERATIONS = 100_000
 """As many generations as the other limits allow."""
+LEAST_POPULATION = 4
 BASELINES = ("weighted_sum", "random")
 """Algorithms with which others are compared at equal training."""
 LIMITS = ("generations", "evaluations", "flops", "gain")
 """Settings that end a search at the same generation whenever it is repeated."""
+BATCH, GPU_BATCH, LEAST_BATCH = 16, 64, 8
+"""Genomes per generation on a CPU; on a GPU, which trains many at once; and in a search of few evaluations."""
+BATCHES = 4
+"""Generations that a search of few evaluations should have: a surrogate learns from one to the next."""
 BUDGET = (*LIMITS, "minutes")
 """Settings that end a search; they do not change its evaluations, so a run can be extended and keeps its name."""
 
@@ -44,8 +49,9 @@ class SearchConfig(Section):
     weights"""
     penalty: float = Field(1.0, ge=0)
     """weighted_sum: penalty per unit of violated constraints, λ of f + λ g"""
-    population: int = Field(16, ge=4, le=10_000)
-    """genomes per generation"""
+    population: int = Field(0, ge=0, le=10_000)
+    """genomes per generation, at least 4; 0 = 16 on a CPU and 64 on a GPU, or fewer, but at least 8, so that
+    search.evaluations allow 4 generations"""
     generations: int = Field(4, ge=1, le=MOST_GENERATIONS)
     """most generations; a run that has had fewer is extended"""
     evaluations: int = Field(0, ge=0)
@@ -56,7 +62,8 @@ class SearchConfig(Section):
     """a generation is not begun if the surrogate expects, in nine of ten cases, that it raises the hypervolume by less
     than this share, e.g. 0.01; 0 = no limit"""
     minutes: float = Field(0.0, ge=0)
-    """most minutes of a start of the search; no generation is begun after them; 0 = no limit"""
+    """most minutes of the search, without the time between an interruption and its resumption; no generation is begun
+    after them; 0 = no limit"""
     seed: int = Field(0, ge=0)
     """seed of the run: initial genomes, operators, training streams"""
 
@@ -77,11 +84,33 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _evaluations_are_enough_for_a_generation(self) -> SearchConfig:
-        if 0 < self.evaluations < self.population:
-            raise ValueError(
-                f"evaluations must be 0 or at least the population of {self.population}, got {self.evaluations}"
-            )
+        if 0 < self.population < LEAST_POPULATION:
+            raise ValueError(f"population must be 0 or at least {LEAST_POPULATION}, got {self.population}")
+        least = self.population or LEAST_BATCH
+        if 0 < self.evaluations < least:
+            raise ValueError(f"evaluations must be 0 or at least the population of {least}, got {self.evaluations}")
         return self
+
+    @property
+    def most_evaluations(self) -> int:
+        """Of a search that is not ended by time, FLOPs or gain; after `sized`."""
+        n = self.population * self.generations
+        return min(n, self.evaluations or n)
+
+    def sized(self, device: str) -> SearchConfig:
+        """The same settings with a population, which they may leave to the device and the budget.
+
+        Args:
+            device: ``cpu``, or a GPU.
+        Example:
+            >>> [SearchConfig(evaluations=n).sized("cpu").population for n in (0, 200, 48, 20)]
+            [16, 16, 12, 8]
+        """
+        if self.population:
+            return self
+        most = BATCH if device == "cpu" else GPU_BATCH
+        n = max(min(most, self.evaluations // BATCHES), LEAST_BATCH) if self.evaluations else most
+        return self.model_copy(update={"population": n})
 
     @model_serializer(mode="wrap")
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

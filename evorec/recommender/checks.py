@@ -6,9 +6,11 @@ words. Nothing is trained, and torch is imported only for a setting that depends
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from evorec.archive.decide import check_pick
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 BASELINES: Final = ("popularity", "item_knn", "ease")
 """Names that a constraint may contain."""
+GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Linux has none of them where PyTorch could not find a GPU: drivers of NVIDIA, of AMD, and of Windows below it."""
 Corners = dict[str, tuple[float, float]]
 
 
@@ -92,6 +96,7 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
     faults, notes = Faults(config.origins), list[str]()
     with faults.collect():
         _check_device(config)
+        config = config.sized(device_type(config.run.device))
     parts: Split | None = None
     n_faults = len(faults.lines)
     with faults.collect():
@@ -199,6 +204,17 @@ def check_names(config: RecommenderConfig) -> None:
             check(config)
     _check_names(config, faults)
     faults.refuse()
+
+
+def device_type(name: str) -> str:
+    """``cpu`` or ``cuda`` for ``run.device``."""
+    if name == "cpu" or (
+        name == "auto" and sys.platform == "linux" and not any(Path(file).exists() for file in GPU_FILES)
+    ):
+        return "cpu"  # without the second that importing torch takes
+    from evorec.training.trainer import resolve_device
+
+    return resolve_device(name).type
 
 
 def _check_device(config: RecommenderConfig) -> None:

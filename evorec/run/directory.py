@@ -60,7 +60,7 @@ from evorec.run.atomic import (
     write_sealed,
     write_synced,
 )
-from evorec.run.ledger import EXTENSION, KEY, MACHINE, OPENED, TIME, Evaluation, Ledger
+from evorec.run.ledger import EXTENSION, INTERRUPTED, KEY, MACHINE, OPENED, SPENT, TIME, Evaluation, Ledger
 from evorec.run.lock import LOCK, FolderLock, is_locked, refuse_locked
 
 FORMAT = 2
@@ -135,7 +135,7 @@ class RunDirectory:
 
         Args:
             root: folder of all runs.
-            config: the whole configuration.
+            config: the whole configuration, `RunConfig.sized`.
             fingerprint: `config.fingerprint(data_sha256)`.
             environment: of the problem, e.g. device and number type; versions are added.
         Raises:
@@ -272,6 +272,17 @@ class RunDirectory:
     def ended(self) -> int | None:
         """The generation after which a limit of time ended the search; None: it did not, or the run was extended."""
         return self._ended
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of all starts of the search since it was last extended, without the time between them."""
+        seconds = 0.0
+        for _, kind, payload in self.ledger.events():
+            if kind in (SPENT, INTERRUPTED):
+                seconds = payload.get("seconds", seconds)
+            elif kind == EXTENSION:
+                seconds = 0.0
+        return seconds
 
     def is_within(self, search: SearchConfig) -> bool:
         """Whether a finished search has reached these limits already, so that nothing is left to evaluate.

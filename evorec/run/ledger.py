@@ -71,7 +71,7 @@ PROBE_BYTES = 1 << 16
 """More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
 OPENED = "opened"
-SURROGATE = "surrogate"
+SURROGATE, SPENT = "surrogate", "spent"
 """Kinds of events."""
 T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]

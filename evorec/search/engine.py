@@ -33,7 +33,7 @@ from evorec.errors import Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import HALVING, INTERRUPTED, SURROGATE, Evaluation
+from evorec.run.ledger import HALVING, INTERRUPTED, SPENT, SURROGATE, Evaluation
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
@@ -219,6 +219,8 @@ class _Search:
         generation: the current generation, from 1.
         evaluated: all evaluations that the algorithm knows, by key.
         states: state of the training, by number of the evaluation; only of the current generation.
+        spent_s: seconds of earlier starts of this search, since its last extension.
+        began: clock at the first new evaluation of this start.
         extends: whether the limits are other than those of the run; the ledger is told at the first new evaluation.
         busy_s: see `Progress`.
     """
@@ -243,10 +245,16 @@ class _Search:
     n_planned: int = 0
     extends: bool = False
     busy_s: float = 0.0
+    spent_s: float = 0.0
+    began: float | None = None
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
-        problem, config, run = self.problem, self.config, self.run
+        problem, run = self.problem, self.run
+        config = self.config
+        if run and not config.population:  # fixed at the first start
+            config = config.model_copy(update={"population": run.config.search.population})
+        config = self.config = config.sized(str(problem.environment.get("device", "cpu")))
         if run:
             self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
             for generation, kind, payload in run.ledger.events():
@@ -285,11 +293,11 @@ class _Search:
         ended = run.ended if run and not self.extends else None
         self.n_generations, left = ended or config.generations, config.population * config.generations
         self.n_planned = min(self.n_generations * config.population, config.evaluations or left)
-        start, reason, exhausted = time.monotonic(), "", False
+        reason, exhausted = "", False
+        self.spent_s = run.spent_s if run and not self.extends else 0.0
         while (left > 0 if counts_proposals else self.generation < config.generations) and self.generation != ended:
-            # a start goes on by a generation at least, however long its replay takes
-            is_new = len(self.evaluated) > len(self.recorded)
-            if is_new and 0 < config.minutes * 60 <= time.monotonic() - start:
+            is_replayed = self.generation > 0 and len(self.evaluated) >= len(self.recorded)
+            if is_replayed and 0 < config.minutes * 60 <= self._seconds():
                 reason = f"{self.generation} generations done in {config.minutes:g} minutes"
                 if run:
                     run.end(generation=self.generation, minutes=config.minutes)
@@ -385,6 +393,10 @@ class _Search:
                 "search.generations or search.evaluations, or search into another folder"
             )
 
+    def _seconds(self) -> float:
+        """Seconds of the search in all of its starts, without replays."""
+        return self.spent_s + (0.0 if self.began is None else time.monotonic() - self.began)
+
     def _record_extension(self, run: RunDirectory) -> None:
         if self.extends:
             run.extend(self.config, generation=self.generation)
@@ -414,8 +426,11 @@ class _Search:
                     )
                 finished[candidate.seq] = replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
         n_replayed = len(finished)
-        if self.run and n_replayed < len(candidates):
-            self._record_extension(self.run)
+        if n_replayed < len(candidates):
+            if self.began is None:
+                self.began = time.monotonic()
+            if self.run:
+                self._record_extension(self.run)
         self.states = {}
         self._evaluate(self._halved(candidates, finished), finished)
         evaluations = [finished[candidate.seq] for candidate in candidates]
@@ -433,6 +448,7 @@ class _Search:
         self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
+            self.run.ledger.record_event(self.generation, SPENT, {"seconds": self._seconds()})
             facts = self.surrogate.notes if self.surrogate else {}
             if facts:
                 self.run.ledger.record_event(self.generation, SURROGATE, facts)
@@ -552,7 +568,7 @@ class _Search:
             return
         where = ""
         if self.run:
-            self.run.ledger.record_event(self.generation, INTERRUPTED, {})
+            self.run.ledger.record_event(self.generation, INTERRUPTED, {"seconds": self._seconds()})
             where = f"; {command('resume', self.run.path)} goes on"
         raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 

@@ -94,6 +94,7 @@ def forecast(
         workers: processes that will evaluate.
         n_members: most members of the predicted front.
     """
+    config = config.sized(str(problem.environment.get("device", "cpu")))
     options = check_algorithm(config.algorithm, config.options)
     context = AlgorithmContext(
         problem.space, tuple(problem.objectives), tuple(problem.constraints), config, options, set[str](),
@@ -107,7 +108,7 @@ def forecast(
         search = SurrogateSearch(search, context, prior)
     first = problem.space.snap(search.ask())
     expected = search.notes.get("hypervolume") if isinstance(search, SurrogateSearch) else None
-    n = min(config.population * config.generations, config.evaluations or config.population * config.generations)
+    n = config.most_evaluations
     specs = [problem.space.decode(x) for x in first]
     costs = [problem.known_metrics(spec).get("training_flops", 0.0) for spec in specs]
     seconds = n * seconds_per_evaluation(problem, specs, seed=config.seed) / workers

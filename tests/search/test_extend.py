@@ -97,7 +97,43 @@ def test_a_limit_of_time_ends_a_start_and_is_repeated_by_a_replay(tmp_path, monk
         more = search(Analytic(), timed, run=run)
         assert more.hypervolume[:n] == first.hypervolume
         assert len(more.hypervolume) > n
-    assert [kind for _, kind, _ in events(run.path)] == ["time", "extension", "time"]
+    assert [kind for _, kind, _ in events(run.path) if kind != "spent"] == ["time", "extension", "time"]
+
+
+def test_a_limit_of_time_counts_all_starts_but_not_the_time_between_them(tmp_path, monkeypatch):
+    now, stack_s = [0.0], 10.0
+    evaluate = Analytic.evaluate
+
+    def slow(self, specs, **how):
+        now[0] += stack_s
+        return evaluate(self, specs, **how)
+
+    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Analytic, "evaluate", slow)
+    timed = SHORT.model_copy(update={"generations": 100, "minutes": 2.0})
+    stops, first, second, third = iter([False] * 5), Analytic(), Analytic(), Analytic()
+    with start(tmp_path, timed) as run, pytest.raises(Interruption):
+        search(first, timed, run=run, stop=lambda: next(stops, True))
+    now[0] += 1e6
+    with RunDirectory.open(run.path) as run:
+        result = search(second, timed, run=run)
+        again = search(third, timed.model_copy(update={"minutes": 0.0}), run=run)
+        assert again.archive == result.archive
+    assert first.stacks
+    assert second.stacks
+    assert 120 <= stack_s * len(first.stacks + second.stacks) < 120 + stack_s * 6  # a stack per genome at most
+    assert third.stacks == []
+
+
+def test_the_population_is_chosen_at_the_first_start_and_stays(tmp_path):
+    few = SearchConfig(surrogate="none", evaluations=36)
+    with start(tmp_path, few.sized("cpu")) as run:
+        assert len(search(Analytic(), few, run=run).hypervolume) == 4
+        assert run.config.search.population == 9
+        more = search(Analytic(), few.model_copy(update={"evaluations": 54, "generations": 6}), run=run)
+        assert len(more.hypervolume) == 6  # of 9 genomes as before; a new search of 54 would have 13
+    assert [few.sized(device).population for device in ("cpu", "cuda")] == [9, 9]
+    assert [SearchConfig().sized(device).population for device in ("cpu", "cuda")] == [16, 64]
 
 
 def test_an_algorithm_that_reads_its_budget_is_not_extended_and_the_run_stays_as_it_was(tmp_path):
