@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping, ValuesView
+from contextlib import contextmanager
 from typing import Generic, TypeVar, final
 
 from evorec.errors import ConfigError, guess
@@ -60,6 +61,27 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         self._entries[name] = value
         return value
+
+    @contextmanager
+    def borrowed(self, name: str, value: T) -> Iterator[T]:
+        """Add an extension for a block of code; no search space that is built outside of it offers the extension.
+
+        Raises:
+            ConfigError: another extension has this name.
+        Example:
+            >>> shapes: Registry[int] = Registry("shape")
+            >>> with shapes.borrowed("square", 4):
+            ...     shapes["square"]
+            4
+            >>> "square" in shapes
+            False
+        """
+        self._load()
+        self.register(name, value)
+        try:
+            yield value
+        finally:
+            del self._entries[name]
 
     def __getitem__(self, name: str) -> T:
         """The extension of a name.

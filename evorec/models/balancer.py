@@ -16,15 +16,17 @@ from evorec.models.spec import ModelSpec
 @final
 @dataclass(frozen=True)
 class Coefs:
-    """Factors of the task losses, each ``[P, T]``.
+    """Factors of the losses.
 
     Attributes:
-        shared: for parameters that serve several tasks.
-        specific: for the others.
+        shared: of the task losses, for parameters that serve several tasks, ``[P, T]``.
+        specific: for the others, ``[P, T]``.
+        retrieval: of the retrieval loss, ``[P, 1]``; ``None`` = 1 for every member.
     """
 
     shared: Tensor
     specific: Tensor
+    retrieval: Tensor | None = None
 
 
 @final
@@ -72,7 +74,16 @@ class Balancer:
         self._state = {name: state[name].to(own).clone() for name, own in self._state.items()}
 
     @torch.no_grad()
-    def coefficients(self, step: int, losses: Tensor, labelled: Tensor, gram: Tensor | None = None) -> Coefs:
+    def coefficients(
+        self,
+        step: int,
+        losses: Tensor,
+        labelled: Tensor,
+        gram: Tensor | None = None,
+        *,
+        retrieval: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Coefs:
         """Coefficients of a step.
 
         Args:
@@ -81,6 +92,8 @@ class Balancer:
             labelled: bool ``[T]``, whether the batch has a label of the task.
             gram: inner products ``[P, T, T]`` of their gradients with respect to the shared parameters; ``None`` where
                 no rule needs them (`needs_gradients`).
+            retrieval: retrieval losses before their weight, ``[P]``, detached; ``None`` = there are none.
+            condition: of the step (`evorec.training.plan.Step`), or ``None``.
         """
         if gram is None and self.needs_gradients:
             kinds = sorted(kind for kind in self._members if BALANCINGS[kind].needs_gradients)
@@ -90,14 +103,22 @@ class Balancer:
         if gram is not None:
             weighted = gram.to(torch.float64) * weights.unsqueeze(2) * weights.unsqueeze(1)
         present = labelled.to(torch.float64).expand_as(weights)
+        column = None if retrieval is None else retrieval.to(torch.float64).view(-1, 1)
         shared, specific = torch.empty_like(weights), torch.empty_like(weights)
+        factors: Tensor | None = None
         for kind, at in self._members.items():
             now = StepLosses(
                 step, self._seed, weights[at], plain[at], present[at], self._rate[at], weighted[at],
                 torch.finfo(losses.dtype if gram is None else gram.dtype).eps,
+                None if column is None else column[at], condition,
             )  # fmt: skip
             rows = {name: self._state[name][at].clone() for name in BALANCINGS[kind].state}
-            shared[at], specific[at] = BALANCINGS[kind].coefficients(now, rows)
+            rule = BALANCINGS[kind]
+            shared[at], specific[at] = rule.coefficients(now, rows)
+            if (factor := rule.retrieval_factor(now)) is not None:
+                factors = torch.ones_like(weights[:, :1]) if factors is None else factors
+                factors[at] = factor
             for name, changed in rows.items():
                 self._state[name][at] = changed
-        return Coefs(shared.to(self._dtype), specific.to(self._dtype))
+        of_retrieval = None if factors is None else factors.to(self._dtype)
+        return Coefs(shared.to(self._dtype), specific.to(self._dtype), of_retrieval)

@@ -42,6 +42,8 @@ class StepLosses:
         rate: learning rates, ``[n, 1]``.
         gram: ``[n, T, T]`` of the gradients of the weighted losses; 0 for rules that do not need gradients.
         rounding: relative rounding unit of the Gram matrix as it was computed.
+        retrieval: retrieval losses before their weight, ``[n, 1]``; ``None`` = there are none.
+        condition: the numbers of `evorec.training.plan.Step.condition`, or ``None``.
     """
 
     step: int
@@ -52,6 +54,8 @@ class StepLosses:
     rate: Tensor
     gram: Tensor
     rounding: float
+    retrieval: Tensor | None = None
+    condition: Tensor | None = None
 
     def generator(self, purpose: str, *key: int) -> np.random.Generator:
         """Random numbers of this step, the same for all members."""
@@ -77,6 +81,10 @@ class Balancing(Choice):
             now: losses and gradients.
             state: of `Balancing.state`, ``[n, T]`` each; changed tensors are replaced in it.
         """
+
+    def retrieval_factor(self, now: StepLosses) -> Tensor | None:
+        """Factor of the retrieval loss besides its weight, ``[n, 1]``; ``None`` = 1, as for all built-in rules."""
+        return None
 
 
 BALANCINGS: Registry[Balancing] = Registry("balancing", package="evorec.models.balancings")

@@ -31,12 +31,14 @@ class ForwardPass:
         rates: dropout rate of each member, ``(P,)``.
         uniforms: dropout draws; ``None`` = no dropout, as for measuring.
         keep: whether several backward passes go through the graph.
+        condition: numbers of the step that a network may read (`evorec.training.plan.Step`), or ``None``.
     """
 
     dense: Mapping[str, Tensor]
     rates: Sequence[float]
     uniforms: Drop | None = None
     keep: bool = False
+    condition: Tensor | None = None
 
     def layer(self, slots: Slots, x: Tensor) -> Tensor:
         """Linear layer, ReLU and dropout, ``[S_below, B, in] -> [S, B, out]``."""

@@ -149,6 +149,9 @@ class Step:
         no_uniform: ``[Br, Un]``, likewise for the items drawn uniformly.
         work: sizes for counting cost.
         spans: for each block that has rows (`InputShape.row_blocks`), which of `rows` are its own.
+        condition: further numbers of the step, ``[K]``, which networks (`evorec.models.forward.ForwardPass`) and
+            balancing rules (`evorec.models.balancing.StepLosses`) may read, such as a preference over the losses;
+            ``None`` = there are none.
     """
 
     rows: Tensor
@@ -170,6 +173,7 @@ class Step:
     no_uniform: Cells
     work: StepWork
     spans: tuple[slice, ...] = ()
+    condition: Tensor | None = None
 
     @property
     def batch_size(self) -> int:

@@ -96,8 +96,9 @@ class KernelGroupStep:
         self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
 
     def run(
-        self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice, grad: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice, retrieval: Tensor,
+        grad: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
         """Losses and gradients of a step.
 
         Args:
@@ -107,34 +108,40 @@ class KernelGroupStep:
             drop: dropout draws of the step.
             ranker: computes the gradients of the vectors from that of the input, for all members of the `GroupStep`.
             members: the members of this kernel group among them.
+            retrieval: their retrieval losses before the weight, ``[P_b]``, for the balancing.
             grad: flat buffer that takes the gradients of the dense parameters.
         Returns:
-            Weighted loss of each member ``[P_b]``, and its gradient ``[P_b, G, B, n_in]`` by the input.
+            Weighted loss of each member ``[P_b]``, its gradient ``[P_b, G, B, n_in]`` by the input, and the factor of
+            each member's retrieval loss ``[P_b, 1]``, ``None`` = 1.
         """
         group, by_gradient = self.group, self._balancer.needs_gradients
         x.requires_grad_()
         with torch.enable_grad():
-            run = ForwardPass(self._dense, group.rates, drop if self._drops else None, by_gradient)
+            run = ForwardPass(self._dense, group.rates, drop if self._drops else None, by_gradient, step.condition)
             logits = group.network.logits(run, x)
             extra = group.network.extra_loss(logits)
         losses, to_logits = task_losses(logits.detach(), step.targets)
         leaves = [x, *self._dense.values()]
         if by_gradient:
-            coefs, grads = self._balanced(step, number, losses, logits, to_logits, extra, leaves, ranker, members)
+            coefs, grads = self._balanced(
+                step, number, losses, logits, to_logits, extra, leaves, ranker, members, retrieval
+            )
         else:
-            shared = self._weights
-            if shared is None:
-                shared = self._balancer.coefficients(number, losses, step.has_label).shared
-            coefs = Coefs(shared, shared)
-            grads = _gradients(logits, to_logits.mul_(shared[:, :, None]), extra, leaves)
+            if self._weights is not None:
+                coefs = Coefs(self._weights, self._weights)
+            else:
+                coefs = self._balancer.coefficients(
+                    number, losses, step.has_label, retrieval=retrieval, condition=step.condition
+                )
+            grads = _gradients(logits, to_logits.mul_(coefs.shared[:, :, None]), extra, leaves)
         for name, part in zip(self._dense, grads[1:], strict=True):
             self._slots[name].view(grad).copy_(part)
         total = (losses * coefs.shared).sum(1)
-        return total if extra is None else total + extra.detach(), grads[0]
+        return total if extra is None else total + extra.detach(), grads[0], coefs.retrieval
 
     def _balanced(
         self, step: Step, number: int, losses: Tensor, logits: Tensor, to_logits: Tensor, extra: Tensor | None,
-        leaves: Sequence[Tensor], ranker: RankerInput, members: slice,
+        leaves: Sequence[Tensor], ranker: RankerInput, members: slice, retrieval: Tensor,
     ) -> tuple[Coefs, list[Tensor]]:  # fmt: skip
         """A backward pass per task, and their sum with the coefficients of shared and of task-specific parameters."""
         n_tasks = losses.shape[1]
@@ -144,7 +151,9 @@ class KernelGroupStep:
             only[:, task] = to_logits[:, task]
             by_task.append(_gradients(logits, only, None, leaves, retain=True))
         gram = self._gram(step, by_task, ranker, members)
-        coefs = self._balancer.coefficients(number, losses, step.has_label, gram)
+        coefs = self._balancer.coefficients(
+            number, losses, step.has_label, gram, retrieval=retrieval, condition=step.condition
+        )
         if extra is None:
             rest = [torch.zeros_like(leaf) for leaf in leaves]
         else:
@@ -245,11 +254,13 @@ class GroupStep:
         if step.content is not None:
             weights = torch.cat([kernel.group.content_weights(kernel.group.trained) for kernel in self._steps])
             items = items + projected(step.content, weights).permute(2, 0, 1, 3)
+        found = self._retrieve(step, mask, users, items, vectors.history)
+        weight = self._retrieval
         if not self._shape.n_tasks:  # retrieval only
             to_users, to_items, to_contexts = map(torch.zeros_like, (users, items, contexts))
-            retrieval = self._retrieve(step, mask, users, items, vectors.history, to_users, to_items, into.history)
+            self._pass_back(step, found, weight, to_users, to_items, into.history)
             self._put_back(step, (to_users, to_items, to_contexts), into, grad)
-            return retrieval
+            return found.losses * weight.flatten()
         index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
         uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
         ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
@@ -257,7 +268,10 @@ class GroupStep:
         losses, first = [], 0
         for kernel in self._steps:
             own = slice(first, first + kernel.group.size)
-            loss, to_x = kernel.run(x[own].detach(), step, number, drop, ranker, own, grad)
+            loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, found.losses[own], grad)
+            if factor is not None:
+                weight = weight.clone() if weight is self._retrieval else weight
+                weight[own] *= factor
             if len(self._steps) == 1:
                 x = to_x
             else:
@@ -265,9 +279,9 @@ class GroupStep:
             losses.append(loss)
             first = own.stop
         to_users, to_items, to_contexts = ranker.backward(x)
-        retrieval = self._retrieve(step, mask, users, items, vectors.history, to_users, to_items, into.history)
+        self._pass_back(step, found, weight, to_users, to_items, into.history)
         self._put_back(step, (to_users, to_items, to_contexts), into, grad)
-        return torch.cat(losses) + retrieval
+        return torch.cat(losses) + found.losses * weight.flatten()
 
     def _put_back(self, step: Step, grads: Sequence[Tensor], into: Vectors, grad: Tensor) -> None:
         """Writes the gradients of users, items and contexts, and of the projections of content."""
@@ -284,11 +298,11 @@ class GroupStep:
         vectors = [part.reshape(len(part), n, part.shape[1] // (n * self._dim), self._dim) for part in own]
         return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
 
-    def _retrieve(
-        self, step: Step, mask: NegativeMask, users: Tensor, items: Tensor, history: Tensor, to_users: Tensor,
-        to_items: Tensor, to_history: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Retrieval losses ``[P_e]``; their gradients are added to those of users and items and set for histories."""
+    def _retrieve(self, step: Step, mask: NegativeMask, users: Tensor, items: Tensor, history: Tensor) -> _Retrieval:
+        """Retrieval losses, and their gradients by the unit vectors.
+
+        They are found before the ranker runs, because a balancing may weigh them together with the task losses.
+        """
         b, columns = step.batch_size, self._columns[0]
         past = history[:, columns].reshape(-1, len(self.specs), self._dim)
         asking = _Unit(users[:, :, 0].index_select(0, step.user_of[b:]).addcmul_(past, self._history), None)
@@ -302,13 +316,23 @@ class GroupStep:
         losses, to_asking, to_offered, to_drawn = retrieval_loss(
             asking.unit, offered.unit, None if drawn is None else drawn.unit, mask, self._loss_groups
         )
-        to_asking = asking.backward(to_asking, self._retrieval)
-        to_users[:, :, 0].index_add_(0, step.user_of[b:], to_asking)
-        to_history[:, columns] = to_asking.mul_(self._history).flatten(1)
-        to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(to_offered, self._retrieval))
+        return _Retrieval(losses, (asking, offered, drawn), (to_asking, to_offered, to_drawn))
+
+    def _pass_back(
+        self, step: Step, found: _Retrieval, weight: Tensor, to_users: Tensor, to_items: Tensor, to_history: Tensor
+    ) -> None:
+        """Adds the gradients of the retrieval losses, times `weight` ``[P_e, 1]``, to those of users and items.
+
+        Those of histories are set.
+        """
+        b, columns = step.batch_size, self._columns[0]
+        (asking, offered, drawn), (to_asking, to_offered, to_drawn) = found.units, found.grads
+        of_users = asking.backward(to_asking, weight)
+        to_users[:, :, 0].index_add_(0, step.user_of[b:], of_users)
+        to_history[:, columns] = of_users.mul_(self._history).flatten(1)
+        to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(to_offered, weight))
         if drawn is not None and to_drawn is not None:
-            to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(to_drawn, self._retrieval))
-        return losses * self._retrieval.flatten()
+            to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(to_drawn, weight))
 
     def _store_projections(self, to_weights: Tensor, grad: Tensor) -> None:
         first = 0
@@ -320,6 +344,22 @@ class GroupStep:
                 elif tensor_slot.tensor.name == "task_content.weight":
                     tensor_slot.view(grad).copy_(own[:, 1:].flatten(0, 1))
             first += kernel.group.size
+
+
+@final
+@dataclass(frozen=True)
+class _Retrieval:
+    """Retrieval losses of a step before their weights.
+
+    Attributes:
+        losses: ``[P_e]``.
+        units: vectors of the positives' users, of their items and of the items drawn uniformly.
+        grads: of the losses by these vectors, ``[P_e, m, E]``.
+    """
+
+    losses: Tensor
+    units: tuple[_Unit, _Unit, _Unit | None]
+    grads: tuple[Tensor, Tensor, Tensor | None]
 
 
 @final
