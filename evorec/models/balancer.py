@@ -92,7 +92,7 @@ class Balancer:
             labelled: bool ``[T]``, whether the batch has a label of the task.
             gram: inner products ``[P, T, T]`` of their gradients with respect to the shared parameters; ``None`` where
                 no rule needs them (`needs_gradients`).
-            retrieval: retrieval losses before their weight, ``[P]``, detached; ``None`` = there are none.
+            retrieval: retrieval losses times their weight, ``[P]``, detached; ``None`` = there are none.
             condition: of the step (`evorec.training.plan.Step`), or ``None``.
         """
         if gram is None and self.needs_gradients:

@@ -42,7 +42,7 @@ class StepLosses:
         rate: learning rates, ``[n, 1]``.
         gram: ``[n, T, T]`` of the gradients of the weighted losses; 0 for rules that do not need gradients.
         rounding: relative rounding unit of the Gram matrix as it was computed.
-        retrieval: retrieval losses before their weight, ``[n, 1]``; ``None`` = there are none.
+        retrieval: retrieval losses times their weight, ``[n, 1]``; ``None`` = there are none.
         condition: the numbers of `evorec.training.plan.Step.condition`, or ``None``.
     """
 

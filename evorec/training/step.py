@@ -108,7 +108,7 @@ class KernelGroupStep:
             drop: dropout draws of the step.
             ranker: computes the gradients of the vectors from that of the input, for all members of the `GroupStep`.
             members: the members of this kernel group among them.
-            retrieval: their retrieval losses before the weight, ``[P_b]``, for the balancing.
+            retrieval: their retrieval losses times the weight, ``[P_b]``, for the balancing.
             grad: flat buffer that takes the gradients of the dense parameters.
         Returns:
             Weighted loss of each member ``[P_b]``, its gradient ``[P_b, G, B, n_in]`` by the input, and the factor of
@@ -265,10 +265,10 @@ class GroupStep:
         uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
         ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
         x = ranker.rows(self._dtype)
-        losses, first = [], 0
+        losses, first, retrieval = [], 0, found.losses * weight.flatten()
         for kernel in self._steps:
             own = slice(first, first + kernel.group.size)
-            loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, found.losses[own], grad)
+            loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, retrieval[own], grad)
             if factor is not None:
                 weight = weight.clone() if weight is self._retrieval else weight
                 weight[own] *= factor
@@ -349,7 +349,7 @@ class GroupStep:
 @final
 @dataclass(frozen=True)
 class _Retrieval:
-    """Retrieval losses of a step before their weights.
+    """Retrieval losses of a step without their weights.
 
     Attributes:
         losses: ``[P_e]``.
