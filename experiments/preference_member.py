@@ -91,17 +91,15 @@ class PreferencePlan:
         """The step with K more rows in the bag of every user."""
         step = self._plan.step(index)
         r = to_device(self.preference(index), step.rows.device, step.statistics.dtype)
-        n_users, n_rows, n = len(step.users.offset) - 1, len(step.rows), self.n
-        own = n_rows + torch.arange(n, device=step.rows.device)
-        first = self.data.shape.n_rows - n
-        last = step.back.offset[-1]
+        n_users, n = len(step.users.offset) - 1, self.n
+        entry, user = torch.arange(n, device=r.device), torch.arange(n_users, device=r.device)
         return replace(
             step,
-            rows=torch.cat([step.rows, first + own - n_rows]),
-            users=_appended(step.users, own, r),
+            rows=torch.cat([step.rows, self.data.shape.n_rows - n + entry]),
+            users=_appended(step.users, len(step.rows) + entry, r),
             back=Sums(
-                torch.cat([step.back.index, torch.arange(n_users, device=own.device).repeat(n)]),
-                torch.cat([step.back.offset, last + n_users * (1 + own - n_rows)]),
+                torch.cat([step.back.index, user.repeat(n)]),
+                torch.cat([step.back.offset, step.back.offset[-1] + n_users * (1 + entry)]),
                 torch.cat([step.back.weight, r.repeat_interleave(n_users)]),
             ),
             history_back=replace(
@@ -122,17 +120,16 @@ class PreferencePlan:
 def _appended(sums: Sums, rows: Tensor, weights: Tensor) -> Sums:
     """The same sums with further entries, equal for all of them, at the end of each."""
     counts, n = sums.offset.diff(), len(rows)
-    m = len(counts)
-    at = torch.arange(len(sums.index), device=rows.device) + n * torch.arange(m, device=rows.device).repeat_interleave(
-        counts
+    number = torch.arange(len(counts) + 1, device=rows.device)
+    at = torch.arange(len(sums.index), device=rows.device) + n * number[:-1].repeat_interleave(counts)
+    is_own = torch.zeros(len(sums.index) + n * len(counts), dtype=torch.bool, device=rows.device)
+    is_own[at] = True
+    index, weight = rows.repeat(len(counts)), weights.repeat(len(counts))
+    return Sums(
+        index.new_empty(len(is_own)).masked_scatter_(is_own, sums.index).masked_scatter_(~is_own, index),
+        sums.offset + n * number,
+        weight.new_empty(len(is_own)).masked_scatter_(is_own, sums.weight).masked_scatter_(~is_own, weight),
     )
-    index = sums.index.new_empty(len(sums.index) + m * n)
-    weight = sums.weight.new_empty(len(index))
-    offset = sums.offset + n * torch.arange(m + 1, device=rows.device)
-    ends = (offset[1:, None] - n + torch.arange(n, device=rows.device)).flatten()
-    index[at], index[ends] = sums.index, rows.repeat(m)
-    weight[at], weight[ends] = sums.weight, weights.repeat(m)
-    return Sums(index, offset, weight)
 
 
 @final
@@ -146,7 +143,7 @@ class PreferenceBalancing(Balancing):
     text = "each step weighs all losses by the preference that it draws"
 
     def __init__(self, penalty: float) -> None:
-        self.name, self.penalty = f"preference_{penalty:g}", penalty
+        self.name, self.penalty = f"preference_{penalty!r}", penalty
 
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
         return (out := now.weights * self._factors(now)[:, :-1]), out

@@ -224,20 +224,19 @@ def trials(problem: RecProblem, budget: float) -> list[Trial]:
             concentration=float(rng.choice([0.3, 1.0, 3.0])) if out else 1.0,
             steps=round(steps * (float(rng.choice(LENGTHS)) if out else 1.0)),
         )
-        found = one_trial(problem, ModelSpec.from_genes(space.decode(genes)), conditioning, base_plan, left)
+        trial = trained(problem, ModelSpec.from_genes(space.decode(genes)), conditioning, base_plan, left)
         tries += 1
-        if found is not None:
-            served, mechanism, flops = found
-            served.evaluate(points, seed=problem.seed)
-            out.append(Trial(conditioning, mechanism, served, flops))
-            left, tries = left - flops, 0
+        if trial is not None:
+            trial.served.evaluate(points, seed=problem.seed)
+            out.append(trial)
+            left, tries = left - trial.flops, 0
     return out
 
 
-def one_trial(
+def trained(
     problem: RecProblem, base: ModelSpec, conditioning: Conditioning, base_plan: BatchPlan, left: float
-) -> tuple[ServedPreferences, str, float] | None:
-    """A trained member, or ``None`` where its training would cost more than is left, or diverged."""
+) -> Trial | None:
+    """A trained member, or ``None`` where its training would cost more FLOPs than are left."""
     trainer = problem.trainer
     plan = PreferencePlan(
         base_plan,
@@ -250,9 +249,8 @@ def one_trial(
         flops = training_flops(trainer, spec, plan)
         if flops > left:
             return None
-        result = train_conditioned(trainer, [spec], plan)
-    arrays = result.population.member_arrays(0)
-    return ServedPreferences(problem, base, arrays, flops), base.mechanism, flops
+        arrays = train_conditioned(trainer, [spec], plan).population.member_arrays(0)
+    return Trial(conditioning, base.mechanism, ServedPreferences(problem, base, arrays, flops), flops)
 
 
 def more_points(trial: Trial, seed: int) -> None:
@@ -328,10 +326,8 @@ def compared(name: str, seed: int, memory: Memory) -> dict[str, Any]:
             "evaluations": len(sides[side]),
             "trainings": len(tried) if side.startswith("rival") else len(sides[side]),
             "training_flops": flops[side],
-            "front": front(rows, objectives),
+            "front": [{one.metric: row[one.metric] for one in objectives} for row in front(rows, objectives)],
         }
-        names = [objective.metric for objective in objectives]
-        out["sides"][side]["front"] = [{key: row[key] for key in names} for row in out["sides"][side]["front"]]
     model = best.conditioning
     out["model"] = {
         "mechanism": best.mechanism, "penalty": model.penalty, "rank": model.rank, "steps": model.steps,

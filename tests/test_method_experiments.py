@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from evorec.config import merge
+from evorec.objectives import Objective
 from problems import ads, tabular
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -31,7 +32,7 @@ def script(name: str) -> ModuleType:
 
 
 analytic, methods = script("analytic"), script("tabular_methods")
-fronts, rating_matrix = script("problem_fronts"), script("rating_matrix")
+fronts, rating_matrix, rival = script("problem_fronts"), script("rating_matrix"), script("rival")
 
 
 @pytest.mark.parametrize("method", analytic.METHODS)
@@ -112,3 +113,11 @@ def test_a_large_penalty_reduces_the_rating_matrix_to_a_constant(monkeypatch: py
     smallest, largest = rating_matrix.swept(0.9, seed=0)
     assert smallest["accuracy"] > largest["accuracy"]
     assert largest["rmse/rating"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_joint_front_of_two_sides_leaves_out_dominated_and_equal_points() -> None:
+    goals = [Objective(name, name, "max", "", 1.0, 0.0) for name in ("a", "b")]
+    one = [{"a": 0.9, "b": 0.1}, {"a": 0.2, "b": 0.2}, {"a": 0.5, "b": 0.5}]
+    other = [{"a": 0.5, "b": 0.5}, {"a": 0.1, "b": 0.9}, {"a": 0.4, "b": 0.4}]
+    assert rival.joint_front([one, other], goals) == [[one[0], one[2]], [other[1]]]
+    assert rival.joint_front([one, []], goals) == [[one[0], one[2]], []]
