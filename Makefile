@@ -10,7 +10,7 @@ export EVOREC_DATA
 .PHONY: search test lint clean
 
 search: $(VENV)/.installed
-	$(BIN)/evorec search --problem feed --set "training.rungs=[60]"
+	$(BIN)/evorec search --problem feed
 
 # Files run in the order of tests/conftest.py. Without compiled files, pytest would rewrite all tests in each process.
 test: lint

@@ -96,9 +96,11 @@ class LCBench(Problem):
 
     Args:
         instance: OpenML task, one of `instances`.
+        rungs: epochs after which members are compared.
     """
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, rungs: Sequence[int] = ()) -> None:
+        self.rungs = tuple(rungs)
         self.name, self.data_sha256 = f"lcbench {instance}", instance
         self.space, self.constraints = SPACE, ()
         encoding = json.loads((FOLDER / "encoding.json").read_text())
@@ -121,14 +123,18 @@ class LCBench(Problem):
         self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
     ) -> list[Outcome]:
         """Ask the model."""
-        rows = [[{"epoch": EPOCHS, **spec}[name] for name in INPUTS] for spec in specs]
+        epoch = EPOCHS if rung is None else self.rungs[rung]
+        rows = [[{"epoch": epoch, **spec}[name] for name in INPUTS] for spec in specs]
         numbers = np.array(rows, dtype=np.float32)
         for integer in ("batch_size", "max_units"):
             numbers[:, INPUTS.index(integer)] = np.rint(numbers[:, INPUTS.index(integer)])
         code = np.full((len(specs), 1), self._code, dtype=np.int32)
         (out,) = _session().run(None, {"x_cat": code, "x_cont": numbers})
         out[:, OUTPUTS.index("time")] = np.maximum(out[:, OUTPUTS.index("time")], SHORTEST)
-        return [Outcome({name: float(value) for name, value in zip(OUTPUTS, row, strict=True)}) for row in out]
+        reached = None if rung is None else epoch
+        return [
+            Outcome({name: float(value) for name, value in zip(OUTPUTS, row, strict=True)}, rung=reached) for row in out
+        ]
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """None."""

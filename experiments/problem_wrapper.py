@@ -28,3 +28,7 @@ class ProblemWrapper(Problem):
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """See `Problem`; of the inner problem."""
         return self._problem.baselines()
+
+    def known_metrics(self, spec: Spec) -> Mapping[str, float]:
+        """See `Problem`; of the inner problem."""
+        return self._problem.known_metrics(spec)

@@ -455,7 +455,12 @@ class _Search:
             self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1], **facts)
         self._report({})
         kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]
-        return X[kept], *self._matrices([self.evaluated[keys[i]] for i in kept])
+        F, G = self._matrices([self.evaluated[keys[i]] for i in kept])
+        done = [e for e in whole if e.metrics is not None]
+        if self.surrogate and self.problem.rungs and done:
+            genomes = np.array([e.genome for e in done])
+            self.surrogate.tell_rungs(genomes, self._at_rungs(done), self._matrices(done)[0])
+        return X[kept], F, G
 
     def _halved(self, candidates: Sequence[Evaluation], finished: dict[int, Evaluation]) -> list[Evaluation]:
         """Train a generation to every rung and return those that continue; the others are added to `finished`."""
@@ -484,9 +489,14 @@ class _Search:
         self._train(alive, finished, reached.update, rung=rung)
         outcomes = [reached[index] for index in range(len(alive))]
         F, G = to_matrices([outcome.metrics for outcome in outcomes], problem.objectives, problem.constraints)
+        if self.surrogate is None:
+            go_on = survivors(F, G, problem.rung_keep)
+        else:
+            rungs = np.concatenate([self._at_rungs(alive), F[:, None]], axis=1)
+            go_on = self.surrogate.survivors(np.array([m.genome for m in alive]), rungs, G, problem.rung_keep)
         stay: list[Evaluation] = []
         gone: list[Evaluation] = []
-        for member, outcome, survives in zip(alive, outcomes, survivors(F, G, problem.rung_keep), strict=True):
+        for member, outcome, survives in zip(alive, outcomes, go_on, strict=True):
             if survives and outcome.metrics is not None:
                 self.states[member.seq] = outcome.state
                 stay.append(_past_rung(member, steps, without_clock(outcome.metrics), seconds=outcome.seconds))
@@ -497,6 +507,12 @@ class _Search:
             self.run.ledger.add(gone, event=(self.generation, HALVING, {"rung": steps, "kept": kept}))
         finished.update((evaluation.seq, evaluation) for evaluation in gone)
         return stay
+
+    def _at_rungs(self, members: Sequence[Evaluation]) -> FloatArray:
+        """Objectives at the rungs that the members have passed ``(N, R, M)``, minimised."""
+        passed = [[rung["metrics"] for rung in member.extra.get("rungs", ())] for member in members]
+        matrices = [to_matrices(rows, self.problem.objectives, ())[0] for rows in zip(*passed, strict=True)]
+        return np.stack(matrices, axis=1) if matrices else np.empty((len(members), 0, len(self.problem.objectives)))
 
     def _evaluate(self, alive: Sequence[Evaluation], finished: dict[int, Evaluation]) -> None:
         """Train genomes to the end and add them to `finished`; each stack is on disk before anything else happens."""

@@ -17,6 +17,17 @@ ROUNDING = 1e-9
 """``keep * P`` may exceed the intended integer by a few float64 roundings, as in 0.55 * 20."""
 
 
+def n_kept(n: int, keep: float) -> int:
+    """How many of n members continue.
+
+    Raises:
+        ConfigError: `keep` is out of range.
+    """
+    if not 0.5 <= keep <= 1.0:
+        raise ConfigError(f"the share kept at a rung must be in 0.5..1, got {keep:g}.")
+    return math.ceil(keep * n - ROUNDING)
+
+
 def survivors(F: FloatArray, G: FloatArray, keep: float) -> NDArray[np.bool_]:
     """Which members of a generation continue training after a rung.
 
@@ -38,9 +49,7 @@ def survivors(F: FloatArray, G: FloatArray, keep: float) -> NDArray[np.bool_]:
         >>> survivors(F, np.array([[0.0], [0.0], [0.0], [0.0], [0.5]]), 0.5).tolist()
         [True, True, False, True, False]
     """
-    if not 0.5 <= keep <= 1.0:
-        raise ConfigError(f"the share kept at a rung must be in 0.5..1, got {keep:g}.")
-    n_keep = math.ceil(keep * len(F) - ROUNDING)
+    n_keep = n_kept(len(F), keep)
     violation = np.maximum(G, 0.0).sum(axis=1)
     feasible, infeasible = np.flatnonzero(violation == 0.0), np.flatnonzero(violation > 0.0)
     kept = np.zeros(len(F), dtype=bool)

@@ -15,6 +15,7 @@ from evorec.run.ledger import Ledger
 from evorec.search.algorithm import PymooAlgorithm
 from evorec.search.engine import search
 from evorec.search.executors import SerialExecutor, ThreadExecutor
+from evorec.search.surrogate import search as surrogate_search
 
 SMALL = SearchConfig(surrogate="none", population=8, generations=5, seed=1)
 RUNGS = (10, 30)
@@ -215,9 +216,11 @@ class Crash(BaseException):
     """Stands for the death of the process: nothing in evorec catches it."""
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_run_killed_at_any_commit_goes_on_to_the_identical_run(after, tmp_path, monkeypatch):
-    three = SMALL.model_copy(update={"generations": 3})
+@pytest.mark.parametrize(("after", "surrogate"), [(False, "none"), (True, "none"), (False, "gp")])
+def test_a_run_killed_at_any_commit_goes_on_to_the_identical_run(after, surrogate, tmp_path, monkeypatch):
+    # with a surrogate the third generation is compared by what the first two taught
+    three = SMALL.model_copy(update={"generations": 3, "surrogate": surrogate})
+    monkeypatch.setattr(surrogate_search, "FIRST_ROWS", 4)
 
     def uninterrupted(root):
         with start(root) as run:

@@ -113,7 +113,7 @@ class SurrogateModel:
         modelled += [
             n_objectives + index
             for index in range(len(self.constraints))
-            if self._objective_of(index) is None and float(np.ptp(rows.G[:, index])) > 0
+            if objective_of(self.constraints[index], self.objectives) is None and float(np.ptp(rows.G[:, index])) > 0
         ]
         starts = {column: process.log_parameters for column, process in self._processes.items()}
         self._processes = {
@@ -154,8 +154,8 @@ class SurrogateModel:
                 feasible &= np.asarray(drawn <= 0)
         known = self.known(X)
         out = np.where(np.isfinite(known), known, out)
-        for index, constraint in enumerate(self.constraints):
-            if (objective := self._objective_of(index)) is not None:
+        for constraint in self.constraints:
+            if (objective := objective_of(constraint, self.objectives)) is not None:
                 feasible &= constraint.holds(self.objectives[objective].natural(out[:, :, objective]))
         return out, feasible
 
@@ -167,10 +167,10 @@ class SurrogateModel:
         line: FloatArray = slope * self.prior.means(X) + offset
         return line
 
-    def _objective_of(self, constraint: int) -> int | None:
-        """The objective that measures the metric of a constraint."""
-        metric = self.constraints[constraint].metric
-        return next((i for i, objective in enumerate(self.objectives) if objective.metric == metric), None)
+
+def objective_of(constraint: Constraint, objectives: Sequence[Objective]) -> int | None:
+    """The objective that measures the metric of a constraint, from which the constraint follows."""
+    return next((i for i, objective in enumerate(objectives) if objective.metric == constraint.metric), None)
 
 
 def _ridge(m: FloatArray, points: FloatArray, slopes: FloatArray, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -13,10 +13,12 @@ from evorec.archive.pareto import pareto_fronts
 from evorec.objectives import FAILED_VIOLATION, FloatArray
 from evorec.search.algorithm import AlgorithmContext, AskTell
 from evorec.search.memory.prior import MemoryPrior
+from evorec.search.rungs import n_kept
 from evorec.search.surrogate.candidates import candidates, one_gene_changed
+from evorec.search.surrogate.curves import LearningCurves
 from evorec.search.surrogate.gain import expected_gain, greedy_batch, reach, unit_directions
 from evorec.search.surrogate.gaussian_process import rank_correlation
-from evorec.search.surrogate.model import MOST_ROWS, Rows, SurrogateModel
+from evorec.search.surrogate.model import MOST_ROWS, Rows, SurrogateModel, objective_of
 from evorec.search.survival import box_coordinates
 from evorec.seeds import generator
 
@@ -36,7 +38,7 @@ COMES_TRUE, UNSURE = 0.6, 0.5
 interval around it. Chosen on ten generations of problem feed."""
 LEAST_SKILL: Final = 0.1
 """Rank correlation of predicted and measured objectives below which the next generation is plain offspring."""
-LEAST_SHARE: Final = 0.25
+LEAST_SHARE: Final = 0.4
 """Share of their genomes that the less skilled of memory and model keeps: half and half is better than either alone."""
 
 
@@ -69,7 +71,9 @@ class SurrogateSearch:
         self._rows = Rows(np.empty((0, context.space.n_var)), np.empty((0, n_objectives)), np.empty((0, n_constraints)))
         self._generation = 0
         self._predicted: dict[str, FloatArray] = {}
+        self._best = ""
         self._asked: dict[bytes, int] = {}
+        self._curves = LearningCurves(n_objectives)
         self._judged: deque[tuple[dict[str, FloatArray], FloatArray]] = deque(maxlen=SKILL_OF)
         self._promise: tuple[float, float] | None = None
         self._came_true = [COMES_TRUE]
@@ -97,11 +101,70 @@ class SurrogateSearch:
                 self._predicted[name] = model.means(X)
         self._asked = {x.tobytes(): row for row, x in enumerate(X)}
         self.notes = {"chosen": shares, "skill": skills}
-        able = [name for name in self._models if name in self._predicted]
-        if able:
-            best = max(able, key=lambda name: skills.get(name) or 0.0)
-            self.notes |= {"hypervolume": self._expected(self._models[best], X)}
+        if self._predicted:
+            self._best = max(self._predicted, key=lambda name: skills.get(name) or 0.0)
+            self.notes |= {"hypervolume": self._expected(self._models[self._best], X)}
         return X
+
+    def survivors(self, X: FloatArray, rungs: FloatArray, G: FloatArray, keep: float) -> np.ndarray:
+        """Which members of a generation continue training after a rung, bool ``(P,)``.
+
+        Those that together are expected to gain most hypervolume by the end of their training (`LearningCurves`).
+
+        Args:
+            X: genomes of this generation ``(P, V)``.
+            rungs: objectives at the R rungs so far ``(P, R, M)``, minimised.
+            G: constraints at the last of them ``(P, C)``.
+            keep: share that continues, rounded up.
+        """
+        context, n_keep = self._context, n_kept(len(X), keep)
+        means, spreads = self._curves.predict(self._in_box(rungs), self._opinion(X))
+        known = context.known_points(X)
+        means, spreads = np.where(np.isfinite(known), known, means), spreads * ~np.isfinite(known).all(axis=0)
+        rng = generator(context.config.seed, "survivors", self._generation, rungs.shape[1])
+        drawn = means + spreads * rng.standard_normal((DRAWS, *means.shape))
+        feasible, violation = np.ones(drawn.shape[:2], dtype=bool), np.zeros(len(X))
+        for column in range(G.shape[1]):
+            objective = None
+            if column < len(context.constraints):
+                objective = objective_of(context.constraints[column], context.objectives)
+            if objective is None:
+                feasible &= G[:, column] <= 0
+                violation += np.maximum(G[:, column], 0.0)
+            else:
+                holds = context.constraints[column].holds
+                feasible &= holds(context.objectives[objective].natural(drawn[:, :, objective]))
+        directions = unit_directions(rng, DRAWS, DIRECTIONS, means.shape[1])
+        base = np.zeros((DRAWS, DIRECTIONS))
+        if self._rows.feasible.any():
+            front = self._rows.points[self._front()]
+            base = reach(np.broadcast_to(front, (DRAWS, *front.shape)), directions).max(axis=1)
+        reached = reach(drawn, directions)
+        reached[~feasible] = 0.0
+        order = np.lexsort((means.mean(axis=1), -feasible.mean(axis=0), violation))  # where none gains, the likely best
+        kept = np.zeros(len(X), dtype=bool)
+        kept[order[greedy_batch(reached[:, order], base, n_keep)]] = True
+        return kept
+
+    def tell_rungs(self, X: FloatArray, rungs: FloatArray, F: FloatArray) -> None:
+        """Learn from members of this generation that reached the end of their training; called before `tell`.
+
+        Args:
+            X: genomes ``(N, V)``.
+            rungs: objectives at all rungs ``(N, R, M)``, minimised.
+            F: objectives at the end ``(N, M)``.
+        """
+        self._curves.add(self._in_box(rungs), self._opinion(X), box_coordinates(F, self._context.objectives))
+
+    def _in_box(self, rungs: FloatArray) -> FloatArray:
+        objectives = self._context.objectives
+        return box_coordinates(rungs.reshape(-1, len(objectives)), objectives).reshape(rungs.shape)
+
+    def _opinion(self, X: FloatArray) -> FloatArray:
+        """Objectives of genomes of this generation as the more skilled model predicted them; NaN without a model."""
+        if not self._predicted:
+            return np.full((len(X), len(self._context.objectives)), np.nan)
+        return self._predicted[self._best][[self._asked[x.tobytes()] for x in X]]
 
     def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
         """See `AskTell.tell`."""
