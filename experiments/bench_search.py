@@ -2,8 +2,11 @@
 
     python experiments/bench_search.py                                   # analytic, 11 seeds: three minutes
     python experiments/bench_search.py --landscapes 3945,7593 --seeds 5  # data sets of lcbench, under $EVOREC_DATA
+    python experiments/bench_search.py --landscapes simulated,kuairand   # tables of trained recommenders
 
-The hypervolume is a share of the known front's, or on lcbench of that of a reference front (`lcbench`). The memory of a
+The hypervolume is a share of the known front's, or on lcbench of that of a reference front (`lcbench`), on a table of
+that of the best means over its seeds, which lucky trainings can exceed. A12 is the probability that a search of the
+first method is above one of another. The memory of a
 data set of lcbench holds 30 random genomes and 30 of a small NSGA-II of each of 24 others; a weak memory half of them.
 Methods take turns, seed by seed, in a single process.
 """
@@ -24,8 +27,9 @@ from lcbench import reference as known_front
 from results_file import write_results
 
 from evorec.archive.indicators import hypervolume_share
-from evorec.config import SearchConfig
-from evorec.problem import Outcome, Problem, Spec
+from evorec.config import SearchConfig, load_config
+from evorec.objectives import to_matrices
+from evorec.problem import Outcome, Problem, Spec, load_problem
 from evorec.search.engine import search
 from evorec.search.memory.table import Memory
 from evorec.search.optuna_study import as_optuna
@@ -46,6 +50,7 @@ SAMPLERS = {
     "gp_sampler": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
 }
 """Optuna's; a suggestion at a time."""
+TABLES = ("simulated", "kuairand")
 DEFAULT = ("nsga2 + gp", "nsga2", "nsga2, population 24", "weighted_sum", "random")
 COUNTS = (12, 25, 50, 100, 200)
 """Evaluations after which the hypervolume is taken."""
@@ -72,6 +77,13 @@ def memory_of_others(n: int = 24) -> Memory:
             )
         )
     return Memory.joined(parts)
+
+
+def landscape(name: str) -> Any:
+    """The problem of a landscape."""
+    if name in TABLES:
+        return load_problem(load_config(problem="tabular", overrides=[f"data.path={name}", "training.rungs=[]"]))
+    return analytic.build() if name == "analytic" else LCBench(name)
 
 
 def searched(problem: Recorded, method: str, seed: int, n: int) -> None:
@@ -119,8 +131,16 @@ class Recorded(Problem):
         return {}
 
 
+def feasible(problem: Problem, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The rows that keep all constraints."""
+    _, G = to_matrices([row or None for row in rows], problem.objectives, problem.constraints)
+    return [row for row, g in zip(rows, G, strict=True) if (g <= 0).all()]
+
+
 def main(
-    landscapes: Annotated[str, typer.Option(help="analytic, or OpenML tasks of lcbench")] = "analytic",
+    landscapes: Annotated[
+        str, typer.Option(help="analytic, simulated, kuairand, or OpenML tasks of lcbench")
+    ] = "analytic",
     seeds: int = 11,
     methods: Annotated[str, typer.Option(help=f"of {'; '.join((*METHODS, *SAMPLERS))}")] = ";".join(DEFAULT),
     evaluations: int = COUNTS[-1],
@@ -133,27 +153,39 @@ def main(
         cpu = dict.fromkeys(rows, 0.0)
         for seed in range(seeds):
             for method, found in rows.items():
-                problem = Recorded(analytic.build() if name == "analytic" else LCBench(name))
+                problem = Recorded(landscape(name))
                 start = time.process_time()
                 searched(problem, method, seed, evaluations)
                 cpu[method] += time.process_time() - start
                 found.append(problem.rows)
         axes = problem.objectives
-        reference = analytic.known_hypervolume([axis.name for axis in axes]) if name == "analytic" else 0.0
-        if name in (*JUDGED, *LAST_CHECK):
+        counts = [count for count in COUNTS if count <= evaluations]
+        volumes = {
+            method: [[hypervolume_share(feasible(problem, run[:count]), axes) for count in counts] for run in found]
+            for method, found in rows.items()
+        }
+        if name == "analytic":
+            reference = analytic.known_hypervolume([axis.name for axis in axes])
+        elif name in TABLES:
+            reference = landscape(name).reference_hypervolume()
+        elif name in (*JUDGED, *LAST_CHECK):
             reference = known_front(name)["share"]
-        if not reference:
+        else:
             reference = hypervolume_share([row for found in rows.values() for run in found for row in run], axes)
         results[name] = {}
-        for method, found in rows.items():
-            line = {"cpu_s_per_search": round(cpu[method] / seeds, 2)}
-            counts = [count for count in COUNTS if count <= evaluations]
-            for count in counts:
-                shares = [hypervolume_share(run[:count], axes) / reference for run in found]
-                line |= {str(count): np.round(np.quantile(shares, (0.25, 0.5, 0.75)), 4).tolist()}
+        (first, *_) = volumes.values()
+        for method, shares in volumes.items():
+            quartiles = np.quantile(np.array(shares) / reference, (0.25, 0.5, 0.75), axis=0).T
+            line: dict[str, Any] = {"cpu_s_per_search": round(cpu[method] / seeds, 2)}
+            line |= {str(count): np.round(part, 4).tolist() for count, part in zip(counts, quartiles, strict=True)}
+            against = [
+                round(float(np.mean([(a > b) + 0.5 * (a == b) for a in mine for b in other])), 3)
+                for mine, other in zip(zip(*first, strict=True), zip(*shares, strict=True), strict=True)
+            ]
+            line |= {"a12": dict(zip(map(str, counts), against, strict=True))}
             results[name][method] = line
-            quartiles = "   ".join("{1:.3f} ({0:.3f}..{2:.3f})".format(*line[str(count)]) for count in counts)
-            print(f"{name:10s} {method:22s} {quartiles}   {line['cpu_s_per_search']:.1f} s", flush=True)
+            shown = "   ".join(f"{middle:.3f} ({low:.3f}..{high:.3f})" for low, middle, high in quartiles)
+            print(f"{name:10s} {method:22s} {shown}   {line['cpu_s_per_search']:.1f} s   A12 {against}", flush=True)
     write_results(out, results)
 
 

@@ -20,12 +20,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from bench_search import SAMPLERS, Recorded, searched
+from bench_search import SAMPLERS, Recorded, feasible, searched
 from results_file import write_results
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import SearchConfig, load_config
-from evorec.objectives import to_matrices
 from evorec.problem import Problem, load_problem
 from evorec.search.engine import search
 from evorec.search.memory.library import SHIPPED
@@ -49,12 +48,6 @@ def rows_of(method: str, problem: Problem, seed: int, memory: Memory) -> tuple[l
         )
         search(recorded, settings, memory=rows, chunk=BATCH // 2)
     return recorded.rows, time.process_time() - start - recorded.seconds
-
-
-def feasible(problem: Problem, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The rows that keep all constraints."""
-    _, G = to_matrices([row or None for row in rows], problem.objectives, problem.constraints)
-    return [row for row, g in zip(rows, G, strict=True) if (g <= 0).all()]
 
 
 def main(
