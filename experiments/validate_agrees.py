@@ -156,6 +156,8 @@ SETTINGS: Final[dict[str, tuple[Any, ...]]] = {
     "data.log.user": ("usr", "", "time"),
     "data.log.time": ("tme", "place"),
     "data.log.time_unit": ("%Y", "ms", "s", "h"),
+    "data.log.missing_ids": ("drop", "refuse", "pad"),
+    "data.log.missing_times": ("drop", "refuse", "keep"),
     "data.log.separator": (";", ",", "\t"),
     "data.log.tasks.click": ("click >= 2", "user >= 0", "item", "click == yes", "clik", "rating >= 3", "rating / 5"),
     "data.log.context.place": ("numeric", "multi_hot", "text"),
@@ -237,6 +239,14 @@ def _missing(case: Case, column: str, share: float) -> None:
     case.change(f"{share} of {column} missing", **{column: pl.when(~is_missing).then(pl.col(column))})
 
 
+def _unreadable(case: Case, share: float, mark: str, *, drop: bool) -> None:
+    is_bad = (pl.int_range(pl.len()) % round(1 / share)) == 1
+    time = pl.when(is_bad).then(pl.lit(mark)).otherwise(pl.col("time").cast(pl.String))
+    case.change(f"{share} of the times are {mark}", time=time)
+    if drop:
+        case.set("data.log.missing_times", "drop")
+
+
 def _first_rows(case: Case, n: int) -> None:
     case.log = case.log.head(n)
     case.changes.append(f"{n} rows")
@@ -250,6 +260,9 @@ DATA: Final[dict[str, Callable[[Case, random.Random], None]]] = {
     "new users": lambda case, rng: _new_users(case, rng.choice((VALIDATION, TEST))),
     "missing values": lambda case, rng: _missing(
         case, rng.choice(("user", "item", "time", "click", "buy", "place")), rng.choice((0.02, 0.5))
+    ),
+    "unreadable times": lambda case, rng: _unreadable(
+        case, rng.choice((0.02, 0.5)), rng.choice(("N/A", "0", "-1", "soon", "1600000000000")), drop=rng.random() < 0.7
     ),
     "few rows": lambda case, rng: _first_rows(case, rng.choice((1, 3, 10, 40))),
     "one time": lambda case, rng: case.change("one time", time=pl.lit(1_600_000_000)),

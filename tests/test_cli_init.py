@@ -344,6 +344,19 @@ def test_tables_of_users_and_items_may_lack_ids(here: Path) -> None:
     assert main(["validate", "shop.toml", "-q"]) == 0
 
 
+def test_rows_of_a_log_may_lack_times(here: Path) -> None:
+    files = retailrocket()
+    assert main(["init", str(written(files, here / "shop")), "-q"]) == 0
+    assert "missing_times" not in Path("shop.toml").read_text()
+    (name,) = (name for name in files if name.startswith("events"))
+    head, *events = files[name].decode().splitlines()
+    events[3:6] = [",".join([mark, *events[3].split(",")[1:]]) for mark in ("", "N/A", "0")]
+    (here / "shop" / name).write_text("\n".join([head, *events]))
+    assert main(["init", "shop", "--force", "-q"]) == 0
+    assert 'missing_times = "drop"' in Path("shop.toml").read_text()
+    assert main(["validate", "shop.toml", "-q"]) == 0
+
+
 def test_a_file_is_replaced_only_by_force(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(retailrocket(), here / "shop")
     (here / "shop.toml").write_text("mine")

@@ -175,6 +175,9 @@ class SourceConfig(FilesConfig):
     """features of the context: column -> categorical, numeric or multi_hot"""
     missing_ids: Literal["refuse", "drop"] = "refuse"
     """rows without a user or an item: refuse the file, or drop and count them"""
+    missing_times: Literal["refuse", "drop"] = "refuse"
+    """rows without a time or a day: refuse the file, or drop and count them, also those whose time cannot be read, if
+    they are at most a quarter of a file: more are times in another notation"""
 
     def kinds(self) -> Mapping[str, FeatureKind]:
         return self.context

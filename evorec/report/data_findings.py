@@ -90,7 +90,11 @@ def _note(text: str) -> Finding:
 
 
 def _source(source: Origin) -> Iterator[Finding]:
-    for n, why in ((source.n_missing_ids, "have no user or no item"), (source.n_duplicates, "repeat another row")):
+    for n, why in (
+        (source.n_missing_ids, "have no user or no item"),
+        (source.n_missing_times, "have no time that can be read"),
+        (source.n_duplicates, "repeat another row"),
+    ):
         if n:
             text = f"{counted(n, 'row')} ({show_share(n / source.n_read)}) of the files {why} and were dropped"
             yield _finding(text, warning=n >= MANY_REPEATS * source.n_read)

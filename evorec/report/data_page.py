@@ -72,7 +72,11 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
         figure = topic.figure
         body = drawing(figure(found), figure.__name__.removesuffix("_figure")) if figure else ""
         parts.append(section(topic.title, topic.about, body + (table_html(topic.table) if topic.table else "")))
-    dropped = {"Dropped, no user or item": source.n_missing_ids, "Dropped, repeated": source.n_duplicates}
+    dropped = {
+        "Dropped, no user or item": source.n_missing_ids,
+        "Dropped, no time": source.n_missing_times,
+        "Dropped, repeated": source.n_duplicates,
+    }
     read = {"Reader": source.reader, "Folder": source.folder}
     read |= {reason: counted(n, "row") if n else "" for reason, n in dropped.items()}
     files = Table.of("Files", ("file", Column("rows", numbers="count"), "written as"), _files(source))
@@ -308,7 +312,11 @@ def origin(source: Origin) -> str:
         for name, n, dialect in _files(source)[:MAX_FILES]
     ]
     named += [counted(len(source.files) - MAX_FILES, "more file")] if len(source.files) > MAX_FILES else []
-    dropped = {"without a user or an item": source.n_missing_ids, "that repeat another": source.n_duplicates}
+    dropped = {
+        "without a user or an item": source.n_missing_ids,
+        "without a time": source.n_missing_times,
+        "that repeat another": source.n_duplicates,
+    }
     return f"{text}: {', '.join(named)}" + "".join(f"; {n:,} dropped {why}" for why, n in dropped.items() if n)
 
 

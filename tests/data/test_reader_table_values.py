@@ -183,9 +183,7 @@ def test_digits_of_a_calendar_are_not_read_as_seconds(tmp_path: Path) -> None:
         }
         expected = [int(datetime.strptime(str(n), form).replace(tzinfo=UTC).timestamp()) for n in numbers]
         for name in files:
-            message = (
-                rf"column t must be a number whose size tells its unit, and in every row it looks like .*, got .*{form}"
-            )
+            message = rf"column t must be a number whose size tells its unit, and it looks like .*, got .*{form}"
             with pytest.raises(DataError, match=message):
                 table(tmp_path, files, {**log, "files": [name]})
             found = rows(table(tmp_path, files, {"files": [name], "time_unit": form}))

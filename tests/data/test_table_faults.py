@@ -39,8 +39,8 @@ def test_the_faults_of_all_columns_and_tables_come_at_once_with_their_keys(tmp_p
     assert found == [
         'log.csv, line 3, column u must not be empty; set data.log.missing_ids = "drop" to leave out and count rows '
         "without an id.",
-        "log.csv, line 2, column t must be a finite number, got 'soon'; add 'soon' to data.log.missing if it means no "
-        "value; a feature of texts is categorical.",
+        "log.csv, line 2, column t must be a number of s (time_unit), got 'soon'; set data.log.time_unit to the unit "
+        "or format of the times, or add the text to data.log.missing if it is no time.",
         "log.csv, line 2, column c must be a number, true or false, got 'yes' (the first of 2 rows); add 'yes' to "
         "data.log.missing if it means no value, or compare the column in data.log.tasks: c == 'yes'.",
         "log.csv, line 2, column x must be a finite number, got 'a' (the first of 2 rows); add 'a' to data.log.missing "
@@ -156,9 +156,69 @@ def test_lines_with_too_many_or_too_few_values_are_refused_dropped_or_padded(tmp
     # errors name the line of the file, whatever was dropped before it
     for ragged in ("drop", "pad"):
         found = refused(tmp_path, text.replace("6,14", "6,x"), {"ragged": ragged})
-        assert found[0].startswith("log.csv, line 8, column t must be a finite number, got 'x'"), found
+        assert found[0].startswith("log.csv, line 8, column t must be a number of s (time_unit), got 'x'"), found
     escaped = 'u;i;t;c\n1;"a \\"b\\";";10;1\n2;3;11\n3;4;12;0\n'
     assert rows(table(tmp_path, escaped, {"ragged": "drop"})) == [(1, 'a "b";', 10, 1.0), (3, "4", 12, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "good", "bad"),
+    [
+        ("auto", ["2024-01-31 23:59:59", "2024-01-31T00:00Z"], ["N/A", "0000-00-00", "2024-13-01"]),
+        ("auto", ["1650812741", "1650812741.5"], ["N/A", "0", "-1", "1650812741000", "inf"]),
+        ("s", ["0", "10"], ["N/A", "soon", "nan?", "99999999999999"]),
+        ("auto", ["1650812741000"], ["0", "1650812741"]),
+        ("%d.%m.%Y", ["31.01.2024"], ["31.13.2024", "N/A"]),
+        ("auto", ["2024-03-31 01:59"], ["2024-03-31 02:30", "null time"]),  # the clocks of Berlin do not show 02:30
+    ],
+)
+def test_rows_without_a_time_are_refused_or_dropped_and_counted(
+    tmp_path: Path, unit: str, good: list[str], bad: list[str]
+) -> None:
+    times = [*good * 12, *bad, ""]
+    text = HEAD + "".join(f"{n},2,{time},1\n" for n, time in enumerate(times)) + ",2,,1\n"
+    log = {"time_unit": unit, "time_zone": "Europe/Berlin", "missing_ids": "drop"}
+    n, key = len(times), "data.log.missing_times"
+    found = refused(tmp_path, text, log)
+    assert found[0].startswith(f"log.csv, line {n - len(bad) + 1}, column t must be a "), found
+    assert found[0].endswith(f'or set {key} = "drop" to leave out and count such rows.'), found
+    blank = HEAD + f"1,2,{good[0]},1\n1,2,,1\n"
+    assert refused(tmp_path, blank, log) == [
+        f'log.csv, line 3, column t must not be empty; set {key} = "drop" to leave out and count rows without a time.'
+    ]
+    tables, origin = counted(tmp_path, text, {**log, "missing_times": "drop"})
+    assert tables.interactions["user_id"].to_list() == list(range(12 * len(good)))
+    assert (origin.n_read, origin.n_missing_ids, origin.n_missing_times) == (n + 1, 1, len(bad) + 1)
+    assert origin.n_duplicates == 0
+    (note,) = origin.notes
+    shown = f"{bad[0]!r} (the first of {len(bad)} rows)"
+    assert note == f"{tmp_path}/log.csv: column t: not a time, dropped ({key}): {shown}."
+    found = refused(tmp_path, HEAD + "1,2,,1\n", {**log, "missing_times": "drop"})
+    assert found == ["data.log: all 1 rows of ['log.csv'] lack a user, an item or a time."]
+
+
+def test_times_in_two_notations_are_refused_although_rows_without_a_time_are_dropped(tmp_path: Path) -> None:
+    days = ["13.01.2024", "01.02.2024", "02.03.2024"]  # a third is no day of the calendar if the month comes first
+    text = HEAD + "".join(f"1,2,{day},1\n" for day in days)
+    (found,) = refused(tmp_path, text, {"time_unit": "%m.%d.%Y", "missing_times": "drop"})
+    assert found.startswith("log.csv, line 2, column t must be a time in the format %m.%d.%Y, got '13.01.2024'; set")
+    assert "missing_times" not in found
+
+
+def test_a_few_broken_rows_do_not_turn_digits_of_a_calendar_into_seconds(tmp_path: Path) -> None:
+    text = HEAD + "".join(f"1,2,{hour},1\n" for hour in ["2014102115"] * 9 + ["2014102199"])
+    for missing_times in ("refuse", "drop"):
+        (found,) = refused(tmp_path, text, {"time_unit": "auto", "missing_times": missing_times})
+        assert "it looks like YYYYMMDDHH" in found
+
+
+def test_rows_without_a_day_of_the_log_are_dropped(tmp_path: Path) -> None:
+    text = "u,i,t,d,c\n" + "1,2,10,20240131,1\n" * 9 + "1,2,10,,1\n1,2,10,x,1\n"
+    log = {"day": "d", "duplicates": "keep"}
+    (found,) = refused(tmp_path, text, log)
+    assert found.endswith('or set data.log.missing_times = "drop" to leave out and count such rows.')
+    tables, origin = counted(tmp_path, text, {**log, "missing_times": "drop"})
+    assert (len(tables.interactions), origin.n_missing_times) == (9, 2)
 
 
 def test_missing_columns_of_typed_files_are_listed_with_the_faults_of_the_others(tmp_path: Path) -> None:

@@ -130,6 +130,10 @@ def _log_blocks(logs: Sequence[LogFiles]) -> list[Block]:
     settings += [
         Setting("missing_ids", "drop", 'rows without a user or an item are dropped and counted; "refuse" = refuse them')
     ]
+    if any(log.guess.lacks_times for log in logs):
+        settings.append(
+            Setting("missing_times", "drop", 'rows without a time are dropped and counted; "refuse" = refuse them')
+        )
     if _repeats(first):
         same = "user, item" + ", time" * bool(guess.time) + ", kind of event" * bool(guess.kinds)
         settings.append(Setting("duplicates", "first", f'rows that repeat {same} are read once; "keep" = read all'))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import numpy as np
+import polars as pl
 
 from evorec.config.expressions import quoted_column, quoted_text
 from evorec.data.guess.roles import (
@@ -70,6 +72,7 @@ class LogGuess:
         time_unit: as in ``data.log``.
         other_units: further units that fit the times.
         has_zone: whether the times state their zone.
+        lacks_times: whether rows have no time, or a time that cannot be read.
         event: column with the kind of event.
         kinds: kinds of events, the most frequent first.
         tasks: label -> expression.
@@ -88,6 +91,7 @@ class LogGuess:
     time_unit: str = "auto"
     other_units: tuple[str, ...] = ()
     has_zone: bool = True
+    lacks_times: bool = False
     event: str = ""
     kinds: tuple[str, ...] = ()
     session: str = ""
@@ -158,7 +162,10 @@ def guess_log(values: Mapping[str, Values], given: Mapping[Role, str], *, has_he
         units = " and ".join(out.other_units)
         out.remarks.append(f"time_unit = {out.time_unit!r}; {units} fits all times, too")
     if out.time:
-        out.has_zone = not values[out.time].texts.drop_nulls().head(1).str.contains(LOCAL_TIME).any()
+        column = values[out.time]
+        out.has_zone = not column.texts.drop_nulls().head(1).str.contains(LOCAL_TIME).any()
+        read = _read_times(column, out.time_unit)
+        out.lacks_times = read is not None and read.null_count() > 0
     out.session = next((n for n in free() if has_word(n, ("session",)) and has_word(n, ("id", "session"))), "")
     taken.add(out.session)
     truths = [name for name in free() if values[name].is_truth]
@@ -224,21 +231,30 @@ def _time(
 
 
 def _time_units(values: Values) -> list[str]:
-    """Units and formats that fit all values, the most certain first."""
-    whole = values.column
-    first = replace(whole, values=whole.values.drop_nulls().head(FIRST))
-    found: list[str] = []
-    for unit in dict.fromkeys(("auto", *TIME_FORMATS, *WRITTEN)):
-        if found == ["auto"]:
-            break
-        try:
-            times(first, unit, "UTC")  # most formats fit no value at all
-            seconds = times(whole, unit, "UTC").drop_nulls()
-        except (DataError, ConfigError):
+    """Units and formats that fit all values, or else most of them, the most certain first."""
+    column = values.column
+    first = Values(replace(column, values=column.values.drop_nulls().head(FIRST)))
+    units = tuple(dict.fromkeys(("auto", *TIME_FORMATS, *WRITTEN)))
+    most: list[tuple[int, str]] = []
+    for unit in units:
+        if _read_times(first, unit) is None:  # most formats fit no value at all
             continue
-        if len(seconds) and int(seconds.min()) >= EARLIEST_S and int(seconds.max()) <= LATEST_S:  # type: ignore[arg-type]
-            found.append(unit)
-    return found
+        seconds = _read_times(values, unit)
+        if seconds is None or not (known := seconds.drop_nulls()).len():
+            continue
+        if int(known.min()) >= EARLIEST_S and int(known.max()) <= LATEST_S:  # type: ignore[arg-type]
+            most.append((len(known), unit))
+            if unit == "auto":
+                break
+    n_most = max((n for n, _ in most), default=0)
+    return [unit for n, unit in most if n == n_most]
+
+
+def _read_times(values: Values, unit: str) -> pl.Series | None:
+    """Times, null where a few of them cannot be read; ``None`` if they have another unit or format."""
+    with suppress(DataError, ConfigError):
+        return times(values.column, unit, "UTC", drop=True)
+    return None
 
 
 def _is_event(name: str, values: Values, has_header: bool) -> bool:

@@ -32,6 +32,7 @@ class Origin:
         notes: sentences about anything that was guessed.
         n_read: rows of the log's files.
         n_missing_ids: rows dropped without a user or an item.
+        n_missing_times: further rows dropped without a time, or with a time that cannot be read.
         n_duplicates: rows dropped because they repeat another row.
         n_events: remaining rows, before several events become a single row.
     """
@@ -43,6 +44,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     n_read: int = 0
     n_missing_ids: int = 0
+    n_missing_times: int = 0
     n_duplicates: int = 0
     n_events: int = 0
 

@@ -6,6 +6,7 @@ Each file is read and converted on its own, so that a single file at a time is h
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
     part = [Columns.PART] if log.each_source[0].has_parts else []
     same = (Columns.USER, Columns.ITEM, Columns.TIME, *part, *(TEXT + name for name in sorted(texts)))
     groups = [group for source in sources for group in source.groups(unmatched)]
-    frame, files, n_with_ids = _read_files(folder, groups, "data.log", same, log.duplicates, faults)
+    frame, files, dropped = _read_files(folder, groups, "data.log", same, log.duplicates, faults)
     if not faults.of("data.log"):
         unmatched.refuse(faults.of("data.log"))
     n_rows, n_events = sum(n for _, n in files), frame.height
@@ -114,8 +115,9 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
         dialects=tuple(str(sheet.dialect) for sheet, _ in files),
         notes=tuple(f"{sheet.source}: {note}" for sheet, _ in files for note in sheet.dialect.notes),
         n_read=n_rows,
-        n_missing_ids=n_rows - n_with_ids,
-        n_duplicates=n_with_ids - n_events,
+        n_missing_ids=dropped["ids"],
+        n_missing_times=dropped["times"],
+        n_duplicates=n_rows - dropped.total() - n_events,
         n_events=n_events,
     )
     return checked, origin
@@ -159,7 +161,7 @@ class _MissingColumnError(DataError):
 
 @final
 class _File:
-    """A file of a table: its columns, and columns derived from them.
+    """A file of a table: its columns, columns derived from them, and notes about their values.
 
     Args:
         sheet: the file.
@@ -182,6 +184,7 @@ class _File:
         self.sheet, self._config, self._derived, self._faults = sheet, config, derived, faults
         self._missing = set(missing)
         self._columns: dict[str, Column] = {}
+        self.notes: list[str] = []
         if event:
             same = pl.repeat(event, sheet.frame.height, dtype=pl.String, eager=True)
             self._columns[EVENT] = Column(sheet, EVENT, same, is_derived=True)
@@ -255,7 +258,7 @@ class _FileGroup:
 
 def _read_files(
     folder: Path, groups: Sequence[_FileGroup], key: str, same: Sequence[str], duplicates: str, tables: _TableFaults
-) -> tuple[pl.DataFrame, list[tuple[Sheet, int]], int]:
+) -> tuple[pl.DataFrame, list[tuple[Sheet, int]], Counter[str]]:
     """Read and convert file after file.
 
     Args:
@@ -266,8 +269,9 @@ def _read_files(
         duplicates: keep, refuse, first or last.
         tables: collects the errors of all files; the rows are incomplete if there are any of `key`.
     Returns:
-        The rows; emptied sheet and number of rows of each file; number of rows with all ids, repeated rows included.
+        The rows; emptied sheet and number of rows of each file; number of rows dropped without ids and without times.
     """
+    dropped: Counter[str] = Counter()
     ids = [name for name in same if name in (Columns.USER, Columns.ITEM)]
     parts: list[pl.DataFrame] = []
     files: list[tuple[Sheet, int]] = []
@@ -304,13 +308,19 @@ def _read_files(
                     empty = error  # Spark writes parts without rows
             if sheet is None:
                 continue
-            frame = group.convert(_File(sheet, config, derived, faults, missing, event))
+            file = _File(sheet, config, derived, faults, missing, event)
+            frame = group.convert(file)
             if faults:
                 continue
             if duplicates == "refuse":
                 frame = frame.with_row_index(ROW).with_columns(pl.lit(len(files)).alias(FILE))
-            parts.append(frame.drop_nulls(ids))
+            with_ids = frame.drop_nulls(ids)
+            parts.append(with_ids.drop_nulls([name for name in (Columns.TIME, Columns.DAY) if name in frame.columns]))
+            dropped["ids"] += frame.height - with_ids.height
+            dropped["times"] += with_ids.height - parts[-1].height
             sheet = sheet.emptied()
+            for note in file.notes:
+                sheet = sheet.noted(note)
             if key != "data.log" and (n_dropped := frame.height - parts[-1].height):
                 sheet = sheet.noted(f"rows without an id, dropped ({key}.missing_ids): {n_dropped}.")
             files.append((sheet, frame.height))
@@ -318,18 +328,18 @@ def _read_files(
     if empty and not parts:
         faults.add(empty)
     if faults:
-        return pl.DataFrame(), files, 0
+        return pl.DataFrame(), files, dropped
     n_rows = sum(n for _, n in files)
     if not any(part.height for part in parts):
-        names, what = [str(sheet.source) for sheet, _ in files], "a user or an item" if key == "data.log" else "an id"
-        faults.add(DataError(f"{key}: all {n_rows} rows of {names} lack {what}."))
-        return pl.DataFrame(), files, 0
+        what = "a user, an item or a time" if dropped["times"] else "a user or an item"
+        lacking = f"{[str(sheet.source) for sheet, _ in files]} lack {what if key == 'data.log' else 'an id'}"
+        faults.add(DataError(f"{key}: all {n_rows} rows of {lacking}."))
+        return pl.DataFrame(), files, dropped
     texts = {name for one in parts for name, dtype in one.schema.items() if dtype == pl.String}
     texts_in = [
         one.with_columns(pl.col(name).cast(pl.String) for name in texts if name in one.columns) for one in parts
     ]
     joined = pl.concat(texts_in, how="diagonal")
-    n_with_ids = joined.height
     if duplicates == "refuse":
         again = joined.select(~pl.struct(same).is_first_distinct()).to_series().arg_true()
         if len(again):
@@ -342,7 +352,7 @@ def _read_files(
         joined = joined.drop(ROW, FILE)
     elif duplicates in ("first", "last"):
         joined = joined.unique(same, keep=cast(Literal["first", "last"], duplicates), maintain_order=True)
-    return joined, files, n_with_ids
+    return joined, files, dropped
 
 
 def _read_file(source: Source, group: _FileGroup, columns: Sequence[str]) -> Sheet:
@@ -424,12 +434,20 @@ class _LogSource:
         }
         has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()
 
-        def needed(name: str, convert: Callable[[Column], pl.Series]) -> pl.Series:
+        drop = config.missing_times == "drop"
+
+        def needed(name: str, convert: Callable[[Column], pl.Series], *, is_time: bool = False) -> pl.Series:
             """A column that a row may lack only if it is dropped."""
 
             def converted() -> pl.Series:
-                values = convert(file.column(name))
-                file.refuse(name, values.is_null() & has_ids)
+                column = file.column(name)
+                values = convert(column)
+                if not (is_time and drop):
+                    repair = 'set KEY.missing_times = "drop" to leave out and count rows without a time'
+                    file.refuse(name, values.is_null() & has_ids, repair.replace("KEY", self.key) if is_time else "")
+                elif len(unread := column.texts.filter(values.is_null()).drop_nulls()):
+                    shown = f"{unread[0]!r}{such_rows(len(unread))}"
+                    file.notes.append(f"column {name}: not a time, dropped ({self.key}.missing_times): {shown}.")
                 return values
 
             return file.attempt(converted)
@@ -449,10 +467,12 @@ class _LogSource:
         columns[Columns.TIME] = pl.repeat(0, len(has_ids), dtype=pl.Int64, eager=True)
         if config.time:
             columns[Columns.TIME] = needed(
-                config.time, lambda column: times(column, config.time_unit, config.time_zone)
+                config.time,
+                lambda column: times(column, config.time_unit, config.time_zone, drop=drop),
+                is_time=True,
             )
         if config.day:
-            columns[Columns.DAY] = needed(config.day, days)
+            columns[Columns.DAY] = needed(config.day, lambda column: days(column, drop=drop), is_time=True)
         if config.part:
             columns[Columns.PART] = needed(config.part, lambda column: _parts(column, config.part_names))
         elif part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import time
 from typing import Final
 
@@ -41,6 +42,8 @@ YEARS: Final = {"Y": (1900, 2100), "y": (1970, 2037)}
 """Of such numbers; a format with two digits for the year covers a century, most of which is not meant."""
 FIRST_ROWS: Final = 1000
 """In which numbers are read as digits of a calendar, before all rows are."""
+MAX_BROKEN: Final = 0.25
+"""Share of the times that may be faults of single rows; more of them are times in another notation."""
 YEAR_FIRST: Final = (
     (r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T| |$) *", "$1-$2-$3 "),
     (r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?", "$1-$2-$3 $4:$5:$6"),
@@ -70,8 +73,13 @@ WRITTEN: Final = (
 """Formats that an error proposes; a day and a month can be told apart by a person only."""
 
 
-def days(column: Column) -> pl.Series:
-    """Calendar days; null where missing."""
+def days(column: Column, *, drop: bool = False) -> pl.Series:
+    """Calendar days; null where missing.
+
+    Args:
+        column: texts, or the days or times of a Parquet file.
+        drop: a few texts that are not days are missing, too.
+    """
     if column.values.dtype == pl.Date:
         return column.values
     if isinstance(column.values.dtype, pl.Datetime):
@@ -79,43 +87,55 @@ def days(column: Column) -> pl.Series:
     text = column.texts
     out = text.str.to_date("%Y%m%d", strict=False)
     if out.null_count() != text.null_count():
-        out = text.str.to_date("%Y-%m-%d", strict=False)
-    column.refuse(
+        out = out.fill_null(text.str.to_date("%Y-%m-%d", strict=False))
+    _refuse(
+        column,
         out.is_null() & text.is_not_null(),
         "a day as 2024-01-31 or 20240131",
         "name another column in KEY.day, or leave it out: the days of the times are used then",
+        drop=drop,
     )
     return out
 
 
-def times(column: Column, unit: str, zone: str) -> pl.Series:
+def times(column: Column, unit: str, zone: str, *, drop: bool = False) -> pl.Series:
     """Seconds since 1970 in UTC, Int64, rounded down; null where missing.
 
     Args:
         column: numbers, texts, or the times of a Parquet file.
         unit: s, ms, us, ns, a format of strptime, or auto.
         zone: of times that do not state theirs.
+        drop: values that cannot be read are missing, too, unless they are more than `MAX_BROKEN` of all.
     Raises:
         DataError: names the first value that cannot be used.
     """
     values = column.values
     if isinstance(values.dtype, pl.Datetime | pl.Date):
-        return _seconds(column, values.cast(pl.Datetime("us")) if values.dtype == pl.Date else values, zone)
+        return _seconds(column, values.cast(pl.Datetime("us")) if values.dtype == pl.Date else values, zone, drop)
     if "%" in unit:
-        return _formatted(column, unit, zone)
+        return _formatted(column, unit, zone, drop)
     if unit == "auto" and column.is_text:
-        first = column.texts.drop_nulls().head(1)
-        if first.cast(pl.Float64, strict=False).null_count():
-            return _iso(column, zone)
-    is_whole = column.is_text or values.dtype.is_integer()
-    numbers = column.ids if is_whole else values
+        first = column.texts.drop_nulls().head(FIRST_ROWS)
+        if 2 * first.cast(pl.Float64, strict=False).count() < len(first):
+            return _iso(column, zone, drop)
+    numbers = column.ids if column.is_text or values.dtype.is_integer() else values
     if not numbers.dtype.is_integer():
-        numbers = column.numbers
+        text = column.texts
+        odd = ~text.cast(pl.Float64, strict=False).is_finite().fill_null(False) & text.is_not_null()
+        expected = "a number, as other times of the column" if unit == "auto" else f"a number of {unit} (time_unit)"
+        repair = "set KEY.time_unit to the unit or format of the times, or add the text to KEY.missing if it is no time"
+        _refuse(column, odd, expected, repair, drop=drop)
+        column = replace(column, values=values.set(odd, None))
+        numbers = column.ids if column.is_text else column.numbers
+        numbers = numbers if numbers.dtype.is_integer() else column.numbers
     if numbers.null_count() == len(numbers):
         return numbers.cast(pl.Int64)
-    per_second = PER_SECOND[_unit(column, numbers) if unit == "auto" else unit]
-    seconds = numbers // per_second if numbers.dtype.is_integer() else (numbers / per_second).floor()
-    return _not_late(column, seconds, f"a time in {unit} (time_unit) that is not after the year 5138").cast(pl.Int64)
+    if unit == "auto":
+        unit, odd = _unit(column, numbers, drop)
+        numbers = numbers.set(odd, None)
+    seconds = numbers // PER_SECOND[unit] if numbers.dtype.is_integer() else (numbers / PER_SECOND[unit]).floor()
+    expected = f"a time in {unit} (time_unit) that is not after the year 5138"
+    return _not_late(column, seconds, expected, drop).cast(pl.Int64)
 
 
 def session_numbers(time: str, user: str, gap: float) -> pl.Expr:
@@ -130,49 +150,57 @@ def session_numbers(time: str, user: str, gap: float) -> pl.Expr:
     return (pause > gap).fill_null(value=False).cast(pl.Int64).cum_sum().over(user)
 
 
-def _not_late(column: Column, seconds: pl.Series, expected: str) -> pl.Series:
-    column.refuse(seconds.abs() > LATEST_SECOND, expected, "set KEY.time_unit to its unit or format")
-    return seconds
+def _refuse(column: Column, bad: pl.Series, expected: str, repair: str, *, drop: bool) -> None:
+    """Refuse the rows for which `bad` is true, unless they are few and rows without a time are dropped."""
+    if bad.sum() > MAX_BROKEN * column.values.count():
+        column.refuse(bad, expected, repair)
+    elif not drop:
+        column.refuse(bad, expected, f'{repair}, or set KEY.missing_times = "drop" to leave out and count such rows')
 
 
-def _unit(column: Column, values: pl.Series) -> str:
-    """The unit in which all the numbers are times from 1973 to 2286."""
+def _not_late(column: Column, seconds: pl.Series, expected: str, drop: bool) -> pl.Series:
+    late = (seconds.abs() > LATEST_SECOND).fill_null(False)
+    _refuse(column, late, expected, "set KEY.time_unit to its unit or format", drop=drop)
+    return seconds.set(late, None)
+
+
+def _unit(column: Column, values: pl.Series, drop: bool) -> tuple[str, pl.Series]:
+    """The unit in which the numbers are times from 1973 to 2286, and the rows that are not."""
     if forms := _calendar_formats(values):
         looks = " or ".join(re.sub("%.", lambda found: LETTERS[found[0]], form) for form in forms)
         column.refuse(
             values.is_not_null(),
-            f"a number whose size tells its unit, and in every row it looks like {looks}",
+            f"a number whose size tells its unit, and it looks like {looks}",
             f"set KEY.time_unit to s, ms, us or ns, or to {' or '.join(forms)}",
         )
     seconds = {unit: values.cast(pl.Float64) / per_second for unit, per_second in PER_SECOND.items()}
     fits = {unit: (found >= EARLIEST_S) & (found < 100.0 * EARLIEST_S) for unit, found in seconds.items()}
-    for unit, fit in fits.items():
-        if fit.all():
-            return unit
-    of_first = [~fit for fit in fits.values() if fit.drop_nulls()[0]]
-    column.refuse(
-        of_first[0] if of_first else values.is_not_null(),
+    unit = max(fits, key=lambda name: (fits[name].sum(), fits[name].drop_nulls()[0]))
+    odd = ~fits[unit].fill_null(True)
+    _refuse(
+        column,
+        odd,
         "a number whose size tells its unit, all of them the same unit",
         "set KEY.time_unit to s, ms, us, ns or a format such as %Y%m%d",
+        drop=drop,
     )
-    raise AssertionError("no unit fits all numbers, so that one of them is refused")
+    return unit, odd
 
 
 def _calendar_formats(values: pl.Series) -> list[str]:
-    """The formats in which all numbers are days or hours of a calendar, e.g. 2014102115."""
-    whole = values.drop_nulls() if values.dtype.is_integer() else values.drop_nulls().cast(pl.Int64, strict=False)
-    if (whole < 0).any() or (whole != values.drop_nulls()).any():
-        return []
-    text = whole.cast(pl.String)
-    width = int(text.str.len_chars().max() or 0)  # type: ignore[arg-type]
-    width += width % 2
+    """The formats in which the numbers are days or hours of a calendar, e.g. 2014102115, but for a few broken rows."""
+    known = values.drop_nulls()
+    whole = known if known.dtype.is_integer() else known.cast(pl.Int64, strict=False)
+    text = whole.set((whole < 0) | (whole != known), None).cast(pl.String)
+    lengths = text.str.len_chars() + text.str.len_chars() % 2
+    width = int(lengths.mode().max() or 0)  # type: ignore[arg-type]
     return [form for form in DIGITS.get(width, ()) if _fits(text.head(FIRST_ROWS), form) and _fits(text, form)]
 
 
 def _fits(text: pl.Series, form: str) -> bool:
     first, last = YEARS[form[1]]
     years = _parsed(text, form).dt.year()
-    return bool(((years >= first) & (years <= last)).fill_null(False).all())
+    return int(((years >= first) & (years <= last)).sum()) >= (1 - MAX_BROKEN) * len(text)
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
@@ -186,7 +214,7 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
     return text.str.to_datetime(form, strict=False, time_unit="us")
 
 
-def _iso(column: Column, zone: str) -> pl.Series:
+def _iso(column: Column, zone: str, drop: bool) -> pl.Series:
     """ISO 8601 and what is close to it: a day, or a day and a time of 24 or 12 hours, with or without an offset (also
     UTC, GMT); several kinds may be mixed."""
     text = column.texts
@@ -198,21 +226,23 @@ def _iso(column: Column, zone: str) -> pl.Series:
         for form in ISO_FORMATS:
             parsed = uniform.str.to_datetime(form, strict=False, time_unit="us")
             if parsed.null_count() < len(parsed):
-                out = out.fill_null(_seconds(column, parsed, zone))
+                out = out.fill_null(_seconds(column, parsed, zone, drop))
             if out.null_count() == text.null_count():
                 return out
     fitting = [
         form for form in WRITTEN if _parsed(text.head(FIRST_ROWS), form).count() == text.head(FIRST_ROWS).count()
     ]
-    column.refuse(
+    _refuse(
+        column,
         text.is_not_null() & out.is_null(),
         "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number",
         "set KEY.time_unit to its format" + (f", {' or '.join(fitting)}" if fitting else ", e.g. %d.%m.%Y %H:%M"),
+        drop=drop,
     )
     return out
 
 
-def _formatted(column: Column, form: str, zone: str) -> pl.Series:
+def _formatted(column: Column, form: str, zone: str, drop: bool) -> pl.Series:
     if ZONE_NAME.search(form):
         raise ConfigError(
             f"{column.sheet.key}.time_unit: {form!r} must not have %Z, because several zones share a name, so that it "
@@ -227,22 +257,24 @@ def _formatted(column: Column, form: str, zone: str) -> pl.Series:
         why = reason(error).rstrip(".")
         message = f"{column.sheet.key}.time_unit: {form!r} is not a usable format of a time: {why}."
         raise ConfigError(message) from None
-    column.refuse(
+    _refuse(
+        column,
         parsed.is_null() & text.is_not_null(),
         f"a time in the format {form}",
         "set KEY.time_unit to the format of all times, or add the text to KEY.missing if it means no value",
+        drop=drop,
     )
-    return _seconds(column, parsed, zone)
+    return _seconds(column, parsed, zone, drop)
 
 
-def _seconds(column: Column, times: pl.Series, zone: str) -> pl.Series:
+def _seconds(column: Column, times: pl.Series, zone: str, drop: bool) -> pl.Series:
     """Whole seconds since 1970 in UTC, rounded down; times without a zone are in `zone`."""
     if getattr(times.dtype, "time_zone", None) is None and zone != "UTC":
-        times = _in_zone(column, times, zone)
-    return _not_late(column, times.dt.timestamp("ms") // 1000, "a time not after the year 5138")
+        times = _in_zone(column, times, zone, drop)
+    return _not_late(column, times.dt.timestamp("ms") // 1000, "a time not after the year 5138", drop)
 
 
-def _in_zone(column: Column, times: pl.Series, zone: str) -> pl.Series:
+def _in_zone(column: Column, times: pl.Series, zone: str, drop: bool) -> pl.Series:
     """Local times of a zone: of an hour shown twice the first, and for a midnight never shown the next full hour."""
     try:
         here = times.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -252,9 +284,11 @@ def _in_zone(column: Column, times: pl.Series, zone: str) -> pl.Series:
             here = here.zip_with(~midnight.fill_null(False), later)
     except PolarsError as error:
         raise ConfigError(f"{column.sheet.key}.time_zone: {zone!r} cannot be used: {reason(error)}.") from None
-    column.refuse(
+    _refuse(
+        column,
         here.is_null() & times.is_not_null(),
         f"a time that the clocks of {zone} have shown",
         "set KEY.time_zone to the zone of the times",
+        drop=drop,
     )
     return here
