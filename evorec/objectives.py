@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, final
@@ -256,7 +256,12 @@ _CONSTRAINT = re.compile(
 
 
 def parse_constraint(
-    text: str, *, k: int, baselines: Mapping[str, Metrics], tasks: Mapping[str, TaskKind] | None = None
+    text: str,
+    *,
+    k: int,
+    baselines: Mapping[str, Metrics],
+    tasks: Mapping[str, TaskKind] | None = None,
+    known: Collection[str] = (),
 ) -> Constraint:
     """A constraint from ``METRIC >= NUMBER``, ``METRIC <= NUMBER * BASELINE`` or ``METRIC >= BASELINE``.
 
@@ -265,6 +270,7 @@ def parse_constraint(
         k: length of the recommendation lists.
         baselines: measured metrics of each baseline.
         tasks: the ranked tasks with the kind of their labels; None skips the check of task names.
+        known: keys of measured metrics that need not be in the catalogue.
     Raises:
         ConfigError: the text does not parse, or names a metric or baseline that is not known.
     Example:
@@ -275,7 +281,7 @@ def parse_constraint(
     if not found:
         raise ConfigError(f"constraint must read METRIC >= NUMBER or METRIC >= NUMBER * BASELINE, got {text!r}.")
     try:
-        metric = resolve(found["metric"], k, tasks=tasks)
+        metric = found["metric"] if found["metric"] in known else resolve(found["metric"], k, tasks=tasks)
     except ConfigError as error:
         raise ConfigError(f"constraint {text!r}: {error}") from None
     factor = float(found["number"] or 1.0)

@@ -287,6 +287,38 @@ def test_front_sorts_by_any_column(run: Path, capsys: pytest.CaptureFixture[str]
     assert "the columns are quality, cost" in capsys.readouterr().err
 
 
+def test_front_shows_picks_with_their_exchange_rates(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picks = ("knee", "cheapest where quality >= trivial", "bands:2")
+    assert main(["front", str(run), "--format", "json", *(word for text in picks for word in ("--pick", text))]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert [found["pick"] for found in value["picks"]][:2] == list(picks[:2])
+    assert main(["front", str(run), "--format", "json"]) == 0
+    front = {row["member"]: row for row in json.loads(capsys.readouterr().out)["front"] if row["kind"] == "member"}
+    cheapest = value["picks"][1]
+    assert front[cheapest["member"]]["cost"] == min(row["cost"] for row in front.values())
+    assert cheapest["candidates"] == len(front)
+    assert cheapest["reachable"]["quality"] == max(row["quality"] for row in front.values())
+    (better,) = cheapest["exchanges"]
+    assert (better["objective"], better["its"]) == ("quality", front[better["member"]]["quality"])
+    assert main(["front", str(run), "--pick", "knee"]) == 0
+    out, err = capsys.readouterr()
+    assert "one more point of quality costs" in out or "more quality costs" in out
+    assert "Largest gap of the front in each objective" in out
+    assert "next: evorec explain" in err
+    for arguments, words in (
+        (["--pick", "quality where cost <= 0"], "is reached by no member; the lowest cost is"),
+        (["--pick", "qualty"], "'qualty' is not a metric; did you mean 'quality'?"),
+        (["--pick", "knee", "--most", "3"], "leave --sort and --most out"),
+        (["--most", "1"], "--most must be at least 2"),
+    ):
+        assert main(["front", str(run), *arguments]) == ConfigError.exit_code
+        assert words in capsys.readouterr().err
+    assert main(["front", str(run), "--most", "2", "--format", "json"]) == 0
+    shown = [row for row in json.loads(capsys.readouterr().out)["front"] if row["kind"] == "member"]
+    assert {row["cost"] for row in shown} >= {cheapest["metrics"]["cost"]}
+    assert len(shown) == 2
+
+
 def test_report_is_one_file_in_the_run_directory(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report.html")

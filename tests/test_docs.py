@@ -9,8 +9,8 @@ import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import click
 import exported
 import numpy as np
 import polars as pl
@@ -81,10 +81,10 @@ def settings(texts: tuple[str, ...] | list[str]) -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_of_the_guides_exists_with_its_options(line: str) -> None:
-    command: click.Command = typer.main.get_command(application())
+    command: Any = typer.main.get_command(application())  # newer versions of typer bring a click of their own
     name, *words = shlex.split(line)
     context = command.make_context(name, list(words))
-    while isinstance(command, click.Group):
+    while hasattr(command, "resolve_command"):
         name, found, words = command.resolve_command(context, words)
         assert found is not None, line
         command, context = found, found.make_context(name, list(words), parent=context)
@@ -221,6 +221,16 @@ def test_a_block_with_pymoo_runs(block: CodeBlock, monkeypatch: pytest.MonkeyPat
     found: dict[str, object] = {}
     exec(block.text.replace(whole, smaller), found)  # as a reader pastes it, but for the size
     assert len(found["result"].pop.get("F")) == 6  # type: ignore[attr-defined]
+
+
+def test_the_block_of_picks_gives_what_the_guide_says() -> None:
+    found: dict[str, Any] = {}
+    exec(python_block("from evorec.archive.decide import pick"), found)
+    assert found["key"] == "b"
+    text = (ROOT / "docs/search.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert len(found["rates"]) == 2
+    assert all(f'"{rate.partition(" (")[0]}"' in text for rate in found["rates"])
+    assert found["rows"].tolist() == [0, 2]
 
 
 def test_the_block_of_a_bundle_runs(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -248,30 +248,68 @@ def front(
     output: Output,
     run: Run,
     sort: Annotated[str | None, typer.Option(metavar="METRIC", help="Column to sort by, best first.")] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Show at most so many members, which cover the front; the best of each objective stays."
+        ),
+    ] = None,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PICK",
+            help="Show a chosen member with its exchange rates: best:METRIC, cheapest, knee, ideal, 'weights "
+            "accuracy=2 cost=1', bands:3, each with limits, e.g. 'recall where cost<=5e9, diversity>=.7'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Show the front of a run, with the baselines in it."""
-    _show(output, run, sort)
+    """Show the front of a run with the baselines in it, or members that are picked from it."""
+    if not pick:
+        _show(output, run, sort, most)
+    elif sort or most:
+        raise ConfigError("--pick shows the picked members only; leave --sort and --most out.")
+    else:
+        _show_picks(output, run, pick)
 
 
-def _show(output: Output, path: Path, sort: str | None = None, *, ended: bool = False) -> None:
+def _show_picks(output: Output, path: Path, texts: list[str]) -> None:
+    """Picked members, with their exchange rates and the gaps of the front."""
+    from evorec.archive.decide import choices
+    from evorec.config import RecommenderConfig
+    from evorec.report.pick_tables import pick_tables
+    from evorec.report.record import read_record
+
+    record = read_record(path)
+    members = {member.key: member.metrics for member in record.members}
+    found = choices(texts, members, record.objectives, record.config.k, baselines=record.baselines, keys=True)
+    value, tables = pick_tables(found, members, record.objectives, record.columns)
+    output.result({"run": str(path), "state": record.state, **value}, *tables)
+    if isinstance(record.config, RecommenderConfig):
+        output.next_step("evorec", "explain", record.shown, found[0].member)
+        picks = [word for text in texts for word in ("--pick", text)]
+        output.next_step("evorec", "finalize", record.shown, *picks, label="measure on the test, once")
+
+
+def _show(output: Output, path: Path, sort: str | None = None, most: int | None = None, *, ended: bool = False) -> None:
     """The front and a verdict; at the end of a search shortened, with the causes of failures."""
     from evorec.config import RecommenderConfig
     from evorec.report.record import read_record
-    from evorec.report.run_tables import dropped_text, failure_table, front_table, shortened, verdict
+    from evorec.report.run_tables import dropped_text, failure_table, front_table, verdict
 
     record = read_record(path, check=not ended)
     if text := dropped_text(record):
         output.note(f"of {len(record.evaluations)} evaluations {text}")
     for row in failure_table(record).rows if ended else ():
         output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
-    table, text = front_table(record, sort), verdict(record)
+    table, text = front_table(record, sort, most), verdict(record)
     value = {"run": str(path), "state": record.state, "verdict": text, "front": table.as_json()}
     value |= {"machines": list(record.machines)} if record.machines else {}
     value |= {"name": record.name} if record.name else {}
-    short = shortened(table, MEMBERS_SHOWN) if ended else table
+    short = front_table(record, sort, max(MEMBERS_SHOWN, len(record.objectives))) if ended else table
     output.result(value, short, text=output.wrapped(text))
     path = record.shown
-    if short is not table:
+    if len(short.rows) < len(table.rows):
         output.next_step("evorec", "front", path, label="all members")
     if ended:
         output.next_step("evorec", "report", path)

@@ -33,8 +33,7 @@ def finalize(
         list[str] | None,
         typer.Option(
             metavar="PICK",
-            help="knee, best:METRIC, best:METRIC,METRIC<=NUMBER, all, or a prefix of a member's key; repeatable. "
-            "Default: finalize.picks.",
+            help="As for `evorec front`, or all, or a prefix of a member's key; repeatable. Default: finalize.picks.",
             show_default=False,
         ),
     ] = None,
@@ -123,10 +122,10 @@ def find_member(record: RunRecord, text: str) -> str:
         return finalized[text]
     members = {member.key: member.metrics for member in record.members}
     try:
-        found = set(choose([text], members, record.objectives, record.config.k).values())
+        chosen = choose([text], members, record.objectives, record.config.k, baselines=record.baselines)
     except ConfigError as error:
         known = ", ".join(members) or "none"
         raise ConfigError(f"{text!r} is neither a member (known: {known}) nor a pick: {error}") from None
-    if len(found) > 1:
+    if len(found := set(chosen.values())) > 1:
         raise ConfigError(f"{text!r} names {len(found)} members, and this command is for a single member.")
     return found.pop()

@@ -13,8 +13,8 @@ class FinalizeConfig(Section):
     """How members are chosen and trained again before they are measured on test."""
 
     picks: tuple[str, ...] = ()
-    """validation picks: METRIC or best:METRIC, knee; either narrowed by where METRIC >= NUMBER and ..., or
-    ,METRIC>=NUMBER; all = every member; empty = best of each objective, and the knee"""
+    """validation picks: METRIC or best:METRIC, cheapest, knee, ideal, weights METRIC=NUMBER ..., bands:N; narrowed by
+    where METRIC >= NUMBER, METRIC <= NUMBER; all = every member; empty = best of each objective, and the knee"""
     seeds: int = Field(3, ge=1, le=100)
     """fresh seeds per pick; the model of the first seed is shipped"""
     bootstrap: int = Field(2000, ge=100, le=100_000)

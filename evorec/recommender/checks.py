@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from evorec.recommender.trainers import StackTrainer
 
 BASELINES: Final = ("popularity", "item_knn", "ease")
-"""Names that a constraint may contain."""
+"""Names that a constraint or a pick may contain."""
 GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Linux has none of them where PyTorch could not find a GPU: drivers of NVIDIA, of AMD, and of Windows below it."""
 Corners = dict[str, tuple[float, float]]
@@ -262,7 +262,7 @@ def _check_constraints_and_picks(
             constraints.append(parse_constraint(text, k=k, baselines=baselines, tasks=tasks))
     for text in config.finalize.picks:
         with faults.collect():
-            check_pick(text, (), k, tasks=tasks)
+            check_pick(text, (), k, tasks=tasks, baselines=BASELINES)
     return tuple(constraints)
 
 

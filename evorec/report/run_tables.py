@@ -6,9 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
+from evorec.archive.indicators import normalised
+from evorec.archive.pareto import bounded
 from evorec.errors import ConfigError
 from evorec.report.record import UNFINISHED, RunRecord
 from evorec.report.table import Column, Row, Table, show_metric
@@ -17,21 +18,29 @@ from evorec.run.directory import machines_text
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def front_table(record: RunRecord, sort: str | None = None) -> Table:
+def front_table(record: RunRecord, sort: str | None = None, most: int | None = None) -> Table:
     """The front and the baselines on validation data, best first in the column sorted by.
 
     Args:
         record: the run.
         sort: a metric of the table; None = the first objective.
+        most: members to show, which cover the front (`evorec.archive.pareto.bounded`); None = all.
     Raises:
-        ConfigError: the table has no such column.
+        ConfigError: the table has no such column, or `most` is below the number of objectives.
     """
     columns = record.columns
     chosen = _find(record, sort) if sort else columns[0]
     by_value = sorted(record.baselines.items(), key=lambda pair: (_loss(chosen, pair[1].get(chosen.key)), pair[0]))
     members = sorted(record.members, key=lambda member: (_loss(chosen, member.metrics.get(chosen.key)), member.key))
-    shown = [(member.key, member.metrics, "member") for member in members]
     title = "Front on validation data"
+    if most is not None and len(members) > most:
+        if most < len(record.objectives):
+            n = len(record.objectives)
+            raise ConfigError(f"--most must be at least {n}, the best member of each objective, got {most}.")
+        kept, _ = bounded(normalised([member.metrics for member in members], record.objectives), most)
+        title += f": {len(kept)} of {len(members)} members"
+        members = [members[row] for row in kept]
+    shown = [(member.key, member.metrics, "member") for member in members]
     if not members:
         shown = [(near.key, near.metrics, "infeasible") for near in record.least_infeasible]
         title = "No member" + (": the evaluations closest to the constraints" if shown else "")
@@ -54,27 +63,6 @@ def _find(record: RunRecord, name: str) -> Column:
                 return column
     known = ", ".join(column.key for column in record.columns)
     raise ConfigError(f"cannot sort by {name!r}; the columns are {known}.")
-
-
-def shortened(table: Table, n_members: int) -> Table:
-    """A table of the front with at most about `n_members` members: each column's best and an even spread of the rest.
-
-    Args:
-        table: from `front_table`.
-        n_members: number to show; each column's best member is always shown.
-    """
-    members = [index for index, row in enumerate(table.rows) if row.kind == "member"]
-    if len(members) <= n_members:
-        return table
-    kept = {
-        min(members, key=lambda row: _loss(column, table.rows[row].values[index]))
-        for index, column in enumerate(table.columns)
-    }
-    rest = [index for index in members if index not in kept]
-    n_rest = max(n_members - len(kept), 0)
-    kept |= {rest[number * len(rest) // n_rest] for number in range(n_rest)}
-    rows = tuple(row for index, row in enumerate(table.rows) if row.kind != "member" or index in kept)
-    return replace(table, title=f"{table.title}: {len(kept)} of {len(members)} members", rows=rows)
 
 
 def gene_table(record: RunRecord) -> Table:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evorec.archive.pareto import ParetoArchive, non_dominated
+from evorec.archive.pareto import ParetoArchive, bounded, non_dominated
 from evorec.errors import DataError
 
 SEED = 5
@@ -123,3 +123,39 @@ def test_an_empty_archive_has_no_rows():
     assert archive.add([], np.empty((0, 2)), np.empty((0, 1))) == []
     assert archive.members == ()
     assert archive.F.shape == (0, 0)
+
+
+def covered_within(kept, rows):
+    """Smallest ε with which kept rows cover all rows, in ranges of the rows; by plain loops."""
+    span = [max(max(column) - min(column), 1e-300) for column in zip(*rows, strict=True)]
+    return max(min(max((a - b) / s for a, b, s in zip(one, row, span, strict=True)) for one in kept) for row in rows)
+
+
+@pytest.mark.parametrize("n_objectives", [1, 2, 3, 4, 5])
+def test_a_bounded_archive_keeps_every_extreme_and_covers_the_rest(n_objectives):
+    rng = np.random.default_rng(SEED)
+    for trial in range(10):
+        F = rng.random((50, n_objectives)) if trial % 2 else rng.integers(0, 6, size=(50, n_objectives)).astype(float)
+        F = F[non_dominated(F)]
+        last, before = 1.0, set()
+        for most in sorted({n_objectives, n_objectives + 1, 8, 15, 50} - set(range(n_objectives))):
+            rows, epsilon = bounded(F, most)
+            kept = {tuple(F[row]) for row in rows}
+            assert len(rows) == len(set(rows)) <= most
+            assert all(F[rows, axis].min() == F[:, axis].min() for axis in range(n_objectives)), "no extreme is lost"
+            assert max(covered_within(F[rows].tolist(), F.tolist()), 0.0) == pytest.approx(epsilon, abs=1e-12)
+            assert before <= kept, "a smaller set is part of a larger set"
+            assert epsilon <= last
+            shuffled = rng.permutation(len(F))
+            assert {tuple(F[shuffled][row]) for row in bounded(F[shuffled], most)[0]} == kept, "whatever the order"
+            last, before = epsilon, kept
+        assert bounded(F, 50)[1] == 0.0
+        assert len(bounded(F, 50)[0]) == len(F)
+
+
+def test_a_bounded_archive_refuses_what_it_cannot_do():
+    assert bounded(np.empty((0, 3)), 3)[0].tolist() == []
+    with pytest.raises(DataError, match="most must be at least 3, the best of each objective, got 2"):
+        bounded(np.zeros((4, 3)), 2)
+    with pytest.raises(DataError, match="must be finite"):
+        bounded(np.array([[np.nan, 1.0]]), 2)

@@ -9,7 +9,6 @@ from evorec.report.run_tables import (
     front_table,
     gene_table,
     settings_table,
-    shortened,
     verdict,
 )
 from evorec.report.table import show, show_metric
@@ -21,18 +20,21 @@ def test_front_is_sorted_by_the_first_objective_and_ends_with_the_baselines() ->
     assert [row.kind for row in table.rows] == ["member"] * 3 + ["baseline"] * 2
 
 
-def test_a_long_front_is_shortened_to_the_best_of_each_column_and_a_spread() -> None:
+def test_a_long_front_is_shortened_to_the_best_of_each_objective_and_a_spread() -> None:
     front = {f"m{i:02}": metrics(i / 100, 0.5 - i / 100, 1e6 * (1 + i % 7), (i * 37 % 50) / 50) for i in range(50)}
     table = front_table(record(front=front))
-    short = shortened(table, 12)
+    short = front_table(record(front=front), most=12)
     members = [row.name for row in short.rows if row.kind == "member"]
     assert short.title == "Front on validation data: 12 of 50 members"
     assert len(members) == 12
     assert {"m49", "m00"} <= set(members)  # best accuracy and best recall
+    assert any(front[key]["training_flops"] == 1e6 for key in members)
     assert [row.name for row in short.rows] == [
         row.name for row in table.rows if row.name in members or row.kind != "member"
     ]
-    assert shortened(table, 50) is table
+    assert front_table(record(front=front), most=50) == table
+    with pytest.raises(ConfigError, match="--most must be at least 3, the best member of each objective, got 2"):
+        front_table(record(front=front), most=2)
 
 
 def test_a_cost_is_sorted_upwards() -> None:

@@ -26,6 +26,7 @@ from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
+from evorec.recommender.checks import BASELINES
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
@@ -64,7 +65,7 @@ def finalize(
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
     tasks, k = problem.config.tasks.kind_of_each(), problem.config.evaluation.k
     for text in config.picks:
-        check_pick(text, problem.objectives, k, tasks=tasks, keys=list(members))
+        check_pick(text, problem.objectives, k, tasks=tasks, keys=list(members), baselines=BASELINES)
     check_metrics(problem.config.model_copy(update={"finalize": config}))
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
@@ -148,7 +149,11 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
 def choose(members: Mapping[str, Metrics], problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
     """Member of each pick, decided on validation metrics only; by default each objective's best and the knee."""
     picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
-    return choose_members(picks, members, problem.objectives, problem.config.evaluation.k)
+    baselines = {}
+    if any(name in text for name in BASELINES for text in picks):
+        measured = problem.data.with_all_users().baselines.measured
+        baselines = {name: found.values for name, found in measured.items()}
+    return choose_members(picks, members, problem.objectives, problem.config.evaluation.k, baselines=baselines)
 
 
 def check_belongs(run: RunDirectory, problem: RecProblem) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from evorec.archive.decide import KNEE, pick
+from evorec.archive.decide import pick
 from evorec.deploy.fusion.formula import SIZE, Formula
-from evorec.deploy.fusion.scorer import measured_name
 from evorec.errors import ConfigError, RunError
+from evorec.metrics.metric import Direction
 from evorec.objectives import Metrics, Objective
 from evorec.run.directory import RunDirectory
-
-BEST: Final = "best:"
-_CONDITION: Final = re.compile(r"([^<>=]+)(>=|<=)(.*)")
 
 
 def pick_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[str]) -> tuple[Formula, float]:
@@ -23,8 +20,8 @@ def pick_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[str
     Args:
         run: the run, may be open read-only.
         member: key of a member with stored formulas.
-        which: an id such as ``f3``; ``knee``; or ``best:METRIC``, the best value of a metric on the validation half,
-            with conditions after commas, e.g. ``best:ndcg@k,diversity>=0.6``.
+        which: an id such as ``f3``, or a pick (`evorec.archive.decide`) by metrics on the validation half, e.g.
+            ``best:ndcg@k, diversity>=0.6``.
         tasks: names of the ranked tasks.
     Raises:
         RunError: the member has no stored formulas, or the file is damaged.
@@ -45,38 +42,24 @@ def pick_formula(run: RunDirectory, member: str, which: str, tasks: Sequence[str
 
 
 def _chosen_id(which: str, rows: Mapping[str, Metrics], report: Mapping[str, Any]) -> str:
+    """The id that a text names: an id, or a pick; of equal formulas the smallest."""
     if which in rows:
         return which
-    if which == KNEE:
-        axes = [
-            Objective(axis["metric"], axis["metric"], axis["direction"], "", axis["ideal"], axis["worst"])
-            for axis in report["objectives"]
-        ]
-        return pick(KNEE, rows, axes, int(report["k"]))
-    if not which.startswith(BEST):
-        raise ConfigError(
-            f"formula {which!r} does not exist; choose {', '.join(rows)}, {KNEE}, or {BEST}METRIC with "
-            f"conditions after commas, e.g. {BEST}ndcg@k,diversity>=0.6."
-        )
-
-    def measured(name: str) -> str:
-        metric, known = measured_name(name, int(report["k"]), str(report["diversity"])), list(next(iter(rows.values())))
-        if metric not in known:
-            raise ConfigError(f"{name.strip()!r} was not measured for formulas; known: {', '.join(known)}.")
-        return metric
-
-    goal, *conditions = which.removeprefix(BEST).split(",")
-    best, left = measured(goal), rows
-    for text in conditions:
-        if not (found := _CONDITION.fullmatch(text)):
-            raise ConfigError(f"condition {text!r} must read METRIC>=NUMBER or METRIC<=NUMBER.")
-        metric, sign = measured(found[1]), 1 if found[2] == ">=" else -1
-        try:
-            bound = sign * float(found[3])
-        except ValueError:
-            raise ConfigError(f"condition {text!r} must end in a number, got {found[3]!r}.") from None
-        left = {name: row for name, row in left.items() if sign * row[metric] >= bound}
-    if not left:
-        raise ConfigError(f"formula {which!r}: none of {len(rows)} formulas satisfies {' and '.join(conditions)}.")
-    direction = 1 if best == SIZE else -1
-    return min(left, key=lambda name: (direction * left[name][best], left[name][SIZE], len(name), name))
+    k, diversity = int(report["k"]), str(report["diversity"])
+    front = [
+        Objective(axis["metric"], axis["metric"], axis["direction"], "", axis["ideal"], axis["worst"])
+        for axis in report["objectives"]
+    ]
+    more = []
+    for metric in next(iter(rows.values())):
+        ideal, worst = (1.0, 2.0) if metric == SIZE else (2.0, 1.0)  # a box that has no effect on a choice
+        direction: Direction = "min" if metric == SIZE else "max"
+        names = {metric.replace(f"@{k}", "@k"), *(("diversity", "diversity@k") if metric == diversity else ())}
+        more += [Objective(name, metric, direction, "", ideal, worst) for name in names]
+    order = sorted(rows, key=lambda name: (rows[name][SIZE], len(name), name))
+    ranked = {f"{rank:06}": rows[name] for rank, name in enumerate(order)}  # a pick prefers the smallest of equal keys
+    try:
+        return order[int(pick(which, ranked, front, k, more=more))]
+    except ConfigError as error:
+        text = re.sub(r"(member|for) (\d{6})", lambda found: f"{found[1]} {order[int(found[2])]}", str(error))
+        raise ConfigError(f"formula {which!r} is none of {', '.join(rows)}, and as a pick: {text}") from None
