@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -113,6 +114,12 @@ class Problem(abc.ABC):
     def known_metrics(self, spec: Spec) -> Mapping[str, float]:
         """Metrics of a spec that are known exactly without an evaluation, e.g. a counted cost; by default none."""
         return {}
+
+    def with_seed(self, seed: int) -> Self:
+        """The same problem for evaluations with another seed; data, users and objectives stay as they are."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
 
     def check_first_start(self) -> None:  # noqa: B027
         """Refuse what is checked once, before the first start of a search; by default nothing.

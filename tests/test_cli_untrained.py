@@ -8,6 +8,7 @@ import pytest
 
 from evorec.cli import main
 from evorec.errors import ConfigError, DataError
+from evorec.run.ledger import Ledger
 
 ANALYTIC = ("-p", "analytic", "--set", "search.population=8", "--set", "search.generations=3")
 
@@ -66,6 +67,24 @@ def test_commands_that_need_weights_refuse(run: Path, capsys: pytest.CaptureFixt
     for command in (["finalize", str(run)], ["export", str(run), "knee"]):
         assert main(command) == ConfigError.exit_code
         assert "trains no recommender" in capsys.readouterr().err
+
+
+def test_a_simplified_member_is_a_configuration_of_its_own(
+    run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.json")}
+    assert main(["simplify", str(run), "knee", "--seeds", "2", "--out", "simple.toml", "--format", "json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.json")} == before, "the run is only read"
+    assert all(one["within"] for one in value["comparisons"])
+    assert main(["search", "simple.toml", "--format", "json", "--set", "run.output=simple"]) == 0
+    (row, _) = json.loads(capsys.readouterr().out)["front"]
+    assert [row[one["objective"]] for one in value["comparisons"]] == [one["after"][0] for one in value["comparisons"]]
+    (simple,) = (here / "simple").glob("*-*")
+    (evaluation,) = Ledger(simple / "ledger.sqlite", read_only=True).evaluations()
+    assert evaluation.spec == value["spec"]
+    assert main(["simplify", str(run), "knee", "--seeds", "1"]) == ConfigError.exit_code
+    assert main(["simplify", str(run), "nobody"]) == ConfigError.exit_code
 
 
 @pytest.mark.parametrize("command", ["validate", "search"])

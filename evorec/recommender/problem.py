@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 
@@ -88,6 +88,13 @@ class RecProblem(Problem):
         """
         check_test(self.config, self.tables, split(self.tables, self.config.split), self.data.held_out)
 
+    def with_seed(self, seed: int) -> Self:
+        """The same problem with other batches, initial values and dropout."""
+        other = super().with_seed(seed)
+        other.trainer = self.trainer.with_seed(seed)
+        other.tables = self.tables
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         """The attributes that worker processes need: all but the raw interactions."""
         return {name: value for name, value in self.__dict__.items() if name != "tables"}
@@ -108,11 +115,11 @@ class RecProblem(Problem):
 
         Args:
             specs: decoded genomes, any mix.
-            seed: must be the seed of the configuration, which the batches were drawn with.
+            seed: must be that of the problem, which its batches are drawn with; see `with_seed`.
             rung, states: see `Problem.evaluate`.
         """
         if seed != self.seed:
-            raise TrainingError(f"this problem was built for search.seed = {self.seed}, got seed {seed}")
+            raise TrainingError(f"this problem has seed {self.seed}, got {seed}; use problem.with_seed({seed})")
         models = [ModelSpec.from_genes(spec) for spec in specs]
         workers = self.config.run.n_workers(self.data.tensors.device.type)
         outcomes: list[Outcome] = []

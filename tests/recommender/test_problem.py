@@ -177,8 +177,20 @@ def test_another_seed_of_the_run_gives_other_weights(problem):
 
 
 def test_a_seed_that_is_not_the_runs_is_refused(problem):
-    with pytest.raises(TrainingError, match=r"built for search\.seed = 4, got seed 0"):
+    with pytest.raises(TrainingError, match=r"this problem has seed 4, got 0; use problem\.with_seed\(0\)"):
         problem.evaluate(some_specs(problem, 1), seed=0)
+
+
+def test_the_problem_with_another_seed_has_the_same_data_and_leaves_the_first_as_it_is(problem):
+    specs = some_specs(problem, 2)
+    expected = [digest(outcome) for outcome in problem.evaluate(specs, seed=4)]
+    other = problem.with_seed(5)
+    found = [digest(outcome) for outcome in other.evaluate(specs, seed=5)]
+    assert all(one["weights"] != two["weights"] for one, two in zip(found, expected, strict=True))
+    assert other.baselines() == problem.baselines()
+    assert (other.tables, other.objectives) == (problem.tables, problem.objectives)
+    assert [digest(outcome) for outcome in other.with_seed(4).evaluate(specs, seed=4)] == expected
+    assert [digest(outcome) for outcome in problem.evaluate(specs, seed=4)] == expected
 
 
 def test_a_diverged_spec_is_a_failed_outcome_with_its_cause_and_the_others_stay(problem):
