@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from evorec.errors import DataError
 from evorec.report.figures import hypervolume_figure, parallel_figure, scatter_figure
 from evorec.report.final_tables import final_notes, final_sections
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
@@ -95,6 +96,7 @@ def _sections(record: RunRecord) -> Iterator[str]:
         yield section("Pairs of objectives", about, drawing(scatter_figure(record), "scatter"))
         about = "The decoded genome of each member. A dash is a gene that is not active."
         yield section("Genes of the front", about, table_html(gene_table(record)))
+    yield from _gene_sections(record)
     for table, about in final_sections(record):
         yield section(table.title, about, table_html(table))
     if notes := final_notes(record).splitlines():
@@ -119,3 +121,31 @@ def _sections(record: RunRecord) -> Iterator[str]:
         yield section("Dropped", about, table_html(dropped))
     about = "A failed genome never enters the archive. Numbers in the causes read #."
     yield section("Failures", *((about, table_html(failures)) if failures.rows else ("No evaluation failed.", "")))
+
+
+def _gene_sections(record: RunRecord) -> Iterator[str]:
+    """Which genes drive which objective, as far as the run has enough genomes to say so."""
+    from evorec.report.gene_tables import (  # the surrogate needs a part of scipy, which no other section does
+        front_notes,
+        importance_figure,
+        importance_notes,
+        importance_table,
+        run_genes,
+    )
+
+    try:
+        importance, front = run_genes(record)
+    except DataError as error:
+        yield section("What matters", f"Nothing can be said: {error}", "")
+        return
+    table = importance_table(importance)
+    if table.rows:
+        about = (
+            "How much of each objective depends on a gene, by itself or together with others, when all genes vary "
+            "independently over the values that the search tried, by the surrogate. "
+        )
+        body = drawing(importance_figure(importance), "genes") + table_html(table)
+        yield section("What matters", about + " ".join(importance_notes(importance)), body)
+    else:
+        yield section("What matters", " ".join(importance_notes(importance)), "")
+    yield bullets("What the genomes of the front have in common", front_notes(front))

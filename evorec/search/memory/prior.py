@@ -89,7 +89,7 @@ def chosen_rows(
     for _, frame in memory.frame.group_by("world", maintain_order=True):
         specs = [json.loads(text) for text in frame["spec"]]
         known = names & set[str]().union(*specs)
-        measured = [bool(wanted & set(_metrics_of(text))) for text in frame["metrics"]]
+        measured = [bool(wanted & set(finite_metrics(text))) for text in frame["metrics"]]
         frame = frame.filter(pl.Series(measured, dtype=pl.Boolean))
         if len(known) >= LEAST_GENES * len(names) and len(frame) >= LEAST_ROWS:
             worlds.append(frame)
@@ -158,7 +158,7 @@ class MemoryPrior:
     @staticmethod
     def _points(frame: pl.DataFrame, objectives: Sequence[Objective]) -> FloatArray:
         """Box coordinates of the rows of a world ``(N, M)``, NaN where not measured."""
-        rows = [_metrics_of(text) for text in frame["metrics"]]
+        rows = [finite_metrics(text) for text in frame["metrics"]]
         columns = [o.normalised([row.get(base_metric(o.metric), math.nan) for row in rows]) for o in objectives]
         return np.array(columns).T
 
@@ -173,7 +173,7 @@ class MemoryPrior:
         return out
 
 
-def _metrics_of(text: str) -> dict[str, float]:
+def finite_metrics(text: str) -> dict[str, float]:
     """Finite metrics of a row by their name without the list length."""
     found = {base_metric(name): value for name, value in json.loads(text).items()}
     return {name: value for name, value in found.items() if isinstance(value, int | float) and math.isfinite(value)}
