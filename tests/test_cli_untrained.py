@@ -63,6 +63,26 @@ def test_a_run_is_shown_reported_and_resumed(run: Path, capsys: pytest.CaptureFi
     assert "finished already" in capsys.readouterr().err
 
 
+def test_the_genes_that_matter_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a run, and in the memory that the run has filled."""
+    assert main(["genes", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "Importance of genes" in out
+    assert "What the genomes of the front have in common" in out
+    assert main(["genes", str(run), "--objective", "cost", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (cost,) = found["importance"]
+    assert (cost["objective"], cost["n_rows"], found["front"]["n"]) == ("cost", 24, 24)
+    assert main(["genes", str(run), "--objective", "quallity"]) == ConfigError.exit_code
+    assert "did you mean 'quality'?" in capsys.readouterr().err
+    assert main(["memory", "genes", "--problem", "analityc"]) == ConfigError.exit_code
+    assert "no rows of problem 'analityc'; did you mean 'analytic'?" in capsys.readouterr().err
+    assert main(["memory", "genes", "-p", "courses", "--objective", "cost", "--format", "json"]) == 0
+    (cost,) = json.loads(capsys.readouterr().out)["importance"]
+    assert cost["objective"] == "training_flops"
+    assert next(iter(cost["shares"])) == "width"
+
+
 def test_commands_that_need_weights_refuse(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["finalize", str(run)], ["export", str(run), "knee"]):
         assert main(command) == ConfigError.exit_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,11 +68,11 @@ def memory_genes(
 
 
 def _show(output: Output, importance: Sequence[GeneImportance], front: FrontRules) -> None:
-    from evorec.report.gene_tables import SMALL, front_notes, importance_notes, importance_table
+    from evorec.report.gene_tables import SMALL, best_table, front_notes, importance_notes, importance_table
 
     least = 0.0 if output.verbosity > 0 else SMALL
     table = importance_table(importance, least)
-    tables = [table] if table.columns else []
+    tables = [table, replace(best := best_table(importance), title=f"\n{best.title}")] if table.columns else []
     tables.append(_lines("", importance_notes(importance, least)))
     tables.append(_lines("\nWhat the genomes of the front have in common", front_notes(front)))
     output.result({"importance": [asdict(own) for own in importance], "front": asdict(front)}, *tables)

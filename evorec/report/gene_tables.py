@@ -64,6 +64,17 @@ def importance_table(found: Sequence[GeneImportance], least: float = SMALL) -> T
     return Table("Importance of genes", "gene", columns, rows)
 
 
+def best_table(found: Sequence[GeneImportance]) -> Table:
+    """The values of each important gene at which each objective is best on average; only where the gene matters."""
+    shown = [own for own in found if own.shares]
+    rows = (
+        Row(row.name, tuple(own.best.get(row.name) if own.shares[row.name] >= SMALL else None for own in shown))
+        for row in importance_table(found).rows
+    )
+    columns = tuple(Column(own.objective) for own in shown)
+    return Table("Best values on average", "gene", columns, tuple(row for row in rows if any(row.values)))
+
+
 def importance_notes(found: Sequence[GeneImportance], least: float = SMALL) -> list[str]:
     """What the table of importance rests on, and what it leaves out."""
     notes = []

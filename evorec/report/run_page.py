@@ -126,6 +126,7 @@ def _sections(record: RunRecord) -> Iterator[str]:
 def _gene_sections(record: RunRecord) -> Iterator[str]:
     """Which genes drive which objective, as far as the run has enough genomes to say so."""
     from evorec.report.gene_tables import (  # the surrogate needs a part of scipy, which no other section does
+        best_table,
         front_notes,
         importance_figure,
         importance_notes,
@@ -146,6 +147,10 @@ def _gene_sections(record: RunRecord) -> Iterator[str]:
         )
         body = drawing(importance_figure(importance), "genes") + table_html(table)
         yield section("What matters", about + " ".join(importance_notes(importance)), body)
+        about = (
+            "The quarter of the values, or the option, with the best mean of an objective, for genes that matter to it."
+        )
+        yield section("Best values on average", about, table_html(best_table(importance)))
     else:
         yield section("What matters", " ".join(importance_notes(importance)), "")
     yield bullets("What the genomes of the front have in common", front_notes(front))

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from evorec.errors import DataError
 from evorec.objectives import FloatArray, Metrics, Objective
 from evorec.search.surrogate.gaussian_process import GaussianProcess, GeneFeatures, rank_correlation
-from evorec.search.surrogate.model import gene_features
+from evorec.search.surrogate.model import HIGH, LOW, gene_features
 from evorec.seeds import generator
+from evorec.space.gene import Value
+from evorec.space.genes import Boolean, Categorical, OrderedGene
 from evorec.space.observed import encoded, observed_space
 from evorec.space.space import SearchSpace
 
@@ -31,11 +33,13 @@ LEAST_SKILL: Final = 0.3
 """Rank correlation on unseen genomes below which no importance is shown. Of 64 genomes without any relation, fewer than
 1 in 20 sets reach it by chance."""
 DRAWS: Final = 512
-"""Genomes with independent genes, in which each gene is then changed; a share of 50 % has an error of about 3 %."""
+"""Genomes with independent genes, in which each gene is then changed. Errors of shares are about 2 % with 40 genes."""
 FITTED_ROWS: Final = 200
 """Rows to which hyper-parameters are fitted; all rows have a part in the predictions."""
 FARTHEST: Final = 3.0
 """Standardised objectives are clipped to this: a diverged candidate is bad, how bad is noise."""
+QUARTERS: Final = 4
+"""Parts into which the values of a gene are divided to say which are best, unless it has fewer values."""
 FLAT: Final = 1e-9
 """Variance of the predictions, of standardised values, below which no gene matters."""
 
@@ -52,6 +56,8 @@ class GeneImportance:
             there was nothing to predict.
         shares: share of the variance that depends on the gene, in [0, 1], largest first. Genes that act together are
             counted for each of them, so the sum may exceed 1. Empty where `reason` says why.
+        best: the quarter of the values, or the option, with the best mean of the objective, in words; without genes
+            whose values are weights.
         exact: whether the objective is known without an evaluation, so no model is needed.
         reason: why nothing is shown; empty otherwise.
     """
@@ -60,6 +66,7 @@ class GeneImportance:
     n_rows: int
     skill: float | None
     shares: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, str] = field(default_factory=dict)
     exact: bool = False
     reason: str = ""
 
@@ -111,7 +118,7 @@ def gene_importance(
     known = {} if known_metrics is None else known_metrics(space.decode(X[0]))
     found = []
     for objective in objectives:
-        points = objective.normalised([row.get(objective.metric, np.nan) for row in metrics])
+        points = objective.normalised([row.get(objective.metric, np.nan) for row in metrics]).clip(LOW, HIGH)
         rows = np.flatnonzero(np.isfinite(points))
         name, n = objective.name, len(rows)
         if n < LEAST_ROWS:
@@ -125,7 +132,8 @@ def gene_importance(
                 objective.normalised([known_metrics(space.decode(x))[objective.metric] for x in genomes])
                 for genomes in drawn
             ]
-            found.append(GeneImportance(name, n, 1.0, _total_effects(names, exact), exact=True))
+            best = _best_values(space, names, drawn[0], exact[0])
+            found.append(GeneImportance(name, n, 1.0, _total_effects(names, exact), best, exact=True))
         else:
             process = _fitted(_rows(features, rows), values)
             skill = _skill(_rows(features, rows), values, groups[rows], process, seed)
@@ -137,8 +145,9 @@ def gene_importance(
                 )
                 found.append(GeneImportance(name, n, skill, reason=reason))
                 continue
-            shares = _total_effects(names, [process.mean(points) for points in inputs])
-            found.append(GeneImportance(name, n, skill, shares))
+            outputs = [process.mean(points) for points in inputs]
+            best = _best_values(space, names, drawn[0], outputs[0])
+            found.append(GeneImportance(name, n, skill, _total_effects(names, outputs), best))
     return found
 
 
@@ -171,12 +180,15 @@ def _independent(
     Returns:
         Names of the G genes that vary, and 1 + G matrices ``(DRAWS, V)``, first that without a change.
     """
-    parts: dict[str, tuple[FloatArray, FloatArray]] = {}
-    for index, gene in enumerate(space.genes):
-        own = X[has[:, index], space.slices[gene.name]]
-        if gene.n_columns and len(own) and np.ptp(own, axis=0).any():
-            some = np.resize(np.arange(len(own)), DRAWS)
-            parts[gene.name] = own[rng.permutation(some)], own[rng.permutation(some)]
+    from scipy.stats.qmc import Sobol  # a second to import
+
+    values = {gene.name: X[has[:, index], space.slices[gene.name]] for index, gene in enumerate(space.genes)}
+    values = {name: own[np.lexsort(own.T)] for name, own in values.items() if own.size and np.ptp(own, axis=0).any()}
+    uniform = Sobol(2 * max(len(values), 1), seed=rng).random(DRAWS)
+    parts = {
+        name: tuple(own[(uniform[:, column] * len(own)).astype(np.intp)] for column in (2 * index, 2 * index + 1))
+        for index, (name, own) in enumerate(values.items())
+    }
     default = space.default()
     base = np.tile(default, (DRAWS, 1))
     for name, (drawn, _) in parts.items():
@@ -206,6 +218,32 @@ def _total_effects(names: Sequence[str], outputs: Sequence[FloatArray]) -> dict[
     effects = [float(((changed - before) ** 2).mean()) / 2.0 for changed in after]
     shares = [min(effect / variance, 1.0) if variance > FLAT else 0.0 for effect in effects]
     return dict(sorted(zip(names, shares, strict=True), key=lambda pair: -pair[1]))
+
+
+def _best_values(space: SearchSpace, names: Sequence[str], X: FloatArray, values: FloatArray) -> dict[str, str]:
+    """Values of each gene at which a function is lowest on average, in words."""
+    active, out = space.active(X), {}
+    for name in names:
+        gene, rows = space.gene(name), np.flatnonzero(active[:, space.names.index(name)])
+        if not isinstance(gene, OrderedGene | Categorical | Boolean):
+            continue
+        column = X[rows, space.slices[name]].ravel()
+        known = np.unique(column)
+        parts = np.split(known, np.arange(1, len(known)))
+        if isinstance(gene, OrderedGene) and len(known) > QUARTERS:  # each with a quarter of the genomes
+            edges = np.quantile(column, np.linspace(0, 1, QUARTERS + 1)[1:-1])
+            parts = [part for part in np.split(known, np.searchsorted(known, edges, side="right")) if len(part)]
+        means = [values[rows[(column >= part[0]) & (column <= part[-1])]].mean() for part in parts]
+        best = parts[int(np.argmin(means))]
+        first, last = (_word(gene.decode(np.array([end]))) for end in (best[0], best[-1]))
+        out[name] = first if first == last else f"{first} to {last}"
+    return out
+
+
+def _word(value: Value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, int | float) else str(value)
 
 
 def _skill(

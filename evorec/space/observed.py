@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -105,8 +106,9 @@ def _typed(value: Any) -> tuple[str, str]:
 
 
 def _is_weights(value: tuple[Any, ...]) -> bool:
+    """Whether a value is that of a `Simplex`, whose weights add up to their number."""
     numbers = [part for part in value if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
-    return len(numbers) == len(value) > 0 and any(numbers)
+    return len(numbers) == len(value) > 0 and math.isclose(sum(numbers), len(value), rel_tol=1e-6)
 
 
 def _condition(name: str, specs: Sequence[Mapping[str, Any]], present: Mapping[str, Sequence[bool]]) -> When | None:
