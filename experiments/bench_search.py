@@ -8,7 +8,7 @@ The hypervolume is a share of the known front's, or on lcbench of that of a refe
 that of the best means over its seeds, which lucky trainings can exceed. A12 is the probability that a search of the
 first method is above one of another. The memory of a
 data set of lcbench holds 30 random genomes and 30 of a small NSGA-II of each of 24 others; a weak memory half of them.
-Methods take turns, seed by seed, in a single process.
+Methods take turns, seed by seed, in a single process. ``--pictures FOLDER`` draws the attainment surfaces.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,15 @@ import optuna
 import typer
 from lcbench import JUDGED, LAST_CHECK, LCBench, instances
 from lcbench import reference as known_front
+from pictures import panels, save
 from results_file import write_results
 
+from evorec.archive.comparing import Trajectory, attainment
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import SearchConfig, load_config
 from evorec.objectives import to_matrices
 from evorec.problem import Outcome, Problem, Spec, load_problem
+from evorec.report.attainment_page import staircase
 from evorec.search.engine import search
 from evorec.search.memory.table import Memory
 from evorec.search.optuna_study import as_optuna
@@ -137,6 +141,33 @@ def feasible(problem: Problem, rows: list[dict[str, float]]) -> list[dict[str, f
     return [row for row, g in zip(rows, G, strict=True) if (g <= 0).all()]
 
 
+def draw(path: Path, problem: Problem, rows: dict[str, list[list[dict[str, float]]]], n: int) -> None:
+    """What a quarter, half and three quarters of the searches of each method reach, for each pair of objectives."""
+    runs = []
+    for method, found in rows.items():
+        for seed, run in enumerate(found):
+            numbers = [number for number, row in enumerate(run, start=1) if feasible(problem, [row])]
+            kept = [run[number - 1] for number in numbers]
+            runs.append(Trajectory(f"{method} {seed}", method, kept, numbers, [0.0] * len(kept), n))
+    pairs = list(combinations(problem.objectives, 2))
+    figure, panes = panels(len(pairs), width=4.6, height=4.0)
+    for pane, (down, across) in zip(panes, pairs, strict=True):
+        for method, surfaces in attainment(runs, (across, down)).items():
+            best, middle, rest = (
+                [axis.natural(part) for axis, part in zip((across, down), staircase(points).T, strict=True)]
+                for points in surfaces.values()
+            )
+            (line,) = pane.plot(*middle, label=method)
+            both = [np.append(a, b[::-1]) for a, b in zip(best, rest, strict=True)]
+            pane.fill(*both, color=line.get_color(), alpha=0.15, linewidth=0)
+        pane.set_xlabel(across.name)
+        pane.set_ylabel(down.name)
+        pane.set_xscale("log" if across.log10 else "linear")
+        pane.set_yscale("log" if down.log10 else "linear")
+    panes[0].legend(fontsize=8)
+    save(figure, path)
+
+
 def main(
     landscapes: Annotated[
         str, typer.Option(help="analytic, simulated, kuairand, or OpenML tasks of lcbench")
@@ -145,6 +176,9 @@ def main(
     methods: Annotated[str, typer.Option(help=f"of {'; '.join((*METHODS, *SAMPLERS))}")] = ";".join(DEFAULT),
     evaluations: int = COUNTS[-1],
     out: Path = Path(__file__).parent / "results" / "bench_search.json",
+    pictures: Annotated[
+        Path | None, typer.Option(help="folder for a picture of the attainment surfaces of each landscape")
+    ] = None,
 ) -> None:
     """Run all methods on all landscapes, print a table of medians and quartiles, and write the figures."""
     results: dict[str, Any] = {}
@@ -159,6 +193,8 @@ def main(
                 cpu[method] += time.process_time() - start
                 found.append(problem.rows)
         axes = problem.objectives
+        if pictures is not None:
+            draw(pictures / f"attainment_{name}.svg", problem, rows, evaluations)
         counts = [count for count in COUNTS if count <= evaluations]
         volumes = {
             method: [[hypervolume_share(feasible(problem, run[:count]), axes) for count in counts] for run in found]

@@ -46,7 +46,7 @@ def main() -> None:
     unseen_problem = by_metric(memory_genes(Memory(memory.frame.with_columns(world=pl.col("problem"))), USUAL)[0])
     problems, worlds = (parts(memory, column) for column in ("problem", "world"))
     tables = {"skill": skill_table(whole, unseen_problem, problems, worlds)}
-    tables["front"] = "\n".join(f"* {text}." for text in front_notes(front))
+    tables["front"] = "\n".join(f"* {text.rstrip('.')}." for text in front_notes(front))
     tables |= {NAMES[metric]: share_table(metric, whole[metric], problems, worlds) for metric in USUAL}
     text = arguments.page.read_text(encoding="utf-8")
     for name, table in tables.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, final
@@ -16,7 +16,8 @@ from evorec.objectives import FloatArray, Metrics, Objective
 
 SHARES: Final = (0.25, 0.5, 0.75, 1.0)
 """Of the trainings that all runs have: where the hypervolume is compared."""
-MEDIAN: Final = 50
+QUARTILES: Final = (25, 50, 75)
+"""Shares of the runs, in percent, whose surfaces are drawn."""
 
 
 @final
@@ -142,20 +143,37 @@ def differences(found: Sequence[Standing]) -> list[Difference]:
     ]
 
 
-def median_attainment(runs: Sequence[Trajectory], objectives: Sequence[Objective]) -> Mapping[str, FloatArray]:
-    """For each method, the surface that half of its runs reach, as box coordinates ``(N, M)``.
+def attainment(
+    runs: Sequence[Trajectory], objectives: Sequence[Objective], percents: Sequence[int] = QUARTILES
+) -> dict[str, dict[int, FloatArray]]:
+    """Per method the surfaces that a share of its runs reach, after as many trainings as all runs have.
 
-    Only for 2 or 3 objectives; empty for others. Source: Fonseca et al. 2001, computed by moocore.
+    Args:
+        runs: of one or several methods.
+        objectives: M = 2 or 3; of a run with more, a part of them.
+        percents: shares of the runs, e.g. 50 for the surface that half of them reach.
+    Returns:
+        Method -> percent -> box coordinates ``(N, M)`` of the corners of the surface, sorted by the first objective;
+        0 = ideal, 1 = worst. All runs reach the worst corner.
+    Raises:
+        DataError: the number of objectives is not 2 or 3, or a metric is missing.
+    Source: Fonseca et al. 2001, computed by moocore.
     """
     import moocore
 
-    if len(objectives) not in (2, 3):
-        return {}
-    surfaces = {}
+    m = len(objectives)
+    if m not in (2, 3):
+        raise DataError(f"surfaces exist for 2 or 3 objectives, got {m}")
+    common, surfaces = min(run.n for run in runs), {}
     for method in dict.fromkeys(run.method for run in runs):
-        sets = [normalised(run.rows, objectives) for run in runs if run.method == method and len(run.rows)]
-        if sets:
-            numbers = np.repeat(np.arange(1, len(sets) + 1), [len(points) for points in sets])
-            surface = moocore.eaf(np.vstack(sets), sets=numbers, percentiles=[MEDIAN])
-            surfaces[method] = np.asarray(surface, dtype=np.float64)[:, : len(objectives)]
+        sets = []
+        for run in runs:
+            if run.method == method:
+                points = normalised(run.until(common), objectives)
+                # with the worst corner, a run that has no point inside the box counts as a run, too
+                sets.append(np.vstack([points[(points < 1.0).all(axis=1)], np.ones((1, m))]))
+        numbers = np.repeat(np.arange(1, len(sets) + 1), [len(points) for points in sets])
+        found = np.asarray(moocore.eaf(np.vstack(sets), sets=numbers, percentiles=list(percents)), dtype=np.float64)
+        found = found[np.lexsort(found[:, ::-1].T)]
+        surfaces[method] = {percent: found[found[:, m] == percent, :m] for percent in percents}
     return surfaces

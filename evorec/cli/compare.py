@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, command
+from evorec.cli.app import SEARCH, check_file, command
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
 from evorec.report.table import Column, Table
@@ -20,17 +20,26 @@ if TYPE_CHECKING:
 
 @command(panel=SEARCH, order=45)
 def compare(
-    output: Output, runs: Annotated[list[Path], typer.Argument(help="Two or more run directories of a problem.")]
+    output: Output,
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories of a problem.")],
+    attained: Annotated[
+        Path | None,
+        typer.Option(
+            "--attainment", metavar="FILE", help="Write a page with the surfaces that the runs of each method reach."
+        ),
+    ] = None,
 ) -> None:
     """Compare searches at equal numbers of trainings, on validation figures.
 
     Runs whose settings differ only in their seeds and limits are a method. With two runs or more of each, methods are
     compared by a Mann-Whitney test with Holm's correction, and by A12: how probably the first is better.
     """
-    from evorec.archive.comparing import SHARES, differences, median_attainment, standings
+    from evorec.archive.comparing import SHARES, attainment, differences, standings
     from evorec.report.record import read_record
     from evorec.run.directory import find_run
 
+    if attained is not None:
+        check_file("--attainment", attained, "attainment.html")
     records = [read_record(find_run(path)) for path in runs]
     if len(records) < 2:
         raise ConfigError("compare needs at least 2 runs; `evorec runs` lists them.")
@@ -55,10 +64,18 @@ def compare(
         "runs": [asdict(standing) for standing in found],
         "methods": [asdict(pair) for pair in pairs],
         "median_attainment": {
-            name: points.tolist() for name, points in median_attainment(trajectories, objectives).items()
-        },
+            name: surfaces[50].tolist() for name, surfaces in attainment(trajectories, objectives, [50]).items()
+        }
+        if len(objectives) in (2, 3)
+        else {},
     }
     output.result(value, Table.of("Comparison", ["run", *columns], rows), text="\n".join(lines))
+    if attained is not None:
+        from evorec.outputs import write_output
+        from evorec.report.attainment_page import attainment_page
+
+        write_output(attained, attainment_page(trajectories, objectives, records[0].config.problem_name).encode())
+        output.note(f"attainment surfaces: {attained}")
     if len({record.config.result_settings()["search"]["seed"] for record in records}) < 2:
         output.note("all runs have the same seed: differences may be chance; repeat them with other search.seed")
 

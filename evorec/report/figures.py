@@ -118,13 +118,14 @@ def scatter_figure(record: RunRecord) -> Figure:
             )
             named |= {kind} if known else set()
         for axis, update in ((across, figure.update_xaxes), (down, figure.update_yaxes)):
-            update(title_text=_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
+            update(title_text=axis_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
     figure.update_xaxes(title_standoff=8).update_yaxes(title_standoff=4)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     return figure.update_layout(**LAYOUT, height=90 + 320 * n_rows, legend=legend)
 
 
-def _title(axis: Objective) -> str:
+def axis_title(axis: Objective) -> str:
+    """Name of an objective and which values are better."""
     return f"{axis.name} ({'more' if axis.direction == 'max' else 'less'} is better)"
 
 

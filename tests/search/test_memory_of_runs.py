@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,9 @@ def test_searches_are_compared_at_equal_trainings(tmp_path, monkeypatch, capsys)
                      "search.generations=5")  # fmt: skip
     paths = [str(path) for path in sorted(Path("runs").glob("analytic-*"))]
     capsys.readouterr()
-    assert main(["compare", *paths, "--format", "json"]) == 0
+    assert main(["compare", *paths, "--format", "json", "--attainment", "surfaces.html"]) == 0
+    text = Path("surfaces.html").read_text()
+    assert all(f"surrogate {name} (3 runs)" in text for name in ("gp", "none"))
     shown = json.loads(capsys.readouterr().out)
     assert {run["method"] for run in shown["runs"]} == {"surrogate gp", "surrogate none"}
     (pair,) = shown["methods"]
@@ -205,6 +208,10 @@ def test_searches_are_compared_at_equal_trainings(tmp_path, monkeypatch, capsys)
     assert all(run["igd_plus"] >= 0 for run in shown["runs"])
     assert min(run["epsilon"] for run in shown["runs"]) >= 0
     assert set(shown["median_attainment"]) == {"surrogate gp", "surrogate none"}
+    for surfaces in shown["median_attainment"].values():
+        assert all(0 <= a <= b < 1 for (a, _), (b, _) in pairwise(surfaces)), "sorted, inside the box"
+    assert main(["compare", *paths, "--attainment", "."]) == 2
+    assert "--attainment must be a file" in capsys.readouterr().err
     assert main(["compare", paths[0]]) == 2
     assert "at least 2 runs" in capsys.readouterr().err
 
