@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -263,12 +263,24 @@ def front(
             show_default=False,
         ),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Follow each pick for groups of users, too: by a column of the table of users, or activity.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show the front of a run with the baselines in it, or members that are picked from it."""
+    if groups and not pick:
+        raise ConfigError(f"--groups {groups} needs a pick, e.g. --pick 'recall where cost <= 5e9'.")
     if not pick:
         _show(output, run, sort, most)
     elif sort or most:
         raise ConfigError("--pick shows the picked members only; leave --sort and --most out.")
+    elif groups:
+        _show_group_picks(output, run, pick, groups)
     else:
         _show_picks(output, run, pick)
 
@@ -289,6 +301,35 @@ def _show_picks(output: Output, path: Path, texts: list[str]) -> None:
         output.next_step("evorec", "explain", record.shown, found[0].member)
         picks = [word for text in texts for word in ("--pick", text)]
         output.next_step("evorec", "finalize", record.shown, *picks, label="measure on the test, once")
+
+
+def _show_group_picks(output: Output, path: Path, texts: list[str], column: str) -> None:
+    """Members that are picked for groups of users, by validation figures of all users."""
+    from evorec.archive.decide import choices
+    from evorec.cli.ship import build_rec_problem
+    from evorec.deploy.final.groups import measure_groups
+    from evorec.report.record import read_record
+    from evorec.run.directory import RunDirectory
+
+    record = read_record(path)
+    with RunDirectory.open(path, read_only=True) as run:
+        output.note(f"measuring {len(record.members)} members on all validation users")
+        measured = measure_groups(run, build_rec_problem(run.config), column)
+    columns, value = record.columns, []
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for found in measured:
+        for choice in choices(
+            texts, found.members, record.objectives, record.config.k, baselines=found.baselines, keys=True
+        ):
+            own = found.members[choice.member]
+            values = (own.get(column.key) for column in columns)
+            rows.setdefault(choice.pick, []).append((choice.member, found.group, found.n_users, *values))
+            one = {"group": found.group, "users": found.n_users, "pick": choice.pick, "member": choice.member}
+            value.append(one | {"metrics": dict(own)})
+    headings: tuple[str | Column, ...] = ("member", Column("group"), Column("users", numbers="count"), *columns)
+    tables = [Table.of(f"{text}, by group on validation data", headings, part, "member") for text, part in rows.items()]
+    text = "Metrics with a value per user are means over the group, all others are those of all users."
+    output.result({"run": str(path), "picks": value}, *tables, text=output.wrapped(text))
 
 
 def _show(output: Output, path: Path, sort: str | None = None, most: int | None = None, *, ended: bool = False) -> None:

@@ -15,23 +15,24 @@ from evorec.errors import DataError
 NO_GROUP = -1
 
 
-def users_with(column: str, tables: Tables) -> pl.DataFrame:
+def users_with(column: str, tables: Tables, *, key: str = "evaluation.groups") -> pl.DataFrame:
     """The table of users, which has a column that can tell groups.
 
     Args:
         column: its name.
         tables: with a table of users.
+        key: of the setting or option that names it, for messages.
     Raises:
         DataError: there is no such column, or it holds lists.
     """
     known = [] if tables.users is None else [name for name in tables.users.columns if name != Columns.USER]
     if tables.users is None or column not in known:
         raise DataError(
-            f"evaluation.groups must be a column of the users of {tables.name}, {known or 'which has no such table'}; "
+            f"{key} must be a column of the users of {tables.name}, {known or 'which has no such table'}; "
             f"got {column!r}."
         )
     if tables.users.schema[column].is_nested():
-        raise DataError(f"evaluation.groups must have one value per user, got {column}: {tables.users.schema[column]}.")
+        raise DataError(f"{key} must have one value per user, got {column}: {tables.users.schema[column]}.")
     return tables.users
 
 

@@ -126,8 +126,14 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
         run: the run.
         problem: the problem it searched.
     Returns:
-        Metrics by member.
+        Metrics by member, also those that only the search measured.
     """
+    found = measured_archive(run, problem)
+    return {key: {**(one.metrics or {}), **found[key].metrics} for one in run.members() for key in [one.key]}
+
+
+def measured_archive(run: RunDirectory, problem: RecProblem) -> dict[str, MemberMetrics]:
+    """All validation users measured with the stored weights of every archive member, by member."""
     members = {evaluation.key: evaluation for evaluation in run.members()}
     data = problem.data.with_all_users()
     specs = {key: ModelSpec.from_genes(evaluation.spec) for key, evaluation in members.items()}
@@ -137,12 +143,12 @@ def measure_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Metrics
         weights = [run.read_weights(key) for key in keys]
         return data.measure(data.stack([specs[key] for key in keys], weights))
 
-    out: dict[str, Metrics] = {}
+    out: dict[str, MemberMetrics] = {}
     for index, results in run_all(data, [partial(measure, keys) for keys in groups]):
         for key, found in zip(groups[index], results, strict=True):
             if isinstance(found, TrainingError):
                 raise RunError(f"member {key} of {run.path}: {found}")
-            out[key] = {**(members[key].metrics or {}), **found.metrics}
+            out[key] = found
     return {key: out[key] for key in members}
 
 
