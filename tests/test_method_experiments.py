@@ -33,6 +33,7 @@ def script(name: str) -> ModuleType:
 
 analytic, methods = script("analytic"), script("tabular_methods")
 fronts, rating_matrix, rival = script("problem_fronts"), script("rating_matrix"), script("rival")
+picks = script("picks")
 
 
 @pytest.mark.parametrize("method", analytic.METHODS)
@@ -106,6 +107,19 @@ def test_every_search_of_a_problem_trains_the_same_number_of_candidates(
     assert "best cost_per/conversion" in capsys.readouterr().out
     fronts.picture({"ads": [found]}, tmp_path / "fronts.svg")
     assert "popularity" in (tmp_path / "fronts.svg").read_text()
+
+
+def test_picks_of_a_problem_are_written_with_rates_and_a_simplest_genome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "picks.json"
+    given = ["picks.py", "analytic", "tabular", "--simplify", "tabular", "--set", "search.memory=none"]
+    monkeypatch.setattr(sys, "argv", [*given, "--out", str(out)])
+    picks.main()
+    found = json.loads(out.read_text())
+    assert [pick["pick"].split()[0] for pick in found["tabular"]["picks"]] == ["knee", "cheapest", "accuracy"]
+    assert all(len(pick["rates"]) >= 1 for pick in found["analytic"]["picks"])
+    assert set(found["tabular"]["simplified"]["objectives"]) == set(found["tabular"]["picks"][0]["values"])
 
 
 def test_a_large_penalty_reduces_the_rating_matrix_to_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
