@@ -62,6 +62,8 @@ class Case:
         config: settings of the file.
         log, users, items: tables.
         changes: what was done to them.
+        ragged: values of further lines at the end of the log.
+        suffix: of the file of the log; jsonl = JSON lines, of which the last is cut off.
     """
 
     config: dict[str, Any]
@@ -69,6 +71,8 @@ class Case:
     users: pl.DataFrame
     items: pl.DataFrame
     changes: list[str] = field(default_factory=list)
+    ragged: list[list[str]] = field(default_factory=list)
+    suffix: str = "csv"
 
     @classmethod
     def made(cls, rng: random.Random) -> Case:
@@ -111,7 +115,13 @@ class Case:
 
     def write(self, folder: Path) -> Path:
         """The configuration file and its tables."""
-        self.log.write_csv(folder / "log.csv")
+        if self.suffix == "csv":
+            self.log.write_csv(folder / "log.csv")
+            with (folder / "log.csv").open("a") as file:
+                file.writelines(",".join(values) + "\n" for values in self.ragged)
+        else:
+            text = self.log.write_ndjson()
+            (folder / "log.jsonl").write_text(text[: text.rstrip().rfind(",")])
         self.users.write_csv(folder / "users.csv")
         self.items.write_csv(folder / "items.csv")
         path = folder / "c.toml"
@@ -247,6 +257,18 @@ def _unreadable(case: Case, share: float, mark: str, *, drop: bool) -> None:
         case.set("data.log.missing_times", "drop")
 
 
+def _ragged(case: Case, n_values: int, repair: str | None) -> None:
+    case.ragged = [["7"] * n_values] * 5
+    case.changes.append(f"5 lines of {n_values} values")
+    case.set("data.log.ragged", repair)
+
+
+def _cut_off(case: Case, *, drop: bool) -> None:
+    case.suffix = "jsonl"
+    case.set("data.log.files", ["log.jsonl"])
+    case.set("data.log.broken", "drop" if drop else None)
+
+
 def _first_rows(case: Case, n: int) -> None:
     case.log = case.log.head(n)
     case.changes.append(f"{n} rows")
@@ -264,6 +286,8 @@ DATA: Final[dict[str, Callable[[Case, random.Random], None]]] = {
     "unreadable times": lambda case, rng: _unreadable(
         case, rng.choice((0.02, 0.5)), rng.choice(("N/A", "0", "-1", "soon", "1600000000000")), drop=rng.random() < 0.7
     ),
+    "ragged lines": lambda case, rng: _ragged(case, rng.choice((3, 9)), rng.choice((None, "drop", "pad"))),
+    "a cut-off line": lambda case, rng: _cut_off(case, drop=rng.random() < 0.7),
     "few rows": lambda case, rng: _first_rows(case, rng.choice((1, 3, 10, 40))),
     "one time": lambda case, rng: case.change("one time", time=pl.lit(1_600_000_000)),
     "a short log": lambda case, rng: case.change("a row per second", time=1_600_000_000 + pl.int_range(pl.len())),

@@ -357,6 +357,21 @@ def test_rows_of_a_log_may_lack_times(here: Path) -> None:
     assert main(["validate", "shop.toml", "-q"]) == 0
 
 
+@pytest.mark.parametrize(("suffix", "setting"), [("csv", "ragged"), ("jsonl", "broken")])
+def test_lines_of_a_log_may_be_broken(here: Path, suffix: str, setting: str) -> None:
+    events = [(u, i, iso(t), t % 2) for u, i, t, _ in rows()]
+    head = ("user_id", "item_id", "time", "click")
+    text = lines(head, iter(events)) + "1,2\n"
+    if suffix == "jsonl":
+        text = (
+            "".join(json.dumps(dict(zip(head, event, strict=True))) + "\n" for event in events) + '{"user_id": 1, "it'
+        )
+    (here / f"log.{suffix}").write_text(text)
+    assert main(["init", f"log.{suffix}", "--out", "x.toml", "-q"]) == 0
+    assert f'{setting} = "drop"' in Path("x.toml").read_text()
+    assert main(["validate", "x.toml", "-q"]) == 0
+
+
 def test_a_file_is_replaced_only_by_force(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(retailrocket(), here / "shop")
     (here / "shop.toml").write_text("mine")

@@ -73,6 +73,9 @@ class FilesConfig(Section):
     ragged: Literal["refuse", "drop", "pad"] = "refuse"
     """lines of a text table with more or fewer values than columns: refuse the file, drop them, or pad them: missing
     values at the end of short lines, nothing behind the last column of long lines; both are counted in the notes"""
+    broken: Literal["refuse", "drop"] = "refuse"
+    """lines of JSON lines that are not an object of JSON, e.g. a last line that is cut off: refuse the file, or drop
+    them, which is counted in the notes"""
     derive: dict[str, Derived] = Field({})
     """further columns: name -> COLUMN ~ PATTERN (first group of a regular expression, or missing) or COLUMN * NUMBER, /
     NUMBER, // NUMBER (whole part)"""

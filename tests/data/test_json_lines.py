@@ -7,7 +7,14 @@ import polars as pl
 import pytest
 
 from evorec.data.tabular import json_lines
-from evorec.data.tabular.json_lines import find_line, find_nested, first_object, read_json_lines
+from evorec.data.tabular.json_lines import (
+    find_float,
+    find_line,
+    find_nested,
+    first_object,
+    read_json_lines,
+    read_json_objects,
+)
 from evorec.data.tabular.sources import Source
 from evorec.errors import DataError
 
@@ -75,6 +82,40 @@ def test_the_size_of_a_block_does_not_matter(tmp_path: Path, block: int, monkeyp
 def test_a_broken_line_is_refused_with_its_number(tmp_path: Path, line: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_json_lines(write(tmp_path, b'{"id":"a","n":1}\n' + line + b'\n{"id":"b"}\n'), SCHEMA)
+
+
+@pytest.mark.parametrize("block", [1, 1000])
+def test_broken_lines_are_dropped_and_counted_and_the_others_keep_their_numbers(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_lines, "BLOCK_BYTES", block)
+    broken = (
+        b"[1, 2]",
+        b"null",
+        b'{"n":NaN}',
+        b'{"n":1} {"n":2}',
+        b'{"id":"\xff"}',
+        b"\0\0\0",
+        b'{"x":1' + b"0" * 400 + b"}",
+    )
+    good = [b'{"id":%d,"n":%d}' % (n, n) for n in range(len(broken))]
+    lines = [line for pair in zip(good, broken, strict=True) for line in pair]
+    source = write(tmp_path, b"\n".join([b"", *lines, b'{"id":7,"n":7.0}', b'{"id":"cut']))
+    schema = dict.fromkeys(SCHEMA, pl.String())
+    frame, n_broken = read_json_objects(source, schema, drop=True)
+    assert frame["id"].to_list() == [str(n) for n in range(8)]
+    assert n_broken == len(broken) + 1
+    assert [find_line(source, row, drop=True) for row in range(8)] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert find_float(source, "n", 6, drop=True) == 7
+    with pytest.raises(DataError, match="and 1 broken lines; expected one JSON object per line"):
+        read_json_objects(write(tmp_path, b"[]"), schema, drop=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_broken_lines_of_other_encodings_are_dropped(tmp_path: Path, encoding: str) -> None:
+    source = write(tmp_path, '{"id":"é"}\n{"id":\n{"id":"b"}\n'.encode(encoding))
+    frame, n_broken = read_json_objects(source, SCHEMA, encoding=encoding, drop=True)
+    assert (frame["id"].to_list(), n_broken) == (["é", "b"], 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n"])

@@ -221,6 +221,18 @@ def test_rows_without_a_day_of_the_log_are_dropped(tmp_path: Path) -> None:
     assert (len(tables.interactions), origin.n_missing_times) == (9, 2)
 
 
+def test_broken_lines_of_json_are_refused_or_dropped_and_counted(tmp_path: Path) -> None:
+    lines = ['{"u":1,"i":2,"t":10,"c":1}', '{"u":1,"i":3,"t":1', '{"u":2,"i":2,"t":11,"c":"x"}', '["cut"']
+    files: dict[str, str | bytes] = {"l.jsonl": "\n".join(lines)}
+    found = refused(tmp_path, files, {"files": ["l.jsonl"]})
+    assert found[0].startswith("l.jsonl, line 2 must be one JSON object: Expecting ',' delimiter at character 19")
+    assert found[0].endswith('; set data.log.broken = "drop" to leave out and count such lines.')
+    assert [line.partition(" must")[0] for line in found[1:]] == ["l.jsonl, line 3, column c"]
+    tables, origin = counted(tmp_path, files, {"files": ["l.jsonl"], "broken": "drop", "missing": ["x"]})
+    assert rows(tables) == [(1, 2, 10, 1.0), (2, 2, 11, None)]
+    assert origin.notes == (f"{tmp_path}/l.jsonl: lines that are not a JSON object, dropped (data.log.broken): 2.",)
+
+
 def test_missing_columns_of_typed_files_are_listed_with_the_faults_of_the_others(tmp_path: Path) -> None:
     pytest.importorskip("fastexcel")
     files: dict[str, str | bytes] = {"log.xlsx": workbook(log=[["u", "i", "c"], [1, 2, "maybe"]])}

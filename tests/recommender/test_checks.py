@@ -99,7 +99,7 @@ def test_faults_of_tables_content_tasks_and_split_come_together(log: dict[str, n
         'tasks.ranked=["clik"]', 'objectives=["accurracy"]', 'data.log.context={"place"="numeric","x"="numeric"}'
     )
     assert "line 1 must name the columns ['x']; it has" in found
-    assert "log.csv, line 7, column time must be a finite number, got 'soon'; add 'soon' to data.log.missing" in found
+    assert "log.csv, line 7, column time must be a number, as other times of the column, got 'soon'; set" in found
     assert "'accurracy'" in found  # what needs no data is checked, too
 
 

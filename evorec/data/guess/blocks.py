@@ -33,6 +33,11 @@ FORMS: Final = {
     "mapping": "a single JSON object: the columns are its keys and its values",
 }
 """Formats that must be set -> why."""
+BROKEN: Final = {
+    "ragged": "lines with another number of values than columns",
+    "broken": "lines that are not a JSON object",
+}
+"""Settings that drop lines -> the lines."""
 LISTS: Final[Mapping[str, str]] = {
     "sequence": "a line per user: the user, then its items in order of time",
     "adjacency": "a line per user: the user, then its items in any order",
@@ -101,6 +106,8 @@ def _file_settings(samples: Sequence[Sample], columns: Sequence[str], parts: Map
     out = [Setting("parts", parts, dialect)] if parts else [Setting("files", names, dialect)]
     if form := next((sample.form for sample in samples if sample.form and not sample.is_of_lists), ""):
         out.append(Setting("format", form, FORMS[form]))
+    if broken := next((sample.broken for sample in samples if sample.broken), ""):
+        out.append(Setting(broken, "drop", f'{BROKEN[broken]} are dropped and counted; "refuse" = refuse them'))
     if not samples[0].has_header and columns:
         out.append(Setting("columns", columns, "the file has no header line; any names"))
     return out

@@ -14,9 +14,9 @@ import polars as pl
 from evorec.config import FilesConfig
 from evorec.data.tabular.columns import Column
 from evorec.data.tabular.dialect import Dialect, detect
-from evorec.data.tabular.json_lines import read_json_lines
+from evorec.data.tabular.json_lines import read_json_objects
 from evorec.data.tabular.sheet import Sheet, read_text
-from evorec.data.tabular.sources import Source
+from evorec.data.tabular.sources import ColumnsError, Source
 from evorec.data.tabular.text import prepared
 from evorec.data.tabular.typed import read_typed
 from evorec.errors import DataError
@@ -41,6 +41,8 @@ FEW_VALUES: Final = 20
 """Whole numbers with so few different values are codes rather than amounts."""
 MOSTLY: Final = 0.95
 """Share of the values that must be numbers in a column of numbers; the others mean a missing value."""
+MAX_BROKEN: Final = 0.05
+"""Share of the lines that may be broken in a table."""
 MAX_MARKS: Final = 8
 """Different texts of a column of numbers that may mean a missing value."""
 
@@ -177,6 +179,7 @@ class Sample:
         values: facts about each column, in order.
         is_of_lists: whether each line is a user and its items; the columns have a row for each item.
         form: format that must be set; empty = it is found.
+        broken: setting that drops the lines that cannot be read, ``ragged`` or ``broken``; empty = there are none.
     """
 
     source: Source
@@ -185,6 +188,7 @@ class Sample:
     values: Mapping[str, Values]
     is_of_lists: bool = False
     form: str = ""
+    broken: str = ""
 
     @property
     def has_header(self) -> bool:
@@ -221,7 +225,7 @@ def read_samples(sources: Mapping[str, Source]) -> tuple[list[Sample], dict[str,
 
 
 def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
-    is_of_lists, form = False, ""
+    is_of_lists, form, broken = False, "", ""
     try:
         dialect = detect(source)
     except DataError:
@@ -231,7 +235,12 @@ def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
     if dialect.format == "jsonl" and _is_mapping(source):
         dialect, form = detect(source, FilesConfig(format="mapping")), "mapping"
     if dialect.format == "jsonl":
-        frame = read_json_lines(source, dict.fromkeys(dialect.columns, pl.String()), encoding=dialect.encoding)
+        schema = dict.fromkeys(dialect.columns, pl.String())
+        frame, n_broken = read_json_objects(source, schema, encoding=dialect.encoding, drop=True)
+        if n_broken > MAX_BROKEN * (n_broken + frame.height):
+            read_json_objects(source, schema, encoding=dialect.encoding, drop=False)
+        if n_broken:
+            broken, dialect = "broken", replace(dialect, broken="drop")
     elif dialect.format != "csv":
         frame = read_typed(source, dialect.columns, dialect.format)
     else:
@@ -243,10 +252,16 @@ def _read_sample(name: str, source: Source, min_lengths: int) -> Sample:
         if is_of_lists := _is_of_lists(content, min_lengths):
             dialect, frame = replace(dialect, columns=("user", "item")), _item_lists(content)
         else:
-            frame, _ = read_text(source, content, dialect, dialect.columns)
+            try:
+                frame, _ = read_text(source, content, dialect, dialect.columns)
+            except ColumnsError:
+                frame, n_broken = read_text(source, content, replace(dialect, ragged="drop"), dialect.columns)
+                if n_broken > MAX_BROKEN * (n_broken + frame.height):
+                    raise
+                broken, dialect = "ragged", replace(dialect, ragged="drop")
     sheet, missing = Sheet(source, dialect, frame), FilesConfig().missing
     values = {column: Values(Column.read(sheet, column, missing, None)) for column in dialect.columns}
-    return Sample(source, name, dialect, values, is_of_lists, form)
+    return Sample(source, name, dialect, values, is_of_lists, form, broken)
 
 
 def _is_mapping(source: Source) -> bool:

@@ -29,6 +29,7 @@ from evorec.data.tabular.item_lists import LIST_ITEM, LIST_USER, read_item_lists
 from evorec.data.tabular.sheet import Sheet, read_sheet
 from evorec.data.tabular.sources import (
     MAX_NAMES,
+    BrokenLineError,
     ColumnsError,
     EmptyFileError,
     Source,
@@ -294,12 +295,15 @@ def _read_files(
                 try:
                     try:
                         sheet = _read_file(source, group, needed)
-                    except ColumnsError as error:
-                        missing = error.names
-                        hint = _named_by(group, missing) + (OWN_COLUMNS if len(found) > 1 and key == "data.log" else "")
+                    except (ColumnsError, BrokenLineError) as error:
+                        hint = ""
+                        if isinstance(error, ColumnsError):
+                            missing = error.names
+                            hint = _named_by(group, missing)
+                            hint += OWN_COLUMNS if len(found) > 1 and key == "data.log" else ""
                         faults.add(DataError(f"{str(error).removesuffix('.')}{hint}."))
                         others = [name for name in needed if name not in missing]
-                        lenient = config if missing else config.model_copy(update={"ragged": "drop"})
+                        lenient = config if missing else config.model_copy(update={"ragged": "drop", "broken": "drop"})
                         with suppress(DataError):  # the other columns and lines may have faults of their own
                             sheet = _read_file(source, replace(group, config=lenient), others)
                 except EmptyFileError as error:

@@ -92,6 +92,7 @@ class Dialect:
         notes: sentences about anything that was guessed.
         escape: one character before a quote or a separator in a value; empty = quotes are doubled.
         ragged: what becomes of lines with another number of values than columns: refuse, drop or pad.
+        broken: what becomes of lines of JSON that are not an object: refuse or drop.
         key: of the configuration that has these settings, for errors; empty = they cannot be set.
     """
 
@@ -104,6 +105,7 @@ class Dialect:
     notes: tuple[str, ...] = ()
     escape: str = ""
     ragged: Literal["refuse", "drop", "pad"] = "refuse"
+    broken: Literal["refuse", "drop"] = "refuse"
     key: str = field(default="", compare=False)
 
     def setting(self, name: str) -> str:
@@ -158,7 +160,7 @@ def detect(
                 f"{source} must have a JSON object per line, and is a single list; convert it, e.g. with "
                 f"jq -c '.[]' {source.path.name} > {source.path.stem}.jsonl"
             )
-        return Dialect(form, separator="", quote="", encoding=encoding, columns=_keys(text), notes=notes, key=key)
+        return Dialect(form, "", "", encoding, _keys(text), notes=notes, broken=config.broken, key=key)
     text = text if len(sample) <= SAMPLE_BYTES else text[: text.rfind("\n") + 1]
     usual = "\t" if config.format == "tsv" else USUAL.get(_ending(source), ",")
     separator = config.separator or _separator(source, text, usual, config, needed, key)
@@ -167,7 +169,7 @@ def detect(
     first = tuple(name.strip() for name in records[0]) if records else ()
     has_header = not config.columns and (bool({*needed} & {*first}) or _names_columns(records))
     names = config.columns or (first if has_header else tuple(f"column_{n}" for n in range(1, len(first) + 1)))
-    return Dialect(form, separator, quote, encoding, names, has_header, notes, config.escape, config.ragged, key)
+    return Dialect(form, separator, quote, encoding, names, has_header, notes, config.escape, config.ragged, key=key)
 
 
 def _ending(source: Source) -> str:
@@ -226,10 +228,11 @@ def _encoding(sample: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _keys(text: str) -> tuple[str, ...]:
-    """The keys of the first line of JSON; none if it is not an object."""
-    with suppress(ValueError, RecursionError):
-        first = json.loads(text.lstrip().partition("\n")[0])
-        return tuple(first) if isinstance(first, dict) else ()
+    """The keys of the first line of JSON that is an object; none if no line of the text is."""
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):
+            if isinstance(first := json.loads(line), dict):
+                return tuple(first)
     return ()
 
 

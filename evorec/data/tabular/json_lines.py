@@ -11,14 +11,15 @@ import json
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from evorec.data.tabular.sources import ColumnsError, EmptyFileError, Source, reason
+from evorec.data.tabular.sources import BrokenLineError, ColumnsError, EmptyFileError, Source, reason
 from evorec.data.tabular.text import prepared
 from evorec.errors import DataError
 
@@ -47,22 +48,39 @@ def read_json_lines(
     Returns:
         The columns of `schema`; lines without text have no row (see `find_line`).
     Raises:
-        DataError: the file is missing, damaged or empty, a line is not a JSON object, a field has another type, or no
-            line has a needed field.
+        DataError: the file is missing, damaged or empty, a field has another type, or no line has a needed field.
+        BrokenLineError: a line is not a JSON object.
+    """
+    return read_json_objects(source, schema, needed=needed, encoding=encoding, drop=False)[0]
+
+
+def read_json_objects(
+    source: Source, schema: JsonSchema, *, needed: Collection[str] = (), encoding: str = "utf-8", drop: bool
+) -> tuple[pl.DataFrame, int]:
+    """The rows that `read_json_lines` gives, and the number of lines that were dropped.
+
+    Args:
+        source, schema, needed, encoding: see `read_json_lines`.
+        drop: lines that are not a JSON object have no row; also not those with a NUL or, in UTF-8, with invalid bytes.
+    Raises:
+        DataError: see `read_json_lines`.
     """
     frames: list[pl.DataFrame] = []
     absent = set(needed)
-    for first_line, block in _blocks(source, encoding):
+    n_broken = 0
+    for first_line, block, n_dropped in _blocks(source, encoding, drop=drop):
+        n_broken += n_dropped
         if block.strip():
             frames.append(_parsed(source, block, schema, first_line))
             absent = {name for name in absent if not _may_have(block, frames[-1][name])}
     if not frames:
-        raise EmptyFileError(f"{source} has no rows; expected one JSON object per line with {list(schema)}.")
+        broken = f", and {n_broken} broken lines" if n_broken else ""
+        raise EmptyFileError(f"{source} has no rows{broken}; expected one JSON object per line with {list(schema)}.")
     if missing := [name for name in needed if name in absent]:
-        _, text = next(_numbered(source, encoding))
+        _, text = next(_numbered(source, encoding, drop=drop))
         keys = f"key{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
         raise ColumnsError(f"{source}: no line has the {keys}; the first is {_shown(text)}.", missing)
-    return pl.concat(frames, rechunk=True)
+    return pl.concat(frames, rechunk=True), n_broken
 
 
 def first_object(source: Source) -> Mapping[str, Any]:
@@ -76,12 +94,19 @@ def first_object(source: Source) -> Mapping[str, Any]:
     raise DataError(f"{source} has no rows; expected one JSON object per line.")
 
 
-def find_line(source: Source, row: int, encoding: str = "utf-8") -> int:
-    """Line, from 1, of a row, from 0; looked up in the file once more."""
-    return next(islice(_numbered(source, encoding), row, None), (0, b""))[0]
+def find_line(source: Source, row: int, encoding: str = "utf-8", *, drop: bool = False) -> int:
+    """Line, from 1, of a row, from 0; looked up in the file once more.
+
+    Args:
+        source, row, encoding: of the row.
+        drop: whether broken lines have no row.
+    """
+    return next(islice(_numbered(source, encoding, drop=drop), row, None), (0, b""))[0]
 
 
-def find_nested(source: Source, name: str, rows: Collection[int], encoding: str = "utf-8") -> int | None:
+def find_nested(
+    source: Source, name: str, rows: Collection[int], encoding: str = "utf-8", *, drop: bool = False
+) -> int | None:
     """The first of some rows in which a field read as text holds a list or an object; looked up in the file once more.
 
     Args:
@@ -89,14 +114,15 @@ def find_nested(source: Source, name: str, rows: Collection[int], encoding: str 
         name: of the field.
         rows: whose text begins as that of a list or an object, from 0.
         encoding: of the text.
+        drop: whether broken lines have no row.
     """
-    for row, (number, text) in enumerate(_numbered(source, encoding)):
+    for row, (number, text) in enumerate(_numbered(source, encoding, drop=drop)):
         if row in rows and isinstance(_object(source, text, number).get(name), list | dict):
             return row
     return None
 
 
-def find_float(source: Source, name: str, least: int, encoding: str = "utf-8") -> int | None:
+def find_float(source: Source, name: str, least: int, encoding: str = "utf-8", *, drop: bool = False) -> int | None:
     """The first row in which a field is a float beyond `least`, which polars reads as a whole number.
 
     Args:
@@ -104,35 +130,77 @@ def find_float(source: Source, name: str, least: int, encoding: str = "utf-8") -
         name: of the field.
         least: smaller numbers are not looked for.
         encoding: of the text.
+        drop: whether broken lines have no row.
     """
     number = re.compile(re.escape(json.dumps(name).encode()) + rb"\s*:\s*-?\d+[.eE]")
-    if not any(number.search(block) for _, block in _blocks(source, encoding)):
+    if not any(number.search(block) for _, block, _ in _blocks(source, encoding, drop=drop)):
         return None
-    values = enumerate(json_values(source, name, encoding))
+    values = enumerate(json_values(source, name, encoding, drop=drop))
     return next((row for row, value in values if isinstance(value, float) and abs(value) > least), None)
 
 
-def json_values(source: Source, name: str, encoding: str = "utf-8") -> list[Any]:
+def json_values(source: Source, name: str, encoding: str = "utf-8", *, drop: bool = False) -> list[Any]:
     """The values of a field as Python reads them, floats apart from whole numbers; ``None`` where it is missing."""
-    return [_object(source, text, line).get(name) for line, text in _numbered(source, encoding)]
+    return [_object(source, text, line).get(name) for line, text in _numbered(source, encoding, drop=drop)]
 
 
-def _blocks(source: Source, encoding: str) -> Iterator[tuple[int, bytes]]:
-    """Whole lines as UTF-8, about `BLOCK_BYTES` at a time, and the number of the first, from 1."""
+def _blocks(source: Source, encoding: str, *, drop: bool) -> Iterator[tuple[int, bytes, int]]:
+    """Whole lines as UTF-8, about `BLOCK_BYTES` at a time, the number of the first, from 1, and how many were emptied.
+
+    Broken lines are emptied if they are to be dropped, so that the others keep their numbers.
+    """
     first_line = 1
     if encoding != "utf-8":  # a byte that ends a line of UTF-8 can be half a character of UTF-16
-        yield first_line, prepared(source, source.content(), encoding)
+        block = prepared(source, source.content(), encoding)
+        yield first_line, *(_whole_objects(source, block) if drop else (block, 0))
         return
     with source.opened() as file:
         while block := file.read(BLOCK_BYTES):
-            block = prepared(source, block + file.readline(), encoding, first_line=first_line)
-            yield first_line, block
+            block, n_broken, n_more = block + file.readline(), 0, 0
+            if drop:
+                block, n_broken = _emptied(block, _is_text)
+            block = prepared(source, block, encoding, first_line=first_line)
+            if drop:
+                block, n_more = _whole_objects(source, block)
+            yield first_line, block, n_broken + n_more
             first_line += block.count(b"\n")
 
 
-def _numbered(source: Source, encoding: str) -> Iterator[tuple[int, bytes]]:
-    """The lines that have text, and their numbers, from 1."""
-    for first_line, block in _blocks(source, encoding):
+def _emptied(block: bytes, good: Callable[[bytes], bool]) -> tuple[bytes, int]:
+    """Some lines without the text of those that are not good, and the number of the latter."""
+    lines = block.split(b"\n")
+    kept = [line if not line.strip() or good(line) else b"" for line in lines]
+    return b"\n".join(kept), sum(new != old for new, old in zip(kept, lines, strict=True))
+
+
+def _whole_objects(source: Source, block: bytes) -> tuple[bytes, int]:
+    """Prepared lines without the text of those that are not objects, and the number of the latter."""
+
+    def is_object(text: bytes) -> bool:
+        with suppress(BrokenLineError):
+            return isinstance(_object(source, text, 0), dict)
+        return False
+
+    if not _fails(block, {ANY_FIELD: pl.String()}):
+        return block, 0
+    block, n_broken = _emptied(block, is_object)
+    if not _fails(block, {ANY_FIELD: pl.String()}):
+        return block, n_broken
+    block, n_more = _emptied(
+        block, lambda text: not _fails(text, {ANY_FIELD: pl.String()})
+    )  # Python reads more numbers
+    return block, n_broken + n_more
+
+
+def _is_text(line: bytes) -> bool:
+    with suppress(UnicodeDecodeError):
+        return "\0" not in line.decode()
+    return False
+
+
+def _numbered(source: Source, encoding: str, *, drop: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The lines that have text, and their numbers, from 1; with `drop` without broken lines."""
+    for first_line, block, _ in _blocks(source, encoding, drop=drop):
         for number, text in enumerate(block.split(b"\n"), first_line):
             if text.strip():
                 yield number, text
@@ -173,7 +241,7 @@ def _problem(source: Source, text: bytes, number: int, schema: JsonSchema, why: 
             if _fails(text, {name: dtype}):
                 got = repr(row.get(name))[:SHOWN]
                 return DataError(f"{source}, line {number}, column {name} must be {dtype}, got {got}.")
-    return DataError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.")
+    return BrokenLineError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.")
 
 
 def _object(source: Source, text: bytes, number: int) -> Mapping[str, Any]:
@@ -181,9 +249,9 @@ def _object(source: Source, text: bytes, number: int) -> Mapping[str, Any]:
         row = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         why = f"{error.msg} at character {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise DataError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.") from None
+        raise BrokenLineError(f"{source}, line {number} must be one JSON object: {why}; got {_shown(text)}.") from None
     if not isinstance(row, dict):
-        raise DataError(f"{source}, line {number} must be one JSON object, got {_shown(text)}.")
+        raise BrokenLineError(f"{source}, line {number} must be one JSON object, got {_shown(text)}.")
     return row
 
 

@@ -14,8 +14,15 @@ from polars.exceptions import PanicException, PolarsError
 from evorec.config import FilesConfig
 from evorec.config.faults import Faults
 from evorec.data.tabular.dialect import Dialect, detect
-from evorec.data.tabular.json_lines import JsonSchema, find_float, find_line, find_nested, read_json_lines
-from evorec.data.tabular.sources import ColumnsError, EmptyFileError, Source, reason
+from evorec.data.tabular.json_lines import (
+    JsonSchema,
+    find_float,
+    find_line,
+    find_nested,
+    read_json_lines,
+    read_json_objects,
+)
+from evorec.data.tabular.sources import BrokenLineError, ColumnsError, EmptyFileError, Source, reason
 from evorec.data.tabular.text import check_records, find_record, prepared, such_rows, unescaped
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
@@ -72,6 +79,11 @@ class Sheet:
         """Whether an empty value and a missing value are the same in the file."""
         return self.dialect.format == "csv"
 
+    @property
+    def _drops(self) -> bool:
+        """Whether broken lines of JSON have no row."""
+        return self.dialect.broken == "drop"
+
     def emptied(self) -> Sheet:
         """The sheet without its values, which can still locate a row."""
         return replace(self, frame=self.frame.clear())
@@ -88,7 +100,7 @@ class Sheet:
         if self.lines is not None:
             return f"{self.source}, line {self.lines[row]}"
         if self.is_json:
-            return f"{self.source}, line {find_line(self.source, row, dialect.encoding)}"
+            return f"{self.source}, line {find_line(self.source, row, dialect.encoding, drop=self._drops)}"
         content = prepared(self.source, self.source.content(), dialect.encoding, dialect.separator, key=self.key)
         return f"{self.source}, line {find_record(*unescaped(self.source, content, dialect), row)}"
 
@@ -96,11 +108,13 @@ class Sheet:
         """The first of some rows, from 0, whose text was a list or an object of JSON; looked up in the file."""
         if not self.is_json or not rows:
             return None
-        return find_nested(self.source, column, rows, self.dialect.encoding)
+        return find_nested(self.source, column, rows, self.dialect.encoding, drop=self._drops)
 
     def first_float(self, column: str, least: int) -> int | None:
         """The first row, from 0, with a float of JSON beyond `least`; looked up in the file."""
-        return find_float(self.source, column, least, self.dialect.encoding) if self.is_json else None
+        if not self.is_json:
+            return None
+        return find_float(self.source, column, least, self.dialect.encoding, drop=self._drops)
 
     def refusal(self, row: int, column: str, must: str, *got: object, n_rows: int = 1, repair: str = "") -> DataError:
         """The error of a value.
@@ -215,7 +229,7 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
             frame = read_typed(source, wanted, dialect.format)
         elif dialect.format == "jsonl":
             schema = dict.fromkeys(wanted, pl.String())
-            frame = read_json_lines(source, schema, needed=wanted, encoding=dialect.encoding)
+            frame, dialect = _read_json(source, dialect, schema)
         else:
             if not (dialect.has_header or config.columns):
                 raise DataError(
@@ -229,6 +243,20 @@ def read_sheet(source: Source, config: FilesConfig, columns: Sequence[str], key:
         raise DataError(f"{source} does not fit into memory; split it into several files.") from None
     frame = frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in known.items())
     return Sheet(source, dialect, frame.select(columns), key=key)
+
+
+def _read_json(source: Source, dialect: Dialect, schema: JsonSchema) -> tuple[pl.DataFrame, Dialect]:
+    """Columns of JSON lines, and the dialect with a note about the lines that were dropped."""
+    drop, setting = dialect.broken == "drop", dialect.setting("broken")
+    try:
+        frame, n_broken = read_json_objects(source, schema, needed=[*schema], encoding=dialect.encoding, drop=drop)
+    except BrokenLineError as error:
+        repair = f'set {setting} = "drop" to leave out and count such lines'
+        raise BrokenLineError(f"{str(error).removesuffix('.')}; {repair}.") from None
+    if not n_broken:
+        return frame, dialect
+    note = f"lines that are not a JSON object, dropped ({setting}): {n_broken}."
+    return frame, replace(dialect, notes=(*dialect.notes, note))
 
 
 def _read_csv(source: Source, dialect: Dialect, columns: Sequence[str]) -> tuple[pl.DataFrame, Dialect]:

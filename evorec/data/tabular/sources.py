@@ -49,6 +49,10 @@ class ColumnsError(DataError):
         self.names = tuple(names)
 
 
+class BrokenLineError(DataError):
+    """A line of JSON lines that is not an object."""
+
+
 @final
 @dataclass(frozen=True)
 class Source:
