@@ -277,6 +277,9 @@ class PymooAlgorithm:
         self._context, self.fills = context, fills
         seed = algorithm.seed if algorithm.seed is not None else child_seed(config.seed, "algorithm of pymoo")
         self._rng = generator(seed, "genomes beside the offspring")
+        # A failed evaluation has the worst corner of every objective, but a trained genome can be worse than the corner
+        # in an objective: without a constraint to violate, the failed genome would then be non-dominated, survive and
+        # mate. Algorithms that are passed in may refuse constraints, so the column is added for our own only.
         n_constraints = max(1, len(context.constraints)) if fills else len(context.constraints)
         self._problem = _ToldValues(
             n_var=context.space.n_var,

@@ -6,7 +6,9 @@ import json
 import math
 import random
 import shutil
+import tracemalloc
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,39 @@ def test_ndcg_is_scikit_learns_and_re_ranking_follows_the_formula() -> None:
     assert found[f"ndcg@{K}"] == pytest.approx(ndcg_score(relevant, scores, k=K), rel=1e-6)
     diverse = scorer.metrics(scorer.positions(formula, 0.5))
     assert diverse[scorer.diversity] > found[scorer.diversity]
+
+
+def test_similarities_stay_within_their_memory_and_give_the_same_lists() -> None:
+    n_users, n_items, n_candidates, width = 60, 500, 80, 64
+    rng = np.random.default_rng(0)
+    items = np.sort(rng.random((n_users, n_items)).argsort(axis=1)[:, :n_candidates], axis=1)
+    scores = rng.normal(size=(n_users, n_candidates)).astype(np.float32)
+    vectors = rng.normal(size=(n_items, width))
+    content = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    outputs = HeadOutputs(items, scores, scores[None], ("like",), (True,))
+    target = Csr.from_pairs(np.arange(n_users), items[:, 0], n_rows=n_users)
+    formula = Formula.parse("retrieval", ("like",))
+    # a table of each user takes 1.54 MB, that of the catalogue 1 MB, and the vectors of a user's candidates 20 KB
+    found = []
+    for room in (2_000_000, 1_200_000, 100_000):
+        scorer = FormulaScorer(
+            outputs, target=target, others={}, content=content, n_items=n_items, k=5, similarity_bytes=room
+        )
+        tracemalloc.start()
+        found.append(scorer.positions(formula, 0.5).tolist())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= room + 400_000, f"{peak} bytes with {room}"  # scores and indices take 8 bytes per candidate each
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_halves_share_half_of_the_memory_of_the_run(searched_run: tuple[RecProblem, Path]) -> None:
+    problem, path = searched_run
+    _, spec, weights = first_member(path)
+    limited = problem.data.config.run.model_copy(update={"memory_gib": 0.25})
+    encoded = replace(problem.data, config=problem.data.config.model_copy(update={"run": limited}))
+    halves = user_halves(encoded, spec, weights, SMALL)
+    assert halves.fitting.similarity_bytes == halves.validation.similarity_bytes == 2**30 // 4 // 4
 
 
 # --- evolution

@@ -21,7 +21,7 @@ from evorec.deploy.fusion.evolution import Candidate, Evolution, best_of_front
 from evorec.deploy.fusion.formula import SIZE, Formula, member_formula
 from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs, task_positives
 from evorec.deploy.fusion.languages import Language, WeightedLanguage
-from evorec.deploy.fusion.scorer import FormulaScorer, fusion_objectives
+from evorec.deploy.fusion.scorer import SIMILARITY_BYTES, FormulaScorer, fusion_objectives
 from evorec.deploy.fusion.trees import TreeLanguage
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
@@ -30,9 +30,12 @@ from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
 from evorec.run.directory import RunDirectory
 from evorec.seeds import child_seed, generator
+from evorec.training.memory import memory_budget
 
 MMR_WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Weights of re-ranking that are tried with the member's own score."""
+SIMILARITY_SHARE: Final = 0.5
+"""Share of the memory of the run for the cosines of both halves; the rest is for the member, its outputs and formulas."""
 FEWEST_USERS: Final = 20
 BASELINES: Final = ("member", "member + mmr", "weighted sum", "weighted product")
 
@@ -88,6 +91,7 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
     parts = [np.sort(part) for part in np.array_split(order, 2)]
     positives = [task_positives(dataset, users.ids[part]) for part in parts]
     common = [task for task in dataset.tasks if all(task in some for some in positives)]
+    room = int(memory_budget(encoded.config.run.memory_gib) * SIMILARITY_SHARE / len(parts))
     fitting, validation = (
         FormulaScorer(
             outputs.select(part),
@@ -96,6 +100,7 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
             content=dataset.distance_content,
             n_items=dataset.n_items,
             k=encoded.config.evaluation.k,
+            similarity_bytes=min(SIMILARITY_BYTES, room),
         )
         for part, some in zip(parts, positives, strict=True)
     )

@@ -20,6 +20,7 @@ from evorec.metrics.ranking import ndcg_at_k, recall_at_k
 from evorec.metrics.top_items import best_items
 from evorec.objectives import Objective
 from evorec.serving.mmr import NO_POSITION, mmr_by
+from evorec.training.memory import stack_size
 
 Int64 = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating[Any]]
@@ -29,7 +30,7 @@ MOST_TASKS: Final = 3
 FEWEST_USERS: Final = 30
 """A further task with fewer users in the half is not an objective by default: its mean is too noisy."""
 SIMILARITY_BYTES: Final = 1 << 29
-"""Largest table of cosines that is kept in memory; larger tables are recomputed for each list."""
+"""Memory for cosines where there is enough; a larger table is not kept, and its cosines are computed for each list."""
 
 
 @final
@@ -43,6 +44,8 @@ class FormulaScorer:
         content: fixed vectors of the items, float ``(>= I, D)`` unit rows; D = 0 = no content.
         n_items: I.
         k: length of the lists.
+        similarity_bytes: memory for cosines and for the vectors that they are computed from. The three ways to compute
+            them differ by rounding.
     """
 
     def __init__(
@@ -54,8 +57,10 @@ class FormulaScorer:
         content: npt.NDArray[np.float32],
         n_items: int,
         k: int,
+        similarity_bytes: int = SIMILARITY_BYTES,
     ) -> None:
         self.k, self._n_items, self._items = k, n_items, outputs.items
+        self.similarity_bytes = similarity_bytes
         self._values, self._empty = outputs.values(), outputs.items < 0
         self._relevant: dict[str, tuple[npt.NDArray[np.bool_], Int64]] = {
             task: (relevant_hits(outputs.items, positives, n_items), n_relevant(positives))
@@ -133,15 +138,26 @@ class FormulaScorer:
         """Cosines of each user's candidates to a candidate of that user, from a table per user or of the catalogue."""
         items = np.where(self._empty, 0, self._items)  # an empty column is never chosen
         users, (n_users, n_candidates) = np.arange(len(items)), items.shape
-        content = self._content.astype(np.float32)
-        if 4 * n_users * n_candidates**2 <= SIMILARITY_BYTES:
-            own = content[items]
-            table = np.matmul(own, own.transpose(0, 2, 1))
+        content = self._content.astype(np.float32, copy=False)
+
+        def parts(room: int) -> list[Int64]:
+            """The users in parts whose candidates' vectors fit into some bytes."""
+            of_user = 2 * 4 * n_candidates * max(1, content.shape[1])  # NumPy may copy an operand
+            return np.split(users, range(step := stack_size(room, of_user, at_most=n_users), n_users, step))
+
+        if (n_bytes := 4 * n_users * n_candidates**2) <= self.similarity_bytes:
+            table = np.empty((n_users, n_candidates, n_candidates), dtype=np.float32)
+            for some in parts(self.similarity_bytes - n_bytes):
+                own = content[items[some]]
+                np.matmul(own, own.transpose(0, 2, 1), out=table[some[0] : some[-1] + 1])
             return lambda chosen: np.asarray(table[users, chosen])
-        if 4 * self._n_items**2 <= SIMILARITY_BYTES:
+        if 4 * self._n_items**2 <= self.similarity_bytes:
             cosines = content @ content.T
             return lambda chosen: np.take(cosines, items[users, chosen][:, None] * self._n_items + items)
-        return lambda chosen: np.einsum("ucd,ud->uc", content[items], content[items[users, chosen]])
+        every = parts(self.similarity_bytes)
+        return lambda chosen: np.concatenate(
+            [np.einsum("ucd,ud->uc", content[items[some]], content[items[some, chosen[some]]]) for some in every]
+        )
 
 
 def fusion_objectives(names: Sequence[str], scorer: FormulaScorer, max_size: int) -> tuple[Objective, ...]:
