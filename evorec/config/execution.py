@@ -22,8 +22,8 @@ class ExecutionConfig(Section):
     executor: Literal["auto", "processes", "threads", "serial"] = "auto"
     """how stacks are trained in parallel; auto = by the device"""
     memory_gib: float = Field(0.0, ge=0)
-    """memory for stacks, kept batches and baselines of all workers, and for the similarities of evorec fuse, besides data
-    and libraries, in GiB; 0 = half of the free memory"""
+    """memory for stacks, kept batches and baselines of all workers, and for similarities of evorec fuse, in GiB; data
+    and libraries come on top; 0 = half of the free memory"""
     chunk: int = Field(32, ge=1, le=4096)
     """most members in a stack"""
 

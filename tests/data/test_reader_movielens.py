@@ -141,7 +141,7 @@ def test_a_data_set_without_a_genome_is_refused(tmp_path: Path) -> None:
     ("ratings", "message"),
     [
         ("userId,movieId,rating\n1,1,4\n", r"ratings.csv, line 1 must name the columns \['timestamp'\]; it has"),
-        ("", r"ratings.csv, line 1 must name the columns \['userId'"),
+        ("", r"ratings.csv is empty; expected the columns \['userId'"),
         ("userId,movieId,rating,timestamp\n", "ratings.csv has no rows"),
         (RATINGS + "8,x,1.0,40\n", "ratings.csv, line 5, column movieId must be Int64, got 'x'"),
         (RATINGS + "8,3,good,40\n", "ratings.csv, line 5, column rating must be Float64, got 'good'"),

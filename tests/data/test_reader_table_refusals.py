@@ -18,7 +18,7 @@ GOOD = HEAD + "1,2,10,1\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"log\.csv, line 1 must name the columns \['u', 'i', 't', 'c'\]"),
+        ("", r"log\.csv is empty; expected the columns \['u', 'i', 't', 'c'\]"),
         (HEAD, r"log\.csv has no rows; expected the columns"),
         ("u,i,t,d\n1,2,3,4\n", r"log\.csv, line 1 must name the columns \['c'\]; it has 'u,i,t,d'"),
         ("u,i,t,c,u\n1,2,3,4,5\n", r"log\.csv, line 1 must name each column once, got 'u' again"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.logs import HEAD, parquet, rows, table, zipped
+from data.logs import HEAD, counted, parquet, rows, table, zipped
 
 from evorec.data.tables import Columns
 from evorec.errors import ConfigError, DataError
@@ -55,6 +55,19 @@ def test_one_value_of_json_is_no_list_and_no_object(tmp_path: Path) -> None:
 
 
 # --- missing values --------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_may_be_the_same_are_noted(tmp_path: Path) -> None:
+    _, origin = counted(tmp_path, HEAD + "1,2.0,3,1\n1.0,3.0,4,1\n")
+    (note,) = origin.notes
+    assert "column u: '1.0' and '1' are different ids; write them alike" in note
+    assert counted(tmp_path, HEAD + "1,2.0,3,1\n7.0,2.5,4,1\n")[1].notes == ()
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_noted(tmp_path: Path) -> None:
+    _, origin = counted(tmp_path, HEAD + "1.23457E+12,a,3,1\n1.23457E+12,b,4,1\n7,1E+05,5,1\n")
+    (note,) = origin.notes
+    assert "column u: '1.23457E+12' (the first of 2 rows) looks like an id that a spreadsheet has rounded" in note
 
 
 def test_a_number_can_stand_for_a_missing_value(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from data.logs import HEAD, counted, rows, table, workbook
+from data.logs import HEAD, counted, parquet, rows, table, workbook
 
 from evorec.config.faults import Faults, refuse_all
 from evorec.data.readers.table import MAX_FAULTS
@@ -231,6 +233,43 @@ def test_broken_lines_of_json_are_refused_or_dropped_and_counted(tmp_path: Path)
     tables, origin = counted(tmp_path, files, {"files": ["l.jsonl"], "broken": "drop", "missing": ["x"]})
     assert rows(tables) == [(1, 2, 10, 1.0), (2, 2, 11, None)]
     assert origin.notes == (f"{tmp_path}/l.jsonl: lines that are not a JSON object, dropped (data.log.broken): 2.",)
+
+
+@pytest.mark.parametrize(
+    ("content", "log", "message"),
+    [
+        ("", {}, r"log\.csv is empty; expected the columns \['u', 'i', 't', 'c'\] and at least one row"),
+        ("\n \n", {}, r"log\.csv is empty"),
+        (
+            "# made by a tool\n\n" + HEAD + "1,2,3,1\n",
+            {},
+            "line 1 must .*; line 3 names the columns; remove the lines above it",
+        ),
+        ("sep=;\nu;i;t;c\n1;2;3;1\n", {}, "line 1 must .*; line 2 names the columns; remove the lines above it"),
+        ("u,i,t,c,u\n1,2,3,1,1\n", {}, "got 'u' again; rename one of them"),
+        (gzip.compress(gzip.compress(HEAD.encode())), {}, "compressed twice, inside by gzip, .*; unpack it"),
+        ("u;i;t;c\n1;2;3;0,5\n", {}, "got '0,5'; write numbers with a decimal point"),
+        (
+            HEAD + '1,2,"1,650,812,741",1\n',
+            {"time_unit": "auto"},
+            "got '1,650,812,741'; write numbers with a decimal point",
+        ),
+        (HEAD + "1,2,1-Jan-2024,1\n", {"time_unit": "auto"}, "set data.log.time_unit to its format, %d-%b-%Y"),
+        (HEAD + "1,2,2024-001,1\n", {"time_unit": "auto"}, "set data.log.time_unit to its format, %Y-%j"),
+    ],
+)
+def test_an_error_of_a_table_says_what_to_do(
+    tmp_path: Path, content: str | bytes, log: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        table(tmp_path, {"log.csv": content}, log)
+
+
+def test_a_time_of_another_type_is_refused_with_its_column(tmp_path: Path) -> None:
+    for values in ([True], [timedelta(seconds=1)], [time(10, 30)]):
+        content = parquet(u=[1], i=[2], t=values, c=[1])
+        with pytest.raises(DataError, match=r"row 1, column t must be a time or a number, got .*; name another column"):
+            table(tmp_path, {"l.pq": content}, {"files": ["l.pq"]})
 
 
 def test_missing_columns_of_typed_files_are_listed_with_the_faults_of_the_others(tmp_path: Path) -> None:

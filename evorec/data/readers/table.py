@@ -46,6 +46,8 @@ SESSION: Final = "\0session"
 FILE: Final = "\0file"
 ROW: Final = "\0row"
 """Columns that only the reader uses; no file has such names, because a text with a NUL is refused."""
+ROUNDED: Final = r"^\d\.\d{2,}E\+\d\d$"
+"""As spreadsheets write numbers of more digits than they show."""
 OWN_COLUMNS: Final = "; files with columns of their own are entries of [[data.log.sources]]"
 MAX_FAULTS: Final = 10
 """Errors of the tables that are shown."""
@@ -227,6 +229,19 @@ class _File:
     def ids(self, name: str, missing_ids: str) -> pl.Series:
         """Ids of users or items; a missing id is null, or refused."""
         found = self.column(name).ids
+        if found.dtype == pl.String and len(rounded := found.filter(found.str.contains(ROUNDED))):
+            shown = f"{rounded[0]!r}{such_rows(len(rounded))}"
+            self.notes.append(
+                f"column {name}: {shown} looks like an id that a spreadsheet has rounded, so that different ids may be "
+                "the same; export the column as text."
+            )
+        if found.dtype == pl.String and self.sheet.is_text_table:
+            whole = found.filter(found.str.ends_with(".0")).str.strip_suffix(".0")
+            if len(twice := whole.filter(whole.is_in(found.implode()))):
+                self.notes.append(
+                    f"column {name}: {twice[0] + '.0'!r} and {twice[0]!r} are different ids; write them alike if they "
+                    "are the same."
+                )
         if missing_ids == "refuse":
             repair = f'set {self.sheet.key}.missing_ids = "drop" to leave out and count rows without an id'
             self.refuse(name, found.is_null(), repair)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ FRACTION: Final = 'name another column of ids, or derive one, e.g. by KEY.derive
 NESTED: Final = "a feature with lists is multi_hot (KEY); of an object, write each value as a column"
 NO_NUMBER: Final = "add VALUE to KEY.missing if it means no value; a feature of texts is categorical"
 NO_LABEL: Final = "add VALUE to KEY.missing if it means no value, or compare the column in KEY.tasks: COLUMN == VALUE"
+NUMERAL: Final = "write numbers with a decimal point and without separators of thousands"
+WITH_COMMAS: Final = re.compile(r"[-+]?\d[\d.]*,\d+|[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
+"""A number with a decimal comma, or with commas between thousands."""
 VECTOR: Final = "leave the column out of KEY.content, or add the text to KEY.missing if it means no value"
 """Repairs; KEY is the key of the table in the configuration."""
 
@@ -260,6 +264,7 @@ class Column:
         if len(wrong):
             expected, repair = ("a number, true or false", NO_LABEL) if truth else ("a finite number", NO_NUMBER)
             repair = repair.replace("COLUMN", self.name).replace("VALUE", repr(self.values[wrong[0]]))
+            repair = NUMERAL if WITH_COMMAS.fullmatch(self.values[wrong[0]].strip()) else repair
             raise self.refusal(wrong[0], expected, repair, n_rows=len(wrong))
         return out.scatter(rows, found)
 

@@ -54,13 +54,17 @@ MAGIC: Final[Mapping[bytes, Format]] = {b"PAR1": "parquet", b"ARROW1\0\0": "arro
 UNPACK: Final = "unpack it and name the unpacked file"
 CONVERT: Final = "convert it to Parquet or CSV, for example with pandas"
 UNREADABLE: Final[Mapping[bytes, tuple[str, str]]] = {
+    rb"\x1f\x8b\x08": ("compressed twice, inside by gzip", UNPACK),
+    rb"BZh[1-9]1AY": ("compressed twice, inside by bzip2", UNPACK),
+    rb"\xfd7zXZ": ("compressed twice, inside by xz", UNPACK),
+    rb"\x28\xb5\x2f\xfd": ("compressed twice, inside by Zstandard", UNPACK),
     rb"7z\xbc\xaf": ("a 7z archive", UNPACK),
     rb"Rar!\x1a": ("a RAR archive", UNPACK),
     rb"\x04\x22\x4d\x18": ("compressed by LZ4", UNPACK),
     rb"\xff\x06\0\0sNaPpY": ("compressed by Snappy", UNPACK),
     rb"\x1f\x9d": ("compressed by compress", UNPACK),
     rb".{257}ustar": ("a tar archive", UNPACK),
-    rb"PK\x03\x04": ("a zip archive", "give it the ending .zip"),
+    rb"PK\x03\x04": ("a zip archive", "give it the ending .zip, or unpack it if it is inside of another file"),
     rb"ORC[\0-\x1f]{2}": ("an ORC file", CONVERT),
     rb"Obj\x01": ("an Avro file", CONVERT),
     rb"FEA1\0": ("a Feather file of version 1", CONVERT),

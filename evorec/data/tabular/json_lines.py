@@ -256,7 +256,7 @@ def _object(source: Source, text: bytes, number: int) -> Mapping[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not JSON, which has null for a missing value")
 
 
 def _finite(text: str) -> float:

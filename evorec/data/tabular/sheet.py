@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from evorec.data.tabular.text import check_records, find_record, prepared, such_
 from evorec.data.tabular.typed import TYPED, read_typed
 from evorec.errors import DataError
 
+MAX_TITLE: Final = 20
+"""First lines in which the names of the columns are looked for."""
 PUBLISHED: Final = Dialect()
 """Of most published files: UTF-8, a header, commas."""
 JSON_LINES: Final = Dialect("jsonl", separator="", quote="")
@@ -265,6 +268,11 @@ def _read_csv(source: Source, dialect: Dialect, columns: Sequence[str]) -> tuple
     try:
         return _noted(*read_text(source, *unescaped(source, content, dialect), columns), dialect)
     except DataError as error:
+        if isinstance(error, ColumnsError) and (n_above := _lines_above(content, columns)):
+            why = "names the columns; remove the lines above it"
+            raise DataError(
+                f"{source}, line 1 must name the columns {list(columns)}; line {n_above + 1} {why}."
+            ) from None
         marks = [f"\\{mark}".encode() for mark in (dialect.quote, dialect.byte) if mark]
         if dialect.escape or not any(mark in content for mark in marks):
             raise
@@ -272,6 +280,14 @@ def _read_csv(source: Source, dialect: Dialect, columns: Sequence[str]) -> tuple
         with suppress(DataError):
             return _noted(*read_text(source, *unescaped(source, content, escaped), columns), escaped)
         raise error from None
+
+
+def _lines_above(content: bytes, columns: Sequence[str]) -> int:
+    """The lines before the line that names some columns, e.g. of a title; 0 = the first lines do not name them."""
+    for n, line in enumerate(content.split(b"\n", MAX_TITLE)[:MAX_TITLE]):
+        if len(columns) > 1 and {*columns} <= {name.strip(" '\"") for name in re.split(r"[,;|\t]|::", line.decode())}:
+            return n
+    return 0
 
 
 def _noted(frame: pl.DataFrame, n_ragged: int, dialect: Dialect) -> tuple[pl.DataFrame, Dialect]:
@@ -294,6 +310,8 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
     Raises:
         DataError: a header without a column, a line with another number of values, a quote inside a value.
     """
+    if not content.strip():
+        raise EmptyFileError(f"{source} is empty; expected the columns {list(columns)} and at least one row.")
     names, content, n_rows, n_ragged = check_records(source, content, dialect)
     missing = [name for name in columns if name not in names]
     if missing and not dialect.has_header:
@@ -302,7 +320,7 @@ def read_text(source: Source, content: bytes, dialect: Dialect, columns: Sequenc
         first = content.split(b"\n", 1)[0].decode(errors="replace").strip()
         raise ColumnsError(f"{source}, line 1 must name the columns {missing}; it has {first[:200]!r}.", missing)
     if repeated := [name for name in columns if names.count(name) > 1]:
-        raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again.")
+        raise DataError(f"{source}, line 1 must name each column once, got {repeated[0]!r} again; rename one of them.")
     if n_rows == 0:
         raise EmptyFileError(f"{source} has no rows; expected the columns {list(columns)} and at least one row.")
     indices = sorted({names.index(name) for name in columns})

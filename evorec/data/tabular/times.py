@@ -11,7 +11,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from evorec.data.tables import LATEST_SECOND
-from evorec.data.tabular.columns import Column
+from evorec.data.tabular.columns import NUMERAL, WITH_COMMAS, Column
 from evorec.data.tabular.sources import reason
 from evorec.errors import ConfigError
 
@@ -45,13 +45,14 @@ FIRST_ROWS: Final = 1000
 MAX_BROKEN: Final = 0.25
 """Share of the times that may be faults of single rows; more of them are times in another notation."""
 YEAR_FIRST: Final = (
-    (r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T| |$) *", "$1-$2-$3 "),
+    (r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T|t| |$) *", "$1-$2-$3 "),
     (r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?", "$1-$2-$3 $4:$5:$6"),
     (r"^(\S+) $", "$1 00:00:00"),
-    (r"^(\S+ \d{1,2})( ?[AaPp][Mm])?$", "$1:00$2"),
+    (r" ?([AaPp])\.?[Mm]\.?$", " ${1}M"),
+    (r"^(\S+ \d{1,2})( [AaPp]M)?$", "$1:00$2"),
     (r":(|[-+Z].*)$", "$1"),  # of a basic notation without seconds
     (r"(:\d\d),(\d)", "$1.$2"),
-    (r" *(?:UTC|GMT)$", "Z"),
+    (r" *(?:UTC|GMT|z)$", "Z"),
     (r" ([-+]\d\d:?(?:\d\d)?)$", "$1"),
     (r"([-+]\d\d:?\d\d|Z) ?\[[^\]]+\]$", "$1"),  # the name of a zone behind an offset, as Java writes it
 )
@@ -68,7 +69,8 @@ WRITTEN: Final = (
         for clock in ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
     ),
     *("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %b %Y %H:%M:%S", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y"),
-    *("%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
+    *("%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT", "%d/%b/%Y:%H:%M:%S %z"),
+    *("%d-%b-%Y", "%d-%b-%Y %H:%M:%S", "%d-%b-%y", "%Y-%m", "%Y-%j", "%G-W%V-%u"),
 )
 """Formats that an error proposes; a day and a month can be told apart by a person only."""
 
@@ -114,6 +116,8 @@ def times(column: Column, unit: str, zone: str, *, drop: bool = False) -> pl.Ser
         return _seconds(column, values.cast(pl.Datetime("us")) if values.dtype == pl.Date else values, zone, drop)
     if "%" in unit:
         return _formatted(column, unit, zone, drop)
+    if not (column.is_text or values.dtype.is_numeric() or values.dtype.is_nested()):
+        column.refuse(values.is_not_null(), "a time or a number", "name another column in KEY.time")
     if unit == "auto" and column.is_text:
         first = column.texts.drop_nulls().head(FIRST_ROWS)
         if 2 * first.cast(pl.Float64, strict=False).count() < len(first):
@@ -232,13 +236,11 @@ def _iso(column: Column, zone: str, drop: bool) -> pl.Series:
     fitting = [
         form for form in WRITTEN if _parsed(text.head(FIRST_ROWS), form).count() == text.head(FIRST_ROWS).count()
     ]
-    _refuse(
-        column,
-        text.is_not_null() & out.is_null(),
-        "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number",
-        "set KEY.time_unit to its format" + (f", {' or '.join(fitting)}" if fitting else ", e.g. %d.%m.%Y %H:%M"),
-        drop=drop,
-    )
+    unread = text.is_not_null() & out.is_null()
+    repair = f"set KEY.time_unit to its format, {' or '.join(fitting) or 'e.g. %d.%m.%Y %H:%M'}"
+    if any(WITH_COMMAS.fullmatch(one) for one in text.filter(unread).head(1)):
+        repair = NUMERAL
+    _refuse(column, unread, "a time as 2024-01-31 23:59:59, 2024-01-31T23:59:59Z or a number", repair, drop=drop)
     return out
 
 

@@ -35,7 +35,7 @@ from evorec.training.memory import memory_budget
 MMR_WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Weights of re-ranking that are tried with the member's own score."""
 SIMILARITY_SHARE: Final = 0.5
-"""Share of the memory of the run for the cosines of both halves; the rest is for the member, its outputs and formulas."""
+"""Share of the memory of the run for the cosines of both halves; the rest is for the member and its outputs."""
 FEWEST_USERS: Final = 20
 BASELINES: Final = ("member", "member + mmr", "weighted sum", "weighted product")
 
