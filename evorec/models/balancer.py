@@ -57,8 +57,10 @@ class Balancer:
             kind: torch.tensor([at for at, its in enumerate(kinds) if its == kind], device=device)
             for kind in sorted(set(kinds))
         }
+        # All members have the same rule: slices are views, index tensors gather and scatter.
         if len(self._members) == 1:
             self._members = dict.fromkeys(self._members, slice(None))
+        # Of every rule, also of those that no member has: checkpoints have the same names in every stack.
         self._state = {
             name: torch.full_like(self._weights, first)
             for rule in BALANCINGS.values()
@@ -101,6 +103,7 @@ class Balancer:
         plain, weights = losses.to(torch.float64), self._weights
         weighted = self._no_gram
         if gram is not None:
+            # <w_i g_i, w_j g_j> = w_i w_j <g_i, g_j>: those of the weighted losses, without a backward pass.
             weighted = gram.to(torch.float64) * weights.unsqueeze(2) * weights.unsqueeze(1)
         present = labelled.to(torch.float64).expand_as(weights)
         column = None if retrieval is None else retrieval.to(torch.float64).view(-1, 1)
@@ -109,9 +112,11 @@ class Balancer:
         for kind, at in self._members.items():
             now = StepLosses(
                 step, self._seed, weights[at], plain[at], present[at], self._rate[at], weighted[at],
+                # The rounding of the type in which the products were summed; float64 from here on does not undo it.
                 torch.finfo(losses.dtype if gram is None else gram.dtype).eps,
                 None if column is None else column[at], condition,
             )  # fmt: skip
+            # Copies, because a slice is a view: a rule that writes in place would change the state it reads.
             rows = {name: self._state[name][at].clone() for name in BALANCINGS[kind].state}
             rule = BALANCINGS[kind]
             shared[at], specific[at] = rule.coefficients(now, rows)

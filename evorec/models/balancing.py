@@ -5,7 +5,8 @@ task losses' gradients with respect to the shared parameters. Everything is comp
 members: a sum over tasks is written out task by task (`total`), because a reduction kernel may add in another order
 when there are other members.
 
-A task without a label in the batch has loss and gradient 0: it keeps its plain weight and moves no state of the others.
+A task without a label in the batch has loss and gradient 0: its coefficient has no effect, and it moves no state of the
+others.
 """
 
 from __future__ import annotations
@@ -98,5 +99,6 @@ def total(x: Tensor) -> Tensor:
 
 def softmax(x: Tensor) -> Tensor:
     """Softmax over tasks ``[n, T]``, times T."""
+    # Relative to the largest, so that exp cannot overflow.
     raised = (x - x.amax(1, keepdim=True)).exp()
     return x.shape[1] * raised / total(raised)

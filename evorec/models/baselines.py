@@ -224,6 +224,7 @@ def item_knn(
         own = np.arange(start, min(start + chunk, n_items))
         together = (columns[own] @ matrix).toarray()
         scale = np.sqrt(counts[own, None] * counts[None, :]) + shrinkage
+        # -inf, not 0: `top_k` lists no item that shares no user, however few neighbours there are.
         similarity = np.divide(together, scale, out=np.full(together.shape, -np.inf), where=together > 0)
         similarity[np.arange(len(own)), own] = -np.inf
         nearest = top_k(similarity, neighbours)
@@ -231,6 +232,7 @@ def item_knn(
         column = nearest[row, rank]
         values = similarity[row, column].astype(np.float32)
         blocks.append(csr_array((values, (row, column)), shape=similarity.shape))
+    # A row per item of the user, a column per target: scores are a sparse product.
     to_targets = csr_array(vstack(blocks).T)
     return lambda users: np.asarray((matrix[users] @ to_targets).toarray(), dtype=np.float32)
 
@@ -261,6 +263,7 @@ def ease(history: Csr, n_items: int, *, l2: float = EASE_L2, at_once: int = SCOR
             f"got {n_items} items, l2 = {l2:g} and {len(history.indices)} positives."
         )
     items = np.unique(history.indices)  # the others are rows and columns of zeros in X^T X
+    # Float64: rounding in an inverse grows with the condition number.
     matrix = csr_array(history.to_scipy(n_items)[:, items].astype(np.float64))
     n_active_users = int(np.count_nonzero(history.counts()))
     solve = _ease_by_users if n_active_users < len(items) else _ease_by_items
@@ -287,6 +290,7 @@ def _or_popular(scorer: Scorer, history: Csr, n_items: int) -> Scorer:
 
 def _ease_by_items(matrix: Sparse, l2: float, at_once: int) -> Callable[[Ints], Float64]:
     weights = _inverse(_gram(csr_array(matrix.T), at_once), l2)
+    # The negation copies the diagonal, which the division overwrites.
     np.divide(weights, -np.diag(weights), out=weights)
     np.fill_diagonal(weights, 0.0)
     return lambda users: np.asarray(matrix[users] @ weights)
@@ -297,6 +301,7 @@ def _ease_by_users(matrix: Sparse, l2: float, at_once: int) -> Callable[[Ints], 
     active = csr_array(matrix[np.diff(matrix.indptr) > 0])
     inverse = _inverse(_gram(active, at_once), l2)
     columns = csr_array(active.T)
+    # x' M x of the column x of each item: P_jj = (1 - x' M x) / l2.
     projections = np.concatenate(
         [rows.multiply(rows @ inverse).sum(axis=1) for rows in _parts(columns, at_once, len(inverse))]
     )

@@ -126,6 +126,7 @@ def _chosen(
     for leaves, rate in product(grid.leaves, grid.rates):
         settings = {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": max(grid.trees)}
         model, _ = _fitted(kind, x, y, settings, seed=seed)
+        # A fit with the most trees gives the scores of every smaller number of trees.
         staged = model.staged_decision_function if kind == "binary" else model.staged_predict
         for trees, scores in enumerate(staged(x_held), start=1):
             if trees in grid.trees:
@@ -146,6 +147,7 @@ def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *
         raise DataError("the training rows have fewer than two different labels")
     if x.shape[1] == 0:
         raise DataError(f"the data have neither statistics nor a field of at most {MAX_CODES} values")
+    # Sorted, so that the rows stay in the order of the log.
     if len(rows) > MAX_ROWS:
         rows = np.sort(generator(seed, "boosting rows").choice(rows, MAX_ROWS, replace=False))
     options: dict[str, Any] = {
@@ -153,6 +155,7 @@ def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *
         "learning_rate": settings["learning_rate"],
         "max_iter": int(settings["trees"]),
         "l2_regularization": 1.0,
+        # It would hold out random rows; here the validation part chooses the number of trees.
         "early_stopping": False,
         "random_state": seed % 2**32,
     }

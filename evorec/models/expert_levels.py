@@ -26,6 +26,7 @@ def expert_levels(
         sees_all: whether a task's gate reads the experts of other tasks too; they do not learn from it.
     """
     tasks, depth = range(shape.n_tasks), spec.sharing_depth
+    # Experts of the tasks come first: `Unit.source` of deeper levels counts in this order.
     experts = [*((task, e) for task in tasks for e in range(n_own)), *((SHARED, e) for e in range(n_shared))]
     every = tuple(range(len(experts)))
     levels = []
@@ -37,6 +38,7 @@ def expert_levels(
             """Vector that a task's experts and gate read at the bottom of a stage."""
             return input_of(spec, task) if level == 0 or not by_level else (shape.n_tasks if task == SHARED else task)
 
+        # Below a further mixing level an expert reaches the losses of all tasks through the shared gate.
         units = tuple(
             Unit(task, source(task) if level == 0 or by_level else i, task if to_last == 0 else SHARED, (EXPERT, e))
             for i, (task, e) in enumerate(experts)

@@ -111,12 +111,14 @@ def _dropout(
     rates: tuple[float, ...], member: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> Dropout | None:
     """Dropout of slots by the rates of their owners."""
+    # Float32 for bfloat16 activations: their 8 bits are too few for 1 / (1 - rate).
     like = torch.empty(0, dtype=torch.promote_types(dtype, torch.float32), device=device)
     return Dropout.at([rates[owner] for owner in member], like, bits=BITS[dtype])
 
 
 @lru_cache(maxsize=4096)
 def _index(slots: tuple[int, ...], device: torch.device) -> Tensor:
+    # Cached: a list would be copied to the device in every step, for which the host waits.
     return torch.tensor(slots, device=device)
 
 
@@ -133,6 +135,7 @@ def funnel_products(own: Tensor, parents: Sequence[int], waves: Sequence[Sequenc
     rows = list(own.unbind(1))
     for wave in waves[1:]:
         for task in wave:
+            # The parent's row is its own product already: waves go down the funnel.
             above, given = -rows[parents[task]], -rows[task]
             rows[task] = -torch.logsumexp(torch.stack([above, given, above + given]), 0)
     return torch.stack(rows, 1)
@@ -148,6 +151,7 @@ def sigmoid(x: Tensor) -> Tensor:
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        # exp overflows to inf below -88 in float32; its reciprocal, 0, is right.
         out = torch.exp(-x).add_(1).reciprocal_()
         ctx.save_for_backward(out)
         return out
@@ -187,6 +191,7 @@ class _Mixture(torch.autograd.Function):
         ctx.save_for_backward(experts, *gates)
         ctx.reads, ctx.learns = reads, learns
         members, _, batch, width = experts.shape
+        # One conversion for all mixtures that read an expert.
         wide, kind = exact(experts), experts.dtype
         out = wide.new_empty(members, len(reads), batch, width)
         for q, share in enumerate(_columns(gates)):
@@ -199,15 +204,18 @@ class _Mixture(torch.autograd.Function):
         experts, *gates = ctx.saved_tensors
         wide, grad, kind = exact(experts), exact(grad), experts.dtype
         to_experts, to_gates = torch.empty_like(wide), [torch.empty_like(gate) for gate in gates]
+        # Used again by every pair of mixture and expert: fresh memory would cost page faults.
         product = torch.empty_like(wide[:, 0])
         touched: set[int] = set()
         for q, (share, to_share) in enumerate(zip(_columns(gates), _columns(to_gates), strict=True)):
             for k, expert in enumerate(ctx.reads[q]):
                 torch.mul(wide[:, expert], grad[:, q], out=product)
                 torch.sum(product, -1, out=to_share[:, k])
+                # A gate learns from every expert that it reads; the gradient of some experts stops here.
                 if expert in ctx.learns[q]:
                     _add(to_experts[:, expert], grad[:, q], share[:, k, :, None], first=expert not in touched)
                     touched.add(expert)
+        # Experts that no mixture teaches: their part of the buffer holds anything.
         for expert in set(range(experts.shape[1])) - touched:
             to_experts[:, expert].zero_()
         return to_experts.to(kind), None, None, *to_gates
@@ -220,6 +228,7 @@ def _columns(gates: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def _add(out: Tensor, x: Tensor, share: Tensor, *, first: bool) -> None:
+    # The first term is written, not added: the sum needs no memory filled with zeros.
     if first:
         torch.mul(x, share, out=out)
     else:
@@ -252,6 +261,7 @@ class _Attention(torch.autograd.Function):
         parts = [_thirds(exact(candidate)) for candidate in candidates]
         shares = _attention_shares(parts)
         ctx.save_for_backward(shares, *candidates)
+        # A third is a strided view of 3 W columns; the output must not inherit its strides.
         out = torch.empty_like(parts[0][0], memory_format=torch.contiguous_format)
         for c, (_, _, value) in enumerate(parts):
             _add(out, value, shares[:, c, :, None], first=c == 0)
@@ -263,6 +273,7 @@ class _Attention(torch.autograd.Function):
         grad, wide = exact(grad), [exact(candidate) for candidate in candidates]
         parts = [_thirds(candidate) for candidate in wide]
         to_shares = torch.stack([(grad * value).sum(2) for _, _, value in parts], 1).mul_(shares)
+        # Softmax backward: p (g - sum p g), of which p g is `to_shares`.
         to_scores = (to_shares - shares * to_shares.sum(1, keepdim=True)) / grad.shape[2] ** 0.5
         out = []
         for c, (query, key, _) in enumerate(parts):

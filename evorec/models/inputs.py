@@ -44,6 +44,7 @@ class RankerInput:
     ) -> None:
         users, items, contexts = vectors
         self._index, self._sizes = index, [len(part) for part in vectors]
+        # Kept for `backward`: the gradient of the product of user and item needs both.
         self._u, self._v = users.index_select(0, index.users), items.index_select(0, index.items)
         self._c = contexts.index_select(0, index.contexts)
         self._drop = drop
@@ -59,10 +60,12 @@ class RankerInput:
         product = torch.mul(self._u, self._v)
         scale = None if self._scale is None else self._scale[:, :, None]
         for i, part in enumerate((self._u, self._v, product, self._c)):
+            # [B, P, G, E] -> [P, G, B, E] in the pass that scales, without a permuted copy in between.
             _scaled(part.permute(1, 2, 0, 3), scale, out[..., i * dim : (i + 1) * dim])
         everyone = statistics.expand(members, groups, -1, -1)
         out[..., 4 * dim :] = everyone if self._scale is None else everyone * self._scale[..., None]
         if self._drop is not None and self._masks is not None:
+            # `out` is contiguous, so flattening gives a view and the masks reach it.
             self._drop.apply_(out.flatten(0, 1), self._masks)
         return out
 
@@ -78,6 +81,7 @@ class RankerInput:
             first, stop, _ = members.indices(self._u.shape[1])
             groups, bits = self._u.shape[2], grad.flatten(0, 1).view(self._masks.dtype)
             for (start, end), mask in zip(self._drop.runs, self._masks, strict=True):
+                # The part of the run that belongs to the chosen members, counted from the first of them.
                 own = slice(max(start, first * groups) - first * groups, min(end, stop * groups) - first * groups)
                 if own.start < own.stop:
                     bits[own].bitwise_and_(mask)
@@ -89,9 +93,11 @@ class RankerInput:
 
         product = part(2)
         u, v = self._u[:, members], self._v[:, members]
+        # d(u v) = v du + u dv, on top of the gradients of u and v themselves.
         rows = (part(0).addcmul_(product, v), part(1).addcmul_(product, u), part(3))
         at = (self._index.users, self._index.items, self._index.contexts)
         return [
+            # On a CPU, added row after row: the same order, so the same bits, in every stack.
             part.new_zeros(n, *part.shape[1:]).index_add_(0, where, part)
             for n, where, part in zip(self._sizes, at, rows, strict=True)
         ]

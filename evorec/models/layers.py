@@ -40,6 +40,8 @@ def draw_columns(run_seed: int, purpose: str, key: Sequence[int], n_rows: int, n
 
     So the matrix of a narrow member is the first columns (and rows) of that of a wide member.
     """
+    # Float64 whatever the type of the parameters: training in float32 and in float64 starts from the same draws.
+    # Float64 whatever the type of the parameters: training in float32 and in float64 starts from the same draws.
     out = np.empty((n_rows, n_columns))
     for column in range(n_columns):
         out[:, column] = generator(run_seed, purpose, *key, column).standard_normal(n_rows)
@@ -114,6 +116,8 @@ class Dropout:
         """
         runs: list[tuple[int, int]] = []
         for slot, rate in enumerate(rates):
+            # Neighbours of equal rate share a mask; slots of rate 0 have none, so they are never touched.
+            # Neighbours of equal rate share a mask; slots of rate 0 have none, so they are never touched.
             if rate and slot and rates[slot - 1] == rate:
                 runs[-1] = (runs[-1][0], slot + 1)
             elif rate:
@@ -121,13 +125,17 @@ class Dropout:
         if not runs:
             return None
         exact = torch.tensor(rates, dtype=torch.float64, device=like.device)[:, None, None]
+        # Rounded in float64: the threshold must not depend on the type of the activations.
+        # Rounded in float64: the threshold must not depend on the type of the activations.
         below = (exact[[first for first, _ in runs]] * DROPOUT_LEVELS).round().to(bits) - 1
         return cls(below, tuple(runs), (1 / (1 - exact)).to(like.dtype))
 
     def masks(self, uniform: Tensor) -> Tensor:
         """All bits set where a unit stays, none where it is dropped; ``[R, B, D]`` from int16 draws ``[B, D]``."""
         kind = self.below.dtype
+        # No overflow in int16: the least difference is -1 - (2**15 - 1).
         # draw > below: the difference is negative, and its sign fills the mask
+        # No overflow in int16: the least difference is -1 - (2**15 - 1).
         return torch.sub(self.below, uniform.to(kind)).bitwise_right_shift_(kind.itemsize * 8 - 1)
 
     def apply_(self, x: Tensor, masks: Tensor) -> Tensor:
@@ -171,10 +179,14 @@ class _SlotLayer(torch.autograd.Function):
     ) -> Tensor:
         scale = None if drop is None or uniform is None else drop.scale
         if scale is not None:  # relu(c * z) = c * relu(z): dropout's scale goes into the small weights
+            # The scale is float32 for bfloat16 weights too, so the scaled weight is rounded once.
+            # The scale is float32 for bfloat16 weights too, so the scaled weight is rounded once.
             weight, bias = (weight * scale).to(x.dtype), (bias * scale).to(x.dtype)
         out = _relu_(_forward(x, source, weight, bias))
         if drop is not None and uniform is not None:
             drop.apply_(out, drop.masks(uniform))
+        # The scaled weight is kept: the gradient by `x` needs it, and that by the plain weight is scaled afterwards.
+        # The scaled weight is kept: the gradient by `x` needs it, and that by the plain weight is scaled afterwards.
         ctx.save_for_backward(x, weight, out)
         ctx.source, ctx.keep, ctx.scale = source, keep, scale
         return out
@@ -264,6 +276,8 @@ def _strands(source: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
     start = 0
     while start < len(source):
         reach = {n: _reach(source[start:], n) for n in range(1, LONGEST_PERIOD + 1)}
+        # The period that covers most slots per product, among equals the longest stretch.
+        # The period that covers most slots per product, among equals the longest stretch.
         n = max(reach, key=lambda n: (reach[n] / n, reach[n]))
         stop = start + reach[n]
         for own in (slice(first, stop, n) for first in range(start, min(start + n, stop))):
@@ -285,6 +299,8 @@ def _reach(source: tuple[int, ...], n: int) -> int:
 def _forward(x: Tensor, source: tuple[int, ...], weight: Tensor, bias: Tensor | None) -> Tensor:
     out = x.new_empty(weight.shape[0], x.shape[1], weight.shape[2])
     if runs_ahead(x.device):
+        # A launch is the price of a product here: as few products as the order of the sources allows.
+        # A launch is the price of a product here: as few products as the order of the sources allows.
         for own, sources in _strands(source):
             product(x[sources], weight[own], out[own], None if bias is None else bias[own])
         return out
@@ -304,8 +320,12 @@ def _backward(
     x: Tensor, source: tuple[int, ...], weight: Tensor, grad: Tensor, wants_x: bool
 ) -> tuple[Tensor | None, Tensor]:
     """Gradients of input and weight from the gradient ``[S, B, out]`` of the product."""
+    # Products write whole matrices, also where the weight is a strided view.
+    # Products write whole matrices, also where the weight is a strided view.
     to_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
     if runs_ahead(x.device):
+        # Several strands may read the same source, so every product adds to its gradient.
+        # Several strands may read the same source, so every product adds to its gradient.
         to_x = torch.zeros_like(x)
         for own, sources in _strands(source):
             product(x[sources].transpose(1, 2), grad[own], to_weight[own])
@@ -322,10 +342,14 @@ def _backward(
     if not wants_x:
         return None, to_weight
     covered = _covers(source, x.shape[0])
+    # Where every source has its own run, the first branch is written and no memory is cleared.
+    # Where every source has its own run, the first branch is written and no memory is cleared.
     to_x = x.new_empty(x.shape) if covered else x.new_zeros(x.shape)
     for run in _runs(source):
         target = to_x[run.sources]
         for i in range(run.fan):
+            # Branch after branch, always in this order: the rounding of a sum depends on it.
+            # Branch after branch, always in this order: the rounding of a sum depends on it.
             back = run.branch(weight, i).transpose(1, 2)
             product(run.branch(grad, i), back, target, target if i or not covered else None)
     return to_x, to_weight
@@ -339,9 +363,13 @@ def product(x: Tensor, weight: Tensor, out: Tensor, bias: Tensor | None = None) 
             or `out` itself, to which the product is then added.
     """
     kind = "none" if bias is None else "into" if bias is out else "row"
+    # With the type and the sizes, all that may select another kernel of the library.
+    # With the type and the sizes, all that may select another kernel of the library.
     layout = x.stride(2) == 1, weight.stride(2) == 1
     alone = len(x) == 1 and not torch.compiler.is_exporting()  # another runtime has kernels of its own
     if alone and not _lone_is_exact(x.dtype, x.device.type, *x.shape[1:], weight.shape[2], kind, *layout):
+        # Computed twice as a batch of two, of which one is kept: a lone member rounds as it does beside others.
+        # Computed twice as a batch of two, of which one is kept: a lone member rounds as it does beside others.
         twice = out.expand(2, -1, -1).clone() if bias is out else out.new_empty(2, *out.shape[1:])
         added = twice if bias is out else None if bias is None else bias.expand(2, -1, -1)
         return out.copy_(product(x.expand(2, -1, -1), weight.expand(2, -1, -1), twice, added)[:1])
@@ -357,9 +385,13 @@ def _lone_is_exact(
     """Whether a single matrix is rounded like a batch of two: libraries may pick another kernel for a single matrix."""
     if device != "cpu":
         return True  # bitwise equality is promised on a CPU
+    # A generator of its own: the probe must not move torch's global random state.
+    # A generator of its own: the probe must not move torch's global random state.
     rng = torch.Generator().manual_seed(0)
 
     def draw(rows: int, columns: int, by_rows: bool) -> Tensor:
+        # The strides of the operand too: a transposed matrix takes another path through the library.
+        # The strides of the operand too: a transposed matrix takes another path through the library.
         flat = torch.randn(1, *((rows, columns) if by_rows else (columns, rows)), generator=rng).to(dtype)
         return flat if by_rows else flat.transpose(1, 2)
 

@@ -67,6 +67,7 @@ class TaskTargets:
     @classmethod
     def of(cls, labels: Tensor, labelled: Tensor, tasks: NumberTasks | None = None) -> TaskTargets:
         """From labels ``[T, B]``, 0 where missing, and 1 where there is a label, else 0; `tasks` have numbers."""
+        # Without a label in the batch 0 / 1 instead of 0 / 0: weights, loss and gradient of the task are 0.
         weight = labelled / labelled.sum(1, keepdim=True).clamp_min(1)
         numbers = None
         if tasks is not None:
@@ -105,8 +106,10 @@ def task_losses(logits: Tensor, targets: TaskTargets) -> tuple[Tensor, Tensor]:
     """
     # Not binary_cross_entropy_with_logits: the kernel of its gradient rounds the last elements of a tensor differently
     # from the others, and which elements are the last ones depends on the number of members.
+    # log(1 - p) = log p - logit, so -y log p - (1 - y) log(1 - p) needs a single logsigmoid and no log of 0.
     log_p = F.logsigmoid(logits)
     losses = torch.mul(logits, targets.negative).addcmul_(log_p, targets.weight, value=-1).sum(2)
+    # p - y in the memory of log p, times the weight of the row.
     to_logits = log_p.exp_().mul_(targets.weight).sub_(targets.positive)
     if targets.numbers is not None:
         at = targets.numbers.tasks.at

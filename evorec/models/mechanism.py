@@ -105,6 +105,7 @@ class Network:
         sizes = shape.layer_inputs(specs[0].embedding_dim, specs[0].width)
         self.layers: list[Slots] = []
         self._gates: list[list[Slots]] = []
+        # `bottom`: the lowest level above the last mixture, whose inputs the gates read.
         counts, bottom = [self.n_groups] * len(specs), 0
         below = bottom_counts = counts
         for number, level in enumerate(levels):
@@ -119,12 +120,14 @@ class Network:
                     for own in level
                 ]  # fmt: skip
                 if rows[0]:
+                    # Gates of a kind read equally many units, so they fit one tensor.
                     n_read = next(len(gate.reads) for gate in level[0].gates if (gate.task == SHARED) == is_shared)
                     gates.append(_slots(f"{name}{number}", (sizes[bottom], n_read), number, rows, bottom_counts))
             self._gates.append(gates)
             below = [own.n_outputs for own in level]
             if level[0].gates or level[0].is_stitched:
                 bottom, bottom_counts = number + 1, below
+        # A last level with a single output per member serves all of its heads.
         starts = accumulate(below, initial=0)
         tasks = range(shape.n_tasks)
         self.tops = tuple(
@@ -162,12 +165,14 @@ class Network:
 
     def top_vectors(self, run: ForwardPass, x: Tensor, mixes: list[Mix] | None = None) -> Tensor:
         """Outputs ``[S, B, W]`` of the last level; appends each mixture on the way to `mixes`."""
+        # [P * G, B, n_in]: a slot reads the input of its member and embedding group.
         bottom = vectors = x.flatten(0, 1)
         for number, level in enumerate(self._first):
             vectors = run.layer(self.layers[number], vectors)
             if level.gates:
                 shares = [run.gate(gate, bottom) for gate in self._gates[number]]
                 reads, learns = (tuple(getattr(gate, part) for gate in level.gates) for part in ("reads", "learns"))
+                # Members with gates have equally many units.
                 experts = vectors.view(len(self.specs), -1, *vectors.shape[1:])
                 bottom = vectors = run.mixture(experts, shares, reads, learns)
                 if mixes is not None:
@@ -179,6 +184,7 @@ class Network:
                 name = f"stitch{number}.weight"
                 bottom = vectors = run.stitch(name, vectors)
                 if mixes is not None:
+                    # Blends may be negative: a share is that of the sum of the absolute weights.
                     weights, sources = run.dense[name].abs(), tuple((unit.task, 0) for unit in level.units)
                     by_row = weights / weights.sum(2, keepdim=True)
                     mixes += [Mix(number, task, sources, by_row[:, task, :, None]) for task, _ in sources]
@@ -196,6 +202,7 @@ class Network:
 
     def extra_loss(self, logits: Tensor) -> Tensor | None:
         """Loss of each member besides its task losses, ``[P, T, B] -> [P]``; ``None`` = there is none."""
+        # All members have the same mechanism: those with a loss of their own must not join a family.
         return self.mechanisms[0].extra_loss(logits, self.specs, self.shape)
 
     def initial_bias(self, base_logits: Sequence[float]) -> np.ndarray:
@@ -352,6 +359,7 @@ def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:
 
 def _single(spec: ModelSpec, shape: InputShape) -> Network:
     """The network of a member, which is independent of the blocks of its input."""
+    # Fields that change no layer are set to a constant, so that more specs share a cached network.
     plain = replace(shape, n_rows=0, n_content=0, blocks=())
     return _built(replace(spec, off=(), ranks=(), pretrained=False), plain)
 

@@ -34,6 +34,7 @@ class Cells:
     @classmethod
     def of(cls, matrix: np.ndarray, device: torch.device) -> Cells:
         """Of a bool matrix ``(B, M)``."""
+        # Of the transpose: nonzero goes row by row, and the cells are wanted column by column.
         columns, rows = np.nonzero(matrix.T)
         before = np.concatenate([[0], np.cumsum(matrix.sum(0))])
         return cls(to_device(rows, device), to_device(columns, device), before, len(matrix))
@@ -66,6 +67,7 @@ class FirstCells:
     @cached_property
     def n_left(self) -> Tensor:
         """Other cells of each row, the negatives: ``[B]``."""
+        # Counted on the device: the host would have to wait for the number of cells of a row.
         all_of_row, one = self._like.new_full((self._n_rows,), self._n), self._like.new_ones(1)
         return all_of_row.index_add_(0, self._rows, one.expand(len(self._rows)), alpha=-1)
 
@@ -117,6 +119,7 @@ class NegativeScores:
 
     def mask_(self, scores: Tensor, value: float) -> Tensor:
         """Overwrites the cells that do not belong to negatives."""
+        # Only the few masked cells are written; a dense mask would be read as often as the scores.
         scores.flatten(-2).index_fill_(-1, self.mask.flat, value)
         return scores
 
@@ -130,10 +133,13 @@ class NegativeScores:
         if own is not None:
             scores.sub_(own.unsqueeze(-1))
         if self.bounded:  # exp once: log(1 + e) is the loss and e / (1 + e) its gradient
+            # Masked after exp: log(1 + 0) and its gradient are 0.
             self.mask_(scores.exp_(), 0)
             torch.add(scores, 1, out=self.spare)
+            # Where 1 + e rounds to 1, a negative adds 0 to the loss and keeps its gradient e.
             scores.div_(self.spare)
             return self.spare.log_().sum(-1)
+        # Masked before: logsigmoid(inf) and sigmoid(-inf) are exactly 0.
         self.mask_(scores, float("-inf"))
         total = -F.logsigmoid(-scores).sum(-1)
         scores.sigmoid_()

@@ -92,6 +92,7 @@ class TensorSlot:
 
     def slots_of(self, member: int) -> slice:
         """Slots of a member of the group, which are neighbours; empty without any."""
+        # Members ascend in a tensor, so a member's slots are a slice and its parameters a view.
         return slice(bisect_left(self.tensor.member, member), bisect_right(self.tensor.member, member))
 
     def view(self, flat: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ class KernelGroup:
         like = tables[0]
         self.rates = tuple(spec.dropout for spec in self.specs)
         self._history_weight, self._temperature = (
-            like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None, None]
+            like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None, None]  # [P_b, 1, 1]
             for name in ("history_weight", "temperature")
         )
 
@@ -167,11 +168,13 @@ class KernelGroup:
     @cached_property
     def _own_tables(self) -> list[Tensor]:
         """The group's columns of the trained tables side by side in memory, which sums over rows read faster."""
+        # Cached: vectors are read once training is over, when nothing writes the tables.
         return [table[:, columns].contiguous() for table, columns in zip(self._tables, self.columns, strict=False)]
 
     def vectors(self, bag: Bag) -> Tensor:
         """Vectors of users, items or contexts from the trained tables, ``[P_b, G, m, E]``."""
         sums = [bag.sums(table) for table in self._own_tables]
+        # [m, P_b, 1, E] and [m, P_b, T, E]: the columns of a member are neighbours.
         each = [part.view(len(part), self.size, -1, self.dim) for part in sums]
         vectors = torch.cat(each, 2).permute(1, 2, 0, 3).contiguous()
         if bag.content is not None:
@@ -188,6 +191,7 @@ class KernelGroup:
             ``[P_b, T, B]``.
         """
         per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
+        # The order of `evorec.models.inputs.RankerInput`, on which the weights were trained.
         x = torch.cat([users, items, users * items, contexts, per_member], 3)
         return self.network.logits(ForwardPass(self.trained, self.rates), x)
 
@@ -198,6 +202,7 @@ class KernelGroup:
             users: ``[P_b, m, E]`` of group 0.
             history: ``[P_b, m, E]``, mean-like sums of the user's past positives (`evorec.data.dataset.Dataset`).
         """
+        # As in training (`evorec.training.step`): a row of zeros stays 0, it does not become NaN.
         return F.normalize(users + self._history_weight * history, dim=2, eps=NORM_FLOOR)
 
     def retrieval_items(self, items: Tensor) -> Tensor:
@@ -228,6 +233,7 @@ class Population:
             raise ConfigError("a population needs at least 1 spec, got none")
         self.specs, self.shape = tuple(specs), shape
         groups = list(_grouped(self.specs, block_size))
+        # In the order of the groups: the columns of a group, and of groups of equal dimension, are neighbours.
         self.columns = _columns(self.specs, shape, [member for group in groups for member in group])
         widths = [max((c[i].stop for c in self.columns if len(c) > i), default=0) for i in range(2)]
         self.tables = tuple(torch.zeros(shape.n_rows, w, dtype=dtype, device=device) for w in widths if w)
@@ -265,6 +271,7 @@ class Population:
     def load(self, member: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets a member's parameters (`member_arrays`), which `check_members` has checked."""
         for name, view in self.member_views(member).items():
+            # np.array copies: torch warns of arrays that are not writable.
             view.copy_(torch.as_tensor(np.array(arrays[name])))
 
     def locate(self, member: int) -> tuple[KernelGroup, int]:
@@ -307,6 +314,7 @@ def fresh_population(
     for group in population.kernel_groups:
         for tensor_slot in group.tensor_slots:
             tensor_slot.view(population.flat).copy_(torch.from_numpy(_initial(tensor_slot.tensor, seed)))
+    # Last, because draws and pretrained vectors fill all rows.
     for table, off in zip(population.tables, off_rows_of(population), strict=True):
         off.clear_(table)
     population.flat.index_fill_(0, off_entries(population), 0.0)
@@ -357,6 +365,7 @@ def projected(content: Tensor, weights: Tensor) -> Tensor:
     """Content vectors ``[m, D]`` times projections ``[P, G, D, E]``: ``[P, G, m, E]``."""
     flat = weights.flatten(0, 1)
     out = content.new_empty(len(flat), len(content), flat.shape[2])
+    # All members and groups read the same vectors: expanded, not copied.
     return product(content.expand(len(flat), -1, -1), flat, out).view(*weights.shape[:2], *out.shape[1:])
 
 
@@ -398,6 +407,7 @@ def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
         return network.tensors
     n, tasks = len(specs), range(shape.n_tasks)
     sizes = (shape.n_content, specs[0].embedding_dim)
+    # uses = 0: a projection runs for each item, not for each row of the ranker, and its cost is counted apart.
     content = [DenseTensor("content.weight", tuple(range(n)), (SHARED,) * n, ((),) * n, sizes, INIT_SCALE, True, 0)]
     if specs[0].task_embeddings:
         member = tuple(m for m in range(n) for _ in tasks)
@@ -445,6 +455,7 @@ def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]
     for member, spec in enumerate(specs):
         groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.group_key), []).append(member)
     for key in sorted(groups, key=repr):  # members of equal dimension are neighbours
+        # Equal optimisers are updated together, and equal depths make long runs of slots (`layers._runs`).
         group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
         for part in np.array_split(group, -(-len(group) // block_size)):
             yield part.tolist()
@@ -475,6 +486,7 @@ def _draw_tables(population: Population, seed: int) -> None:
 
     def draw(group: int) -> np.ndarray:
         if group not in draws:
+            # The longest dimension present; a longer draw would have the same first columns.
             wanted = [d for d, c in zip(dims, population.columns, strict=True) if group == 0 or len(c) > 1]
             draws[group] = draw_columns(seed, "init table", (group,) if group else (), n_rows, max(wanted)) * INIT_SCALE
             draws[group][0] = 0.0  # the padding row

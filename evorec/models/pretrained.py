@@ -49,6 +49,7 @@ class PretrainedVectors:
             scale: root mean square of the written values.
         """
         values = self.vectors[:, : table.shape[1]]
+        # As large as fresh rows: a step size then suits both.
         size = np.sqrt(np.mean(values**2)) if values.size else 0.0
         if size > 0:
             rows = torch.from_numpy(self.rows).to(table.device)

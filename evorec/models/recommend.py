@@ -113,6 +113,7 @@ def popularity_prior(
         weights = np.exp2(ages_days * (-1 / spec.popularity_half_life))
         counts = np.bincount(items, weights=weights, minlength=len(shown))
         if spec.new_item_popularity > 0:
+            # Of the shown items only: the zeros of the new items would pull every quantile down.
             counts[~shown] = np.quantile(counts[shown], spec.new_item_popularity)
         rows.append(spec.popularity_weight * np.log(spec.popularity_smoothing + counts))
     return np.stack(rows)
@@ -169,6 +170,7 @@ def stream_lists(
             for index, member in enumerate(block.members):
                 shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
                 values, ids, n_improbable = _retrieve(queries[index], keys[index], shift, chunks, count, threshold)
+                # Masked items come last in a user's candidates, where fewer than `count` others are left.
                 retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
                 top, final = values[:, :k], ids[:, :k]
                 if block.specs[index].rank_blend:
@@ -211,12 +213,16 @@ def _retrieve(
     values = queries.new_full((len(queries), k), torch.nan)
     ids = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
     n_improbable = torch.zeros_like(ids[:, 0])
+    # Once per member, before the products: NaN has no rank among the scores.
     if all(bool(part.isfinite().all()) for part in (queries, keys, prior)):
         columns = keys.T.contiguous()
+        # All chunks have the same size and use the same memory.
         scores = queries.new_empty(chunks[0][0].stop, len(keys))
         for rows, masked in chunks:
             torch.mm(queries[rows], columns, out=scores).add_(prior)
+            # The few masked cells by index; a dense mask would be as large as the scores.
             scores.view(-1)[masked] = -torch.inf
+            # Users of the last chunk may be written twice, with the same numbers.
             values[rows], ids[rows] = top_items(scores, k)
             if threshold is not None:
                 n_improbable[rows] = improbable(scores, threshold)
@@ -265,11 +271,13 @@ def top_items(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _top_items_by_torch(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`top_items` on a GPU, whose `topk` is fast."""
     values, ids = torch.topk(scores, k, dim=-1)
+    # By id, then stably by score: equal scores end up by ascending id.
     ids, order = ids.sort(-1)
     values, rank = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
     ids = ids.gather(-1, rank)
     cut = values[..., -1:]
     tied = (scores >= cut).sum(-1) > k  # topk may have kept any of the items at the cut
+    # The host waits here, but only rows with a tie at the cut are sorted in full.
     if bool(tied.any()):
         full, full_ids = scores[tied].sort(dim=-1, descending=True, stable=True)
         values[tied], ids[tied] = full[..., :k], full_ids[..., :k]
@@ -280,6 +288,7 @@ def _by_score_then_id(scores: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tens
     """Best `k` scores ``[U, C]`` and their ids; equal scores by ascending id; NaN if any score is."""
     if bool(scores.isnan().any()):
         return scores.new_full((len(scores), k), torch.nan), ids[:, :k]
+    # `top_items` orders ties by column, so the candidates are put in the order of their ids first.
     order = torch.from_numpy(ids.numpy().argsort(1)) if ids.device.type == "cpu" else ids.argsort(1)
     values, best = top_items(scores.gather(1, order), min(k, ids.shape[1]))
     return values, ids.gather(1, order.gather(1, best))

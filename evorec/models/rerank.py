@@ -66,6 +66,7 @@ class _FoldedMatrix:
         users, constant = self.users[rows], self.constant[rows]
         n, slots, dim = users.shape
         out = users.new_empty(n, slots, dim + self.statistics.shape[1] + 1, constant.shape[2])
+        # W_v + u * W_uv, written straight into its place.
         torch.addcmul(self.item, self.product, users[..., None], out=out[:, :, :dim])
         out[:, :, dim:-1] = self.statistics
         out[:, :, -1] = constant
@@ -110,10 +111,13 @@ def _logit_tiles(
     own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.tensor_slots}
     folded = _fold(network, own, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
+    # The folded matrices hold the bias; a second time would count it twice.
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
     groups, n_items, _ = inputs.items.shape
     statistics = inputs.item_statistics.expand(groups, -1, -1)
+    # The column of ones meets the last row of a folded matrix, the user's constant.
     items = torch.cat([inputs.items, statistics, statistics.new_ones(groups, n_items, 1)], 2).flatten(0, 1)
+    # The items of group g start at row g * I.
     shift, rates = torch.arange(groups, device=ids.device)[:, None] * n_items, (0.0,) * at_once
     for start in range(0, n_users, at_once):
         start = min(
@@ -142,6 +146,7 @@ def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> 
             part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
         )
         user, item, product, context, of_user, of_item = torch.split(own[tensor.name], [dim] * 4 + [n_user, n_item], 1)
+        # All terms without the item, for all users at once.
         constant = inputs.users[groups] @ user + inputs.user_statistics @ of_user
         constant += inputs.context[groups][:, None] @ context
         if (bias := _bias(tensor.name)) in own:

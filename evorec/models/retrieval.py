@@ -13,6 +13,7 @@ from evorec.models.negative_scores import FirstCells, NegativeMask, NegativeScor
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.models.spec import ModelSpec
 
+# exp(64) = 6e27, so a sum of 8,192 of them stays below 3e38; exp(-64) = 2e-28 is far above 1e-38.
 COLDEST = 1 / 32
 """From this temperature on, exp of a score, of a difference of two and of sums of them are normal float32 numbers."""
 
@@ -55,6 +56,7 @@ def loss_groups(
     """
     groups: dict[tuple[str, str, int, bool, int], list[int]] = {}
     for member, spec in enumerate(specs):
+        # A batch may hold fewer items than the member asks for.
         n = min(spec.negatives, columns[spec.negative_source])
         key = spec.retrieval_loss, spec.negative_source, n, spec.temperature >= COLDEST
         groups.setdefault((*key, 0 if batched else member), []).append(member)
@@ -96,9 +98,11 @@ def retrieval_loss(
     Source: Yi et al., "Sampling-bias-corrected neural modeling for large corpus item recommendations", RecSys 2019.
     """
     vectors = {"batch": items}
+    # Each member is in one part, which writes its rows; nothing has to be cleared.
     to_users, to_items, to_uniform = torch.empty_like(users), torch.empty_like(items), None
     gradients = {"batch": to_items}
     if uniform is not None:
+        # Members with negatives from the batch leave theirs at 0.
         to_uniform = torch.zeros_like(uniform)
         vectors["uniform"], gradients["uniform"] = uniform, to_uniform
     losses = users.new_empty(len(users))
@@ -109,6 +113,7 @@ def retrieval_loss(
         mine = [part_of.clone(memory_format=torch.contiguous_format) for part_of in chosen]
         found = _scored(part, mine, mask.first(part.source, part.n_negatives, users), buffers)
         losses[at], to_users[at], to_items[at], to_negatives = found
+        # Added after the items' own gradient was set: in-batch negatives are the items of other positives.
         gradients[part.source][at, first] += to_negatives
     return losses, to_users, to_items, to_uniform
 
@@ -128,6 +133,7 @@ def _scored(
     users, items, negatives = vectors
     n_rows, n_columns = users.shape[-2], negatives.shape[-2]
     scores, spare = buffers[:, : users.shape[:-1].numel() * n_columns].view(2, *users.shape[:-1], n_columns)
+    # On a CPU every member has a product of its own, so it always takes the same kernel.
     product = torch.mm if users.dim() == 2 else torch.bmm
     product(users, negatives.mT, out=scores)
     own = (users * items).sum(-1)
@@ -135,4 +141,5 @@ def _scored(
     loss, by_row, by_own = RETRIEVAL_LOSSES[part.kind].of_rows(found)
     by_row, by_own = by_row.unsqueeze(-1) / n_rows, by_own.unsqueeze(-1) / n_rows
     to_users = product(scores, negatives).mul_(by_row).add_(by_own * items)
+    # The factor of a row goes into the [B, E] users, not into the [B, N] scores.
     return loss.mean(-1), to_users, by_own * users, product(scores.mT, by_row * users)

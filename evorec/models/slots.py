@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SHARED = -1
 """The task of a slot that serves all tasks."""
 
+# The numbers enter the keys of initial draws: a new purpose goes to the end, or all initial draws change.
 GATE, SHARED_GATE, STITCH, INFO, QUERY, KEY, VALUE, EXPERT, HEAD = range(9)
 """Purpose of a parameter, the third part of the key of its initial draw; a layer of a trunk or tower has none."""
 
@@ -191,6 +192,7 @@ class Mix:
 
 def role(level: int, task: int, *purpose: int) -> tuple[int, ...]:
     """Stream key of an initial draw: level, task or `SHARED`, and purpose."""
+    # `evorec.models.rerank` reads the task back from the second part.
     return (level, task - SHARED, *purpose)
 
 
@@ -208,6 +210,7 @@ def funnel_waves(parents: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     waves = [tuple(task for task, parent in enumerate(parents) if parent == -1)]
     while sum(map(len, waves)) < len(parents):
         waves.append(tuple(task for task, parent in enumerate(parents) if parent in waves[-1]))
+        # The tasks that are left wait for each other, or for a task that does not exist.
         if not waves[-1]:
             raise ConfigError(f"parents must be tasks 0..{len(parents) - 1} or -1, without a cycle, got {parents}")
     return tuple(waves)

@@ -135,6 +135,7 @@ class ModelSpec:
         choice = MECHANISMS[self.mechanism]
         own = (value for name, value in self.settings if name in choice.gene_names)
         inside = () if choice.is_ragged else (self.sharing_depth, *own)
+        # A member that balances by gradients would cost its whole group a backward pass per task.
         by_gradient = BALANCINGS[self.balancing].needs_gradients
         family = choice.family or self.mechanism
         return (family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
@@ -242,6 +243,7 @@ def default_space(
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
     """
     mechanisms = [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel]
+    # The power of two at or above the batch: more negatives than that change nothing.
     most = min(MOST_NEGATIVES, 1 << (retrieval_batch - 1).bit_length())
     text = "negatives of each positive, at most"
     negatives: Gene = Fixed("negatives", most, text=text)

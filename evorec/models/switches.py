@@ -77,5 +77,6 @@ class OffRows:
             spans: for each block that has rows, which of the n rows those are; ``None`` = these are all rows.
         """
         for index, columns in self._columns:
+            # A span is a view, so the rows of `values` themselves are cleared.
             values[(self._whole if spans is None else spans)[index]].index_fill_(1, columns, 0.0)
         return values

@@ -12,7 +12,7 @@ import torch
 from evorec.errors import ConfigError
 
 _logger = logging.getLogger(__name__)
-_OFF = 1  # MKL_CBWR_OFF in mkl_types.h
+_OFF = 1  # MKL_CBWR_BRANCH_OFF in mkl_types.h: the answer without a mode; MKL_CBWR_OFF is 0
 
 
 def reproducible_cpu(*, required: bool = True) -> None:
@@ -37,7 +37,7 @@ def reproducible_cpu(*, required: bool = True) -> None:
     mode = None  # PyTorch has no public name for it; without the symbol, e.g. on ARM, there is no MKL to check
     if torch.backends.mkl.is_available() and library.is_file():  # type: ignore[no-untyped-call]
         mode = getattr(ctypes.CDLL(str(library)), "mkl_serv_cbwr_get", None)
-    if mode is not None and mode(1) == _OFF:
+    if mode is not None and mode(1) == _OFF:  # asks for MKL_CBWR_BRANCH
         message = (
             "MKL is not in its reproducible mode: it was used before reproducible_cpu() was called, or MKL_CBWR is "
             "OFF; call evorec.reproducible_cpu() first, or start the process with MKL_CBWR=AUTO."

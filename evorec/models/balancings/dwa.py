@@ -31,6 +31,7 @@ class DynamicWeightAverage(Balancing):
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
         last, earlier = state["last_mean"], state["earlier_mean"]
         out = now.weights
+        # A ratio needs two full windows.
         if now.step > 2 * DWA_WINDOW:
             ratio = (last / earlier).where((last > 0) & (earlier > 0), 1.0)
             out = out * softmax(ratio / DWA_TEMPERATURE)

@@ -30,14 +30,17 @@ class Nash(Balancing):
 
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
         power = now.gram.diagonal(dim1=1, dim2=2)
+        # A member with a gradient that is not finite keeps its plain weights.
         is_finite = total(total(now.gram.abs()).squeeze(2)).isfinite()
         active = (is_finite & (power > 0)).to(power.dtype) * now.labelled
         norm = power.where(active > 0, 1.0).sqrt()
         pairs = (active.unsqueeze(2) * active.unsqueeze(1)) > 0
         # With gradients scaled to length 1 the matrix is well scaled whatever the losses are.
         cosines = (now.gram / norm.unsqueeze(2) / norm.unsqueeze(1)).where(pairs, 0.0)
+        # An inactive task has a row of the identity, so it does not move the others.
         cosines.diagonal(dim1=1, dim2=2).copy_(1 + active * (NASH_RIDGE * now.rounding))
         alpha = active * _bargain(cosines) / norm
+        # Mean 1 over the active tasks: the bargain decides the direction, the learning rate the size.
         alpha = alpha * (total(active) / total(alpha))
         return (out := now.weights * alpha.where((active > 0) & alpha.isfinite(), 1.0)), out
 
@@ -64,6 +67,7 @@ def _bargain(matrix: Tensor) -> Tensor:
         curvature.diagonal(dim1=1, dim2=2).add_(1 / (x * x))
         direction = _solved(curvature, gradient)
         decrement = total(gradient * direction).clamp_min(0).sqrt()
+        # Below 1/4 full steps converge quadratically.
         damping = (1 / (1 + decrement)).where(decrement > 0.25, 1.0)
         x = x.where(rests, x - damping * direction)
         rests = rests | (decrement <= NASH_CONVERGED)
@@ -81,6 +85,7 @@ def _solved(matrix: Tensor, right: Tensor) -> Tensor:
     """``matrix^-1 right`` of positive definite ``[n, T, T]`` and ``[n, T]``: elimination, elementwise over members."""
     import torch
 
+    # Gauss-Jordan without pivots, which a positive definite matrix does not need.
     rows = torch.cat([matrix, right.unsqueeze(2)], 2)
     for k in range(matrix.shape[1]):
         pivot = rows[:, k] / rows[:, k, k, None]

@@ -36,8 +36,10 @@ class PcGrad(Balancing):
                 conflict = (inner[:, j] < 0) & (gram[:, j, j] > 0)
                 away = (inner[:, j] / gram[:, j, j]).where(conflict, 0.0)
                 mine[:, j] -= away
+                # <g_i - a g_j, g_k> = <g_i, g_k> - a <g_j, g_k>.
                 inner = inner - away.unsqueeze(1) * gram[:, j]
             total = total + mine
+        # A task-specific parameter has the gradient of a single task: nothing conflicts there.
         return now.weights * total, now.weights
 
 

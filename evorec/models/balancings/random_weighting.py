@@ -24,6 +24,7 @@ class RandomWeighting(Balancing):
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
         from evorec.models.devices import to_device
 
+        # Drawn on the host, so that the weights are the same on every device.
         draw = now.generator("random weighting").standard_normal(now.weights.shape[1])
         return (out := now.weights * softmax(to_device(draw, now.weights.device)[None])), out
 

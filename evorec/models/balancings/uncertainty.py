@@ -29,6 +29,7 @@ class Uncertainty(Balancing):
 
     def coefficients(self, now: StepLosses, state: State) -> tuple[Tensor, Tensor]:
         z, precision = state["log_variance"], (-state["log_variance"]).exp()
+        # 0 for a task without a label in the batch; its z then moves by momentum only.
         grad = now.weights * (0.5 - precision * now.losses) * now.labelled
         first, second = ADAM_BETAS
         state["first_moment"] = state["first_moment"] * first + grad * (1 - first)

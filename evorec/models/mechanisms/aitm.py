@@ -97,6 +97,7 @@ class AitmNetwork(Network):
                 above = attention(candidates)
                 source = tuple(range(above.shape[0]))
             out.append(run.heads(above, source, self._pairs(tuple(range(self.shape.n_tasks)), wave)))
+        # Heads come out wave by wave; the index puts the tasks back in order.
         order = [task for wave in self._waves for task in wave]
         back = tuple(order.index(task) for task in range(self.shape.n_tasks))
         return run.pick(torch.cat(out, 1).transpose(0, 1), back).transpose(0, 1).contiguous()
@@ -115,6 +116,7 @@ class AitmNetwork(Network):
         slots = self._pairs(self._children, wave)
         weight, bias = (run.pick(run.tensor(f"info.{part}", own), slots) for part in ("weight", "bias"))
         info = slot_layer(above, source, weight, bias, None, None, keep=run.keep)
+        # A single product for query, key and value, which read the same vector.
         maps = torch.cat([run.pick(run.tensor(f"{name}.weight", own), slots) for name in ("query", "key", "value")], 2)
         mine = slot_linear(own, self._own(wave), maps, None)
         return [mine, slot_linear(info, tuple(range(info.shape[0])), maps, None)]
@@ -126,6 +128,7 @@ class AitmNetwork(Network):
             name=name,
             size=(width, width),
             member=tuple(member for member, _ in units),
+            # The losses of later steps reach the transfers of all steps before them.
             task=tuple(SHARED if task in parents else task for _, task in units),
             key=tuple(role(level, task, kind) for _, task in units),
             source=tuple(range(len(units))),

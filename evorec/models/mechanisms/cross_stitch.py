@@ -30,6 +30,7 @@ class CrossStitch(Mechanism):
 
     def levels(self, spec: ModelSpec, shape: InputShape) -> Sequence[Level]:
         depth = spec.sharing_depth
+        # A stitch carries the loss of every task into every unit below it.
         stitched = towers(spec, shape, 0, loss=dict.fromkeys(range(shape.n_tasks), SHARED))[:depth]
         return [*(replace(level, is_stitched=True) for level in stitched), *towers(spec, shape, 0)[depth:]]
 

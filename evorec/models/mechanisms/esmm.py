@@ -56,6 +56,7 @@ class Esmm(Mechanism):
         rates = 1 / (1 + np.exp(-out))
         for task, parent in enumerate(shape.parents):
             if parent >= 0:
+                # p(task | parent) = p(task) / p(parent), from the base rates and not from those that are replaced here.
                 given_parent = min(float(rates[task] / rates[parent]), LIKELIEST)
                 out[task] = np.log(given_parent / (1 - given_parent))
         return out

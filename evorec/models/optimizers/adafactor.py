@@ -34,6 +34,7 @@ class Adafactor(FactoredOptimizer):
     ) -> None:
         import torch
 
+        # lerp(old, new, 1 - beta2) = beta2 old + (1 - beta2) new.
         weight = step**BETA2_DECAY
         torch.mul(grad, grad, out=out)
         if row_var is None:
@@ -42,8 +43,10 @@ class Adafactor(FactoredOptimizer):
         row_var.lerp_(out.mean(-1, keepdim=True), weight)
         columns, overall = out.mean(-2, keepdim=True), row_var.mean(-2, keepdim=True)
         if more is not None:
+            # Rows that are switched off add 0 to the sums: the means become those of the trained rows.
             columns, overall = columns * more, overall * more
         col_var.lerp_(columns, weight)
+        # As torch: all gradients may be 0 so far.
         overall.clamp_(min=torch.finfo(grad.dtype).eps)
         torch.mul(row_var, col_var / overall, out=out)  # equation 4: the rank-1 matrix of equal row and column sums
 
@@ -59,10 +62,12 @@ class Adafactor(FactoredOptimizer):
     ) -> None:
         import torch
 
+        # As torch: a variance of 0 has a finite root, and its gradient of 0 makes no step.
         update.clamp_(min=torch.finfo(grad.dtype).eps ** 2).rsqrt_().mul_(grad)
         before, change = _rms(own), _rms(update)
         if more is not None:
             before, change = before * more.sqrt(), change * more.sqrt()
+        # The learning rate is relative to the parameter, and falls as 1 / sqrt(t) once that is smaller.
         size = before.clamp_(min=SMALLEST_RMS).mul_(rate.clamp(max=step**-0.5))
         size.div_(change.div_(LARGEST_UPDATE).clamp_(min=1.0))
         if keep is not None:

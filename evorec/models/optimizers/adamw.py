@@ -37,6 +37,7 @@ class AdamW(ElementwiseOptimizer):
         root = math.sqrt(1 - BETA2**step)
         torch.sqrt(v, out=out).add_(EPSILON * root)
         torch.div(m, out, out=out)
+        # Both corrections in a number that multiplies the learning rate: no pass over the moments.
         return root / (1 - BETA1**step)
 
 

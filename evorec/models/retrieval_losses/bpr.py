@@ -23,6 +23,7 @@ class Bpr(RetrievalLoss):
     text = "the liked item must score above each of them (BPR)"
 
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:
+        # A row without a negative has the loss 0 / 1 instead of 0 / 0.
         by_row = 1 / scores.mask.n_left.clamp_min(1).expand_as(scores.own)
         loss = scores.softplus_(scores.own).mul_(by_row)
         return loss, by_row, scores.scores.sum(-1).mul_(by_row).neg_()

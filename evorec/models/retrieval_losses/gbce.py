@@ -39,6 +39,7 @@ class Gbce(RetrievalLoss):
 
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:
         own, beta = scores.own, scores.positive_weight
+        # The positive is one of the n + 1 terms of the mean.
         by_row = 1 / (scores.mask.n_left + 1).expand_as(own)
         total = scores.softplus_(None)
         return (total - beta * scores.log_sigmoid(own)) * by_row, by_row, -beta * (-own).sigmoid() * by_row

@@ -25,10 +25,12 @@ class Softmax(RetrievalLoss):
     def of_rows(self, scores: NegativeScores) -> tuple[Tensor, Tensor, Tensor]:
         s, own = scores.scores, scores.own
         if scores.bounded:  # one pass over the scores, and no maximum
+            # sum exp(s_j - s+) = exp(-s+) sum exp(s_j): the positive enters once per row, after the sum.
             shrink = (-own).exp_()
             odds = scores.mask_(s.exp_(), 0).sum(-1).mul_(shrink)
             total = odds + 1
             return odds.log1p(), shrink.div_(total), odds.div_(total).neg_()
+        # Relative to the positive, whose exponent is then 0.
         scores.mask_(s.sub_(own.unsqueeze(-1)), float("-inf"))
         # The largest exponent is subtracted before exp; 0 is that of the positive itself.
         largest = s.amax(-1).clamp_min_(0)
