@@ -31,7 +31,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-analytic, methods = script("analytic"), script("tabular_methods")
+analytic, methods, bench = script("analytic"), script("tabular_methods"), script("bench_search")
 fronts, rating_matrix, rival = script("problem_fronts"), script("rating_matrix"), script("rival")
 picks = script("picks")
 
@@ -88,6 +88,12 @@ def test_every_method_runs_on_a_table_and_is_drawn(tmp_path: Path) -> None:
         assert figures["members"] > 0, method
     texts = [node.text for node in ET.parse(tmp_path / "methods_simulated.svg").iter() if node.tag.endswith("text")]
     assert {*methods.METHODS, "share of the reference front"} <= set(texts)
+
+
+def test_attainment_surfaces_of_search_methods_are_drawn(tmp_path: Path) -> None:
+    bench.main("analytic", seeds=2, methods="nsga2;random", evaluations=25, out=tmp_path / "x.json", pictures=tmp_path)
+    texts = [node.text for node in ET.parse(tmp_path / "attainment_analytic.svg").iter() if node.tag.endswith("text")]
+    assert {"nsga2", "random", "quality", "cost"} <= set(texts)
 
 
 def test_a12_by_hand() -> None:

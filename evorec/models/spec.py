@@ -307,7 +307,7 @@ def default_space(
         ),
         Real(
             "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
-            text="share of log popularity in the retrieval score; less is more diverse",
+            text="share of log popularity in the retrieval score; less covers more items",
         ),
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),

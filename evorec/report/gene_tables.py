@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from evorec.errors import ConfigError, DataError, guess
 from evorec.report.figures import LAYOUT
 from evorec.report.record import RunRecord
-from evorec.report.table import Column, Row, Table
+from evorec.report.table import Column, Row, Table, counted
 from evorec.search.front_rules import FrontRules, front_rules
 from evorec.search.gene_importance import GeneImportance, gene_importance
 
@@ -92,7 +92,7 @@ def importance_notes(found: Sequence[GeneImportance], least: float = SMALL) -> l
         (some, *_) = [own for own in found if own.shares]
         n_small = len(some.shares) - len(importance_table(found, least).rows)
         if n_small:
-            notes.append(f"{n_small} more genes have less than {100 * least:.0f} % of every objective.")
+            notes.append(f"Left out: {counted(n_small, 'gene')} with less than {100 * least:.0f} % of every objective.")
     return notes + [f"{own.objective}: not shown, because {own.reason}." for own in found if own.reason]
 
 

@@ -60,7 +60,7 @@ def test_a_table_has_the_objectives_that_are_known_and_the_genes_that_matter():
     trusted, shares, small, missing = importance_notes(FOUND)
     assert "accuracy 0.71, cost exact (60 genomes)" in trusted
     assert "more than 100 %" in shares
-    assert small == "1 more genes have less than 5 % of every objective."
+    assert small == "Left out: 1 gene with less than 5 % of every objective."
     assert missing == "recall@20: not shown, because the model guesses."
     assert importance_table(FOUND[1:2]).rows == ()
     best = best_table(FOUND)
