@@ -9,16 +9,18 @@ Both sides have the same data, batches, optimisers, validation rows and users, a
   without it (``cold``).
 * **rival**: conditioned members (`preference_member`), with as many FLOPs as the more expensive of the two searches. A
   random search draws mechanism, widths, rates, weights and the like from the same space as the evolution, and the
-  cosine penalty, the rank of the heads, the concentration of the preferences and the number of steps (a quarter to four
-  times those of the search); the first trial is the default genome. Each trained trial is measured at 12 preferences
-  with other serving settings. Preferences and serving settings (weight, smoothing and half-life of popularity,
+  cosine penalty, the rank of the heads, the concentration of the preferences and the number of steps (a quarter to
+  twice those of the search); the first trial is the default genome. Each trained trial is measured at 16 preferences
+  and serving settings. Preferences and serving settings (weight, smoothing and half-life of popularity,
   popularity of new items, re-ranking and its weight) of the trial with the largest hypervolume are then evolved by
   NSGA-II with a surrogate: at least 80 more evaluations, which train nothing. All points of this trial are the front of
   the **one model**; its cost is that of its training. The points of all trials together are shown too.
 
 Written down for each seed (of world and run): the hypervolume of the box on validation, the same without the objective
-cost, for which the rival is chosen anew, and how many different points each side has on the joint front. Seeds that the
-file has are not run again.
+cost, for which the rival is chosen anew, how many different points each side has on the joint front, and how far the
+preference alone moves the metrics of the one model (``span``: the range over equal losses and over K preferences that
+give the other losses a fifth of their equal share, serving settings at their defaults), beside the range of the evolved
+front. Seeds that the file has are not run again.
 """
 
 from __future__ import annotations
@@ -66,13 +68,13 @@ from evorec.space.space import SearchSpace
 from evorec.training.plan import BatchPlan
 
 HERE = Path(__file__).parent
-DESIGN = 12
+DESIGN = 16
 """Evaluations of each trial of the rival."""
 SERVING = (
     "popularity_weight", "popularity_smoothing", "popularity_half_life", "new_item_popularity", "rerank", "rank_blend",
 )  # fmt: skip
 """Genes that change nothing in training."""
-LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+LENGTHS = (0.25, 0.5, 1.0, 2.0)
 """Steps of a trial, in units of those of the search."""
 TRIES = 30
 """Draws after which no trial fits the FLOPs that are left."""
@@ -177,14 +179,12 @@ def serving_space(problem: RecProblem) -> SearchSpace:
 
 
 def design(space: SearchSpace, seed: int) -> list[Spec]:
-    """The same points for every trial: equal losses, each loss nearly by itself, and random ones."""
-    rng = generator(seed, "rival design")
-    rows = space.snap(space.sample(rng, DESIGN))
-    rows[0] = space.default()
+    """The same points for every trial: equal losses, K points at which one loss outweighs the others, random points."""
+    rows = space.sample(generator(seed, "rival design"), DESIGN)
     of_preference = space.slices["preference"]
     n = of_preference.stop - of_preference.start
-    for entry in range(min(n, DESIGN - 1)):
-        rows[1 + entry, of_preference] = 0.3 + (n - 0.3 * n) * (np.arange(n) == entry)
+    rows[: n + 1] = space.default()
+    rows[1 : n + 1, of_preference] = 0.2 + (n - 0.2 * n) * np.eye(n)
     return [space.decode(row) for row in space.snap(rows)]
 
 
@@ -333,6 +333,9 @@ def compared(name: str, seed: int, memory: Memory) -> dict[str, Any]:
         "mechanism": best.mechanism, "penalty": model.penalty, "rank": model.rank, "steps": model.steps,
         "concentration": model.concentration, "training_flops": best.flops,
     }  # fmt: skip
+    corners = [row for row in best.served.rows[: len(problem.config.tasks.ranked) + 2] if row]
+    for side, rows in (("span", corners), ("range_of_front", front(kept["evolved"], objectives))):
+        out[side] = {one.metric: float(np.ptp([row[one.metric] for row in rows])) for one in without_cost(objectives)}
     out["cpu_s"] = seconds
     return out
 
