@@ -252,8 +252,19 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
         ],
         "constraints": [f"{bound.metric} {bound.op} {bound.bound:.4g}" for bound in problem.constraints] or "none",
         "rungs": list(problem.rungs) or "none",
+        **_start_facts(problem.space, config),
         "evaluations": config.search.most_evaluations,
     }
+
+
+def _start_facts(space: SearchSpace, config: RunConfig) -> dict[str, Any]:
+    """The genomes that the search begins with, if any."""
+    from evorec.search.start import start_genomes, start_remark
+
+    tables, population = config.search.start, config.search.population
+    if not tables:
+        return {}
+    return {"start": start_remark(space, tables, population) or f"{len(start_genomes(space, tables))} genomes"}
 
 
 def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
@@ -290,5 +301,6 @@ def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
         "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "label means": {task: log[task].mean() for task in tables.tasks},
         **({"notes": list(found.remarks)} if found.remarks else {}),
+        **_start_facts(found.space, found.config),
         "evaluations": found.config.search.most_evaluations,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +12,14 @@ import typer
 
 from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, check_interrupted, command
 from evorec.cli.output import Output
+from evorec.cli.ship import find_member
 from evorec.errors import ConfigError
+from evorec.errors import command as shell
 from evorec.report.table import Column, Row, Table, show_metric
 
 if TYPE_CHECKING:
     from evorec.config import RunConfig, SearchConfig
+    from evorec.space.space import SearchSpace
 
 AnyMachine = Annotated[
     bool,
@@ -42,6 +45,13 @@ def search(
     overrides: Overrides = None,
     allow_different_machine: AnyMachine = False,
     name: Name = None,
+    start_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN[:MEMBER]",
+            help="Begin with the front of a finished run, or with a member of it; repeatable.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", metavar="", help="Only predict the front, and what the search would cost; seconds."),
@@ -55,10 +65,51 @@ def search(
     from evorec.config import load_config
 
     settings = load_config(config, problem=problem, overrides=overrides or [])
+    specs = [spec for text in start_from or () for spec in _front_specs(text)]
     if dry_run:
-        _forecast(output, settings)
+        _forecast(output, settings, specs)
         return
-    _search(output, settings, allow_different_machine=allow_different_machine, name=name)
+    _search(output, settings, allow_different_machine=allow_different_machine, name=name, start=specs)
+
+
+def _front_specs(text: str) -> list[Mapping[str, Any]]:
+    """Specs of the front of a finished run, or of a member of it.
+
+    Args:
+        text: a run, or ``RUN:MEMBER`` with a member as `find_member` takes it.
+    Raises:
+        ConfigError: the run has no end or no front, or there is no such run or member.
+    """
+    from evorec.report.record import UNFINISHED, read_record
+    from evorec.run.directory import RunDirectory, find_run
+
+    path, member = find_run(Path(text)), ""
+    if not RunDirectory.exists(path) and ":" in text:
+        name, _, member = text.rpartition(":")
+        path = find_run(Path(name))
+    record = read_record(path)
+    if record.state == UNFINISHED:
+        raise ConfigError(
+            f"--start-from: run {path} is not finished, so its front may still change; {shell('resume', path)} ends it."
+        )
+    if not record.members:
+        raise ConfigError(f"--start-from: run {path} has no front, because no genome was feasible; name another run.")
+    keys = {find_member(record, member)} if member else {found.key for found in record.members}
+    return [found.spec for found in record.members if found.key in keys]
+
+
+def _with_start(config: RunConfig, specs: Sequence[Mapping[str, Any]], space: SearchSpace) -> RunConfig:
+    """The configuration with further genomes to begin with: specs of a search whose space may have been another."""
+    import json
+
+    from evorec.search.memory.prior import translated
+
+    if not specs:
+        return config
+    found = [json.loads(json.dumps(space.decode(translated(space, spec)))) for spec in specs]
+    start = tuple(spec for number, spec in enumerate(found) if spec not in found[:number])
+    search = config.search.model_copy(update={"start": (*config.search.start, *start)})
+    return config.model_copy(update={"search": search})
 
 
 @command(panel=SEARCH, order=20)
@@ -116,8 +167,13 @@ def _search(
     *,
     allow_different_machine: bool,
     name: str | None,
+    start: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Search in the run directory of a configuration, or resume the run at `path`, perhaps with other limits."""
+    """Search in the run directory of a configuration, or resume the run at `path`, perhaps with other limits.
+
+    Args:
+        start: specs of earlier searches to begin with; they become part of the configuration.
+    """
     output.note(f"problem {config.problem_name}: reading the data")  # before the imports, which take seconds
     from evorec.cli.progress import search_progress, stop_on_signal
     from evorec.config import RunConfig, merge, parse_config
@@ -126,6 +182,7 @@ def _search(
     from evorec.search import engine
     from evorec.search.checks import check_start
     from evorec.search.executors import executor_for
+    from evorec.search.start import start_remark
 
     check_interrupted()
     problem = load_problem(config)
@@ -135,7 +192,7 @@ def _search(
     for remark in problem.remarks:
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
-    config = config.sized(str(problem.environment.get("device", "cpu")))
+    config = _with_start(config.sized(str(problem.environment.get("device", "cpu"))), start, problem.space)
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     settings = config.search if path is None else None
     if not RunDirectory.exists(path or run_path(Path(config.run.output), config, fingerprint)):
@@ -156,6 +213,8 @@ def _search(
         fingerprint = run.fingerprint_of(config, problem.data_sha256)
     else:
         output.note(f"searching in {path}")
+        if remark := start_remark(problem.space, config.search.start, config.search.population):
+            output.note(remark)
         run = RunDirectory.create(path.parent, config=config, fingerprint=fingerprint, environment=environment)
     with run:
         if name is not None:
@@ -194,7 +253,7 @@ def _search(
     _show(output, path, ended=True)
 
 
-def _forecast(output: Output, config: RunConfig) -> None:
+def _forecast(output: Output, config: RunConfig, start: Sequence[Mapping[str, Any]]) -> None:
     """The predicted front and cost of a search, which is not begun."""
     from evorec.cli.progress import duration
     from evorec.problem import load_problem
@@ -202,6 +261,7 @@ def _forecast(output: Output, config: RunConfig) -> None:
     from evorec.search.memory.library import gathered
 
     problem = load_problem(config)
+    config = _with_start(config, start, problem.space)
     output.note("a calibration run of a few steps")
     rows = gathered(config.search.memory, Path(config.run.output))
     workers = config.run.n_workers(str(problem.environment.get("device", "cpu")))

@@ -142,6 +142,7 @@ _PLURALS = {
     "a text": "texts",
     "a value": "values",
     "a list of texts": "lists of texts",
+    "a table of values": "tables of values",
 }
 
 

@@ -64,6 +64,9 @@ class SearchConfig(Section):
     minutes: float = Field(0.0, ge=0)
     """most minutes of the search, without the time between an interruption and its resumption; no generation is begun
     after them; 0 = no limit"""
+    start: tuple[dict[str, JsonValue], ...] = Field((), examples=["[{width = 32}]"])
+    """genomes that come first in the first generation, tables [[search.start]] with gene = value; genes that a table
+    does not name have their default; beyond a generation the last are left out"""
     seed: int = Field(0, ge=0)
     """seed of the run: initial genomes, operators, training streams"""
 
@@ -114,10 +117,11 @@ class SearchConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs keep the fingerprint that they had before options existed."""
+        """Runs keep the fingerprint that they had before options and start existed."""
         found: dict[str, Any] = dump(self)
-        if not self.options:
-            found.pop("options", None)
+        for name in ("options", "start"):
+            if not getattr(self, name):
+                found.pop(name, None)
         return found
 
 

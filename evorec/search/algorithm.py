@@ -26,6 +26,7 @@ import copy
 import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias, TypeVar, final
 
 import numpy as np
@@ -41,6 +42,7 @@ from evorec.config import SearchConfig
 from evorec.errors import ConfigError
 from evorec.objectives import FAILED_VIOLATION, Constraint, FloatArray, Objective, to_matrices
 from evorec.registry import Registry
+from evorec.search.start import start_genomes
 from evorec.seeds import child_seed, generator
 from evorec.space.operators import TypedCrossover, TypedMutation
 from evorec.space.space import SearchSpace
@@ -111,10 +113,18 @@ class AlgorithmContext:
         columns = [o.normalised([row.get(o.metric, math.nan) for row in rows]) for o in self.objectives]
         return np.array(columns, dtype=np.float64).reshape(len(self.objectives), len(X)).T
 
+    @cached_property
+    def start(self) -> FloatArray:
+        """The different genomes of ``search.start``, snapped ``(N, V)``."""
+        return start_genomes(self.space, self.config.start)
+
     def first_generation(self) -> FloatArray:
-        """The default genome and P random ones, ``(P + 1, V)``; an algorithm takes the first P different rows."""
+        """The N genomes of `start`, the default genome and P random ones, ``(N + 1 + P, V)``.
+
+        An algorithm takes the first P different rows.
+        """
         sampled = self.space.sample(generator(self.config.seed, "first generation"), self.config.population)
-        return np.vstack([self.space.default(), sampled])
+        return np.vstack([self.start, self.space.default(), sampled])
 
     def new_genomes(self, rng: np.random.Generator, n: int, *, besides: Container[str] = ()) -> FloatArray:
         """Different random genomes that were not evaluated yet, snapped ``(n, V)``.

@@ -11,6 +11,7 @@ from evorec.config import Faults, RunConfig, SearchConfig
 from evorec.errors import ConfigError
 from evorec.objectives import Constraint, Objective, check_weights
 from evorec.run.directory import RunDirectory, run_path
+from evorec.search.start import start_genomes
 from evorec.space.space import SearchSpace
 
 SUITS_ALL: Final = "nsga2"
@@ -37,7 +38,7 @@ def check_start(
     Returns:
         The run directory.
     Raises:
-        ConfigError: lists what is wrong with the algorithm and with the folder of the runs.
+        ConfigError: lists what is wrong with the algorithm, its first genomes and the folder of the runs.
         RunError: the directory holds a run of other settings, data or software.
         RunLockedError: another process holds it.
     """
@@ -45,6 +46,8 @@ def check_start(
     path = path or run_path(Path(config.run.output), config, config.fingerprint(data_sha256))
     with faults.collect():
         check_weights(config.search.weights, [objective.name for objective in objectives])
+    with faults.collect():
+        start_genomes(space, config.search.start)
     with faults.collect():
         _check_algorithm(config.search, space, objectives, constraints)
     with faults.collect():

@@ -29,7 +29,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.config.search import LIMITS
-from evorec.errors import Interruption, RunError, SearchError, command
+from evorec.errors import ConfigError, Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec
 from evorec.run.directory import RunDirectory
@@ -195,7 +195,7 @@ def search(
         memory: rows of earlier searches, from which the surrogate starts; by default those that ``config.memory``
             names. The rows that a run uses are copied into its directory, and a run that is continued reads them there.
     Raises:
-        ConfigError: the algorithm is unknown or does not suit the problem.
+        ConfigError: the algorithm is unknown or does not suit the problem, or a genome of ``config.start`` does not.
         SearchError: every candidate of the first generation failed.
         RunError: the ledger does not belong to this search, the run cannot be extended, or a member could not be
             trained again to the same values.
@@ -307,6 +307,8 @@ class _Search:
                 reason = f"no new genome was found after generation {self.generation}"
                 break
             X = problem.space.snap(np.asarray(X))
+            if self.generation == 0:
+                self._check_first(X, context.start)
             if limit := self._limit_before(X):
                 reason = f"{self.generation} generations done, {limit}"
                 break
@@ -333,6 +335,21 @@ class _Search:
                 }
             )
         return result
+
+    def _check_first(self, X: FloatArray, start: FloatArray) -> None:
+        """Check that the first generation ``X (P, V)`` has the genomes ``start (N, V)``, or the first of them.
+
+        Raises:
+            ConfigError: the algorithm does not read them.
+        """
+        space = self.problem.space
+        asked = {space.key(x) for x in X}
+        left_out = sum(space.key(x) not in asked for x in start[: len(X)])
+        if left_out:
+            raise ConfigError(
+                f"search.start: the algorithm leaves {left_out} of its genomes out of the first generation. Use a "
+                "registered algorithm, or take the rows of AlgorithmContext.first_generation() in your own."
+            )
 
     def _memory_rows(self, context: AlgorithmContext) -> Memory:
         """The rows of earlier searches that the surrogate starts from; those of a run lie in its directory."""

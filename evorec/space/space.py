@@ -175,6 +175,15 @@ class SearchSpace:
         row: FloatArray = self.snap(x[None, :])[0]
         return row
 
+    def genome(self, values: Mapping[str, Any]) -> FloatArray:
+        """The snapped genome ``(V,)`` of values of some genes; all other genes have their defaults.
+
+        Raises:
+            ConfigError: lists every gene that is unknown, inactive or out of range.
+        """
+        defaults = {gene.name: gene.default for gene in self.genes}
+        return self.encode({**self.spec_of({**defaults, **values}), **values})
+
     def key(self, x: FloatArray) -> str:
         """Name of a genome ``x (V,)``: 16 hexadecimal digits of its spec, so equal specs have equal keys."""
         text = json.dumps(self.decode(x), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -209,8 +209,9 @@ class SurrogateSearch:
         return float(np.mean(found)) if found else None
 
     def _shares(self, n: int, skills: Mapping[str, float | None]) -> dict[str, int]:
-        """How many of n genomes each source chooses: plain offspring and the models."""
-        n_plain = min(n, max(1, round(PLAIN * n)))
+        """How many of n genomes each source chooses: plain offspring, given genomes included, and the models."""
+        n_given = len(self._context.start) if self._generation == 1 else 0
+        n_plain = min(n, n_given + max(1, round(PLAIN * n)))
         if len(self._rows) < FIRST_ROWS:
             return {"plain": n_plain, "memory": n - n_plain} if self._prior else {"plain": n}
         trusted = {name: 1.0 if skill is None else max(skill, 0.0) for name, skill in skills.items()}
