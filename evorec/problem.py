@@ -18,6 +18,8 @@ from evorec.space.space import SearchSpace
 
 Spec = Mapping[str, Any]
 """A decoded genome: active genes by name, plain JSON values."""
+Weights = Mapping[str, np.ndarray]
+"""Arrays of a trained model by name."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Outcome:
 
     metrics: Mapping[str, float] | None
     failure: str | None = None
-    weights: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+    weights: Weights | None = field(default=None, repr=False)
     seconds: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
     rung: int | None = None
@@ -59,6 +61,7 @@ class Problem(abc.ABC):
             any, everything is trained to its end.
         rung_keep: share of the members compared at a rung that go on, in [0.5, 1].
         mixes_shapes: whether specs of different `shape_key` may share a stack.
+        inherits: whether training begins with the weights of the nearest genome of earlier generations.
         remarks: sentences that whoever starts the search should read, e.g. what the data do not allow.
         facts: size of the data, e.g. ``users`` and ``items``; memories of earlier searches prefer similar data.
     """
@@ -73,6 +76,7 @@ class Problem(abc.ABC):
     rungs: tuple[int, ...] = ()
     rung_keep: float = 0.5
     mixes_shapes: bool = False
+    inherits: bool = False
     remarks: tuple[str, ...] = ()
     facts: Mapping[str, float] = MappingProxyType({})
 
@@ -91,9 +95,19 @@ class Problem(abc.ABC):
         """
         return self.shape_key(spec)
 
+    def inheritance_key(self, spec: Spec) -> Hashable:
+        """Specs inherit weights from specs of equal key; by default from all."""
+        return None
+
     @abc.abstractmethod
     def evaluate(
-        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rung: int | None = None,
+        states: Sequence[Any] | None = None,
+        parents: Sequence[Weights | None] | None = None,
     ) -> list[Outcome]:
         """Evaluate a stack; an outcome is independent of the other members of the stack.
 
@@ -106,6 +120,8 @@ class Problem(abc.ABC):
             rung: train up to ``rungs[rung]`` steps and measure there; None trains to the end.
             states: `Outcome.state` at an earlier rung, of each spec; None starts anew.
                 A problem without rungs is never given `rung` or `states` and may do without these arguments.
+            parents: weights (`Outcome.weights`) that the training of each spec begins with; None starts from scratch.
+                A problem that does not inherit is never given `parents` and may do without it.
         Returns:
             An outcome per spec, in order. A spec that fails by itself (divergence) is a failed outcome; an exception
             means that the stack as a whole could not be evaluated, and the search then splits it.

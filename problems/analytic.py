@@ -179,7 +179,13 @@ class Analytic(Problem):
         return ()
 
     def evaluate(
-        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rung: int | None = None,
+        states: Sequence[Any] | None = None,
+        **_: Any,
     ) -> list[Outcome]:
         """Compute the formulas, without noise or rungs."""
         return [Outcome(measured(spec)) for spec in specs]

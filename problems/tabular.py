@@ -362,7 +362,13 @@ class Tabular(Problem):
         return ()
 
     def evaluate(
-        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rung: int | None = None,
+        states: Sequence[Any] | None = None,
+        **_: Any,
     ) -> list[Outcome]:
         """Looks up validation metrics; the replicate is `seed` modulo the number of the table's seeds."""
         steps = None if rung is None else self.rungs[rung]

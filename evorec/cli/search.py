@@ -396,7 +396,7 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     """The front and a verdict; at the end of a search shortened, with the causes of failures."""
     from evorec.config import RecommenderConfig
     from evorec.report.record import read_record
-    from evorec.report.run_tables import dropped_text, failure_table, front_table, verdict
+    from evorec.report.run_tables import dropped_text, failure_table, front_table, inheritance_table, verdict
 
     record = read_record(path, check=not ended)
     if text := dropped_text(record):
@@ -408,7 +408,11 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     value |= {"machines": list(record.machines)} if record.machines else {}
     value |= {"name": record.name} if record.name else {}
     short = front_table(record, sort, max(MEMBERS_SHOWN, len(record.objectives))) if ended else table
-    output.result(value, short, text=output.wrapped(text))
+    tables = [short]
+    if record.inherited:
+        tables.append(inheritance_table(record))
+        value |= {"inheritance": tables[-1].as_json()}
+    output.result(value, *tables, text=output.wrapped(text))
     path = record.shown
     if len(short.rows) < len(table.rows):
         output.next_step("evorec", "front", path, label="all members")

@@ -22,6 +22,7 @@ from evorec.errors import ConfigError
 LATER_SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "split": {"validation": "random"},
     "tasks": {"sampled_negatives": 0},
+    "training": {"inherit": "none"},
 }
 """Settings that earlier versions did not have, with their defaults, which leave the name of a run as it was."""
 
@@ -104,6 +105,8 @@ class RecommenderConfig(RunConfig):
         if training.rungs:
             steps = ", ".join(map(str, training.rungs))
             budget += f"; compared at step {steps}, where a share of {training.rung_keep:g} trains on"
+        if training.inherit != "none":
+            budget += "; begins with the weights of the nearest earlier candidate"
         return {
             "data": f"{source}{f', {data.path}' if data.path else ''}, {self.split.kind} split",
             "tasks": f"{', '.join(tasks.ranked) or 'retrieval only'}; recall counts {tasks.target}{sampled}",

@@ -40,6 +40,9 @@ class TrainConfig(BudgetConfig):
     each time) instead of all other positives of the user"""
     uniform_negatives: int = Field(128, ge=0, le=8192)
     """negatives drawn uniformly per step, for members with uniform negatives; 0 = no such members"""
+    inherit: Literal["none", "nearest"] = "none"
+    """initial weights of a candidate: none = fresh; nearest = those of the nearest candidate of earlier generations
+    whose embeddings have the same length, shrunk and perturbed; at its end the search trains the front from scratch"""
     layers: int = Field(3, ge=1, le=8)
     """layers L between the embeddings and the task heads"""
     precision: Literal["float32", "float64", "bfloat16", "auto"] = "float32"

@@ -137,6 +137,13 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
     reasons = _unavailable(held_out, config)
     _check_metrics_of_part(held_out, config, faults, "", reasons)
     if held_out.needs_attack:
+        if config.training.inherit != "none":
+            faults.add(
+                ConfigError(
+                    f'training.inherit must be "none" with metrics of an attack, got "{config.training.inherit}": the '
+                    "attacked data have other users, so a member has no weights there to inherit."
+                )
+            )
         fits: tuple[Fit, ...] = ("train", "train+validation")
         for fit in fits:
             with faults.collect():

@@ -19,7 +19,7 @@ from evorec.data.tables import Tables
 from evorec.errors import TrainingError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import build_objectives, parse_constraint
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.recommender.checks import CheckedProblem, check_problem, check_test
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
@@ -57,6 +57,7 @@ class RecProblem(Problem):
         self.name, self.seed = config.problem_name, config.search.seed
         self.size = DataSize.of(tables)
         self.data_sha256 = self.size.sha256
+        self.inherits = config.training.inherit != "none"
         self.rungs, self.rung_keep = config.training.rungs, config.training.rung_keep
         at_most = config.evaluation.max_users
         self.trainer = StackTrainer.of(
@@ -108,15 +109,25 @@ class RecProblem(Problem):
         model = ModelSpec.from_genes(spec)
         return model.task_embeddings, model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
 
+    def inheritance_key(self, spec: Spec) -> Hashable:
+        """Members inherit from members whose embeddings, most of the parameters, have the same length."""
+        return ModelSpec.from_genes(spec).embedding_dim
+
     def evaluate(
-        self, specs: Sequence[Spec], *, seed: int, rung: int | None = None, states: Sequence[Any] | None = None
+        self,
+        specs: Sequence[Spec],
+        *,
+        seed: int,
+        rung: int | None = None,
+        states: Sequence[Any] | None = None,
+        parents: Sequence[Weights | None] | None = None,
     ) -> list[Outcome]:
         """Train a population on the training part and measure it on validation.
 
         Args:
             specs: decoded genomes, any mix.
             seed: must be that of the problem, which its batches are drawn with; see `with_seed`.
-            rung, states: see `Problem.evaluate`.
+            rung, states, parents: see `Problem.evaluate`.
         """
         if seed != self.seed:
             raise TrainingError(f"this problem has seed {self.seed}, got {seed}; use problem.with_seed({seed})")
@@ -124,12 +135,19 @@ class RecProblem(Problem):
         workers = self.config.run.n_workers(self.data.tensors.device.type)
         outcomes: list[Outcome] = []
         for part in self.trainer.slices(models, workers=workers):
-            outcomes += self._evaluated(models[part], rung, None if states is None else states[part])
+            own = (None if given is None else given[part] for given in (states, parents))
+            outcomes += self._evaluated(models[part], rung, *own)
         return outcomes
 
-    def _evaluated(self, models: Sequence[ModelSpec], rung: int | None, states: Sequence[Any] | None) -> list[Outcome]:
+    def _evaluated(
+        self,
+        models: Sequence[ModelSpec],
+        rung: int | None,
+        states: Sequence[Any] | None,
+        parents: Sequence[Weights | None] | None,
+    ) -> list[Outcome]:
         start, steps = time.perf_counter(), None if rung is None else self.rungs[rung]
-        result = self.trainer.evaluate(models, last=steps, states=states)
+        result = self.trainer.evaluate(models, last=steps, states=states, parents=parents)
         seconds = (time.perf_counter() - start) / len(models)
         outcomes = []
         for member, (model, measured) in enumerate(zip(models, result.measured, strict=True)):

@@ -32,7 +32,7 @@ from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import GIB, KEPT_SHARE, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import KEPT_BYTES, BatchPlan
-from evorec.training.trainer import Checkpoint, TrainingResult, train
+from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train
 
 States = Sequence[Any] | None
 """State of the training of each member of a stack at the same step; ``None`` = training starts anew."""
@@ -160,7 +160,14 @@ class StackTrainer:
         """A longer or shorter training. Its step i is the same: the learning rate does not depend on the length."""
         return self if steps == self.steps else replace(self, steps=steps)
 
-    def train(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> TrainingResult:
+    def train(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        last: int | None = None,
+        states: States = None,
+        parents: Sequence[Weights | None] | None = None,
+    ) -> TrainingResult:
         """Train a population on the genuine data (see `evorec.training.trainer.train`)."""
         return train(
             specs,
@@ -172,6 +179,7 @@ class StackTrainer:
             last=last,
             checkpoints=states,
             merge=merge_rule(self.data.tensors.device),
+            parents=parents,
         )
 
     def measure(self, population: Population, *, steps: int) -> list[MemberMetrics | TrainingError]:
@@ -179,18 +187,26 @@ class StackTrainer:
         measured = self.data.measure(population)
         return measured if self.attack is None else self._with_shift(population.specs, measured, steps, None)[0]
 
-    def evaluate(self, specs: Sequence[ModelSpec], *, last: int | None = None, states: States = None) -> StackResult:
+    def evaluate(
+        self,
+        specs: Sequence[ModelSpec],
+        *,
+        last: int | None = None,
+        states: States = None,
+        parents: Sequence[Weights | None] | None = None,
+    ) -> StackResult:
         """Train a population and measure it.
 
         Args:
             specs: P members.
             last: steps after which it is measured; ``None`` = all.
             states: of each member, from `StackResult.states` of an earlier call; ``None`` = start anew.
+            parents: of each member, the parameters that it inherits; without an attack only.
         """
         start, under_attack = time.perf_counter(), None
         if self.attack is not None and states is not None:
             states, under_attack = zip(*states, strict=True)
-        trained = self.train(specs, last=last, states=states)
+        trained = self.train(specs, last=last, states=states, parents=parents)
         measured = [
             found if step is None else self._divergence(step)
             for found, step in zip(self.data.measure(trained.population), trained.diverged, strict=True)

@@ -60,6 +60,8 @@ class RunRecord:
         machines: differences of further machines that worked on the run, in words.
         constraints: on members of the front.
         memory: rows of earlier searches that the search started from, in words; empty without any.
+        inherited: metrics with inherited weights of members that were trained again from scratch, by key; those in
+            `members` are from scratch.
         surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
     """
 
@@ -79,6 +81,7 @@ class RunRecord:
     constraints: tuple[Constraint, ...] = ()
     memory: str = ""
     surrogate: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    inherited: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -138,7 +141,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
     problem, summary = run.read_problem(), run.read_summary()
     evaluations, archived = run.ledger.evaluations(), run.members()
     if summary is not None:  # a member whose files were lost is a member all the same
-        archived = [evaluation for evaluation in evaluations if evaluation.key in summary["members"]]
+        archived = run.with_scratch([found for found in evaluations if found.key in summary["members"]])
     objectives = tuple(Objective(**stored) for stored in problem["objectives"])
     constraints = [Constraint(**stored) for stored in problem["constraints"]]
     by_key = {evaluation.key: evaluation for evaluation in evaluations}
@@ -161,6 +164,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         name=run.name,
         constraints=tuple(constraints),
         memory=run.memory_text,
+        inherited={found.key: found.extra["inherited"] for found in archived if "inherited" in found.extra},
         surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
     )
 

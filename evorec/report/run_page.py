@@ -16,6 +16,7 @@ from evorec.report.run_tables import (
     failure_table,
     front_table,
     gene_table,
+    inheritance_table,
     settings_table,
     surrogate_table,
     verdict,
@@ -85,6 +86,12 @@ def _sections(record: RunRecord) -> Iterator[str]:
             "shaded, were computed on the same rows. Bold is the best of the members. Click a heading to sort."
         )
         yield section("The front", about, table_html(front_table(record)))
+        if record.inherited:
+            about = (
+                "The search measured these members with weights that they inherited from an earlier genome. They were "
+                "then trained from scratch; the front shows, and an export has, those models."
+            )
+            yield section("Inherited weights", about, table_html(inheritance_table(record)))
         about = (
             "A line per member; up is better on every axis, ends are labelled with their values. Diamonds are "
             "baselines."

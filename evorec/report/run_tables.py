@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from evorec.archive.indicators import normalised
+import numpy as np
+
+from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import bounded
 from evorec.errors import ConfigError
 from evorec.report.record import UNFINISHED, RunRecord
@@ -63,6 +65,30 @@ def _find(record: RunRecord, name: str) -> Column:
                 return column
     known = ", ".join(column.key for column in record.columns)
     raise ConfigError(f"cannot sort by {name!r}; the columns are {known}.")
+
+
+def inheritance_table(record: RunRecord) -> Table:
+    """Metrics of members with inherited weights and from scratch, and their rank correlation; no rows without any.
+
+    Cost is not shown if it is the same: a member that inherits is trained for as many steps.
+    """
+    from evorec.search.surrogate.gaussian_process import rank_correlation
+
+    pairs = [(member, record.inherited[member.key]) for member in record.members if member.key in record.inherited]
+    columns = [c for c in record.columns if any(m.metrics.get(c.key) != old.get(c.key) for m, old in pairs)]
+    headings = [f"{column.key}, {kind}" for column in columns for kind in ("inherited", "from scratch")]
+    rows = [
+        (member.key, *(figures.get(column.key) for column in columns for figures in (old, member.metrics)))
+        for member, old in pairs
+    ]
+    if len(pairs) > 2:
+        found = [
+            rank_correlation(*(np.array([f[column.key] for f in side]) for side in zip(*both, strict=True)))
+            for column in columns
+            for both in [[(old, member.metrics) for member, old in pairs]]
+        ]
+        rows.append(("rank correlation", *(value for each in found for value in (None, each))))
+    return Table.of("Inherited weights and from scratch", ("member", *headings), rows)
 
 
 def gene_table(record: RunRecord) -> Table:
@@ -128,8 +154,27 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[s
 
 
 def verdict(record: RunRecord) -> str:
-    """How many members beat popularity on recall and coverage, in words, and whether several machines worked on it."""
-    return "\n\n".join(filter(None, (_verdict(record), machines_text(record.machines))))
+    """How many members beat popularity on recall and coverage, in words, and what else limits the figures."""
+    return "\n\n".join(filter(None, (_verdict(record), _inherited_text(record), machines_text(record.machines))))
+
+
+def _inherited_text(record: RunRecord) -> str:
+    """What inherited weights mean for the figures; empty without any."""
+    if getattr(getattr(record.config, "training", None), "inherit", "none") == "none":
+        return ""
+    if record.state == UNFINISHED:
+        return (
+            "Figures of later generations are of models with inherited weights; the front is trained from scratch when "
+            "the search ends."
+        )
+    if not record.inherited:
+        return ""
+    share = hypervolume_share([member.metrics for member in record.members], record.objectives)
+    return (
+        f"The search measured {len(record.inherited)} of {len(record.members)} members with inherited weights; the "
+        f"figures of the front are of the same genomes trained from scratch: hypervolume {share:.4f}, "
+        f"{record.hypervolume[-1]:.4f} as the search saw it."
+    )
 
 
 def _verdict(record: RunRecord) -> str:

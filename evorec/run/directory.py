@@ -7,6 +7,7 @@ Layout of format 2, every file of which is written whole or not at all::
     memory.parquet                 rows of earlier searches that the search starts from; may be missing
     ledger.sqlite  log.jsonl       evaluations and events; a log for people
     archive/KEY/                   member.json and weights.safetensors of every member
+    parents/                       weights that later genomes may inherit, by their hash; removed when the search ends
     summary.json                   result of the search; marks the run as finished
     final.json  final/KEY/         report and models of `finalize`
     all-data.json  all-data/KEY/   models of `finalize --on all-data`
@@ -60,10 +61,22 @@ from evorec.run.atomic import (
     write_sealed,
     write_synced,
 )
-from evorec.run.ledger import EXTENSION, INTERRUPTED, KEY, MACHINE, OPENED, SPENT, TIME, Evaluation, Ledger
+from evorec.run.ledger import (
+    EXTENSION,
+    FROM_SCRATCH,
+    INTERRUPTED,
+    KEY,
+    MACHINE,
+    OPENED,
+    SPENT,
+    TIME,
+    Evaluation,
+    Ledger,
+)
 from evorec.run.lock import LOCK, FolderLock, is_locked, refuse_locked
 
 FORMAT = 2
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 WITHOUT_HASHES = 1  # the format of earlier versions, which is still read; any other format is refused
 FUSION_FORMAT = 1
 
@@ -71,6 +84,7 @@ _CONFIG, _MANIFEST, _PROBLEM, _LEDGER = "config.json", "manifest.json", "problem
 _NAME, _MEMORY = "name.json", "memory.parquet"
 _SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
 _ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
+_PARENTS = "parents"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
 _IN_PLACE = (_LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", _LOG, LOCK)
 _NO_RUN = f"{COPY}, or delete the run and search again"
@@ -533,16 +547,62 @@ class RunDirectory:
         return [_PROBLEM] * (not (self.path / _PROBLEM).exists()) + [f"archive/{key}" for key in members]
 
     def members(self) -> list[Evaluation]:
-        """The members whose files are in the archive, ordered by seq."""
+        """The members whose files are in the archive, ordered by seq; see `with_scratch` for their metrics."""
         present = {folder.name for folder in _folders(self._archive)}
-        return [evaluation for evaluation in self.ledger.evaluations() if evaluation.key in present]
+        return self.with_scratch([found for found in self.ledger.evaluations() if found.key in present])
+
+    def from_scratch(self) -> dict[str, Mapping[str, float] | None]:
+        """Metrics from fresh weights of members that had inherited theirs, by key; None = that training failed."""
+        found: dict[str, Mapping[str, float] | None] = {}
+        for _, kind, payload in self.ledger.events():
+            if kind == FROM_SCRATCH:
+                found |= payload["metrics"]
+        return found
+
+    def with_scratch(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+        """Evaluations with their metrics from fresh weights, where they were trained again so."""
+        known = self.from_scratch()
+        again = [(found, known.get(found.key)) for found in evaluations]
+        return [found if metrics is None else found.from_scratch(metrics) for found, metrics in again]
+
+    def write_parent(self, weights: Mapping[str, np.ndarray]) -> str:
+        """Store weights that later genomes may inherit, before the ledger knows them; return their hash."""
+        self._check_held()
+        folder = self.path / _PARENTS
+        if not folder.exists():
+            folder.mkdir()
+            sync_folder(self.path)
+        data, sha256 = weight_bytes(weights)
+        write_atomic(folder / f"{sha256}.safetensors", data)
+        return sha256
+
+    def read_parent(self, sha256: str) -> dict[str, np.ndarray]:
+        """The weights that `write_parent` stored.
+
+        Raises:
+            RunError: the file is missing or damaged, so that the search cannot go on.
+        """
+        if not _SHA256.fullmatch(sha256):
+            raise RunError(f"run {self.path} is damaged: expected a SHA-256 of weights, got {sha256!r}; {COPY}")
+        return read_weights(self.path / _PARENTS / f"{sha256}.safetensors", sha256, advice=_NO_RUN)
+
+    def remove_parents(self) -> None:
+        """Remove the weights that genomes could inherit: the search has ended."""
+        self._check_held()
+        shutil.rmtree(self.path / _PARENTS, ignore_errors=True)
 
     def read_weights(self, key: str) -> dict[str, np.ndarray]:
         """Weights of a member, empty when its problem trains nothing.
 
         Raises:
-            RunError: there is no such member, or a file of it is damaged or missing.
+            RunError: there is no such member, a file of it is damaged or missing, or its weights are inherited: they
+                are replaced by those of a training from scratch when the search ends.
         """
+        if any(member.inherits for member in self.members() if member.key == key):
+            raise RunError(
+                f"member {key} of run {self.path} has inherited weights, and is trained from scratch when the search "
+                f"ends; {command('resume', self.path)} ends it"
+            )
         folder = self._archive / key
         if folder not in _folders(self._archive) and f"archive/{key}" not in self.lost():
             known = ", ".join(present.name for present in _folders(self._archive)) or "none"

@@ -13,6 +13,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``opened``: the test was measured: ``picks`` with their members, number of ``seeds``, ``settings`` and ``opened_at``;
 * ``surrogate``: of a generation with a surrogate: ``chosen``, genomes by source; ``skill``, rank correlation by model;
   ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;
+* ``from_scratch``: ``metrics`` by key of members whose weights were inherited and that were trained again from fresh
+  weights when the search ended; null = that training failed;
 * ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
@@ -25,7 +27,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 from urllib.parse import quote
@@ -72,6 +74,7 @@ PROBE_BYTES = 1 << 16
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
 OPENED = "opened"
 SURROGATE, SPENT = "surrogate", "spent"
+FROM_SCRATCH = "from_scratch"
 """Kinds of events."""
 T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]
@@ -91,7 +94,9 @@ class Evaluation:
         metrics: finite values by name, measured at the rung if it was dropped there; None when the evaluation failed.
         failure: the cause when it failed, else None.
         seconds: wall time; the only field in which equal runs differ.
-        extra: further facts from the problem, plain JSON.
+        extra: further facts from the problem, plain JSON. Where weights are inherited: ``weights_sha256`` of its own
+            weights; ``parent``, key and ``weights_sha256`` of the evaluation whose weights it inherited; ``inherited``,
+            the metrics with inherited weights, once `metrics` are those from scratch.
         rung: steps after which it was dropped or failed; None for the whole training.
     """
 
@@ -105,6 +110,15 @@ class Evaluation:
     seconds: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
     rung: int | None = None
+
+    @property
+    def inherits(self) -> bool:
+        """Whether its training began with the weights of another evaluation, and its metrics are of that training."""
+        return "parent" in self.extra and "inherited" not in self.extra
+
+    def from_scratch(self, metrics: Mapping[str, float]) -> Evaluation:
+        """The evaluation with the metrics of a training from scratch; `extra` keeps those with inherited weights."""
+        return replace(self, metrics=metrics, extra={**self.extra, "inherited": self.metrics})
 
     @property
     def dropped(self) -> bool:

@@ -4,6 +4,10 @@ The algorithm is deterministic given the seed, so the replay asks for the genome
 does not, the run is refused. The algorithm only knows evaluations of earlier generations: a replay never sees its own
 future.
 
+If the problem inherits, the training of a genome begins with the weights of the nearest genome of earlier generations,
+which its row names. When the search ends, members of the archive that inherited are trained again from fresh weights,
+and those are the figures and weights of the run.
+
 If the problem has rungs, a generation is trained to each of them, compared, and the worst members are dropped: the
 algorithm never learns their values, and they never enter the archive. The decision at a rung is in the ledger together
 with the rows of the dropped members, so a replay does not decide again.
@@ -31,9 +35,10 @@ from evorec.config import SearchConfig
 from evorec.config.search import LIMITS
 from evorec.errors import ConfigError, Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Problem, Spec, Weights
+from evorec.run.atomic import weight_bytes
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import HALVING, INTERRUPTED, SPENT, SURROGATE, Evaluation
+from evorec.run.ledger import FROM_SCRATCH, HALVING, INTERRUPTED, SPENT, SURROGATE, Evaluation
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
@@ -50,6 +55,7 @@ from evorec.search.memory.library import gathered, remember
 from evorec.search.memory.prior import chosen_rows, prior_of
 from evorec.search.memory.table import Memory
 from evorec.search.rungs import survivors
+from evorec.search.surrogate.model import gene_features
 from evorec.search.surrogate.search import SurrogateSearch
 
 if TYPE_CHECKING:
@@ -104,7 +110,8 @@ class SearchResult:
     Attributes:
         path: of the run directory; None for a search without one.
         objectives: of the problem.
-        archive: members in the order of asking: feasible, and no other feasible evaluation dominates them.
+        archive: members in the order of asking: feasible, and no other feasible evaluation dominates them. Members that
+            inherited weights have their metrics from scratch here, and the others in `Evaluation.extra`.
         least_infeasible: when the archive is empty, the evaluations closest to feasible, best first; else empty.
         hypervolume: share of the box after each generation, in [0, 1].
         n_evaluated: evaluations; failed and dropped evaluations count.
@@ -223,6 +230,8 @@ class _Search:
         began: clock at the first new evaluation of this start.
         extends: whether the limits are other than those of the run; the ledger is told at the first new evaluation.
         busy_s: see `Progress`.
+        parents: weights that genomes may inherit, by their hash, of a search without a run directory.
+        scratch: metrics from fresh weights of members that had inherited theirs, by key; None = that training failed.
     """
 
     problem: Problem
@@ -247,6 +256,8 @@ class _Search:
     busy_s: float = 0.0
     spent_s: float = 0.0
     began: float | None = None
+    parents: dict[str, Weights] = field(default_factory=dict)
+    scratch: dict[str, Mapping[str, float] | None] = field(default_factory=dict)
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -257,6 +268,7 @@ class _Search:
         config = self.config = config.sized(str(problem.environment.get("device", "cpu")))
         if run:
             self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
+            self.scratch = run.from_scratch()
             for generation, kind, payload in run.ledger.events():
                 if kind == HALVING:
                     self.halvings[generation, payload["rung"]] = payload["kept"]
@@ -317,10 +329,12 @@ class _Search:
             if counts_proposals:
                 self.n_generations = self.generation + math.ceil(max(left, 0) / len(X))
             chosen.tell(*self._generation(X))
-        result = self._result(reason or f"{self.generation} generations done", exhausted)
         if run:
             self._record_extension(run)
             self._store_members(run)
+        self._train_from_scratch()
+        result = self._result(reason or f"{self.generation} generations done", exhausted)
+        if run:
             if config.memory == "auto":
                 remember(run)
             facts = ("reason", "exhausted", "n_evaluated", "n_failed", "n_infeasible")
@@ -334,6 +348,7 @@ class _Search:
                     "least_infeasible": [evaluation.key for evaluation in result.least_infeasible],
                 }
             )
+            run.remove_parents()
         return result
 
     def _check_first(self, X: FloatArray, start: FloatArray) -> None:
@@ -398,6 +413,11 @@ class _Search:
         if not self.extends:
             return
         run.check_extensible()
+        if self.problem.inherits and run.finished:
+            raise RunError(
+                f"run {run.path} cannot be extended: its genomes inherit weights (training.inherit), and those were "
+                "removed when it ended. Search into another folder with larger limits"
+            )
         if isinstance(algorithm, str) and ALGORITHMS[algorithm].reads_budget and self.recorded:
             raise RunError(
                 f"run {run.path} cannot be extended: {algorithm} reads the number of generations in advance, and with "
@@ -428,9 +448,10 @@ class _Search:
         space, finished = self.problem.space, dict[int, Evaluation]()
         keys = [space.key(x) for x in X]
         new = {key: x for key, x in zip(keys, X, strict=True) if key not in self.evaluated}
+        parents = self._parents_of(list(new.values()))
         candidates = [
-            Evaluation(seq, key, self.generation, tuple(x.tolist()), space.decode(x), None, None)
-            for seq, (key, x) in enumerate(new.items(), start=len(self.evaluated))
+            Evaluation(seq, key, self.generation, tuple(x.tolist()), space.decode(x), None, None, extra=extra)
+            for seq, ((key, x), extra) in enumerate(zip(new.items(), parents, strict=True), start=len(self.evaluated))
         ]
         for candidate in candidates:
             if (recorded := self.recorded.get(candidate.seq)) is not None:
@@ -441,6 +462,8 @@ class _Search:
                         + ", perhaps because the algorithm reads the number of generations in advance"
                         * self.extends
                     )
+                if recorded.extra.get("parent") != candidate.extra.get("parent"):
+                    raise _foreign(f"evaluation {candidate.key} inherits the weights of another genome there")
                 finished[candidate.seq] = replace(recorded, spec=candidate.spec)  # JSON made lists of its tuples
         n_replayed = len(finished)
         if n_replayed < len(candidates):
@@ -536,7 +559,7 @@ class _Search:
         candidates = [candidate for candidate in alive if candidate.seq not in finished]
 
         def commit(stack: Sequence[tuple[int, Outcome]]) -> None:
-            evaluations = [_evaluation(candidates[index], outcome) for index, outcome in stack]
+            evaluations = [self._keep_weights(_evaluation(candidates[i], outcome), outcome) for i, outcome in stack]
             if self.run:
                 # Keep the files of possible members: feasible, and not dominated by the archive so far.
                 rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
@@ -565,7 +588,8 @@ class _Search:
         stage = {"rung": None if rung is None else self.problem.rungs[rung], "n_stage": len(candidates)}
         n_trained = 0
         self._report(finished, **stage)
-        with closing(self._outcomes(specs, rung=rung, states=states)) as stacks:
+        parents = self._inherited(candidates)
+        with closing(self._outcomes(specs, rung=rung, states=states, parents=parents)) as stacks:
             for stack in stacks:
                 keep(stack)
                 n_trained += len(stack)
@@ -576,11 +600,88 @@ class _Search:
     def _outcomes(self, specs: Sequence[Spec], **how: Any) -> Generator[list[tuple[int, Outcome]], None, None]:
         return evaluate(self.problem, specs, seed=self.config.seed, executor=self.executor, chunk=self.chunk, **how)
 
+    def _parents_of(self, X: Sequence[FloatArray]) -> list[dict[str, Any]]:
+        """The parent of each new genome as `Evaluation.extra`: the nearest of earlier generations, by its genes.
+
+        Distances are those of the features in which a surrogate compares genomes. Of equally near genomes the first
+        evaluated is taken.
+        """
+        space, problem = self.problem.space, self.problem
+        pool = [found for found in self.evaluated.values() if "weights_sha256" in found.extra and not found.dropped]
+        if not problem.inherits or not pool:
+            return [{} for _ in X]
+        keys = [problem.inheritance_key(found.spec) for found in pool]
+        points = gene_features(space, np.array([*(found.genome for found in pool), *X])).points
+        out: list[dict[str, Any]] = []
+        for x, point in zip(X, points[len(pool) :], strict=True):
+            key = problem.inheritance_key(space.decode(x))
+            distances = np.square(points[: len(pool)] - point).sum(axis=1)
+            distances[[other != key for other in keys]] = np.inf
+            nearest = int(distances.argmin())
+            found = pool[nearest]
+            parent = {"key": found.key, "weights_sha256": found.extra["weights_sha256"]}
+            out.append({"parent": parent} if np.isfinite(distances[nearest]) else {})
+        return out
+
+    def _keep_weights(self, evaluation: Evaluation, outcome: Outcome) -> Evaluation:
+        """The evaluation with the hash of its weights, which later genomes may inherit and which are stored first."""
+        if not self.problem.inherits or outcome.metrics is None or outcome.weights is None:
+            return evaluation
+        if self.run:
+            sha256 = self.run.write_parent(outcome.weights)
+        else:
+            _, sha256 = weight_bytes(outcome.weights)
+            self.parents[sha256] = outcome.weights
+        return replace(evaluation, extra={**evaluation.extra, "weights_sha256": sha256})
+
+    def _inherited(self, candidates: Sequence[Evaluation]) -> list[Weights | None]:
+        """The weights that the training of each genome begins with; None = fresh weights."""
+        found: dict[str, Weights] = {}
+        hashes = [candidate.extra.get("parent", {}).get("weights_sha256") for candidate in candidates]
+        for sha256 in filter(None, hashes):
+            if sha256 not in found:
+                found[sha256] = self.run.read_parent(sha256) if self.run else self.parents[sha256]
+        return [found[sha256] if sha256 else None for sha256 in hashes]
+
+    def _train_from_scratch(self) -> None:
+        """Train the members with inherited weights from fresh weights, and replace their files.
+
+        Members for which that fails leave the archive of the run.
+        """
+        members = [self.evaluated[key] for key in self.archive.members if key not in self.scratch]
+        members = [member for member in members if member.inherits]
+        if members:
+            self._check_stop()
+            with closing(self._outcomes([member.spec for member in members])) as stacks:
+                for stack in stacks:
+                    rows = [(members[index], outcome) for index, outcome in stack]
+                    metrics = {member.key: outcome.metrics for member, outcome in rows}
+                    if self.run:
+                        for member, outcome in rows:
+                            if outcome.metrics is not None:
+                                self.run.stage(member.from_scratch(outcome.metrics), outcome.weights)
+                        self.run.ledger.record_event(self.generation, FROM_SCRATCH, {"metrics": metrics})
+                    self.scratch |= metrics
+                    self._check_stop()
+        if self.run:
+            self.run.set_members(self._member_keys)
+
+    @property
+    def _member_keys(self) -> list[str]:
+        """Keys of the archive without members whose training from scratch failed."""
+        return [key for key in self.archive.members if self.scratch.get(key, ()) is not None]
+
+    def _as_reported(self, evaluation: Evaluation) -> Evaluation:
+        """A member with its metrics from fresh weights."""
+        metrics = self.scratch.get(evaluation.key)
+        return evaluation if metrics is None else evaluation.from_scratch(metrics)
+
     def _store_members(self, run: RunDirectory) -> None:
         """Bring the archive on disk up to date; a member whose files were lost is trained again."""
-        for key in run.without_files(self.archive.members):
-            member = self.evaluated[key]
-            [[(_, outcome)]] = self._outcomes([member.spec])
+        for key in run.without_files(self._member_keys):
+            member = self._as_reported(self.evaluated[key])
+            parents = self._inherited([member]) if member.inherits else None
+            [[(_, outcome)]] = self._outcomes([member.spec], parents=parents)
             old, new = without_clock(member.metrics or {}), without_clock(outcome.metrics or {})
             if old != new:
                 names = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
@@ -590,7 +691,7 @@ class _Search:
                     f"archive would mix two machines: {'; '.join(different)}; start a new search"
                 )
             run.stage(member, outcome.weights)
-        run.set_members(self.archive.members)
+        run.set_members(self._member_keys)
 
     def _matrices(self, evaluations: Sequence[Evaluation]) -> tuple[FloatArray, FloatArray]:
         rows = [evaluation.metrics for evaluation in evaluations]
@@ -630,12 +731,13 @@ class _Search:
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")
+        members = set(self._member_keys)
         n_least = 0 if len(self.archive) else min(N_LEAST_INFEASIBLE, int(infeasible.sum()))
         dropped = Counter(e.rung for e in self.evaluated.values() if e.dropped and e.rung is not None)
         return SearchResult(
             path=self.run.path if self.run else None,
             objectives=tuple(self.problem.objectives),
-            archive=tuple(evaluation for evaluation in evaluations if evaluation.key in self.archive),
+            archive=tuple(self._as_reported(found) for found in evaluations if found.key in members),
             least_infeasible=tuple(evaluations[i] for i in nearest[:n_least]),
             hypervolume=tuple(self.hypervolume),
             n_evaluated=len(self.evaluated),
@@ -650,7 +752,7 @@ class _Search:
 def _past_rung(candidate: Evaluation, steps: int, metrics: Mapping[str, float], *, seconds: float = 0.0) -> Evaluation:
     """A candidate that has passed a rung; `extra` holds the metrics of all rungs."""
     rungs = [*candidate.extra.get("rungs", ()), {"rung": steps, "metrics": metrics}]
-    return replace(candidate, seconds=candidate.seconds + seconds, extra={"rungs": rungs})
+    return replace(candidate, seconds=candidate.seconds + seconds, extra={**candidate.extra, "rungs": rungs})
 
 
 def _evaluation(candidate: Evaluation, outcome: Outcome, *, rung: int | None = None) -> Evaluation:

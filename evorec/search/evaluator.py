@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 
 from evorec.errors import Interruption, TrainingError, disk_is_full
-from evorec.problem import Outcome, Problem, Spec
+from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.search.executors import Executor
 from evorec.search.workers import WorkerDeath
 
@@ -45,6 +45,7 @@ def evaluate(
     chunk: int,
     rung: int | None = None,
     states: Sequence[Any] | None = None,
+    parents: Sequence[Weights | None] | None = None,
 ) -> Generator[list[tuple[int, Outcome]], None, None]:
     """Evaluate specs stack by stack.
 
@@ -56,11 +57,12 @@ def evaluate(
         chunk: most specs in a stack.
         rung: index of the problem's rung to train to; None trains to the end.
         states: state of each spec's training, from its outcome at an earlier rung; None for a spec that starts anew.
+        parents: weights that each spec inherits; None for a spec that starts from scratch.
     Yields:
         A finished stack at a time, in any order: pairs of an index in `specs` and its outcome. The metrics of an
         outcome are plain finite floats and contain every metric of the objectives and constraints, or it failed.
     """
-    known = [None] * len(specs) if states is None else list(states)
+    known = list(zip(states or [None] * len(specs), parents or [None] * len(specs), strict=True))
     stacks = _stacks(problem, specs, chunk, workers=executor.workers)
     while stacks:
         tasks = [
@@ -103,22 +105,28 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
 def _outcomes(
     problem: Problem,
     specs: Sequence[Spec],
-    states: Sequence[Any],
+    known: Sequence[tuple[Any, Weights | None]],
     *,
     seed: int,
     rung: int | None,
     is_retry: bool = False,
 ) -> list[Outcome]:
-    """Outcomes of a stack, or of its halves if it raises."""
+    """Outcomes of a stack, or of its halves if it raises.
+
+    Args:
+        known: state and inherited weights of each spec; see `evaluate` for the other arguments.
+    """
     start = time.perf_counter()
     with _handler_errors() as interruptions:
         try:
             given = [dict(spec) for spec in specs]  # a problem may change them
+            how: dict[str, Any] = {}
             if problem.rungs:
-                known = None if any(state is None for state in states) else states
-                outcomes = problem.evaluate(given, seed=seed, rung=rung, states=known)
-            else:
-                outcomes = problem.evaluate(given, seed=seed)
+                states = [state for state, _ in known]
+                how |= {"rung": rung, "states": None if any(state is None for state in states) else states}
+            if problem.inherits:
+                how |= {"parents": [parent for _, parent in known]}
+            outcomes = problem.evaluate(given, seed=seed, **how)
             if len(outcomes) != len(specs):
                 raise TrainingError(f"{problem.name} gave {len(outcomes)} outcomes for {len(specs)} specs")
             found = [_checked(problem, rung, outcome) for outcome in outcomes]
@@ -141,12 +149,12 @@ def _outcomes(
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         if len(specs) == 1 and not is_retry:  # another stack may have held the memory
-            return _outcomes(problem, specs, states, seed=seed, rung=rung, is_retry=True)
+            return _outcomes(problem, specs, known, seed=seed, rung=rung, is_retry=True)
     if len(specs) == 1:
         return [_failed(problem, rung, cause, seconds=time.perf_counter() - start)]
     middle = len(specs) // 2
     halves = (slice(None, middle), slice(middle, None))
-    return [x for half in halves for x in _outcomes(problem, specs[half], states[half], seed=seed, rung=rung)]
+    return [x for half in halves for x in _outcomes(problem, specs[half], known[half], seed=seed, rung=rung)]
 
 
 def _checked(problem: Problem, rung: int | None, outcome: Outcome) -> Outcome:

@@ -30,8 +30,9 @@ from evorec.models.population import (
 )
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, off_rows, untrained_content
-from evorec.seeds import generator
+from evorec.seeds import child_seed, generator
 from evorec.training.adapters import adapters_of
+from evorec.training.inherit import HEAD_BIAS, inherit
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import (
     MergeRule,
@@ -53,6 +54,8 @@ The activations of a member and step, 31 MB, take 0.4 ms from the cache and 1.1 
 MOST_IN_GROUP = 16
 """Members of a kernel group from which on a larger batched product gains nothing on a CPU."""
 
+Weights = Mapping[str, np.ndarray]
+"""Parameters of a member (`evorec.models.population.Population.member_arrays`)."""
 Checkpoint = Mapping[str, np.ndarray]
 """State of a member in the middle of its training: parameters, moments, balancing (`TrainingResult.checkpoints`)."""
 
@@ -80,6 +83,7 @@ def train(
     last: int | None = None,
     checkpoints: Sequence[Checkpoint] | None = None,
     merge: MergeRule | None = None,
+    parents: Sequence[Weights | None] | None = None,
 ) -> TrainingResult:
     """Trains members of any mechanism and shape.
 
@@ -97,8 +101,9 @@ def train(
         checkpoints: of each member, all of the same step, from which training continues; ``None`` = from the start.
         merge: rule by which members are padded to a common width (`evorec.training.padding`); ``None`` = no padding.
             Results keep their own widths, and differ from those without padding by rounding at most.
+        parents: of each member, the parameters that it inherits (`evorec.training.inherit`); ``None`` = fresh.
     """
-    training = _Training(specs, plan, data, seed, base_logits, activations, block_size, merge)
+    training = _Training(specs, plan, data, seed, base_logits, activations, block_size, merge, parents)
     first = 0 if checkpoints is None else training.restore(checkpoints)
     return training.run(first, len(plan) if last is None else last)
 
@@ -133,24 +138,32 @@ class _Training:
         activations: torch.dtype | None,
         block_size: int | None,
         merge: MergeRule | None,
+        parents: Sequence[Weights | None] | None,
     ) -> None:
         self._plan, self._data, self._seed = plan, data, seed
         self._dtype = activations or data.dtype
         itemsize = self._dtype.itemsize
         padded = padded_specs(specs, data.shape, merge, batch=plan.batch_size, bytes_per_value=itemsize)
         size = block_size or cache_block_size(padded, data, plan.batch_size, self._dtype)
-        self._exact = fresh_population(
-            specs,
-            data.shape,
-            seed=seed,
-            block_size=size,
-            device=data.device,
-            dtype=data.dtype,
-            pretrained=data.pretrained,
-        )
-        for group in self._exact.kernel_groups if data.shape.n_tasks else ():
-            bias = group.trained["head.bias"]
-            bias += torch.as_tensor(group.network.initial_bias(base_logits)).to(bias).view_as(bias)
+
+        def fresh(seed: int) -> Population:
+            population = fresh_population(
+                specs,
+                data.shape,
+                seed=seed,
+                block_size=size,
+                device=data.device,
+                dtype=data.dtype,
+                pretrained=data.pretrained,
+            )
+            for group in population.kernel_groups if data.shape.n_tasks else ():
+                bias = group.trained[HEAD_BIAS]
+                bias += torch.as_tensor(group.network.initial_bias(base_logits)).to(bias).view_as(bias)
+            return population
+
+        self._exact = fresh(seed)
+        if parents is not None and any(parent is not None for parent in parents):
+            inherit(self._exact, parents, fresh(child_seed(seed, "perturbation")))
         self._population = population = padded_population(self._exact, padded, block_size=size)
         self._rows = _row_optimizers(population, len(plan))
         self._off = off_rows_of(population)

@@ -61,7 +61,7 @@ def remember(run: RunDirectory, runs: Path | None = None) -> Path:
 
 
 def rows_of(run: RunDirectory) -> Memory:
-    """The rows of a run: its successful evaluations that were trained to the end.
+    """The rows of a run: its successful evaluations that were trained to the end, from fresh weights.
 
     Raises:
         RunError: it was not begun, or is damaged.
@@ -69,7 +69,8 @@ def rows_of(run: RunDirectory) -> Memory:
     problem = run.read_problem()
     config = run.config
     steps = int(getattr(getattr(config, "training", None), "steps", 0))
-    evaluations = [e for e in run.ledger.evaluations() if e.metrics is not None and not e.dropped]
+    evaluations = run.with_scratch(run.ledger.evaluations())
+    evaluations = [e for e in evaluations if e.metrics is not None and not e.dropped and not e.inherits]
     data: str = problem.get("data_sha256") or run.fingerprint  # earlier versions stored no hash
     facts: Mapping[str, Any] = problem.get("facts", {})
     return Memory.of(
