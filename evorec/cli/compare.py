@@ -76,6 +76,11 @@ def compare(
 
         write_output(attained, attainment_page(trajectories, objectives, records[0].config.problem_name).encode())
         output.note(f"attainment surfaces: {attained}")
+    if names := [str(record.shown) for record in records if record.inherited]:
+        output.note(
+            f"the figures of {', '.join(names)} are those that the search saw, with inherited weights; trainings from "
+            "scratch at its end are not counted, and `evorec front` shows their figures"
+        )
     if len({record.config.result_settings()["search"]["seed"] for record in records}) < 2:
         output.note("all runs have the same seed: differences may be chance; repeat them with other search.seed")
 

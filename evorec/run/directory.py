@@ -598,16 +598,16 @@ class RunDirectory:
             RunError: there is no such member, a file of it is damaged or missing, or its weights are inherited: they
                 are replaced by those of a training from scratch when the search ends.
         """
-        if any(member.inherits for member in self.members() if member.key == key):
-            raise RunError(
-                f"member {key} of run {self.path} has inherited weights, and is trained from scratch when the search "
-                f"ends; {command('resume', self.path)} ends it"
-            )
         folder = self._archive / key
         if folder not in _folders(self._archive) and f"archive/{key}" not in self.lost():
             known = ", ".join(present.name for present in _folders(self._archive)) or "none"
             raise RunError(f"run {self.path} has no member {key}; its members are: {known}")
-        sha256 = self._weights_sha256(folder)
+        sha256, extra = self._weights_sha256(folder), self._member_record(folder).get("extra", {})
+        if "parent" in extra and "inherited" not in extra:
+            raise RunError(
+                f"member {key} of run {self.path} has inherited weights, and is trained from scratch when the search "
+                f"ends; {command('resume', self.path)} ends it"
+            )
         return {} if sha256 is None else read_weights(folder / _WEIGHTS, sha256, advice=self._again)
 
     @property
@@ -620,10 +620,14 @@ class RunDirectory:
         Raises:
             RunError: the member's record is damaged or missing.
         """
+        sha256 = self._member_record(folder)["weights_sha256"]
+        return None if sha256 is None else str(sha256)
+
+    def _member_record(self, folder: Path) -> dict[str, Any]:
         record = self._read(folder / _MEMBER, "key", "weights_sha256", advice=self._again)
         if record["key"] != folder.name:
             raise RunError(f"{folder / _MEMBER} is that of member {record['key']}; {self._again}")
-        return None if record["weights_sha256"] is None else str(record["weights_sha256"])
+        return record
 
     def _is_whole(self, folder: Path) -> bool:
         """Whether a member's folder has all of its files, undamaged; weights are hashed once per process."""

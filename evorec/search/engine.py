@@ -113,7 +113,7 @@ class SearchResult:
         archive: members in the order of asking: feasible, and no other feasible evaluation dominates them. Members that
             inherited weights have their metrics from scratch here, and the others in `Evaluation.extra`.
         least_infeasible: when the archive is empty, the evaluations closest to feasible, best first; else empty.
-        hypervolume: share of the box after each generation, in [0, 1].
+        hypervolume: share of the box after each generation, in [0, 1]; with inherited weights, as the search saw it.
         n_evaluated: evaluations; failed and dropped evaluations count.
         n_infeasible: successful evaluations that violate a constraint and were not dropped.
         failures: number of failed evaluations by cause, most frequent first.
@@ -663,7 +663,7 @@ class _Search:
                         self.run.ledger.record_event(self.generation, FROM_SCRATCH, {"metrics": metrics})
                     self.scratch |= metrics
                     self._check_stop()
-        if self.run:
+        if self.run and self.scratch:
             self.run.set_members(self._member_keys)
 
     @property
