@@ -58,7 +58,9 @@ Run = Annotated[
 ]
 Member = Annotated[
     str,
-    typer.Argument(help="Key of a member or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'."),
+    typer.Argument(
+        help="Key of a member or a prefix of it, or a pick as for `evorec front`: knee, 'recall where ...'."
+    ),
 ]
 
 

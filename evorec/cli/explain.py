@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SHIP, Run, command
+from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem, find_member
 from evorec.report.table import MISSING, Column, Row, Table
@@ -27,9 +27,7 @@ CHANCE = 0.5
 def explain(
     output: Output,
     run: Run,
-    member: Annotated[
-        str, typer.Argument(help="Its key or a unique prefix of it, or a pick: knee, accuracy, 'auc/click where ...'.")
-    ],
+    member: Member,
     repeats: Annotated[int, typer.Option(min=1, help="Permutations of each block of the input.")] = 5,
 ) -> None:
     """Explain one member: its settings, its neighbours on the front, its experts, and the importance of its inputs.
