@@ -357,6 +357,17 @@ def test_rows_of_a_log_may_lack_times(here: Path) -> None:
     assert main(["validate", "shop.toml", "-q"]) == 0
 
 
+def test_times_far_from_the_others_mean_missing_values(here: Path) -> None:
+    events = [(u, i, iso(t)[:19], t % 2) for u, i, t, _ in rows()]
+    marked = [*events, (1, 2, "0001-01-01T00:00:00", 1), (3, 4, "1970-01-01T00:00:00", 0)]
+    (here / "log.csv").write_text(lines(("user_id", "item_id", "time", "click"), iter(marked)))
+    assert main(["init", "log.csv", "--out", "x.toml", "-q"]) == 0
+    read = recommender_config(load_config(Path("x.toml"))).data.log
+    assert (read.time, read.missing_times) == ("time", "drop")
+    assert read.missing[-2:] == ("0001-01-01T00:00:00", "1970-01-01T00:00:00")
+    assert main(["validate", "x.toml", "-q"]) == 0
+
+
 @pytest.mark.parametrize(("suffix", "setting"), [("csv", "ragged"), ("jsonl", "broken")])
 def test_lines_of_a_log_may_be_broken(here: Path, suffix: str, setting: str) -> None:
     events = [(u, i, iso(t), t % 2) for u, i, t, _ in rows()]

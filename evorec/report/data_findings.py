@@ -133,7 +133,10 @@ def _time(found: Description, now_s: int) -> Iterator[Finding]:
         yield _finding(f"all timestamps are equal ({facts['first']}), so rows have no order and no split by time")
     else:
         if facts["first_s"] < OLDEST_S:
-            yield _finding(f"the earliest row is of {_day(facts['first'])}: is the unit of the timestamps right?")
+            yield _finding(
+                f"the earliest row is of {_day(facts['first'])}: is the unit of the timestamps right? A text that "
+                'stands for no time belongs in data.log.missing; data.log.missing_times = "drop" leaves out its rows'
+            )
         if facts["last_s"] > now_s:
             yield _finding(
                 f"the latest row is of {_day(facts['last'])}, in the future: is the unit or the time zone right?"

@@ -194,6 +194,9 @@ def _column_settings(log: LogFiles) -> list[Setting]:
         out.append(Setting("time", guess.time))
         if guess.time_unit != "auto":
             out.append(Setting("time_unit", guess.time_unit))
+        if guess.marks:
+            default = FilesConfig.model_fields["missing"].default
+            out.append(Setting("missing", [*default, *guess.marks], "texts that mean a missing value"))
         out += [Setting("time_unit", unit, "fits all times, too", is_active=False) for unit in guess.other_units]
         if not guess.has_zone:
             out.append(

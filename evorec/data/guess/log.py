@@ -24,9 +24,9 @@ from evorec.data.guess.roles import (
     likeness,
     words,
 )  # fmt: skip
-from evorec.data.guess.sample import FEW_VALUES, Values
+from evorec.data.guess.sample import FEW_VALUES, MAX_MARKS, Values
 from evorec.data.guess.writing import in_words
-from evorec.data.tabular.times import WRITTEN, times
+from evorec.data.tabular.times import MAX_BROKEN, WRITTEN, times
 from evorec.errors import ConfigError, DataError
 
 TIME_FORMATS: Final = (
@@ -42,6 +42,7 @@ EARLIEST_S: Final = 631_152_000
 """1990-01-01: an earlier time is more likely another kind of number."""
 LATEST_S: Final = 4_102_444_800
 """2100-01-01."""
+NUMBER: Final = r"^-?[0-9.]+$"
 KNOWN: Final = 0.7
 """Share of the rows with a user that a column of users should have, e.g. rather a session than a login."""
 FIRST: Final = 1000
@@ -73,6 +74,7 @@ class LogGuess:
         other_units: further units that fit the times.
         has_zone: whether the times state their zone.
         lacks_times: whether rows have no time, or a time that cannot be read.
+        marks: texts of times that are far from the others, e.g. 0001-01-01, which mean a missing value.
         event: column with the kind of event.
         kinds: kinds of events, the most frequent first.
         tasks: label -> expression.
@@ -92,6 +94,7 @@ class LogGuess:
     other_units: tuple[str, ...] = ()
     has_zone: bool = True
     lacks_times: bool = False
+    marks: tuple[str, ...] = ()
     event: str = ""
     kinds: tuple[str, ...] = ()
     session: str = ""
@@ -165,7 +168,10 @@ def guess_log(values: Mapping[str, Values], given: Mapping[Role, str], *, has_he
         column = values[out.time]
         out.has_zone = not column.texts.drop_nulls().head(1).str.contains(LOCAL_TIME).any()
         read = _read_times(column, out.time_unit)
-        out.lacks_times = read is not None and read.null_count() > 0
+        if read is not None:
+            far = column.texts.filter(~_is_likely(read).fill_null(True)).unique(maintain_order=True)
+            out.marks = tuple(far.to_list()) if len(far) <= MAX_MARKS and not far.str.contains(NUMBER).any() else ()
+            out.lacks_times = read.null_count() > 0 or bool(out.marks)
     out.session = next((n for n in free() if has_word(n, ("session",)) and has_word(n, ("id", "session"))), "")
     taken.add(out.session)
     truths = [name for name in free() if values[name].is_truth]
@@ -242,12 +248,16 @@ def _time_units(values: Values) -> list[str]:
         seconds = _read_times(values, unit)
         if seconds is None or not (known := seconds.drop_nulls()).len():
             continue
-        if int(known.min()) >= EARLIEST_S and int(known.max()) <= LATEST_S:  # type: ignore[arg-type]
-            most.append((len(known), unit))
+        if (n_likely := int(_is_likely(known).sum())) >= (1 - MAX_BROKEN) * len(known):
+            most.append((n_likely, unit))
             if unit == "auto":
                 break
     n_most = max((n for n, _ in most), default=0)
     return [unit for n, unit in most if n == n_most]
+
+
+def _is_likely(seconds: pl.Series) -> pl.Series:
+    return (seconds >= EARLIEST_S) & (seconds <= LATEST_S)
 
 
 def _read_times(values: Values, unit: str) -> pl.Series | None:
