@@ -63,7 +63,7 @@ def test_the_size_of_a_block_does_not_matter(tmp_path: Path, block: int, monkeyp
         (b"[1, 2]", r"line 2 must be one JSON object, got '\[1, 2\]'"),
         (b"{'id': 'a'}", "line 2 must be one JSON object: Expecting property name"),
         (b'{"id":"\xff"}', "line 2 must be UTF-8 text, got the byte 0xff"),
-        (b'{"id":"a\x00"}', "line 2 must be text, got a NUL byte"),
+        (b'{"id":"a\x00"}', "line 2 must be one JSON object, got a NUL byte"),
         (b'{"id":"a"} {"id":"b"}', "line 2 must be one JSON object: Extra data at character 12"),
         (b"null", "line 2 must be one JSON object, got 'null'"),
         (b'{"x":NaN}', "line 2 must be one JSON object: NaN is not JSON"),

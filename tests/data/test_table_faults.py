@@ -8,6 +8,7 @@ from datetime import time, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from data.logs import HEAD, counted, parquet, rows, table, workbook
 
@@ -263,6 +264,20 @@ def test_an_error_of_a_table_says_what_to_do(
 ) -> None:
     with pytest.raises(DataError, match=message):
         table(tmp_path, {"log.csv": content}, log)
+
+
+def test_an_interrupted_log_ends_in_nul_bytes(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"l.jsonl": b'{"u":1,"i":2,"t":10,"c":1}\n' + bytes(1000)}
+    (found,) = refused(tmp_path, files, {"files": ["l.jsonl"]})
+    assert found.startswith("l.jsonl, line 2 must be one JSON object, got a NUL byte; set data.log.broken")
+    assert rows(table(tmp_path, files, {"files": ["l.jsonl"], "broken": "drop"})) == [(1, 2, 10, 1.0)]
+
+
+def test_times_that_32_bit_floats_round_are_noted(tmp_path: Path) -> None:
+    content = parquet(u=[1], i=[2], t=pl.Series([1650812741.0], dtype=pl.Float32), c=[1])
+    tables, origin = counted(tmp_path, {"l.pq": content}, {"files": ["l.pq"]})
+    assert tables.interactions["timestamp"].to_list() == [1650812800]
+    assert "column t: 32-bit floats round times since 1970 to minutes" in origin.notes[0]
 
 
 def test_a_time_of_another_type_is_refused_with_its_column(tmp_path: Path) -> None:

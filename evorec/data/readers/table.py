@@ -461,6 +461,11 @@ class _LogSource:
             def converted() -> pl.Series:
                 column = file.column(name)
                 values = convert(column)
+                if is_time and column.values.dtype == pl.Float32:
+                    file.notes.append(
+                        f"column {name}: 32-bit floats round times since 1970 to minutes, and rows lose their order; "
+                        "write 64-bit numbers."
+                    )
                 if not (is_time and drop):
                     repair = 'set KEY.missing_times = "drop" to leave out and count rows without a time'
                     file.refuse(name, values.is_null() & has_ids, repair.replace("KEY", self.key) if is_time else "")

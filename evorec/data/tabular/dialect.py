@@ -213,8 +213,9 @@ def _encoding(sample: bytes) -> tuple[str, tuple[str, ...]]:
     for mark, encoding in MARKS.items():
         if sample.startswith(mark):
             return encoding, ()
+    text_bytes = sample.rstrip(b"\0")  # a file whose writing was interrupted may end in NUL bytes
     for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):  # without a mark
-        if 2 * sample[first::2].count(0) > len(sample[first::2]):
+        if 2 * text_bytes[first::2].count(0) > len(text_bytes[first::2]):
             return encoding, ()
     with suppress(UnicodeDecodeError):
         codecs.getincrementaldecoder("utf-8")().decode(sample, final=len(sample) <= SAMPLE_BYTES)

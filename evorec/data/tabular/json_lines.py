@@ -159,6 +159,9 @@ def _blocks(source: Source, encoding: str, *, drop: bool) -> Iterator[tuple[int,
             block, n_broken, n_more = block + file.readline(), 0, 0
             if drop:
                 block, n_broken = _emptied(block, _is_text)
+            elif (at := block.find(0)) >= 0:
+                number = first_line + block.count(b"\n", 0, at)
+                raise BrokenLineError(f"{source}, line {number} must be one JSON object, got a NUL byte.")
             block = prepared(source, block, encoding, first_line=first_line)
             if drop:
                 block, n_more = _whole_objects(source, block)
