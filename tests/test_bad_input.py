@@ -209,7 +209,7 @@ def test_negative_ids_unicode_and_items_without_ratings_are_fine() -> None:
         (b"userId,movieId,rating,timestamp\n1,2,Am\xe9lie,4\n", "line 2 must be UTF-8 text, got the byte 0xe9"),
         (b"userId\rmovieId\r\x01\n", "line 1 must name the columns"),
         (b"\0" * 50, "line 1 must be text, got a NUL byte"),
-        (b"", "line 1 must name the columns"),
+        (b"", "ratings.csv is empty; expected the columns"),
     ],
 )
 def test_a_file_that_is_no_csv_is_refused(refused: Callable[..., None], content: bytes, words: str) -> None:
