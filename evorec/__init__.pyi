@@ -23,6 +23,7 @@ from evorec.problem import load_problem as load_problem
 from evorec.recommender.problem import RecProblem as RecProblem
 from evorec.recommender.problem import build_problem as build_problem
 from evorec.run.directory import RunDirectory as RunDirectory
+from evorec.search.confirm import confirm as confirm
 from evorec.search.deap_toolbox import as_deap as as_deap
 from evorec.search.engine import search as run_search
 from evorec.search.optuna_study import as_optuna as as_optuna

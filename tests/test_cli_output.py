@@ -44,6 +44,16 @@ def test_the_next_command_works_as_typed_whether_or_not_evorec_is_on_the_path(
     assert capsys.readouterr().err.strip() == expected
 
 
+@pytest.mark.parametrize(("has_lines", "n_lines", "escapes"), [(False, 2, 2), (True, 3, 0)])
+def test_only_tables_of_our_own_texts_have_values_of_several_lines(
+    has_lines: bool, n_lines: int, escapes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table("", "pick", (Column("recall"),), (Row("best\nknee", ("0.1\n± 0.2",)),), has_lines=has_lines)
+    Output(Format.TABLE, 0).result(None, table)
+    out = capsys.readouterr().out
+    assert (len(out.splitlines()), out.count("\\n")) == (n_lines, escapes)
+
+
 def test_control_characters_of_ids_and_titles_are_shown_and_never_reach_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -65,6 +65,7 @@ def python_block(containing: str) -> str:
 SHOP = python_block("def read_shop")
 PYMOO = [block for block in blocks("python") if "NSGA2(pop_size=24)" in block.text]
 BUNDLE = python_block("load_bundle")
+CONFIRM = python_block("evorec.confirm(")
 
 
 def commands() -> list[str]:
@@ -197,6 +198,9 @@ def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
     assert main(["search", "--problem", "shop.py", "-q", *settings(FEW)]) == 0
     (run,) = map(str, (tmp_path / "runs").glob("*-*"))
     assert Path(run).name.startswith("shop-")
+    found: dict[str, object] = {"path": run}
+    exec(CONFIRM, found)
+    assert found["found"].n_seeds == 2  # type: ignore[attr-defined]
     for command in (["front", run], ["report", run], ["export", run, "knee", "--out", "bundle"], ["finalize", run]):
         capsys.readouterr()
         assert main([*command, "-q"]) == 0

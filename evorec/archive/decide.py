@@ -141,6 +141,7 @@ def choose(
     k: int,
     *,
     baselines: Mapping[str, Metrics] | None = None,
+    also: Collection[str] = (),
 ) -> dict[str, str]:
     """The members that several texts ask for: member by pick, see `choices`.
 
@@ -149,7 +150,7 @@ def choose(
         >>> choose(["best:accuracy", "1"], members, (), 20)
         {'best:accuracy': '0a', '1b': '1b'}
     """
-    found = choices(texts, members, objectives, k, baselines=baselines, keys=True)
+    found = choices(texts, members, objectives, k, baselines=baselines, keys=True, also=also)
     return {choice.pick: choice.member for choice in found}
 
 
@@ -162,6 +163,7 @@ def choices(
     baselines: Mapping[str, Metrics] | None = None,
     more: Sequence[Objective] = (),
     keys: bool = False,
+    also: Collection[str] = (),
 ) -> list[Choice]:
     """The choices that several texts ask for.
 
@@ -169,6 +171,7 @@ def choices(
         texts: sentences of `pick`, also with bands.
         members, objectives, k, baselines, more: see `pick`.
         keys: whether a text may also be ``all``, a key, or a beginning that only a single key has.
+        also: keys of further members, which only a text that names them chooses.
     Returns:
         In the order of `texts`. A sentence is called as it was written; bands are a sentence each, and bands without a
         member are left out; a member named by ``all`` or by its key is called by its key.
@@ -183,13 +186,14 @@ def choices(
     """
     out: dict[str, Choice] = {}
     for text in texts:
-        if not members:
-            raise ConfigError(f"pick {text!r} needs a member to choose from, got an empty archive.")
+        named = _named(text, list(dict.fromkeys([*members, *also])), objectives) if keys else None
         everything = tuple(sorted(members))
-        if keys and text.strip() == ALL:
+        if named is not None:
+            out[named] = Choice(named, named, everything)
+        elif not members:
+            raise ConfigError(f"pick {text!r} needs a member to choose from, got an empty archive.")
+        elif keys and text.strip() == ALL:
             out |= {key: Choice(key, key, everything) for key in members}
-        elif keys and (key := _named(text, members, objectives)) is not None:
-            out[key] = Choice(key, key, everything)
         else:
             measured = {name for row in members.values() for name in row}
             words = _Words(objectives, k, baselines or {}, more=more, known=measured)

@@ -169,7 +169,7 @@ def _rich(table: Table, console: Console) -> RichTable:
     )  # fmt: skip
 
     def cell(text: str, style: str = "") -> Text:
-        return Text(shown(text.replace("\n", "\\n"), console), style=style)
+        return Text(shown(text if table.has_lines else text.replace("\n", "\\n"), console), style=style)
 
     # Keys of members can be copied from a narrow terminal too: they are neither cut nor broken.
     names = [cell(row.name) for row in table.rows]

@@ -353,8 +353,11 @@ def _show_picks(output: Output, path: Path, texts: list[str]) -> None:
     from evorec.report.record import read_record
 
     record = read_record(path)
-    members = {member.key: member.metrics for member in record.members}
-    found = choices(texts, members, record.objectives, record.config.k, baselines=record.baselines, keys=True)
+    claimed, members = {member.key: member.metrics for member in record.members}, record.eligible
+    found = choices(
+        texts, members, record.objectives, record.config.k, baselines=record.baselines, keys=True, also=claimed
+    )
+    members |= {choice.member: claimed[choice.member] for choice in found if choice.member not in members}
     value, tables = pick_tables(found, members, record.objectives, record.columns)
     output.result({"run": str(path), "state": record.state, **value}, *tables)
     if isinstance(record.config, RecommenderConfig):
@@ -396,7 +399,14 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     """The front and a verdict; at the end of a search shortened, with the causes of failures."""
     from evorec.config import RecommenderConfig
     from evorec.report.record import read_record
-    from evorec.report.run_tables import dropped_text, failure_table, front_table, inheritance_table, verdict
+    from evorec.report.run_tables import (
+        confirmed_table,
+        dropped_text,
+        failure_table,
+        front_table,
+        inheritance_table,
+        verdict,
+    )
 
     record = read_record(path, check=not ended)
     if text := dropped_text(record):
@@ -404,7 +414,8 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     for row in failure_table(record).rows if ended else ():
         output.note(f"{row.values[0]} of {len(record.evaluations)} evaluations failed: {row.name}", style="yellow")
     table, text = front_table(record, sort, most), verdict(record)
-    value = {"run": str(path), "state": record.state, "verdict": text, "front": table.as_json()}
+    value: dict[str, Any] = {"run": str(path), "state": record.state, "verdict": text, "front": table.as_json()}
+    value |= {"confirmed": record.confirmed.as_json()} if record.confirmed else {}
     value |= {"machines": list(record.machines)} if record.machines else {}
     value |= {"name": record.name} if record.name else {}
     short = front_table(record, sort, max(MEMBERS_SHOWN, len(record.objectives))) if ended else table
@@ -412,6 +423,8 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     if record.inherited:
         tables.append(inheritance_table(record))
         value |= {"inheritance": tables[-1].as_json()}
+    if not ended and (confirmed := confirmed_table(record, short)) is not None:
+        tables.append(confirmed)
     output.result(value, *tables, text=output.wrapped(text))
     path = record.shown
     if len(short.rows) < len(table.rows):

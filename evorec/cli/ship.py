@@ -120,9 +120,11 @@ def find_member(record: RunRecord, text: str) -> str:
     finalized = {entry["pick"]: str(entry["member"]) for entry in (record.final or {}).get("picks", ())}
     if text in finalized:
         return finalized[text]
-    members = {member.key: member.metrics for member in record.members}
+    members = [member.key for member in record.members]
     try:
-        chosen = choose([text], members, record.objectives, record.config.k, baselines=record.baselines)
+        chosen = choose(
+            [text], record.eligible, record.objectives, record.config.k, baselines=record.baselines, also=members
+        )
     except ConfigError as error:
         known = ", ".join(members) or "none"
         raise ConfigError(f"{text!r} is neither a member (known: {known}) nor a pick: {error}") from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evorec.report.table import MISSING, Column, Row, Table, show_metric
+from evorec.report.table import MISSING, Column, Row, Table, counted, show_metric
 
 if TYPE_CHECKING:
     from evorec.report.record import RunRecord
@@ -38,9 +39,14 @@ def final_sections(record: RunRecord) -> Iterator[tuple[Table, str]]:
     if final is None:
         return
     first = final["picks"][0] if final["picks"] else {}
+    among = ""
+    if confirmed := final.get("confirmed"):
+        seeds = counted(confirmed["seeds"], "fresh seed")
+        among = f" among the {confirmed['members']} of {confirmed['of']} members that are confirmed with {seeds}"
     yield (
         _test_table(record, final),
-        "Picks made on validation, trained again on train and validation with fresh seeds; the test was opened once.",
+        f"Picks made on validation{among}, trained again on train and validation with fresh seeds; the test was opened "
+        "once.",
     )
     yield (
         _against_table(final),
@@ -125,7 +131,7 @@ def _test_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     columns = [Column("member")]
     columns += [Column("steps", numbers="count")] if has_steps else []
     columns += [Column(c.key, c.unit, title=f"{c.title}{_ARROWS[c.direction or 'max']}") for c in record.columns]
-    return Table(title, "pick", tuple(columns), tuple(rows))
+    return Table(title, "pick", tuple(columns), tuple(rows), has_lines=True)
 
 
 def _short(value: float) -> str:
@@ -144,7 +150,8 @@ def _against_table(final: Mapping[str, Any]) -> Table:
             rows.append((_name(entry), name, f"{found['mean_difference']:+.4f}", f"{low:+.4f} to {high:+.4f}", outcome))
             metrics.add(found["metric"])
     title = f"Shipped model against the baselines on {', '.join(sorted(metrics))}"
-    return Table.of(title, ("pick", "baseline", "difference", "95 % interval", "so it is"), rows)
+    table = Table.of(title, ("pick", "baseline", "difference", "95 % interval", "so it is"), rows)
+    return replace(table, has_lines=True)
 
 
 def _interval_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
@@ -161,7 +168,7 @@ def _interval_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     for name, metrics in final["baselines"].items():
         rows.append(Row(name, tuple(show_metric(metrics.get(key)) for key in keys), "baseline"))
     columns = tuple(Column(key, title=key.replace("/", "/\n")) for key in keys)
-    return Table("Shipped model, 95 % intervals over users", "pick", columns, tuple(rows))
+    return Table("Shipped model, 95 % intervals over users", "pick", columns, tuple(rows), has_lines=True)
 
 
 def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
@@ -184,4 +191,4 @@ def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
         Row(name, (*(parts.get(g, {}).get(part, {}).get(metric[g]) for g, part, *_ in _PARTS), of_cold), kind)
         for name, parts, of_cold, kind in found
     ]
-    return Table("The test by what was known of users and items", "pick", tuple(columns), tuple(rows))
+    return Table("The test by what was known of users and items", "pick", tuple(columns), tuple(rows), has_lines=True)

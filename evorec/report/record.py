@@ -9,6 +9,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from evorec.archive.confirmed import ConfirmedFront, confirmed_front
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import RunConfig
@@ -62,6 +63,7 @@ class RunRecord:
         memory: rows of earlier searches that the search started from, in words; empty without any.
         inherited: metrics with inherited weights of members that were trained again from scratch, by key; those in
             `members` are from scratch.
+        confirmed: the front with fresh seeds (`evorec.search.confirm`); None before.
         surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
     """
 
@@ -80,12 +82,20 @@ class RunRecord:
     name: str | None = None
     constraints: tuple[Constraint, ...] = ()
     memory: str = ""
+    confirmed: ConfirmedFront | None = None
     surrogate: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     inherited: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
         return all(bool(constraint.holds(metrics[constraint.metric])) for constraint in self.constraints)
+
+    @property
+    def eligible(self) -> dict[str, Mapping[str, float]]:
+        """Metrics of the members that picks choose from, by key: the confirmed front where there is one."""
+        if self.confirmed is not None:
+            return self.confirmed.front
+        return {member.key: member.metrics for member in self.members}
 
     @property
     def shown(self) -> Path:
@@ -146,6 +156,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
     constraints = [Constraint(**stored) for stored in problem["constraints"]]
     by_key = {evaluation.key: evaluation for evaluation in evaluations}
     least = (summary or {}).get("least_infeasible", [])
+    claimed = {evaluation.key: evaluation.metrics or {} for evaluation in archived}
     return RunRecord(
         path=path,
         config=run.config,
@@ -165,6 +176,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         constraints=tuple(constraints),
         memory=run.memory_text,
         inherited={found.key: found.extra["inherited"] for found in archived if "inherited" in found.extra},
+        confirmed=confirmed_front(claimed, run.fresh(), objectives, constraints) if summary is not None else None,
         surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
     )
 

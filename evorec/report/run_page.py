@@ -11,6 +11,7 @@ from evorec.report.final_tables import final_notes, final_sections
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
 from evorec.report.record import RunRecord
 from evorec.report.run_tables import (
+    confirmed_table,
     dropped_table,
     dropped_text,
     failure_table,
@@ -92,6 +93,13 @@ def _sections(record: RunRecord) -> Iterator[str]:
                 "then trained from scratch; the front shows, and an export has, those models."
             )
             yield section("Inherited weights", about, table_html(inheritance_table(record)))
+        if (confirmed := confirmed_table(record, front_table(record))) is not None:
+            about = (
+                "The members were trained again from scratch with fresh seeds, on the same training and validation "
+                "rows. These seeds chose nothing, so their means are not optimistic. Picks choose among the members "
+                "that are still non-dominated."
+            )
+            yield section(confirmed.title, about, table_html(confirmed))
         about = (
             "A line per member; up is better on every axis, ends are labelled with their values. Diamonds are "
             "baselines."

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from evorec.archive.confirmed import ConfirmedMember
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import bounded
 from evorec.errors import ConfigError
 from evorec.report.record import UNFINISHED, RunRecord
-from evorec.report.table import Column, Row, Table, show_metric
+from evorec.report.table import MISSING, Column, Row, Table, counted, show_metric
 from evorec.run.directory import machines_text
 
+STANDING = Column("standing", title="with fresh\nseeds")
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -47,8 +51,67 @@ def front_table(record: RunRecord, sort: str | None = None, most: int | None = N
         shown = [(near.key, near.metrics, "infeasible") for near in record.least_infeasible]
         title = "No member" + (": the evaluations closest to the constraints" if shown else "")
     shown += [(name, metrics, "baseline") for name, metrics in by_value]
-    rows = (Row(name, tuple(metrics.get(column.key) for column in columns), kind) for name, metrics, kind in shown)
+    rows = [Row(name, tuple(metrics.get(column.key) for column in columns), kind) for name, metrics, kind in shown]
+    if (confirmed := record.confirmed) is not None and confirmed.depends_on_seed:
+        columns += (STANDING,)
+        standing = {key: member.standing for key, member in confirmed.members.items()}
+        rows = [replace(row, values=(*row.values, standing.get(row.name))) for row in rows]
     return Table(title, "member", columns, tuple(rows))
+
+
+def confirmed_table(record: RunRecord, front: Table) -> Table | None:
+    """Of each member what the search claimed and, below, its mean over fresh seeds; None without fresh seeds.
+
+    The columns are objectives and constraints that depend on the seed.
+
+    Args:
+        record: the run.
+        front: of `front_table`, with the members to show.
+    """
+    confirmed = record.confirmed
+    if confirmed is None or not confirmed.depends_on_seed:
+        return None
+    decisive = {o.metric for o in record.objectives} | {constraint.metric for constraint in record.constraints}
+    columns = [
+        column
+        for column in record.columns
+        if column.key in decisive and any(_moves(member, column.key) for member in confirmed.members.values())
+    ]
+
+    def cell(member: ConfirmedMember, key: str) -> str:
+        mean = f"{show_metric(member.means[key])} ± {member.sds[key]:.2g}" if key in member.means else MISSING
+        return f"{show_metric(member.claimed.get(key))}\n{mean}"
+
+    keys = [row.name for row in front.rows if row.kind == "member"]
+    rows = (
+        Row(key, (*(cell(member, c.key) for c in columns), member.standing), "member")
+        for key, member in ((key, confirmed.members[key]) for key in keys)
+    )
+    title = f"Front: claimed, and mean ± standard deviation of {counted(confirmed.n_seeds, 'fresh seed')}"
+    headings = (*(Column(c.key, c.unit, title=c.title or c.key) for c in columns), STANDING)
+    return Table(title, "member", headings, tuple(rows), has_lines=True)
+
+
+def _moves(member: ConfirmedMember, key: str) -> bool:
+    """Whether a mean differs from the claimed value by more than rounding."""
+    return key in member.means and not math.isclose(member.means[key], member.claimed[key], rel_tol=1e-12)
+
+
+def confirmed_text(record: RunRecord) -> str:
+    """What fresh seeds say about the front, in words; empty without them."""
+    confirmed = record.confirmed
+    if confirmed is None:
+        return ""
+    if not confirmed.depends_on_seed:
+        return "The evaluations do not depend on the seed, so there is nothing to confirm."
+    counts = Counter(member.standing for member in confirmed.members.values())
+    n, kept = len(confirmed.members), counts.pop("member", 0)
+    others = "".join(f", {count} {standing}" for standing, count in counts.items())
+    claimed, measured = confirmed.hypervolumes
+    return (
+        f"With {counted(confirmed.n_seeds, 'fresh seed')} {kept} of {n} members are still non-dominated{others}; "
+        f"hypervolume {claimed:.4f} claimed, {measured:.4f} confirmed."
+    )
 
 
 def _loss(column: Column, value: Any) -> float:
@@ -155,7 +218,8 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[s
 
 def verdict(record: RunRecord) -> str:
     """How many members beat popularity on recall and coverage, in words, and what else limits the figures."""
-    return "\n\n".join(filter(None, (_verdict(record), _inherited_text(record), machines_text(record.machines))))
+    parts = (_verdict(record), _inherited_text(record), confirmed_text(record), machines_text(record.machines))
+    return "\n\n".join(filter(None, parts))
 
 
 def _inherited_text(record: RunRecord) -> str:

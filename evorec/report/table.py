@@ -52,12 +52,18 @@ class Row:
 @final
 @dataclass(frozen=True)
 class Table:
-    """A titled table; the first column holds the rows' names and is headed by `corner`."""
+    """A titled table; the first column holds the rows' names and is headed by `corner`.
+
+    Attributes:
+        has_lines: whether names and values may have several lines; otherwise a line feed comes from the data, and a
+            terminal shows its escape.
+    """
 
     title: str
     corner: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    has_lines: bool = False
 
     @classmethod
     def of(cls, title: str, headings: Sequence[str | Column], rows: Iterable[Sequence[Any]], kind: str = "") -> Table:

@@ -63,6 +63,7 @@ from evorec.run.atomic import (
 )
 from evorec.run.ledger import (
     EXTENSION,
+    FRESH,
     FROM_SCRATCH,
     INTERRUPTED,
     KEY,
@@ -679,6 +680,26 @@ class RunDirectory:
         for key in summary["members"]:
             self._of_member("archive", key)
         return summary
+
+    def add_fresh(self, number: int, seed: int, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record trainings of members with a fresh seed.
+
+        Args:
+            number: of the seed, from 0.
+            seed: itself.
+            rows: by key ``metrics`` or the cause of ``failure``, and ``seconds``.
+        """
+        self.ledger.record_event(0, FRESH, {"number": number, "seed": seed, "rows": rows})
+
+    def fresh(self) -> dict[str, list[Mapping[str, float] | str]]:
+        """Metrics, or the cause of the failure, of each training with a fresh seed: by key, in the order of seeds."""
+        found: dict[str, dict[int, Mapping[str, float] | str]] = {}
+        for _, kind, payload in self.ledger.events():
+            for key, row in payload["rows"].items() if kind == FRESH else ():
+                found.setdefault(key, {})[payload["number"]] = (
+                    row["failure"] if row["metrics"] is None else row["metrics"]
+                )
+        return {key: [by_number[number] for number in sorted(by_number)] for key, by_number in found.items()}
 
     def write_final_weights(self, key: str, weights: Mapping[str, np.ndarray]) -> None:
         """Store the final model of a member; it counts once `write_final` has stored the report."""

@@ -11,6 +11,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``extension``: the limits from now on (``generations``, ``evaluations``, ``flops``, ``gain``), and ``before`` with the
   former limits;
 * ``opened``: the test was measured: ``picks`` with their members, number of ``seeds``, ``settings`` and ``opened_at``;
+* ``fresh``: trainings of members with a fresh seed: ``number`` of the seed, from 0, ``seed``, and ``rows``: by key
+  ``metrics`` or the cause of ``failure``, and ``seconds``;
 * ``surrogate``: of a generation with a surrogate: ``chosen``, genomes by source; ``skill``, rank correlation by model;
   ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;
 * ``from_scratch``: ``metrics`` by key of members whose weights were inherited and that were trained again from fresh
@@ -73,7 +75,7 @@ PROBE_BYTES = 1 << 16
 """More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
 OPENED = "opened"
-SURROGATE, SPENT = "surrogate", "spent"
+SURROGATE, SPENT, FRESH = "surrogate", "spent", "fresh"
 FROM_SCRATCH = "from_scratch"
 """Kinds of events."""
 T = TypeVar("T")

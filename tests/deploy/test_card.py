@@ -43,6 +43,15 @@ def test_the_card_marks_tasks_where_lower_is_better():
     assert "recommender for click, watch (regression) (lower is better), late (quantile 0.9); lists" in card
 
 
+def test_the_card_has_means_over_fresh_seeds_and_says_that_a_member_is_dominated_in_them():
+    fresh = {"seeds": 2, "standing": "dominated", "means": {"rmse/watch": 13.0}, "sds": {"rmse/watch": 0.5}}
+    card = model_card({**MANIFEST, "metrics": {**MANIFEST["metrics"], "fresh": fresh}})
+    assert "| metric | validation | fresh seeds, mean ± sd |" in card.splitlines()
+    assert "| rmse/watch | 12.5 | 13 ± 0.5 |" in card.splitlines()
+    assert "with 2 fresh seeds, on the rows of the search" in card
+    assert "Another member of the front dominates it in these means." in card
+
+
 def test_the_card_lists_objectives_checks_and_limits():
     card = model_card(MANIFEST)
     for line in (

@@ -411,7 +411,7 @@ def test_after_finalize_the_bundle_of_a_pick_is_the_final_model(finalized: Made,
     assert manifest["fit"] == "train+validation"
     assert manifest["data"]["encoded_sha256"] == encoded.dataset.sha256
     assert manifest["data"]["training_rows"] == encoded.dataset.train.n_rows == report["rows"]["train"]
-    assert manifest["metrics"] == {"validation": entry["validation"], "test": entry["test"]}
+    assert manifest["metrics"] == {"validation": entry["validation"], "test": entry["test"], "fresh": None}
     assert manifest["against"] == entry["against"]
     stored = load_file(finalized.run / "final" / finalized.key / "weights.safetensors")
     expected = recommended(encoded, encoded.stack([ModelSpec.from_genes(finalized.genes)], [stored]))

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from evorec import export_bundle, load_bundle
 from evorec.cli import main
+from evorec.cli.ship import find_member
 from evorec.config import FinalizeConfig
 from evorec.data.simulator import simulate
 from evorec.data.splits import Split, split
@@ -30,8 +31,11 @@ from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
+from evorec.report.final_tables import final_sections
+from evorec.report.record import read_record
 from evorec.run.atomic import sealed_bytes
 from evorec.run.directory import RunDirectory
+from evorec.search.confirm import confirm
 from evorec.training.precision import has_bfloat16
 from evorec.training.trainer import TrainingResult, train
 
@@ -387,6 +391,38 @@ def test_a_pick_that_no_member_meets_is_refused_before_the_test_is_opened(
     ):
         finalize(run, problem, FinalizeConfig(picks=("accuracy where recall@k >= 2",)))
     assert not (tmp_path / "run" / "final.json").exists()
+
+
+def test_picks_are_made_among_the_confirmed_members_by_their_means(
+    searched_run: tuple[RecProblem, Path], tmp_path: Path
+) -> None:
+    problem, source = searched_run
+    path = tmp_path / "run"
+    shutil.copytree(source, path)
+    with RunDirectory.open(path) as run:
+        members = {member.key: dict(member.metrics or {}) for member in run.members()}
+        lucky, winner, *rest = sorted(members, key=lambda key: -members[key]["accuracy"])
+        good = {name: max(found[name] for found in members.values()) for name in members[lucky]}
+        fresh = {key: members[key] for key in rest}
+        fresh[winner] = {**good, "training_flops": 1.0}  # dominates all others
+        fresh[lucky] = {**members[lucky], "accuracy": 0.0}
+        run.add_fresh(0, 99, {key: {"metrics": found, "failure": None} for key, found in fresh.items()})
+        notes: list[str] = []
+        settings = FinalizeConfig(
+            seeds=1, bootstrap=100, steps="search", boosting=False, picks=("accuracy", "all", lucky[:9])
+        )
+        report = finalize(run, problem, settings, progress=notes.append)
+        with pytest.raises(RunError, match="was opened, so its members are chosen"):
+            confirm(run, problem)
+    chosen = {entry["pick"]: entry["member"] for entry in report["picks"]}
+    assert chosen == {"accuracy": winner, winner: winner, lucky: lucky}  # a key is followed all the same
+    assert report["confirmed"] == {"seeds": 1, "members": 1, "of": len(members)}
+    assert f"choosing among the 1 of {len(members)} members that are confirmed with 1 fresh seed" in notes
+    record = read_record(path)
+    (about, *_) = (about for _, about in final_sections(record))
+    assert f"among the 1 of {len(members)} members that are confirmed with 1 fresh seed, trained" in about
+    assert find_member(record, "best:accuracy,cost<=1e30") == winner
+    assert find_member(record, lucky[:9]) == lucky
 
 
 def test_picks_of_the_same_member_share_a_training_and_the_report_is_reproducible(

@@ -1,8 +1,11 @@
 import pytest
-from example_record import EASE, FRONT, POPULARITY, metrics, record
+from example_record import EASE, FRONT, OBJECTIVES, POPULARITY, metrics, record
 
+from evorec.archive.confirmed import confirmed_front
 from evorec.errors import ConfigError
+from evorec.report.run_page import page
 from evorec.report.run_tables import (
+    confirmed_table,
     dropped_table,
     dropped_text,
     failure_table,
@@ -101,6 +104,37 @@ def test_verdict_says_when_nothing_is_beaten() -> None:
 def test_verdict_without_members_or_popularity() -> None:
     assert verdict(record({})) == "No candidate met every constraint, so the archive is empty."
     assert verdict(record(baselines={})) == "There is no popularity baseline to compare with."
+
+
+FRESH = {
+    "aaaa": [metrics(0.70, 0.11, 2e7, 0.3), metrics(0.74, 0.13, 2e7, 0.3)],
+    "bbbb": [metrics(0.71, 0.10, 5e7, 0.1), metrics(0.71, 0.12, 5e7, 0.1)],  # worse than aaaa in all of its means
+    "cccc": [metrics(0.65, 0.18, 8e7, 0.2), metrics(0.67, 0.18, 8e7, 0.2)],
+}
+
+
+def test_fresh_seeds_are_shown_below_what_was_claimed_and_decide_the_choice() -> None:
+    found = record(confirmed=confirmed_front(FRONT, FRESH, OBJECTIVES, ()))
+    table = front_table(found, "recall@k")
+    assert [row["standing"] for row in table.as_json()] == ["member", "member", "dominated", None, None]
+    assert [row.name for row in table.rows][2] == "bbbb"
+    below = confirmed_table(found, front_table(found))
+    assert below is not None
+    assert [column.key for column in below.columns] == ["accuracy", "recall@20", "standing"]  # cost is certain
+    assert [(row.name, *row.values) for row in below.rows] == [
+        ("bbbb", "0.7500\n0.7100 ± 0", "0.1100\n0.1100 ± 0.014", "dominated"),
+        ("aaaa", "0.7000\n0.7200 ± 0.028", "0.1200\n0.1200 ± 0.014", "member"),
+        ("cccc", "0.6500\n0.6600 ± 0.014", "0.1600\n0.1800 ± 0", "member"),
+    ]
+    assert "With 2 fresh seeds 2 of 3 members are still non-dominated, 1 dominated; hypervolume 0." in verdict(found)
+    assert list(found.eligible) == ["aaaa", "cccc"]
+    assert found.eligible["aaaa"]["accuracy"] == pytest.approx(0.72)
+    assert below.title in page(found)
+    assert len(front_table(found, most=3).rows) == 3 + 2
+    certain = record(confirmed=confirmed_front(FRONT, {key: [FRONT[key]] for key in FRONT}, OBJECTIVES, ()))
+    assert confirmed_table(certain, front_table(certain)) is None
+    assert front_table(certain) == front_table(record())
+    assert "there is nothing to confirm" in verdict(certain)
 
 
 def test_failures_of_one_cause_are_counted_together() -> None:

@@ -17,6 +17,13 @@ LIMITS = (
     "The hashes detect damage, not forgery: take a bundle from a source that you trust.",
 )
 
+STANDING = {
+    "member": "No member of the front dominates it in these means.",
+    "dominated": "Another member of the front dominates it in these means.",
+    "infeasible": "It does not keep the constraints of the search in these means.",
+    "failed": "A training failed.",
+}
+
 ALL_DATA = (
     " This model was trained on the rows of the test, too, after the test was opened: the test metrics are those of "
     "the same configuration and number of steps, trained without these rows. Nothing measures this model itself."
@@ -63,12 +70,21 @@ Validation metrics were used to choose this model, so they are optimistic.\
 {ALL_DATA if manifest["fit"] == "train+validation+test" else ""}
 """]  # fmt: skip
     rows = []
+    if fresh := metrics.get("fresh"):
+        seeds = f"{fresh['seeds']} fresh seed{'s' * (fresh['seeds'] != 1)}"
+        parts.append(
+            f"The member was trained again from scratch with {seeds}, on the rows of the search; these values are not "
+            f"optimistic. {STANDING[fresh['standing']]}\n"
+        )
     for name, value in sorted(metrics["validation"].items()):
         row = [name, f"{value:.6g}"]
+        if fresh:
+            row.append(f"{fresh['means'][name]:.6g} ± {fresh['sds'][name]:.2g}" if name in fresh["means"] else "")
         if tested:
             row.append(f"{tested[name]['mean']:.6g} ± {tested[name]['sd']:.2g}" if name in tested else "")
         rows.append(row)
-    parts.append(_table(["metric", "validation", *(["test, mean ± sd over seeds"] if tested else [])], rows))
+    headings = ["metric", "validation", *(["fresh seeds, mean ± sd"] if fresh else [])]
+    parts.append(_table([*headings, *(["test, mean ± sd over seeds"] if tested else [])], rows))
     if manifest["against"]:
         rows = [
             [name, f"{row['metric']} {row['mean_difference']:+.4f}", f"{row['low']:+.4f} .. {row['high']:+.4f}"]

@@ -45,6 +45,7 @@ from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import write_atomic, write_json
 from evorec.run.directory import RunDirectory
+from evorec.search.confirm import read_confirmed
 from evorec.serving.bundle import (
     CARD,
     ENCODERS,
@@ -274,6 +275,10 @@ def _manifest(
     members = {found.key: found for found in run.members()}
     own, front = members[member], {key: (found.spec, found.metrics or {}) for key, found in members.items()}
     report = run.read_final() if fit != "train" else None
+    fresh = None
+    if (confirmed := read_confirmed(run)) is not None:
+        again = confirmed.members[member]
+        fresh = {"seeds": confirmed.n_seeds, "standing": again.standing, "means": again.means, "sds": again.sds}
     entry = next((entry for entry in report["picks"] if entry["member"] == member), None) if report else None
     return {
         "format": FORMAT,
@@ -304,6 +309,7 @@ def _manifest(
         "metrics": {
             "validation": dict(entry["validation"] if entry else own.metrics or {}),
             "test": entry and entry["test"],
+            "fresh": fresh,
         },
         "against": entry and entry["against"],
         "machines": run.machines,

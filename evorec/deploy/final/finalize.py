@@ -7,7 +7,7 @@ for other picks: choosing by it would make it a second validation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -31,6 +31,7 @@ from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
+from evorec.search.confirm import read_confirmed
 from evorec.seeds import child_seed
 from evorec.training.evaluate import MemberMetrics
 
@@ -51,7 +52,9 @@ def finalize(
         paired difference of recall to every baseline, intervals over users, and metrics of new users and items;
         whether another pick dominates it. Then the baselines, and the rank correlation between the objectives in the
         search and on the test. A shift by an attack is also measured on the test, with another training per pick and
-        seed; its validation value is that of the search, on its sample of users.
+        seed; its validation value is that of the search, on its sample of users. If the front was confirmed with fresh
+        seeds (`evorec.search.confirm`), picks are made by their means among the members that are still non-dominated,
+        and the report says so.
     Raises:
         ConfigError: a pick cannot be followed.
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
@@ -69,7 +72,15 @@ def finalize(
     check_metrics(problem.config.model_copy(update={"finalize": config}))
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
-    chosen = choose(validation, problem, config)
+    confirmed = read_confirmed(run)
+    if confirmed is not None:
+        words = (
+            f"{len(confirmed.front)} of {len(members)} members that are confirmed with {confirmed.n_seeds} fresh seed"
+        )
+        progress(f"choosing among the {words}{'s' * (confirmed.n_seeds != 1)}")
+    elif run.fresh():
+        progress(f"choosing by the values of the search: {command('confirm', run.path)} has not trained every member")
+    chosen = choose(validation if confirmed is None else confirmed.front, problem, config, also=list(members))
     _check_opened(run, chosen, config)
     if (stored := run.read_final()) is not None:
         progress("the test was opened before; showing its report")
@@ -116,6 +127,8 @@ def finalize(
     )  # fmt: skip
     report["rows"] |= {"items": problem.size.n_items}
     report["data_sha256"] = problem.data_sha256
+    if confirmed is not None:
+        report["confirmed"] = {"seeds": confirmed.n_seeds, "members": len(confirmed.front), "of": len(members)}
     return run.write_final(report)
 
 
@@ -152,14 +165,24 @@ def measured_archive(run: RunDirectory, problem: RecProblem) -> dict[str, Member
     return {key: out[key] for key in members}
 
 
-def choose(members: Mapping[str, Metrics], problem: RecProblem, config: FinalizeConfig) -> dict[str, str]:
-    """Member of each pick, decided on validation metrics only; by default each objective's best and the knee."""
+def choose(
+    members: Mapping[str, Metrics], problem: RecProblem, config: FinalizeConfig, *, also: Collection[str] = ()
+) -> dict[str, str]:
+    """Member of each pick, decided on validation metrics only; by default each objective's best and the knee.
+
+    Args:
+        members: to choose from, means over fresh seeds where the front was confirmed (`evorec.search.confirm`).
+        problem, config: objectives and picks.
+        also: keys that only a pick by key chooses.
+    """
     picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
     baselines = {}
     if any(name in text for name in BASELINES for text in picks):
         measured = problem.data.with_all_users().baselines.measured
         baselines = {name: found.values for name, found in measured.items()}
-    return choose_members(picks, members, problem.objectives, problem.config.evaluation.k, baselines=baselines)
+    return choose_members(
+        picks, members, problem.objectives, problem.config.evaluation.k, baselines=baselines, also=also
+    )
 
 
 def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
