@@ -192,12 +192,14 @@ def concordance(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """
     s = np.unique(_vector(predictions, "predictions"), return_inverse=True)[1]
     t = np.unique(_vector(_same_shape(labels, predictions), "labels"), return_inverse=True)[1]
+    # Ties of predictions between rows of equal label: those are no pairs and are subtracted below.
     tied_cells = np.unique(s * (int(t.max()) + 1) + t, return_counts=True)[1]
     pairs = _n_pairs(np.array([len(s)])) - _n_pairs(np.bincount(t))
     if pairs == 0:
         raise DataError(f"concordance needs two different labels, all {len(t)} are equal; leave the task out.")
     tied = _n_pairs(np.bincount(s)) - _n_pairs(tied_cells)
     wrong = _inversions(s[np.lexsort((s, t))])  # rows of equal label are in the order of predictions: no inversion
+    # Python integers: exact for any number of rows.
     return (2 * (pairs - wrong) - tied) / (2 * pairs)
 
 

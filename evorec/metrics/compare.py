@@ -62,6 +62,7 @@ def paired_bootstrap(
         raise DataError(f"expected resamples >= 1 and 0 < confidence < 1, got {resamples} and {confidence}.")
     rng = generator(seed, "paired_bootstrap")
     n_users = len(difference)
+    # In parts of bounded memory: the stream goes on, so the parts change no draw.
     chunk = max(1, DRAWS_AT_ONCE // n_users)
     means = np.concatenate(
         [

@@ -51,13 +51,16 @@ def intra_list_distance(lists: Ints, item_vectors: npt.NDArray[np.floating[Any]]
     n_users, k = lists.shape
     filled = (lists != NO_ITEM).astype(np.float64)
     items = np.where(lists == NO_ITEM, 0, lists)  # weighs 0
+    # A sparse product sums the vectors of a list without an array of [U, K, D].
     listed = csr_array(
         (filled.reshape(-1), items.reshape(-1), np.arange(0, lists.size + 1, k)), shape=(n_users, len(item_vectors))
     )
     total = listed @ item_vectors
+    # Summed, not taken as n: rows from half precision have length 1 only to about 1e-3.
     squares = (np.einsum("id,id->i", item_vectors, item_vectors)[items] * filled).sum(axis=1)
     n = filled.sum(axis=1)
     similarity = (np.einsum("ud,ud->u", total, total) - squares) / np.maximum(n * (n - 1), 1)
+    # Rounding may leave the range.
     return np.where(n < 2, 0.0, np.clip(1 - similarity, 0.0, 2.0))
 
 
@@ -125,6 +128,7 @@ def novelty(lists: Ints, item_counts: Ints) -> Floats:
     """
     bits = np.log2(item_counts.sum() + len(item_counts)) - np.log2(item_counts + 1)
     filled = lists != NO_ITEM
+    # An empty slot, -1, reads the last item and is replaced by 0.
     total = np.where(filled, bits[lists], 0.0).sum(axis=1)
     return np.asarray(total / np.maximum(filled.sum(axis=1), 1))
 

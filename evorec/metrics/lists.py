@@ -182,6 +182,7 @@ def hits(lists: Ints, relevant: ItemSets, n_items: int) -> Bools:
         own = np.repeat(offset, np.diff(bounds)) + relevant.indices[bounds[0] : bounds[-1]]
         marked[own] = True
         np.take(marked, rows + offset[:, None], out=out[start : start + len(rows)], mode="wrap")
+        # Only what was marked is cleared: clearing the whole table would cost its size for every block.
         marked[own] = False
     return out
 
@@ -217,6 +218,7 @@ def unit_rows(item_vectors: npt.NDArray[np.floating[Any]]) -> Floats:
     vectors = item_vectors.astype(np.float64)
     norms = np.sqrt(np.einsum("id,id->i", vectors, vectors))
     off = np.abs(norms - 1)
+    # As a negation, because a comparison with NaN is false.
     if not (off <= UNIT_NORM_TOLERANCE).all():
         row = int(np.nanargmax(np.where(np.isnan(off), np.inf, off)))
         raise DataError(f"item_vectors must be unit rows, got length {norms[row]:g} in row {row}; divide by the norm.")

@@ -52,6 +52,7 @@ class LoggedRows:
         self._users = users[self._rows]
         counts = counts[counts > 1]
         rank = np.arange(len(self._rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        # In rows sorted by user and key, the better half has the same positions for every model.
         self._is_better = rank < np.repeat(counts // 2, counts)
 
     def better_half(self, *keys: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int64]:
@@ -187,6 +188,7 @@ def _corners_of_cost(data: LoggedChoices) -> tuple[float, float] | None:
     positive = (labels > 0).astype(np.float64)
     ideal = cost_per_positive(spend, labels, half(positive, -spend))
     expensive = half(spend, -positive)
+    # The most expensive half may hold more positives than others, and so be the cheaper per positive.
     worst = cost_per_positive(spend, labels, expensive)
     if worst <= ideal:
         worst = float(spend[expensive].sum() / max(positive[half(-positive)].sum(), 1.0))

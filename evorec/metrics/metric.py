@@ -256,6 +256,7 @@ def measure(inputs: Any, metrics: Iterable[Metric], *, worst: Mapping[str, float
     n_users = _input(inputs, "n_users") if "n_users" in known else None
     for found in metrics:
         name, value = found.key(**key), found.value(inputs)
+        # Nothing to measure, such as a choice without a known label, is as bad as the metric gets.
         if value is None and worst is not None:
             value = worst[name]
         if np.ndim(value) == 1 and len(value) == n_users:

@@ -93,6 +93,7 @@ def n_relevant_among(relevant: ItemSets, is_wanted: Bools) -> Ints:
         >>> n_relevant_among(csr_array([[1, 1, 0], [0, 1, 1]]), np.array([True, False, False]))
         array([1, 0])
     """
+    # Differences of running sums: unlike `reduceat`, they give 0 for a user without items.
     before = np.concatenate([[0], np.cumsum(is_wanted[relevant.indices])])
     return np.asarray(before[relevant.indptr[1:]] - before[relevant.indptr[:-1]], dtype=np.int64)
 
@@ -116,6 +117,7 @@ def ndcg_at_k(hit: Bools, n_relevant: Ints) -> Floats:
     counts = _at_least_one(hit, n_relevant)
     k = hit.shape[1]
     discount = 1 / np.log2(np.arange(2, k + 2))
+    # A list of K cannot hold more than K hits, so a user with more positives can still reach 1.
     ideal = np.cumsum(discount)[np.minimum(counts, k) - 1]
     return np.asarray(hit @ discount / ideal)
 
@@ -165,6 +167,7 @@ def mrr_at_k(hit: Bools) -> Floats:
         >>> mrr_at_k(np.array([[False, True, True], [False, False, False]]))
         array([0.5, 0. ])
     """
+    # argmax is 0 in a row without a hit; the hit rate, 0 there, decides.
     return np.asarray(hit_rate_at_k(hit) / (1 + hit.argmax(axis=1)))
 
 

@@ -114,6 +114,7 @@ def pinball(predictions: npt.ArrayLike, labels: npt.ArrayLike, quantile: float, 
 
 def _errors(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     """``label - prediction``, ``(N,)``."""
+    # In float64, because a sum of many float32 errors loses digits.
     p, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     if p.ndim != 1 or p.shape != y.shape or len(p) == 0:
         raise DataError(f"expected a prediction and a label per row, got shapes {p.shape} and {y.shape}.")

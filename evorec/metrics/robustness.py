@@ -26,6 +26,7 @@ def target_hit_rate(lists: Ints, targets: Ints) -> float:
     """
     if lists.ndim != 2 or len(lists) == 0 or len(targets) == 0:
         raise DataError(f"expected lists (U >= 1, K) and a target, got {lists.shape} and {len(targets)} targets.")
+    # No list repeats an item, so a user counts at most once for a target.
     return float(np.isin(lists, targets).sum() / (len(lists) * len(targets)))
 
 

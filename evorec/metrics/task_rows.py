@@ -58,6 +58,7 @@ class LabelPairs:
         position = np.flatnonzero(keys & np.uint64(1))
         end = np.cumsum(self.positives)
         start = np.cumsum(self.size) - self.size
+        # Every group has a positive, so no segment is empty: reduceat would return an element for it.
         below = np.add.reduceat(position, end - self.positives) - self.positives * start
         twice_right = 2 * below - self.positives * (self.positives - 1) - self._tied_pairs(keys, start)
         return np.asarray(twice_right / (2 * self.positives * (self.size - self.positives)))
@@ -68,10 +69,12 @@ class LabelPairs:
         Float32 scores fit as they are; others are replaced by their rank among all scores.
         """
         group, label = self.key >> np.uint64(1), self.key & np.uint64(1)
+        # Sorting one integer per row replaces an indirect sort by three keys.
         if scores.dtype == np.float32 and len(self.size) < 1 << 31:
             level = ordered_bits(scores.astype(np.float32, copy=False))
         else:
             level = np.unique(scores, return_inverse=True)[1].astype(np.uint32)
+        # 31 bits of group, 32 of score, 1 of label.
         keys: npt.NDArray[np.uint64] = (group << np.uint64(33)) | (level.astype(np.uint64) << np.uint64(1)) | label
         keys.sort()
         return keys
@@ -126,6 +129,7 @@ class TaskRows:
             raise DataError(
                 f"expected a label and a user per row, got {labels.shape}, {users.shape}, {len(known)} known."
             )
+        # A slice where all rows are known: indexing then gives views instead of copies.
         rows: Ints | slice = slice(None) if len(known) == len(labels) else known
         if kind == "binary":
             check_binary(labels[rows])

@@ -63,6 +63,7 @@ def best_items(scores: npt.NDArray[np.floating[Any]], k: int) -> tuple[npt.NDArr
     """
     n_rows, n_items = scores.shape
     values, ids = np.empty((n_rows, k), dtype=scores.dtype), np.empty((n_rows, k), dtype=np.int64)
+    # The row number has the 6 highest bits of a key.
     at_once = max(1, min(MAX_ROWS, SCORES_AT_ONCE // max(n_items, 1)))
     for start in range(0, n_rows if k else 0, at_once):
         rows = slice(start, start + at_once)
@@ -80,8 +81,11 @@ def _best_ids(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.i
     n_rows, n_items = scores.shape
     groups = min(n_items, GROUPS_PER_SLOT * k)
     in_group = n_items // groups
+    # Group g holds every groups-th item, so the maxima read memory in order. The items after the last full round are
+    # in no group; they are compared with the floor all the same.
     best = scores[:, : groups * in_group].reshape(n_rows, in_group, groups).max(axis=1)
     best.partition(groups - k, axis=1)
+    # Ascending, so the ids of a row ascend too: a stable sort by score keeps ties in their order.
     flat = np.flatnonzero(scores >= best[:, groups - k, None])
     first = np.searchsorted(flat, np.arange(n_rows) * n_items)
     row = np.repeat(np.arange(n_rows), np.diff(np.append(first, len(flat))))
@@ -91,6 +95,7 @@ def _best_ids(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.i
         return np.asarray(ids[np.lexsort((-values, row))[listed]])
     # Row, descending score and id in one integer each: one sort instead of the two of a lexsort.
     keys = (row.astype(np.uint64) << np.uint64(32 + ID_BITS)) | ids.astype(np.uint64)
+    # Inverted bits sort the scores from high to low, while ids ascend among equals.
     keys |= (~ordered_bits(values)).astype(np.uint64) << np.uint64(ID_BITS)
     keys.sort()
     return np.asarray(keys[listed] & np.uint64((1 << ID_BITS) - 1)).astype(np.int64)

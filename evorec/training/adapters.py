@@ -48,6 +48,7 @@ class Adapter:
         self.shared.view(flat)[self.owners, rows] = by_group[:, 0]
         if self.own is not None:
             of_tasks = self._of_tasks(self.own.view(flat))
+            # An index and slices: the result is [n, T, D', E], in the order of the axes.
             of_tasks[self.owners, :, rows] = by_group[:, 1:]
 
     def pass_back(self, flat: Tensor, grad: Tensor) -> None:
@@ -67,6 +68,7 @@ class Adapter:
             flat: buffer of the parameters.
             to_projections: of the first table, ``[P, D, E]``.
         """
+        # The groups of a member are neighbours, that of the first table before those of the tasks.
         n_groups = self.down.tensor.n_slots // len(self.owners)
         down, up = self.down.view(flat)[::n_groups], self.up.view(flat)[::n_groups]
         return list(factors_back(to_projections[self.owners, self._rows], down, up))
@@ -83,6 +85,7 @@ class Adapter:
 
 def factors_back(grad: Tensor, down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the factors ``[S, D, r]`` and ``[S, r, E]`` of a product from its own, ``[S, D, E]``."""
+    # Equal strides in every stack: the library may choose its kernel by them.
     grad, down, up = grad.contiguous(), down.contiguous(), up.contiguous()
     to_down, to_up = torch.empty_like(down), torch.empty_like(up)
     product(grad, up.transpose(1, 2), to_down)

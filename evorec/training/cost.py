@@ -141,6 +141,7 @@ def _counts(
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
     return ModelCounts(
+        # Sizes of a step are means, and a count of operations is an integer.
         forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
         dense_updates=n_dense,
         row_updates=round(rows * dim),

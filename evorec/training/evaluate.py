@@ -76,6 +76,7 @@ def _logits(
                     of_contexts.index_select(2, context_of[some]),
                     statistics[some],
                 )
+        # Outside of `no_grad`, which would hold in the caller between two results.
         yield from zip(block.members, block.specs, out.cpu().numpy(), strict=True)
 
 
@@ -92,6 +93,7 @@ def unique_rows(array: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
     code = np.zeros(len(array), dtype=np.int64)
     for column in array.T:
         level = np.unique(column, return_inverse=True)[1]
+        # Numbered anew after every column, so the code stays below N and the product does not overflow.
         code = np.unique(code * (int(level.max(initial=0)) + 1) + level, return_inverse=True)[1]
     first = np.unique(code, return_index=True)[1]
     return array[first], code
@@ -112,6 +114,7 @@ def _request(
     ids = torch.tensor(users.ids, device=data.device)
     mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
     content = None if data.items.content is None else data.items.content[:-1]
+    # Without the last item, the unknown item, which no list can hold.
     bag = Bag(data.items.rows[:-1], data.items.weights[:-1], content)
     return {
         "items": ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode)),
@@ -147,6 +150,7 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
     if not data.shape.n_tasks:  # retrieval only
         of_rows = {member: {} for member in range(population.size)}
     for member, spec, logits in () if of_rows else _logits(population, data, held_out.dataset.held_out):
+        # A member without metrics of rows counts as failed below, whatever its lists are.
         if np.isfinite(logits).all():
             weights = data.shape.score_weights(spec.task_weights)
             of_rows[member] = held_out.measure_tasks(logits) | held_out.measure_choices(logits, weights)

@@ -154,10 +154,12 @@ def cgroup_bytes(root: Path) -> Iterator[int]:
         else:
             continue
         folder = base / group.lstrip("/")
+        # The tightest limit may be at any level up to the root of the controller.
         for level in (folder, *folder.parents):
             if level == base.parent:
                 break
             limit, used = (_text(level / name).strip() for name in names[:2])
+            # A level without a limit says `max`, or has no such file.
             if limit.isdecimal() and used.isdecimal():
                 reclaimable = _field(_text(level / "memory.stat"), names[2])
                 yield max(int(limit) - int(used) + reclaimable, 0)

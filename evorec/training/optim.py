@@ -65,6 +65,7 @@ class RowOptimizer:
         keep = (1 - rates.double() * decays.double()).expand(steps + 1, -1).clone()
         keep[0] = 1.0
         # [steps + 1, C]: row k is the decay after k missed steps; a lookup instead of a pow() in every step.
+        # In float64, because thousands of factors just below 1 are multiplied; rounded once.
         self._keep = torch.cumprod(keep, 0).to(table.dtype)
         self._decays = bool((decays != 0).any())
         self._scratch = _Scratch(table)
@@ -97,6 +98,7 @@ class RowOptimizer:
         """
         values = self._scratch.take("values", len(rows), self._table.shape[1])
         missed = step - 1 - self._last.index_select(0, rows)
+        # Gathered and decayed part by part, while the rows are in the cache.
         for part in self._parts(len(rows)):
             torch.index_select(self._table, 0, rows[part], out=values[part])
             self._decay(values[part], missed[part])
@@ -113,6 +115,7 @@ class RowOptimizer:
             spans: the part of `rows` that belongs to each block.
         """
         values = values.detach()
+        # All rows at once: factored steps need means over the rows. The elementwise steps then go part by part.
         if self._matrices:
             self._factored(rows, values, grad, step, spans)
         for part in self._parts(len(rows)):
@@ -176,6 +179,7 @@ class RowOptimizer:
 
     def _decay(self, values: Tensor, missed: Tensor) -> None:
         if self._decays:
+            # Its memory is free here: `_update` fills it after the decay.
             factors = self._scratch.take("direction", *values.shape)
             values.mul_(torch.index_select(self._keep, 0, missed, out=factors))
 
@@ -186,6 +190,7 @@ class RowOptimizer:
         direction = self._scratch.take("direction", len(rows), n_columns)
         for of_all, moment in zip(own.moments, moments, strict=True):
             torch.index_select(of_all, 0, rows, out=moment)
+        # Without mixed optimisers the columns are a single run, which is read where it is.
         packed_grad = grad[:, own.runs[0][0]]
         if len(own.runs) > 1:
             packed_grad = self._scratch.take("packed", len(grad), n_columns)
@@ -217,6 +222,7 @@ class RowOptimizer:
         for group in self._matrices:
             own, g, update = (self._scratch.take(x, group.n, n, group.dim) for x in ("own", "grad", "update"))
             spread = values[:, group.columns].view(n, group.n, group.dim).transpose(0, 1)
+            # Contiguous copies: norms and means then add every matrix in the same order, wherever its columns are.
             own.copy_(spread)
             g.copy_(grad[:, group.columns].view(n, group.n, group.dim).transpose(0, 1))
             variances = row_var[:, group.first : group.first + group.n]
@@ -229,6 +235,7 @@ class RowOptimizer:
             group.optimizer.apply(own, g, update, self._rates[first].view(-1, 1, 1), keep, step, more)
             spread.copy_(own)
             variances.copy_(rows_now[:, :, 0].T)
+        # Last: the groups above wrote the new variances into the gathered copy.
         self._row_var.index_copy_(0, rows, row_var)
 
 
@@ -324,6 +331,7 @@ class DenseOptimizer:
 
     def _spread(self) -> dict[str, Tensor]:
         """The whole state, entry by entry in the order of the flat buffer, ``(N,)`` each."""
+        # The names of all optimisers, so that checkpoints of any members fit together.
         packed = {name: torch.zeros_like(self._flat) for kind in OPTIMIZERS.values() for name in kind.states}
         for own in self._elementwise:
             for name, moment in zip(own.optimizer.states, own.moments, strict=True):

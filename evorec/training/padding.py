@@ -109,6 +109,7 @@ def padded_specs(
     out = list(specs)
     for by_width in kinds.values():
         while merges := [
+            # From the width of earlier merges, not from the members' own.
             (extra_bytes(by_width[width], width, wider), width, wider)
             for width, wider in pairwise(sorted(by_width))
             if all(pads_exactly(specs[member]) for member in by_width[width])
@@ -156,6 +157,7 @@ def refit_entries(entries: np.ndarray, found: Shapes, wanted: Shapes) -> np.ndar
     """
     if found == wanted:
         return entries
+    # Tables have no entries in the flat buffer; their state is kept by rows.
     names = [name for name in found if name not in ("table", "task_table")]
     parts = np.split(entries, np.cumsum([prod(found[name]) for name in names])[:-1])
     fitted = [_fitted(part.reshape(found[n]), wanted[n]) for n, part in zip(names, parts, strict=True)]

@@ -119,6 +119,7 @@ class Sums:
 
     def of(self, rows: Tensor) -> Tensor:
         """The sums ``[m, C]`` of `rows` ``[n, C]``."""
+        # No bag has a row: contexts, for example, in data without context features.
         if len(self.index) == 0:
             return rows.new_zeros(len(self.offset) - 1, rows.shape[1])
         return F.embedding_bag(
@@ -217,6 +218,7 @@ class PositiveOrder:
     def before(self, positives: Ints, length: int) -> Ints:
         """Rows of the `length` positives before each given positive, latest first, -1 = none; ``(m, length)``."""
         index = self.index[positives][:, None]
+        # May be negative, but stays inside `rows`: `length` is at most the number of positives of some user.
         earlier = index - 1 - np.arange(length)
         return np.where(earlier >= self.first[index], self.rows[earlier], -1)
 
@@ -249,6 +251,7 @@ class BatchPlan:
         ranked = np.arange(self._part.n_rows if dataset.tasks else 0)
         self._batches = _Batches(ranked, config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
+        # Ids and histories are in no block: the last number.
         self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
         for index, block in enumerate(data.shape.row_blocks):
             self._block_of[block.first : block.first + block.size] = index
@@ -282,6 +285,7 @@ class BatchPlan:
         """Step `index`; kept for the next stack while all kept steps fit their memory, else built again."""
         step = self._kept.get(index)
         if step is None:
+            # Outside of the lock: threads that build the same step twice build equal steps.
             step = self._build(index)
             with self._lock:
                 if index not in self._kept and self._kept_bytes + n_bytes(step) <= self._most_kept:
@@ -299,6 +303,7 @@ class BatchPlan:
         part, data = self._part, self._data
         batch, positives = self._batches[index], self._positives[index]
         both = np.concatenate([batch, positives])
+        # Drawn whether or not a member uses them: a step depends on no spec.
         uniform = generator(self._seed, "uniform negatives", index + 1).integers(0, self._n_items, self._n_uniform)
         users, user_of = np.unique(part.users[both], return_inverse=True)
         items, item_of = np.unique(np.concatenate([part.items[both], uniform]), return_inverse=True)
@@ -322,9 +327,11 @@ class BatchPlan:
             history_back=self._sums(_transposed([past], position, len(rows))),
             user_of=self._ints(user_of),
             item_of=self._ints(item_of[: len(both)]),
+            # The shape of an inverse along an axis differs between versions of NumPy.
             context_of=self._ints(context_of.reshape(-1)),
             uniform_of=self._ints(item_of[len(both) :]),
             statistics=self._reals(part.statistics[batch]),
+            # A missing label is 0 with weight 0: NaN times 0 would be NaN.
             targets=TaskTargets.of(self._reals(np.nan_to_num(labels, nan=0.0)), self._reals(labelled), self._numbers),
             has_label=to_device(labelled.any(1), data.device),
             no_negative=self._wanted(positives, part.items[positives]),
@@ -374,11 +381,14 @@ class BatchPlan:
             history = self._history[part.users[positives]]
         else:
             before = self._order.before(positives, self._history.shape[1])
+            # Item -1 is the unknown item, whose row is 0, the padding.
             history = self._history_row[np.where(before < 0, -1, part.items[before])]
+        # The item to be found must not be in the history that it is found from.
         return np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
 
     def _wanted(self, positives: Ints, columns: Ints) -> Cells:
         """Cells in which column j holds a training positive of row b's user."""
+        # By unique items, then copied: popular items are in many columns.
         items, column = np.unique(columns, return_inverse=True)
         found = np.full(self._n_items + 1, -1)
         found[items] = np.arange(len(items))
@@ -449,6 +459,7 @@ def _transposed(bags: Sequence[_Entries], position: Ints, n_rows: int) -> _Entri
         [np.repeat(np.arange(len(bag.offset) - 1), np.diff(bag.offset)) + start
          for bag, start in zip(bags, starts, strict=False)]
     )  # fmt: skip
+    # Stable: the gradients of a row are added in the order of the bags.
     order = np.argsort(rows, kind="stable")
     weights = np.concatenate([bag.weights for bag in bags])
     offset = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n_rows))])

@@ -84,6 +84,7 @@ class KernelGroupStep:
 
     def __init__(self, group: KernelGroup, balancer: Balancer, dense: Mapping[str, Tensor], *, batched: bool) -> None:
         self.group, self._balancer = group, balancer
+        # Leaves are views of the flat buffer: what the optimiser writes there is what the next step reads.
         self._dense = {name: dense[name].requires_grad_() for name in (t.name for t in group.network.tensors)}
         self._slots = {tensor_slot.tensor.name: tensor_slot for tensor_slot in group.tensor_slots}
         like = group.flat
@@ -91,6 +92,7 @@ class KernelGroupStep:
         self._weights = like.new_tensor([spec.task_weights for spec in group.specs]) if fixed else None
         self._drops = any(group.rates)
         self._adapters = group_adapters(group)
+        # A down and an up factor for each adapter, in the order of `Adapter.shared_back`.
         owners = [adapter.owners.tolist() for adapter in self._adapters for _ in ("down", "up")]
         self._shares = _Shares(group, like.device, owners, batched=batched)
         self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
@@ -120,6 +122,7 @@ class KernelGroupStep:
             run = ForwardPass(self._dense, group.rates, drop if self._drops else None, by_gradient, step.condition)
             logits = group.network.logits(run, x)
             extra = group.network.extra_loss(logits)
+        # The graph ends at the logits: the losses write their gradients themselves.
         losses, to_logits = task_losses(logits.detach(), step.targets)
         leaves = [x, *self._dense.values()]
         if by_gradient:
@@ -133,6 +136,7 @@ class KernelGroupStep:
                 coefs = self._balancer.coefficients(
                     number, losses, step.has_label, retrieval=retrieval, condition=step.condition
                 )
+            # A backward pass is linear in its seed, so the coefficients go there: a single pass for all tasks.
             grads = _gradients(logits, to_logits.mul_(coefs.shared[:, :, None]), extra, leaves)
         for name, part in zip(self._dense, grads[1:], strict=True):
             self._slots[name].view(grad).copy_(part)
@@ -154,6 +158,7 @@ class KernelGroupStep:
         coefs = self._balancer.coefficients(
             number, losses, step.has_label, gram, retrieval=retrieval, condition=step.condition
         )
+        # The sum starts from the mechanism's own loss, which is not balanced.
         if extra is None:
             rest = [torch.zeros_like(leaf) for leaf in leaves]
         else:
@@ -169,15 +174,19 @@ class KernelGroupStep:
         group = self.group
         shares = []
         for grads in by_task:
+            # A copy, because `backward` overwrites it and the sum over the tasks still needs it.
             vectors = ranker.backward(grads[0].clone(), members)
+            # Group 0 only, the table that all tasks share.
             rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
             if self._off is not None:
+                # Rows that are switched off are not trained, so they must not count in the products.
                 self._off.rows.clear_(rows, step.spans)
             tables = [rows.view(-1, group.size, group.dim).transpose(0, 1)]
             factors: list[Tensor] = []
             if step.content is not None:
                 projection = _to_projection(step.content, vectors[1][:, :, :1])[:, 0]
                 for adapter in self._adapters:
+                    # An adapted part is trained through its factors; `kept` leaves its projection out.
                     factors += adapter.shared_back(group.flat, projection)
                 tables.append(projection if self._off is None else projection * self._off.kept)
             shares.append([*tables, *self._shares.dense(grads, rows.dtype), *factors])
@@ -268,13 +277,16 @@ class GroupStep:
         losses, first, retrieval = [], 0, found.losses * weight.flatten()
         for kernel in self._steps:
             own = slice(first, first + kernel.group.size)
+            # Detached: every kernel group has a graph of its own, which is freed before the next group runs.
             loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, retrieval[own], grad)
             if factor is not None:
+                # Factors hold for this step: the members' own weights stay as they are.
                 weight = weight.clone() if weight is self._retrieval else weight
                 weight[own] *= factor
             if len(self._steps) == 1:
                 x = to_x
             else:
+                # `ranker` keeps the vectors and not this input, whose memory takes the gradient.
                 x[own] = to_x
             losses.append(loss)
             first = own.stop
@@ -329,6 +341,7 @@ class GroupStep:
         (asking, offered, drawn), (to_asking, to_offered, to_drawn) = found.units, found.grads
         of_users = asking.backward(to_asking, weight)
         to_users[:, :, 0].index_add_(0, step.user_of[b:], of_users)
+        # Overwritten after its last use: the gradient of the users was added above.
         to_history[:, columns] = of_users.mul_(self._history).flatten(1)
         to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(to_offered, weight))
         if drawn is not None and to_drawn is not None:
@@ -368,6 +381,7 @@ class _Unit:
 
     def __init__(self, rows: Tensor, divisor: Tensor | None) -> None:
         length = rows.square().sum(2, keepdim=True).sqrt_()
+        # Before the clamp, which overwrites the length. A short vector is scaled by a constant (`backward`).
         self._long = length > NORM_FLOOR
         self._inverse = length.clamp_min_(NORM_FLOOR).reciprocal_()
         self._unit = rows * self._inverse
@@ -380,6 +394,7 @@ class _Unit:
         rows = torch.mul(grad.transpose(0, 1), weight, out=torch.empty_like(self._unit))
         if self._divisor is not None:
             rows /= self._divisor
+        # d(r / |r|) = (g - u <u, g>) / |r|, without the projection where the length does not enter.
         along = (rows * self._unit).sum(2, keepdim=True).mul_(self._long)
         return rows.addcmul_(self._unit, along, value=-1).mul_(self._inverse)
 
@@ -422,6 +437,7 @@ def _gradients(
     if extra is not None:
         outputs, seeds = [logits, extra], [to_logits, torch.ones_like(extra)]
     return list(
+        # A tower of another task has no path to this task's loss: zeros, not `None`.
         torch.autograd.grad(outputs, leaves, seeds, retain_graph=retain, allow_unused=True, materialize_grads=True)
     )
 
@@ -446,7 +462,9 @@ class _Shares:
         leaves += [[(m, task == SHARED) for m, task in zip(t.member, t.task, strict=True)] for t in tensors]
         self._leads = [(group.size, group.n_groups), *((t.n_slots,) for t in tensors)]
         self._coefs = [
-            torch.tensor([m if shared else group.size + m for m, shared in leaf], device=device) for leaf in leaves
+            # Index in the coefficients of shared parameters, stacked on those of the others.
+            torch.tensor([m if shared else group.size + m for m, shared in leaf], device=device)
+            for leaf in leaves
         ]
         slots = {at: [slot for slot, (_, shared) in enumerate(leaf) if shared] for at, leaf in enumerate(leaves) if at}
         self._slots = {at: torch.tensor(own, device=device) for at, own in slots.items() if own}
@@ -487,6 +505,7 @@ class _Shares:
             rows = torch.stack([
                 torch.cat([part[own].reshape(-1) for part, own in zip(parts, spans, strict=True)]) for parts in by_task
             ])  # fmt: skip
+            # A product [T, n] per member: its sums over n are the same in any stack.
             grams.append(rows @ rows.T)
         return torch.stack(grams)
 

@@ -157,6 +157,7 @@ class _Training:
                 pretrained=data.pretrained,
             )
             for group in population.kernel_groups if data.shape.n_tasks else ():
+                # A view of the flat buffer, changed before padding copies the members.
                 bias = group.trained[HEAD_BIAS]
                 bias += torch.as_tensor(group.network.initial_bias(base_logits)).to(bias).view_as(bias)
             return population
@@ -170,6 +171,7 @@ class _Training:
         self._off_dense = off_entries(population)
         self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
+        # The parameters keep their type; the layers read a copy, made anew in every step.
         low = self._dtype != data.dtype
         self._compute = population.flat.to(self._dtype) if low else population.flat
         self._balancers = [
@@ -185,7 +187,9 @@ class _Training:
         grad = torch.zeros_like(self._population.flat)
         for number in range(first + 1, last + 1):
             self._step(number, grad)
+        # The last step left 0 in the projections of adapted parts, and measuring reads the products.
         self._put_products()
+        # Before the flush: training continues from rows whose decay is still missing.
         members = range(self._population.size) if last < len(self._plan) else ()
         checkpoints = tuple(self._checkpoint(member, last) for member in members)
         for rows in self._rows:
@@ -208,10 +212,12 @@ class _Training:
             mask = NegativeMask({"batch": step.no_negative, "uniform": step.no_uniform})
             for group in self._groups:
                 loss = group.run(step, number, vectors, mask, draws, into, grad)
+                # Counted on the device: reading the loss would make the host wait in every step.
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
             for rows, value, to_rows, off in zip(self._rows, values, into.to_rows(step), self._off, strict=True):
                 rows.write(step.rows, value, off.clear_(to_rows, step.spans), number, spans=step.spans)
+            # Before the clearing below: the gradients of the factors are made of that of the product.
             for adapter in self._adapters:
                 adapter.pass_back(self._population.flat, grad)
             if len(self._off_dense):
@@ -268,6 +274,7 @@ class _Training:
             }
             self._dense.load_state(self._spans(member), _tensors(dense, self._data.device))
             self._first_bad[member] = int(checkpoint["first_bad"])
+            # Loaded below, group by group: a balancer holds all members of its group.
             states.append(_tensors(_under("balancer", checkpoint), self._data.device))
         for group, balancer in zip(self._population.kernel_groups, self._balancers, strict=True):
             own = [states[member] for member in group.members]
@@ -301,6 +308,7 @@ class _Draws:
         if level not in self._drawn:
             widest = self._n_inputs if level == INPUT else self._width
             raw = generator(self._seed, "dropout", self._step, level).bit_generator.random_raw(ceil(widest * batch / 4))
+            # Four draws of 15 bits from each number of 64; the sign bits are cleared.
             units = (raw.view(np.int16)[: widest * batch] & (DROPOUT_LEVELS - 1)).reshape(widest, batch)
             self._drawn[level] = to_device(np.ascontiguousarray(units.T), self._device)
         return self._drawn[level][:, :width]
@@ -334,6 +342,7 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
                 kinds += [(slice(start, start + spec.embedding_dim), OPTIMIZERS[spec.optimizer]) for start in starts]
                 if blocks := off_rows(spec, population.shape):
                     off |= dict.fromkeys(starts, blocks)
+        # Members are in the order of the specs, columns in that of the kernel groups.
         kinds.sort(key=lambda kind: kind[0].start)
         out.append(RowOptimizer(table, rate, decay, kinds, steps=steps, off=off))
     return out
