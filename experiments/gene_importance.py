@@ -1,6 +1,7 @@
 """Which genes matter in the shipped memory, across its data sets: the tables of docs/what-matters.md.
 
     python experiments/gene_importance.py
+    python experiments/gene_importance.py --chance   # skills of values without any relation, for the thresholds
 
 The text of the page is written by hand; the script replaces the tables between the marks ``<!-- table: NAME -->`` and
 ``<!-- end -->``, and writes all shares to results/gene_importance.json. Everything is determined by the memory.
@@ -9,15 +10,19 @@ The text of the page is written by hand; the script replaces the tables between 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from results_file import write_results
 
+from evorec.objectives import Objective
 from evorec.report.gene_tables import front_notes
-from evorec.search.gene_importance import GeneImportance
+from evorec.search.front_rules import front_rules
+from evorec.search.gene_importance import GeneImportance, gene_importance
 from evorec.search.memory.genes import USUAL, memory_genes
 from evorec.search.memory.library import SHIPPED
 from evorec.search.memory.table import Memory
@@ -38,8 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", type=Path, default=SHIPPED)
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--chance", action="store_true", help="print the skill on random values instead")
     arguments = parser.parse_args()
     memory = Memory.read(arguments.memory)
+    if arguments.chance:
+        print_chance(memory)
+        return
     importance, _ = memory_genes(memory, USUAL)
     _, front = memory_genes(memory, FRONT)
     whole = by_metric(importance)
@@ -68,6 +77,20 @@ def main() -> None:
             },
         },
     )  # fmt: skip
+
+
+def print_chance(memory: Memory, n: int = 200) -> None:
+    """Skill of both analyses on 64 genomes of a search whose values, or whose front, are random."""
+    specs, rng = [json.loads(text) for text in memory.frame["spec"][:64]], np.random.default_rng(0)
+    objective = Objective("value", "value", "max", "", ideal=3.0, worst=-3.0)
+    chance: dict[str, list[float]] = {"rank correlation": [], "balanced accuracy": []}
+    for seed in range(n):
+        (found,) = gene_importance(specs, [{"value": value} for value in rng.normal(size=64)], [objective], seed=seed)
+        chance["rank correlation"].append(found.skill or 0.0)
+        rules = front_rules(specs, (rng.permutation(64) < 26).tolist(), seed=seed)
+        chance["balanced accuracy"].append(rules.skill or 0.0)
+    for name, skills in chance.items():
+        print(f"{name} by chance, 50th, 95th, 99th percentile and maximum:", np.quantile(skills, (0.5, 0.95, 0.99, 1)))
 
 
 def parts(memory: Memory, column: str) -> dict[str, dict[str, GeneImportance]]:
