@@ -23,7 +23,7 @@ LEAST_OF_A_KIND: Final = 8
 """Genomes on the front, and others: fewer say nothing about a difference."""
 LEAST_SKILL: Final = 0.65
 """Balanced accuracy on unseen genomes below which no rule is shown; guessing has .5. Of 64 genomes without any
-difference, about 1 in 200 sets reach it by chance."""
+difference, fewer than 1 in 100 sets reach it by chance."""
 DEPTH: Final = 3
 LEAF_SHARE: Final = 0.05
 """Least share of the genomes in a leaf."""
