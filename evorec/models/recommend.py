@@ -137,6 +137,7 @@ def recommend(
     return Lists(*(np.stack([getattr(own, name) for own in lists]) for name in ("final", "retrieved", "scores")))
 
 
+@torch.no_grad()
 def stream_lists(
     population: Population,
     items: ItemSide,
@@ -162,32 +163,31 @@ def stream_lists(
     chunks = _chunks(users.masked, n_items, users.statistics.device)
     spare = ((0, 0), (0, max(0, k - count)))  # empty slots of lists that are longer than the catalogue
     for block in population.kernel_groups:
-        with torch.no_grad():
-            user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
-            context = block.vectors(items.context)[:, :, 0]
-            queries = block.retrieval_users(user_vectors[:, 0], block.vectors(users.history)[:, 0])  # unit rows
-            keys = block.retrieval_items(item_vectors[:, 0])
-            for index, member in enumerate(block.members):
-                shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
-                values, ids, n_improbable = _retrieve(queries[index], keys[index], shift, chunks, count, threshold)
-                # Masked items come last in a user's candidates, where fewer than `count` others are left.
-                retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
-                top, final = values[:, :k], ids[:, :k]
-                if block.specs[index].rank_blend:
-                    inputs = RankerInputs(
-                        user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
-                    )
-                    top, final = _by_score_then_id(values + ranker_scores(block, index, inputs, ids), ids, k)
-                final = torch.where(top.isneginf(), NO_ITEM, final)
-                yield (
-                    member,
-                    Lists(
-                        np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
-                        retrieved.cpu().numpy(),
-                        np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
-                        None if threshold is None else n_improbable[:n_users].cpu().numpy(),
-                    ),
+        user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
+        context = block.vectors(items.context)[:, :, 0]
+        queries = block.retrieval_users(user_vectors[:, 0], block.vectors(users.history)[:, 0])  # unit rows
+        keys = block.retrieval_items(item_vectors[:, 0])
+        for index, member in enumerate(block.members):
+            shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
+            values, ids, n_improbable = _retrieve(queries[index], keys[index], shift, chunks, count, threshold)
+            # Masked items come last in a user's candidates, where fewer than `count` others are left.
+            retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
+            top, final = values[:, :k], ids[:, :k]
+            if block.specs[index].rank_blend:
+                inputs = RankerInputs(
+                    user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
                 )
+                top, final = _by_score_then_id(values + ranker_scores(block, index, inputs, ids), ids, k)
+            final = torch.where(top.isneginf(), NO_ITEM, final)
+            yield (
+                member,
+                Lists(
+                    np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
+                    retrieved.cpu().numpy(),
+                    np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
+                    None if threshold is None else n_improbable[:n_users].cpu().numpy(),
+                ),
+            )
 
 
 def _retrieve(
