@@ -67,7 +67,8 @@ def test_killed_at_random_moments_and_resumed_the_run_is_identical(tmp_path):
         assert content(tmp_path / "here") == uninterrupted, "two processes write identical runs"
 
         n_killed = 0
-        for kill, moment_s in enumerate(np.random.default_rng(0).uniform(0, lasts_s, size=N_KILLS)):
+        # two fifths of the time pass before the search sets its timer
+        for kill, moment_s in enumerate(np.random.default_rng(0).uniform(0, 0.6 * lasts_s, size=N_KILLS)):
             root = tmp_path / f"kill{kill}"
             ended_by, _ = searches.search(root, moment_s)
             assert ended_by in (0, signal.SIGPROF)
