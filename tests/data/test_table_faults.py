@@ -248,7 +248,11 @@ def test_broken_lines_of_json_are_refused_or_dropped_and_counted(tmp_path: Path)
         ),
         ("sep=;\nu;i;t;c\n1;2;3;1\n", {}, "line 1 must .*; line 2 names the columns; remove the lines above it"),
         ("u,i,t,c,u\n1,2,3,1,1\n", {}, "got 'u' again; rename one of them"),
-        (gzip.compress(gzip.compress(HEAD.encode(), mtime=0), mtime=0), {}, "compressed twice, inside by gzip, .*; unpack it"),
+        (
+            gzip.compress(gzip.compress(HEAD.encode(), mtime=0), mtime=0),
+            {},
+            "compressed twice, inside by gzip, .*; unpack it",
+        ),
         ("u;i;t;c\n1;2;3;0,5\n", {}, "got '0,5'; write numbers with a decimal point"),
         (
             HEAD + '1,2,"1,650,812,741",1\n',
