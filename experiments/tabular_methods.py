@@ -139,7 +139,7 @@ METHODS: Final[Mapping[str, Method]] = {
 def one_run(table: str, method: str, seed: int, budget: float) -> dict[str, Any]:
     """Figures of a run."""
     run, settings, rungs = METHODS[method]
-    sought = {**settings, "seed": seed, "population": POPULATION, "generations": MOST_GENERATIONS}
+    sought = {"surrogate": "none", **settings, "seed": seed, "population": POPULATION, "generations": MOST_GENERATIONS}
     own = {"data": {"path": table}, "training": {"rungs": rungs}, "search": sought}
     config = parse_config(merge(tabular.DEFAULTS, own), kind=tabular.CONFIG)
     problem = tabular.build(config)
