@@ -312,7 +312,7 @@ def _chosen(parsed: Pick, keys: Sequence[str], members: Mapping[str, Metrics]) -
 
 @final
 @dataclass(frozen=True)
-class _Banded:
+class _CostBands:
     """A pick per band: the goal and the limits of all bands as a sentence, the axis, and the number or the edges."""
 
     sentence: str
@@ -376,7 +376,7 @@ class _Words:
         axis = self._cost(text) if name == _CHEAPEST else self._axis(name.removeprefix(_BEST))
         return Pick("best", (axis,), (), limits, text)
 
-    def banded(self, text: str) -> _Banded | None:
+    def banded(self, text: str) -> _CostBands | None:
         """The bands of a sentence; None if it has none.
 
         Raises:
@@ -390,7 +390,7 @@ class _Words:
         own = next((objective.name for objective in self.objectives if objective.metric != axis.metric), KNEE)
         sentence = " ".join(rest or [own]) + after
         if given.isdecimal() and 2 <= int(given) <= _MOST_BANDS:
-            return _Banded(sentence, axis, int(given), ())
+            return _CostBands(sentence, axis, int(given), ())
         try:
             edges = [float(edge) for edge in given.split("/")]
         except ValueError:
@@ -400,7 +400,7 @@ class _Words:
                 f"pick {text!r}: bands must be a number in 2..{_MOST_BANDS} or rising limits of {axis.name}, e.g. "
                 f"bands:3 or bands:1e8/1e9, got {given!r}."
             )
-        return _Banded(sentence, axis, 0, tuple(given.split("/")))
+        return _CostBands(sentence, axis, 0, tuple(given.split("/")))
 
     def _split(self, text: str) -> tuple[str, str, tuple[Constraint, ...]]:
         """The goal, the text after it, and the limits in that."""

@@ -17,7 +17,7 @@ from evorec.report.table import Column, Table, show
 if TYPE_CHECKING:
     from evorec.config import RunConfig
     from evorec.objectives import Objective
-    from evorec.search.simplify import Simplified
+    from evorec.search.simplify import SimplerGenome
 
 
 @command(panel=SHIP, order=25)
@@ -67,7 +67,7 @@ def simplify(
         output.next_step("evorec", "search", out)
 
 
-def _tables(key: str, found: Simplified) -> list[Table]:
+def _tables(key: str, found: SimplerGenome) -> list[Table]:
     def spread(values: tuple[float, float]) -> str:
         return "{:.4g} ± {:.2g}".format(*values)
 
@@ -84,7 +84,7 @@ def _tables(key: str, found: Simplified) -> list[Table]:
     return tables if resets else tables[1:]
 
 
-def _verdict(found: Simplified, n_seeds: int) -> str:
+def _verdict(found: SimplerGenome, n_seeds: int) -> str:
     outside = [one.objective for one in found.comparisons if not one.within]
     text = f"{len(found.resets)} genes changed, {len(found.left)} still differ from their defaults"
     text += f": {', '.join(found.left)}. " if found.left else ". "

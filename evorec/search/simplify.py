@@ -60,7 +60,7 @@ class Comparison:
 
 @final
 @dataclass(frozen=True)
-class Simplified:
+class SimplerGenome:
     """The result of `simplify`.
 
     Attributes:
@@ -86,7 +86,7 @@ def simplify(
     executor: Executor | None = None,
     chunk: int = 8,
     progress: Callable[[str], None] = lambda _: None,
-) -> Simplified:
+) -> SimplerGenome:
     """Set genes of a member back to their defaults while no objective falls beyond its seed noise.
 
     Args:
@@ -161,7 +161,7 @@ def simplify(
     progress(f"training both with {n_seeds} other seeds")
     pairs = [trainer.measured([spec, simplest], seed) for seed in fresh]
     names = dict.fromkeys((*spec, *simplest))
-    return Simplified(
+    return SimplerGenome(
         spec=simplest,
         resets=tuple(
             Reset(name, spec.get(name), simplest.get(name)) for name in names if spec.get(name) != simplest.get(name)

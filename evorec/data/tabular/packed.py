@@ -67,12 +67,12 @@ def unpacked(file: IO[bytes], *, name: object, n_bytes: int, is_packed: bool = F
     opener = next((opener for magic, opener in OPENERS.items() if magic.match(start)), None)
     if opener is None and not is_packed:
         return file
-    content = _Bounded(file if opener is None else opener(file), name, MAX_GROWTH * n_bytes + ALLOWANCE_BYTES)
+    content = _SizeLimit(file if opener is None else opener(file), name, MAX_GROWTH * n_bytes + ALLOWANCE_BYTES)
     return io.BufferedReader(content, CHUNK_BYTES)
 
 
 @final
-class _Bounded(io.RawIOBase):
+class _SizeLimit(io.RawIOBase):
     """A stream that ends in an error after a number of bytes."""
 
     def __init__(self, file: IO[bytes], name: object, max_bytes: int) -> None:
