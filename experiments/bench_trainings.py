@@ -2,6 +2,7 @@
 
     python experiments/bench_trainings.py --problems feed,ecommerce,ads,media --worlds 0,1,2
     python experiments/bench_trainings.py --problems movielens --worlds 0
+    python experiments/bench_trainings.py --problems experiments/kuairand.toml --worlds 0 --set training.steps=200
 
 For each problem and world, one after the other in a single process: NSGA-II without a surrogate (``nsga2``); the
 surrogate without a memory (``cold``); with the shipped memory less the rows of the problem itself (``others``); with
@@ -55,14 +56,17 @@ def main(
     worlds: str = "0,1,2",
     methods: Annotated[str, typer.Option(help=f"of {', '.join((*METHODS, *SAMPLERS))}")] = ",".join(METHODS),
     memory: Path = SHIPPED,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, repeatable")] = None,
     out: Path = Path(__file__).parent / "results" / "bench_trainings.json",
 ) -> None:
     """Search every problem and world with every method, print a line each, and write the figures."""
     known, results = Memory.read(memory), {}
     for name in problems.split(","):
         for world in worlds.split(","):
-            simulated = [f"data.simulator.seed={world}"] if name not in ("movielens", "kuairand") else []
-            config = load_config(problem=name, overrides=[f"search.seed={world}", *simulated])
+            is_file = name.endswith(".toml")
+            simulated = [] if is_file or name == "movielens" else [f"data.simulator.seed={world}"]
+            overrides = [f"search.seed={world}", *simulated, *(settings or [])]
+            config = load_config(name if is_file else None, problem=None if is_file else name, overrides=overrides)
             problem = load_problem(config)
             assert problem.data_sha256 not in set(known.frame["data_sha256"]), "the memory knows this world"
             target, total = 1.0, 1.0
