@@ -95,6 +95,11 @@ class Problem(abc.ABC):
         """
         return self.shape_key(spec)
 
+    @property
+    def device_type(self) -> str:
+        """``cpu``, unless the environment names another device."""
+        return str(self.environment.get("device", "cpu"))
+
     def inheritance_key(self, spec: Spec) -> Hashable:
         """Specs inherit weights from specs of equal key; by default from all."""
         return None

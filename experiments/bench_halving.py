@@ -18,14 +18,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from bench_search import memory_of_others
+from bench_search import feasible, memory_of_others
 from lcbench import EPOCHS, LCBench
 from problem_wrapper import ProblemWrapper
 from results_file import write_results
 
 from evorec.archive.indicators import hypervolume_share
 from evorec.config import SearchConfig, load_config
-from evorec.objectives import to_matrices
 from evorec.problem import Outcome, Problem, Spec, load_problem
 from evorec.search.engine import search
 from evorec.search.memory.library import SHIPPED
@@ -97,8 +96,7 @@ def curve(problem: Counted) -> tuple[np.ndarray, list[float]]:
     for spent, row in zip(np.cumsum(problem.costs), problem.rows, strict=True):
         if row is None:
             continue
-        _, G = to_matrices([row], problem.objectives, problem.constraints)
-        front += [row] if (G <= 0).all() else []
+        front += feasible(problem, [row])
         costs.append(spent)
         volumes.append(hypervolume_share(front, problem.objectives))
     return np.array(costs), volumes

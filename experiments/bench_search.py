@@ -27,6 +27,7 @@ from lcbench import JUDGED, LAST_CHECK, LCBench, instances
 from lcbench import reference as known_front
 from pictures import panels, save
 from results_file import write_results
+from tabular_methods import a12
 
 from evorec.archive.comparing import Trajectory, attainment
 from evorec.archive.indicators import hypervolume_share
@@ -214,10 +215,8 @@ def main(
             quartiles = np.quantile(np.array(shares) / reference, (0.25, 0.5, 0.75), axis=0).T
             line: dict[str, Any] = {"cpu_s_per_search": round(cpu[method] / seeds, 2)}
             line |= {str(count): np.round(part, 4).tolist() for count, part in zip(counts, quartiles, strict=True)}
-            against = [
-                round(float(np.mean([(a > b) + 0.5 * (a == b) for a in mine for b in other])), 3)
-                for mine, other in zip(zip(*first, strict=True), zip(*shares, strict=True), strict=True)
-            ]
+            pairs = zip(np.transpose(first), np.transpose(shares), strict=True)
+            against = [round(a12(mine, other), 3) for mine, other in pairs]
             line |= {"a12": dict(zip(map(str, counts), against, strict=True))}
             results[name][method] = line
             shown = "   ".join(f"{middle:.3f} ({low:.3f}..{high:.3f})" for low, middle, high in quartiles)

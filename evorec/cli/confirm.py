@@ -37,7 +37,7 @@ def confirm(
     with RunDirectory.open(run) as opened:
         config = reset_config(opened.config, overrides or [], sections=("run",))
         problem = load_problem(config)
-        executor = executor_for(config.run, device=str(problem.environment.get("device", "cpu")))
+        executor = executor_for(config.run, device=problem.device_type)
         with stop_on_signal(output) as stop:
             found = run_confirm(
                 opened, problem, seeds=seeds, executor=executor, chunk=config.run.chunk, progress=output.note,

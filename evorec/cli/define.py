@@ -233,7 +233,7 @@ def _check_built(config: RunConfig) -> dict[str, Any]:
     from evorec.search.checks import check_start
 
     problem = load_problem(config)
-    config = config.sized(str(problem.environment.get("device", "cpu")))
+    config = config.sized(problem.device_type)
     check_start(
         config,
         space=problem.space,

@@ -192,7 +192,7 @@ def _search(
     for remark in problem.remarks:
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
-    config = _with_start(config.sized(str(problem.environment.get("device", "cpu"))), start, problem.space)
+    config = _with_start(config.sized(problem.device_type), start, problem.space)
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     settings = config.search if path is None else None
     if not RunDirectory.exists(path or run_path(Path(config.run.output), config, fingerprint)):
@@ -244,7 +244,7 @@ def _search(
                 )
             elif lost or run.ledger.evaluations():
                 output.note(f"restoring {', '.join(lost)} of {shown}" if lost else f"going on with {shown}")
-            executor = executor_for(config.run, device=str(environment.get("device", "cpu")))
+            executor = executor_for(config.run, device=problem.device_type)
             with stop_on_signal(output) as stop, search_progress(output) as progress:
                 engine.search(
                     problem, settings, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
@@ -264,7 +264,7 @@ def _forecast(output: Output, config: RunConfig, start: Sequence[Mapping[str, An
     config = _with_start(config, start, problem.space)
     output.note("a calibration run of a few steps")
     rows = gathered(config.search.memory, Path(config.run.output))
-    workers = config.run.n_workers(str(problem.environment.get("device", "cpu")))
+    workers = config.run.n_workers(problem.device_type)
     found = forecast(problem, config.search, rows, workers=workers)
     columns = tuple(Column(f"{o.name} {'↑' if o.direction == 'max' else '↓'}") for o in problem.objectives)
     members = tuple(

@@ -56,7 +56,7 @@ def simplify(
     output.note(f"problem {config.problem_name}: reading the data")
     problem = load_problem(config)
     spec = next(member.spec for member in record.members if member.key == key)
-    executor = executor_for(config.run, device=str(problem.environment.get("device", "cpu")))
+    executor = executor_for(config.run, device=problem.device_type)
     found = run_simplify(problem, spec, n_seeds=seeds, executor=executor, chunk=config.run.chunk, progress=output.note)
     value: dict[str, Any] = {"member": key, "seeds": seeds, **asdict(found)}
     if out is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from evorec.archive.comparing import QUARTILES, Trajectory, attainment
 from evorec.objectives import FloatArray, Objective
-from evorec.report.figures import LAYOUT, axis_title
+from evorec.report.figures import laid_out, title_axes
 from evorec.report.markup import document, drawing, heading, section
 
 if TYPE_CHECKING:
@@ -73,11 +73,8 @@ def attainment_figure(runs: Sequence[Trajectory], objectives: Sequence[Objective
             line, is_new = {"color": colour, "width": 2}, method not in named
             figure.add_scatter(**panel, **common, x=x, y=y, mode="lines", line=line, showlegend=is_new)
             named.add(method)
-        for axis, update in ((across, figure.update_xaxes), (down, figure.update_yaxes)):
-            update(title_text=axis_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
-    figure.update_xaxes(title_standoff=8).update_yaxes(title_standoff=4)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    return figure.update_layout(**LAYOUT, height=90 + 360 * n_rows, legend=legend)
+        title_axes(figure, across, down, panel)
+    return laid_out(figure, height=90 + 360 * n_rows)
 
 
 def staircase(points: FloatArray) -> FloatArray:

@@ -117,11 +117,21 @@ def scatter_figure(record: RunRecord) -> Figure:
                 legendgroup=kind,
             )
             named |= {kind} if known else set()
-        for axis, update in ((across, figure.update_xaxes), (down, figure.update_yaxes)):
-            update(title_text=axis_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
+        title_axes(figure, across, down, panel)
+    return laid_out(figure, height=90 + 320 * n_rows)
+
+
+def title_axes(figure: Figure, across: Objective, down: Objective, panel: Mapping[str, int]) -> None:
+    """Titles and scales of the axes of a panel, ``row`` and ``col`` of a figure."""
+    for axis, update in ((across, figure.update_xaxes), (down, figure.update_yaxes)):
+        update(title_text=axis_title(axis), type="log" if axis.log10 else "linear", exponentformat="SI", **panel)
+
+
+def laid_out(figure: Figure, height: int) -> Figure:
+    """A figure of panels with its legend above them."""
     figure.update_xaxes(title_standoff=8).update_yaxes(title_standoff=4)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
-    return figure.update_layout(**LAYOUT, height=90 + 320 * n_rows, legend=legend)
+    return figure.update_layout(**LAYOUT, height=height, legend=legend)
 
 
 def axis_title(axis: Objective) -> str:

@@ -265,7 +265,7 @@ class _Search:
         config = self.config
         if run and not config.population:  # fixed at the first start
             config = config.model_copy(update={"population": run.config.search.population})
-        config = self.config = config.sized(str(problem.environment.get("device", "cpu")))
+        config = self.config = config.sized(problem.device_type)
         if run:
             self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
             self.scratch = run.from_scratch()

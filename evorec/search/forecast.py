@@ -94,7 +94,7 @@ def forecast(
         workers: processes that will evaluate.
         n_members: most members of the predicted front.
     """
-    config = config.sized(str(problem.environment.get("device", "cpu")))
+    config = config.sized(problem.device_type)
     options = check_algorithm(config.algorithm, config.options)
     context = AlgorithmContext(
         problem.space, tuple(problem.objectives), tuple(problem.constraints), config, options, set[str](),

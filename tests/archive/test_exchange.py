@@ -50,7 +50,7 @@ def test_the_neighbour_is_the_nearest_that_is_better_by_more_than_rounding():
     # d is nearer and cheaper by 0.1 % of the range only
     assert cheaper.member == "e"
     (left,) = exchanges("c", members, axes)
-    assert left.objective == "cost", "nobody has a higher recall"
+    assert left.objective == "cost", "no member has a higher recall"
 
 
 def test_gaps_are_the_largest_jumps_and_the_largest_share_comes_first():

@@ -154,10 +154,7 @@ class SurrogateModel:
                 feasible &= np.asarray(drawn <= 0)
         known = self.known(X)
         out = np.where(np.isfinite(known), known, out)
-        for constraint in self.constraints:
-            if (objective := objective_of(constraint, self.objectives)) is not None:
-                feasible &= constraint.holds(self.objectives[objective].natural(out[:, :, objective]))
-        return out, feasible
+        return out, feasible & follow(self.constraints, self.objectives, out)
 
     def _line_of(self, X: FloatArray) -> FloatArray:
         """The part of the prior, ``(N, M)``; 0 without a prior."""
@@ -171,6 +168,15 @@ class SurrogateModel:
 def objective_of(constraint: Constraint, objectives: Sequence[Objective]) -> int | None:
     """The objective that measures the metric of a constraint, from which the constraint follows."""
     return next((i for i, objective in enumerate(objectives) if objective.metric == constraint.metric), None)
+
+
+def follow(constraints: Sequence[Constraint], objectives: Sequence[Objective], points: FloatArray) -> NDArray[np.bool_]:
+    """Whether box coordinates ``(S, N, M)`` keep the constraints that follow from an objective, bool ``(S, N)``."""
+    feasible: NDArray[np.bool_] = np.ones(points.shape[:2], dtype=bool)
+    for constraint in constraints:
+        if (objective := objective_of(constraint, objectives)) is not None:
+            feasible &= constraint.holds(objectives[objective].natural(points[:, :, objective]))
+    return feasible
 
 
 def _ridge(m: FloatArray, points: FloatArray, slopes: FloatArray, offsets: FloatArray) -> tuple[FloatArray, FloatArray]:

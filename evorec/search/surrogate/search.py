@@ -18,7 +18,7 @@ from evorec.search.surrogate.candidates import candidates, one_gene_changed
 from evorec.search.surrogate.curves import LearningCurves
 from evorec.search.surrogate.gain import expected_gain, greedy_batch, reach, unit_directions
 from evorec.search.surrogate.gaussian_process import rank_correlation
-from evorec.search.surrogate.model import MOST_ROWS, Rows, SurrogateModel, objective_of
+from evorec.search.surrogate.model import MOST_ROWS, Rows, SurrogateModel, follow, objective_of
 from evorec.search.survival import box_coordinates
 from evorec.seeds import generator
 
@@ -123,22 +123,12 @@ class SurrogateSearch:
         means, spreads = np.where(np.isfinite(known), known, means), spreads * ~np.isfinite(known).all(axis=0)
         rng = generator(context.config.seed, "survivors", self._generation, rungs.shape[1])
         drawn = means + spreads * rng.standard_normal((DRAWS, *means.shape))
-        feasible, violation = np.ones(drawn.shape[:2], dtype=bool), np.zeros(len(X))
-        for column in range(G.shape[1]):
-            objective = None
-            if column < len(context.constraints):
-                objective = objective_of(context.constraints[column], context.objectives)
-            if objective is None:
-                feasible &= G[:, column] <= 0
-                violation += np.maximum(G[:, column], 0.0)
-            else:
-                holds = context.constraints[column].holds
-                feasible &= holds(context.objectives[objective].natural(drawn[:, :, objective]))
+        follows = [objective_of(constraint, context.objectives) is not None for constraint in context.constraints]
+        own = [column for column in range(G.shape[1]) if not any(follows[column : column + 1])]
+        violation = np.maximum(G[:, own], 0.0).sum(axis=1)
+        feasible = follow(context.constraints, context.objectives, drawn) & (violation == 0.0)
         directions = unit_directions(rng, DRAWS, DIRECTIONS, means.shape[1])
-        base = np.zeros((DRAWS, DIRECTIONS))
-        if self._rows.feasible.any():
-            front = self._rows.points[self._front()]
-            base = reach(np.broadcast_to(front, (DRAWS, *front.shape)), directions).max(axis=1)
+        base = _base(self._rows.points[self._front()] if self._rows.feasible.any() else None, directions)
         reached = reach(drawn, directions)
         reached[~feasible] = 0.0
         order = np.lexsort((means.mean(axis=1), -feasible.mean(axis=0), violation))  # where none gains, the likely best
@@ -247,10 +237,7 @@ class SurrogateSearch:
         """The n new genomes that a model expects to gain most together, besides `taken`."""
         context, space, rows = self._context, self._context.space, self._rows
         directions = unit_directions(rng, DRAWS, DIRECTIONS, len(context.objectives))
-        base = np.zeros((DRAWS, DIRECTIONS))
-        if rows.feasible.any():
-            front = model.means(rows.X[rows.feasible])
-            base = reach(np.broadcast_to(front, (DRAWS, *front.shape)), directions).max(axis=1)
+        base = _base(model.means(rows.X[rows.feasible]) if rows.feasible.any() else None, directions)
         if len(rows):
             parents = rows.X[self._front()]
         else:
@@ -293,3 +280,11 @@ class SurrogateSearch:
                 seen.add(key)
                 new.append(x)
         return np.array(new).reshape(len(new), space.n_var)
+
+
+def _base(front: FloatArray | None, directions: FloatArray) -> FloatArray:
+    """How far a front ``(N, M)`` reaches along the directions of each draw, ``(DRAWS, DIRECTIONS)``; None = nowhere."""
+    if front is None:
+        return np.zeros((DRAWS, DIRECTIONS))
+    farthest: FloatArray = reach(np.broadcast_to(front, (DRAWS, *front.shape)), directions).max(axis=1)
+    return farthest
