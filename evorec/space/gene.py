@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from evorec.config import Bounds, GeneOverride
 from evorec.errors import ConfigError
 
+SEARCH = "search"
+"""The override that adds an optional gene with its own bounds."""
+
 FloatArray = NDArray[np.float64]
 Scalar = bool | int | float | str
 Value = Scalar | tuple[float, ...]
@@ -58,12 +61,14 @@ class Gene(abc.ABC):
         text: short help text.
         condition: when the gene counts; ``None`` = always. The columns of an inactive gene hold its default, and the
             spec does not contain it.
+        optional: whether a configuration must name the gene to have it (`SearchSpace.with_overrides`).
     """
 
     name: str
     _: KW_ONLY
     text: str = ""
     condition: When | None = None
+    optional: bool = False
 
     if TYPE_CHECKING:  # a field here would come before the fields of the subclasses
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evorec.config import GeneOverride
 from evorec.errors import ConfigError, guess
-from evorec.space.gene import FloatArray, Gene, Value
+from evorec.space.gene import SEARCH, FloatArray, Gene, Value
 
 SAMPLE_ROUNDS = 100
 """Draws per wanted row before a repeat is accepted: enough to see nearly all of a space as small as the sample."""
@@ -224,10 +224,12 @@ class SearchSpace:
         """The space with genes fixed, their bounds moved or their options restricted.
 
         Args:
-            overrides: per gene a value, which fixes it, `Bounds`, or options to choose from.
+            overrides: per gene a value, which fixes it, `Bounds`, options to choose from, or ``"search"``, which leaves
+                it as declared.
             source: named in the message, e.g. the configuration file; empty = not named.
         Returns:
-            The new space, without the genes that no value of their parent activates any more.
+            The new space, without the optional genes that have no override, and without the genes that no value of
+            their parent activates any more.
         Raises:
             ConfigError: lists every unknown gene and every unsuitable override.
         """
@@ -239,8 +241,11 @@ class SearchSpace:
         ]
         genes: dict[str, Gene] = {}
         for gene in self.genes:
+            if gene.optional and gene.name not in overrides:
+                continue
+            override = overrides.get(gene.name, SEARCH)
             try:
-                changed = gene.with_override(overrides[gene.name]) if gene.name in overrides else gene
+                changed = gene if override == SEARCH else gene.with_override(override)
             except ConfigError as error:
                 errors.append(f"space.{gene.name}{where}{str(error).removeprefix(gene.name)}")
                 continue
@@ -249,7 +254,7 @@ class SearchSpace:
                 parent = genes.get(when.parent)
                 when = replace(when, values=() if parent is None else tuple(filter(parent.can_be, when.values)))
             if when is None or when.values:
-                genes[gene.name] = replace(changed, condition=when)
+                genes[gene.name] = replace(changed, condition=when, optional=False)
         if errors:
             raise ConfigError("\n".join(errors))
         return SearchSpace(tuple(genes.values()))

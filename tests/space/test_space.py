@@ -224,3 +224,20 @@ def test_describe_says_what_a_table_needs():
 def test_gene_by_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match="'depth' is not a gene of this space; known: content, sharing"):
         FINITE.gene("depth")
+
+
+def test_an_optional_gene_must_be_named():
+    space = SearchSpace(
+        (
+            Real("decay", 0.5, 1.0, default=1.0, optional=True),
+            Categorical("encoder", ("none", "gru"), "none", optional=True),
+            Integer("layers", 1, 3, default=1, condition=When("encoder", ("gru",))),
+        )
+    )
+    assert space.with_overrides({}).names == ()
+    assert space.with_overrides({"decay": "search"}).gene("decay").bounds == space.gene("decay").bounds
+    assert space.with_overrides({"decay": 0.9}).spec_of({"decay": 0.9}) == {"decay": 0.9}
+    assert space.with_overrides({"encoder": "search"}).names == ("encoder", "layers")
+    assert space.with_overrides({"encoder": "none"}).names == ("encoder",)
+    with pytest.raises(ConfigError, match="decay"):
+        space.with_overrides({"decay": "searched"})
