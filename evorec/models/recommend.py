@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from evorec.data.dataset import Csr
 from evorec.metrics.lists import NO_ITEM
 from evorec.metrics.top_items import best_items
-from evorec.models.population import Bag, Population
+from evorec.models.population import Bag, KernelGroup, Population
 from evorec.models.rerank import RankerInputs, ranker_scores
 from evorec.models.spec import ModelSpec
 
@@ -154,14 +155,66 @@ def stream_lists(
         population, items, users, prior, k, candidates: see `recommend`.
         threshold: see `improbable`; ``None`` = nothing is counted.
     """
-    n_users, n_items = len(users.statistics), len(items.statistics)
+    for own in member_scores(population, items, users, prior):
+        yield own.member, mixed_lists([(own, 1.0)], users.masked, k=k, candidates=candidates, threshold=threshold)
+
+
+@final
+@dataclass(frozen=True)
+class MemberScores:
+    """The scores of both stages of a member, for some users and all items.
+
+    Attributes:
+        member: index in the population.
+        block: of the member, and `index`, its index there.
+        queries: of the users, ``[U, E]``, U >= 2: a single user is there twice.
+        keys: of the items, ``[I, E]``.
+        prior: ``[I]``.
+        inputs: of the ranker.
+        n_users: users that were asked for.
+    """
+
+    member: int
+    block: KernelGroup
+    index: int
+    queries: Tensor
+    keys: Tensor
+    prior: Tensor
+    inputs: RankerInputs
+    n_users: int
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the member."""
+        return self.block.specs[self.index]
+
+    @cached_property
+    def is_finite(self) -> bool:
+        """Whether all retrieval scores are finite; asked before the products, because NaN has no rank."""
+        return all(bool(part.isfinite().all()) for part in (self.queries, self.keys, self.prior))
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        return self.keys.T.contiguous()
+
+    def retrieval(self, rows: slice, out: Tensor) -> Tensor:
+        """Write the retrieval scores of some users over the whole catalogue, ``[n, I]``, and return them."""
+        return torch.mm(self.queries[rows], self._columns, out=out).add_(self.prior)
+
+    def ranker(self, ids: Tensor) -> Tensor:
+        """What the ranker adds to the retrieval scores of candidates ``[U, C]``, of the same shape."""
+        return ranker_scores(self.block, self.index, self.inputs, ids)
+
+
+@torch.no_grad()
+def member_scores(
+    population: Population, items: ItemSide, users: UserSide, prior: npt.NDArray[np.float64]
+) -> Iterator[MemberScores]:
+    """The scores of each member, block by block; see `recommend`."""
+    n_users = len(users.statistics)
     if n_users == 1:  # products with one row round differently from those with more: the user is computed twice
         row = torch.zeros(2, dtype=torch.long, device=users.statistics.device)
-        masked = users.masked.select(np.zeros(2, dtype=np.int64))
-        users = UserSide(users.bag.select(row), users.history.select(row), users.statistics[row], masked)
-    count = min(candidates, n_items)
-    chunks = _chunks(users.masked, n_items, users.statistics.device)
-    spare = ((0, 0), (0, max(0, k - count)))  # empty slots of lists that are longer than the catalogue
+        users = UserSide(users.bag.select(row), users.history.select(row), users.statistics[row], users.masked)
     for block in population.kernel_groups:
         user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
         context = block.vectors(items.context)[:, :, 0]
@@ -169,57 +222,85 @@ def stream_lists(
         keys = block.retrieval_items(item_vectors[:, 0])
         for index, member in enumerate(block.members):
             shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
-            values, ids, n_improbable = _retrieve(queries[index], keys[index], shift, chunks, count, threshold)
-            # Masked items come last in a user's candidates, where fewer than `count` others are left.
-            retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
-            top, final = values[:, :k], ids[:, :k]
-            if block.specs[index].rank_blend:
-                inputs = RankerInputs(
-                    user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
-                )
-                top, final = _by_score_then_id(values + ranker_scores(block, index, inputs, ids), ids, k)
-            final = torch.where(top.isneginf(), NO_ITEM, final)
-            yield (
-                member,
-                Lists(
-                    np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
-                    retrieved.cpu().numpy(),
-                    np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
-                    None if threshold is None else n_improbable[:n_users].cpu().numpy(),
-                ),
+            inputs = RankerInputs(
+                user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
             )
+            yield MemberScores(member, block, index, queries[index], keys[index], shift, inputs, n_users)
+
+
+@torch.no_grad()
+def mixed_lists(
+    mix: Sequence[tuple[MemberScores, float]],
+    masked: Csr,
+    *,
+    k: int,
+    candidates: int,
+    threshold: float | None = None,
+) -> Lists:
+    """Lists by the weighted sum of the scores of some members, in both stages; of a single member its own.
+
+    Args:
+        mix: members, for the same users and items, each with the weight of its scores.
+        masked: items never listed, a row per user.
+        k, candidates: see `recommend`.
+        threshold: see `improbable`; ``None`` = nothing is counted.
+    """
+    first = mix[0][0]
+    n_users, n_items = first.n_users, len(first.prior)
+    if n_users == 1:
+        masked = masked.select(np.zeros(2, dtype=np.int64))
+    count = min(candidates, n_items)
+    spare = ((0, 0), (0, max(0, k - count)))  # empty slots of lists that are longer than the catalogue
+    values, ids, n_improbable = _retrieve(mix, _chunks(masked, n_items, first.queries.device), count, threshold)
+    # Masked items come last in a user's candidates, where fewer than `count` others are left.
+    retrieved = torch.where(values.isneginf(), NO_ITEM, ids)[:n_users]
+    top, final = values[:, :k], ids[:, :k]
+    if ranked := [(own, weight) for own, weight in mix if own.spec.rank_blend]:
+        total = values
+        for own, weight in ranked:
+            added = own.ranker(ids)
+            total = total + (added if weight == 1 else weight * added)
+        top, final = _by_score_then_id(total, ids, k)
+    final = torch.where(top.isneginf(), NO_ITEM, final)
+    return Lists(
+        np.pad(final[:n_users].cpu().numpy(), spare, constant_values=NO_ITEM),
+        retrieved.cpu().numpy(),
+        np.pad(top[:n_users].cpu().numpy(), spare, constant_values=-np.inf),
+        None if threshold is None else n_improbable[:n_users].cpu().numpy(),
+    )
 
 
 def _retrieve(
-    queries: Tensor,
-    keys: Tensor,
-    prior: Tensor,
+    mix: Sequence[tuple[MemberScores, float]],
     chunks: Sequence[tuple[slice, Tensor]],
     k: int,
     threshold: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first stage for one member; scores are NaN and ids 0 if a vector is not finite.
+    """The first stage; scores are NaN and ids 0 if a score is not finite.
 
     Args:
-        queries: of the users, ``[U, E]``, U >= 2.
-        keys: of the items, ``[I, E]``.
-        prior: ``[I]``.
+        mix: see `mixed_lists`.
         chunks: see `_chunks`.
         k: items to find.
         threshold: see `improbable`; ``None`` = nothing is counted.
     Returns:
         Scores and ids of each user's best `k` items, ``[U, k]``, and how many items are improbable, ``[U]``.
     """
+    queries, n_items = mix[0][0].queries, len(mix[0][0].prior)
     values = queries.new_full((len(queries), k), torch.nan)
     ids = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
     n_improbable = torch.zeros_like(ids[:, 0])
-    # Once per member, before the products: NaN has no rank among the scores.
-    if all(bool(part.isfinite().all()) for part in (queries, keys, prior)):
-        columns = keys.T.contiguous()
+    if all(own.is_finite for own, _ in mix):
         # All chunks have the same size and use the same memory.
-        scores = queries.new_empty(chunks[0][0].stop, len(keys))
+        scores = queries.new_empty(chunks[0][0].stop, n_items)
+        spare = torch.empty_like(scores) if len(mix) > 1 else scores
         for rows, masked in chunks:
-            torch.mm(queries[rows], columns, out=scores).add_(prior)
+            (first, weight), *others = mix
+            first.retrieval(rows, scores)
+            if weight != 1:
+                scores.mul_(weight)
+            for own, weight in others:
+                scores.add_(own.retrieval(rows, spare), alpha=weight)
             # The few masked cells by index; a dense mask would be as large as the scores.
             scores.view(-1)[masked] = -torch.inf
             # Users of the last chunk may be written twice, with the same numbers.
