@@ -274,7 +274,7 @@ def dense_optimizer(model):
         if "table" not in name:
             (kept if name.endswith("bias") or "stitches" in name else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.dense_decay}, {"params": kept, "weight_decay": 0.0}]
-    kind = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[spec.optimizer]
+    kind = torch.optim.Adafactor if spec.optimizer == "adafactor" else torch.optim.AdamW
     return kind(groups, lr=spec.learning_rate)
 
 
@@ -314,10 +314,24 @@ class LazyAdafactor:
         table[rows] -= rate / clip * update
 
 
+class LazyRowwiseAdagrad:
+    """Adagrad (Duchi et al. 2011) with a sum of mean squares for each row, at ten times the learning rate."""
+
+    def __init__(self, table, spec):
+        self.table, self.rate, self.decay = table, spec.embedding_learning_rate, spec.embedding_decay
+        self.sums = [0.0] * len(table)
+
+    def step(self, rows, grad, step):
+        self.table *= 1 - self.rate * self.decay
+        for row, g in zip(rows.tolist(), grad, strict=True):
+            self.sums[row] += (g @ g).item() / len(g)
+            self.table[row] -= 10 * self.rate * g / (self.sums[row] ** 0.5 + 1e-8)
+
+
 def plain_train(model, batches):
     """Trains a plain model; a row that is in no batch ends as 0."""
     balancing, dense = Balancing(model.spec, batches[0].seed), dense_optimizer(model)
-    lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor}[model.spec.optimizer]
+    lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor, "rowwise_adagrad": LazyRowwiseAdagrad}[model.spec.optimizer]
     tables = [table.weight for table in model.tables()]
     optimisers = [lazy(table.data, model.spec) for table in tables]
     never = torch.ones(model.data.n_rows, dtype=torch.bool)

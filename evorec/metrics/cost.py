@@ -25,6 +25,9 @@ ADAM_FLOPS = 12
 ADAFACTOR_FLOPS = 13
 """Per parameter and step: squares summed by row and by column 4, product of both 1, root and product with the gradient
 2, root mean squares of parameter and update 4, step 2. It saves memory, not arithmetic."""
+ROWWISE_ADAGRAD_FLOPS = 5
+"""Per embedding parameter and step: square and its sum 2, product with the row's step and subtraction 2; mean, sum,
+root, epsilon and division, which are per row, 1 at most for rows of 8 parameters."""
 LATENCY_REPEATS: Final = 20
 
 
@@ -47,6 +50,7 @@ class ModelCounts:
         ranker_macs: multiply-adds of the ranker per candidate.
         n_parameters: trained numbers.
         bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.
+        flops_per_row_update: of the optimiser of the embedding parameters.
     Raises:
         DataError: a count is negative.
     """
@@ -64,6 +68,7 @@ class ModelCounts:
     ranker_macs: int
     n_parameters: int
     bytes_per_parameter: int
+    flops_per_row_update: int
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -93,21 +98,29 @@ TRAINING = "arithmetic of the training run, counted"
 
 @metric("training_flops", of=ModelCounts, unit="FLOP", text=TRAINING, aliases=("cost",), **COST)
 def training_flops(
-    steps: int, forward_macs: int, dense_updates: int, row_updates: int, extra_macs: int, flops_per_update: int
+    steps: int,
+    forward_macs: int,
+    dense_updates: int,
+    row_updates: int,
+    extra_macs: int,
+    flops_per_update: int,
+    flops_per_row_update: int,
 ) -> int:
-    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + flops_per_update * updates)``.
+    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + updates)``, each update by its FLOPs.
 
     Args:
-        steps, forward_macs, dense_updates, row_updates, extra_macs, flops_per_update: see `ModelCounts`.
+        steps, forward_macs, dense_updates, row_updates, extra_macs: see `ModelCounts`.
+        flops_per_update, flops_per_row_update: see `ModelCounts`.
     Returns:
         FLOPs, >= 0, lower is cheaper.
     Source: Kaplan et al. 2020, backward = 2 forward; Adam counted by `ADAM_FLOPS`. Cost: O(1).
     Example:
-        >>> training_flops(10, 100, 5, 3, 0, ADAM_FLOPS)  # 10 * (600 + 96)
+        >>> training_flops(10, 100, 5, 3, 0, ADAM_FLOPS, ADAM_FLOPS)  # 10 * (600 + 96)
         6960
     """
     macs = forward_macs * (1 + BACKWARD_PER_FORWARD) + extra_macs
-    return steps * (FLOPS_PER_MAC * macs + flops_per_update * (dense_updates + row_updates))
+    updates = flops_per_update * dense_updates + flops_per_row_update * row_updates
+    return steps * (FLOPS_PER_MAC * macs + updates)
 
 
 @metric("inference_flops", of=ModelCounts, unit="FLOP", text="arithmetic of a request, counted", **COST)

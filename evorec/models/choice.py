@@ -27,11 +27,13 @@ class Choice(abc.ABC):
         text: a clause that describes the option, as `evorec explain` prints it.
         order: index among the options of the gene. A column of the genome codes this index, so it never changes.
             Options of plugins come last, in order of registration.
+        optional: whether a configuration must name the option for a search to try it. Optional options come last.
     """
 
     name: str
     text: str = ""
     order: int = LAST
+    optional: bool = False
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         """Genes that are active only when this option is chosen.

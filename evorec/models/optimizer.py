@@ -20,14 +20,22 @@ class Optimizer(Choice):
     """An update rule. Learning rate and decoupled weight decay are applied outside, per column or entry.
 
     Attributes:
-        flops_per_update: arithmetic per parameter and step.
+        flops_per_update: arithmetic per dense parameter and step.
+        flops_per_row_update: arithmetic per parameter of the updated embedding rows; ``None`` = as of dense parameters.
         states: names of the state tensors, unique among optimisers up to equal meaning.
         pads_exactly: whether zeros at the end of a parameter's axes leave its other entries the same.
+        of_dense: name of the optimiser of the dense parameters, if it is another one.
     """
 
     flops_per_update: int
+    flops_per_row_update: int | None = None
     states: tuple[str, ...]
     pads_exactly: bool = False
+    of_dense: str = ""
+
+    def table_states(self, dim: int) -> float:
+        """Numbers of state per embedding parameter, at most, for rows of `dim` parameters."""
+        return 2.0
 
 
 class ElementwiseOptimizer(Optimizer):

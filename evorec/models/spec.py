@@ -320,7 +320,8 @@ def default_space(
 def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str, *, n_layers: int) -> list[Gene]:
     """A gene whose values are the names of the choices, and under it the genes of the choices."""
     own = {gene.name: gene for choice in choices for gene in choice.genes(n_layers)}
-    out: list[Gene] = [Categorical(name, tuple(choice.name for choice in choices), default, text=text)]
+    usual, optional = (tuple(c.name for c in choices if c.optional is is_optional) for is_optional in (False, True))
+    out: list[Gene] = [Categorical(name, usual, default, optional_options=optional, text=text)]
     for gene in merged(choice.gene_names for choice in choices):
         users = tuple(choice.name for choice in choices if gene in choice.gene_names)
         out.append(replace(own[gene], condition=When(name, users)))

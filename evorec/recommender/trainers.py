@@ -23,6 +23,7 @@ from evorec.data.tables import Tables
 from evorec.errors import ConfigError, TrainingError
 from evorec.models.baselines import Baselines, all_baseline_lists
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
+from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData, encode_data
@@ -293,12 +294,14 @@ class StackTrainer:
         work, shape, precision = self.plan.work, self.data.tensors.shape, self.data.precision
         columns = spec.embedding_dim * n_groups(spec, shape)
         n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
+        # The trained member stays in memory while the member under attack is trained.
+        kept = 0 if self.attack is None else 1
         return member_bytes(
             n_rows=shape.n_rows,
             columns=columns,
             dense_parameters=n_dense_parameters(spec, shape),
-            # The trained member stays in memory while the member under attack is trained.
-            extra_copies=2 if self.attack is None else 3,
+            extra_copies=2 + kept,
+            table_copies=OPTIMIZERS[spec.optimizer].table_states(spec.embedding_dim) + kept,
             rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
             batch=work.batch,
             values_per_row=values_per_row(spec, shape),

@@ -152,6 +152,10 @@ class Gene(abc.ABC):
         """
         return self.fixed(self.decode(self.encode(override)))
 
+    def searched(self) -> Gene:
+        """This gene in a space whose configuration does not name its values."""
+        return self
+
     def fixed(self, value: Value) -> Fixed:
         """A gene of this name and condition that always has `value`."""
         return Fixed(self.name, value, text=self.text, condition=self.condition)

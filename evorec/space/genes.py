@@ -313,6 +313,7 @@ class Categorical(DiscreteGene):
         name: key in the spec.
         options: JSON scalars, each with its own type: ``1``, ``1.0`` and ``True`` are three options.
         default: an option.
+        optional_options: further options, which only an override that names them adds, after the others.
     Example:
         >>> sharing = Categorical("sharing", ("bottom", "mmoe", "ple"), "mmoe")
         >>> sharing.decode(np.array([2.0])), sharing.encode("bottom")
@@ -321,6 +322,8 @@ class Categorical(DiscreteGene):
 
     options: tuple[Scalar, ...]
     default: Scalar
+    _: KW_ONLY
+    optional_options: tuple[Scalar, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple(self.options))
@@ -353,8 +356,19 @@ class Categorical(DiscreteGene):
         chosen: FloatArray = np.eye(len(self.options))[x[:, 0].astype(np.intp)] / math.sqrt(2.0)
         return chosen
 
+    def can_be(self, value: Value) -> bool:
+        """Whether the gene can have `value`, as an optional option too."""
+        return super().can_be(value) or value in self.optional_options
+
+    def searched(self) -> Gene:
+        """Without the optional options."""
+        return replace(self, optional_options=())
+
     def with_override(self, override: GeneOverride) -> Gene:
         """Fixed to an option, or restricted to the listed options, in the gene's own order."""
+        if self.optional_options:
+            every = (*self.options, *self.optional_options)
+            return replace(self, options=every, optional_options=()).with_override(override)
         if not isinstance(override, tuple):
             return super().with_override(override)
         indices = [int(self.encode(option)[0]) for option in override]

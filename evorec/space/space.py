@@ -245,7 +245,7 @@ class SearchSpace:
                 continue
             override = overrides.get(gene.name, SEARCH)
             try:
-                changed = gene if override == SEARCH else gene.with_override(override)
+                changed = gene.searched() if override == SEARCH else gene.with_override(override)
             except ConfigError as error:
                 errors.append(f"space.{gene.name}{where}{str(error).removeprefix(gene.name)}")
                 continue

@@ -140,6 +140,7 @@ def _counts(
     by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
+    optimizer = OPTIMIZERS[spec.optimizer]
     return ModelCounts(
         # Sizes of a step are means, and a count of operations is an integer.
         forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
@@ -147,7 +148,8 @@ def _counts(
         row_updates=round(rows * dim),
         extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
         steps=steps,
-        flops_per_update=OPTIMIZERS[spec.optimizer].flops_per_update,
+        flops_per_update=optimizer.flops_per_update,
+        flops_per_row_update=optimizer.flops_per_row_update or optimizer.flops_per_update,
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
         width=dim,

@@ -39,6 +39,7 @@ def member_bytes(
     measured_values: int = 0,
     bytes_per_value: int = 4,
     bytes_per_activation: int | None = None,
+    table_copies: float | None = None,
 ) -> int:
     """Memory that a further member takes while it trains.
 
@@ -55,6 +56,7 @@ def member_bytes(
             items, and logits. The arrays of a step are gone by then.
         bytes_per_value: of parameters, their gradients and moments, 4 or 8.
         bytes_per_activation: 2, 4 or 8; ``None`` = as the parameters.
+        table_copies: `extra_copies` of the tables; ``None`` = the same.
     Returns:
         Bytes, > 0.
     Raises:
@@ -77,7 +79,7 @@ def member_bytes(
     for name, size in sizes.items():
         if not (math.isfinite(size) and size >= 0):
             raise ConfigError(f"{name} must be a number >= 0, got {size}")
-    table = columns * n_rows * (1 + extra_copies)
+    table = columns * n_rows * (1 + (extra_copies if table_copies is None else table_copies))
     dense = dense_parameters * (GRADIENTS + extra_copies)
     step = columns * min(rows_per_step, n_rows) * STEP_COPIES * bytes_per_value
     step += ACTIVATION_COPIES * batch * values_per_row * (bytes_per_activation or bytes_per_value)

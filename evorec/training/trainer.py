@@ -362,9 +362,10 @@ def _dense_optimizer(population: Population) -> DenseOptimizer:
             if tensor.decayed:
                 slot.view(keep).copy_(kept[owner, None, None])
             start = slot.start  # members of the same optimiser are neighbours in a kernel group
-            for name, same in groupby(group.specs[member].optimizer for member in tensor.member):
+            rules = (OPTIMIZERS[group.specs[member].optimizer] for member in tensor.member)
+            for rule, same in groupby(OPTIMIZERS[rule.of_dense or rule.name] for rule in rules):
                 shape = (len(list(same)), *tensor.shape)
-                parts.append((slice(start, start + prod(shape)), shape, OPTIMIZERS[name]))
+                parts.append((slice(start, start + prod(shape)), shape, rule))
                 start += prod(shape)
     return DenseOptimizer(flat, rate, keep, parts, more=_more_rows(population))
 

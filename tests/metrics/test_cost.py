@@ -21,6 +21,7 @@ COUNTS = ModelCounts(
     row_updates=3,
     extra_macs=2 * 100,
     flops_per_update=ADAM_FLOPS,
+    flops_per_row_update=4,
     user_macs=64,
     n_items=1000,
     width=8,
@@ -47,7 +48,7 @@ def test_forward_and_backward_products_agree_with_the_counter_of_torch():
 
 def test_costs_worked_by_hand():
     assert costs() == {
-        "training_flops": 50 * (200 + 400 + 400 + 120),  # forward, backward, extra backward, Adam 12 * (7 + 3)
+        "training_flops": 50 * (200 + 400 + 400 + 96),  # forward, backward, extra backward, updates 12 * 7 + 4 * 3
         "inference_flops": 2 * (64 + 8000 + 100_000),  # user tower, products of width 8, candidates
         "parameters": 50,
         "model_bytes": 100,

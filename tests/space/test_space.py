@@ -241,3 +241,20 @@ def test_an_optional_gene_must_be_named():
     assert space.with_overrides({"encoder": "none"}).names == ("encoder",)
     with pytest.raises(ConfigError, match="decay"):
         space.with_overrides({"decay": "searched"})
+
+
+def test_an_optional_option_must_be_named():
+    rules = Categorical("rule", ("adam", "factor"), "adam", optional_options=("rows",))
+    layers = Integer("layers", 1, 3, default=1, condition=When("rule", ("rows",)))
+    space = SearchSpace((rules, layers))
+    assert space.with_overrides({}).names == space.with_overrides({"rule": ("factor", "adam")}).names == ("rule",)
+    named = space.with_overrides({"rule": ("rows", "adam")})
+    assert (named.gene("rule").options, named.gene("rule").default, named.names) == (
+        ("adam", "rows"), "adam", ("rule", "layers"),
+    )  # fmt: skip
+    assert space.with_overrides({"rule": "rows"}).spec_of({"rule": "rows", "layers": 2}) == {
+        "rule": "rows",
+        "layers": 2,
+    }
+    with pytest.raises(ConfigError, match=r"rule must be one of 'adam', 'factor', 'rows', got 'sgd'"):
+        space.with_overrides({"rule": "sgd"})

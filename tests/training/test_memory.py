@@ -30,6 +30,8 @@ def test_a_member_is_its_tables_dense_parameters_and_activations():
     assert member_bytes(**SIZES) == 4 * (48_000 + 12_800 + 12_000 + 25_600)
     assert member_bytes(**SIZES, bytes_per_value=8) == 8 * (48_000 + 12_800 + 12_000 + 25_600)
     assert member_bytes(**SIZES, bytes_per_activation=2) == 4 * (48_000 + 12_800 + 12_000) + 2 * 25_600
+    # One number of state for each row of 16 parameters: 1000 * 16 and 1000 instead of 48,000.
+    assert member_bytes(**SIZES, table_copies=1 / 16) == 4 * (17_000 + 12_800 + 12_000 + 25_600)
 
 
 def test_a_step_touches_no_more_rows_than_there_are():

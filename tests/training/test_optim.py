@@ -177,12 +177,25 @@ def test_large_tables_are_independent_of_the_other_members():
     rng = np.random.default_rng(0)
     table, grad = (torch.tensor(rng.normal(size=(n, sum(dims))), dtype=torch.float32) for _ in range(2))
     ends = np.cumsum(dims)
-    for kind in ("adamw", "adafactor"):
+    for kind in ("adamw", "adafactor", "rowwise_adagrad"):
         together = large_run(table, grad, [(slice(int(e) - d, int(e)), kind) for e, d in zip(ends, dims, strict=True)])
         for end, dim in zip(ends, dims, strict=True):
             own = slice(int(end) - dim, int(end))
             alone = large_run(table[:, own].contiguous(), grad[:, own], [(slice(0, dim), kind)])
             assert torch.equal(alone, together[:, own])
+
+
+def test_row_wise_adagrad_keeps_one_number_per_row():
+    table, rows, rate = torch.ones(2, 2, dtype=torch.float64), torch.tensor([1]), torch.full((2,), 0.01).double()
+    optimizer = RowOptimizer(table, rate, 0 * rate, [(slice(0, 2), OPTIMIZERS["rowwise_adagrad"])], steps=2)
+    for step, grad in ((1, [3.0, -1.0]), (2, [0.0, 2.0])):
+        optimizer.write(rows, optimizer.read(rows, step), torch.tensor([grad]).double(), step)
+    # mean squares (9 + 1) / 2 = 5 and (0 + 4) / 2 = 2: steps 10 * 0.01 * g / sqrt(5), then / sqrt(5 + 2)
+    expected = [[1, 1], [1 - 0.3 / 5**0.5, 1 + 0.1 / 5**0.5 - 0.2 / 7**0.5]]
+    np.testing.assert_allclose(table, expected, rtol=0, atol=1e-7)  # epsilon 1e-8 beside a root of 2
+    assert {name: tuple(x.shape) for name, x in optimizer.state(slice(0, 2)).items()} == {
+        "last": (2,), "row_var": (2, 1), "col_var": (2,),
+    }  # fmt: skip
 
 
 def large_run(table, grad, kinds):

@@ -68,6 +68,7 @@ MEMBERS = [
     spec(mechanism="ple", sharing_depth=3, task_embeddings=True, balancing="random", optimizer="adafactor"),
     spec(mechanism="stem", sharing_depth=1, balancing="gradnorm", retrieval_loss="gbce", negative_source="uniform"),
     spec(mechanism="stem", sharing_depth=2, balancing="fixed", dropout=0.3, gbce_calibration=0.2),
+    spec(sharing_depth=2, task_embeddings=True, optimizer="rowwise_adagrad", embedding_decay=3.0, balancing="pcgrad"),
 ]
 
 

@@ -165,6 +165,11 @@ def test_adafactor_counts_its_own_updates():
     assert flops(replace(one, optimizer="adafactor")) - flops(one) == (ADAFACTOR_FLOPS - ADAM_FLOPS) * updates
 
 
+def test_row_wise_adagrad_costs_less_on_embedding_rows_only():
+    one = spec(sharing_depth=3, embedding_dim=4, width=16)
+    assert flops(one) - flops(replace(one, optimizer="rowwise_adagrad")) == (ADAM_FLOPS - 5) * (50 + 20) * 4
+
+
 @pytest.mark.parametrize("balancing", BALANCINGS)
 def test_balancing_by_gradients_costs_a_backward_pass_per_task_and_their_products(balancing):
     one = spec(sharing_depth=3, embedding_dim=4, width=16)
