@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 
 from evorec.config import COOCCURRENCE
+from evorec.data.pasts import Past
 from evorec.data.sorting import distinct
 
 if TYPE_CHECKING:
@@ -266,6 +268,12 @@ class Dataset:
     def n_tasks(self) -> int:
         """T."""
         return len(self.tasks)
+
+    @cached_property
+    def past(self) -> Past:
+        """The training target positives of the ``U + 1`` users in order; without times in that of the file."""
+        rows, part = np.flatnonzero(self.train.target > 0), self.train
+        return Past.of(part.users[rows], part.items[rows], part.time[rows], n_users=self.n_users + 1)
 
     @property
     def distance_content(self) -> Float32:

@@ -24,7 +24,8 @@ from evorec.data.features import Block, content_vectors, fit_block, id_block, la
 from evorec.data.funnel import funnel_parents
 from evorec.data.labels import checked_labels, label_scales, standardised
 from evorec.data.negatives import with_negatives
-from evorec.data.sorting import begins, index_in, stable_order
+from evorec.data.pasts import latest_first
+from evorec.data.sorting import begins, index_in
 from evorec.data.splits import Split
 from evorec.data.statistics import Sides, history
 from evorec.data.statistics import statistics as fit_statistics
@@ -298,10 +299,7 @@ def _relevant(held_out: Part, seen: Csr, item_counts: Int64) -> tuple[Csr, dict[
 def _last_positives(train: Part, item_history_row: Int64, n_users: int, length: int) -> Int64:
     """Rows of the items of each user's last target positives, latest first, int64 ``(U + 1, H)``."""
     liked = np.flatnonzero(train.target > 0)
-    order = liked[stable_order(train.time[liked])][::-1]
-    order = order[stable_order(train.users[order])]
-    pairs = train.users[order] * len(item_history_row) + train.items[order]
-    order = order[pl.Series(pairs).is_first_distinct().to_numpy()]  # a repeated item counts once, at its last time
+    order = liked[latest_first(train.users[liked], train.items[liked], train.time[liked])]
     users = train.users[order]
     first = np.flatnonzero(begins(users))
     rank = np.arange(len(order)) - np.repeat(first, np.diff(first, append=len(order)))

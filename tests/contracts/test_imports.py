@@ -34,7 +34,7 @@ TORCH = ("models", "training", "recommender", "deploy")
 """Parts that may import torch; `models.spec` and `models.baselines` do without, which `validate` relies on."""
 TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
 TORCH_FREE_PACKAGES = tuple(
-    f"evorec.models.{kind}" for kind in ("mechanisms", "balancings", "optimizers", "retrieval_losses")
+    f"evorec.models.{kind}" for kind in ("mechanisms", "balancings", "optimizers", "retrieval_losses", "item_items")
 )
 """Options of genes, which the search space loads: they import torch inside functions only."""
 TORCH_INSIDE = "evorec.data.content.encoder"
