@@ -329,19 +329,29 @@ class LazyRowwiseAdagrad:
 
 
 def plain_train(model, batches):
-    """Trains a plain model; a row that is in no batch ends as 0."""
+    """Trains a plain model; a row that is in no batch ends as 0.
+
+    With `ema` every parameter ends as the weighted mean of its values after each step.
+    """
     balancing, dense = Balancing(model.spec, batches[0].seed), dense_optimizer(model)
     lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor, "rowwise_adagrad": LazyRowwiseAdagrad}[model.spec.optimizer]
     tables = [table.weight for table in model.tables()]
     optimisers = [lazy(table.data, model.spec) for table in tables]
     never = torch.ones(model.data.n_rows, dtype=torch.bool)
+    kept = []
     for batch in batches:
         set_gradients(model, balancing, batch)
         dense.step()
         never[batch.embedding_rows] = False
         for optimiser, table in zip(optimisers, tables, strict=True):
             optimiser.step(batch.embedding_rows, table.grad[batch.embedding_rows], batch.step)
+        if model.spec.ema:
+            kept.append([parameter.detach().clone() for parameter in model.parameters()])
     with torch.no_grad():
+        if model.spec.ema:
+            weights = model.spec.ema ** np.arange(len(kept))[::-1]
+            for parameter, *values in zip(model.parameters(), *kept, strict=True):
+                parameter.copy_(sum(w * value for w, value in zip(weights / weights.sum(), values, strict=True)))
         for table in tables:
             table[never] = 0.0
     return model

@@ -28,6 +28,9 @@ ADAFACTOR_FLOPS = 13
 ROWWISE_ADAGRAD_FLOPS = 5
 """Per embedding parameter and step: square and its sum 2, product with the row's step and subtraction 2; mean, sum,
 root, epsilon and division, which are per row, 1 at most for rows of 8 parameters."""
+AVERAGE_FLOPS = 3
+"""Of a moving average per parameter and step: two products and a sum. A row of an embedding table pays it a second
+time, for the steps since it was last read."""
 LATENCY_REPEATS: Final = 20
 
 

@@ -361,7 +361,7 @@ def _single(spec: ModelSpec, shape: InputShape) -> Network:
     """The network of a member, which is independent of the blocks of its input."""
     # Fields that change no layer are set to a constant, so that more specs share a cached network.
     plain = replace(shape, n_rows=0, n_content=0, blocks=())
-    return _built(replace(spec, off=(), ranks=(), pretrained=False), plain)
+    return _built(replace(spec, off=(), ranks=(), pretrained=False, ema=0.0), plain)
 
 
 @lru_cache(maxsize=256)

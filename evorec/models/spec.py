@@ -52,6 +52,7 @@ class ModelSpec:
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
+        ema: decay per step of the moving average of the weights that replaces them after training, in [0, 1); 0 = none.
         settings: name and value of the genes that only the chosen mechanism, balancing, optimiser and loss read,
             ascending.
     """
@@ -83,6 +84,7 @@ class ModelSpec:
     off: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     pretrained: bool = False
+    ema: float = 0.0
     settings: tuple[tuple[str, Value], ...] = ()
 
     def setting(self, name: str) -> Any:
@@ -143,9 +145,15 @@ class ModelSpec:
 
 NEGATIVE_SOURCES = ("batch", "uniform")
 NEUTRAL: Mapping[str, Any] = MappingProxyType(
-    {"negative_source": "batch", "pretrained": False, "new_item_popularity": 0.0, "popularity_half_life": 1.0}
+    {
+        "negative_source": "batch",
+        "pretrained": False,
+        "new_item_popularity": 0.0,
+        "popularity_half_life": 1.0,
+        "ema": 0.0,
+    }
 )
-"""Values of the genes that some data do not have."""
+"""Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
 OF_RANKER: Mapping[str, Any] = MappingProxyType({
     "task_weights": (), "mechanism": "shared_bottom", "balancing": "fixed", "width": 2,
     "dropout": 0.0, "retrieval_weight": 1.0, "rank_blend": 0.0, "learning_rate": 1e-3, "dense_decay": 0.0,
@@ -256,6 +264,11 @@ def default_space(
         text="quantile of the shown items' popularity that an item without a training row counts with",
     )  # fmt: skip
 
+    average = Real(
+        "ema", 0.9, 0.9995, default=0.99, limits=(0.0, 0.99999), optional=True,
+        text="decay per step of the moving average of the weights that is measured and stored; 0 = the last weights",
+    )  # fmt: skip
+
     def half_life(days: float) -> Gene:
         return Real(
             "popularity_half_life", days / 8, days * 8, scale="log", default=days, unit="days", limits=POSITIVE,
@@ -295,6 +308,7 @@ def default_space(
         log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
         log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
         *dense[1:],
+        average,
         *([log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss")] if tasks else []),
         *chosen("retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives"),
         negatives,

@@ -294,8 +294,8 @@ class StackTrainer:
         work, shape, precision = self.plan.work, self.data.tensors.shape, self.data.precision
         columns = spec.embedding_dim * n_groups(spec, shape)
         n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
-        # The trained member stays in memory while the member under attack is trained.
-        kept = 0 if self.attack is None else 1
+        # The trained member, while the member under attack is trained, and the average of the weights.
+        kept = (0 if self.attack is None else 1) + (spec.ema > 0)
         return member_bytes(
             n_rows=shape.n_rows,
             columns=columns,
@@ -312,10 +312,11 @@ class StackTrainer:
         )
 
     def state_bytes(self, spec: ModelSpec) -> int:
-        """Memory of the state of a member at a rung: its parameters and their two moments."""
+        """Memory of the state of a member at a rung: its parameters, their two moments and their average."""
         shape = self.data.tensors.shape
         n_parameters = spec.embedding_dim * n_groups(spec, shape) * shape.n_rows + n_dense_parameters(spec, shape)
-        return 3 * n_parameters * self.data.precision.parameters.itemsize * (1 if self.attack is None else 2)
+        copies = 3 + (spec.ema > 0)
+        return copies * n_parameters * self.data.precision.parameters.itemsize * (1 if self.attack is None else 2)
 
     def check_memory(self, space: SearchSpace) -> None:
         """Refuse an amount of memory that is too small for some member of a space.

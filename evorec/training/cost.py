@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from evorec.errors import ConfigError
-from evorec.metrics.cost import ModelCounts
+from evorec.metrics.cost import AVERAGE_FLOPS, ModelCounts
 from evorec.metrics.metric import measure, metrics_of
 from evorec.models.balancing import BALANCINGS
 from evorec.models.input_shape import InputShape
@@ -21,7 +21,7 @@ from evorec.models.slots import SHARED
 from evorec.models.spec import USE, ModelSpec
 from evorec.models.switches import adapted_content, off_rows, untrained_content
 from evorec.space.gene import Gene, Value
-from evorec.space.genes import Boolean, Categorical, Integer
+from evorec.space.genes import Boolean, Categorical, Integer, Real
 from evorec.space.space import SearchSpace
 
 MOST_TRIED = 9
@@ -140,7 +140,7 @@ def _counts(
     by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
-    optimizer = OPTIMIZERS[spec.optimizer]
+    optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
     return ModelCounts(
         # Sizes of a step are means, and a count of operations is an integer.
         forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
@@ -148,8 +148,8 @@ def _counts(
         row_updates=round(rows * dim),
         extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
         steps=steps,
-        flops_per_update=optimizer.flops_per_update,
-        flops_per_row_update=optimizer.flops_per_row_update or optimizer.flops_per_update,
+        flops_per_update=optimizer.flops_per_update + average,
+        flops_per_row_update=(optimizer.flops_per_row_update or optimizer.flops_per_update) + 2 * average,
         user_macs=user_entries * dim,
         n_items=catalogue.n_items,
         width=dim,
@@ -265,7 +265,7 @@ def _improve(
 
 
 def _options(gene: Gene) -> tuple[Value, ...]:
-    """Values at which a gene may be cheapest or most expensive; real genes change no count."""
+    """Values at which a gene may be cheapest or most expensive; other real genes change no count."""
     if isinstance(gene, Boolean):
         return (False, True)
     if isinstance(gene, Categorical):
@@ -274,4 +274,6 @@ def _options(gene: Gene) -> tuple[Value, ...]:
         low, high = (int(bound[0]) for bound in gene.bounds)
         columns = range(low, high + 1) if high - low < MOST_TRIED else (low, high)
         return tuple(gene.decode(np.array([float(column)])) for column in columns)
+    if isinstance(gene, Real) and gene.name == "ema":
+        return (gene.low, gene.high)  # an average of decay 0 is none, which costs nothing
     return (gene.default,)

@@ -3,7 +3,7 @@
 Embedding rows are updated lazily: only rows of the batch change, and a row's moments stay while it is not in a batch,
 so lazy AdamW is not dense AdamW. The decay that a row missed, ``(1 - lr * decay) ** skipped``, is applied when the row
 is next read, and to all rows at the end (`RowOptimizer.flush`). Lazy Adafactor treats the rows of a step as the whole
-matrix of that step.
+matrix of that step. Moving averages of rows are kept in the same way (`evorec.training.average`).
 
 At 100,000 items, lazy rows cost 47 times less than dense Adam on every row, and a whole step 3.5 times less.
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from evorec.models.devices import to_device
 from evorec.models.optimizer import OPTIMIZERS, ElementwiseOptimizer, FactoredOptimizer, Optimizer
+from evorec.training.average import RowAverage
 
 CHUNK = 1 << 17
 """Entries of a table that are updated together on a CPU: about five such buffers (rows, gradient, moments, direction)
@@ -47,6 +48,7 @@ class RowOptimizer:
         steps: steps of the whole training; bounds the number of steps a row can miss.
         off: first column of a matrix -> blocks whose rows it leaves at 0, as indices in the `spans` of a step; means
             over rows leave them out.
+        averages: decay of the moving average of each column, ``(C,)``, 0 = none; ``None`` = no column has one.
     """
 
     def __init__(
@@ -58,11 +60,15 @@ class RowOptimizer:
         *,
         steps: int,
         off: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        averages: Tensor | None = None,
     ) -> None:
         self._table = table
         self._last = torch.zeros(table.shape[0], dtype=torch.long, device=table.device)
         self._rates = rates.to(table.dtype)
         keep = (1 - rates.double() * decays.double()).expand(steps + 1, -1).clone()
+        self._average: RowAverage | None = None
+        if averages is not None and bool(averages.any()):
+            self._average = RowAverage(table, averages.double(), 1 - rates.double() * decays.double(), steps=steps)
         keep[0] = 1.0
         # [steps + 1, C]: row k is the decay after k missed steps; a lookup instead of a pow() in every step.
         # In float64, because thousands of factors just below 1 are multiplied; rounded once.
@@ -121,6 +127,10 @@ class RowOptimizer:
         for part in self._parts(len(rows)):
             for own in self._elementwise:
                 self._update(own, rows[part], values[part], grad[part], step)
+            if self._average is not None:  # before the table and `last` forget what the rows were
+                missed = step - 1 - self._last.index_select(0, rows[part])
+                before = self._table.index_select(0, rows[part])
+                self._average.take(rows[part], before, missed, values[part])
             _put(self._table, rows[part], values[part])
         self._last.index_fill_(0, rows, step)
 
@@ -128,10 +138,15 @@ class RowOptimizer:
         """Applies every missed decay up to and including `step`; a row that no batch touched becomes 0.
 
         An untouched row was not fitted to any data: its initial noise must not rank two cold items differently.
+        Columns with a moving average then hold the average.
         """
         missed = step - self._last
         for part in self._parts(len(self._table)):
+            if self._average is not None:
+                self._average.skip(part, self._table[part], missed[part])
             self._decay(self._table[part], missed[part])
+        if self._average is not None and step:
+            self._average.put(self._table, step)
         self._table.masked_fill_((self._last == 0)[:, None], 0.0)
         self._last.fill_(step)
 
@@ -146,6 +161,8 @@ class RowOptimizer:
         matrix, factor = self._factors_of(columns)
         if matrix:
             state |= {"row_var": self._row_var[:, matrix], "col_var": self._col_var[factor]}
+        if self._average is not None and (averaged := self._averaged(columns)):
+            state["average"] = self._average.state(averaged)
         return state
 
     def load_state(self, columns: slice, state: Mapping[str, Tensor]) -> None:
@@ -157,6 +174,13 @@ class RowOptimizer:
         matrix, factor = self._factors_of(columns)
         if matrix:
             self._row_var[:, matrix], self._col_var[factor] = state["row_var"], state["col_var"]
+        if self._average is not None and (averaged := self._averaged(columns)):
+            self._average.load_state(averaged, state["average"])
+
+    def _averaged(self, columns: slice) -> list[int]:
+        """The columns of the moving average that belong to `columns`."""
+        found = () if self._average is None else self._average.columns
+        return [i for i, column in enumerate(found) if columns.start <= column < columns.stop]
 
     def _moments_of(self, columns: slice) -> Iterator[tuple[_ColumnMoments, list[int]]]:
         """The elementwise optimisers of `columns`, and the columns of their moments."""

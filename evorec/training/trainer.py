@@ -32,6 +32,7 @@ from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, off_rows, untrained_content
 from evorec.seeds import child_seed, generator
 from evorec.training.adapters import adapters_of
+from evorec.training.average import DenseAverage
 from evorec.training.inherit import HEAD_BIAS, inherit
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import (
@@ -171,6 +172,7 @@ class _Training:
         self._off_dense = off_entries(population)
         self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
+        self._average = _dense_average(population)
         # The parameters keep their type; the layers read a copy, made anew in every step.
         low = self._dtype != data.dtype
         self._compute = population.flat.to(self._dtype) if low else population.flat
@@ -194,6 +196,9 @@ class _Training:
         checkpoints = tuple(self._checkpoint(member, last) for member in members)
         for rows in self._rows:
             rows.flush(last)
+        if self._average is not None and last:
+            self._average.put(last)
+            self._put_products()  # of the averaged factors
         if self._exact is not self._population:
             copy_members(self._population, self._exact)
         steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
@@ -224,6 +229,8 @@ class _Training:
                 grad.index_fill_(0, self._off_dense, 0.0)
                 self._population.flat.index_fill_(0, self._off_dense, 0.0)  # a product is no parameter
             self._dense.step(grad, number)
+            if self._average is not None:
+                self._average.take()
 
     def _put_products(self) -> None:
         """Writes the products of the adapters into the projections, which training and measuring read."""
@@ -249,6 +256,8 @@ class _Training:
         for i, columns in enumerate(self._population.columns[member]):
             out |= _named(f"rows{i}", self._rows[i].state(columns))
         dense = _named("dense", self._dense.state(self._spans(member)))
+        if self._average is not None and self._population.specs[member].ema:
+            dense["dense/average"] = self._average.state(self._entries(member)).cpu().numpy()
         out |= {name: refit_entries(entries, padded, exact) for name, entries in dense.items()}
         group, index = self._population.locate(member)
         balancer = self._balancers[self._population.kernel_groups.index(group)]
@@ -272,7 +281,10 @@ class _Training:
             dense = {
                 name: refit_entries(entries, exact, padded) for name, entries in _under("dense", checkpoint).items()
             }
-            self._dense.load_state(self._spans(member), _tensors(dense, self._data.device))
+            of_dense = _tensors(dense, self._data.device)
+            if self._average is not None and self._population.specs[member].ema:
+                self._average.load_state(self._entries(member), of_dense.pop("average"))
+            self._dense.load_state(self._spans(member), of_dense)
             self._first_bad[member] = int(checkpoint["first_bad"])
             # Loaded below, group by group: a balancer holds all members of its group.
             states.append(_tensors(_under("balancer", checkpoint), self._data.device))
@@ -280,6 +292,11 @@ class _Training:
             own = [states[member] for member in group.members]
             balancer.load_state({name: torch.stack([state[name] for state in own]) for name in own[0]})
         return at.pop()
+
+    def _entries(self, member: int) -> Tensor:
+        """Indices of the member's dense parameters in the flat buffer."""
+        parts = [torch.arange(span.start, span.stop) for span in self._spans(member)]
+        return torch.cat([torch.empty(0, dtype=torch.long), *parts]).to(self._data.device)
 
     def _spans(self, member: int) -> list[slice]:
         """Spans of the member's dense parameters in the flat buffer."""
@@ -333,18 +350,20 @@ def _row_optimizers(population: Population, steps: int) -> list[RowOptimizer]:
     out = []
     for i, table in enumerate(population.tables):
         rate, decay = torch.zeros(table.shape[1]).to(table), torch.zeros(table.shape[1]).to(table)
+        averages = torch.zeros_like(rate, dtype=torch.float64)
         kinds: list[tuple[slice, Optimizer]] = []
         off: dict[int, list[int]] = {}
         for spec, columns in zip(population.specs, population.columns, strict=True):
             if len(columns) > i:
                 rate[columns[i]], decay[columns[i]] = spec.embedding_learning_rate, spec.embedding_decay
+                averages[columns[i]] = spec.ema
                 starts = range(columns[i].start, columns[i].stop, spec.embedding_dim)
                 kinds += [(slice(start, start + spec.embedding_dim), OPTIMIZERS[spec.optimizer]) for start in starts]
                 if blocks := off_rows(spec, population.shape):
                     off |= dict.fromkeys(starts, blocks)
         # Members are in the order of the specs, columns in that of the kernel groups.
         kinds.sort(key=lambda kind: kind[0].start)
-        out.append(RowOptimizer(table, rate, decay, kinds, steps=steps, off=off))
+        out.append(RowOptimizer(table, rate, decay, kinds, steps=steps, off=off, averages=averages))
     return out
 
 
@@ -368,6 +387,18 @@ def _dense_optimizer(population: Population) -> DenseOptimizer:
                 parts.append((slice(start, start + prod(shape)), shape, rule))
                 start += prod(shape)
     return DenseOptimizer(flat, rate, keep, parts, more=_more_rows(population))
+
+
+def _dense_average(population: Population) -> DenseAverage | None:
+    """Moving averages of the dense parameters; ``None`` without a member that has one."""
+    if not any(spec.ema for spec in population.specs):
+        return None
+    decays = torch.zeros_like(population.flat, dtype=torch.float64)
+    for group in population.kernel_groups:
+        of_members = decays.new_tensor([spec.ema for spec in group.specs])
+        for slot in group.tensor_slots:
+            slot.view(decays).copy_(of_members[list(slot.tensor.member), None, None])
+    return DenseAverage(population.flat, decays)
 
 
 def _more_rows(population: Population) -> Tensor | None:

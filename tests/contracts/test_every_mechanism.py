@@ -16,6 +16,7 @@ SEED = 11
 TASKS = ("click", "like", "purchase")
 SHAPE = InputShape(n_rows=30, n_content=4, n_dense=3, n_tasks=3, n_layers=3, n_items=9, parents=(-1, 0, -1))
 SPACE = default_space(TASKS, n_layers=3, days=10.0, funnel=True, uniform_negatives=16, retrieval_batch=64)
+SPACE = SPACE.with_overrides({gene.name: "search" for gene in SPACE.genes if gene.optional}, "test")
 
 every_mechanism = pytest.mark.parametrize("mechanism", sorted(MECHANISMS))
 every_balancing = pytest.mark.parametrize("balancing", sorted(BALANCINGS))

@@ -33,6 +33,7 @@ MEMBERS = [
     spec(ranks=(("first", 4),), mechanism="single_task", balancing="nash"),
     spec(ranks=(("first", 2), ("second", 2)), mechanism="stem", optimizer="adafactor", balancing="pcgrad"),
     spec(ranks=(("second", 4),), mechanism="mmoe", task_embeddings=True, embedding_dim=8, balancing="uncertainty"),
+    spec(ranks=(("first", 2),), ema=0.9),
 ]
 
 

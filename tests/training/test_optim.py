@@ -47,6 +47,33 @@ def row_optimizer(table, members, decays=DECAYS):
     return RowOptimizer(table, rates, decay, kinds, steps=STEPS)
 
 
+def test_the_average_of_a_row_is_that_of_its_values_after_every_step():
+    members = [member for member in MEMBERS if KINDS[member] == "adamw"]
+    table, grads = starts(members)
+    averaged = spread({0: 0.8, 1: 0.0, 4: 0.99}, members, torch.float64)
+    kinds = [(where, OPTIMIZERS["adamw"]) for where in columns_of(members)]
+    rates, decays = (spread(values, members, torch.float64) for values in (RATES, DECAYS))
+
+    def optimizer_of(table, averages=None):
+        return RowOptimizer(table, rates, decays, kinds, steps=STEPS, averages=averages)
+
+    plain, mean = table.clone(), torch.zeros_like(table)
+    for step in range(1, STEPS + 1):  # flushed after every step, all rows are there to be averaged
+        shorter = plain.clone()
+        optimizer = optimizer_of(shorter)
+        run_rows(optimizer, grads, last=step)
+        untouched = torch.tensor([row for row in range(ROWS) if all(row not in touched(s) for s in range(1, step + 1))])
+        optimizer.flush(step)
+        shorter[untouched] = table[untouched] * (1 - rates * decays) ** step  # the flush sets them to 0
+        mean = averaged * mean + (1 - averaged) * shorter
+    expected = mean / (1 - averaged**STEPS)
+    expected[NEVER] = 0.0
+    optimizer = optimizer_of(table, averaged)
+    run_rows(optimizer, grads)
+    optimizer.flush(STEPS)
+    torch.testing.assert_close(table, expected, rtol=0, atol=ROUNDING)
+
+
 def run_rows(optimizer, grads, first=1, last=STEPS, rows_of=touched):
     seen = []
     for step in range(first, last + 1):

@@ -69,12 +69,15 @@ MEMBERS = [
     spec(mechanism="stem", sharing_depth=1, balancing="gradnorm", retrieval_loss="gbce", negative_source="uniform"),
     spec(mechanism="stem", sharing_depth=2, balancing="fixed", dropout=0.3, gbce_calibration=0.2),
     spec(sharing_depth=2, task_embeddings=True, optimizer="rowwise_adagrad", embedding_decay=3.0, balancing="pcgrad"),
+    spec(sharing_depth=1, dropout=0.1, ema=0.9, embedding_decay=8.0),
+    spec(mechanism="single_task", task_embeddings=True, optimizer="adafactor", ema=0.995),
 ]
 
 
 def name_of(one):
     tables = " own tables" if one.task_embeddings else ""
-    return f"{one.mechanism}{one.sharing_depth}{tables} {one.balancing} {one.optimizer} {one.retrieval_loss}"
+    average = f" ema {one.ema}" if one.ema else ""
+    return f"{one.mechanism}{one.sharing_depth}{tables}{average} {one.balancing} {one.optimizer} {one.retrieval_loss}"
 
 
 def test_the_compared_members_have_every_mechanism_balancing_optimiser_and_loss():

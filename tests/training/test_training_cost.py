@@ -11,6 +11,7 @@ from plain_model import PlainModel
 from tiny import BALANCINGS, EXPERTS, GRADIENT_BALANCINGS, MECHANISMS, dataset, device_data, of_mechanism, spec
 from torch.utils.flop_counter import FlopCounterMode
 
+from evorec.config import Bounds
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.input_shape import InputShape
@@ -85,6 +86,16 @@ def test_training_worked_by_hand():
     assert cost(one)["training_flops"] == 10 * (6 * forward + 12 * updates)
     without = replace(one, history_weight=0.0)
     assert cost(one)["training_flops"] - cost(without)["training_flops"] == 10 * (6 * 30 * 4 + 12 * 20 * 4)
+
+
+def test_a_moving_average_worked_by_hand():
+    one = spec(sharing_depth=3, embedding_dim=4, width=16)
+    averaged = replace(one, ema=0.99)
+    # two products and a sum for each of 947 + 6 * 4 dense parameters, and twice that for each entry of 70 rows
+    assert cost(averaged)["training_flops"] - cost(one)["training_flops"] == 10 * 3 * (947 + 6 * 4 + 2 * 70 * 4)
+    assert all(cost(averaged)[name] == cost(one)[name] for name in ("inference_flops", "parameters", "model_bytes"))
+    low, high = cost_bounds(space(ema=Bounds(low=0.0, high=0.9), mechanism="shared_bottom"), cost)["training_flops"]
+    assert low < high
 
 
 TOWERS_ABOVE_ONE_LAYER = 2 * 3 * 16 * 16 + 3 * 16
