@@ -40,18 +40,20 @@ def short_run(name: str, settings: Overlay, *, world: Overlay = SMALL_WORLD) -> 
     return merge(common, settings)
 
 
-def recommender(defaults: Overlay) -> Callable[..., RecProblem]:
+def recommender(defaults: Overlay, kind: type[RecommenderConfig] = RecommenderConfig) -> Callable[..., RecProblem]:
     """The function `build` of a recommendation problem.
 
     Args:
         defaults: settings of the problem; ``defaults["problem"]`` is its name.
+        kind: class of its configuration.
     """
 
     def build(config: RecommenderConfig | None = None) -> RecProblem:
         """The problem with the settings of `config`, by default its own."""
         from evorec.recommender.problem import build_problem
 
-        return build_problem(config or parse_config(defaults, source=f"problems.{defaults['problem']}"))
+        source = f"problems.{defaults['problem']}"
+        return build_problem(config or parse_config(defaults, source=source, kind=kind))
 
     build.reads_config = True  # type: ignore[attr-defined]  # so it can be checked without being built
     return build

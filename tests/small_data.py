@@ -9,8 +9,12 @@ KEPT_USERS = 8
 
 
 def copy_part(source: Path, out: Path) -> Path:
-    """Copy the rows of some users, and of the items that they met, from a folder of KuaiRand or MovieLens (latest)."""
+    """Copy the rows of some users, and of the items that they met, of KuaiRand, MovieLens (latest) or sequences."""
     out.mkdir(parents=True)
+    if (sequences := source / "sequences.txt").exists():
+        rows = sequences.read_text().splitlines(keepends=True)
+        (out / sequences.name).write_text("".join(rows[:: KEPT_USERS**2]))  # short histories
+        return out
     (log,) = [*source.glob("log_*.csv"), *source.glob("ratings.csv")]
     head, *rows = log.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [row for row in rows if _key(row, 0) % KEPT_USERS == 0]

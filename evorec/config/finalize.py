@@ -15,6 +15,9 @@ class FinalizeConfig(Section):
     picks: tuple[str, ...] = ()
     """validation picks: METRIC or best:METRIC, cheapest, knee, ideal, weights METRIC=NUMBER ..., bands:N; narrowed by
     where METRIC >= NUMBER, METRIC <= NUMBER; all = every member; empty = best of each objective, and the knee"""
+    rows: Literal["train+validation", "train"] = "train+validation"
+    """rows of the final training; train = as published protocols that only choose by validation: its rows are neither
+    trained on nor masked when the test is measured"""
     seeds: int = Field(3, ge=1, le=100)
     """fresh seeds per pick; the model of the first seed is shipped"""
     bootstrap: int = Field(2000, ge=100, le=100_000)

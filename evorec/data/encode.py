@@ -32,9 +32,9 @@ from evorec.data.statistics import statistics as fit_statistics
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Feature, ItemVectors, Tables, id_array
 from evorec.seeds import generator
 
-Fit = Literal["train", "train+validation", "all"]
-"""train = search (held out: validation); train+validation = final training (held out: test); all = shipping, where the
-held-out rows are those of the test, which are trained on, too."""
+Fit = Literal["train", "train+validation", "train for test", "all"]
+"""train = search (held out: validation); train+validation = final training (held out: test); train for test = the
+same without validation; all = shipping, where the held-out rows are those of the test, which are trained on, too."""
 
 
 def encode(
@@ -61,7 +61,8 @@ def encode(
         split: row numbers of the parts.
         tasks: ranked label columns, in order; empty = retrieval only.
         target: label column whose positives (> 0) are retrieved.
-        fit: ``train`` holds out validation, ``train+validation`` holds out test, ``all`` trains on every row.
+        fit: ``train`` holds out validation, ``train+validation`` and ``train for test`` hold out test, ``all`` trains
+            on every row.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
             the user and the moment or all of the item.
         history_length: H, latest positives of a user in the retrieval vector; history_recency: how their weights fall.
@@ -88,7 +89,9 @@ def encode(
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     kinds = {task: kinds.get(task, "binary") for task in tasks}
-    names_of_parts = ("training", "validation") if fit == "train" else ("training and validation", "test")
+    names_of_parts = {"train": ("training", "validation"), "train for test": ("training", "test")}.get(
+        fit, ("training and validation", "test")
+    )
     parts = dict(zip(names_of_parts, (rows, held_rows), strict=True))
     sampled = [task for task in tasks if negatives and kinds[task] == "binary" and task not in given]
     labels = checked_labels(tables, parts, kinds=kinds, target=target, funnel=funnel, given=given, sampled=sampled)
@@ -271,8 +274,8 @@ class _Entities:
 
 def rows_of_fit(split: Split, fit: Fit) -> tuple[Int64, Int64]:
     """Row numbers of the training rows of a fit, and of the held-out rows, both ascending."""
-    if fit == "train":
-        return split.train, split.validation
+    if fit in ("train", "train for test"):
+        return split.train, split.validation if fit == "train" else split.test
     parts = [split.train, split.validation, *([split.test] if fit == "all" else [])]
     return np.sort(np.concatenate(parts)), split.test
 

@@ -105,7 +105,7 @@ def encode_data(
     Args:
         tables: all interactions.
         config: of the run.
-        fit: ``train`` holds out validation; ``train+validation`` holds out test; ``all`` trains on every row.
+        fit: see `evorec.data.encode.Fit`.
         seed: of the sample of users whose lists are measured.
         at_most: size of the sample; ``None`` = all users with a held-out positive.
         parts: row numbers of the parts, with which expensive metrics are not measured; ``None`` = as the configuration

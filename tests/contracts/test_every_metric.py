@@ -120,6 +120,15 @@ def slow_gini() -> float:
     return float(1 - np.abs(counts[:, None] - counts).sum() / (2 * N_ITEMS * counts.sum()))
 
 
+def slow_long_tail() -> float:
+    head, running = set(), 0
+    for item in sorted(range(N_ITEMS), key=lambda item: (-COUNTS[item], item)):
+        running += COUNTS[item]
+        if running <= 0.8 * COUNTS.sum():
+            head.add(item)
+    return float(np.mean([[item >= 0 and item not in head for item in row] for row in LISTS.tolist()]))
+
+
 def slow_order(scores: Any, labels: Any) -> float:
     known = [i for i in range(len(labels)) if not math.isnan(labels[i])]
     pairs = [(i, j) for i, j in combinations(known, 2) if labels[i] != labels[j]]
@@ -158,6 +167,7 @@ SLOW: dict[str, Callable[[], float]] = {
     "novelty@k": lambda: float(np.mean([slow_novelty(row) for row in LISTS.tolist()])),
     "catalogue_coverage@k": lambda: len({item for row in LISTS.tolist() for item in row if item >= 0}) / N_ITEMS,
     "gini_diversity@k": slow_gini,
+    "long_tail_share@k": slow_long_tail,
     "sparsity": lambda: sum(IMPROBABLE.tolist()) / (N_USERS * N_ITEMS),
     "group_gap@k": slow_gap,
     "attack_shift@k": lambda: hit_rate_of_targets(RETRIEVED[:, :K]) - hit_rate_of_targets(LISTS),

@@ -172,6 +172,7 @@ def measured() -> tuple[RunConfig, Mapping[str, float]]:
     """Everything that the feed problem measures, what must be asked for included; many items are never met."""
     settings = (
         'objectives=["accuracy", "cold_start_recall@k", "sparsity", "attack_shift@k", "latency_ms"]',
+        'constraints=["long_tail_share@k >= 0"]',
         "box.latency_ms={ideal=0.1, worst=1000.0}",
         "data.simulator.n_items=900",
         'tasks.lower_is_better=["like"]',

@@ -60,7 +60,7 @@ def test_a_reader_refuses_a_path_without_its_files(name: str, tmp_path: Path) ->
         read(DataConfig(reader=name))
     with pytest.raises(DataError, match=r"data\.path 'no/such/folder' does not exist; tried .*Set data\.path or \$EV"):
         read(DataConfig(reader=name, path="no/such/folder"))
-    with pytest.raises(DataError, match=r"[\w*]\.(csv|dat|data)") as refused:
+    with pytest.raises(DataError, match=r"[\w*]\.(csv|dat|data|txt)") as refused:
         read(DataConfig(reader=name, path=str(tmp_path)))
     assert str(tmp_path) in str(refused.value)
     (tmp_path / "log.csv").write_text("1,2\n")

@@ -107,7 +107,7 @@ def test_a_member_that_diverges_is_named(
     problem: RecProblem, specs: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StackTrainer, "train", diverging(2))
-    words = r"member b diverged when trained on train \+ validation; leave it out of finalize\.picks"
+    words = r"member b diverged in the final training; leave it out of finalize\.picks"
     with pytest.raises(TrainingError, match=words):
         list(train_members(problem.trainer, specs, STEPS, itself))
 
@@ -119,6 +119,6 @@ def test_a_member_that_cannot_be_measured_is_named_with_the_cause(
         return [TrainingError("under attack: no")] * population.size
 
     monkeypatch.setattr(StackTrainer, "measure", attacked)
-    words = r"member b, trained on train \+ validation: under attack: no; leave it out of finalize\.picks"
+    words = r"member b, in the final training: under attack: no; leave it out of finalize\.picks"
     with pytest.raises(TrainingError, match=words):
         list(train_members(problem.trainer, specs, STEPS, itself))

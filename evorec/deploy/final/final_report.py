@@ -85,10 +85,11 @@ class FinalResults:
 
 
 def steps_settings(config: FinalizeConfig) -> Json:
-    """The settings that decide the steps; other values mean another training."""
+    """The settings that decide steps and rows; other values mean another training."""
+    rows = {} if config.rows == "train+validation" else {"rows": config.rows}  # as reports of earlier versions have it
     if config.steps == "search":
-        return {"steps": config.steps}
-    return {"steps": config.steps, "patience": config.patience, "longest": config.longest}
+        return {"steps": config.steps, **rows}
+    return {"steps": config.steps, "patience": config.patience, "longest": config.longest, **rows}
 
 
 def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: int, resamples: int) -> Json:
@@ -134,7 +135,7 @@ def final_report(results: FinalResults) -> Json:
     baselines = results.trainer.baselines
     report: Json = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit": "train+validation",
+        "fit": "train+validation" if results.config.rows == "train+validation" else "train for test",
         "settings": steps_settings(results.config),
         "seeds": list(results.seeds),
         "rows": _rows(results.trainer),

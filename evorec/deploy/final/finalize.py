@@ -98,9 +98,8 @@ def finalize(
         curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), specs, config)
     steps = {key: curves[key].steps if key in curves else problem.config.training.steps for key in specs}
     seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
-    trainer = StackTrainer.of(
-        problem.tables, exact(problem.config), fit="train+validation", seed=seeds[0], at_most=None
-    )
+    fit: Fit = "train+validation" if config.rows == "train+validation" else "train for test"
+    trainer = StackTrainer.of(problem.tables, exact(problem.config), fit=fit, seed=seeds[0], at_most=None)
     parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
     details: dict[str, dict[str, Any]] = {}
@@ -111,7 +110,9 @@ def finalize(
         return model.measured
 
     for number, seed in enumerate(seeds):
-        progress(f"training {len(specs)} members on train + validation, seed {number + 1} of {len(seeds)}")
+        progress(
+            f"training {len(specs)} members on {config.rows.replace('+', ' + ')}, seed {number + 1} of {len(seeds)}"
+        )
         finish = ship if number == 0 else attrgetter("measured")
         for key, measured in train_members(trainer.with_seed(seed), specs, steps, finish):
             runs[key].append(measured)
@@ -229,7 +230,7 @@ def shipped_model(
     Raises:
         RunError: a file is missing or damaged.
     """
-    fit: Fit = "all" if all_data else "train+validation"
+    fit: Fit = "all" if all_data else (run.read_final() or {}).get("fit", "train+validation")
     weights = run.read_all_data_weights(member) if all_data else run.read_final_weights(member)
     if weights is None:
         return problem.data, run.read_weights(member), "train"

@@ -110,17 +110,13 @@ def train_members(
             done = [key for key in left if steps[key] == stop]
             for key in done:
                 if trained.diverged[left.index(key)] is not None:
-                    raise TrainingError(
-                        f"member {key} diverged when trained on train + validation; leave it out of finalize.picks"
-                    )
+                    raise TrainingError(f"member {key} diverged in the final training; leave it out of finalize.picks")
             weights = [trained.population.member_arrays(left.index(key)) for key in done]
             own = [specs[key] for key in done]
             measured = trainer.measure(trainer.data.stack(own, weights), steps=stop)
             for key, spec, arrays, found in zip(done, own, weights, measured, strict=True):
                 if isinstance(found, TrainingError):
-                    raise TrainingError(
-                        f"member {key}, trained on train + validation: {found}; leave it out of finalize.picks"
-                    )
+                    raise TrainingError(f"member {key}, in the final training: {found}; leave it out of finalize.picks")
                 out.append((key, finish(FinalModel(key, found, trainer.data.stack([spec], [arrays])))))
             return done
 
