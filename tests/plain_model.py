@@ -4,6 +4,8 @@ It knows nothing of populations, blocks, slots, plans or shared rows. How tasks 
 `experiments/reference_mechanisms.py`, the ordinary loop that trains it in `plain_training`.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from reference_mechanisms import REFERENCES
@@ -32,6 +34,12 @@ class PlainModel(nn.Module):
         if self.has_content:
             self.task_contents = nn.ModuleList(nn.Linear(data.item_content.shape[1], dim, bias=False) for _ in tasks)
         self.mechanism = REFERENCES[spec.mechanism](spec, n_in, layers, data.parents)
+        if spec.ensemble_heads > 1:
+            count = range(spec.ensemble_heads)
+            self.heads = nn.ModuleList(nn.ModuleList(nn.Linear(spec.width, 1) for _ in range(n_tasks)) for _ in count)
+            del self.mechanism.heads
+            groups = ["scales", *(f"task_scales{task}" for task in tasks)]
+            self.scales = nn.ParameterDict({name: torch.ones(len(count), n_in) for name in groups})
         self.double()
 
     @property
@@ -55,7 +63,21 @@ class PlainModel(nn.Module):
             out.append((table.weight, arrays["task_table"][:, task * dim : (task + 1) * dim]))
             if self.has_content:
                 out.append((self.task_contents[task].weight, arrays["task_content.weight"][task].T))
-        return out + self.mechanism.pairs(arrays)
+        if self.spec.ensemble_heads == 1:
+            return out + self.mechanism.pairs(arrays)
+        out += list(zip(self.scales.values(), arrays["ensemble.scale"], strict=True))
+        for head in range(self.spec.ensemble_heads):
+            own = {name: array[head :: self.spec.ensemble_heads] for name, array in arrays.items() if "head" in name}
+            with self.head(head):
+                out += self.mechanism.pairs({**arrays, **own})
+        return out
+
+    @contextmanager
+    def head(self, number):
+        """The mechanism with the output layers of a head."""
+        object.__setattr__(self.mechanism, "heads", self.heads[number])
+        yield
+        object.__delattr__(self.mechanism, "heads")
 
     def tables(self):
         """The shared embedding table, and one per task where tasks have their own."""
@@ -88,16 +110,28 @@ class PlainModel(nn.Module):
         return self.bag(rows.astype(int), weights)
 
     def logits(self, users, items, contexts, statistics):
-        """``(B, T)``."""
-        return torch.stack(self.task_logits(users, items, contexts, statistics), 1)
+        """``(B, T)``; of an ensemble the log-odds of the mean probability, or the mean of numbers."""
+        heads = [
+            torch.stack(self.task_logits(users, items, contexts, statistics, head=head), 1)
+            for head in range(self.spec.ensemble_heads)
+        ]
+        if len(heads) == 1:
+            return heads[0]
+        p = torch.stack([torch.sigmoid(logits) for logits in heads]).mean(0)
+        numbers = torch.tensor([kind != "binary" for kind in self.data.kinds or ["binary"] * self.data.n_tasks])
+        return torch.where(numbers, torch.stack(heads).mean(0), torch.log(p / (1 - p)))
 
-    def task_logits(self, users, items, contexts, statistics, dropped=lambda level, x: x):
-        """``(B,)`` of each task."""
+    def task_logits(self, users, items, contexts, statistics, dropped=lambda level, x: x, head=0):
+        """``(B,)`` of each task, of one head."""
         dim, statistics = self.spec.embedding_dim, torch.tensor(statistics, dtype=self.dtype)
         inputs = []
         for u, v, c in zip(users.split(dim, 1), items.split(dim, 1), contexts.split(dim, 1), strict=True):
             inputs.append(dropped(-1, torch.cat([u, v, u * v, c, statistics], 1)))
-        return self.mechanism(inputs, dropped)
+        if self.spec.ensemble_heads == 1:
+            return self.mechanism(inputs, dropped)
+        scaled = [x * scale[head] for x, scale in zip(inputs, self.scales.values(), strict=True)]
+        with self.head(head):
+            return self.mechanism(scaled, dropped)
 
     def retrieval(self, users, histories, items):
         """``(Bu, Bi)`` cosine divided by the temperature."""

@@ -44,17 +44,20 @@ class Batch:
         read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories]
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
-    def draws(self, level, width):
-        """Dropout draws ``(B, width)`` below `DROPOUT_LEVELS`, unit by unit, from the step and the level alone."""
-        if (level, width) not in self._draws:
-            n = width * len(self.rows)
+    def draws(self, level, width, heads):
+        """Dropout draws ``(heads * B, width)`` below `DROPOUT_LEVELS`, unit by unit, from step and level alone."""
+        if (level, width, heads) not in self._draws:
+            n = width * heads * len(self.rows)
             words = generator(self.seed, "dropout", self.step, level).bit_generator.random_raw((n + 3) // 4)
-            self._draws[level, width] = (words.view(np.uint16)[:n] % DROPOUT_LEVELS).reshape(width, -1).T
-        return self._draws[level, width]
+            self._draws[level, width, heads] = (words.view(np.uint16)[:n] % DROPOUT_LEVELS).reshape(width, -1).T
+        return self._draws[level, width, heads]
 
-    def dropper(self, rate):
+    def dropper(self, rate, head=0, heads=1):
         def dropped(level, x):
-            kept = torch.tensor(self.draws(level, x.shape[1]) >= round(rate * DROPOUT_LEVELS))
+            # The input is dropped before it is scaled, so its draws are the same for every head.
+            one, n = (0, 1) if level < 0 else (head, heads)
+            draws = self.draws(level, x.shape[1], n)[one * len(x) : (one + 1) * len(x)]
+            kept = torch.tensor(draws >= round(rate * DROPOUT_LEVELS))
             return x * kept / (1 - rate)
 
         return dropped
@@ -70,14 +73,23 @@ def batches_of(data, *, steps, batch, positives, uniform, seed):
 
 
 def task_losses(model, batch):
-    """Loss of each task, and the mechanism's own."""
+    """Loss of each task, and the mechanism's own: means over the heads."""
+    n = model.spec.ensemble_heads
+    heads = [one_head_losses(model, batch, head) for head in range(n)]
+    return [sum(losses) / n for losses in zip(*(of_head for of_head, _ in heads), strict=True)], sum(
+        own for _, own in heads
+    ) / n
+
+
+def one_head_losses(model, batch, head):
     part, rows = model.data.train, batch.rows
     logits = model.task_logits(
         model.users(part.users[rows]),
         model.items(part.items[rows]),
         model.contexts(part.context[rows]),
         part.statistics[rows],
-        batch.dropper(model.spec.dropout),
+        batch.dropper(model.spec.dropout, head, model.spec.ensemble_heads),
+        head=head,
     )
     losses = []
     for task, logit in enumerate(logits):
@@ -234,7 +246,8 @@ def places_of_shared(model, tasks):
     out = []
     for place, (name, _) in enumerate(model.named_parameters()):
         n_tasks = sum(gradients[place] is not None for gradients in tasks)
-        if name in ("table.weight", "content.weight") or (n_tasks > 1 and not name.startswith("task_")):
+        own = name.startswith(("task_", "scales.task_"))
+        if name in ("table.weight", "content.weight") or (n_tasks > 1 and not own):
             out.append(place)
     return out
 
@@ -272,7 +285,7 @@ def dense_optimizer(model):
     spec, decayed, kept = model.spec, [], []
     for name, parameter in model.named_parameters():
         if "table" not in name:
-            (kept if name.endswith("bias") or "stitches" in name else decayed).append(parameter)
+            (kept if name.endswith("bias") or "stitches" in name or "scales" in name else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.dense_decay}, {"params": kept, "weight_decay": 0.0}]
     kind = torch.optim.Adafactor if spec.optimizer == "adafactor" else torch.optim.AdamW
     return kind(groups, lr=spec.learning_rate)

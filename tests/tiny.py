@@ -178,6 +178,7 @@ def random_specs(rng, n, *, embedding_dim=4, width=16, layers=2, dropout=True, m
             popularity_half_life=5.0,
             rank_blend=float(rng.choice([0.0, 0.4])),
             ema=float(rng.choice([0.0, 0.9])),
+            ensemble_heads=int(rng.choice([1, 1, 2, 3])),
         )
         for _ in range(n)
     ]

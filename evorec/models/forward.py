@@ -32,6 +32,7 @@ class ForwardPass:
         uniforms: dropout draws; ``None`` = no dropout, as for measuring.
         keep: whether several backward passes go through the graph.
         condition: numbers of the step that a network may read (`evorec.training.plan.Step`), or ``None``.
+        n_heads: K, heads of each task (`evorec.models.ensemble`); the rows of head k are the k-th B of K * B rows.
     """
 
     dense: Mapping[str, Tensor]
@@ -39,6 +40,7 @@ class ForwardPass:
     uniforms: Drop | None = None
     keep: bool = False
     condition: Tensor | None = None
+    n_heads: int = 1
 
     def layer(self, slots: Slots, x: Tensor) -> Tensor:
         """Linear layer, ReLU and dropout, ``[S_below, B, in] -> [S, B, out]``."""
@@ -64,11 +66,16 @@ class ForwardPass:
         return slot_linear(stitch, tuple(range(members)), flat, None).view(units.shape)
 
     def heads(self, x: Tensor, source: tuple[int, ...], heads: tuple[int, ...] | None = None) -> Tensor:
-        """Heads ``[S_below, B, W] -> [P, S / P, B]``, all or those in slots `heads`."""
+        """Heads ``[S_below, B, W] -> [P, S / P, B]``, all or those in slots `heads`; every head on its own rows."""
+        n_rows, n = x.shape[1], self.n_heads
+        if n > 1:
+            x = x.reshape(x.shape[0] * n, n_rows // n, x.shape[2])
+            source = tuple(slot * n + head for slot in source for head in range(n))
+            heads = None if heads is None else tuple(slot * n + head for slot in heads for head in range(n))
         weight, bias = self.tensor("head.weight", x), self.tensor("head.bias", x)
         if heads is not None:
             weight, bias = self.pick(weight, heads), self.pick(bias, heads)
-        return exact(slot_linear(x, source, weight, bias)).view(len(self.rates), -1, x.shape[1])
+        return exact(slot_linear(x, source, weight, bias)).view(len(self.rates), -1, n_rows)
 
     def mixture(self, experts: Tensor, gates: Sequence[Tensor], reads: Reads, learns: Reads) -> Tensor:
         """Gated sums of experts ``[P, K, B, W] -> [P * Q, B, W]`` (`mixture`)."""

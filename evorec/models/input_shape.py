@@ -25,6 +25,7 @@ class InputShape:
         blocks: parts of the input that a member can switch off, rows of the tables before parts of the content.
         signs: for each task -1 if its high values are bad, else 1; empty = all are good.
         absent: names of blocks that the data declare and these training rows do not have.
+        numbers: tasks whose labels are numbers, ascending.
     """
 
     n_rows: int
@@ -37,6 +38,7 @@ class InputShape:
     blocks: tuple[InputBlock, ...] = ()
     signs: tuple[int, ...] = ()
     absent: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
         """Weight of each task's logit in the score of an item: negative where high values are bad.

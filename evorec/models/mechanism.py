@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from evorec.models.forward import ForwardPass
 
+HEAD_SCALE = "ensemble.scale"
+"""The tensor with the numbers by which each head scales the inputs of the ranker."""
 OWN_STITCH = 0.9
 """Initial weight of a task's own unit in a cross-stitch; the others share the rest."""
 
@@ -92,11 +94,13 @@ class Network:
         tensors: all dense parameters of these layers.
         n_groups: G, embedding groups: the shared group, then with task embeddings a group per task.
         tops: output of the last level that each head reads, ``(P * T,)``.
+        n_heads: K, heads of each task (`evorec.models.ensemble`).
     """
 
     def __init__(self, specs: Sequence[ModelSpec], shape: InputShape) -> None:
         self.specs, self.shape, self.n_groups = tuple(specs), shape, n_groups(specs[0], shape)
         self.mechanisms = [mechanism_of(spec) for spec in specs]
+        self.n_heads = specs[0].ensemble_heads if shape.n_tasks else 1
         declared = [
             own.levels(spec, shape) if shape.n_tasks else () for own, spec in zip(self.mechanisms, specs, strict=True)
         ]
@@ -133,7 +137,12 @@ class Network:
         self.tops = tuple(
             start + (task if count > 1 else 0) for start, count in zip(starts, below, strict=False) for task in tasks
         )
-        heads = [[(task, own.head_loss(shape, task), (HEAD,), task) for task in tasks] for own in self.mechanisms]
+        # The first head begins as it does alone.
+        purposes = [(HEAD, *([number] if number else [])) for number in range(self.n_heads)]
+        heads = [
+            [(task, own.head_loss(shape, task), purpose, task) for task in tasks for purpose in purposes]
+            for own in self.mechanisms
+        ]
         head = _slots("head", (specs[0].width, 1), 0, heads, [len(tasks)] * len(specs))
         # The order of the tensors is that of the products of gradients: another one rounds differently.
         self.tensors: tuple[DenseTensor, ...] = (
@@ -142,6 +151,7 @@ class Network:
             *(self._stitch(number) for number, level in enumerate(self._first) if level.is_stitched),
             *self.further_tensors(),
             *((head.weight(), head.bias()) if shape.n_tasks else ()),
+            *([self._head_scale(sizes[0])] if self.n_heads > 1 else []),
         )
 
     def further_tensors(self) -> Sequence[DenseTensor]:
@@ -149,12 +159,13 @@ class Network:
         return ()
 
     def logits(self, run: ForwardPass, x: Tensor) -> Tensor:
-        """Task logits of B rows, ``[P, T, B]``, of the type of `x`, float32 for bfloat16.
+        """Task logits of B rows, ``[P, T, K * B]``, of the type of `x`, float32 for bfloat16.
 
         Args:
             run: parameters and dropout.
             x: ``[P, G, B, n_in]``, ranker input of each embedding group, after the input dropout.
         """
+        run = replace(run, n_heads=self.n_heads)
         out = self.top_logits(run, self.top_vectors(run, x))
         for mechanism in dict.fromkeys(self.mechanisms):
             if mechanism.combines:
@@ -163,8 +174,18 @@ class Network:
                 out = run.replace(out, members, own)
         return out
 
+    def predict(self, run: ForwardPass, x: Tensor) -> Tensor:
+        """Task logits ``[P, T, B]`` of B rows; those of several heads as their mean prediction. See `logits`."""
+        from evorec.models.ensemble import mean_prediction
+
+        return mean_prediction(self.logits(run, x), self.n_heads, self.shape.numbers)
+
     def top_vectors(self, run: ForwardPass, x: Tensor, mixes: list[Mix] | None = None) -> Tensor:
-        """Outputs ``[S, B, W]`` of the last level; appends each mixture on the way to `mixes`."""
+        """Outputs ``[S, K * B, W]`` of the last level; appends each mixture on the way to `mixes`."""
+        if self.n_heads > 1:
+            from evorec.models.ensemble import head_inputs
+
+            x = head_inputs(x, run.tensor(HEAD_SCALE, x))
         # [P * G, B, n_in]: a slot reads the input of its member and embedding group.
         bottom = vectors = x.flatten(0, 1)
         for number, level in enumerate(self._first):
@@ -191,12 +212,12 @@ class Network:
         return vectors
 
     def top_logits(self, run: ForwardPass, vectors: Tensor, mixes: list[Mix] | None = None) -> Tensor:
-        """Logits of the heads ``[P, T, B]`` from the outputs of the last level; appends each mixture to `mixes`."""
+        """Logits of the heads ``[P, T, K * B]`` from the outputs of the last level; appends mixtures to `mixes`."""
         return run.heads(vectors, self.tops)
 
     def mixes(self, run: ForwardPass, x: Tensor) -> tuple[Mix, ...]:
         """The mixtures of `logits` without dropout, from the bottom up; empty where nothing is mixed."""
-        out: list[Mix] = []
+        run, out = replace(run, n_heads=self.n_heads), list[Mix]()
         self.top_logits(run, self.top_vectors(run, x, out), out)
         return tuple(out)
 
@@ -206,17 +227,31 @@ class Network:
         return self.mechanisms[0].extra_loss(logits, self.specs, self.shape)
 
     def initial_bias(self, base_logits: Sequence[float]) -> np.ndarray:
-        """First bias of each head, ``(P, T)`` (`Mechanism.initial_bias`)."""
-        return np.stack([own.initial_bias(base_logits, self.shape) for own in self.mechanisms])
+        """First bias of each head, ``(P, T * K)`` (`Mechanism.initial_bias`)."""
+        of_tasks = np.stack([own.initial_bias(base_logits, self.shape) for own in self.mechanisms])
+        return np.repeat(of_tasks, self.n_heads, axis=1)
 
     def mixing_macs(self) -> int:
-        """Multiply-adds per row of the ranker, all members, that no parameter tensor counts."""
+        """Multiply-adds per row of a head, all members, that no parameter tensor counts."""
         terms = sum(len(gate.reads) for level in self._first for gate in level.gates)
         return len(self.specs) * terms * self.specs[0].width
 
     def group(self, member: int, task: int) -> int:
         """Index of the ranker input, among the P * G, that the layers of a task or of all (`SHARED`) read."""
         return member * self.n_groups + (task + 1 if self.n_groups > 1 and task != SHARED else 0)
+
+    def _head_scale(self, n_in: int) -> DenseTensor:
+        members, groups = range(len(self.specs)), range(self.n_groups)
+        return DenseTensor(
+            name=HEAD_SCALE,
+            member=tuple(member for member in members for _ in groups),
+            task=tuple(group - 1 if group else SHARED for _ in members for group in groups),
+            key=tuple((group,) for _ in members for group in groups),
+            shape=(self.n_heads, n_in),
+            scale=1.0,
+            decayed=False,
+            signs=True,
+        )
 
     def _stitch(self, level: int) -> DenseTensor:
         members, n_tasks = len(self.specs), self.shape.n_tasks
@@ -342,14 +377,20 @@ def _faults(spec: ModelSpec, shape: InputShape) -> Iterator[str]:
 def forward_macs(spec: ModelSpec, shape: InputShape) -> int:
     """Multiply-adds of a row of the batch through a member's ranker: layers, gates, mixtures, transfers and heads."""
     network = _single(spec, shape)
-    return sum(tensor.n_entries * tensor.uses for tensor in network.tensors) + network.mixing_macs()
+    products = {tensor.name: tensor.n_entries * tensor.uses for tensor in network.tensors}
+    own = products.pop("head.weight", 0) + products.pop(HEAD_SCALE, 0)  # the others are used by every head
+    return own + network.n_heads * (sum(products.values()) + network.mixing_macs())
 
 
 def values_per_row(spec: ModelSpec, shape: InputShape) -> int:
     """Activations that a row of the batch keeps for the backward pass: its inputs and the outputs of every slot."""
     network = _single(spec, shape)
     outputs = sum(t.n_slots * t.shape[-1] for t in network.tensors if t.name.endswith("weight"))
-    return network.n_groups * shape.n_inputs(spec.embedding_dim) + outputs
+    inputs, n = network.n_groups * shape.n_inputs(spec.embedding_dim), network.n_heads
+    if n == 1:
+        return inputs + outputs
+    heads = shape.n_tasks * n  # the count above has them once, as slots of their own
+    return (1 + n) * inputs + n * (outputs - heads) + heads
 
 
 def n_dense_parameters(spec: ModelSpec, shape: InputShape) -> int:

@@ -193,7 +193,7 @@ class KernelGroup:
         per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
         # The order of `evorec.models.inputs.RankerInput`, on which the weights were trained.
         x = torch.cat([users, items, users * items, contexts, per_member], 3)
-        return self.network.logits(ForwardPass(self.trained, self.rates), x)
+        return self.network.predict(ForwardPass(self.trained, self.rates), x)
 
     def retrieval_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Unit user vectors of the retrieval head, ``[P_b, m, E]``.
@@ -506,4 +506,5 @@ def _initial(tensor: DenseTensor, seed: int) -> np.ndarray:
         return np.zeros((len(tensor.member), *tensor.shape))
     rows, columns = tensor.shape
     draws = {key: draw_columns(seed, f"init {tensor.name}", key, rows, columns) for key in set(tensor.key)}
-    return np.stack([draws[key] for key in tensor.key]) * tensor.scale
+    drawn = np.stack([draws[key] for key in tensor.key])
+    return (np.sign(drawn) if tensor.signs else drawn) * tensor.scale

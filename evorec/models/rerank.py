@@ -14,8 +14,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from evorec.models.ensemble import mean_prediction
 from evorec.models.forward import ForwardPass
-from evorec.models.mechanism import Network, build_network
+from evorec.models.mechanism import HEAD_SCALE, Network, build_network
 from evorec.models.population import KernelGroup
 from evorec.models.slots import SHARED
 
@@ -104,12 +105,36 @@ def _logit_tiles(
     block: KernelGroup, index: int, inputs: RankerInputs, ids: Tensor
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Users, candidates and their logits ``[n, T, m]``, `PAIRS_AT_ONCE` pairs at a time."""
+    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.tensor_slots}
+    n, scale = block.network.n_heads, own.pop(HEAD_SCALE, None)
+    if scale is None:
+        yield from _head_tiles(block, index, own, None, inputs, ids)
+        return
+    heads = []
+    for head in range(n):  # its scales go into the matrices of the first level, so it is a ranker like any other
+        of_head = {name: tensor[head::n] if name.startswith("head.") else tensor for name, tensor in own.items()}
+        heads.append(_head_tiles(block, index, of_head, scale[:, head], inputs, ids))
+    for tiles in zip(*heads, strict=True):
+        rows, columns, _ = tiles[0]
+        logits = torch.stack([logits for _, _, logits in tiles], 2)
+        yield rows, columns, mean_prediction(logits.flatten(2, 3), n, block.shape.numbers)
+
+
+def _head_tiles(
+    block: KernelGroup, index: int, own: Mapping[str, Tensor], scale: Tensor | None, inputs: RankerInputs, ids: Tensor
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """`_logit_tiles` of one head.
+
+    Args:
+        block, index, inputs, ids: see `ranker_scores`.
+        own: parameters of the member, of this head alone.
+        scale: of the ranker's input, ``[G, n_in]``; ``None`` = 1.
+    """
     n_users, n_candidates = ids.shape
     at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: products with one row round differently
     columns = max(1, PAIRS_AT_ONCE // at_once)
-    network = build_network([replace(block.specs[index], dropout=0.0)] * at_once, block.shape)
-    own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.tensor_slots}
-    folded = _fold(network, own, inputs)
+    network = build_network([replace(block.specs[index], dropout=0.0, ensemble_heads=1)] * at_once, block.shape)
+    folded = _fold(network, own, scale, inputs)
     dense = {name: weight.repeat(at_once, *[1] * (weight.dim() - 1)) for name, weight in own.items()}
     # The folded matrices hold the bias; a second time would count it twice.
     dense |= {bias: torch.zeros_like(dense[bias]) for bias in map(_bias, folded) if bias in dense}
@@ -132,7 +157,9 @@ def _logit_tiles(
             yield rows, some, network.logits(ForwardPass(dense, rates), x)
 
 
-def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> dict[str, _FoldedMatrix]:
+def _fold(
+    network: Network, own: Mapping[str, Tensor], scale: Tensor | None, inputs: RankerInputs
+) -> dict[str, _FoldedMatrix]:
     """The matrices that read the ranker's input: those whose height grows with its width."""
     shape = replace(network.shape, n_dense=network.shape.n_dense + 1)
     higher = {tensor.name: tensor.shape for tensor in build_network(network.specs, shape).tensors}
@@ -145,7 +172,8 @@ def _fold(network: Network, own: Mapping[str, Tensor], inputs: RankerInputs) -> 
         dim, n_user, n_item = (
             part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
         )
-        user, item, product, context, of_user, of_item = torch.split(own[tensor.name], [dim] * 4 + [n_user, n_item], 1)
+        whole = own[tensor.name] if scale is None else own[tensor.name] * scale[groups][:, :, None]
+        user, item, product, context, of_user, of_item = torch.split(whole, [dim] * 4 + [n_user, n_item], 1)
         # All terms without the item, for all users at once.
         constant = inputs.users[groups] @ user + inputs.user_statistics @ of_user
         constant += inputs.context[groups][:, None] @ context

@@ -45,6 +45,7 @@ class DenseTensor:
         decayed: whether weight decay applies.
         uses: multiply-adds per entry and row of the ranker.
         fixed: initial value of every slot instead of a draw.
+        signs: whether the initial values are the signs of a draw, times `scale`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DenseTensor:
     decayed: bool
     uses: int = 1
     fixed: np.ndarray | None = field(default=None, compare=False)
+    signs: bool = False
 
     @property
     def n_slots(self) -> int:

@@ -52,6 +52,7 @@ class ModelSpec:
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
+        ensemble_heads: K, heads of each task that share all layers (`evorec.models.ensemble`); 1 = an ordinary ranker.
         ema: decay per step of the moving average of the weights that replaces them after training, in [0, 1); 0 = none.
         settings: name and value of the genes that only the chosen mechanism, balancing, optimiser and loss read,
             ascending.
@@ -84,6 +85,7 @@ class ModelSpec:
     off: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     pretrained: bool = False
+    ensemble_heads: int = 1
     ema: float = 0.0
     settings: tuple[tuple[str, Value], ...] = ()
 
@@ -140,7 +142,8 @@ class ModelSpec:
         # A member that balances by gradients would cost its whole group a backward pass per task.
         by_gradient = BALANCINGS[self.balancing].needs_gradients
         family = choice.family or self.mechanism
-        return (family, self.embedding_dim, self.width, self.task_embeddings, by_gradient, *inside)
+        same = (self.embedding_dim, self.width, self.task_embeddings, self.ensemble_heads, by_gradient)
+        return (family, *same, *inside)
 
 
 NEGATIVE_SOURCES = ("batch", "uniform")
@@ -151,6 +154,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "new_item_popularity": 0.0,
         "popularity_half_life": 1.0,
         "ema": 0.0,
+        "ensemble_heads": 1,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -292,6 +296,10 @@ def default_space(
     layers = () if not tasks else (
         Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
         Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+        Integer(
+            "ensemble_heads", 1, 8, default=1, limits=(1, 64), optional=True,
+            text="models in one: heads of each task that share all layers, whose predictions are averaged",
+        ),
     )  # fmt: skip
     rerank = () if not tasks else (
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),

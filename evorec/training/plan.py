@@ -84,6 +84,7 @@ class DeviceData:
             blocks=input_blocks(dataset),
             signs=dataset.signs,
             absent=absent_blocks(dataset),
+            numbers=tuple(task for task, kind in enumerate(dataset.kinds) if kind != "binary"),
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from evorec.models.balancer import Balancer, Coefs
 from evorec.models.devices import runs_ahead
+from evorec.models.ensemble import head_losses
 from evorec.models.forward import ForwardPass
 from evorec.models.inputs import INPUT, RankerInput, RowIndex
 from evorec.models.layers import BITS, Dropout, product
-from evorec.models.losses import task_losses
 from evorec.models.negative_scores import NegativeMask
 from evorec.models.population import NORM_FLOOR, KernelGroup, Population, projected
 from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
@@ -123,7 +123,7 @@ class KernelGroupStep:
             logits = group.network.logits(run, x)
             extra = group.network.extra_loss(logits)
         # The graph ends at the logits: the losses write their gradients themselves.
-        losses, to_logits = task_losses(logits.detach(), step.targets)
+        losses, to_logits = head_losses(logits.detach(), step.targets, group.network.n_heads)
         leaves = [x, *self._dense.values()]
         if by_gradient:
             coefs, grads = self._balanced(

@@ -319,16 +319,16 @@ class _Draws:
         self._seed, self._step, self._device = seed, step, population.flat.device
         self._n_inputs = max(population.shape.n_inputs(spec.embedding_dim) for spec in population.specs)
         self._width = max(spec.width for spec in population.specs)
-        self._drawn: dict[int, Tensor] = {}
+        self._drawn: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, level: int, batch: int, width: int) -> Tensor:
-        if level not in self._drawn:
+        if (level, batch) not in self._drawn:  # members with several heads have more rows
             widest = self._n_inputs if level == INPUT else self._width
             raw = generator(self._seed, "dropout", self._step, level).bit_generator.random_raw(ceil(widest * batch / 4))
             # Four draws of 15 bits from each number of 64; the sign bits are cleared.
             units = (raw.view(np.int16)[: widest * batch] & (DROPOUT_LEVELS - 1)).reshape(widest, batch)
-            self._drawn[level] = to_device(np.ascontiguousarray(units.T), self._device)
-        return self._drawn[level][:, :width]
+            self._drawn[level, batch] = to_device(np.ascontiguousarray(units.T), self._device)
+        return self._drawn[level, batch][:, :width]
 
 
 def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, dtype: torch.dtype) -> int:
@@ -336,7 +336,8 @@ def cache_block_size(specs: Sequence[ModelSpec], data: DeviceData, batch: int, d
     if runs_ahead(data.device):
         return len(specs)
     width = max(spec.width for spec in specs)
-    layer = batch * width * data.shape.n_tasks * dtype.itemsize
+    rows = batch * max(spec.ensemble_heads for spec in specs)
+    layer = rows * width * data.shape.n_tasks * dtype.itemsize
     return max(1, min(MOST_IN_GROUP, GROUP_BYTES // max(layer, 1)))
 
 

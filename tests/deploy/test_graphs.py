@@ -206,7 +206,7 @@ def check_another_catalogue(model: Model, graph: Graph) -> None:
 )
 def test_the_ranker_graph_equals_the_stack(mechanism: str, tmp_path: Path) -> None:
     number = (3.0, 2.5) if mechanism == "stem" else None
-    model = Model(spec(mechanism), scales=(None, number))
+    model = Model(spec(mechanism, ensemble_heads=2), scales=(None, number))
     graph = model.graph("ranker", tmp_path)
     for n in (1, 2, 7):
         asked, items = model.users(n), [i % N_ITEMS for i in range(n)]

@@ -182,7 +182,7 @@ def test_logits_and_retrieval_scores_are_those_of_a_plain_model(name, layers):
     on_device = device_data(data, layers=layers, dtype=torch.float64)
     low, high = of_mechanism(name).get("sharing_depth", 1), 0 if name == "single_task" else layers
     specs = [spec(mechanism=name, sharing_depth=depth, history_weight=0.5 * depth) for depth in range(low, high + 1)]
-    specs.append(replace(specs[0], embedding_dim=8, width=8))
+    specs += [replace(specs[0], embedding_dim=8, width=8), replace(specs[-1], ensemble_heads=2 + layers)]
     population = fresh(specs, on_device.shape)
     rng = np.random.default_rng(0)
     for tensor in (population.flat, *population.tables):  # biases too, and heads that differ by task

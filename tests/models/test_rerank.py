@@ -60,9 +60,10 @@ def both(data, on_device, population, member, users, ids):
 def test_scores_are_those_of_the_block(name, own, dtype):
     one = spec(mechanism=name, task_embeddings=own, dropout=0.3, rank_blend=0.7)
     other = replace(one, dropout=0.0, task_weights=(2.0, 0.5, 0.5))
-    data, on_device, population = world([one, other], dtype=dtype)
+    heads = replace(one, ensemble_heads=3)
+    data, on_device, population = world([one, other, heads], dtype=dtype)
     ids = torch.tensor(np.random.default_rng(0).integers(0, data.n_items, (13, 9)))
-    for member in (0, 1):
+    for member in range(3):
         found, expected = both(data, on_device, population, member, list(range(13)), ids)
         assert expected.std() > 0.05
         close = FLOAT64 if dtype == torch.float64 else FLOAT32

@@ -147,9 +147,10 @@ def test_a_mean_and_a_quantile_are_learned():
 def test_logits_of_numbers_are_those_of_a_plain_model():
     data = number_dataset()
     on_device = device_data(data, dtype=torch.float64)
-    one = spec(mechanism="ple")
-    population = trained([one], plan_of(data, on_device, steps=5), on_device).population
-    plain, part = PlainModel(one, data, 2).load(population.member_arrays(0)), data.held_out
-    vectors = plain.users(part.users), plain.items(part.items), plain.contexts(part.context)
-    expected = plain.logits(*vectors, part.statistics).detach().numpy()
-    np.testing.assert_allclose(task_logits(population, on_device, part)[0].T, expected, rtol=0, atol=FLOAT64)
+    members = [spec(mechanism="ple"), spec(mechanism="ple", ensemble_heads=3)]
+    population = trained(members, plan_of(data, on_device, steps=5), on_device).population
+    for member, one in enumerate(members):
+        plain, part = PlainModel(one, data, 2).load(population.member_arrays(member)), data.held_out
+        vectors = plain.users(part.users), plain.items(part.items), plain.contexts(part.context)
+        expected = plain.logits(*vectors, part.statistics).detach().numpy()
+        np.testing.assert_allclose(task_logits(population, on_device, part)[member].T, expected, rtol=0, atol=FLOAT64)

@@ -71,12 +71,19 @@ MEMBERS = [
     spec(sharing_depth=2, task_embeddings=True, optimizer="rowwise_adagrad", embedding_decay=3.0, balancing="pcgrad"),
     spec(sharing_depth=1, dropout=0.1, ema=0.9, embedding_decay=8.0),
     spec(mechanism="single_task", task_embeddings=True, optimizer="adafactor", ema=0.995),
+    spec(sharing_depth=2, dropout=0.2, ensemble_heads=3),
+    spec(mechanism="aitm", sharing_depth=1, ensemble_heads=2, balancing="pcgrad", optimizer="adafactor"),
+    spec(mechanism="esmm", sharing_depth=0, task_embeddings=True, ensemble_heads=2, balancing="gradnorm", dropout=0.1),
+    spec(mechanism="cross_stitch", sharing_depth=2, ensemble_heads=2, balancing="nash", ema=0.9),
+    spec(mechanism="ple", sharing_depth=2, task_embeddings=True, ensemble_heads=3, balancing="pcgrad", dropout=0.2),
+    spec(mechanism="stem", sharing_depth=1, ensemble_heads=2, optimizer="adafactor", balancing="uncertainty"),
 ]
 
 
 def name_of(one):
     tables = " own tables" if one.task_embeddings else ""
     average = f" ema {one.ema}" if one.ema else ""
+    average += f" {one.ensemble_heads} heads" if one.ensemble_heads > 1 else ""
     return f"{one.mechanism}{one.sharing_depth}{tables}{average} {one.balancing} {one.optimizer} {one.retrieval_loss}"
 
 

@@ -15,6 +15,7 @@ from evorec.config import Bounds
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.input_shape import InputShape
+from evorec.models.mechanism import values_per_row
 from evorec.models.spec import ModelSpec, default_space
 from evorec.space.genes import Real, Simplex
 from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, mean_work, member_cost
@@ -96,6 +97,17 @@ def test_a_moving_average_worked_by_hand():
     assert all(cost(averaged)[name] == cost(one)[name] for name in ("inference_flops", "parameters", "model_bytes"))
     low, high = cost_bounds(space(ema=Bounds(low=0.0, high=0.9), mechanism="shared_bottom"), cost)["training_flops"]
     assert low < high
+
+
+def test_ensemble_heads_worked_by_hand():
+    one = spec(mechanism="cgc", sharing_depth=1, embedding_dim=4, width=16, rank_blend=0.5)
+    three = replace(one, ensemble_heads=3)
+    # every head: 21 scaled inputs, experts, gates, mixtures and two levels of towers; its own output per task
+    layers = 5 * 21 * 16 + 3 * 21 * 3 + 3 * 3 * 16 + 2 * 3 * 16 * 16
+    more = 3 * (21 + layers + 3 * 16) - (layers + 3 * 16)
+    assert cost(three)["inference_flops"] - cost(one)["inference_flops"] == 2 * 15 * more
+    assert cost(three)["parameters"] - cost(one)["parameters"] == 3 * 21 + 2 * 3 * (16 + 1)
+    assert values_per_row(three, SHAPE) == (1 + 3) * 21 + 3 * (values_per_row(one, SHAPE) - 21)
 
 
 TOWERS_ABOVE_ONE_LAYER = 2 * 3 * 16 * 16 + 3 * 16

@@ -106,7 +106,7 @@ class _Graph(torch.nn.Module):
         of_groups = statistics.expand(user.shape[0], -1, -1)
         x = torch.cat([user, item, user * item, context, of_groups], 2)[None]
         dense = {tensor.name: self._parameter(tensor.name) for tensor in self._network.tensors}
-        return self._network.logits(ForwardPass(dense, (0.0,)), x)[0]
+        return self._network.predict(ForwardPass(dense, (0.0,)), x)[0]
 
     def _context(self, given: Inputs, like: Tensor) -> Tensor:
         """Vectors of the context; 0 for data without context features."""
