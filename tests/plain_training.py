@@ -285,7 +285,8 @@ def dense_optimizer(model):
     spec, decayed, kept = model.spec, [], []
     for name, parameter in model.named_parameters():
         if "table" not in name:
-            (kept if name.endswith("bias") or "stitches" in name or "scales" in name else decayed).append(parameter)
+            undecayed = any(part in name for part in ("bias", "stitches", "scales", "norm", "positions"))
+            (kept if undecayed else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": spec.dense_decay}, {"params": kept, "weight_decay": 0.0}]
     kind = torch.optim.Adafactor if spec.optimizer == "adafactor" else torch.optim.AdamW
     return kind(groups, lr=spec.learning_rate)

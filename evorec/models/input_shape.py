@@ -26,6 +26,7 @@ class InputShape:
         signs: for each task -1 if its high values are bad, else 1; empty = all are good.
         absent: names of blocks that the data declare and these training rows do not have.
         numbers: tasks whose labels are numbers, ascending.
+        n_past: H, most past positives of a user.
     """
 
     n_rows: int
@@ -39,6 +40,7 @@ class InputShape:
     signs: tuple[int, ...] = ()
     absent: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
+    n_past: int = 0
 
     def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
         """Weight of each task's logit in the score of an item: negative where high values are bad.

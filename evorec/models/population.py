@@ -29,6 +29,14 @@ from torch import Tensor
 from evorec.config import COOCCURRENCE
 from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
+from evorec.models.encoder import (
+    ENCODERS,
+    PREFIX,
+    EncoderRun,
+    Parameter,
+    Sequences,
+    own_name,
+)
 from evorec.models.forward import ForwardPass
 from evorec.models.input_shape import InputShape
 from evorec.models.layers import draw_columns, product
@@ -40,6 +48,8 @@ from evorec.models.switches import PROJECTIONS, OffRows, adapted_content, untrai
 
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
+USERS_AT_ONCE = 256
+"""Users whose past is encoded at a time."""
 NORM_FLOOR = 1e-6
 """Length from which on a vector is scaled to length 1; a shorter vector stays short."""
 
@@ -133,6 +143,8 @@ class KernelGroup:
             like.new_tensor([getattr(spec, name) for spec in self.specs])[:, None, None]  # [P_b, 1, 1]
             for name in ("history_weight", "temperature")
         )
+        own = [float(spec.user_vector) for spec in self.specs]
+        self._user_vector = None if all(own) else like.new_tensor(own)[:, None, None]
 
     @property
     def size(self) -> int:
@@ -195,19 +207,107 @@ class KernelGroup:
         x = torch.cat([users, items, users * items, contexts, per_member], 3)
         return self.network.predict(ForwardPass(self.trained, self.rates), x)
 
-    def retrieval_users(self, users: Tensor, history: Tensor) -> Tensor:
+    def past(self, history: Bag) -> Tensor:
+        """Encoded past of some users, ``[P_b, m, E]`` (`evorec.models.encoder`).
+
+        Args:
+            history: their past positives, latest first (`evorec.data.dataset.Dataset`).
+        """
+        if all(spec.encoder == "bag" and spec.bag_decay == 1 for spec in self.specs):
+            return self.vectors(history)[:, 0]
+        out = history.weights.new_empty(self.size, len(history.rows), self.dim)
+        for member, spec in enumerate(self.specs):
+            table = self._own_tables[0][:, member * self.dim : (member + 1) * self.dim]
+            if spec.reads_order:
+                parameters = member_parameters(self.tensor_slots, member, self.flat)
+                for start in range(0, len(out[member]), USERS_AT_ONCE):
+                    some = slice(start, start + USERS_AT_ONCE)
+                    rows, weights = history.rows[some], history.weights[some]
+                    out[member, some] = encoded_past(spec, parameters, table[rows], weights > 0)
+            else:
+                weights = decayed(history.weights, spec.bag_decay)
+                out[member] = Bag(history.rows, weights).sums(table.contiguous())
+        return out
+
+    def retrieval_users(self, users: Tensor, past: Tensor) -> Tensor:
         """Unit user vectors of the retrieval head, ``[P_b, m, E]``.
 
         Args:
             users: ``[P_b, m, E]`` of group 0.
-            history: ``[P_b, m, E]``, mean-like sums of the user's past positives (`evorec.data.dataset.Dataset`).
+            past: ``[P_b, m, E]`` (`past`).
         """
+        if self._user_vector is not None:
+            users = users * self._user_vector
         # As in training (`evorec.training.step`): a row of zeros stays 0, it does not become NaN.
-        return F.normalize(users + self._history_weight * history, dim=2, eps=NORM_FLOOR)
+        return F.normalize(users + self._history_weight * past, dim=2, eps=NORM_FLOOR)
 
     def retrieval_items(self, items: Tensor) -> Tensor:
         """Unit item vectors of the retrieval head divided by the temperature, ``[P_b, m, E]``."""
         return F.normalize(items, dim=2, eps=NORM_FLOOR) / self._temperature
+
+
+def decayed(weights: Tensor, decay: float) -> Tensor:
+    """Weights of history bags with a further factor ``decay ** j`` of the positive j steps back.
+
+    Args:
+        weights: ``[m, H]``, ``w_j / sqrt(sum of w + 1)`` (`evorec.data.histories.history_weights`), latest first.
+        decay: in [0, 1].
+    Returns:
+        ``[m, H]``, the same with ``w_j * decay ** j``.
+    """
+    if decay == 1:
+        return weights
+    steps = torch.arange(weights.shape[1], device=weights.device, dtype=weights.dtype)
+    plain = weights * plain_factor(weights.sum(1, keepdim=True)) * decay**steps
+    return plain / (plain.sum(1, keepdim=True) + 1).sqrt()
+
+
+def plain_factor(s: Tensor) -> Tensor:
+    """``sqrt(W + 1)`` of the sum W of the ``w_j`` of a history bag, from the sum s of ``w_j / sqrt(W + 1)``."""
+    # s = W / sqrt(W + 1), so W^2 - s^2 W - s^2 = 0.
+    return ((s * s + s * (s * s + 4).sqrt()) / 2 + 1).sqrt()
+
+
+def encoded_past(spec: ModelSpec, parameters: Mapping[str, Tensor], items: Tensor, real: Tensor) -> Tensor:
+    """Past positives as a sequence encoder gives them, ``[m, E]``; 0 without any.
+
+    Args:
+        spec: of a member.
+        parameters: of its encoder, by name, ``[1, rows, columns]``.
+        items: vectors of the past positives, latest first, ``[m, H, E]``.
+        real: bool ``[m, H]``, false for padding.
+    """
+    n, length, dim = items.shape
+    order = torch.arange(length, device=items.device).flip(0).expand(n, length)
+    sequences = Sequences(None, real.flip(1), order.reshape(-1))
+    run = EncoderRun(parameters, sequences, dict(spec.settings))
+    states = ENCODERS[spec.encoder].encode(run, items.flip(1).reshape(1, n * length, dim))
+    return states.view(n, length, dim)[:, -1] * real.any(1, keepdim=True)
+
+
+def member_parameters(tensor_slots: Sequence[TensorSlot], member: int, flat: Tensor) -> dict[str, Tensor]:
+    """Parameters of the encoder of a member of a kernel group in a buffer, by name, ``[1, rows, columns]``."""
+    of_encoder = (slot for slot in tensor_slots if slot.tensor.name.startswith(PREFIX))
+    views = {slot.tensor.name: slot.view(flat)[slot.slots_of(member)] for slot in of_encoder}
+    return {own_name(name): view for name, view in views.items() if len(view)}
+
+
+def tie_past(population: Population, items: Bag, history_rows: Tensor) -> None:
+    """Writes the items' vectors into the rows of the past of members with a sequence encoder, which reads them there.
+
+    Args:
+        population: trained members.
+        items: bags of the I catalogue items.
+        history_rows: the row of each item in a history, ``[I]``.
+    """
+    for group in population.kernel_groups:
+        for member, spec in enumerate(group.specs):
+            if spec.reads_order:
+                table = population.tables[0][:, population.columns[group.members[member]][0]]
+                vectors = items.sums(table.contiguous())
+                if items.content is not None:
+                    vectors += items.content @ group.content_weights(group.trained)[member, 0]
+                table[history_rows] = vectors
 
 
 @final
@@ -403,8 +503,9 @@ def tensor_slots(tensors: Sequence[DenseTensor], start: int) -> tuple[TensorSlot
 def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
     """The mechanism's and the projections of content."""
     specs, shape = network.specs, network.shape
+    encoders = encoder_tensors(specs, shape)
     if not shape.n_content:
-        return network.tensors
+        return (*network.tensors, *encoders)
     n, tasks = len(specs), range(shape.n_tasks)
     sizes = (shape.n_content, specs[0].embedding_dim)
     # uses = 0: a projection runs for each item, not for each row of the ranker, and its cost is counted apart.
@@ -415,7 +516,25 @@ def _dense_tensors(network: Network) -> tuple[DenseTensor, ...]:
         content.append(
             DenseTensor("task_content.weight", member, task, tuple((1 + t,) for t in task), sizes, INIT_SCALE, True, 0)
         )
-    return (*network.tensors, *content, *_adapters(network))
+    return (*network.tensors, *content, *_adapters(network), *encoders)
+
+
+def encoder_tensors(specs: Sequence[ModelSpec], shape: InputShape) -> list[DenseTensor]:
+    """Parameters of the encoders of the past."""
+    owners: dict[Parameter, list[int]] = {}
+    for member, spec in enumerate(specs):
+        encoder, settings = ENCODERS[spec.encoder], dict(spec.settings)
+        for parameter in encoder.parameters(settings, spec.embedding_dim, shape.n_past):
+            owners.setdefault(parameter._replace(name=f"{PREFIX}{spec.encoder}.{parameter.name}"), []).append(member)
+    out = []
+    for own, members in owners.items():
+        n = len(members)
+        fixed = np.full(own.shape, own.start) if own.start else None
+        # uses = 0: an encoder runs for each position of a sequence, and its cost is counted apart.
+        out.append(
+            DenseTensor(own.name, tuple(members), (SHARED,) * n, ((),) * n, own.shape, own.scale, own.decayed, 0, fixed)
+        )
+    return out
 
 
 def _adapters(network: Network) -> list[DenseTensor]:

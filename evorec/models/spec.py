@@ -12,6 +12,7 @@ from evorec.errors import ConfigError
 from evorec.models.balancing import BALANCINGS
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
+from evorec.models.encoder import ENCODERS
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.registry import Registry
@@ -54,8 +55,11 @@ class ModelSpec:
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
         ensemble_heads: K, heads of each task that share all layers (`evorec.models.ensemble`); 1 = an ordinary ranker.
         ema: decay per step of the moving average of the weights that replaces them after training, in [0, 1); 0 = none.
-        settings: name and value of the genes that only the chosen mechanism, balancing, optimiser and loss read,
-            ascending.
+        encoder: how the past enters the retrieval vector, a name of `evorec.models.encoder.ENCODERS`.
+        bag_decay: of the bag, the factor of a past positive's weight for every later positive; 1 = none.
+        user_vector: whether the user's own vector enters the retrieval vector besides the encoded past.
+        settings: name and value of the genes that only the chosen mechanism, balancing, optimiser, loss and encoder
+            read, ascending.
     """
 
     task_weights: tuple[float, ...]
@@ -87,7 +91,15 @@ class ModelSpec:
     pretrained: bool = False
     ensemble_heads: int = 1
     ema: float = 0.0
+    encoder: str = "bag"
+    bag_decay: float = 1.0
+    user_vector: bool = True
     settings: tuple[tuple[str, Value], ...] = ()
+
+    @property
+    def reads_order(self) -> bool:
+        """Whether the past is encoded in order, by a sequence encoder."""
+        return ENCODERS[self.encoder].is_sequence
 
     def setting(self, name: str) -> Any:
         """The value of a gene that only some members have."""
@@ -155,6 +167,9 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "popularity_half_life": 1.0,
         "ema": 0.0,
         "ensemble_heads": 1,
+        "encoder": "bag",
+        "bag_decay": 1.0,
+        "user_vector": True,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -166,7 +181,13 @@ OF_RANKER: Mapping[str, Any] = MappingProxyType({
 OF_DENSE = ("learning_rate", "dense_decay")
 """Of these genes, those that there are without a ranker, too, where items have content."""
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
-    {"mechanism": MECHANISMS, "balancing": BALANCINGS, "optimizer": OPTIMIZERS, "retrieval_loss": RETRIEVAL_LOSSES}
+    {
+        "mechanism": MECHANISMS,
+        "balancing": BALANCINGS,
+        "optimizer": OPTIMIZERS,
+        "retrieval_loss": RETRIEVAL_LOSSES,
+        "encoder": ENCODERS,
+    }
 )
 """Genes whose values are registered by name."""
 
@@ -239,6 +260,7 @@ def default_space(
     blocks: Sequence[InputBlock] = (),
     search_blocks: bool = True,
     new_items: bool = False,
+    is_ordered: bool = True,
 ) -> SearchSpace:
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
@@ -253,6 +275,7 @@ def default_space(
         blocks: of the input; each can be switched off.
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
+        is_ordered: whether the log has an order in time; without it there are no encoders of sequences.
     """
     mechanisms = [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel]
     # The power of two at or above the batch: more negatives than that change nothing.
@@ -282,12 +305,28 @@ def default_space(
     def chosen(name: str, choices: Sequence[Choice], default: str, text: str) -> list[Gene]:
         return _choice_genes(name, choices, default, text, n_layers=n_layers)
 
+    encoders = [choice for choice in ordered(ENCODERS) if is_ordered or not choice.is_sequence]
+    sequences = tuple(choice.name for choice in encoders if choice.is_sequence)
+    encoder = chosen("encoder", encoders, "bag", "how the past becomes a vector: a bag, or an encoder of its order")
+    encoder[0] = replace(encoder[0], condition=When("history", (True,)), optional=True)
+    encoder.append(
+        Real(
+            "bag_decay", 0.5, 1.0, default=1.0, limits=(0.0, 1.0), optional=True, condition=When("encoder", ("bag",)),
+            text="factor of a past positive's weight for every later positive",
+        )
+    )  # fmt: skip
+    if sequences:
+        text = "the user's own vector enters the retrieval vector besides the encoded past"
+        encoder.append(Boolean("user_vector", default=True, text=text, condition=When("encoder", sequences)))
+
     dense: tuple[Gene, ...] = (
         log_gene("learning_rate", 5e-4, 1e-2, 3e-3, "step size of the dense parts"),
         log_gene("dense_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the dense weights"),
     )
     if not tasks and not any(block.is_content for block in blocks):
-        dense = ()  # without a ranker, only the projections of content are dense
+        # Without a ranker, only the projections of content and the encoder of the past are dense.
+        encoder += [replace(gene, condition=When("encoder", sequences)) for gene in dense] if is_ordered else []
+        dense = ()
     ranker = () if not tasks else (
         Simplex("task_weights", parts=tasks, text="loss weight of each task"),
         *chosen("mechanism", mechanisms, "shared_bottom", "how tasks share; esmm and aitm need tasks.funnel"),
@@ -327,6 +366,7 @@ def default_space(
             "history_weight", 0.3, 30.0, 3.0, "share of the past in the retrieval vector",
             condition=When("history", (True,)),
         ),
+        *encoder,
         Real(
             "popularity_weight", 0.0, 1.5, default=1.0, limits=(-10.0, 10.0),
             text="share of log popularity in the retrieval score; less covers more items",

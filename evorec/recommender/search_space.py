@@ -29,10 +29,11 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
     genes, absent = config.space, set[str]()
     if dataset is None:
         tasks, days, new_items = config.tasks.ranked, UNKNOWN_DAYS, "new_item_popularity" in genes
+        is_ordered = True
         blocks: Sequence[InputBlock] = named_blocks(genes)
     else:
         new_items, blocks = bool((dataset.item_counts == 0).any()), input_blocks(dataset)
-        time, tasks = dataset.train.time, dataset.tasks
+        time, tasks, is_ordered = dataset.train.time, dataset.tasks, dataset.times != "none"
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0) if dataset.times == "seconds" else 0.0
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
@@ -46,6 +47,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         blocks=blocks,
         search_blocks=config.inputs == "search",
         new_items=new_items,
+        is_ordered=is_ordered,
     )
     space = space_of(tuple(tasks), funnel=bool(config.tasks.funnel))
     if not tasks:  # settings of the ranker, e.g. of a problem, have no effect

@@ -22,13 +22,14 @@ from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, TrainingError
 from evorec.models.baselines import Baselines, all_baseline_lists
+from evorec.models.encoder import ENCODERS
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.space.space import SearchSpace
-from evorec.training.cost import CatalogueWork, cost_bounds, member_cost
+from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, encoder_entries, member_cost
 from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import GIB, KEPT_SHARE, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
@@ -261,11 +262,15 @@ class StackTrainer:
         return member_cost(
             spec,
             data.tensors.shape,
-            self.plan.work,
+            self._work(spec),
             catalogue,
             steps=len(self.plan) if steps is None else steps,
             bytes_per_parameter=data.precision.parameters.itemsize,
         )
+
+    def _work(self, spec: ModelSpec) -> StepWork:
+        """Sizes of an average step of a member."""
+        return self.plan.sequence_work if spec.reads_order else self.plan.work
 
     def slices(self, specs: Sequence[ModelSpec], *, workers: int) -> list[slice]:
         """Consecutive members that fit the memory of one of `workers` programs that run at the same time."""
@@ -291,7 +296,7 @@ class StackTrainer:
 
     def member_bytes(self, spec: ModelSpec) -> int:
         """Memory that a further member of a stack takes while it is trained and measured."""
-        work, shape, precision = self.plan.work, self.data.tensors.shape, self.data.precision
+        work, shape, precision = self._work(spec), self.data.tensors.shape, self.data.precision
         columns = spec.embedding_dim * n_groups(spec, shape)
         n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
         # The trained member, while the member under attack is trained, and the average of the weights.
@@ -299,12 +304,15 @@ class StackTrainer:
         return member_bytes(
             n_rows=shape.n_rows,
             columns=columns,
-            dense_parameters=n_dense_parameters(spec, shape),
+            dense_parameters=n_dense_parameters(spec, shape) + encoder_entries(spec, shape),
             extra_copies=2 + kept,
             table_copies=OPTIMIZERS[spec.optimizer].table_states(spec.embedding_dim) + kept,
             rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
             batch=work.batch,
             values_per_row=values_per_row(spec, shape),
+            further_values=ENCODERS[spec.encoder].values(
+                dict(spec.settings), spec.embedding_dim, positions=work.read, pairs=work.pairs
+            ),
             # Vectors, and those of retrieval, which have unit length.
             measured_values=2 * columns * n_vectors + shape.n_tasks * self.data.dataset.held_out.n_rows,
             bytes_per_value=precision.parameters.itemsize,
@@ -315,6 +323,7 @@ class StackTrainer:
         """Memory of the state of a member at a rung: its parameters, their two moments and their average."""
         shape = self.data.tensors.shape
         n_parameters = spec.embedding_dim * n_groups(spec, shape) * shape.n_rows + n_dense_parameters(spec, shape)
+        n_parameters += encoder_entries(spec, shape)
         copies = 3 + (spec.ema > 0)
         return copies * n_parameters * self.data.precision.parameters.itemsize * (1 if self.attack is None else 2)
 

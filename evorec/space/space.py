@@ -228,8 +228,8 @@ class SearchSpace:
                 it as declared.
             source: named in the message, e.g. the configuration file; empty = not named.
         Returns:
-            The new space, without the optional genes that have no override, and without the genes that no value of
-            their parent activates any more.
+            The new space, without the optional genes that have no override, which count as at their default, and
+            without the genes that no value of their parent activates any more.
         Raises:
             ConfigError: lists every unknown gene and every unsuitable override.
         """
@@ -240,8 +240,10 @@ class SearchSpace:
             if name not in self.names
         ]
         genes: dict[str, Gene] = {}
+        left_out = set[str]()
         for gene in self.genes:
             if gene.optional and gene.name not in overrides:
+                left_out.add(gene.name)
                 continue
             override = overrides.get(gene.name, SEARCH)
             try:
@@ -250,6 +252,9 @@ class SearchSpace:
                 errors.append(f"space.{gene.name}{where}{str(error).removeprefix(gene.name)}")
                 continue
             when = gene.condition
+            while when is not None and when.values and when.parent in left_out:
+                absent = self.gene(when.parent)
+                when = absent.condition if when.accepts(absent.default) else replace(when, values=())
             if when is not None:  # without the values that the parent can no longer have
                 parent = genes.get(when.parent)
                 when = replace(when, values=() if parent is None else tuple(filter(parent.can_be, when.values)))

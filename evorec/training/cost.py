@@ -14,9 +14,11 @@ from evorec.errors import ConfigError
 from evorec.metrics.cost import AVERAGE_FLOPS, ModelCounts
 from evorec.metrics.metric import measure, metrics_of
 from evorec.models.balancing import BALANCINGS
+from evorec.models.encoder import ENCODERS
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters, n_groups
 from evorec.models.optimizer import OPTIMIZERS
+from evorec.models.population import encoder_tensors
 from evorec.models.slots import SHARED
 from evorec.models.spec import USE, ModelSpec
 from evorec.models.switches import adapted_content, off_rows, untrained_content
@@ -43,6 +45,7 @@ class StepWork:
         uniform_rows, uniform_entries, uniform_items: rows, entries and items that only they need.
         block_rows, block_entries, block_uniform_rows, block_uniform_entries: the part of each block of the input that
             has rows (`InputShape.row_blocks`) in `rows`, `bag_entries`, `uniform_rows` and `uniform_entries`.
+        read, pairs: positions of sequences, and cells of their grid times the length of its rows.
     """
 
     batch: int
@@ -60,6 +63,8 @@ class StepWork:
     block_entries: tuple[float, ...] = ()
     block_uniform_rows: tuple[float, ...] = ()
     block_uniform_entries: tuple[float, ...] = ()
+    read: float = 0.0
+    pairs: float = 0.0
 
 
 def mean_work(steps: Sequence[StepWork]) -> StepWork:
@@ -125,13 +130,16 @@ def _counts(
         if step.uniform == 0:
             raise ConfigError("negative_source = 'uniform' needs training.uniform_negatives >= 1, got 0")
         uniform = min(spec.negatives, step.uniform) / step.uniform
-    dim, history, reranks = spec.embedding_dim, spec.history_weight > 0, spec.rank_blend > 0
+    dim, reranks = spec.embedding_dim, spec.rank_blend > 0
+    encoder, sequence, settings = ENCODERS[spec.encoder], spec.reads_order, dict(spec.settings)
+    # A sequence encoder reads the items' own vectors, and has none for the past.
+    history = spec.history_weight > 0 and not sequence
     groups, off = n_groups(spec, shape), off_rows(spec, shape)
     switched_off = [shape.row_blocks[index] for index in off]
     step, projection, macs = _without(step, off), projection_entries(spec, shape), forward_macs(spec, shape)
     n_rows = shape.n_rows - sum(block.size for block in switched_off)
     table_rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
-    n_dense = n_dense_parameters(spec, shape) + projection * groups
+    n_dense = n_dense_parameters(spec, shape) + projection * groups + encoder_entries(spec, shape)
     # The part of the forward pass that a task's loss is differentiated through, and the rest.
     ranked = step.batch * macs + (step.bag_entries * dim + step.items * projection) * groups
     entries = history * step.history_entries + uniform * step.uniform_entries
@@ -139,18 +147,21 @@ def _counts(
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
     by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
-    user_entries = user_fields * (groups if reranks else 1) + history * catalogue.history_length
     optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
+    user_entries = user_fields * (groups if reranks else spec.user_vector) + history * catalogue.history_length
+    encoded = encoder.macs(settings, dim, positions=step.read, pairs=step.pairs)
+    past = catalogue.history_length
+    to_query = encoder.macs(settings, dim, positions=past, pairs=past**2) if sequence else 0
     return ModelCounts(
         # Sizes of a step are means, and a count of operations is an integer.
-        forward_macs=round(ranked + retrieved) + retrieval_macs(spec, step),
+        forward_macs=round(ranked + retrieved + encoded) + retrieval_macs(spec, step),
         dense_updates=n_dense,
         row_updates=round(rows * dim),
         extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
         steps=steps,
         flops_per_update=optimizer.flops_per_update + average,
         flops_per_row_update=(optimizer.flops_per_row_update or optimizer.flops_per_update) + 2 * average,
-        user_macs=user_entries * dim,
+        user_macs=user_entries * dim + round(to_query),
         n_items=catalogue.n_items,
         width=dim,
         candidates=catalogue.candidates if reranks else 0,
@@ -158,6 +169,11 @@ def _counts(
         n_parameters=n_dense + table_rows * dim,
         bytes_per_parameter=bytes_per_parameter,
     )
+
+
+def encoder_entries(spec: ModelSpec, shape: InputShape) -> int:
+    """Parameters of the encoder of the past."""
+    return sum(tensor.n_entries for tensor in encoder_tensors([spec], shape))
 
 
 def projection_entries(spec: ModelSpec, shape: InputShape) -> int:

@@ -36,6 +36,7 @@ def member_bytes(
     rows_per_step: int,
     batch: int,
     values_per_row: int,
+    further_values: float = 0,
     measured_values: int = 0,
     bytes_per_value: int = 4,
     bytes_per_activation: int | None = None,
@@ -52,6 +53,7 @@ def member_bytes(
         rows_per_step: embedding rows that a step touches, at most `n_rows`.
         batch: rows of the ranker's batch.
         values_per_row: activations of a row of the batch that exist at the same time: ranker input and all layers.
+        further_values: activations of a step besides, with their gradients, such as those of an encoder of the past.
         measured_values: values that exist at the same time when the trained member is measured: vectors of users and
             items, and logits. The arrays of a step are gone by then.
         bytes_per_value: of parameters, their gradients and moments, 4 or 8.
@@ -74,6 +76,7 @@ def member_bytes(
         "rows_per_step": rows_per_step,
         "batch": batch,
         "values_per_row": values_per_row,
+        "further_values": further_values,
         "measured_values": measured_values,
     }
     for name, size in sizes.items():
@@ -83,6 +86,7 @@ def member_bytes(
     dense = dense_parameters * (GRADIENTS + extra_copies)
     step = columns * min(rows_per_step, n_rows) * STEP_COPIES * bytes_per_value
     step += ACTIVATION_COPIES * batch * values_per_row * (bytes_per_activation or bytes_per_value)
+    step += math.ceil(further_values) * bytes_per_value
     total = (table + dense) * bytes_per_value + max(step, measured_values * bytes_per_value)
     if total <= 0:
         raise ConfigError(f"a member that takes no memory has no stack size: {sizes}")

@@ -7,7 +7,7 @@ per run and not once per member. A plan depends on the data, the training settin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, final
@@ -22,13 +22,15 @@ from evorec.data.dataset import Dataset, Part
 from evorec.data.histories import history_weights
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
 from evorec.models.devices import to_device
+from evorec.models.encoder import Sequences
 from evorec.models.input_shape import InputShape
 from evorec.models.losses import NumberTasks, TaskTargets
 from evorec.models.negative_scores import Cells
-from evorec.models.population import Bag
+from evorec.models.population import Bag, plain_factor
 from evorec.models.pretrained import PretrainedVectors
 from evorec.seeds import generator
 from evorec.training.cost import StepWork, mean_work
+from evorec.training.windows import WindowBatch, Windows
 
 Ints = np.ndarray
 
@@ -49,6 +51,7 @@ class DeviceData:
         user_statistics: ``[U + 1, su]``, at the end of training.
         item_statistics: ``[I + 1, si]``.
         pretrained: vectors from which items' rows may start, or ``None``.
+        item_history: the row of each item of the catalogue in a history, ``[I]``.
     """
 
     users: Bag
@@ -60,6 +63,7 @@ class DeviceData:
     device: torch.device
     dtype: torch.dtype
     pretrained: PretrainedVectors | None = None
+    item_history: Tensor | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, *, n_layers: int, device: torch.device, dtype: torch.dtype) -> DeviceData:
@@ -85,6 +89,7 @@ class DeviceData:
             signs=dataset.signs,
             absent=absent_blocks(dataset),
             numbers=tuple(task for task, kind in enumerate(dataset.kinds) if kind != "binary"),
+            n_past=dataset.history_rows.shape[1],
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
@@ -96,6 +101,7 @@ class DeviceData:
             device=device,
             dtype=dtype,
             pretrained=PretrainedVectors.of(dataset),
+            item_history=ints(dataset.item_history_row[:-1]),
         )
 
     def context_bag(self, contexts: Tensor) -> Bag:
@@ -130,6 +136,22 @@ class Sums:
 
 @final
 @dataclass(frozen=True)
+class StepSequences:
+    """The sequences of a step, for members with a sequence encoder.
+
+    Attributes:
+        sequences: the N positions.
+        item_of: ``[N]`` indices in the items of the step.
+        target_of: ``[Br]`` positions whose next item is a positive of the step.
+    """
+
+    sequences: Sequences
+    item_of: Tensor
+    target_of: Tensor
+
+
+@final
+@dataclass(frozen=True)
 class Step:
     """A step of the stream: B rows for the ranker, then Br target positives for retrieval.
 
@@ -137,7 +159,8 @@ class Step:
         rows: ``[n]`` unique embedding rows.
         users, items, contexts: sums over `rows`, for each of the mu, mi and mc unique entities.
         content: ``[mi, D]`` content vectors of `items` or ``None``.
-        history: ``[Br]`` sums of the positives' users: the positives before it, or all without the item itself.
+        history: ``[Br]`` sums of the positives' users: the positives before it, or all without the item itself; none
+            with `sequences`.
         back: the transpose of users, items and contexts together: gradients ``[mu + mi + mc, C]`` to `rows`.
         history_back: the transpose of `history`.
         user_of, item_of: ``[B + Br]`` indices in `users` and `items`.
@@ -154,6 +177,9 @@ class Step:
         condition: further numbers of the step, ``[K]``, which networks (`evorec.models.forward.ForwardPass`) and
             balancing rules (`evorec.models.balancing.StepLosses`) may read, such as a preference over the losses;
             ``None`` = there are none.
+        sequences: what comes before each positive, in order; ``None`` = bags (`history`).
+        history_age: ``[entries]`` steps back of each entry of `history`; history_order: its index for each entry of
+            `history_back`.
     """
 
     rows: Tensor
@@ -176,11 +202,29 @@ class Step:
     work: StepWork
     spans: tuple[slice, ...] = ()
     condition: Tensor | None = None
+    sequences: StepSequences | None = None
+    history_age: Tensor | None = None
+    history_order: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
         """B, rows of the ranker's batch."""
         return len(self.statistics)
+
+    def decayed_history(self, decay: float) -> tuple[Sums, Sums]:
+        """`history` and `history_back` with the weights of `evorec.models.population.decayed`."""
+        assert self.history_age is not None
+        assert self.history_order is not None
+        past, back = self.history, self.history_back
+        n, entries = len(past.offset) - 1, len(past.index)
+        bag = torch.repeat_interleave(past.offset.diff(), output_size=entries)
+
+        def sums(weights: Tensor) -> Tensor:
+            return weights.new_zeros(n).index_add_(0, bag, weights)
+
+        plain = past.weight * plain_factor(sums(past.weight))[bag] * decay**self.history_age
+        weights = plain / (sums(plain) + 1).sqrt()[bag]
+        return replace(past, weight=weights), replace(back, weight=weights[self.history_order])
 
 
 def n_bytes(value: object) -> int:
@@ -245,6 +289,7 @@ class BatchPlan:
         self._history, self._history_row = dataset.history_rows, dataset.item_history_row
         self._recency, self._known = dataset.history_recency, dataset.history
         self._numbers = NumberTasks.of(dataset.kinds, data.device, data.dtype)
+        self._dataset, self._retrieval_batch = dataset, config.retrieval_batch
         positives = np.flatnonzero(self._part.target > 0)
         is_ordered = config.next_item and dataset.times != "none"
         self._order = PositiveOrder.of(self._part, positives) if is_ordered else None
@@ -256,7 +301,7 @@ class BatchPlan:
         self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
         for index, block in enumerate(data.shape.row_blocks):
             self._block_of[block.first : block.first + block.size] = index
-        self._kept: dict[int, Step] = {}
+        self._kept: dict[tuple[int, bool], Step] = {}
         self._kept_bytes, self._most_kept = 0, kept_bytes
         self._lock = Lock()
 
@@ -282,34 +327,61 @@ class BatchPlan:
     def __len__(self) -> int:
         return self._n_steps
 
-    def step(self, index: int) -> Step:
-        """Step `index`; kept for the next stack while all kept steps fit their memory, else built again."""
-        step = self._kept.get(index)
+    def step(self, index: int, *, sequences: bool = False) -> Step:
+        """Step `index`; kept for the next stack while all kept steps fit their memory, else built again.
+
+        Args:
+            index: from 0.
+            sequences: whether the positives are the targets of sequences, for members with a sequence encoder. The
+                rows of the ranker are the same.
+        """
+        step = self._kept.get((index, sequences))
         if step is None:
             # Outside of the lock: threads that build the same step twice build equal steps.
-            step = self._build(index)
+            step = self._build(index, self._windows[index] if sequences else None)
             with self._lock:
-                if index not in self._kept and self._kept_bytes + n_bytes(step) <= self._most_kept:
-                    self._kept[index] = step
+                if (index, sequences) not in self._kept and self._kept_bytes + n_bytes(step) <= self._most_kept:
+                    self._kept[index, sequences] = step
                     self._kept_bytes += n_bytes(step)
         return step
 
     @cached_property
     def work(self) -> StepWork:
         """Sizes of an average step, for counting cost: the mean of at most `SAMPLED_STEPS` steps."""
-        n_sampled = min(len(self), SAMPLED_STEPS)
-        return mean_work([self.step(i * len(self) // n_sampled).work for i in range(n_sampled)])
+        return self._mean_work(sequences=False)
 
-    def _build(self, index: int) -> Step:
+    @cached_property
+    def sequence_work(self) -> StepWork:
+        """Sizes of an average step of members with a sequence encoder."""
+        return self._mean_work(sequences=True)
+
+    def _mean_work(self, *, sequences: bool) -> StepWork:
+        n_sampled = min(len(self), SAMPLED_STEPS)
+        steps = (self.step(i * len(self) // n_sampled, sequences=sequences) for i in range(n_sampled))
+        return mean_work([step.work for step in steps])
+
+    @cached_property
+    def _windows(self) -> Windows:
+        return Windows(self._dataset, size=self._retrieval_batch, seed=self._seed)
+
+    def _build(self, index: int, windows: WindowBatch | None) -> Step:
         part, data = self._part, self._data
-        batch, positives = self._batches[index], self._positives[index]
-        both = np.concatenate([batch, positives])
+        batch = self._batches[index]
         # Drawn whether or not a member uses them: a step depends on no spec.
-        uniform = generator(self._seed, "uniform negatives", index + 1).integers(0, self._n_items, self._n_uniform)
-        users, user_of = np.unique(part.users[both], return_inverse=True)
-        items, item_of = np.unique(np.concatenate([part.items[both], uniform]), return_inverse=True)
+        drawn = generator(self._seed, "uniform negatives", index + 1)
+        if windows is None:
+            positives = self._positives[index]
+            liked_by, liked, history = part.users[positives], part.items[positives], self._histories(positives)
+            uniform, read = drawn.integers(0, self._n_items, self._n_uniform), part.items[:0]
+        else:
+            liked_by, liked, history = windows.users, windows.targets, self._history[:0]
+            # Without repetition: a catalogue that is not larger is taken whole.
+            uniform, read = drawn.permutation(self._n_items)[: self._n_uniform], windows.items
+        users, user_of = np.unique(np.concatenate([part.users[batch], liked_by]), return_inverse=True)
+        all_items = np.concatenate([part.items[batch], liked, uniform, read])
+        items, item_of = np.unique(all_items, return_inverse=True)
+        n_both = len(batch) + len(liked)
         contexts, context_of = np.unique(part.context[batch], axis=0, return_inverse=True)
-        history = self._histories(positives)
         bags = [_Entries.of(array[users] for array in self._users)]
         bags.append(_Entries.of(array[items] for array in self._items))
         bags.append(_Entries.of((contexts, np.ones(contexts.shape))))
@@ -327,21 +399,39 @@ class BatchPlan:
             back=self._sums(_transposed(bags, position, len(rows))),
             history_back=self._sums(_transposed([past], position, len(rows))),
             user_of=self._ints(user_of),
-            item_of=self._ints(item_of[: len(both)]),
+            item_of=self._ints(item_of[:n_both]),
             # The shape of an inverse along an axis differs between versions of NumPy.
             context_of=self._ints(context_of.reshape(-1)),
-            uniform_of=self._ints(item_of[len(both) :]),
+            uniform_of=self._ints(item_of[n_both : n_both + len(uniform)]),
             statistics=self._reals(part.statistics[batch]),
             # A missing label is 0 with weight 0: NaN times 0 would be NaN.
             targets=TaskTargets.of(self._reals(np.nan_to_num(labels, nan=0.0)), self._reals(labelled), self._numbers),
             has_label=to_device(labelled.any(1), data.device),
-            no_negative=self._wanted(positives, part.items[positives]),
-            no_uniform=self._wanted(positives, uniform),
-            work=self._work_of(bags, past, np.unique(item_of[: len(both)])),
+            no_negative=self._wanted(liked_by, liked),
+            no_uniform=self._wanted(liked_by, uniform),
+            work=self._work_of(
+                bags, past, np.unique(np.delete(item_of, slice(n_both, n_both + len(uniform)))), windows
+            ),
             spans=_spans(rows, data.shape.row_blocks),
+            sequences=None if windows is None else self._sequences(windows, item_of[n_both + len(uniform) :]),
+            **self._ages(history, past, position),
         )
 
-    def _work_of(self, bags: Sequence[_Entries], past: _Entries, own_items: Ints) -> StepWork:
+    def _sequences(self, windows: WindowBatch, item_of: Ints) -> StepSequences:
+        real = np.arange(windows.lengths.max()) < windows.lengths[:, None]
+        cell, device = np.flatnonzero(real), self._data.device
+        sequences = Sequences(self._ints(cell), to_device(real, device), self._ints(windows.order), is_causal=True)
+        return StepSequences(sequences, self._ints(item_of), self._ints(windows.target_of))
+
+    def _ages(self, history: Ints, past: _Entries, position: Ints) -> dict[str, Tensor]:
+        """`Step.history_age` and `Step.history_order`."""
+        age = np.broadcast_to(np.arange(history.shape[1]), history.shape)[history > 0]
+        order = np.argsort(position[past.rows], kind="stable")
+        return {"history_age": self._reals(age), "history_order": self._ints(order)}
+
+    def _work_of(
+        self, bags: Sequence[_Entries], past: _Entries, own_items: Ints, windows: WindowBatch | None
+    ) -> StepWork:
         """Sizes of a step; `own_items` are those of the batch's rows, without the items drawn uniformly."""
         users, items, contexts = bags
         own, n_blocks = items.select(own_items), len(self._data.shape.row_blocks)
@@ -359,13 +449,13 @@ class BatchPlan:
         uniform_entries = by_block(items.rows) - by_block(own.rows)
         return StepWork(
             batch=self.batch_size,
-            positives=self.retrieval_batch,
+            positives=self.retrieval_batch if windows is None else len(windows.targets),
             rows=int(rows.sum()),
             history_rows=int(history_rows.sum()),
             bag_entries=int(entries.sum()),
             history_entries=len(past.rows),
             items=len(own_items),
-            uniform=self._n_uniform,
+            uniform=self._n_uniform if windows is None else min(self._n_uniform, self._n_items),
             uniform_rows=int(uniform_rows.sum()),
             uniform_entries=int(uniform_entries.sum()),
             uniform_items=len(items.offset) - 1 - len(own_items),
@@ -373,6 +463,8 @@ class BatchPlan:
             block_entries=tuple(entries[:-1].tolist()),
             block_uniform_rows=tuple(uniform_rows[:-1].tolist()),
             block_uniform_entries=tuple(uniform_entries[:-1].tolist()),
+            read=0.0 if windows is None else len(windows.items),
+            pairs=0.0 if windows is None else len(windows.lengths) * float(windows.lengths.max()) ** 2,
         )
 
     def _histories(self, positives: Ints) -> Ints:
@@ -387,15 +479,15 @@ class BatchPlan:
         # The item to be found must not be in the history that it is found from.
         return np.where(history == self._history_row[part.items[positives]][:, None], 0, history)
 
-    def _wanted(self, positives: Ints, columns: Ints) -> Cells:
-        """Cells in which column j holds a training positive of row b's user."""
+    def _wanted(self, users: Ints, columns: Ints) -> Cells:
+        """Cells in which item j of the columns is a training positive of user b of the rows."""
         # By unique items, then copied: popular items are in many columns.
         items, column = np.unique(columns, return_inverse=True)
         found = np.full(self._n_items + 1, -1)
         found[items] = np.arange(len(items))
-        own = self._known.select(self._part.users[positives])
-        row, at = np.repeat(np.arange(len(positives)), own.counts()), found[own.indices]
-        wanted = np.zeros((len(items), len(positives)), dtype=bool)
+        own = self._known.select(users)
+        row, at = np.repeat(np.arange(len(users)), own.counts()), found[own.indices]
+        wanted = np.zeros((len(items), len(users)), dtype=bool)
         wanted[at[at >= 0], row[at >= 0]] = True
         return Cells.of(wanted[column].T, self._data.device)
 

@@ -28,10 +28,14 @@ from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
 from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
 from evorec.training.adapters import group_adapters
+from evorec.training.encoders import EncodedPast, encoder_groups
 from evorec.training.plan import Step
 
 INPUT_BYTES = 24 * 2**20
 """Largest ranker input of a `GroupStep` on a CPU; its gradient takes as much again."""
+
+Decays = Sequence[tuple[slice, float]]
+"""Columns of the first table of each member with a `ModelSpec.bag_decay`, and the decay."""
 
 
 @final
@@ -50,11 +54,14 @@ class Vectors:
     history: Tensor
 
     @classmethod
-    def of(cls, step: Step, rows: Sequence[Tensor]) -> Vectors:
+    def of(cls, step: Step, rows: Sequence[Tensor], decays: Decays = ()) -> Vectors:
         """From the step's rows of each table, ``[n, C]``."""
         bags = (step.users, step.items, step.contexts)
         users, items, contexts = (tuple(bag.of(part) for part in rows) for bag in bags)
-        return cls(users, items, contexts, step.history.of(rows[0]))
+        history = step.history.of(rows[0])
+        for columns, decay in decays:
+            history[:, columns] = step.decayed_history(decay)[0].of(rows[0][:, columns].contiguous())
+        return cls(users, items, contexts, history)
 
     def empty_like(self) -> Vectors:
         """Memory for gradients."""
@@ -63,10 +70,13 @@ class Vectors:
         )
         return Vectors(users, items, contexts, torch.empty_like(self.history))
 
-    def to_rows(self, step: Step) -> list[Tensor]:
+    def to_rows(self, step: Step, decays: Decays = ()) -> list[Tensor]:
         """Gradients of the step's rows of each table from gradients of the sums."""
         out = [step.back.of(torch.cat(parts)) for parts in zip(self.users, self.items, self.contexts, strict=True)]
-        out[0] += step.history_back.of(self.history)
+        past = step.history_back.of(self.history)
+        for columns, decay in decays:
+            past[:, columns] = step.decayed_history(decay)[1].of(self.history[:, columns].contiguous())
+        out[0] += past
         return out
 
 
@@ -241,6 +251,10 @@ class GroupStep:
             for name in ("retrieval_weight", "history_weight", "temperature")
         )
         self._loss_groups: list[LossGroup] = []
+        # All members are of a kind (`evorec.training.trainer.train`).
+        self._encoders = encoder_groups(kernels, batched=batched) if self.specs[0].reads_order else []
+        own = like.new_tensor([float(spec.user_vector) for spec in self.specs])[:, None]
+        self._user_vector = None if all(spec.user_vector for spec in self.specs) else own
 
     def run(
         self, step: Step, number: int, vectors: Vectors, mask: NegativeMask, drop: Drop, into: Vectors, grad: Tensor
@@ -263,11 +277,11 @@ class GroupStep:
         if step.content is not None:
             weights = torch.cat([kernel.group.content_weights(kernel.group.trained) for kernel in self._steps])
             items = items + projected(step.content, weights).permute(2, 0, 1, 3)
-        found = self._retrieve(step, mask, users, items, vectors.history)
+        found = self._retrieve(step, mask, users, items, vectors.history, drop)
         weight = self._retrieval
         if not self._shape.n_tasks:  # retrieval only
             to_users, to_items, to_contexts = map(torch.zeros_like, (users, items, contexts))
-            self._pass_back(step, found, weight, to_users, to_items, into.history)
+            self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
             self._put_back(step, (to_users, to_items, to_contexts), into, grad)
             return found.losses * weight.flatten()
         index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
@@ -291,7 +305,7 @@ class GroupStep:
             losses.append(loss)
             first = own.stop
         to_users, to_items, to_contexts = ranker.backward(x)
-        self._pass_back(step, found, weight, to_users, to_items, into.history)
+        self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
         self._put_back(step, (to_users, to_items, to_contexts), into, grad)
         return torch.cat(losses) + found.losses * weight.flatten()
 
@@ -310,14 +324,26 @@ class GroupStep:
         vectors = [part.reshape(len(part), n, part.shape[1] // (n * self._dim), self._dim) for part in own]
         return vectors[0] if len(vectors) == 1 else torch.cat(vectors, 2)
 
-    def _retrieve(self, step: Step, mask: NegativeMask, users: Tensor, items: Tensor, history: Tensor) -> _Retrieval:
+    def _retrieve(
+        self, step: Step, mask: NegativeMask, users: Tensor, items: Tensor, history: Tensor, drop: Drop
+    ) -> _Retrieval:
         """Retrieval losses, and their gradients by the unit vectors.
 
         They are found before the ranker runs, because a balancing may weigh them together with the task losses.
         """
         b, columns = step.batch_size, self._columns[0]
-        past = history[:, columns].reshape(-1, len(self.specs), self._dim)
-        asking = _Unit(users[:, :, 0].index_select(0, step.user_of[b:]).addcmul_(past, self._history), None)
+        encoded = []
+        if step.sequences is None:
+            past = history[:, columns].reshape(-1, len(self.specs), self._dim)
+        else:
+            past = history.new_empty(len(step.user_of) - b, len(self.specs), self._dim)
+            for group in self._encoders:
+                encoded.append(group.run(step.sequences, items[:, :, 0], drop))
+                past[:, group.at] = encoded[-1].states.detach().transpose(0, 1)
+        own = users[:, :, 0].index_select(0, step.user_of[b:])
+        if self._user_vector is not None:
+            own *= self._user_vector
+        asking = _Unit(own.addcmul_(past, self._history), None)
         offered = _Unit(items[:, :, 0].index_select(0, step.item_of[b:]), self._temperature)
         drawn = None
         if len(step.uniform_of):
@@ -328,21 +354,27 @@ class GroupStep:
         losses, to_asking, to_offered, to_drawn = retrieval_loss(
             asking.unit, offered.unit, None if drawn is None else drawn.unit, mask, self._loss_groups
         )
-        return _Retrieval(losses, (asking, offered, drawn), (to_asking, to_offered, to_drawn))
+        return _Retrieval(losses, (asking, offered, drawn), (to_asking, to_offered, to_drawn), encoded)
 
     def _pass_back(
-        self, step: Step, found: _Retrieval, weight: Tensor, to_users: Tensor, to_items: Tensor, to_history: Tensor
-    ) -> None:
+        self, step: Step, found: _Retrieval, weight: Tensor, to_users: Tensor, to_items: Tensor, to_history: Tensor,
+        grad: Tensor,
+    ) -> None:  # fmt: skip
         """Adds the gradients of the retrieval losses, times `weight` ``[P_e, 1]``, to those of users and items.
 
-        Those of histories are set.
+        Those of histories, or of the encoders of sequences, are set.
         """
         b, columns = step.batch_size, self._columns[0]
         (asking, offered, drawn), (to_asking, to_offered, to_drawn) = found.units, found.grads
         of_users = asking.backward(to_asking, weight)
-        to_users[:, :, 0].index_add_(0, step.user_of[b:], of_users)
+        own = of_users if self._user_vector is None else of_users * self._user_vector
+        to_users[:, :, 0].index_add_(0, step.user_of[b:], own)
         # Overwritten after its last use: the gradient of the users was added above.
-        to_history[:, columns] = of_users.mul_(self._history).flatten(1)
+        of_past = of_users.mul_(self._history)
+        if step.sequences is None:
+            to_history[:, columns] = of_past.flatten(1)
+        for encoded in found.encoded:
+            encoded.backward(of_past, to_items[:, :, 0], grad)
         to_items[:, :, 0].index_add_(0, step.item_of[b:], offered.backward(to_offered, weight))
         if drawn is not None and to_drawn is not None:
             to_items[:, :, 0].index_add_(0, step.uniform_of, drawn.backward(to_drawn, weight))
@@ -368,11 +400,13 @@ class _Retrieval:
         losses: ``[P_e]``.
         units: vectors of the positives' users, of their items and of the items drawn uniformly.
         grads: of the losses by these vectors, ``[P_e, m, E]``.
+        encoded: the states of sequence encoders.
     """
 
     losses: Tensor
     units: tuple[_Unit, _Unit, _Unit | None]
     grads: tuple[Tensor, Tensor, Tensor | None]
+    encoded: Sequence[EncodedPast]
 
 
 @final

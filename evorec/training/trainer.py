@@ -27,12 +27,14 @@ from evorec.models.population import (
     member_shapes,
     off_entries,
     off_rows_of,
+    tie_past,
 )
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, off_rows, untrained_content
 from evorec.seeds import child_seed, generator
 from evorec.training.adapters import adapters_of
 from evorec.training.average import DenseAverage
+from evorec.training.encoders import ENCODER
 from evorec.training.inherit import HEAD_BIAS, inherit
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import (
@@ -104,9 +106,39 @@ def train(
             Results keep their own widths, and differ from those without padding by rounding at most.
         parents: of each member, the parameters that it inherits (`evorec.training.inherit`); ``None`` = fresh.
     """
-    training = _Training(specs, plan, data, seed, base_logits, activations, block_size, merge, parents)
-    first = 0 if checkpoints is None else training.restore(checkpoints)
-    return training.run(first, len(plan) if last is None else last)
+    kinds: dict[bool, list[int]] = {}
+    for member, spec in enumerate(specs):
+        kinds.setdefault(spec.reads_order, []).append(member)
+    results = []
+    for members in kinds.values():
+        own = [specs[member] for member in members]
+        found = None if checkpoints is None else [checkpoints[member] for member in members]
+        given = None if parents is None else [parents[member] for member in members]
+        training = _Training(own, plan, data, seed, base_logits, activations, block_size, merge, given)
+        first = 0 if found is None else training.restore(found)
+        results.append(training.run(first, len(plan) if last is None else last))
+    return _joined(specs, data, list(kinds.values()), results)
+
+
+def _joined(
+    specs: Sequence[ModelSpec], data: DeviceData, members: Sequence[Sequence[int]], results: Sequence[TrainingResult]
+) -> TrainingResult:
+    """The results of members that trained apart, because sequences have other steps than bags."""
+    if len(results) == 1:
+        return results[0]
+    population = Population(specs, data.shape, dtype=data.dtype, device=data.device)
+    diverged: dict[int, int | None] = {}
+    checkpoints: dict[int, Checkpoint] = {}
+    for own, result in zip(members, results, strict=True):
+        for index, member in enumerate(own):
+            views = result.population.member_views(index)
+            for name, view in population.member_views(member).items():
+                view.copy_(views[name])
+        diverged |= zip(own, result.diverged, strict=True)
+        checkpoints |= zip(own, result.checkpoints, strict=False)  # none after the last step
+    order = range(len(specs))
+    kept = tuple(checkpoints[member] for member in order) if checkpoints else ()
+    return TrainingResult(population, tuple(diverged[member] for member in order), kept)
 
 
 @final
@@ -183,6 +215,9 @@ class _Training:
         leaves = [_leaves(group, population.flat, self._compute) for group in population.kernel_groups]
         self._groups = list(group_steps(population, self._balancers, leaves, self._dtype, batch=plan.batch_size))
         self._first_bad = torch.zeros(population.size, dtype=torch.long, device=data.device)
+        self._sequences = specs[0].reads_order
+        members = zip(population.specs, population.columns, strict=True)
+        self._decays = [(columns[0], spec.bag_decay) for spec, columns in members if spec.bag_decay != 1]
 
     def run(self, first: int, last: int) -> TrainingResult:
         """Steps ``first + 1 .. last``."""
@@ -201,15 +236,18 @@ class _Training:
             self._put_products()  # of the averaged factors
         if self._exact is not self._population:
             copy_members(self._population, self._exact)
+        if self._sequences and self._data.item_history is not None:
+            catalogue = self._data.items.select(torch.arange(len(self._data.item_history), device=self._data.device))
+            tie_past(self._exact, catalogue, self._data.item_history)
         steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
         return TrainingResult(self._exact, tuple(steps), checkpoints)
 
     def _step(self, number: int, grad: Tensor) -> None:
-        step = self._plan.step(number - 1)
+        step = self._plan.step(number - 1, sequences=self._sequences)
         with torch.no_grad():
             self._put_products()
             values = [rows.read(step.rows, number) for rows in self._rows]
-            vectors = Vectors.of(step, values)
+            vectors = Vectors.of(step, values, self._decays)
             into = vectors.empty_like()
             if self._compute is not self._population.flat:
                 self._compute.copy_(self._population.flat)
@@ -220,7 +258,9 @@ class _Training:
                 # Counted on the device: reading the loss would make the host wait in every step.
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
-            for rows, value, to_rows, off in zip(self._rows, values, into.to_rows(step), self._off, strict=True):
+            for rows, value, to_rows, off in zip(
+                self._rows, values, into.to_rows(step, self._decays), self._off, strict=True
+            ):
                 rows.write(step.rows, value, off.clear_(to_rows, step.spans), number, spans=step.spans)
             # Before the clearing below: the gradients of the factors are made of that of the product.
             for adapter in self._adapters:
@@ -319,11 +359,12 @@ class _Draws:
         self._seed, self._step, self._device = seed, step, population.flat.device
         self._n_inputs = max(population.shape.n_inputs(spec.embedding_dim) for spec in population.specs)
         self._width = max(spec.width for spec in population.specs)
+        self._length = max(spec.embedding_dim for spec in population.specs)
         self._drawn: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, level: int, batch: int, width: int) -> Tensor:
         if (level, batch) not in self._drawn:  # members with several heads have more rows
-            widest = self._n_inputs if level == INPUT else self._width
+            widest = self._n_inputs if level == INPUT else self._length if level >= ENCODER else self._width
             raw = generator(self._seed, "dropout", self._step, level).bit_generator.random_raw(ceil(widest * batch / 4))
             # Four draws of 15 bits from each number of 64; the sign bits are cleared.
             units = (raw.view(np.int16)[: widest * batch] & (DROPOUT_LEVELS - 1)).reshape(widest, batch)

@@ -18,10 +18,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Operators, identifier
+from evorec.models.encoder import PREFIX, own_name
 from evorec.models.forward import ForwardPass
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network
-from evorec.models.population import NORM_FLOOR
+from evorec.models.population import NORM_FLOOR, decayed, encoded_past
 from evorec.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -116,8 +117,15 @@ class _Graph(torch.nn.Module):
 
     def _query(self, given: Inputs, user: Tensor) -> Tensor:
         """Unit vectors ``[m, E]`` of the retrieval head."""
-        past = self._vectors(given["history_rows"], given["history_weights"])[0]
-        return F.normalize(user[0] + self.member.spec.history_weight * past, dim=1, eps=NORM_FLOOR)
+        spec, rows, weights = self.member.spec, given["history_rows"], given["history_weights"]
+        if spec.reads_order:
+            names = [name for name in self.member.arrays if name.startswith(PARAMETERS + PREFIX)]
+            parameters = {own_name(name.removeprefix(PARAMETERS)): getattr(self, _attribute(name)) for name in names}
+            past = encoded_past(spec, parameters, self._gathered("table", rows), weights > 0)
+        else:
+            past = self._vectors(rows, decayed(weights, spec.bag_decay))[0]
+        own = user[0] if spec.user_vector else torch.zeros_like(user[0])
+        return F.normalize(own + spec.history_weight * past, dim=1, eps=NORM_FLOOR)
 
     def _item_side(self, given: Inputs) -> Tensor:
         return self._vectors(given["item_rows"], given["item_weights"], given.get("item_content"))
@@ -308,7 +316,9 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
         return torch.randn(n, columns, generator=rng)
 
     user = {"user_rows": rows(3), "user_weights": reals(3).abs()}
-    past = {"history_rows": rows(4), "history_weights": reals(4).abs()}
+    # A sequence encoder reads as many positions as the bundle stores; a bag has any size.
+    n_past = shape.n_past if member.spec.reads_order else 4
+    past = {"history_rows": rows(n_past), "history_weights": reals(n_past).abs()}
     item = {"item_rows": rows(3), "item_weights": reals(3).abs()}
     if shape.n_content:
         item["item_content"] = F.normalize(reals(shape.n_content), dim=1)
@@ -370,7 +380,7 @@ def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], 
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes={"given": {name: _dynamic(name, tensor) for name, tensor in inputs.items()}},
+            dynamic_shapes={"given": {name: _dynamic(name, tensor, graph.member) for name, tensor in inputs.items()}},
             optimize=True,
             verbose=False,
         )
@@ -392,7 +402,7 @@ def _remove_notes(message: Any) -> None:
                 _remove_notes(part)
 
 
-def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:
+def _dynamic(name: str, tensor: Tensor, member: Member) -> dict[int, Any] | None:
     """Dynamic axes of an input."""
     # the catalogue of a small graph is part of it, so its size is fixed
     auto = torch.export.Dim.AUTO if name == "allowed" else torch.export.Dim.DYNAMIC
@@ -402,6 +412,7 @@ def _dynamic(name: str, tensor: Tensor) -> dict[int, Any] | None:
         "catalogue.vectors": (1,), "catalogue.keys": (1,), "allowed": (0,), "catalogue.prior": (0,),
         "catalogue.statistics": (0,), "user_statistics": (0,), "item_statistics": (0,), "context_rows": (0,),
         "item_content": (0,),
+        **({"history_rows": (0,), "history_weights": (0,)} if member.spec.reads_order else {}),
     }.get(name, tuple(range(tensor.dim())))  # fmt: skip
     return dict.fromkeys(axes, auto)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from evorec.models.balancing import BALANCINGS
 from evorec.models.choice import Choice
+from evorec.models.encoder import ENCODERS
 from evorec.models.mechanism import mechanism_of
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
@@ -17,6 +18,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Choice]]] = {
     "balancing": BALANCINGS,
     "optimizer": OPTIMIZERS,
     "retrieval_loss": RETRIEVAL_LOSSES,
+    "encoder": ENCODERS,
 }
 """Genes whose options have texts of their own."""
 NO_RANKER: Final = "Retrieval only: users and items are vectors, no ranker re-orders the retrieved items."
