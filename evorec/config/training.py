@@ -38,7 +38,7 @@ class TrainConfig(BudgetConfig):
     next_item: bool = False
     """retrieval learns a positive from the previous positives (for held-out rows that come next; a repeated item counts
     each time) instead of all other positives of the user"""
-    uniform_negatives: int = Field(128, ge=0, le=8192)
+    uniform_negatives: int = Field(128, ge=0, le=65_536)
     """negatives drawn uniformly per step, for members with uniform negatives; 0 = no such members"""
     inherit: Literal["none", "nearest"] = "none"
     """initial weights of a candidate: none = fresh; nearest = those of the nearest candidate of earlier generations

@@ -13,7 +13,7 @@ from evorec.models.negative_scores import FirstCells, NegativeMask, NegativeScor
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.models.spec import ModelSpec
 
-# exp(64) = 6e27, so a sum of 8,192 of them stays below 3e38; exp(-64) = 2e-28 is far above 1e-38.
+# exp(64) = 6e27, so a sum of 65,536 of them stays below 3e38; exp(-64) = 2e-28 is far above 1e-38.
 COLDEST = 1 / 32
 """From this temperature on, exp of a score, of a difference of two and of sums of them are normal float32 numbers."""
 

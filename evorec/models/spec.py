@@ -283,7 +283,7 @@ def default_space(
     text = "negatives of each positive, at most"
     negatives: Gene = Fixed("negatives", most, text=text)
     if most > FEWEST_NEGATIVES:
-        limits = (1, 8192)
+        limits = (1, 65_536)
         negatives = Integer("negatives", FEWEST_NEGATIVES, most, scale="log2", default=most, limits=limits, text=text)
     source = Categorical("negative_source", NEGATIVE_SOURCES, "batch", text="other positives, or items drawn uniformly")
     newcomers = Real(

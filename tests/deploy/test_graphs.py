@@ -28,7 +28,7 @@ from evorec.serving.graph import Graph
 
 PARITY = 1e-5  # float32: the same sums in another order
 TASKS = ("click", "buy")
-SHAPE = InputShape(n_rows=40, n_content=3, n_dense=4, n_tasks=2, n_layers=2, n_items=9, parents=(-1, 0))
+SHAPE = InputShape(n_rows=40, n_content=3, n_dense=4, n_tasks=2, n_layers=2, n_items=9, parents=(-1, 0), n_past=3)
 DIM, N_ITEMS, MOMENT = 4, 9, 2
 BASE: dict[str, Any] = {
     "task_weights": (1.2, 0.8), "sharing_depth": 1,
@@ -160,6 +160,24 @@ def test_the_graph_of_every_mechanism_makes_the_lists_of_the_search(mechanism: s
         check_lists(model, graph, n, k, candidates)
     check_ties_and_masks(model, graph)
     check_another_catalogue(model, graph)
+
+
+ENCODERS: dict[str, dict[str, Any]] = {
+    "fading bag": {"bag_decay": 0.6},
+    "gru": {"encoder": "gru", "settings": (("encoder_dropout", 0.4),)},
+    "attention": {
+        "encoder": "attention", "user_vector": False,
+        "settings": (("attention_heads", 2), ("attention_layers", 2), ("encoder_dropout", 0.4)),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", ENCODERS.values(), ids=ENCODERS)
+def test_the_graph_of_every_encoder_makes_the_lists_of_the_search(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = Model(spec("shared_bottom", **changes))
+    graph = model.graph("recommend", tmp_path)
+    for n, k, candidates in ((1, 3, 5), (7, 5, 6)):
+        check_lists(model, graph, n, k, candidates)
 
 
 def check_ties_and_masks(model: Model, graph: Graph) -> None:

@@ -110,6 +110,31 @@ def test_ensemble_heads_worked_by_hand():
     assert values_per_row(three, SHAPE) == (1 + 3) * 21 + 3 * (values_per_row(one, SHAPE) - 21)
 
 
+def test_encoders_of_the_past_worked_by_hand():
+    bag, read = (
+        spec(embedding_dim=4, width=16),
+        replace(STEP, read=40.0, pairs=300.0, history_rows=0, history_entries=0),
+    )
+    # Per position: query, key, value and output, and two layers, of 4 x 4; scores and sums over pairs of length 4.
+    settings = {"attention_layers": 2, "attention_heads": 2, "encoder_dropout": 0.1}
+    attention = spec(embedding_dim=4, width=16, encoder="attention", **settings)
+    shape = replace(SHAPE, n_past=10)
+    # Ten positions; of each block 6 matrices, 2 biases and 2 normalisations of a gain and a bias; the last of them.
+    parameters = 10 * 4 + 2 * (6 * 16 + 2 * 4 + 4 * 4) + 2 * 4
+    products = 2 * (6 * 16 * 40 + 2 * 4 * 300)
+    found, without = cost(attention, shape, read), cost(bag, shape, replace(read, read=0.0, pairs=0.0))
+    assert found["training_flops"] - without["training_flops"] == 10 * (6 * products + 12 * parameters)
+    # The bag has 40 rows of its own for the past.
+    assert found["parameters"] - without["parameters"] == parameters - 40 * 4
+    asked = 2 * (6 * 16 * 10 + 2 * 4 * 10 * 10)
+    assert found["inference_flops"] - without["inference_flops"] == 2 * (asked - 10 * 4)
+    both, alone = (cost(replace(attention, rank_blend=0.0, user_vector=own), shape, read) for own in (True, False))
+    assert both["inference_flops"] - alone["inference_flops"] == 2 * 3 * 4  # a ranker would read the user's rows
+    gru = cost(spec(embedding_dim=4, width=16, encoder="gru", encoder_dropout=0.1), shape, read)
+    parameters = 2 * (4 * 12 + 12) + 2 * 4
+    assert gru["training_flops"] - without["training_flops"] == 10 * (6 * 6 * 16 * 40 + 12 * parameters)
+
+
 TOWERS_ABOVE_ONE_LAYER = 2 * 3 * 16 * 16 + 3 * 16
 """Two levels of three towers, and the heads."""
 
