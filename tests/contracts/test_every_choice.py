@@ -70,7 +70,7 @@ beside = tiny.trained([tiny.spec(), spec], tiny.plan_of(data, on_device), on_dev
 same = all(np.array_equal(a, beside.member_arrays(1)[name]) for name, a in alone.member_arrays(0).items())
 print(json.dumps({
     "last": space.gene("mechanism").options[-1], "own": "blend_share" in genes, "settings": dict(spec.settings),
-    "round": space.decode(space.encode(genes)) == genes, "text": mechanism_of(spec).describe(spec), "same": same,
+    "round": only.decode(only.encode(genes)) == genes, "text": mechanism_of(spec).describe(spec), "same": same,
 }))
 """
 
