@@ -27,6 +27,7 @@ import bench_population  # noqa: E402
 import bench_scaling  # noqa: E402
 import bench_setup  # noqa: E402
 import bench_steps  # noqa: E402
+import public  # noqa: E402
 import sequential  # noqa: E402
 import validate_agrees  # noqa: E402
 
@@ -236,3 +237,46 @@ def test_validate_and_search_give_the_same_verdict_in_the_same_words():
     assert [one for one in found if not one.agrees] == []
     assert len({one.search.message for one in found}) >= 4
     assert any(one.finalize is not None for one in found)
+
+
+FRONT = "l2\tnDCG\tRecall\tAPLT\n1\t0.2\t0.3\t0.1\n2\t0.3\t0.3\t0.1\n3\t0.1\t0.1\t0.4\n"
+
+
+def test_published_points_are_dominated_by_members_that_are_nowhere_worse(tmp_path):
+    front = tmp_path / public.FRONT
+    front.write_text(FRONT)
+    members = [
+        {
+            "ndcg": 0.3,
+            "recall": 0.2,
+            "long_tail_share": 0.1,
+        },  # beats the first point, but not in recall; equals the second
+        {"ndcg": 0.1, "recall": 0.1, "long_tail_share": 0.5},  # beats the third
+    ]
+    assert public.dominated(front, members) == {"points": 3, "ndcg_aplt": 2, "ndcg_recall_aplt": 1}
+    rows = dict(zip("ab", members, strict=True))
+    worse = {"ndcg": 0.2, "recall": 0.9, "long_tail_share": 0.05}
+    assert list(public.best_of_front({"c": worse, **rows})) == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_the_public_table_is_made_from_a_quick_search(tmp_path):
+    rng, front = np.random.default_rng(0), tmp_path / public.FRONT
+    for part, n in {"train": 8, "validation": 2, "test": 3}.items():
+        rows = [f"{user}\t{item % 20}\t{number}" for user in range(40) for number, item in enumerate(rng.zipf(1.5, n))]
+        (tmp_path / f"{part}.tsv").write_text("\n".join(rows))
+    front.write_text(FRONT)
+    script = [sys.executable, str(ROOT / "experiments" / "public.py"), "amazon-music", "--quick"]
+    settings = (f"data.path={tmp_path}", "evaluation.k=3", "training.steps=3", "search.population=4")
+    words = [word for text in settings for word in ("--set", text)]
+    done = subprocess.run(
+        [*script, *words, "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "figures.json")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| popularity, here | 0." in done.stdout
+    assert "of 3 published points in NDCG and APLT" in done.stdout
+    assert json.loads((tmp_path / "figures.json").read_text())["dominated"][0]["points"] == 3
