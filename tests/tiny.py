@@ -101,7 +101,7 @@ SETTINGS = {
     "aitm": {"calibrator_weight": 0.3},
 }
 """Mechanism -> values of its own genes; a mechanism that is not here has the defaults."""
-MECHANISMS, BALANCINGS, OPTIMIZERS, RETRIEVAL_LOSSES, ENCODERS = (
+MECHANISMS, BALANCINGS, OPTIMIZERS, RETRIEVAL_LOSSES, ENCODERS, ITEM_ITEMS = (
     tuple(choice.name for choice in ordered(choices)) for choices in CHOICES.values()
 )
 FUNNEL_MECHANISMS = tuple(name for name in MECHANISMS if CHOICE_OF[name].needs_funnel)

@@ -52,6 +52,9 @@ class ModelCounts:
         candidates: items that the ranker scores; 0 when retrieval decides alone.
         ranker_macs: multiply-adds of the ranker per candidate.
         n_parameters: trained numbers.
+        fit_flops: arithmetic of closed forms, once per training run.
+        item_item_macs: multiply-adds of the item-item scores of a request.
+        n_fitted, fitted_bytes: numbers of closed forms, and their bytes with those of indices.
         bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.
         flops_per_row_update: of the optimiser of the embedding parameters.
     Raises:
@@ -72,6 +75,10 @@ class ModelCounts:
     n_parameters: int
     bytes_per_parameter: int
     flops_per_row_update: int
+    fit_flops: int = 0
+    item_item_macs: int = 0
+    n_fitted: int = 0
+    fitted_bytes: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -108,12 +115,13 @@ def training_flops(
     extra_macs: int,
     flops_per_update: int,
     flops_per_row_update: int,
+    fit_flops: int = 0,
 ) -> int:
-    """Arithmetic of a whole training run: ``steps * (2 (3 macs + extra) + updates)``, each update by its FLOPs.
+    """Arithmetic of a training run: ``steps * (2 (3 macs + extra) + updates) + fit``, each update by its FLOPs.
 
     Args:
         steps, forward_macs, dense_updates, row_updates, extra_macs: see `ModelCounts`.
-        flops_per_update, flops_per_row_update: see `ModelCounts`.
+        flops_per_update, flops_per_row_update, fit_flops: see `ModelCounts`.
     Returns:
         FLOPs, >= 0, lower is cheaper.
     Source: Kaplan et al. 2020, backward = 2 forward; Adam counted by `ADAM_FLOPS`. Cost: O(1).
@@ -123,17 +131,20 @@ def training_flops(
     """
     macs = forward_macs * (1 + BACKWARD_PER_FORWARD) + extra_macs
     updates = flops_per_update * dense_updates + flops_per_row_update * row_updates
-    return steps * (FLOPS_PER_MAC * macs + updates)
+    return steps * (FLOPS_PER_MAC * macs + updates) + fit_flops
 
 
 @metric("inference_flops", of=ModelCounts, unit="FLOP", text="arithmetic of a request, counted", **COST)
-def inference_flops(user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int) -> int:
-    """Arithmetic of a request: user vector, dot products with the catalogue, ranker on the candidates.
+def inference_flops(
+    user_macs: int, n_items: int, width: int, candidates: int, ranker_macs: int, item_item_macs: int = 0
+) -> int:
+    """Arithmetic of a request: user vector, products with the catalogue, item-item scores, ranker on the candidates.
 
-    ``2 (user_macs + n_items * width + candidates * ranker_macs)``; item vectors are computed ahead of requests.
+    ``2 (user_macs + n_items * width + item_item_macs + candidates * ranker_macs)``; item vectors and item-item matrices
+    are computed ahead of requests.
 
     Args:
-        user_macs, n_items, width, candidates, ranker_macs: see `ModelCounts`.
+        user_macs, n_items, width, candidates, ranker_macs, item_item_macs: see `ModelCounts`.
     Returns:
         FLOPs per request, >= 0, lower is cheaper.
     Source: counting the two stages. Cost: O(1).
@@ -141,24 +152,24 @@ def inference_flops(user_macs: int, n_items: int, width: int, candidates: int, r
         >>> inference_flops(user_macs=10, n_items=100, width=4, candidates=5, ranker_macs=20)  # 2 * 510
         1020
     """
-    return FLOPS_PER_MAC * (user_macs + n_items * width + candidates * ranker_macs)
+    return FLOPS_PER_MAC * (user_macs + n_items * width + item_item_macs + candidates * ranker_macs)
 
 
 @metric("parameters", of=ModelCounts, unit="", text="trained numbers", **COST)
-def parameters(n_parameters: int) -> int:
-    """Trained numbers of the model, >= 0; lower is smaller."""
-    return n_parameters
+def parameters(n_parameters: int, n_fitted: int = 0) -> int:
+    """Trained numbers of the model, those of closed forms included, >= 0; lower is smaller."""
+    return n_parameters + n_fitted
 
 
 @metric("model_bytes", of=ModelCounts, unit="B", text="size of the weights", **COST)
-def model_bytes(n_parameters: int, bytes_per_parameter: int) -> int:
+def model_bytes(n_parameters: int, bytes_per_parameter: int, fitted_bytes: int = 0) -> int:
     """Size of the stored parameters in bytes, without file headers and id vocabularies; lower is smaller.
 
     Example:
         >>> model_bytes(836, 4)
         3344
     """
-    return n_parameters * bytes_per_parameter
+    return n_parameters * bytes_per_parameter + fitted_bytes
 
 
 @metric("train_seconds", of=Timing, unit="s", text="wall time of the training run, measured", **COST)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +60,25 @@ class Positives:
         history: the set of items of each of the ``U + 1`` users.
         past: the same in order.
         n_items: I.
+        latest: the matrix that was last asked for, by kind and settings (`latest_item_item`).
     """
 
     history: Csr
     past: Past
     n_items: int
+    latest: dict[tuple[Any, ...], ItemItemModel] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Positives:
-        """Those of a data set."""
-        return cls(dataset.history, dataset.past, dataset.n_items)
+        """Those of a data set; the same object for the same data set, so that what it computes is computed once."""
+        if dataset not in _OF_DATASET:
+            _OF_DATASET[dataset] = cls(dataset.history, dataset.past, dataset.n_items)
+        return _OF_DATASET[dataset]
+
+    @cached_property
+    def mean_length(self) -> float:
+        """Items of a user with a positive, on average; 0.0 without users."""
+        return len(self.history.indices) / max(self.n_active_users, 1)
 
     @cached_property
     def counts(self) -> Float64:
@@ -140,6 +150,9 @@ class ItemItemModel:
         return out
 
 
+_OF_DATASET: WeakKeyDictionary[Dataset, Positives] = WeakKeyDictionary()
+
+
 class ItemItem(Choice):
     """A kind of item-item matrix."""
 
@@ -163,16 +176,12 @@ class ItemItem(Choice):
         """Memory that `fit` takes at its peak, its result included."""
 
     @abc.abstractmethod
-    def stored_bytes(self, positives: Positives, settings: Settings) -> int:
-        """Bytes of the matrix in a bundle."""
+    def stored_values(self, positives: Positives, settings: Settings) -> tuple[int, int]:
+        """Numbers of the matrix in a bundle, and their bytes with those of indices."""
 
     @abc.abstractmethod
     def request_macs(self, positives: Positives, settings: Settings, length: float) -> int:
         """Multiply-adds of the scores of a user with a past of `length` items."""
-
-    @abc.abstractmethod
-    def describe(self, settings: Settings) -> str:
-        """The matrix of a member in a clause."""
 
 
 ITEM_ITEMS: Registry[ItemItem] = Registry("item_item", package="evorec.models.item_items")
@@ -205,6 +214,16 @@ def fit_item_item(
     if reason := oversized(kind, positives, settings, budget_bytes):
         raise DataError(reason)
     return ITEM_ITEMS[kind].fit(positives, settings)
+
+
+def latest_item_item(kind: str, positives: Positives, settings: Settings) -> ItemItemModel:
+    """`fit_item_item`, which keeps a single matrix: members of equal settings that follow each other share it."""
+    key = (kind, *sorted(with_defaults(settings).items()))
+    found = positives.latest.get(key)
+    if found is None:
+        positives.latest.clear()  # before the next is computed: two may not fit
+        found = positives.latest[key] = fit_item_item(kind, positives, settings)
+    return found
 
 
 def with_defaults(settings: Settings) -> Settings:

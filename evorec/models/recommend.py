@@ -1,6 +1,7 @@
 """Two-stage recommendation with a stack of members: search, final training and exported bundles all use this.
 
-Retrieval scores the whole catalogue: ``cos(user, item) / temperature + popularity_weight * log(popularity)``. The
+Retrieval scores the whole catalogue: ``cos(user, item) / temperature + popularity_weight * log(popularity)``, or a
+blend with item-item scores (`evorec.models.blend`). The
 ranker then re-orders the best candidates by retrieval score plus ``rank_blend * sum_t ±w_t logit_t`` in the usual
 context of training, with minus for a task whose high values are bad. Equal scores are ordered by item id.
 """
@@ -9,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,19 @@ import torch
 from torch import Tensor
 
 from evorec.data.dataset import Csr
+from evorec.errors import ConfigError
 from evorec.metrics.lists import NO_ITEM
 from evorec.metrics.top_items import best_items
+from evorec.models.blend import blended
+from evorec.models.item_item import ItemItemModel, Positives, latest_item_item
 from evorec.models.population import Bag, KernelGroup, Population
 from evorec.models.rerank import RankerInputs, ranker_scores
 from evorec.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    Sparse = csr_array[Any, tuple[int, int]]
 
 SCORES_AT_ONCE = 1 << 18
 """Scores over the whole catalogue that are held at a time: they fit in the cache of a core."""
@@ -40,11 +49,13 @@ class ItemSide:
         bag: of the I catalogue items.
         statistics: ``[I, si]``.
         context: bag of the usual context.
+        positives: from which item-item matrices are computed; ``None`` = no member has any.
     """
 
     bag: Bag
     statistics: Tensor
     context: Bag
+    positives: Positives | None = None
 
 
 @final
@@ -57,12 +68,14 @@ class UserSide:
         history: bag of their past positives.
         statistics: ``[U, su]``.
         masked: items never listed, a row per user.
+        ids: indices of the users in the data set, int64 ``(U,)``; ``None`` = no member has item-item scores.
     """
 
     bag: Bag
     history: Bag
     statistics: Tensor
     masked: Csr
+    ids: npt.NDArray[np.int64] | None = None
 
 
 @final
@@ -172,6 +185,7 @@ class MemberScores:
         prior: ``[I]``.
         inputs: of the ranker.
         n_users: users that were asked for.
+        item_item: of the member, or ``None``.
     """
 
     member: int
@@ -182,6 +196,7 @@ class MemberScores:
     prior: Tensor
     inputs: RankerInputs
     n_users: int
+    item_item: ItemItemScores | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -199,11 +214,43 @@ class MemberScores:
 
     def retrieval(self, rows: slice, out: Tensor) -> Tensor:
         """Write the retrieval scores of some users over the whole catalogue, ``[n, I]``, and return them."""
-        return torch.mm(self.queries[rows], self._columns, out=out).add_(self.prior)
+        if self.item_item is None:
+            return torch.mm(self.queries[rows], self._columns, out=out).add_(self.prior)
+        share, scores = self.spec.item_item_share, self.prior
+        if share < 1:
+            scores = torch.mm(self.queries[rows], self._columns, out=out).add_(self.prior)
+        return out.copy_(blended(scores, torch.from_numpy(self.item_item.of_rows(rows)).to(out), share))
 
     def ranker(self, ids: Tensor) -> Tensor:
         """What the ranker adds to the retrieval scores of candidates ``[U, C]``, of the same shape."""
         return ranker_scores(self.block, self.index, self.inputs, ids)
+
+
+@final
+@dataclass(frozen=True)
+class ItemItemScores:
+    """Item-item scores of a member for some users.
+
+    Attributes:
+        model: the matrix.
+        past: of the users, faded.
+    """
+
+    model: ItemItemModel
+    past: Sparse
+
+    @classmethod
+    def of(cls, spec: ModelSpec, items: ItemSide, users: UserSide) -> ItemItemScores:
+        """Those of a spec with item-item scores, whose matrix is computed unless it was the last that was computed."""
+        positives = items.positives
+        if positives is None or users.ids is None:
+            raise ConfigError(f"item_item = {spec.item_item!r} needs the training positives and the users' indices")
+        past = positives.past.faded(positives.n_items, decay=spec.past_decay, half_life=spec.past_half_life)
+        return cls(latest_item_item(spec.item_item, positives, spec.item_item_settings), past[users.ids])
+
+    def of_rows(self, rows: slice) -> npt.NDArray[np.float32]:
+        """Scores of some users over the whole catalogue, float32 ``(n, I)``."""
+        return self.model.scores(self.past[rows])
 
 
 @torch.no_grad()
@@ -214,7 +261,8 @@ def member_scores(
     n_users = len(users.statistics)
     if n_users == 1:  # products with one row round differently from those with more: the user is computed twice
         row = torch.zeros(2, dtype=torch.long, device=users.statistics.device)
-        users = UserSide(users.bag.select(row), users.history.select(row), users.statistics[row], users.masked)
+        ids = None if users.ids is None else np.repeat(users.ids, 2)
+        users = UserSide(users.bag.select(row), users.history.select(row), users.statistics[row], users.masked, ids)
     for block in population.kernel_groups:
         user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
         context = block.vectors(items.context)[:, :, 0]
@@ -225,7 +273,10 @@ def member_scores(
             inputs = RankerInputs(
                 user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
             )
-            yield MemberScores(member, block, index, queries[index], keys[index], shift, inputs, n_users)
+            scores = MemberScores(member, block, index, queries[index], keys[index], shift, inputs, n_users)
+            if block.specs[index].uses_item_item:
+                scores = replace(scores, item_item=ItemItemScores.of(block.specs[index], items, users))
+            yield scores
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from evorec.models.balancing import BALANCINGS
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
 from evorec.models.encoder import ENCODERS
+from evorec.models.item_item import ITEM_ITEMS
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.registry import Registry
@@ -54,6 +56,10 @@ class ModelSpec:
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
         ensemble_heads: K, heads of each task that share all layers (`evorec.models.ensemble`); 1 = an ordinary ranker.
+        item_item: kind of the item-item scores, a name of `evorec.models.item_item.ITEM_ITEMS`.
+        item_item_share: share of the item-item scores in the retrieval score, in [0, 1]; the vectors' is the rest.
+        past_decay: weight of an item of the past per step back in the item-item scores, in (0, 1].
+        past_half_life: age in days, behind the user's latest item, at which an item of the past counts half there.
         ema: decay per step of the moving average of the weights that replaces them after training, in [0, 1); 0 = none.
         encoder: how the past enters the retrieval vector, a name of `evorec.models.encoder.ENCODERS`.
         bag_decay: of the bag, the factor of a past positive's weight for every later positive; 1 = none.
@@ -94,6 +100,10 @@ class ModelSpec:
     encoder: str = "bag"
     bag_decay: float = 1.0
     user_vector: bool = True
+    item_item: str = "none"
+    item_item_share: float = 1.0
+    past_decay: float = 1.0
+    past_half_life: float = math.inf
     settings: tuple[tuple[str, Value], ...] = ()
 
     @property
@@ -104,6 +114,27 @@ class ModelSpec:
     def setting(self, name: str) -> Any:
         """The value of a gene that only some members have."""
         return dict(self.settings)[name]
+
+    @property
+    def item_item_settings(self) -> dict[str, Any]:
+        """The settings of the item-item matrix."""
+        names = ITEM_ITEMS[self.item_item].gene_names
+        return {name: value for name, value in self.settings if name in names}
+
+    @property
+    def uses_item_item(self) -> bool:
+        """Whether item-item scores are in the retrieval score."""
+        return self.item_item != "none" and self.item_item_share > 0
+
+    @property
+    def uses_vectors(self) -> bool:
+        """Whether the vectors of users and items are in the retrieval score."""
+        return not self.uses_item_item or self.item_item_share < 1
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything is trained: not of item-item scores alone, without a ranker."""
+        return bool(self.task_weights) or self.uses_vectors
 
     @classmethod
     def from_genes(cls, genes: Mapping[str, Any]) -> ModelSpec:
@@ -120,7 +151,7 @@ class ModelSpec:
             if name in genes and str(genes[name]) not in options:
                 known = [choice.name for choice in ordered(CHOICES[name])] if name in CHOICES else options
                 raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
-        own = {name: value for name, value in genes.items() if name not in SWITCHES and not is_of_block(name)}
+        own = {name: value for name, value in genes.items() if name not in NO_FIELDS and not is_of_block(name)}
         values = {**NEUTRAL, **own}
         if not own.keys() & (OF_RANKER.keys() - set(OF_DENSE)):
             values = {**OF_RANKER, **values}
@@ -170,6 +201,10 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "encoder": "bag",
         "bag_decay": 1.0,
         "user_vector": True,
+        "item_item": "none",
+        "item_item_share": 1.0,
+        "past_decay": 1.0,
+        "past_half_life": math.inf,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -187,12 +222,15 @@ CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
         "optimizer": OPTIMIZERS,
         "retrieval_loss": RETRIEVAL_LOSSES,
         "encoder": ENCODERS,
+        "item_item": ITEM_ITEMS,
     }
 )
 """Genes whose values are registered by name."""
 
 SWITCHES = {"history": "history_weight", "rerank": "rank_blend"}
 """Boolean genes -> the weight that is 0 when they are off."""
+NO_FIELDS = (*SWITCHES, "item_item_blend")
+"""Boolean genes that are no settings of their own. Without a blend `item_item_share` is 1."""
 
 USE, RANK = "use_", "rank_"
 """Prefixes of the genes of a block: whether it is on, and the rank of its projection."""
@@ -374,9 +412,43 @@ def default_space(
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
+        *_item_item_genes(days, n_layers=n_layers),
         *rerank,
         *_block_genes(blocks, is_open=search_blocks),
     ))  # fmt: skip
+
+
+def _item_item_genes(days: float, *, n_layers: int) -> list[Gene]:
+    """The optional gene `item_item`, and under it how the past fades, the blend and the genes of the kinds."""
+    kinds = ordered(ITEM_ITEMS)
+    text = "scores of items by the items of the user's past"
+    first, *own = _choice_genes("item_item", kinds, "none", text, n_layers=n_layers)
+    used = When("item_item", tuple(kind.name for kind in kinds if kind.name != "none"))
+    fading: list[Gene] = [
+        Real(
+            "past_decay", 0.3, 1.0, default=0.8, limits=(1e-6, 1.0), condition=used,
+            text="weight of an item of the past per step back in the item-item scores; 1 = no fading",
+        ),
+    ]  # fmt: skip
+    if days:
+        fading.append(Real(
+            "past_half_life", days / 64, days * 64, scale="log", default=days * 64, unit="days",
+            limits=(1e-9, math.inf), condition=used,
+            text="age behind the latest item at which an item of the past counts half",
+        ))  # fmt: skip
+    return [
+        replace(first, optional=True),
+        Boolean(
+            "item_item_blend", default=True, condition=used,
+            text="the vectors share the retrieval score with the item-item scores",
+        ),
+        Real(
+            "item_item_share", 0.02, 0.98, default=0.7, limits=(0.0, 1.0), condition=When("item_item_blend", (True,)),
+            text="share of the item-item scores in the retrieval score",
+        ),
+        *fading,
+        *own,
+    ]  # fmt: skip
 
 
 def _choice_genes(name: str, choices: Sequence[Choice], default: str, text: str, *, n_layers: int) -> list[Gene]:

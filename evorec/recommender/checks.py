@@ -28,6 +28,8 @@ from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
 from evorec.metrics.metric import all_metrics
 from evorec.models.baselines import oversized
+from evorec.models.item_item import ITEM_ITEMS, Positives
+from evorec.models.item_item import oversized as oversized_matrix
 from evorec.objectives import (
     Constraint,
     Objective,
@@ -163,6 +165,9 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
     names = [name for name in BASELINES if name not in without]
     keys = {*held_out.baseline_keys(), *held_out.unavailable}
     constraints = _check_constraints_and_picks(config, faults, dict.fromkeys(names, dict.fromkeys(keys, 1.0)))
+    if space is not None:
+        with faults.collect():
+            _check_matrices(space, dataset, config)
     if space is not None and config.run.memory_gib:
         with faults.collect():
             _trainer(config, tables, dataset).check_memory(space)
@@ -280,6 +285,23 @@ def _made_up_corners(config: RecommenderConfig) -> Corners:
         for task in config.tasks.ranked or ("",)
         if metric.ideal is None
     }
+
+
+def _check_matrices(space: SearchSpace, dataset: Dataset, config: RecommenderConfig) -> None:
+    """Refuse kinds of item-item matrices that a worker's memory does not hold at their largest settings."""
+    if "item_item" not in space.names:
+        return
+    budget = memory_budget(config.run.memory_gib, workers=config.run.n_workers(device_type(config.run.device)))
+    reasons = []
+    for kind, choice in ITEM_ITEMS.items():
+        if not space.gene("item_item").can_be(kind):
+            continue
+        own = {name: space.gene(name) for name in choice.gene_names if name in space.names}
+        settings = {name: getattr(gene, "high", gene.default) for name, gene in own.items()}
+        if reason := oversized_matrix(kind, Positives.of(dataset), settings, budget):
+            reasons.append(f"space.item_item: {reason}")
+    if reasons:
+        raise ConfigError("\n".join(reasons))
 
 
 def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables, dataset: Dataset) -> Corners:

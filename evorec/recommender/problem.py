@@ -107,11 +107,19 @@ class RecProblem(Problem):
     def stack_key(self, spec: Spec) -> tuple[Any, ...]:
         """Sorts members that share products side by side, then members of the same dimensions."""
         model = ModelSpec.from_genes(spec)
-        return model.task_embeddings, model.embedding_dim, model.width, repr(model.group_key), -model.sharing_depth
+        return (
+            model.is_trained,
+            model.task_embeddings,
+            model.embedding_dim,
+            model.width,
+            repr(model.group_key),
+            -model.sharing_depth,
+        )
 
     def inheritance_key(self, spec: Spec) -> Hashable:
-        """Members inherit from members whose embeddings, most of the parameters, have the same length."""
-        return ModelSpec.from_genes(spec).embedding_dim
+        """Members inherit from trained members whose embeddings, most of the parameters, have the same length."""
+        model = ModelSpec.from_genes(spec)
+        return model.embedding_dim, model.is_trained
 
     def evaluate(
         self,

@@ -37,7 +37,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0) if dataset.times == "seconds" else 0.0
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
-        absent |= set() if dataset.times == "seconds" else {"popularity_half_life"}
+        absent |= set() if dataset.times == "seconds" else {"popularity_half_life", "past_half_life"}
     space_of = partial(
         default_space,
         n_layers=config.training.layers,

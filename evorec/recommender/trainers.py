@@ -23,6 +23,7 @@ from evorec.data.tables import Tables
 from evorec.errors import ConfigError, TrainingError
 from evorec.models.baselines import Baselines, all_baseline_lists
 from evorec.models.encoder import ENCODERS
+from evorec.models.item_item import ITEM_ITEMS, Positives, with_defaults
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.population import Population
@@ -34,7 +35,7 @@ from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import GIB, KEPT_SHARE, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import KEPT_BYTES, BatchPlan
-from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train
+from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train, with_untrained
 
 States = Sequence[Any] | None
 """State of the training of each member of a stack at the same step; ``None`` = training starts anew."""
@@ -170,7 +171,22 @@ class StackTrainer:
         states: States = None,
         parents: Sequence[Weights | None] | None = None,
     ) -> TrainingResult:
-        """Train a population on the genuine data (see `evorec.training.trainer.train`)."""
+        """Train a population on the genuine data (see `evorec.training.trainer.train`).
+
+        Members that are item-item scores alone have nothing to train: their parameters are 0, and no step is run for
+        them.
+        """
+        own = [member for member, spec in enumerate(specs) if spec.is_trained]
+        if len(own) < len(specs):
+            found = None
+            if own:
+                some_states, some_parents = (
+                    None if given is None else [given[m] for m in own] for given in (states, parents)
+                )
+                chosen = [specs[member] for member in own]
+                found = self.train(chosen, last=last, states=some_states, parents=some_parents)
+            at = last if last is not None and last < len(self.plan) else None
+            return with_untrained(specs, self.data.tensors, dict(enumerate(own)), found, at=at)
         return train(
             specs,
             self.plan,
@@ -258,6 +274,7 @@ class StackTrainer:
             history_rows=dataset.n_items,
             history_length=dataset.history_rows.shape[1],
             candidates=data.config.evaluation.n_candidates(dataset.n_items),
+            positives=Positives.of(dataset),
         )
         return member_cost(
             spec,
@@ -276,6 +293,7 @@ class StackTrainer:
         """Consecutive members that fit the memory of one of `workers` programs that run at the same time."""
         largest = max(map(self.member_bytes, specs))
         budget = self.stack_bytes(largest_state=max(map(self.state_bytes, specs)), workers=workers)
+        budget = max(budget - max(map(self.matrix_bytes, specs)), 0)
         size = stack_size(budget, largest, at_most=len(specs))
         return [slice(start, start + size) for start in range(0, len(specs), size)]
 
@@ -319,6 +337,13 @@ class StackTrainer:
             bytes_per_activation=precision.activations.itemsize,
         )
 
+    def matrix_bytes(self, spec: ModelSpec) -> int:
+        """Memory of a member's item-item matrix while it is computed; a worker holds a single matrix at a time."""
+        if not spec.uses_item_item:
+            return 0
+        kind, settings = ITEM_ITEMS[spec.item_item], with_defaults(spec.item_item_settings)
+        return kind.fit_bytes(Positives.of(self.data.dataset), settings)
+
     def state_bytes(self, spec: ModelSpec) -> int:
         """Memory of the state of a member at a rung: its parameters, their two moments and their average."""
         shape = self.data.tensors.shape
@@ -337,7 +362,11 @@ class StackTrainer:
         if not gib:
             return
         bounds = cost_bounds(
-            space, lambda spec: {"member": self.member_bytes(spec), "state": max(self.state_bytes(spec), 1)}
+            space,
+            lambda spec: {
+                "member": self.member_bytes(spec) + self.matrix_bytes(spec),
+                "state": max(self.state_bytes(spec), 1),
+            },
         )
         largest, state = (int(max(bounds[name])) for name in ("member", "state"))
         room = self.stack_bytes(largest_state=state, workers=workers)

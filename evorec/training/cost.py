@@ -16,6 +16,7 @@ from evorec.metrics.metric import measure, metrics_of
 from evorec.models.balancing import BALANCINGS
 from evorec.models.encoder import ENCODERS
 from evorec.models.input_shape import InputShape
+from evorec.models.item_item import ITEM_ITEMS, Positives, with_defaults
 from evorec.models.mechanism import build_network, forward_macs, n_dense_parameters, n_groups
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.population import encoder_tensors
@@ -26,6 +27,8 @@ from evorec.space.gene import Gene, Value
 from evorec.space.genes import Boolean, Categorical, Integer, Real
 from evorec.space.space import SearchSpace
 
+FREE_AT_ZERO = ("ema", "next_item", "neighbour_weight")
+"""Real genes whose value 0 leaves something out, which then costs nothing."""
 MOST_TRIED = 9
 """An integer gene with at most this many values is tried at all of them, else at both bounds."""
 
@@ -89,6 +92,7 @@ class CatalogueWork:
         history_rows: embedding rows of the history table.
         history_length: most past positives of a user.
         candidates: items that the ranker re-orders.
+        positives: of item-item matrices; ``None`` = no member has any.
     """
 
     n_items: int
@@ -96,6 +100,7 @@ class CatalogueWork:
     history_rows: int
     history_length: int
     candidates: int
+    positives: Positives | None = None
 
 
 def member_cost(
@@ -148,32 +153,51 @@ def _counts(
     by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
-    user_entries = user_fields * (groups if reranks else spec.user_vector) + history * catalogue.history_length
+    # Item-item scores alone, without a ranker, need no vector of the user.
+    by_vector = spec.uses_vectors
+    user_entries = user_fields * (groups if reranks else spec.user_vector and by_vector)
+    user_entries += (history and by_vector) * catalogue.history_length
     encoded = encoder.macs(settings, dim, positions=step.read, pairs=step.pairs)
     past = catalogue.history_length
-    to_query = encoder.macs(settings, dim, positions=past, pairs=past**2) if sequence else 0
+    to_query = encoder.macs(settings, dim, positions=past, pairs=past**2) if sequence and by_vector else 0
     return ModelCounts(
         # Sizes of a step are means, and a count of operations is an integer.
         forward_macs=round(ranked + retrieved + encoded) + retrieval_macs(spec, step),
         dense_updates=n_dense,
         row_updates=round(rows * dim),
         extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
-        steps=steps,
+        steps=steps if spec.is_trained else 0,
         flops_per_update=optimizer.flops_per_update + average,
         flops_per_row_update=(optimizer.flops_per_row_update or optimizer.flops_per_update) + 2 * average,
         user_macs=user_entries * dim + round(to_query),
         n_items=catalogue.n_items,
-        width=dim,
+        width=dim if spec.uses_vectors else 0,
         candidates=catalogue.candidates if reranks else 0,
         ranker_macs=macs,
-        n_parameters=n_dense + table_rows * dim,
+        n_parameters=n_dense + table_rows * dim if spec.is_trained else 0,
         bytes_per_parameter=bytes_per_parameter,
+        **_item_item_counts(spec, catalogue.positives),
     )
 
 
 def encoder_entries(spec: ModelSpec, shape: InputShape) -> int:
     """Parameters of the encoder of the past."""
     return sum(tensor.n_entries for tensor in encoder_tensors([spec], shape))
+
+
+def _item_item_counts(spec: ModelSpec, positives: Positives | None) -> dict[str, int]:
+    """What the item-item scores of a member add to its counts; each at least 1 where there are any."""
+    if not spec.uses_item_item or positives is None:
+        return {}
+    kind, settings = ITEM_ITEMS[spec.item_item], with_defaults(spec.item_item_settings)
+    n_fitted, fitted_bytes = kind.stored_values(positives, settings)
+    counts = {
+        "fit_flops": kind.fit_flops(positives, settings),
+        "item_item_macs": kind.request_macs(positives, settings, positives.mean_length),
+        "n_fitted": n_fitted,
+        "fitted_bytes": fitted_bytes,
+    }
+    return {name: max(count, 1) for name, count in counts.items()}  # costs are compared by their logarithms
 
 
 def projection_entries(spec: ModelSpec, shape: InputShape) -> int:
@@ -259,6 +283,9 @@ def cost_bounds(
     options = {name: _options(space.gene(name)) for name in space.names}
     mechanisms = options.pop("mechanism", ())  # none without a ranker
     starts = [{**start, "mechanism": mechanism} for mechanism in mechanisms] or [start]
+    # Item-item scores alone, without a ranker, train nothing: two genes from the default, which descent does not find.
+    kinds = options.get("item_item", ())
+    starts += [{**starts[0], "item_item": kind, "item_item_blend": False} for kind in kinds if kind != "none"]
     switches = {name: options.pop(name) for name in space.names if name.startswith(USE)}
     for sign, name, genes in [(s, n, g) for s in (1, -1) for n in cost(start) for g in starts]:
         blocks = {block: values[0] if sign > 0 else values[-1] for block, values in switches.items()}
@@ -290,6 +317,6 @@ def _options(gene: Gene) -> tuple[Value, ...]:
         low, high = (int(bound[0]) for bound in gene.bounds)
         columns = range(low, high + 1) if high - low < MOST_TRIED else (low, high)
         return tuple(gene.decode(np.array([float(column)])) for column in columns)
-    if isinstance(gene, Real) and gene.name == "ema":
-        return (gene.low, gene.high)  # an average of decay 0 is none, which costs nothing
+    if isinstance(gene, Real) and gene.name in FREE_AT_ZERO:
+        return (gene.low, gene.high)
     return (gene.default,)

@@ -16,6 +16,7 @@ from evorec.data.dataset import Dataset, Part
 from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import TrainingError
+from evorec.models.item_item import Positives
 from evorec.models.population import Bag, Population
 from evorec.models.recommend import ItemSide, Lists, UserSide, popularity_prior, recommend, stream_lists
 from evorec.models.spec import ModelSpec
@@ -117,8 +118,10 @@ def _request(
     # Without the last item, the unknown item, which no list can hold.
     bag = Bag(data.items.rows[:-1], data.items.weights[:-1], content)
     return {
-        "items": ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode)),
-        "users": UserSide(data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked),
+        "items": ItemSide(bag, data.item_statistics[:-1], data.context_bag(mode), Positives.of(dataset)),
+        "users": UserSide(
+            data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked, users.ids
+        ),
         "prior": prior,
         "k": config.k,
         "candidates": config.n_candidates(dataset.n_items),

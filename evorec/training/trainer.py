@@ -157,6 +157,35 @@ class TrainingResult:
     checkpoints: tuple[Checkpoint, ...] = ()
 
 
+def with_untrained(
+    specs: Sequence[ModelSpec],
+    data: DeviceData,
+    trained: Mapping[int, int],
+    result: TrainingResult | None,
+    *,
+    at: int | None = None,
+) -> TrainingResult:
+    """A result that also has the members that nothing is trained of; all of their parameters are 0.
+
+    Args:
+        specs: of all members.
+        data: the data set on its device.
+        trained: index in `result` -> index in `specs`, of the members that were trained.
+        result: of them; ``None`` = none was.
+        at: step of the checkpoints; ``None`` = training is over, and there are none.
+    """
+    population = Population(specs, data.shape, dtype=data.dtype, device=data.device)
+    diverged: list[int | None] = [None] * len(specs)
+    checkpoints: list[Checkpoint] = [{"at": np.array(at)}] * len(specs) if at is not None else []
+    for own, member in trained.items():
+        assert result is not None
+        population.load(member, result.population.member_arrays(own))
+        diverged[member] = result.diverged[own]
+        if checkpoints:
+            checkpoints[member] = result.checkpoints[own]
+    return TrainingResult(population, tuple(diverged), tuple(checkpoints))
+
+
 @final
 class _Training:
     """Parameters, optimisers and balancers of a population."""

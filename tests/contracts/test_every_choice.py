@@ -58,7 +58,7 @@ import tiny
 from evorec.models.mechanism import mechanism_of
 from evorec.models.spec import ModelSpec, default_space
 space = default_space(("click", "like", "purchase"), n_layers=2, days=9.0, funnel=True, uniform_negatives=8,
-                      retrieval_batch=29)
+                      retrieval_batch=29).with_overrides({})
 only = space.with_overrides({"mechanism": "blend", "embedding_dim": 8, "width": 16}, "test")
 row = only.sample(np.random.default_rng(0), 1)[0]
 genes = only.decode(row)

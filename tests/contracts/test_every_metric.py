@@ -184,10 +184,10 @@ SLOW: dict[str, Callable[[], float]] = {
     "harm/<task>": lambda: float(np.nanmean([NUMBERS[row] for row in CHOSEN])),
     "cost_per/<task>": lambda: sum(SPEND[CHOSEN]) / sum(LABELS[row] == 1 for row in CHOSEN),
     "accuracy": lambda: (0.5 + 0.75) / 2,
-    "training_flops": lambda: 3 * (2 * (3 * 4 + 7) + 8 * 5 + 16 * 6),
-    "inference_flops": lambda: 2 * (9 + 10 * 11 + 12 * 13),
-    "parameters": lambda: 14,
-    "model_bytes": lambda: 14 * 15,
+    "training_flops": lambda: 3 * (2 * (3 * 4 + 7) + 8 * 5 + 16 * 6) + 17,
+    "inference_flops": lambda: 2 * (9 + 10 * 11 + 12 * 13 + 18),
+    "parameters": lambda: 14 + 19,
+    "model_bytes": lambda: 14 * 15 + 20,
     "train_seconds": lambda: 2.5,
 }  # fmt: skip
 BEYOND = {"intra_list_distance@k", "attack_shift@k"}

@@ -11,7 +11,7 @@ from evorec.errors import ConfigError
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS as REGISTRY
 from evorec.models.choice import ordered
-from evorec.models.spec import CHOICES, SWITCHES, ModelSpec, default_space
+from evorec.models.spec import CHOICES, NO_FIELDS, ModelSpec, default_space
 from evorec.space.genes import Fixed
 
 TASKS = ("click", "like", "purchase")
@@ -119,14 +119,14 @@ def test_a_gene_of_another_mechanism_is_refused():
 @pytest.mark.parametrize("name", CHOICES)
 def test_an_unknown_name_is_refused_with_those_there_are(name):
     known = ", ".join(choice.name for choice in ordered(CHOICES[name]))
-    with pytest.raises(ConfigError, match=rf"^{name} must be one of {known}; got 'none'\.$"):
-        ModelSpec.from_genes(genes(**{name: "none"}))
+    with pytest.raises(ConfigError, match=rf"^{name} must be one of {known}; got 'nothing'\.$"):
+        ModelSpec.from_genes(genes(**{name: "nothing"}))
 
 
 def test_the_genes_of_the_default_space_and_the_fields_of_a_spec_are_the_same_words():
     names = {field.name for field in fields(ModelSpec)}
     own = {gene for choices in CHOICES.values() for choice in choices.values() for gene in choice.gene_names} - names
-    assert set(SPACE.names) - names == {*SWITCHES, *own}
+    assert set(SPACE.names) - names == {*NO_FIELDS, *own}
     assert names - set(SPACE.names) == {"settings", "off", "ranks", "pretrained", "new_item_popularity"}
 
 

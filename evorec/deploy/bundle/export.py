@@ -132,6 +132,8 @@ def export_bundle(
     check_belongs(run, problem)
     encoded, weights, fit = shipped_model(run, problem, member, all_data=options.all_data)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
+    if spec.uses_item_item:
+        raise ConfigError(f"member {member} has item-item scores, which bundles cannot have; choose another member.")
     shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
     with workspace(out) as partial:
         progress("writing weights, ids and encoders")

@@ -8,6 +8,7 @@ from typing import Any, Final
 from evorec.models.balancing import BALANCINGS
 from evorec.models.choice import Choice
 from evorec.models.encoder import ENCODERS
+from evorec.models.item_item import ITEM_ITEMS
 from evorec.models.mechanism import mechanism_of
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
@@ -19,6 +20,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Choice]]] = {
     "optimizer": OPTIMIZERS,
     "retrieval_loss": RETRIEVAL_LOSSES,
     "encoder": ENCODERS,
+    "item_item": ITEM_ITEMS,
 }
 """Genes whose options have texts of their own."""
 NO_RANKER: Final = "Retrieval only: users and items are vectors, no ranker re-orders the retrieved items."

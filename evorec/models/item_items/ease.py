@@ -22,7 +22,7 @@ from evorec.models.item_item import (
     row_blocks,
 )
 from evorec.models.item_item_genes import L2, NEIGHBOURS, NEXT_ITEM, SHRINKAGE
-from evorec.models.item_items.knn import matrix_bytes, neighbours_of
+from evorec.models.item_items.knn import matrix_values, neighbours_of
 
 if TYPE_CHECKING:
     from evorec.models.item_item import Sparse
@@ -46,7 +46,7 @@ class Ease(ItemItem):
     """
 
     name, order = "ease", 2
-    text = "the linear model of items that best rebuilds the users' items"
+    text = "items are scored by the linear model that best rebuilds each user's items from the others (EASE)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         return (L2, SHRINKAGE, NEXT_ITEM, NEIGHBOURS)
@@ -86,14 +86,11 @@ class Ease(ItemItem):
         block = max(PAIRS_AT_ONCE, positives.n_items)
         return n**2 * _itemsize(n) + result + 40 * min(block, positives.n_items**2)
 
-    def stored_bytes(self, positives: Positives, settings: Settings) -> int:
-        return matrix_bytes(positives, settings)
+    def stored_values(self, positives: Positives, settings: Settings) -> tuple[int, int]:
+        return matrix_values(positives, settings)
 
     def request_macs(self, positives: Positives, settings: Settings, length: float) -> int:
         return round(length * neighbours_of(positives, settings))
-
-    def describe(self, settings: Settings) -> str:
-        return f"{self.text} (EASE, l2 {settings['item_item_l2']:g})"
 
 
 def _itemsize(n: int) -> int:

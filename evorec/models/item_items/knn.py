@@ -40,7 +40,7 @@ class Knn(ItemItem):
     """
 
     name, order = "knn", 1
-    text = "items that the same users liked"
+    text = "items are scored by how many users share them with the user's past (ItemKNN)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         return (SHRINKAGE, ASYMMETRY, USER_NORM, NEXT_ITEM, NEIGHBOURS)
@@ -57,14 +57,11 @@ class Knn(ItemItem):
         kept = min(n * positives.n_active_items, positives.n_pairs + len(positives.past.items))
         return 2 * 12 * kept + 64 * min(PAIRS_AT_ONCE, max(positives.n_pairs, 1))
 
-    def stored_bytes(self, positives: Positives, settings: Settings) -> int:
-        return matrix_bytes(positives, settings)
+    def stored_values(self, positives: Positives, settings: Settings) -> tuple[int, int]:
+        return matrix_values(positives, settings)
 
     def request_macs(self, positives: Positives, settings: Settings, length: float) -> int:
         return round(length * neighbours_of(positives, settings))
-
-    def describe(self, settings: Settings) -> str:
-        return f"{self.text} (ItemKNN, shrinkage {settings['shrinkage']:g} users)"
 
 
 def neighbour_matrix(positives: Positives, settings: Settings, weight: float = 1.0) -> Sparse:
@@ -107,11 +104,10 @@ def neighbours_of(positives: Positives, settings: Settings) -> int:
     return min(settings["neighbours"] if settings["neighbours"] != ALL else positives.n_items, positives.n_items)
 
 
-def matrix_bytes(positives: Positives, settings: Settings) -> int:
-    """Bytes of a matrix in a bundle: neighbours with their indices, or all values."""
-    if settings["neighbours"] == ALL:
-        return 4 * positives.n_items**2
-    return NEIGHBOUR_BYTES * neighbours_of(positives, settings) * positives.n_items
+def matrix_values(positives: Positives, settings: Settings) -> tuple[int, int]:
+    """Numbers of a matrix in a bundle and their bytes: neighbours with their indices, or all values."""
+    n_values = neighbours_of(positives, settings) * positives.n_items
+    return n_values, n_values * (4 if neighbours_of(positives, settings) == positives.n_items else NEIGHBOUR_BYTES)
 
 
 ITEM_ITEMS.register(Knn.name, Knn())

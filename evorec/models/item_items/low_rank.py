@@ -10,7 +10,7 @@ import numpy as np
 from evorec.models.choice import log_gene
 from evorec.models.item_item import ITEM_ITEMS, Float32, ItemItem, ItemItemModel, Positives, Settings
 from evorec.models.item_item_genes import ASYMMETRY, NEIGHBOURS, NEXT_ITEM, SHRINKAGE, USER_NORM
-from evorec.models.item_items.knn import matrix_bytes, neighbour_flops, neighbour_matrix, neighbours_of
+from evorec.models.item_items.knn import matrix_values, neighbour_flops, neighbour_matrix, neighbours_of
 from evorec.space.genes import Integer, Real
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class LowRank(ItemItem):
     """
 
     name, order = "low_rank", 3
-    text = "the strongest common directions of taste"
+    text = "items are scored by the strongest common directions of the users' items (low rank)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
         return (
@@ -76,19 +76,17 @@ class LowRank(ItemItem):
             bytes_ += ITEM_ITEMS["knn"].fit_bytes(positives, settings)
         return bytes_
 
-    def stored_bytes(self, positives: Positives, settings: Settings) -> int:
-        factors = 2 * 4 * _rank(positives, settings) * positives.n_items
+    def stored_values(self, positives: Positives, settings: Settings) -> tuple[int, int]:
+        values = 2 * _rank(positives, settings) * positives.n_items
         is_sparse = settings["neighbour_weight"] or settings["next_item"]
-        return factors + (matrix_bytes(positives, settings) if is_sparse else 0)
+        more, more_bytes = matrix_values(positives, settings) if is_sparse else (0, 0)
+        return values + more, 4 * values + more_bytes
 
     def request_macs(self, positives: Positives, settings: Settings, length: float) -> int:
         macs = _rank(positives, settings) * (length + positives.n_items)
         if settings["neighbour_weight"] or settings["next_item"]:
             macs += length * neighbours_of(positives, settings)
         return round(macs)
-
-    def describe(self, settings: Settings) -> str:
-        return f"{self.text} (low rank, {settings['item_item_rank']} directions)"
 
 
 def factors(positives: Positives, settings: Settings) -> tuple[Float32, Float32]:
