@@ -40,6 +40,7 @@ class PlainModel(nn.Module):
             del self.mechanism.heads
             groups = ["scales", *(f"task_scales{task}" for task in tasks)]
             self.scales = nn.ParameterDict({name: torch.ones(len(count), n_in) for name in groups})
+        self.dropped = []
         self.double()
 
     @property
@@ -84,7 +85,8 @@ class PlainModel(nn.Module):
         return [self.table, *self.task_tables]
 
     def bag(self, rows, weights):
-        """``sum_f weight * table[row]`` of every entity; padding weighs 0."""
+        """``sum_f weight * table[row]`` of every entity; padding and dropped rows weigh 0."""
+        weights = np.where(np.isin(rows, self.dropped), 0.0, weights)
         rows, weights = torch.tensor(rows), torch.tensor(weights, dtype=self.dtype)[:, :, None]
         return torch.cat([(table(rows) * weights).sum(1) for table in self.tables()], 1)
 

@@ -44,6 +44,13 @@ class Batch:
         read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories]
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
+    def dropped_ids(self, rate):
+        """Ids of the batch that the model does not see (Volkovs et al. 2017): users' first, then items', ascending."""
+        users, items = self.data.user_rows[:, 0], self.data.item_rows[:, 0]
+        ids = self.embedding_rows[np.isin(self.embedding_rows, np.concatenate([users, items]))]
+        draws = generator(self.seed, "id dropout", self.step).integers(0, DROPOUT_LEVELS, size=len(ids))
+        return ids[draws < round(rate * DROPOUT_LEVELS)]
+
     def draws(self, level, width, heads):
         """Dropout draws ``(heads * B, width)`` below `DROPOUT_LEVELS`, unit by unit, from step and level alone."""
         if (level, width, heads) not in self._draws:
@@ -354,6 +361,7 @@ def plain_train(model, batches):
     never = torch.ones(model.data.n_rows, dtype=torch.bool)
     kept = []
     for batch in batches:
+        model.dropped = batch.dropped_ids(model.spec.id_dropout)
         set_gradients(model, balancing, batch)
         dense.step()
         never[batch.embedding_rows] = False

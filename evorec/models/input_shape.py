@@ -27,6 +27,7 @@ class InputShape:
         absent: names of blocks that the data declare and these training rows do not have.
         numbers: tasks whose labels are numbers, ascending.
         n_past: H, most past positives of a user.
+        id_rows: first row and number of rows of the ids of users, and of items.
     """
 
     n_rows: int
@@ -41,6 +42,7 @@ class InputShape:
     absent: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     n_past: int = 0
+    id_rows: tuple[tuple[int, int], ...] = ()
 
     def score_weights(self, task_weights: Sequence[float]) -> tuple[float, ...]:
         """Weight of each task's logit in the score of an item: negative where high values are bad.

@@ -54,6 +54,7 @@ class ModelSpec:
         rank_blend: ρ, weight of the ranker in the list score; 0 = retrieval order.
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
+        id_dropout: share of the users' and items' id rows that a training step drops (`evorec.training.id_dropout`).
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
         ensemble_heads: K, heads of each task that share all layers (`evorec.models.ensemble`); 1 = an ordinary ranker.
         item_item: kind of the item-item scores, a name of `evorec.models.item_item.ITEM_ITEMS`.
@@ -104,6 +105,7 @@ class ModelSpec:
     item_item_share: float = 1.0
     past_decay: float = 1.0
     past_half_life: float = math.inf
+    id_dropout: float = 0.0
     settings: tuple[tuple[str, Value], ...] = ()
 
     @property
@@ -205,6 +207,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "item_item_share": 1.0,
         "past_decay": 1.0,
         "past_half_life": math.inf,
+        "id_dropout": 0.0,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -413,6 +416,10 @@ def default_space(
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
         *_item_item_genes(days, n_layers=n_layers),
+        Real(
+            "id_dropout", 0.0, 0.9, default=0.0, limits=(0.0, 0.99), optional=True,
+            text="share of the ids of users and items that a training step hides, so that features stand in",
+        ),
         *rerank,
         *_block_genes(blocks, is_open=search_blocks),
     ))  # fmt: skip

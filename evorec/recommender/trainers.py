@@ -32,7 +32,7 @@ from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.space.space import SearchSpace
 from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, encoder_entries, member_cost
 from evorec.training.evaluate import MemberMetrics, finite_lists
-from evorec.training.memory import GIB, KEPT_SHARE, member_bytes, memory_budget, stack_size
+from evorec.training.memory import GIB, KEPT_SHARE, STEP_COPIES, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import KEPT_BYTES, BatchPlan
 from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train, with_untrained
@@ -335,6 +335,7 @@ class StackTrainer:
             measured_values=2 * columns * n_vectors + shape.n_tasks * self.data.dataset.held_out.n_rows,
             bytes_per_value=precision.parameters.itemsize,
             bytes_per_activation=precision.activations.itemsize,
+            step_copies=STEP_COPIES + (spec.id_dropout > 0),
         )
 
     def matrix_bytes(self, spec: ModelSpec) -> int:

@@ -41,6 +41,7 @@ def member_bytes(
     bytes_per_value: int = 4,
     bytes_per_activation: int | None = None,
     table_copies: float | None = None,
+    step_copies: int = STEP_COPIES,
 ) -> int:
     """Memory that a further member takes while it trains.
 
@@ -59,6 +60,7 @@ def member_bytes(
         bytes_per_value: of parameters, their gradients and moments, 4 or 8.
         bytes_per_activation: 2, 4 or 8; ``None`` = as the parameters.
         table_copies: `extra_copies` of the tables; ``None`` = the same.
+        step_copies: values per entry of the embedding rows that a step touches.
     Returns:
         Bytes, > 0.
     Raises:
@@ -84,7 +86,7 @@ def member_bytes(
             raise ConfigError(f"{name} must be a number >= 0, got {size}")
     table = columns * n_rows * (1 + (extra_copies if table_copies is None else table_copies))
     dense = dense_parameters * (GRADIENTS + extra_copies)
-    step = columns * min(rows_per_step, n_rows) * STEP_COPIES * bytes_per_value
+    step = columns * min(rows_per_step, n_rows) * step_copies * bytes_per_value
     step += ACTIVATION_COPIES * batch * values_per_row * (bytes_per_activation or bytes_per_value)
     step += math.ceil(further_values) * bytes_per_value
     total = (table + dense) * bytes_per_value + max(step, measured_values * bytes_per_value)

@@ -6,8 +6,8 @@ per run and not once per member. A plan depends on the data, the training settin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from threading import Lock
 from typing import Any, final
@@ -20,7 +20,7 @@ from torch import Tensor
 from evorec.config import TrainConfig
 from evorec.data.dataset import Dataset, Part
 from evorec.data.histories import history_weights
-from evorec.models.blocks import InputBlock, absent_blocks, input_blocks
+from evorec.models.blocks import absent_blocks, input_blocks
 from evorec.models.devices import to_device
 from evorec.models.encoder import Sequences
 from evorec.models.input_shape import InputShape
@@ -90,6 +90,7 @@ class DeviceData:
             absent=absent_blocks(dataset),
             numbers=tuple(task for task, kind in enumerate(dataset.kinds) if kind != "binary"),
             n_past=dataset.history_rows.shape[1],
+            id_rows=tuple((own[0].first_row, own[0].n_rows) for own in (dataset.user_fields, dataset.item_fields)),
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
@@ -180,6 +181,8 @@ class Step:
         sequences: what comes before each positive, in order; ``None`` = bags (`history`).
         history_age: ``[entries]`` steps back of each entry of `history`; history_order: its index for each entry of
             `history_back`.
+        id_spans: which of `rows` are ids of users, and of items.
+        dropped: rate of `evorec.training.id_dropout` -> indices in `rows` of the ids that it drops in this step.
     """
 
     rows: Tensor
@@ -205,6 +208,8 @@ class Step:
     sequences: StepSequences | None = None
     history_age: Tensor | None = None
     history_order: Tensor | None = None
+    id_spans: tuple[slice, ...] = ()
+    dropped: Mapping[float, Tensor] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:
@@ -232,7 +237,7 @@ def n_bytes(value: object) -> int:
     if isinstance(value, Tensor | np.ndarray):
         return value.nbytes
     if is_dataclass(value):
-        return sum(n_bytes(getattr(value, field.name)) for field in fields(value))
+        return sum(n_bytes(getattr(value, part.name)) for part in fields(value))
     return 0
 
 
@@ -412,7 +417,8 @@ class BatchPlan:
             work=self._work_of(
                 bags, past, np.unique(np.delete(item_of, slice(n_both, n_both + len(uniform)))), windows
             ),
-            spans=_spans(rows, data.shape.row_blocks),
+            spans=_spans(rows, [(block.first, block.size) for block in data.shape.row_blocks]),
+            id_spans=_spans(rows, data.shape.id_rows),
             sequences=None if windows is None else self._sequences(windows, item_of[n_both + len(uniform) :]),
             **self._ages(history, past, position),
         )
@@ -423,7 +429,7 @@ class BatchPlan:
         sequences = Sequences(self._ints(cell), to_device(real, device), self._ints(windows.order), is_causal=True)
         return StepSequences(sequences, self._ints(item_of), self._ints(windows.target_of))
 
-    def _ages(self, history: Ints, past: _Entries, position: Ints) -> dict[str, Tensor]:
+    def _ages(self, history: Ints, past: _Entries, position: Ints) -> dict[str, Any]:
         """`Step.history_age` and `Step.history_order`."""
         age = np.broadcast_to(np.arange(history.shape[1]), history.shape)[history > 0]
         order = np.argsort(position[past.rows], kind="stable")
@@ -527,9 +533,9 @@ class _Entries:
         return _Entries(self.rows[real], self.weights[real], np.concatenate([[0], np.cumsum(counts[chosen])]))
 
 
-def _spans(rows: Ints, blocks: Sequence[InputBlock]) -> tuple[slice, ...]:
-    """Which of ascending `rows` belong to each block."""
-    starts, stops = (np.searchsorted(rows, [block.first + block.size * end for block in blocks]) for end in (0, 1))
+def _spans(rows: Ints, blocks: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+    """Which of ascending `rows` belong to each block, given by its first row and its size."""
+    starts, stops = (np.searchsorted(rows, [first + size * end for first, size in blocks]) for end in (0, 1))
     return tuple(slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True))
 
 

@@ -29,6 +29,7 @@ from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
 from evorec.training.adapters import group_adapters
 from evorec.training.encoders import EncodedPast, encoder_groups
+from evorec.training.id_dropout import IdDropout
 from evorec.training.plan import Step
 
 INPUT_BYTES = 24 * 2**20
@@ -106,6 +107,8 @@ class KernelGroupStep:
         owners = [adapter.owners.tolist() for adapter in self._adapters for _ in ("down", "up")]
         self._shares = _Shares(group, like.device, owners, batched=batched)
         self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
+        own = [slice(member * group.dim, (member + 1) * group.dim) for member in range(group.size)]
+        self._ids = IdDropout(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
 
     def run(
         self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice, retrieval: Tensor,
@@ -191,6 +194,7 @@ class KernelGroupStep:
             if self._off is not None:
                 # Rows that are switched off are not trained, so they must not count in the products.
                 self._off.rows.clear_(rows, step.spans)
+            self._ids.clear_(rows, step.dropped)
             tables = [rows.view(-1, group.size, group.dim).transpose(0, 1)]
             factors: list[Tensor] = []
             if step.content is not None:

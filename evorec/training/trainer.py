@@ -35,6 +35,7 @@ from evorec.seeds import child_seed, generator
 from evorec.training.adapters import adapters_of
 from evorec.training.average import DenseAverage
 from evorec.training.encoders import ENCODER
+from evorec.training.id_dropout import IdDropout, with_dropped_ids
 from evorec.training.inherit import HEAD_BIAS, inherit
 from evorec.training.optim import DenseOptimizer, RowOptimizer
 from evorec.training.padding import (
@@ -231,6 +232,12 @@ class _Training:
         self._rows = _row_optimizers(population, len(plan))
         self._off = off_rows_of(population)
         self._off_dense = off_entries(population)
+        self._id_rates = sorted({spec.id_dropout for spec in specs if spec.id_dropout > 0})
+        owned = list(zip(population.specs, population.columns, strict=True))
+        self._ids = [
+            IdDropout([(spec, own[i]) for spec, own in owned if len(own) > i], dtype=data.dtype, device=data.device)
+            for i in range(len(population.tables))
+        ]
         self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
         self._average = _dense_average(population)
@@ -273,10 +280,13 @@ class _Training:
 
     def _step(self, number: int, grad: Tensor) -> None:
         step = self._plan.step(number - 1, sequences=self._sequences)
+        if self._id_rates:
+            step = with_dropped_ids(step, self._id_rates, seed=self._seed, number=number)
         with torch.no_grad():
             self._put_products()
             values = [rows.read(step.rows, number) for rows in self._rows]
-            vectors = Vectors.of(step, values, self._decays)
+            seen = [ids.without(value, step.dropped) for ids, value in zip(self._ids, values, strict=True)]
+            vectors = Vectors.of(step, seen, self._decays)
             into = vectors.empty_like()
             if self._compute is not self._population.flat:
                 self._compute.copy_(self._population.flat)
@@ -287,10 +297,11 @@ class _Training:
                 # Counted on the device: reading the loss would make the host wait in every step.
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
-            for rows, value, to_rows, off in zip(
-                self._rows, values, into.to_rows(step, self._decays), self._off, strict=True
+            for rows, value, to_rows, off, ids in zip(
+                self._rows, values, into.to_rows(step, self._decays), self._off, self._ids, strict=True
             ):
-                rows.write(step.rows, value, off.clear_(to_rows, step.spans), number, spans=step.spans)
+                ids.clear_(off.clear_(to_rows, step.spans), step.dropped)
+                rows.write(step.rows, value, to_rows, number, spans=step.spans)
             # Before the clearing below: the gradients of the factors are made of that of the product.
             for adapter in self._adapters:
                 adapter.pass_back(self._population.flat, grad)

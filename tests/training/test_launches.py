@@ -25,8 +25,8 @@ from training.test_trainer import MEMBERS
 from evorec.models import devices, layers
 from evorec.models.balancings import nash
 from evorec.models.devices import to_device
+from evorec.training import id_dropout, trainer
 from evorec.training import step as steps
-from evorec.training import trainer
 
 INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
 NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
@@ -75,7 +75,7 @@ def ahead(monkeypatch):
     """The program of a device on which work is only queued."""
     for module in (steps, layers):
         monkeypatch.setattr(module, "runs_ahead", lambda device: True)
-    for module in (devices, trainer):
+    for module in (devices, trainer, id_dropout):
         monkeypatch.setattr(module, "to_device", unrecorded)
     monkeypatch.setattr(nash, "_may_wait", lambda x: False)
     monkeypatch.setattr(layers, "_lone_is_exact", lambda *shape: True)  # called only on a CPU
@@ -96,7 +96,7 @@ def one_step(specs, data=None):
     recorded = Recorded()
     with ExitStack() as stack:
 
-        def watched(index):
+        def watched(index, *, sequences):
             if index == LAST - 1:
                 stack.enter_context(recorded)
             elif index == LAST:

@@ -77,6 +77,8 @@ MEMBERS = [
     spec(mechanism="cross_stitch", sharing_depth=2, ensemble_heads=2, balancing="nash", ema=0.9),
     spec(mechanism="ple", sharing_depth=2, task_embeddings=True, ensemble_heads=3, balancing="pcgrad", dropout=0.2),
     spec(mechanism="stem", sharing_depth=1, ensemble_heads=2, optimizer="adafactor", balancing="uncertainty"),
+    spec(mechanism="stem", sharing_depth=1, id_dropout=0.5, balancing="gradnorm", negative_source="uniform"),
+    spec(mechanism="mmoe", sharing_depth=1, id_dropout=0.2, balancing="pcgrad", optimizer="adafactor"),
 ]
 
 
