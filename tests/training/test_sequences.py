@@ -14,6 +14,7 @@ from evorec.data.held_out import ranking_users
 from evorec.errors import ConfigError
 from evorec.models.population import fresh_population
 from evorec.seeds import generator
+from evorec.training import step as training_step
 from evorec.training.evaluate import member_lists
 from evorec.training.windows import Windows
 
@@ -207,3 +208,18 @@ def test_dropout_of_an_encoder_changes_its_training_only_where_it_is_above_0():
     _, _, found = of_float32([plain, with_dropout(plain)])
     one, other = (found.population.member_arrays(index) for index in range(2))
     assert not same(one, other)
+
+
+def test_members_of_equal_architecture_share_products_where_a_launch_is_the_price(monkeypatch):
+    data = dataset()
+    on_device = device_data(data, dtype=torch.float64)
+    plan = plan_of(data, on_device, steps=3)
+    slower = replace(with_dropout(MEMBERS[0]), learning_rate=1e-4)
+    members = [slower, MEMBERS[2], with_dropout(MEMBERS[0]), MEMBERS[1], MEMBERS[0]]
+    apart = trained(members, plan, on_device).population
+    monkeypatch.setattr(training_step, "runs_ahead", lambda device: True)
+    together = trained(members, plan, on_device).population
+    for index in range(len(members)):
+        one, other = (population.member_arrays(index) for population in (apart, together))
+        for name, array in one.items():
+            np.testing.assert_allclose(array, other[name], atol=FLOAT64, err_msg=name)

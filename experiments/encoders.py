@@ -1,0 +1,137 @@
+"""Encoders of a user's past (`evorec.models.encoder`), at equal steps and at equal FLOPs, measured on validation.
+
+On each data set the retrieval head is trained without a ranker with a bag, a fading bag, a GRU and self-attention, over
+several run seeds (batches, initial values, dropout). All other genes are the same, near the middle of the search space.
+A member is measured after a quarter of the steps and after all of them, and each time a second time after as many
+steps as the FLOPs of the self-attention allow. Test rows are not read.
+
+    python experiments/encoders.py                    # about 40 minutes on one core; needs $EVOREC_DATA
+    python experiments/encoders.py --only feed        # the simulated feed alone, 3 minutes
+
+Prints mean and standard deviation over the seeds, and the difference from the bag with equal seeds, and writes
+experiments/results/encoders.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results_file import write_results
+
+from evorec.config import load_config, recommender_config
+from evorec.models.spec import ModelSpec
+from evorec.recommender.problem import RecProblem, build_problem
+
+HERE = Path(__file__).parent
+OUT = HERE / "results" / "encoders.json"
+RETRIEVAL = ["tasks.ranked=[]", 'objectives=["recall@k", "catalogue_coverage@k", "cost"]', "constraints=[]", "box={}"]
+UNIFORM = {"negative_source": "uniform", "popularity_weight": 0.0}
+CASES: dict[str, dict[str, Any]] = {
+    "feed": {
+        "problem": "feed", "seeds": 5, "settings": [*RETRIEVAL, "tasks.target=click", "training.steps=400"],
+        "genes": {"embedding_dim": 16},
+    },
+    "ecommerce": {
+        "problem": "ecommerce", "seeds": 5, "settings": [*RETRIEVAL, "training.steps=400"],
+        "genes": {"embedding_dim": 16},
+    },
+    "movielens": {
+        "problem": "movielens", "seeds": 5, "settings": [*RETRIEVAL, "training.steps=600"],
+        "genes": {"embedding_dim": 32, "embedding_learning_rate": 0.01, "history_weight": 10.0, "temperature": 0.1},
+    },
+    "beauty": {
+        "problem": "public", "seeds": 2,
+        "settings": ["dataset=beauty", "constraints=[]", "training.retrieval_batch=1024",
+                     "training.uniform_negatives=1024", "training.steps=2250", "data.history_length=50"],
+        "genes": {"embedding_dim": 64, "embedding_learning_rate": 3e-3, "learning_rate": 1e-3, "history_weight": 10.0,
+                  "temperature": 0.07, "negatives": 1024, **UNIFORM},
+        "dropout": 0.5, "budgets": (2250,),
+    },
+}  # fmt: skip
+"""Data set -> problem, run seeds, settings, genes, dropout of the encoders, and the steps where other than above."""
+
+
+def encoders(dropout: float) -> dict[str, dict[str, Any]]:
+    """Name in the table -> genes."""
+    return {
+        "bag": {"encoder": "bag"},
+        "fading bag": {"encoder": "bag", "bag_decay": 0.8},
+        "gru": {"encoder": "gru", "encoder_dropout": dropout, "user_vector": True},
+        "attention": {
+            "encoder": "attention", "attention_layers": 2, "attention_heads": 1, "encoder_dropout": dropout,
+            "user_vector": True,
+        },
+    }  # fmt: skip
+
+
+def problem_of(case: dict[str, Any], seed: int) -> RecProblem:
+    """The problem of a case, with the encoders in its space."""
+    genes = {"encoder": "search", "bag_decay": "search", **case["genes"]}
+    space = [f"space.{name}={json.dumps(value)}" for name, value in genes.items()]
+    settings = [*case["settings"], *space, f"search.seed={seed}", "run.workers=1"]
+    return build_problem(recommender_config(load_config(problem=case["problem"], overrides=settings)))
+
+
+def measured(problem: RecProblem, spec: ModelSpec, steps: int) -> dict[str, float]:
+    """Metrics of a member after a number of steps."""
+    trainer = problem.trainer.with_steps(steps)
+    start = time.process_time()
+    (found,) = trainer.evaluate([spec]).measured
+    if isinstance(found, Exception):
+        raise found
+    k = problem.config.evaluation.k
+    wanted = {name: found.metrics[name] for name in (f"recall@{k}", f"ndcg@{k}", f"catalogue_coverage@{k}")}
+    return {
+        **wanted,
+        "steps": float(steps),
+        "flops": trainer.cost(spec)["training_flops"],
+        "cpu_s": time.process_time() - start,
+    }
+
+
+def run_case(case: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Budget -> encoder -> metric -> value for each seed."""
+    out: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for seed in range(case["seeds"]):
+        problem = problem_of(case, seed)
+        specs = {}
+        for name, genes in encoders(case.get("dropout", 0.2)).items():
+            specs[name] = ModelSpec.from_genes(problem.space.decode(problem.space.genome(genes)))
+        steps = problem.trainer.steps
+        per_step = {name: problem.trainer.cost(spec)["training_flops"] / steps for name, spec in specs.items()}
+        for budget in case.get("budgets", (steps // 4, steps)):
+            for name, spec in specs.items():
+                equal = round(budget * per_step["attention"] / per_step[name])
+                values = measured(problem, spec, budget)
+                more = values if name == "attention" else measured(problem, spec, equal)
+                for key, found in ((f"{budget} steps", values), (f"FLOPs of {budget} steps of attention", more)):
+                    for metric, value in found.items():
+                        out.setdefault(key, {}).setdefault(name, {}).setdefault(metric, []).append(value)
+    return out
+
+
+def main() -> None:
+    """Run the cases and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(CASES), help="a single data set")
+    args = parser.parse_args()
+    results = json.loads(OUT.read_text(encoding="utf-8"))["results"] if OUT.exists() else {}
+    for name in [args.only] if args.only else list(CASES):
+        results[name] = run_case(CASES[name])
+        for budget, by_encoder in results[name].items():
+            bag = next(iter(by_encoder["bag"].values()))
+            for encoder, values in by_encoder.items():
+                figures = [f"{m} {np.mean(v):.4g} ± {np.std(v, ddof=1):.2g}" for m, v in values.items()]
+                gain = np.subtract(next(iter(values.values())), bag)
+                figures.append(f"against the bag {gain.mean():+.4f} ± {gain.std(ddof=1):.4f}")
+                print(f"{name:10s} {budget:34s} {encoder:11s} {'  '.join(figures)}", flush=True)
+        write_results(OUT, {"results": results})
+
+
+if __name__ == "__main__":
+    main()
