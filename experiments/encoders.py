@@ -1,9 +1,10 @@
 """Encoders of a user's past (`evorec.models.encoder`), at equal steps and at equal FLOPs, measured on validation.
 
-On each data set the retrieval head is trained without a ranker with a bag, a fading bag, a GRU and self-attention, over
-several run seeds (batches, initial values, dropout). All other genes are the same, near the middle of the search space.
-A member is measured after a quarter of the steps and after all of them, and each time a second time after as many
-steps as the FLOPs of the self-attention allow. Test rows are not read.
+On each data set the retrieval head is trained without a ranker with a bag, a fading bag, a GRU and self-attention, the
+last also with the user's own vector in the query, over several run seeds (batches, initial values, dropout). All other
+genes are the same, near the middle of the search space. A member is measured after a quarter of the steps and after all
+of them, and each time a second time after as many steps as the FLOPs of the self-attention allow. Test rows are not
+read.
 
     python experiments/encoders.py                    # about 40 minutes on one core; needs $EVOREC_DATA
     python experiments/encoders.py --only feed        # the simulated feed alone, 3 minutes
@@ -58,15 +59,17 @@ CASES: dict[str, dict[str, Any]] = {
 
 def encoders(dropout: float) -> dict[str, dict[str, Any]]:
     """Name in the table -> genes."""
+    attention = {
+        "encoder": "attention", "attention_layers": 2, "attention_heads": 1, "encoder_dropout": dropout,
+        "user_vector": False,
+    }  # fmt: skip
     return {
         "bag": {"encoder": "bag"},
         "fading bag": {"encoder": "bag", "bag_decay": 0.8},
-        "gru": {"encoder": "gru", "encoder_dropout": dropout, "user_vector": True},
-        "attention": {
-            "encoder": "attention", "attention_layers": 2, "attention_heads": 1, "encoder_dropout": dropout,
-            "user_vector": True,
-        },
-    }  # fmt: skip
+        "gru": {"encoder": "gru", "encoder_dropout": dropout, "user_vector": False},
+        "attention": attention,
+        "attention and user": {**attention, "user_vector": True},
+    }
 
 
 def problem_of(case: dict[str, Any], seed: int) -> RecProblem:
@@ -108,7 +111,7 @@ def run_case(case: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]
             for name, spec in specs.items():
                 equal = round(budget * per_step["attention"] / per_step[name])
                 values = measured(problem, spec, budget)
-                more = values if name == "attention" else measured(problem, spec, equal)
+                more = values if equal == budget else measured(problem, spec, equal)
                 for key, found in ((f"{budget} steps", values), (f"FLOPs of {budget} steps of attention", more)):
                     for metric, value in found.items():
                         out.setdefault(key, {}).setdefault(name, {}).setdefault(metric, []).append(value)
@@ -129,7 +132,7 @@ def main() -> None:
                 figures = [f"{m} {np.mean(v):.4g} ± {np.std(v, ddof=1):.2g}" for m, v in values.items()]
                 gain = np.subtract(next(iter(values.values())), bag)
                 figures.append(f"against the bag {gain.mean():+.4f} ± {gain.std(ddof=1):.4f}")
-                print(f"{name:10s} {budget:34s} {encoder:11s} {'  '.join(figures)}", flush=True)
+                print(f"{name:10s} {budget:34s} {encoder:18s} {'  '.join(figures)}", flush=True)
         write_results(OUT, {"results": results})
 
 

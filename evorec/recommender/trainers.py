@@ -35,7 +35,7 @@ from evorec.training.evaluate import MemberMetrics, finite_lists
 from evorec.training.memory import GIB, KEPT_SHARE, STEP_COPIES, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import KEPT_BYTES, BatchPlan
-from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train, with_untrained
+from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train
 
 States = Sequence[Any] | None
 """State of the training of each member of a stack at the same step; ``None`` = training starts anew."""
@@ -171,22 +171,7 @@ class StackTrainer:
         states: States = None,
         parents: Sequence[Weights | None] | None = None,
     ) -> TrainingResult:
-        """Train a population on the genuine data (see `evorec.training.trainer.train`).
-
-        Members that are item-item scores alone have nothing to train: their parameters are 0, and no step is run for
-        them.
-        """
-        own = [member for member, spec in enumerate(specs) if spec.is_trained]
-        if len(own) < len(specs):
-            found = None
-            if own:
-                some_states, some_parents = (
-                    None if given is None else [given[m] for m in own] for given in (states, parents)
-                )
-                chosen = [specs[member] for member in own]
-                found = self.train(chosen, last=last, states=some_states, parents=some_parents)
-            at = last if last is not None and last < len(self.plan) else None
-            return with_untrained(specs, self.data.tensors, dict(enumerate(own)), found, at=at)
+        """Train a population on the genuine data (see `evorec.training.trainer.train`)."""
         return train(
             specs,
             self.plan,

@@ -91,7 +91,8 @@ def train(
 ) -> TrainingResult:
     """Trains members of any mechanism and shape.
 
-    A member's parameters are independent of the other members of the stack: bitwise so on a CPU.
+    A member's parameters are independent of the other members of the stack: bitwise so on a CPU. Members that are
+    item-item scores alone have nothing to train: their parameters are 0, and no step is run for them.
 
     Args:
         specs: of each member.
@@ -107,39 +108,51 @@ def train(
             Results keep their own widths, and differ from those without padding by rounding at most.
         parents: of each member, the parameters that it inherits (`evorec.training.inherit`); ``None`` = fresh.
     """
+    last = len(plan) if last is None else last
     kinds: dict[bool, list[int]] = {}
     for member, spec in enumerate(specs):
-        kinds.setdefault(spec.reads_order, []).append(member)
+        if spec.is_trained:
+            kinds.setdefault(spec.reads_order, []).append(member)
     results = []
-    for members in kinds.values():
+    for members in kinds.values():  # sequences have other steps than bags
         own = [specs[member] for member in members]
         found = None if checkpoints is None else [checkpoints[member] for member in members]
         given = None if parents is None else [parents[member] for member in members]
         training = _Training(own, plan, data, seed, base_logits, activations, block_size, merge, given)
         first = 0 if found is None else training.restore(found)
-        results.append(training.run(first, len(plan) if last is None else last))
-    return _joined(specs, data, list(kinds.values()), results)
+        results.append((members, training.run(first, last)))
+    if len(results) == 1 and len(results[0][0]) == len(specs):
+        return results[0][1]
+    return _joined(specs, data, results, at=last if last < len(plan) else None)
 
 
 def _joined(
-    specs: Sequence[ModelSpec], data: DeviceData, members: Sequence[Sequence[int]], results: Sequence[TrainingResult]
+    specs: Sequence[ModelSpec],
+    data: DeviceData,
+    results: Sequence[tuple[Sequence[int], TrainingResult]],
+    *,
+    at: int | None,
 ) -> TrainingResult:
-    """The results of members that trained apart, because sequences have other steps than bags."""
-    if len(results) == 1:
-        return results[0]
+    """The results of members that trained apart, and of members that nothing is trained of.
+
+    Args:
+        specs: of all members.
+        data: the data set on its device.
+        results: indices of members in `specs`, and their result; parameters of all others are 0.
+        at: step of the checkpoints; ``None`` = training is over, and there are none.
+    """
     population = Population(specs, data.shape, dtype=data.dtype, device=data.device)
-    diverged: dict[int, int | None] = {}
-    checkpoints: dict[int, Checkpoint] = {}
-    for own, result in zip(members, results, strict=True):
-        for index, member in enumerate(own):
-            views = result.population.member_views(index)
+    diverged: list[int | None] = [None] * len(specs)
+    checkpoints: list[Checkpoint] = [{"at": np.array(at)}] * len(specs) if at is not None else []
+    for members, result in results:
+        for own, member in enumerate(members):
+            views = result.population.member_views(own)
             for name, view in population.member_views(member).items():
                 view.copy_(views[name])
-        diverged |= zip(own, result.diverged, strict=True)
-        checkpoints |= zip(own, result.checkpoints, strict=False)  # none after the last step
-    order = range(len(specs))
-    kept = tuple(checkpoints[member] for member in order) if checkpoints else ()
-    return TrainingResult(population, tuple(diverged[member] for member in order), kept)
+            diverged[member] = result.diverged[own]
+            if checkpoints:
+                checkpoints[member] = result.checkpoints[own]
+    return TrainingResult(population, tuple(diverged), tuple(checkpoints))
 
 
 @final
