@@ -17,6 +17,7 @@ from evorec.config.content import (
     VectorsContent,
 )
 from evorec.config.data import DataConfig
+from evorec.config.ensemble import EnsembleConfig
 from evorec.config.evaluation import AttackConfig, EvaluationConfig
 from evorec.config.execution import ExecutionConfig
 from evorec.config.faults import Faults
@@ -39,11 +40,11 @@ from evorec.config.training import BudgetConfig, TrainConfig
 
 __all__ = [
     "CONTENT_KINDS", "COOCCURRENCE", "SIMULATORS", "AttackConfig", "Bounds", "Box", "BudgetConfig", "ContentConfig",
-    "CooccurrenceContent", "DataConfig", "EncoderContent", "EntityConfig", "EvaluationConfig", "ExecutionConfig",
-    "Faults", "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent", "ItemsConfig", "Key",
-    "Layer", "LogConfig", "Origins", "Overlay", "PivotConfig", "ProblemDefinition", "QuantileKind",
-    "RecommenderConfig", "RunConfig", "SearchConfig", "Section",
-    "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
-    "UsersConfig", "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config",
-    "problem_definition", "recommender_config", "reset_config", "simulator_config", "stored_config", "task_in_words",
+    "CooccurrenceContent", "DataConfig", "EncoderContent", "EnsembleConfig", "EntityConfig", "EvaluationConfig",
+    "ExecutionConfig", "Faults", "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent",
+    "ItemsConfig", "Key", "Layer", "LogConfig", "Origins", "Overlay", "PivotConfig", "ProblemDefinition",
+    "QuantileKind", "RecommenderConfig", "RunConfig", "SearchConfig", "Section", "Simulator", "SimulatorConfig",
+    "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig", "UsersConfig", "VectorsContent",
+    "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config", "problem_definition",
+    "recommender_config", "reset_config", "simulator_config", "stored_config", "task_in_words",
 ]  # fmt: skip

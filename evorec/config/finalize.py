@@ -31,3 +31,6 @@ class FinalizeConfig(Section):
     """most steps of the final training, as a multiple of training.steps"""
     boosting: bool = True
     """whether gradient boosting of each task is a baseline on test"""
+    ensembles: bool = False
+    """whether the ensembles of the archive (evorec ensemble) are measured beside the picks; their members are trained
+    again, too"""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from evorec.config.data import DataConfig
+from evorec.config.ensemble import EnsembleConfig
 from evorec.config.evaluation import EvaluationConfig
 from evorec.config.finalize import FinalizeConfig
 from evorec.config.fuse import FuseConfig
@@ -44,6 +45,7 @@ class RecommenderConfig(RunConfig):
 
     NOT_RESULTS: ClassVar[Any] = {
         "run": True,
+        "ensemble": True,
         "finalize": True,
         "fuse": True,
         "data": {
@@ -65,6 +67,7 @@ class RecommenderConfig(RunConfig):
     tasks: TasksConfig = TasksConfig()
     training: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
     finalize: FinalizeConfig = FinalizeConfig()
     fuse: FuseConfig = FuseConfig()
 

@@ -12,6 +12,7 @@ Layout of format 2, every file of which is written whole or not at all::
     final.json  final/KEY/         report and models of `finalize`
     all-data.json  all-data/KEY/   models of `finalize --on all-data`
     fusion/KEY.json                formulas of `fuse`
+    ensembles.json                 ensembles of members, by `evorec ensemble`
     report.html  name.json  lock
 
 Everything that is read back has a hash that is checked when it is read: a JSON file ends with its own
@@ -80,12 +81,15 @@ FORMAT = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 WITHOUT_HASHES = 1  # the format of earlier versions, which is still read; any other format is refused
 FUSION_FORMAT = 1
+ENSEMBLES_FORMAT = 1
+ENSEMBLE = re.compile(r"e-[0-9a-f]{12}")
+"""The key of an ensemble, which is no key of a genome."""
 
 _CONFIG, _MANIFEST, _PROBLEM, _LEDGER = "config.json", "manifest.json", "problem.json", "ledger.sqlite"
 _NAME, _MEMORY = "name.json", "memory.parquet"
 _SUMMARY, _FINAL, _LOG, _REPORT = "summary.json", "final.json", "log.jsonl", "report.html"
 _ALL_DATA, _FINAL_MODELS, _ALL_DATA_MODELS = "all-data.json", "final", "all-data"
-_PARENTS = "parents"
+_PARENTS, _ENSEMBLES = "parents", "ensembles.json"
 _MEMBER, _WEIGHTS = "member.json", "weights.safetensors"
 _IN_PLACE = (_LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", _LOG, LOCK)
 _NO_RUN = f"{COPY}, or delete the run and search again"
@@ -121,7 +125,7 @@ class RunDirectory:
             refuse_links(path, written_in_place=() if lock is None else _IN_PLACE)
             if lock is not None:
                 # leftovers of a killed process
-                for name in (_CONFIG, _MANIFEST, _PROBLEM, _SUMMARY, _FINAL, _ALL_DATA):
+                for name in (_CONFIG, _MANIFEST, _PROBLEM, _SUMMARY, _FINAL, _ALL_DATA, _ENSEMBLES):
                     (path / f"{name}.tmp").unlink(missing_ok=True)
                 for leftover in self._staging.glob("*.tmp"):
                     if KEY.fullmatch(leftover.stem):
@@ -660,6 +664,7 @@ class RunDirectory:
             self.read_final_weights(entry["member"])
         for key in (self.read_all_data() or {}).get("weights", ()):
             self.read_all_data_weights(key)
+        self.read_ensembles()
         for file in sorted((self.path / "fusion").glob("*.json")):
             if KEY.fullmatch(file.stem):
                 self.read_fusion(file.stem)
@@ -822,6 +827,32 @@ class RunDirectory:
         if report["format"] != FUSION_FORMAT:
             raise RunError(f"{file} has format {report['format']}, not {FUSION_FORMAT}; {again} anew")
         return report
+
+    def write_ensembles(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Store the ensembles of the archive, and return the report with its format."""
+        self._check_held()
+        stored = {"format": ENSEMBLES_FORMAT, **report}
+        write_sealed(self.path / _ENSEMBLES, stored)
+        return stored
+
+    def read_ensembles(self) -> dict[str, Any] | None:
+        """The report about the ensembles of the archive; None without any, or if the archive has changed since.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        file, again = self.path / _ENSEMBLES, f"{command('ensemble', self.path)} writes it"
+        summary = self.read_summary()
+        if summary is None or not file.exists():
+            return None
+        needed = ("format", "settings", "goals", "archive", "held", "ensembles")
+        report = self._read(file, *needed, advice=f"delete it and {again} again")
+        if report["format"] != ENSEMBLES_FORMAT:
+            raise RunError(f"{file} has format {report['format']}, not {ENSEMBLES_FORMAT}; {again} anew")
+        for row in report["ensembles"]:
+            if not ENSEMBLE.fullmatch(row["key"]) or not {one["key"] for one in row["members"]} <= {*report["archive"]}:
+                raise RunError(f"{file} is damaged: ensemble {row['key']} has members of another archive; {again} anew")
+        return report if report["archive"] == sorted(summary["members"]) else None
 
     def _of_member(self, folder: str, name: str) -> Path:
         """The path of a member's folder or file.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,7 +18,17 @@ from evorec.data.tables import SECONDS_PER_DAY
 from evorec.errors import TrainingError
 from evorec.models.item_item import Positives
 from evorec.models.population import Bag, Population
-from evorec.models.recommend import ItemSide, Lists, UserSide, popularity_prior, recommend, stream_lists
+from evorec.models.recommend import (
+    ItemSide,
+    Lists,
+    MemberScores,
+    UserSide,
+    member_scores,
+    mixed_lists,
+    popularity_prior,
+    recommend,
+    stream_lists,
+)
 from evorec.models.spec import ModelSpec
 from evorec.training.plan import DeviceData
 
@@ -107,10 +117,30 @@ def member_lists(
     return recommend(population, **_request(population, dataset, data, users, config))
 
 
+def stream_member_lists(
+    population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
+) -> Iterator[tuple[int, Lists]]:
+    """Recommendation lists of the members for the given users, member by member."""
+    return stream_lists(population, **_request(population, dataset, data, users, config))
+
+
+def stream_member_scores(
+    population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers
+) -> Iterator[MemberScores]:
+    """The scores of both stages of the members for the given users, member by member."""
+    return member_scores(population, **_sides(population, dataset, data, users))
+
+
 def _request(
     population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers, config: EvaluationConfig
 ) -> dict[str, Any]:
     """Arguments of `recommend` and `stream_lists`: items, users, the popularity prior and the lengths."""
+    lengths = {"k": config.k, "candidates": config.n_candidates(dataset.n_items)}
+    return _sides(population, dataset, data, users) | lengths
+
+
+def _sides(population: Population, dataset: Dataset, data: DeviceData, users: RankingUsers) -> dict[str, Any]:
+    """Items, users and the popularity prior."""
     prior = popularity_prior(*positive_ages(dataset), dataset.item_counts > 0, population.specs)
     ids = torch.tensor(users.ids, device=data.device)
     mode = torch.tensor(dataset.context_mode[None, :], device=data.device)
@@ -123,8 +153,6 @@ def _request(
             data.users.select(ids), data.history.select(ids), data.user_statistics[ids], users.masked, users.ids
         ),
         "prior": prior,
-        "k": config.k,
-        "candidates": config.n_candidates(dataset.n_items),
     }
 
 
@@ -169,6 +197,76 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
             kept = found.final if held_out.needs_attack else None
             out[member] = MemberMetrics(metrics | held_out.derived(metrics), of_lists.per_user, kept)
     return out
+
+
+def mixture_logits(
+    population: Population, weights: Sequence[float], data: DeviceData, part: Part
+) -> npt.NDArray[np.floating]:
+    """Weighted sum of the members' logits of every row of a part, ``(T, N)``, in their number type.
+
+    Args:
+        population: P members.
+        weights: of each member.
+    """
+    total = np.zeros((data.shape.n_tasks, part.n_rows))
+    for member, _, logits in _logits(population, data, part):
+        total += weights[member] * logits
+    return total.astype(logits.dtype)
+
+
+def mixture_lists(
+    population: Population,
+    weights: Sequence[float],
+    dataset: Dataset,
+    data: DeviceData,
+    users: RankingUsers,
+    config: EvaluationConfig,
+    *,
+    threshold: float | None = None,
+) -> Lists:
+    """Lists by the weighted sum of the members' scores, see `evorec.models.recommend.mixed_lists`.
+
+    Args:
+        population: P members.
+        weights: of each member; a member without weight is left out.
+        threshold: see `evorec.models.recommend.improbable`; ``None`` = nothing is counted.
+    """
+    scores = stream_member_scores(population, dataset, data, users)
+    mix = [(own, weights[own.member]) for own in scores if weights[own.member]]
+    candidates = config.n_candidates(dataset.n_items)
+    return mixed_lists(mix, users.masked, k=config.k, candidates=candidates, threshold=threshold)
+
+
+def measure_mixture(
+    population: Population, tasks: Sequence[float], lists: Sequence[float], data: DeviceData, held_out: HeldOut
+) -> MemberMetrics:
+    """Every metric of an ensemble of the members of a population, as `measure` has them of a single member.
+
+    Args:
+        population: P trained members.
+        tasks: weight of each member's logits, for the metrics of tasks.
+        lists: weight of each member's list scores, for the metrics of lists and of choices.
+        data: the tensors of ``held_out.dataset``.
+        held_out: rows and users, and the metrics that they have.
+    Raises:
+        TrainingError: a score is not finite.
+    """
+    dataset, metrics = held_out.dataset, dict[str, float]()
+    threshold = held_out.config.sparsity_threshold if held_out.needs_threshold else None
+    found = mixture_lists(population, lists, dataset, data, held_out.users, held_out.config, threshold=threshold)
+    if data.shape.n_tasks:
+        total = mixture_logits(population, tasks, data, dataset.held_out)
+        choosing = np.zeros((1, dataset.held_out.n_rows))
+        for member, spec, logits in _logits(population, data, dataset.held_out):
+            choosing += lists[member] * (np.array(data.shape.score_weights(spec.task_weights)) @ logits)
+        if not (np.isfinite(total).all() and np.isfinite(choosing).all()):
+            raise TrainingError("the mixture gives scores that are not finite")
+        metrics = held_out.measure_tasks(total) | held_out.measure_choices(choosing, [1.0])
+    if np.isnan(found.scores).any():
+        raise TrainingError("the mixture gives scores that are not finite")
+    of_lists = held_out.measure_lists(found.final, retrieved=found.retrieved, n_improbable=found.n_improbable)
+    metrics |= of_lists.values
+    return MemberMetrics(metrics | held_out.derived(metrics), of_lists.per_user)
 
 
 def finite_lists(

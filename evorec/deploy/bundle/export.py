@@ -36,8 +36,9 @@ from evorec.deploy.bundle.graphs import (
 from evorec.deploy.bundle.onnx_files import StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
 from evorec.deploy.explanation.description import describe
 from evorec.deploy.explanation.neighbours import neighbours
-from evorec.deploy.final.finalize import check_belongs, shipped_model
+from evorec.deploy.final.finalize import shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
+from evorec.deploy.runs import check_belongs
 from evorec.errors import ConfigError, RunError
 from evorec.models.spec import ModelSpec
 from evorec.outputs import move_folder, workspace

@@ -13,7 +13,7 @@ from evorec.deploy.explanation.description import NO_RANKER, describe
 from evorec.deploy.explanation.gates import ExpertUse, expert_uses
 from evorec.deploy.explanation.importance import Importance, block_importance
 from evorec.deploy.explanation.neighbours import Neighbour, neighbours
-from evorec.deploy.final.finalize import check_belongs
+from evorec.deploy.runs import check_belongs
 from evorec.errors import ConfigError, RunError
 from evorec.models.mechanism import mechanism_of
 from evorec.models.spec import ModelSpec

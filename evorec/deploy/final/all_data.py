@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from evorec.deploy.final.finalize import check_finished, exact
+from evorec.deploy.final.finalize import exact
 from evorec.deploy.final.training import run_all, stacks, train_in_stages
+from evorec.deploy.runs import check_finished
 from evorec.errors import RunError, TrainingError, command
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import encode_data

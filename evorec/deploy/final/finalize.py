@@ -22,6 +22,7 @@ from evorec.deploy.final.final_report import FinalResults, detail, final_report,
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
 from evorec.deploy.final.training import FinalModel, run_all, stacks, train_members
+from evorec.deploy.runs import check_finished
 from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
@@ -184,27 +185,6 @@ def choose(
     return choose_members(
         picks, members, problem.objectives, problem.config.evaluation.k, baselines=baselines, also=also
     )
-
-
-def check_belongs(run: RunDirectory, problem: RecProblem) -> None:
-    """Check that a run was made from this problem's configuration and data.
-
-    Raises:
-        RunError: it was made from others.
-    """
-    if run.fingerprint_of(problem.config, problem.data_sha256) != run.fingerprint:
-        raise RunError(f"run {run.path} was made from another configuration or data set than problem {problem.name}")
-
-
-def check_finished(run: RunDirectory, problem: RecProblem) -> None:
-    """Check that a run is finished, and was made from this problem's configuration and data.
-
-    Raises:
-        RunError: it is not finished, or was made from others.
-    """
-    if not run.finished:
-        raise RunError(f"run {run.path} is not finished; {command('resume', run.path)} continues it")
-    check_belongs(run, problem)
 
 
 def exact(config: RecommenderConfig) -> RecommenderConfig:

@@ -16,13 +16,13 @@ from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import FuseConfig
 from evorec.data.held_out import ranking_users
-from evorec.deploy.final.finalize import check_finished
 from evorec.deploy.fusion.evolution import Candidate, Evolution, best_of_front
 from evorec.deploy.fusion.formula import SIZE, Formula, member_formula
 from evorec.deploy.fusion.head_outputs import HeadOutputs, head_outputs, task_positives
 from evorec.deploy.fusion.languages import Language, WeightedLanguage
 from evorec.deploy.fusion.scorer import SIMILARITY_BYTES, FormulaScorer, fusion_objectives
 from evorec.deploy.fusion.trees import TreeLanguage
+from evorec.deploy.runs import check_finished
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Objective

@@ -1,0 +1,1 @@
+"""Ensembles of the members of an archive, selected on validation without training."""
