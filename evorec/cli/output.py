@@ -195,5 +195,5 @@ def _rich(table: Table, console: Console) -> RichTable:
             cell(column.text(value), "bold" if row.kind == "member" and top is not None and value == top else "")
             for value, column, top in zip(row.values, table.columns, best, strict=True)
         ]
-        rich.add_row(name, *cells, style="yellow" if row.kind == "baseline" else "")
+        rich.add_row(name, *cells, style={"baseline": "yellow", "ensemble": "cyan"}.get(row.kind, ""))
     return rich

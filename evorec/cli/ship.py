@@ -84,7 +84,9 @@ def finalize(
     record = read_record(run)
     output.result(record.final, *final_tables(record), text=final_notes(record))
     output.next_step("evorec", "report", run)
-    for key in dict.fromkeys(entry["member"] for entry in (record.final or {}).get("picks", ())):
+    final = record.final or {}
+    shipped = [entry["member"] for entry in final.get("picks", ())]
+    for key in dict.fromkeys([*shipped, *(entry["ensemble"] for entry in final.get("ensembles", ()))]):
         output.next_step("evorec", "export", run, key)
 
 

@@ -20,6 +20,7 @@ MEMBER, EVALUATED, BASELINE = "#0f766e", "#cbd5e1", "#c2410c"
 
 _SCALE = [[0.0, "#99d5cf"], [0.5, "#14918a"], [1.0, "#0b3b52"]]
 _LABELS = ("bottom center", "top center", "middle left")  # baselines often lie close together
+ENSEMBLE = {"color": "#b45309", "symbol": "square"}
 LAYOUT: Mapping[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1e293b"},
@@ -94,6 +95,7 @@ def scatter_figure(record: RunRecord) -> Figure:
     clouds: list[tuple[str, Mapping[str, Mapping[str, float]], dict[str, Any]]] = [  # from back to front
         ("evaluated", others, {"color": EVALUATED, "size": 6}),
         ("front", members, {"color": MEMBER, "size": 9}),
+        ("ensembles", {found.key: found.metrics for found in record.ensembles}, {**ENSEMBLE, "size": 9}),
         ("baselines", record.baselines, {"color": BASELINE, "size": 11, "symbol": "diamond"}),
     ]
     named: set[str] = set()  # kinds of points that the legend has

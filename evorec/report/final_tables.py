@@ -99,15 +99,22 @@ def final_notes(record: RunRecord) -> str:
     return "\n".join(lines)
 
 
+def _entries(final: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The picks, then the ensembles."""
+    return [*final["picks"], *final.get("ensembles", ())]
+
+
 def _name(entry: Mapping[str, Any]) -> str:
     """The pick, long text on several lines; a member picked by its key is named by the start of the key."""
+    if "ensemble" in entry:
+        return str(entry["ensemble"])
     if entry["pick"] == entry["member"]:
         return str(entry["member"][:SHORT])
     return "\n".join(textwrap.wrap(re.sub(r"\s*,\s*", ", ", entry["pick"]), NAME_WIDTH, break_long_words=False))
 
 
 def _test_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
-    n_seeds, picks = len(final["seeds"]), final["picks"]
+    n_seeds, picks = len(final["seeds"]), _entries(final)
     has_steps = any("steps" in entry for entry in picks)
 
     def mean(found: Mapping[str, float] | None) -> str:
@@ -119,15 +126,17 @@ def _test_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     rows = []
     for entry in picks:
         mark = "" if entry.get("non_dominated", True) else f" {DOMINATED}"
-        facts = (entry["member"][:SHORT] + mark, *([entry.get("steps")] if has_steps else []))
+        member = f"{len(entry['members'])} members" if "ensemble" in entry else entry["member"][:SHORT]
+        facts = (member + mark, *([entry.get("steps")] if has_steps else []))
         values = (mean(entry["test"].get(column.key)) for column in record.columns)
-        rows.append(Row(_name(entry), (*facts, *values), "member"))
+        rows.append(Row(_name(entry), (*facts, *values), "ensemble" if "ensemble" in entry else "member"))
     for name, metrics in final["baselines"].items():
         values = (show_metric(metrics.get(column.key)) for column in record.columns)
         rows.append(Row(name, (*([""] * (1 + has_steps)), *values), "baseline"))
     title = f"Test, mean of {n_seeds} {'seeds ± standard deviation' if n_seeds > 1 else 'seed'}"
     if not all(entry.get("non_dominated", True) for entry in picks):
-        title += f"; {DOMINATED} another pick is no worse in any objective, and better"
+        other = "pick or ensemble" if final.get("ensembles") else "pick"
+        title += f"; {DOMINATED} another {other} is no worse in any objective, and better"
     columns = [Column("member")]
     columns += [Column("steps", numbers="count")] if has_steps else []
     columns += [Column(c.key, c.unit, title=f"{c.title}{_ARROWS[c.direction or 'max']}") for c in record.columns]
@@ -143,7 +152,7 @@ def _against_table(final: Mapping[str, Any]) -> Table:
     """Differences to the baselines, with intervals; a difference counts when its interval leaves 0 out."""
     rows = []
     metrics = set()
-    for entry in final["picks"]:
+    for entry in _entries(final):
         for name, found in entry["against"].items():
             low, high = found["low"], found["high"]
             outcome = "better" if low > 0 else "worse" if high < 0 else "not shown to differ"
@@ -164,7 +173,7 @@ def _interval_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
         found, value = entry["interval"].get(key), show_metric(entry["shipped"][key])
         return value + (f"\n{_short(found['low'])}–{_short(found['high'])}" if found else "")
 
-    rows = [Row(_name(entry), tuple(with_interval(entry, key) for key in keys)) for entry in final["picks"]]
+    rows = [Row(_name(entry), tuple(with_interval(entry, key) for key in keys)) for entry in _entries(final)]
     for name, metrics in final["baselines"].items():
         rows.append(Row(name, tuple(show_metric(metrics.get(key)) for key in keys), "baseline"))
     columns = tuple(Column(key, title=key.replace("/", "/\n")) for key in keys)
@@ -184,7 +193,7 @@ def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
         for group, part, unit, text in _PARTS
     ]
     columns.append(Column(cold, title=cold.replace("_", " ").replace("start ", "start\n"), direction="max"))
-    found = [(_name(entry), entry["parts"], entry["parts"].get(cold), "member") for entry in final["picks"]]
+    found = [(_name(entry), entry["parts"], entry["parts"].get(cold), "member") for entry in _entries(final)]
     for name, parts in final.get("baseline_parts", {}).items():
         found.append((name, parts, final["baselines"][name].get(cold), "baseline"))
     rows = [

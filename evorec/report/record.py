@@ -10,6 +10,7 @@ from typing import Any, Self, final
 import numpy as np
 
 from evorec.archive.confirmed import ConfirmedFront, confirmed_front
+from evorec.archive.ensemble import Ensemble
 from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import non_dominated
 from evorec.config import RunConfig
@@ -42,6 +43,31 @@ class Member:
 
 @final
 @dataclass(frozen=True)
+class RecordedEnsemble:
+    """An ensemble of members.
+
+    Attributes:
+        key: of the ensemble.
+        best: what it is the best of, in words.
+        ensemble: members and weights.
+        metrics: on validation, with summed costs.
+        gains: by goal, what selections like it gain on users that did not select them.
+    """
+
+    key: str
+    best: tuple[str, ...]
+    ensemble: Ensemble
+    metrics: Mapping[str, float]
+    gains: Mapping[str, float]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """An ensemble as the run stores it."""
+        return cls(stored["key"], tuple(stored["best"]), Ensemble.from_json(stored), stored["metrics"], stored["gains"])
+
+
+@final
+@dataclass(frozen=True)
 class RunRecord:
     """A run, finished or not.
 
@@ -63,6 +89,9 @@ class RunRecord:
         memory: rows of earlier searches that the search started from, in words; empty without any.
         inherited: metrics with inherited weights of members that were trained again from scratch, by key; those in
             `members` are from scratch.
+        ensembles: of members, as `evorec.deploy.ensemble` selected them; empty before.
+        ensemble_goals: metrics that they were selected for; empty before.
+        held: what selections gain on users that did not select them, a row per goal and size.
         confirmed: the front with fresh seeds (`evorec.search.confirm`); None before.
         surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
     """
@@ -85,6 +114,9 @@ class RunRecord:
     confirmed: ConfirmedFront | None = None
     surrogate: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     inherited: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ensembles: tuple[RecordedEnsemble, ...] = ()
+    ensemble_goals: tuple[str, ...] = ()
+    held: tuple[Mapping[str, Any], ...] = ()
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -156,6 +188,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
     constraints = [Constraint(**stored) for stored in problem["constraints"]]
     by_key = {evaluation.key: evaluation for evaluation in evaluations}
     least = (summary or {}).get("least_infeasible", [])
+    ensembles = run.read_ensembles() or {"ensembles": (), "goals": (), "held": ()}
     claimed = {evaluation.key: evaluation.metrics or {} for evaluation in archived}
     return RunRecord(
         path=path,
@@ -177,6 +210,9 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         memory=run.memory_text,
         inherited={found.key: found.extra["inherited"] for found in archived if "inherited" in found.extra},
         confirmed=confirmed_front(claimed, run.fresh(), objectives, constraints) if summary is not None else None,
+        ensembles=tuple(RecordedEnsemble.of(stored) for stored in ensembles["ensembles"]),
+        ensemble_goals=tuple(ensembles["goals"]),
+        held=tuple(ensembles["held"]),
         surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 from evorec.errors import DataError
+from evorec.report.ensemble_tables import ensemble_table, ensemble_text, held_table, weights_table
 from evorec.report.figures import hypervolume_figure, parallel_figure, scatter_figure
 from evorec.report.final_tables import final_notes, final_sections
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
@@ -100,6 +101,15 @@ def _sections(record: RunRecord) -> Iterator[str]:
                 "that are still non-dominated."
             )
             yield section(confirmed.title, about, table_html(confirmed))
+        if record.ensemble_goals:
+            tables = [ensemble_table(record), weights_table(record)] if record.ensembles else []
+            body = "".join(map(table_html, [*tables, held_table(record)]))
+            about = (
+                "Means of the task outputs and of the list scores of members, selected greedily on validation. The "
+                "last table is the gain over the best member on users that did not select: each half of the users was "
+                "measured with the selection of the other."
+            )
+            yield section("Ensembles", f"{about} {ensemble_text(record)}", body)
         about = (
             "A line per member; up is better on every axis, ends are labelled with their values. Diamonds are "
             "baselines."

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from evorec.archive.confirmed import ConfirmedMember
+from evorec.archive.ensemble import PREFIX
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import bounded
 from evorec.errors import ConfigError
@@ -25,7 +26,7 @@ _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def front_table(record: RunRecord, sort: str | None = None, most: int | None = None) -> Table:
-    """The front and the baselines on validation data, best first in the column sorted by.
+    """The front, the ensembles of its members and the baselines on validation data, best first in the column sorted by.
 
     Args:
         record: the run.
@@ -47,6 +48,10 @@ def front_table(record: RunRecord, sort: str | None = None, most: int | None = N
         title += f": {len(kept)} of {len(members)} members"
         members = [members[row] for row in kept]
     shown = [(member.key, member.metrics, "member") for member in members]
+    if members and record.ensembles:
+        title += f", with {counted(len(record.ensembles), 'ensemble')} ({PREFIX}…)"
+        shown += [(ensemble.key, ensemble.metrics, "ensemble") for ensemble in record.ensembles]
+        shown.sort(key=lambda row: (_loss(chosen, row[1].get(chosen.key)), row[0]))
     if not members:
         shown = [(near.key, near.metrics, "infeasible") for near in record.least_infeasible]
         title = "No member" + (": the evaluations closest to the constraints" if shown else "")

@@ -42,7 +42,7 @@ class Column:
 @final
 @dataclass(frozen=True)
 class Row:
-    """A row; `kind` is ``"member"``, ``"infeasible"``, ``"baseline"`` or ``""``."""
+    """A row; `kind` is ``"member"``, ``"ensemble"``, ``"infeasible"``, ``"baseline"`` or ``""``."""
 
     name: str
     values: tuple[Any, ...]

@@ -660,8 +660,8 @@ class RunDirectory:
             folder = self._archive / key
             if (folder / _MEMBER).exists() and self._weights_sha256(folder) and (folder / _WEIGHTS).exists():
                 self.read_weights(key)
-        for entry in (self.read_final() or {}).get("picks", ()):
-            self.read_final_weights(entry["member"])
+        for key in _final_members(self.read_final() or {"picks": ()}):
+            self.read_final_weights(key)
         for key in (self.read_all_data() or {}).get("weights", ()):
             self.read_all_data_weights(key)
         self.read_ensembles()
@@ -761,7 +761,7 @@ class RunDirectory:
             RunError: the file is damaged or missing.
         """
         report = self.read_final()
-        if report is None or key not in {entry["member"] for entry in report["picks"]}:
+        if report is None or key not in _final_members(report):
             return None
         folder = self._of_member(_FINAL_MODELS, key)
         sha256 = report.get("weights", {}).get(key, "")
@@ -776,8 +776,8 @@ class RunDirectory:
     def write_final(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Store the report of `finalize`, and return it with the hashes of the models that were stored before."""
         self._check_held()
-        models = {entry["member"] for entry in report["picks"]}
-        stored = {**report, "weights": {key: self._model_sha256[_FINAL_MODELS, key] for key in sorted(models)}}
+        models = sorted(_final_members(report))
+        stored = {**report, "weights": {key: self._model_sha256[_FINAL_MODELS, key] for key in models}}
         if self.format == FORMAT:  # a ledger of an earlier version is only read
             picks = {entry["pick"]: entry["member"] for entry in report["picks"]}
             facts = {"seeds": len(report["seeds"]), "settings": report.get("settings", {})}
@@ -800,8 +800,8 @@ class RunDirectory:
         if not (self.path / _FINAL).exists():
             return None
         report = self._read(self.path / _FINAL, "opened_at", "seeds", "picks", "baselines", advice=self._final_advice)
-        for entry in report["picks"]:
-            self._of_member(_FINAL_MODELS, entry["member"])
+        for key in _final_members(report):
+            self._of_member(_FINAL_MODELS, key)
         return report
 
     def write_fusion(self, key: str, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -994,6 +994,12 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 def _goals(description: Mapping[str, Any]) -> dict[str, Any]:
     objectives = {f"objective {item['name']}": item for item in description["objectives"]}
     return objectives | {f"constraint {item['text']}": item for item in description["constraints"]}
+
+
+def _final_members(report: Mapping[str, Any]) -> set[str]:
+    """The members that `finalize` trained: its picks, and the members of ensembles."""
+    mixed = {one["key"] for ensemble in report.get("ensembles", ()) for one in ensemble["members"]}
+    return {entry["member"] for entry in report["picks"]} | mixed
 
 
 def _folders(path: Path) -> list[Path]:

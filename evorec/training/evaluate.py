@@ -209,6 +209,8 @@ def mixture_logits(
         weights: of each member.
     """
     total = np.zeros((data.shape.n_tasks, part.n_rows))
+    if not data.shape.n_tasks:  # retrieval only
+        return total
     for member, _, logits in _logits(population, data, part):
         total += weights[member] * logits
     return total.astype(logits.dtype)

@@ -48,22 +48,26 @@ def slow_scores(plain, data, users, masked):
         yield scores
 
 
-def slow_lists(plain, data, users, masked, k, n_candidates):
-    """Lists of one member, user by user."""
-    one, every = plain.spec, np.arange(data.n_items)
-    item_vectors = plain.items(every)
-    contexts = plain.contexts(np.tile(data.context_mode, (n_candidates, 1)))
+def slow_lists(mix, data, users, masked, k, n_candidates):
+    """Lists by the weighted sum of the scores of some plain models, user by user."""
+    every, contexts = np.arange(data.n_items), np.tile(data.context_mode, (n_candidates, 1))
     finals, retrieved, values = [], [], []
-    for user, scores in zip(users, slow_scores(plain, data, users, masked), strict=True):
-        vector = plain.users([user])
-        first, _ = best_first(scores, every, n_candidates)
+    for place, scores in enumerate(zip(*(slow_scores(plain, data, users, masked) for plain, _ in mix), strict=True)):
+        total = sum(weight * own for (_, weight), own in zip(mix, scores, strict=True))
+        first, _ = best_first(total, every, n_candidates)
         candidates = np.array([item for item in first if item != NO_ITEM], dtype=int)
-        blended = scores[candidates].copy()
-        if one.rank_blend and len(candidates):
-            n = len(candidates)
-            statistics = np.hstack([np.tile(data.user_statistics[user], (n, 1)), data.item_statistics[candidates]])
-            logits = plain.logits(vector.expand(n, -1), item_vectors[candidates], contexts[:n], statistics)
-            blended += one.rank_blend * (logits.detach().numpy() @ np.array(one.task_weights))
+        blended, n = total[candidates].copy(), len(candidates)
+        for plain, weight in mix:
+            one, user = plain.spec, users[place]
+            if one.rank_blend and n:
+                statistics = np.hstack([np.tile(data.user_statistics[user], (n, 1)), data.item_statistics[candidates]])
+                vectors = (
+                    plain.users([user]).expand(n, -1),
+                    plain.items(every)[candidates],
+                    plain.contexts(contexts[:n]),
+                )
+                logits = plain.logits(*vectors, statistics)
+                blended += weight * one.rank_blend * (logits.detach().numpy() @ np.array(one.task_weights))
         final, score = best_first(blended, candidates, k)
         finals.append(final)
         retrieved.append(first)
@@ -116,12 +120,32 @@ def test_lists_are_those_of_a_slow_loop(options, candidates, monkeypatch):
     n_candidates = data.n_items if candidates == "all" else candidates
     for member, one in enumerate(SPECS):
         plain = PlainModel(one, data, 2).load(population.member_arrays(member))
-        final, retrieved, scores = slow_lists(plain, data, users, hidden, 5, n_candidates)
+        final, retrieved, scores = slow_lists([(plain, 1.0)], data, users, hidden, 5, n_candidates)
         np.testing.assert_array_equal(lists.final[member], final)
         np.testing.assert_array_equal(lists.retrieved[member], retrieved)
         np.testing.assert_allclose(lists.scores[member], scores, rtol=0, atol=FLOAT64)
     assert (lists.final[:, 1, 2:] == NO_ITEM).all()
     assert (lists.final[:, 2] == NO_ITEM).all()
+
+
+@pytest.mark.parametrize("weights", [(0.25, 0.0, 0.75), (0.0, 1.0, 0.0)], ids=str)
+def test_a_mixture_lists_by_the_weighted_sum_of_both_stages(weights, monkeypatch):
+    data = dataset()
+    population, on_device = stack(SPECS, data)
+    users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)
+    monkeypatch.setattr(module, "MOST_USERS", 3)  # the last users come twice
+    monkeypatch.setattr(module, "FEWEST_USERS", 3)
+    config, asked = EvaluationConfig(k=5, candidates=12), ranking(data, users, hidden)
+    lists = evaluate.mixture_lists(population, weights, data, on_device, asked, config, threshold=1.0)
+    plain = [PlainModel(one, data, 2).load(population.member_arrays(m)) for m, one in enumerate(SPECS)]
+    mix = [(own, weight) for own, weight in zip(plain, weights, strict=True) if weight]
+    final, retrieved, scores = slow_lists(mix, data, users, hidden, 5, 12)
+    np.testing.assert_array_equal(lists.final, final)
+    np.testing.assert_array_equal(lists.retrieved, retrieved)
+    np.testing.assert_allclose(lists.scores, scores, rtol=0, atol=FLOAT64)
+    assert lists.n_improbable[2] == data.n_items, "everything is masked"
+    one_user = evaluate.mixture_lists(population, weights, data, on_device, ranking(data, [3], hidden), config)
+    np.testing.assert_allclose(one_user.scores, scores[3:4], rtol=0, atol=FLOAT64)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0, 2.0, 0.0])

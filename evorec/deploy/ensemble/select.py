@@ -270,10 +270,11 @@ class _Selector:
                 crossed = ((first, 2), (second, 1))  # each half is measured by the other
                 gains = [score(goal, part, own[size]) - score(goal, part, own[1]) for own, part in crossed]
                 gain = float(np.mean(gains))
-                row = {"goal": goal.metric, "at_most": size, "members": len(whole[size]), "gain": gain, "halves": gains}
-                self.held.append(row)
+                is_better = goal.sign * gain > 0
+                row = {"goal": goal.metric, "at_most": size, "members": len(whole[size])}
+                self.held.append({**row, "gain": gain, "halves": gains, "kept": is_better})
                 is_new = len(whole[size]) >= FEWEST and whole[size] not in [one.counts for one in out]
-                if goal.sign * gain > 0 and is_new:
+                if is_better and is_new:
                     out.append(Selection(whole[size], measured(whole[size]), {goal.metric: gain}))
         return out
 
@@ -407,7 +408,7 @@ def _kept(pool: Mapping[str, Candidate], selector: _Selector, goals: Sequence[Go
         columns |= {"balance": points.sum(axis=1)} if len(goals) > 1 else {}
         for name, column in columns.items() if inside else ():
             best = min(inside, key=lambda row: (column[row], points[row].sum()))
-            out.setdefault(keys[best], []).append(f"{name}, {MEMBERS} <= {size}")
+            out.setdefault(keys[best], []).append(f"{name}, up to {size}")
     front = [*(pool[key].metrics for key in out), *members.values()]
     stays = non_dominated(normalised(front, problem.objectives), keep_equal=True)
     return {key: texts for (key, texts), best in zip(out.items(), stays, strict=False) if best}

@@ -22,7 +22,7 @@ from evorec.training.trainer import TrainingResult
 def train_on_all_data(
     run: RunDirectory, problem: RecProblem, *, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Train the members that `finalize` picked on train, validation and test.
+    """Train the members that `finalize` picked, and those of its ensembles, on train, validation and test.
 
     Members, steps and seed are those of the report of `finalize`, so nothing is chosen by the test. No row is left to
     measure these models: the figures of the report are those of the same members trained without the test.
@@ -47,8 +47,10 @@ def train_on_all_data(
     if (stored := run.read_all_data()) is not None:
         progress("the models were trained on all data before")
         return stored
-    steps = {entry["member"]: int(entry.get("steps", problem.config.training.steps)) for entry in report["picks"]}
-    specs = {entry["member"]: ModelSpec.from_genes(entry["spec"]) for entry in report["picks"]}
+    trained = {entry["member"]: entry for entry in report["picks"]}
+    trained |= {one["key"]: one for ensemble in report.get("ensembles", ()) for one in ensemble["members"]}
+    steps = {key: int(entry.get("steps", problem.config.training.steps)) for key, entry in trained.items()}
+    specs = {key: ModelSpec.from_genes(entry["spec"]) for key, entry in trained.items()}
     seed = int(report["seeds"][0])
     data = encode_data(problem.tables, exact(problem.config), fit="all", seed=seed, at_most=1)
     trainer = StackTrainer(data, seed, max(steps.values()))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, final
 
 import numpy as np
+import numpy.typing as npt
 
+from evorec.archive.ensemble import summed_costs
 from evorec.archive.pareto import non_dominated
 from evorec.config import FinalizeConfig
 from evorec.deploy.final.intervals import UserDraws, auc_intervals, row_units
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps
-from evorec.deploy.final.training import FinalModel
 from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.compare import paired_bootstrap
 from evorec.metrics.fairness import UserGroups
@@ -23,7 +24,7 @@ from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 from evorec.recommender.trainers import StackTrainer
 from evorec.run.ledger import Evaluation
-from evorec.training.evaluate import MemberMetrics, task_logits
+from evorec.training.evaluate import MemberMetrics
 
 FEWEST_MEMBERS: Final = 3
 """Fewer members give no rank correlation."""
@@ -50,8 +51,9 @@ class FinalResults:
         curves: that chose the steps, by key; empty with the steps of the search.
         runs: by key, for each seed.
         parts: of the test.
-        details: of the shipped models, by key, see `detail`.
+        details: of the shipped models and ensembles of them, by key, see `detail`.
         boosted: gradient boosting on the same rows; ``None`` = not wanted.
+        ensembles: by key, as the run stores them (`evorec.deploy.ensemble`); their members have `steps` and `members`.
     """
 
     trainer: StackTrainer
@@ -67,6 +69,7 @@ class FinalResults:
     parts: ColdParts
     details: Mapping[str, Json]
     boosted: BoostingResult | None
+    ensembles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def recall(self) -> str:
@@ -74,36 +77,52 @@ class FinalResults:
         return f"recall@{self.trainer.data.config.evaluation.k}"
 
     def per_seed(self, key: str) -> list[dict[str, float]]:
-        """Test metrics and cost of a member, for each seed."""
-        cost = self.trainer.cost(ModelSpec.from_genes(self.members[key].spec), steps=self.steps[key])
+        """Test metrics and cost of a member or an ensemble, for each seed."""
+        parts = [one["key"] for one in self.ensembles[key]["members"]] if key in self.ensembles else [key]
+        specs = {part: ModelSpec.from_genes(self.members[part].spec) for part in parts}
+        cost = summed_costs([self.trainer.cost(specs[part], steps=self.steps[part]) for part in parts])
         return [dict(measured.metrics) | cost for measured in self.runs[key]]
 
     def means(self, key: str) -> dict[str, float]:
-        """Test metrics and cost of a member, means over the seeds."""
+        """Test metrics and cost of a member or an ensemble, means over the seeds."""
         per_seed = self.per_seed(key)
         return {name: float(np.mean([one[name] for one in per_seed])) for name in per_seed[0]}
 
 
-def steps_settings(config: FinalizeConfig) -> Json:
-    """The settings that decide steps and rows; other values mean another training."""
-    rows = {} if config.rows == "train+validation" else {"rows": config.rows}  # as reports of earlier versions have it
-    if config.steps == "search":
-        return {"steps": config.steps, **rows}
-    return {"steps": config.steps, "patience": config.patience, "longest": config.longest, **rows}
+def steps_settings(config: FinalizeConfig, ensembles: Sequence[str] = ()) -> Json:
+    """The settings that decide the models of the test; other values mean another training.
+
+    Args:
+        config: of `finalize`.
+        ensembles: keys of the ensembles.
+    """
+    settings: Json = {"steps": config.steps}
+    if config.steps != "search":
+        settings |= {"patience": config.patience, "longest": config.longest}
+    settings |= {} if config.rows == "train+validation" else {"rows": config.rows}  # as earlier reports have it
+    return settings | ({"ensembles": list(ensembles)} if ensembles else {})
 
 
-def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: int, resamples: int) -> Json:
+def detail(
+    measured: MemberMetrics,
+    logits: npt.NDArray[np.floating[Any]],
+    trainer: StackTrainer,
+    cold: ColdParts,
+    *,
+    seed: int,
+    resamples: int,
+) -> Json:
     """The interval of each metric of a shipped model, and its metrics on parts of the test.
 
     Args:
-        model: a trained member.
+        measured: of the model.
+        logits: of the rows of the test, ``(T, N)``.
         trainer: of train + validation.
         cold: the parts.
         seed, resamples: of the bootstrap.
     """
-    data, dataset, measured = trainer.data, trainer.data.dataset, model.measured
+    data, dataset = trainer.data, trainer.data.dataset
     k = data.config.evaluation.k
-    logits = task_logits(model.population, data.tensors, dataset.held_out)[0] if dataset.tasks else []
     parts: Json = {
         "rows": cold.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
         "users": cold.of_users(measured.per_user, f"recall@{k}"),
@@ -125,21 +144,23 @@ def detail(model: FinalModel, trainer: StackTrainer, cold: ColdParts, *, seed: i
 def final_report(results: FinalResults) -> Json:
     """The report: per pick its member and its test with intervals; the baselines; and how well short runs predicted.
 
-    No other picked member dominates a ``non_dominated`` pick in the objectives' means on the test.
+    No other picked member, and no ensemble, dominates a ``non_dominated`` pick in the objectives' means on the test.
     """
     picked = {key: results.means(key) for key in dict.fromkeys(results.chosen.values())}
+    mixed = {key: results.means(key) for key in results.ensembles}
     # metrics that only a clock measures in the search are not measured again
     measured = [axis for axis in results.objectives if all(axis.metric in found for found in picked.values())]
     left_out = [axis.metric for axis in results.objectives if axis not in measured]
-    best = undominated(picked, measured)
+    best = undominated(picked | mixed, measured)
     baselines = results.trainer.baselines
     report: Json = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit": "train+validation" if results.config.rows == "train+validation" else "train for test",
-        "settings": steps_settings(results.config),
+        "settings": steps_settings(results.config, list(results.ensembles)),
         "seeds": list(results.seeds),
         "rows": _rows(results.trainer),
         "picks": [_pick(results, text, key, key in best) for text, key in results.chosen.items()],
+        **({"ensembles": [_ensemble(results, key, key in best) for key in mixed]} if mixed else {}),
         "dominance": {"objectives": [axis.metric for axis in measured], "left_out": left_out},
         "proxies": proxies({key: results.members[key].metrics or {} for key in picked}, picked, measured),
         "baselines": {name: dict(found.values) for name, found in baselines.measured.items()},
@@ -163,6 +184,27 @@ def final_report(results: FinalResults) -> Json:
 
 
 def _pick(results: FinalResults, text: str, key: str, non_dominated: bool) -> Json:
+    return {
+        "pick": text,
+        "member": key,
+        "spec": dict(results.members[key].spec),
+        "steps": results.steps[key],
+        **(results.curves[key].as_json() if key in results.curves else {}),
+        **_measured(results, key, non_dominated),
+    }
+
+
+def _ensemble(results: FinalResults, key: str, non_dominated: bool) -> Json:
+    stored = results.ensembles[key]
+    own = [
+        {**one, "spec": dict(results.members[one["key"]].spec), "steps": results.steps[one["key"]]}
+        for one in stored["members"]
+    ]
+    return {"ensemble": key, "best": stored["best"], "members": own, **_measured(results, key, non_dominated)}
+
+
+def _measured(results: FinalResults, key: str, non_dominated: bool) -> Json:
+    """Figures of a pick or an ensemble."""
     per_seed, runs = results.per_seed(key), results.runs[key]
     against = {}
     for name, baseline in results.trainer.baselines.measured.items():
@@ -174,11 +216,6 @@ def _pick(results: FinalResults, text: str, key: str, non_dominated: bool) -> Js
         )
         against[name] = {"metric": results.recall, **vars(interval)}
     return {
-        "pick": text,
-        "member": key,
-        "spec": dict(results.members[key].spec),
-        "steps": results.steps[key],
-        **(results.curves[key].as_json() if key in results.curves else {}),
         "validation": dict(results.validation[key]),
         "test": {name: _spread([one[name] for one in per_seed]) for name in per_seed[0]},
         "shipped": per_seed[0],

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evorec.archive.decide import KNEE, check_pick
 from evorec.archive.decide import choose as choose_members
+from evorec.archive.ensemble import FEWEST, Ensemble
 from evorec.config import FinalizeConfig, RecommenderConfig
 from evorec.data.encode import Fit
+from evorec.deploy.ensemble.measure import ensemble_logits, measure_ensemble
+from evorec.deploy.ensemble.select import select_ensembles
 from evorec.deploy.final.final_report import FinalResults, detail, final_report, steps_settings
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
@@ -34,7 +37,8 @@ from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.search.confirm import read_confirmed
 from evorec.seeds import child_seed
-from evorec.training.evaluate import MemberMetrics
+from evorec.training.evaluate import MemberMetrics, mixture_logits
+from evorec.training.trainer import Weights
 
 
 def finalize(
@@ -51,11 +55,12 @@ def finalize(
         The report that is stored in the run. Per pick the member, its steps with the validation curves that chose them,
         its validation metrics, its test metrics as mean and standard deviation over seeds; for the shipped model the
         paired difference of recall to every baseline, intervals over users, and metrics of new users and items;
-        whether another pick dominates it. Then the baselines, and the rank correlation between the objectives in the
-        search and on the test. A shift by an attack is also measured on the test, with another training per pick and
-        seed; its validation value is that of the search, on its sample of users. If the front was confirmed with fresh
-        seeds (`evorec.search.confirm`), picks are made by their means among the members that are still non-dominated,
-        and the report says so.
+        whether another pick or an ensemble dominates it. With `FinalizeConfig.ensembles` the ensembles of the archive
+        with the same figures; for each seed their members are the models of that seed. Then the baselines, and the rank
+        correlation between the objectives in the search and on the test. A shift by an attack is also measured on the
+        test, with another training per pick and seed; its validation value is that of the search, on its sample of
+        users. If the front was confirmed with fresh seeds (`evorec.search.confirm`), picks are made by their means
+        among the members that are still non-dominated, and the report says so.
     Raises:
         ConfigError: a pick cannot be followed.
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
@@ -82,13 +87,23 @@ def finalize(
     elif run.fresh():
         progress(f"choosing by the values of the search: {command('confirm', run.path)} has not trained every member")
     chosen = choose(validation if confirmed is None else confirmed.front, problem, config, also=list(members))
-    _check_opened(run, chosen, config)
+    stored_ensembles = _ensembles(run, problem, progress) if config.ensembles else {}
+    _check_opened(run, chosen, config, list(stored_ensembles))
     if (stored := run.read_final()) is not None:
         progress("the test was opened before; showing its report")
         return stored
     if run.opened is not None:
         progress("the test was opened before and its report was deleted; measuring the same members again")
-    specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys(chosen.values())}
+    ensembles = {key: Ensemble.from_json(one) for key, one in stored_ensembles.items()}
+    mixed = [part for ensemble in ensembles.values() for part in ensemble.members]
+    specs = {key: ModelSpec.from_genes(members[key].spec) for key in dict.fromkeys([*chosen.values(), *mixed])}
+    if ensembles:
+        progress(f"measuring {len(ensembles)} ensembles on all validation users")
+        data, weights = problem.data.with_all_users(), {key: run.read_weights(key) for key in mixed}
+        validation |= {
+            key: {**one["metrics"], **measure_ensemble(ensembles[key], specs, weights, data).metrics}
+            for key, one in stored_ensembles.items()
+        }
     curves: dict[str, ChosenSteps] = {}
     if config.steps == "validation":
         progress(f"choosing the steps of {len(specs)} members on validation")
@@ -102,21 +117,36 @@ def finalize(
     fit: Fit = "train+validation" if config.rows == "train+validation" else "train for test"
     trainer = StackTrainer.of(problem.tables, exact(problem.config), fit=fit, seed=seeds[0], at_most=None)
     parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
-    runs: dict[str, list[MemberMetrics]] = {key: [] for key in specs}
+    runs: dict[str, list[MemberMetrics]] = {key: [] for key in (*specs, *ensembles)}
     details: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, Weights] = {}
+
+    def described(measured: MemberMetrics, logits: npt.NDArray[np.floating[Any]]) -> dict[str, Any]:
+        return detail(measured, logits, trainer, parts, seed=seeds[0], resamples=config.bootstrap)
+
+    def keep(model: FinalModel) -> MemberMetrics:
+        if model.key in mixed:
+            arrays[model.key] = model.population.member_arrays(0)
+        return model.measured
 
     def ship(model: FinalModel) -> MemberMetrics:
-        details[model.key] = detail(model, trainer, parts, seed=seeds[0], resamples=config.bootstrap)
+        data = trainer.data
+        details[model.key] = described(
+            model.measured, mixture_logits(model.population, [1.0], data.tensors, data.dataset.held_out)
+        )
         run.write_final_weights(model.key, model.population.member_arrays(0))
-        return model.measured
+        return keep(model)
 
     for number, seed in enumerate(seeds):
         progress(
             f"training {len(specs)} members on {config.rows.replace('+', ' + ')}, seed {number + 1} of {len(seeds)}"
         )
-        finish = ship if number == 0 else attrgetter("measured")
-        for key, measured in train_members(trainer.with_seed(seed), specs, steps, finish):
+        for key, measured in train_members(trainer.with_seed(seed), specs, steps, keep if number else ship):
             runs[key].append(measured)
+        for key, ensemble in ensembles.items():
+            runs[key].append(measure_ensemble(ensemble, specs, arrays, trainer.data))
+            if number == 0:
+                details[key] = described(runs[key][0], ensemble_logits(ensemble, specs, arrays, trainer.data))
     progress("computing the baselines on the same rows")
     boosted = None
     if config.boosting and trainer.data.dataset.tasks:
@@ -124,7 +154,7 @@ def finalize(
     report = final_report(
         FinalResults(
             trainer, tuple(problem.objectives), config, seeds, chosen, members, validation, steps, curves, runs, parts,
-            details, boosted,
+            details, boosted, stored_ensembles,
         )
     )  # fmt: skip
     report["rows"] |= {"items": problem.size.n_items}
@@ -218,8 +248,20 @@ def shipped_model(
     return encode_data(problem.tables, config, fit=fit, seed=problem.seed, at_most=None), weights, fit
 
 
-def _check_opened(run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig) -> None:
-    """Refuse other picks, seeds or steps than those the test was opened for, also if the report was deleted."""
+def _ensembles(run: RunDirectory, problem: RecProblem, progress: Callable[[str], None]) -> dict[str, Mapping[str, Any]]:
+    """The ensembles of a run by key, as it stores them; they are selected now if they were not before."""
+    if (report := run.read_ensembles()) is None:
+        if len(run.members()) < FEWEST:
+            progress("the archive has a single member, so there is no ensemble")
+            return {}
+        report = select_ensembles(run, problem, problem.config.ensemble, progress=progress)
+    return {str(stored["key"]): stored for stored in report["ensembles"]}
+
+
+def _check_opened(
+    run: RunDirectory, chosen: Mapping[str, str], config: FinalizeConfig, ensembles: Sequence[str]
+) -> None:
+    """Refuse other picks, ensembles, seeds or steps than those of the first time, also if the report was deleted."""
     report, opened = run.read_final(), run.opened
     if report is not None:
         before = {entry["pick"]: entry["member"] for entry in report["picks"]}
@@ -230,7 +272,7 @@ def _check_opened(run: RunDirectory, chosen: Mapping[str, str], config: Finalize
         opened_at = opened["opened_at"]
     else:
         return
-    wanted = steps_settings(config)
+    wanted = steps_settings(config, ensembles)
     if before == dict(chosen) and n_before == config.seeds and settings == wanted:
         return
 
