@@ -95,9 +95,10 @@ def scatter_figure(record: RunRecord) -> Figure:
     clouds: list[tuple[str, Mapping[str, Mapping[str, float]], dict[str, Any]]] = [  # from back to front
         ("evaluated", others, {"color": EVALUATED, "size": 6}),
         ("front", members, {"color": MEMBER, "size": 9}),
-        ("ensembles", {found.key: found.metrics for found in record.ensembles}, {**ENSEMBLE, "size": 9}),
         ("baselines", record.baselines, {"color": BASELINE, "size": 11, "symbol": "diamond"}),
     ]
+    if record.ensembles:
+        clouds.insert(-1, ("ensembles", {one.key: one.metrics for one in record.ensembles}, {**ENSEMBLE, "size": 9}))
     named: set[str] = set()  # kinds of points that the legend has
     for index, (down, across) in enumerate(pairs):
         panel = {"row": index // n_columns + 1, "col": index % n_columns + 1}

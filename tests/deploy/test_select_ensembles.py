@@ -46,7 +46,8 @@ class Selected:
 
 @pytest.fixture(scope="module")
 def selected(tmp_path_factory: pytest.TempPathFactory) -> Selected:
-    settings = config(evaluation={"max_users": 50}, search={"population": 8, "generations": 2})
+    search = {"population": 8, "generations": 2, "seed": 1}
+    settings = config(evaluation={"max_users": 50}, training={"steps": 40}, search=search)
     problem, path = searched(tmp_path_factory.mktemp("runs"), settings)
     with RunDirectory.open(path) as run:
         report = select_ensembles(run, problem, EnsembleConfig(members=3))
