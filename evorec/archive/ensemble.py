@@ -1,10 +1,9 @@
 """Ensembles of members: whose outputs are mixed, with which weights, and how their costs add up.
 
 The raw outputs of a task are averaged: logits of a binary task (a geometric mean of the odds), standardised numbers of
-the others. The list scores are averaged too, in both stages: that is the mean of the log-softmax of each member over
-the catalogue up to a constant of the user, which moves no item, so a score depends on no other item of the catalogue
-and the dot products of retrieval stay a single dot product. Tasks and lists have weights of their own: a member may be
-there for its lists only.
+the others. Of the retrieval scores the preferences over the catalogue are averaged, ``log sum_m w_m softmax(s_m)``, and
+the weighted outputs of the rankers are added (`evorec.models.recommend.mixed_lists`). Tasks and lists have weights of
+their own: a member may be there for its lists only.
 """
 
 from __future__ import annotations

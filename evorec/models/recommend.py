@@ -288,10 +288,14 @@ def mixed_lists(
     candidates: int,
     threshold: float | None = None,
 ) -> Lists:
-    """Lists by the weighted sum of the scores of some members, in both stages; of a single member its own.
+    """Lists of some members together; of a single member its own.
+
+    The retrieval score is the logarithm of the mixture of the members' preferences, ``log sum_m w_m softmax(s_m)`` over
+    the whole catalogue: temperatures differ, and a member whose scores exclude an item does not exclude it for the
+    others, as it would in a mean of the scores. What the rankers add is averaged.
 
     Args:
-        mix: members, for the same users and items, each with the weight of its scores.
+        mix: members, for the same users and items, each with its weight, above 0; they add up to 1.
         masked: items never listed, a row per user.
         k, candidates: see `recommend`.
         threshold: see `improbable`; ``None`` = nothing is counted.
@@ -346,12 +350,13 @@ def _retrieve(
         scores = queries.new_empty(chunks[0][0].stop, n_items)
         spare = torch.empty_like(scores) if len(mix) > 1 else scores
         for rows, masked in chunks:
-            (first, weight), *others = mix
-            first.retrieval(rows, scores)
-            if weight != 1:
-                scores.mul_(weight)
-            for own, weight in others:
-                scores.add_(own.retrieval(rows, spare), alpha=weight)
+            if len(mix) == 1:
+                mix[0][0].retrieval(rows, scores)
+            else:
+                scores.fill_(-torch.inf)
+                for own, weight in mix:
+                    log_share = torch.log_softmax(own.retrieval(rows, spare), 1).add_(math.log(weight))
+                    torch.logaddexp(scores, log_share, out=scores)
             # The few masked cells by index; a dense mask would be as large as the scores.
             scores.view(-1)[masked] = -torch.inf
             # Users of the last chunk may be written twice, with the same numbers.

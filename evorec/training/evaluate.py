@@ -226,7 +226,7 @@ def mixture_lists(
     *,
     threshold: float | None = None,
 ) -> Lists:
-    """Lists by the weighted sum of the members' scores, see `evorec.models.recommend.mixed_lists`.
+    """Lists of the mixture of the members' preferences, see `evorec.models.recommend.mixed_lists`.
 
     Args:
         population: P members.

@@ -49,11 +49,16 @@ def slow_scores(plain, data, users, masked):
 
 
 def slow_lists(mix, data, users, masked, k, n_candidates):
-    """Lists by the weighted sum of the scores of some plain models, user by user."""
+    """Lists of some plain models user by user: logarithm of their mixed preferences, and the mean of the rankers."""
     every, contexts = np.arange(data.n_items), np.tile(data.context_mode, (n_candidates, 1))
+    nothing = {user: [] for user in users}
     finals, retrieved, values = [], [], []
-    for place, scores in enumerate(zip(*(slow_scores(plain, data, users, masked) for plain, _ in mix), strict=True)):
-        total = sum(weight * own for (_, weight), own in zip(mix, scores, strict=True))
+    for place, scores in enumerate(zip(*(slow_scores(plain, data, users, nothing) for plain, _ in mix), strict=True)):
+        total = scores[0].copy()
+        if len(mix) > 1:
+            preferences = [np.exp(own) / np.exp(own).sum() for own in scores]
+            total = np.log(sum(weight * own for (_, weight), own in zip(mix, preferences, strict=True)))
+        total[masked[users[place]]] = -np.inf
         first, _ = best_first(total, every, n_candidates)
         candidates = np.array([item for item in first if item != NO_ITEM], dtype=int)
         blended, n = total[candidates].copy(), len(candidates)
@@ -129,7 +134,7 @@ def test_lists_are_those_of_a_slow_loop(options, candidates, monkeypatch):
 
 
 @pytest.mark.parametrize("weights", [(0.25, 0.0, 0.75), (0.0, 1.0, 0.0)], ids=str)
-def test_a_mixture_lists_by_the_weighted_sum_of_both_stages(weights, monkeypatch):
+def test_a_mixture_lists_by_the_mixed_preferences_and_the_mean_of_the_rankers(weights, monkeypatch):
     data = dataset()
     population, on_device = stack(SPECS, data)
     users, hidden = [0, 1, 2, 3, 11, 40, data.n_users], hidden_items(data)

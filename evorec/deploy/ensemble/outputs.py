@@ -84,7 +84,8 @@ class ListScores:
     Attributes:
         items: ids by ascending id, so that ties by column are ties by item id; int64 ``(U, C)``, `NO_ITEM` at the end
             where there are fewer.
-        retrieval: retrieval scores by member, float32 ``(U, C)``, ``-inf`` without an item.
+        retrieval: log-softmax of the retrieval scores over the catalogue by member, float32 ``(U, C)``, ``-inf``
+            without an item.
         ranker: what the ranker adds by member, float32 ``(U, C)``; a member without ranker is left out.
         k, candidates: length of the lists, and items that the ranker re-orders.
     """
@@ -96,11 +97,11 @@ class ListScores:
     candidates: int
 
     def lists(self, counts: Counts) -> Int64:
-        """Lists ``(U, k)`` by the mean of the scores of members that are chosen `counts` times."""
+        """Lists ``(U, k)`` of the mixture of members that are chosen `counts` times."""
         n = sum(counts.values())
-        total: Float32 = np.zeros(self.items.shape, dtype=np.float32)
+        total: Float32 = np.full(self.items.shape, -np.inf, dtype=np.float32)
         for key, count in counts.items():
-            total += np.float32(count / n) * self.retrieval[key]
+            np.logaddexp(total, self.retrieval[key] + np.float32(np.log(count / n)), out=total)
         if any(key in self.ranker for key in counts):
             if self.candidates < total.shape[1]:  # the ranker sees the best candidates of retrieval only
                 cut = -np.partition(-total, self.candidates - 1, axis=1)[:, self.candidates - 1, None]
@@ -143,7 +144,7 @@ def list_scores(members: StoredMembers, keys: Sequence[str]) -> ListScores:
                 for start in range(0, n, USERS_AT_ONCE):
                     rows = slice(start, min(start + USERS_AT_ONCE, n))
                     whole = own.queries.new_empty(rows.stop - rows.start, n_items)
-                    scores[rows] = own.retrieval(rows, whole).gather(1, chosen[rows])
+                    scores[rows] = torch.log_softmax(own.retrieval(rows, whole), 1).gather(1, chosen[rows])
                 own_scores = _finite(scores[: len(items)].float().cpu().numpy(), key)
                 retrieval[key] = np.where(items == NO_ITEM, -np.inf, own_scores).astype(np.float32)
                 if own.spec.rank_blend:
