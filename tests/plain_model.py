@@ -24,7 +24,7 @@ class PlainModel(nn.Module):
         super().__init__()
         self.spec, self.data = spec, data
         dim, n_tasks = spec.embedding_dim, data.n_tasks
-        n_in = 4 * dim + data.user_statistics.shape[1] + data.item_statistics.shape[1]
+        n_in = (4 + spec.attends) * dim + data.user_statistics.shape[1] + data.item_statistics.shape[1]
         self.table = nn.Embedding(data.n_rows, dim)
         self.has_content = data.item_content.shape[1] > 0
         if self.has_content:
@@ -111,10 +111,10 @@ class PlainModel(nn.Module):
             weights[place, : len(history)] = (len(history) + 1) ** -0.5
         return self.bag(rows.astype(int), weights)
 
-    def logits(self, users, items, contexts, statistics):
+    def logits(self, users, items, contexts, statistics, pasts=None):
         """``(B, T)``; of an ensemble the log-odds of the mean probability, or the mean of numbers."""
         heads = [
-            torch.stack(self.task_logits(users, items, contexts, statistics, head=head), 1)
+            torch.stack(self.task_logits(users, items, contexts, statistics, head=head, pasts=pasts), 1)
             for head in range(self.spec.ensemble_heads)
         ]
         if len(heads) == 1:
@@ -123,17 +123,32 @@ class PlainModel(nn.Module):
         numbers = torch.tensor([kind != "binary" for kind in self.data.kinds or ["binary"] * self.data.n_tasks])
         return torch.where(numbers, torch.stack(heads).mean(0), torch.log(p / (1 - p)))
 
-    def task_logits(self, users, items, contexts, statistics, dropped=lambda level, x: x, head=0):
-        """``(B,)`` of each task, of one head."""
+    def task_logits(self, users, items, contexts, statistics, dropped=lambda level, x: x, head=0, pasts=None):
+        """``(B,)`` of each task, of one head; `pasts` are embedding rows of what each row's user liked before."""
         dim, statistics = self.spec.embedding_dim, torch.tensor(statistics, dtype=self.dtype)
         inputs = []
-        for u, v, c in zip(users.split(dim, 1), items.split(dim, 1), contexts.split(dim, 1), strict=True):
-            inputs.append(dropped(-1, torch.cat([u, v, u * v, c, statistics], 1)))
+        vectors = zip(users.split(dim, 1), items.split(dim, 1), contexts.split(dim, 1), strict=True)
+        for table, (u, v, c) in zip(self.tables(), vectors, strict=True):
+            past = [self.attended(table, pasts, v)] if self.spec.attends else []
+            inputs.append(dropped(-1, torch.cat([u, v, u * v, c, *past, statistics], 1)))
         if self.spec.ensemble_heads == 1:
             return self.mechanism(inputs, dropped)
         scaled = [x * scale[head] for x, scale in zip(inputs, self.scales.values(), strict=True)]
         with self.head(head):
             return self.mechanism(scaled, dropped)
+
+    def attended(self, table, pasts, items):
+        """Zhou et al., KDD 2018: the past of each row, weighed by its products with the item."""
+        out = []
+        for rows, item in zip(pasts, items, strict=True):
+            past = table(torch.tensor(rows))
+            scores = past @ item / len(item) ** 0.5
+            if self.spec.target_attention == "softmax":
+                weights = torch.softmax(scores, 0)
+            else:
+                weights = torch.sigmoid(scores) / (len(rows) + 1) ** 0.5
+            out.append(weights @ past)
+        return torch.stack(out)
 
     def retrieval(self, users, histories, items):
         """``(Bu, Bi)`` cosine divided by the temperature."""
@@ -151,6 +166,15 @@ def history_lists(data, users, items):
         np.array([row for row in data.history_rows[user] if row not in (0, own[item])], dtype=int)
         for user, item in zip(users, items, strict=True)
     ]
+
+
+def earlier_rows(data, row):
+    """Embedding rows of the positives of a training row's user at earlier times, latest first."""
+    part, length = data.train, data.history_rows.shape[1]
+    own = (part.users == part.users[row]) & (part.target > 0) & (part.time < part.time[row])
+    found = np.flatnonzero(own)
+    found = found[np.argsort(part.time[found], kind="stable")][::-1][:length]
+    return data.item_history_row[part.items[found]]
 
 
 def epochs(pool, size, steps, seed, purpose):

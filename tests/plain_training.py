@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from plain_model import epochs, history_lists
+from plain_model import earlier_rows, epochs, history_lists
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
@@ -22,11 +22,12 @@ NASH_RESIDUAL = 1e-11
 class Batch:
     """What a step (from 1) reads: rows for the ranker, positives and uniformly drawn items for retrieval."""
 
-    def __init__(self, data, step, rows, positives, *, uniform, seed):
+    def __init__(self, data, step, rows, positives, *, uniform, seed, pasts=False):
         self.data, self.step, self.rows, self.positives, self.seed = data, step, rows, positives, seed
         self.users, self.items = data.train.users[positives], data.train.items[positives]
         self.uniform = generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
         self.histories = history_lists(data, self.users, self.items)
+        self.pasts = [earlier_rows(data, row) for row in rows] if pasts else []
         self._draws = {}
 
     @cached_property
@@ -41,7 +42,7 @@ class Batch:
         data, part = self.data, self.data.train
         users = np.concatenate([part.users[self.rows], self.users])
         items = np.concatenate([part.items[self.rows], self.items, self.uniform])
-        read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories]
+        read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories, *self.pasts]
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
     def dropped_ids(self, rate):
@@ -70,13 +71,13 @@ class Batch:
         return dropped
 
 
-def batches_of(data, *, steps, batch, positives, uniform, seed):
+def batches_of(data, *, steps, batch, positives, uniform, seed, pasts=False):
     """The batches of all steps."""
     part = data.train
     rows = epochs(np.arange(len(part.users)), batch, steps, seed, "batches")
     liked = epochs(np.flatnonzero(part.target > 0), positives, steps, seed, "positives")
     pairs = enumerate(zip(rows, liked, strict=True), start=1)
-    return [Batch(data, step, *pair, uniform=uniform, seed=seed) for step, pair in pairs]
+    return [Batch(data, step, *pair, uniform=uniform, seed=seed, pasts=pasts) for step, pair in pairs]
 
 
 def task_losses(model, batch):
@@ -97,6 +98,7 @@ def one_head_losses(model, batch, head):
         part.statistics[rows],
         batch.dropper(model.spec.dropout, head, model.spec.ensemble_heads),
         head=head,
+        pasts=batch.pasts,
     )
     losses = []
     for task, logit in enumerate(logits):

@@ -79,7 +79,16 @@ def device_data(data, *, layers=2, dtype=torch.float32):
 
 
 def plan_of(
-    data, on_device, *, steps=4, batch=37, positives=29, uniform=UNIFORM, next_item=False, kept_bytes=KEPT_BYTES
+    data,
+    on_device,
+    *,
+    steps=4,
+    batch=37,
+    positives=29,
+    uniform=UNIFORM,
+    next_item=False,
+    pasts=False,
+    kept_bytes=KEPT_BYTES,
 ):
     """Odd batch sizes by default: the remainders of vectorised kernels are then in use."""
     config = TrainConfig(
@@ -90,7 +99,7 @@ def plan_of(
         layers=on_device.shape.n_layers,
         next_item=next_item,
     )
-    return BatchPlan(data, config, seed=SEED, data=on_device, kept_bytes=kept_bytes)
+    return BatchPlan(data, config, seed=SEED, data=on_device, pasts=pasts, kept_bytes=kept_bytes)
 
 
 SETTINGS = {

@@ -62,10 +62,10 @@ class InputShape:
         """The parts of the items' content."""
         return tuple(block for block in self.blocks if block.is_content)
 
-    def n_inputs(self, embedding_dim: int) -> int:
-        """Inputs of the ranker: user, item, product and context vectors and the statistics."""
-        return 4 * embedding_dim + self.n_dense
+    def n_inputs(self, embedding_dim: int, *, attends: bool = False) -> int:
+        """Inputs of the ranker: user, item, product and context vectors, with attention the past, and statistics."""
+        return (4 + attends) * embedding_dim + self.n_dense
 
-    def layer_inputs(self, embedding_dim: int, width: int) -> list[int]:
+    def layer_inputs(self, embedding_dim: int, width: int, *, attends: bool = False) -> list[int]:
         """Inputs of each level: the ranker's, then the width."""
-        return [self.n_inputs(embedding_dim), *([width] * (self.n_layers - 1))]
+        return [self.n_inputs(embedding_dim, attends=attends), *([width] * (self.n_layers - 1))]

@@ -1,4 +1,7 @@
-"""The ranker's input: vectors of user, item and context, the product of user and item, and the row's statistics."""
+"""The ranker's input: vectors of user, item and context, the product of user and item, and the row's statistics.
+
+With target attention, the user's past as seen by the item comes before the statistics.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from evorec.models.layers import Dropout
+from evorec.models.target_attention import TargetAttention
 
 INPUT = -1
 """The level of the dropout on the ranker's input."""
@@ -36,34 +40,42 @@ class RankerInput:
         vectors: of the unique users, items and contexts, each ``[m, P, G, E]``.
         index: the rows.
         drop: dropout of each member and group, ``P * G`` slots; ``None`` = no dropout.
-        uniform: int16 ``[B, 4 * E + n_dense]`` draws.
+        uniform: int16 ``[B, n_in]`` draws.
+        attention: of the same members, or ``None``.
     """
 
     def __init__(
-        self, vectors: Sequence[Tensor], index: RowIndex, drop: Dropout | None, uniform: Tensor | None
+        self,
+        vectors: Sequence[Tensor],
+        index: RowIndex,
+        drop: Dropout | None,
+        uniform: Tensor | None,
+        attention: TargetAttention | None = None,
     ) -> None:
         users, items, contexts = vectors
         self._index, self._sizes = index, [len(part) for part in vectors]
         # Kept for `backward`: the gradient of the product of user and item needs both.
         self._u, self._v = users.index_select(0, index.users), items.index_select(0, index.items)
         self._c = contexts.index_select(0, index.contexts)
-        self._drop = drop
+        self._drop, self._attention = drop, attention
         self._masks = None if drop is None or uniform is None else drop.masks(uniform)
         _, members, groups, _ = self._u.shape
         self._scale = None if drop is None else drop.scale.view(members, groups, 1)
 
     def rows(self, dtype: torch.dtype) -> Tensor:
-        """The input ``[P, G, B, 4 * E + n_dense]``, after its dropout."""
+        """The input ``[P, G, B, n_in]``, after its dropout."""
         batch, members, groups, dim = self._u.shape
         statistics = self._index.statistics
-        out = self._u.new_empty(members, groups, batch, 4 * dim + statistics.shape[1], dtype=dtype)
-        product = torch.mul(self._u, self._v)
+        past = [] if self._attention is None else [self._attention.rows()]
+        parts = (self._u, self._v, torch.mul(self._u, self._v), self._c, *past)
+        first = len(parts) * dim
+        out = self._u.new_empty(members, groups, batch, first + statistics.shape[1], dtype=dtype)
         scale = None if self._scale is None else self._scale[:, :, None]
-        for i, part in enumerate((self._u, self._v, product, self._c)):
+        for i, part in enumerate(parts):
             # [B, P, G, E] -> [P, G, B, E] in the pass that scales, without a permuted copy in between.
             _scaled(part.permute(1, 2, 0, 3), scale, out[..., i * dim : (i + 1) * dim])
         everyone = statistics.expand(members, groups, -1, -1)
-        out[..., 4 * dim :] = everyone if self._scale is None else everyone * self._scale[..., None]
+        out[..., first:] = everyone if self._scale is None else everyone * self._scale[..., None]
         if self._drop is not None and self._masks is not None:
             # `out` is contiguous, so flattening gives a view and the masks reach it.
             self._drop.apply_(out.flatten(0, 1), self._masks)
@@ -72,8 +84,10 @@ class RankerInput:
     def backward(self, grad: Tensor, members: slice = slice(None)) -> list[Tensor]:
         """Gradients of the vectors of users, items and contexts, ``[m, P', G, E]`` for the P' chosen members.
 
+        With target attention, those of the distinct past items come last.
+
         Args:
-            grad: of the input, ``[P', G, B, 4 * E + n_dense]``; overwritten.
+            grad: of the input, ``[P', G, B, n_in]``; overwritten.
             members: the chosen members.
         """
         dim = self._u.shape[3]
@@ -96,11 +110,15 @@ class RankerInput:
         # d(u v) = v du + u dv, on top of the gradients of u and v themselves.
         rows = (part(0).addcmul_(product, v), part(1).addcmul_(product, u), part(3))
         at = (self._index.users, self._index.items, self._index.contexts)
-        return [
+        out = [
             # On a CPU, added row after row: the same order, so the same bits, in every stack.
             part.new_zeros(n, *part.shape[1:]).index_add_(0, where, part)
             for n, where, part in zip(self._sizes, at, rows, strict=True)
         ]
+        if self._attention is not None:
+            to_items, to_past = self._attention.backward(part(4), members)
+            out = [out[0], out[1].add_(to_items), out[2], to_past]
+        return out
 
 
 def _scaled(x: Tensor, scale: Tensor | None, out: Tensor) -> Tensor:

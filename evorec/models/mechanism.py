@@ -106,7 +106,7 @@ class Network:
         ]
         levels: list[tuple[Level, ...]] = list(zip(*declared, strict=True))
         self._first = [level[0] for level in levels]  # levels with gates or a stitch are the same for all members
-        sizes = shape.layer_inputs(specs[0].embedding_dim, specs[0].width)
+        sizes = shape.layer_inputs(specs[0].embedding_dim, specs[0].width, attends=specs[0].attends)
         self.layers: list[Slots] = []
         self._gates: list[list[Slots]] = []
         # `bottom`: the lowest level above the last mixture, whose inputs the gates read.
@@ -386,7 +386,7 @@ def values_per_row(spec: ModelSpec, shape: InputShape) -> int:
     """Activations that a row of the batch keeps for the backward pass: its inputs and the outputs of every slot."""
     network = _single(spec, shape)
     outputs = sum(t.n_slots * t.shape[-1] for t in network.tensors if t.name.endswith("weight"))
-    inputs, n = network.n_groups * shape.n_inputs(spec.embedding_dim), network.n_heads
+    inputs, n = network.n_groups * shape.n_inputs(spec.embedding_dim, attends=spec.attends), network.n_heads
     if n == 1:
         return inputs + outputs
     heads = shape.n_tasks * n  # the count above has them once, as slots of their own

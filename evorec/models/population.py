@@ -45,6 +45,7 @@ from evorec.models.pretrained import PretrainedVectors
 from evorec.models.slots import SHARED, DenseTensor
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, OffRows, adapted_content, untrained_content
+from evorec.models.target_attention import attended_rows
 
 INIT_SCALE = 0.05
 """Standard deviation of a fresh embedding entry."""
@@ -193,18 +194,48 @@ class KernelGroup:
             vectors += projected(bag.content, self.content_weights(self.trained))
         return vectors
 
-    def rank_logits(self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor) -> Tensor:
+    @property
+    def attends(self) -> bool:
+        """Whether the rankers read the users' pasts."""
+        return self.specs[0].attends
+
+    def past_vectors(self, rows: Tensor, members: slice = slice(None)) -> Tensor:
+        """Vectors of past positives ``[m, H]`` (rows of the tables) for some members, ``[P', G, m, H, E]``."""
+        n = len(range(self.size)[members])
+        found = []
+        for table in self._own_tables:
+            per_member = table.shape[1] // self.size
+            first = range(self.size)[members].start * per_member
+            own = table[:, first : first + n * per_member][rows.flatten()]
+            found.append(own.view(*rows.shape, n, -1, self.dim))
+        return torch.cat(found, 3).permute(2, 3, 0, 1, 4)
+
+    def ranker_input(
+        self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor, history: Bag | None = None
+    ) -> Tensor:
+        """Input of the network for B rows, ``[P_b, G, B, n_in]``; see `rank_logits`."""
+        per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
+        past = []
+        if self.attends:
+            assert history is not None, "a ranker with target attention reads the users' pasts"
+            vectors = self.past_vectors(history.rows)
+            past = [attended_rows(items, vectors, history.weights != 0, self.specs[0].target_attention)]
+        # The order of `evorec.models.inputs.RankerInput`, on which the weights were trained.
+        return torch.cat([users, items, users * items, contexts, *past, per_member], 3)
+
+    def rank_logits(
+        self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor, history: Bag | None = None
+    ) -> Tensor:
         """Task logits of B rows, without dropout.
 
         Args:
             users, items, contexts: ``[P_b, G, B, E]``.
             statistics: ``[B, n_dense]`` or ``[P_b, B, n_dense]``.
+            history: past positives of each row's user, B bags; read with target attention only.
         Returns:
             ``[P_b, T, B]``.
         """
-        per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
-        # The order of `evorec.models.inputs.RankerInput`, on which the weights were trained.
-        x = torch.cat([users, items, users * items, contexts, per_member], 3)
+        x = self.ranker_input(users, items, contexts, statistics, history)
         return self.network.predict(ForwardPass(self.trained, self.rates), x)
 
     def past(self, history: Bag) -> Tensor:
@@ -572,8 +603,9 @@ def _grouped(specs: Sequence[ModelSpec], block_size: int) -> Iterator[list[int]]
     """Members of equal group key, in nearly equal parts; members of equal optimiser and depth are neighbours."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for member, spec in enumerate(specs):
-        groups.setdefault((spec.task_embeddings, spec.embedding_dim, *spec.group_key), []).append(member)
-    for key in sorted(groups, key=repr):  # members of equal dimension are neighbours
+        same = (spec.task_embeddings, spec.embedding_dim, spec.target_attention)
+        groups.setdefault((*same, *spec.group_key), []).append(member)
+    for key in sorted(groups, key=repr):  # members of equal dimension and attention are neighbours
         # Equal optimisers are updated together, and equal depths make long runs of slots (`layers._runs`).
         group = sorted(groups[key], key=lambda m: (specs[m].optimizer, -specs[m].sharing_depth))
         for part in np.array_split(group, -(-len(group) // block_size)):

@@ -271,7 +271,12 @@ def member_scores(
         for index, member in enumerate(block.members):
             shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)
             inputs = RankerInputs(
-                user_vectors[index], item_vectors[index], context[index], users.statistics, items.statistics
+                user_vectors[index],
+                item_vectors[index],
+                context[index],
+                users.statistics,
+                items.statistics,
+                users.history,
             )
             scores = MemberScores(member, block, index, queries[index], keys[index], shift, inputs, n_users)
             if block.specs[index].uses_item_item:

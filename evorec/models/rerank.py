@@ -17,8 +17,9 @@ from torch import Tensor
 from evorec.models.ensemble import mean_prediction
 from evorec.models.forward import ForwardPass
 from evorec.models.mechanism import HEAD_SCALE, Network, build_network
-from evorec.models.population import KernelGroup
+from evorec.models.population import Bag, KernelGroup
 from evorec.models.slots import SHARED
+from evorec.models.target_attention import attended_lists
 
 PAIRS_AT_ONCE = 3200
 """User-item pairs whose activations are held at a time: they fit in the cache of a core."""
@@ -35,6 +36,7 @@ class RankerInputs:
         context: vector of the usual context ``[G, E]``.
         user_statistics: ``[U, su]``.
         item_statistics: ``[I, si]``.
+        history: bags of the users' past positives; read with target attention only.
     """
 
     users: Tensor
@@ -42,6 +44,7 @@ class RankerInputs:
     context: Tensor
     user_statistics: Tensor
     item_statistics: Tensor
+    history: Bag | None = None
 
 
 @final
@@ -51,7 +54,7 @@ class _FoldedMatrix:
 
     Attributes:
         item, product: rows of the item vector and of the product, ``[S, E, out]``.
-        statistics: rows of the item's statistics, ``[S, si, out]``.
+        statistics: rows of the item's statistics, and of the attended past if the member has it, ``[S, si, out]``.
         constant: sum of the terms of user, context and bias, ``[U, S, out]``.
         users: the vector that each slot reads, ``[U, S, E]``.
     """
@@ -108,12 +111,12 @@ def _logit_tiles(
     own = {p.tensor.name: block.trained[p.tensor.name][p.slots_of(index)] for p in block.tensor_slots}
     n, scale = block.network.n_heads, own.pop(HEAD_SCALE, None)
     if scale is None:
-        yield from _head_tiles(block, index, own, None, inputs, ids)
+        yield from _head_tiles(block, index, own, None, inputs, ids, {})
         return
-    heads = []
+    heads, pasts = [], dict[tuple[int, int], Tensor]()
     for head in range(n):  # its scales go into the matrices of the first level, so it is a ranker like any other
         of_head = {name: tensor[head::n] if name.startswith("head.") else tensor for name, tensor in own.items()}
-        heads.append(_head_tiles(block, index, of_head, scale[:, head], inputs, ids))
+        heads.append(_head_tiles(block, index, of_head, scale[:, head], inputs, ids, pasts))
     for tiles in zip(*heads, strict=True):
         rows, columns, _ = tiles[0]
         logits = torch.stack([logits for _, _, logits in tiles], 2)
@@ -121,7 +124,13 @@ def _logit_tiles(
 
 
 def _head_tiles(
-    block: KernelGroup, index: int, own: Mapping[str, Tensor], scale: Tensor | None, inputs: RankerInputs, ids: Tensor
+    block: KernelGroup,
+    index: int,
+    own: Mapping[str, Tensor],
+    scale: Tensor | None,
+    inputs: RankerInputs,
+    ids: Tensor,
+    pasts: dict[tuple[int, int], Tensor],
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """`_logit_tiles` of one head.
 
@@ -129,6 +138,7 @@ def _head_tiles(
         block, index, inputs, ids: see `ranker_scores`.
         own: parameters of the member, of this head alone.
         scale: of the ranker's input, ``[G, n_in]``; ``None`` = 1.
+        pasts: the attended pasts of the current tile, which all heads share.
     """
     n_users, n_candidates = ids.shape
     at_once = min(n_users, max(2, PAIRS_AT_ONCE // n_candidates))  # two: products with one row round differently
@@ -154,7 +164,23 @@ def _head_tiles(
             some = slice(first, first + columns)
             cells = ids[rows, None, some] + shift
             x = items.index_select(0, cells.flatten()).view(*cells.shape, items.shape[1])
+            if block.attends:
+                if (start, first) not in pasts:
+                    pasts.clear()
+                    pasts[start, first] = _pasts(block, index, inputs, ids[rows, some], rows)
+                # Before the column of ones, as in the folded matrices.
+                x = torch.cat([x[..., :-1], pasts[start, first], x[..., -1:]], 3)
             yield rows, some, network.logits(ForwardPass(dense, rates), x)
+
+
+def _pasts(block: KernelGroup, index: int, inputs: RankerInputs, ids: Tensor, rows: slice) -> Tensor:
+    """Pasts of n users as seen by their candidates ``[n, m]``, ``[n, G, m, E]``: a product for each user."""
+    assert inputs.history is not None, "a ranker with target attention reads the users' pasts"
+    history = inputs.history.select(torch.arange(rows.start, rows.stop, device=ids.device))
+    past = block.past_vectors(history.rows, slice(index, index + 1))[0]  # [G, n, H, E]
+    candidates = inputs.items[:, ids]  # [G, n, m, E]
+    kind = block.specs[index].target_attention
+    return attended_lists(candidates, past, history.weights != 0, kind).transpose(0, 1)
 
 
 def _fold(
@@ -173,14 +199,18 @@ def _fold(
             part.shape[-1] for part in (inputs.users, inputs.user_statistics, inputs.item_statistics)
         )
         whole = own[tensor.name] if scale is None else own[tensor.name] * scale[groups][:, :, None]
-        user, item, product, context, of_user, of_item = torch.split(whole, [dim] * 4 + [n_user, n_item], 1)
+        n_past = dim * network.specs[0].attends
+        parts = torch.split(whole, [dim] * 4 + [n_past, n_user, n_item], 1)
+        user, item, product, context, of_past, of_user, of_item = parts
         # All terms without the item, for all users at once.
         constant = inputs.users[groups] @ user + inputs.user_statistics @ of_user
         constant += inputs.context[groups][:, None] @ context
         if (bias := _bias(tensor.name)) in own:
             constant += own[bias]
         users = inputs.users[groups].transpose(0, 1).contiguous()
-        out[tensor.name] = _FoldedMatrix(item, product, of_item, constant.transpose(0, 1).contiguous(), users)
+        out[tensor.name] = _FoldedMatrix(
+            item, product, torch.cat([of_item, of_past], 1), constant.transpose(0, 1).contiguous(), users
+        )
     return out
 
 

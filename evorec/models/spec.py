@@ -56,6 +56,8 @@ class ModelSpec:
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         id_dropout: share of the users' and items' id rows that a training step drops (`evorec.training.id_dropout`).
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
+        target_attention: how the ranker weighs the user's past for each item (`evorec.models.target_attention`):
+            ``softmax``, ``sigmoid``, or ``none`` = it does not read the past.
         ensemble_heads: K, heads of each task that share all layers (`evorec.models.ensemble`); 1 = an ordinary ranker.
         item_item: kind of the item-item scores, a name of `evorec.models.item_item.ITEM_ITEMS`.
         item_item_share: share of the item-item scores in the retrieval score, in [0, 1]; the vectors' is the rest.
@@ -96,6 +98,7 @@ class ModelSpec:
     off: tuple[str, ...] = ()
     ranks: tuple[tuple[str, int], ...] = ()
     pretrained: bool = False
+    target_attention: str = "none"
     ensemble_heads: int = 1
     ema: float = 0.0
     encoder: str = "bag"
@@ -149,7 +152,7 @@ class ModelSpec:
         Raises:
             ConfigError: a setting is missing, not known, or not used by the mechanism.
         """
-        for name, options in {**CHOICES, "negative_source": NEGATIVE_SOURCES}.items():
+        for name, options in {**CHOICES, "negative_source": NEGATIVE_SOURCES, "target_attention": ATTENTIONS}.items():
             if name in genes and str(genes[name]) not in options:
                 known = [choice.name for choice in ordered(CHOICES[name])] if name in CHOICES else options
                 raise ConfigError(f"{name} must be one of {', '.join(known)}; got {genes[name]!r}.")
@@ -187,11 +190,17 @@ class ModelSpec:
         # A member that balances by gradients would cost its whole group a backward pass per task.
         by_gradient = BALANCINGS[self.balancing].needs_gradients
         family = choice.family or self.mechanism
-        same = (self.embedding_dim, self.width, self.task_embeddings, self.ensemble_heads, by_gradient)
-        return (family, *same, *inside)
+        same = (self.embedding_dim, self.width, self.task_embeddings, self.ensemble_heads, self.target_attention)
+        return (family, *same, by_gradient, *inside)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the ranker reads the user's past."""
+        return self.target_attention != "none"
 
 
 NEGATIVE_SOURCES = ("batch", "uniform")
+ATTENTIONS = ("none", "softmax", "sigmoid")
 NEUTRAL: Mapping[str, Any] = MappingProxyType(
     {
         "negative_source": "batch",
@@ -208,6 +217,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "past_decay": 1.0,
         "past_half_life": math.inf,
         "id_dropout": 0.0,
+        "target_attention": "none",
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -376,6 +386,10 @@ def default_space(
     layers = () if not tasks else (
         Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
         Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+        Categorical(
+            "target_attention", ATTENTIONS, "none", optional=True,
+            text="how the ranker weighs the user's past positives by their likeness to the item",
+        ),
         Integer(
             "ensemble_heads", 1, 8, default=1, limits=(1, 64), optional=True,
             text="models in one: heads of each task that share all layers, whose predictions are averaged",

@@ -131,7 +131,10 @@ class StackTrainer:
         workers = self.data.config.run.n_workers(self.data.tensors.device.type)
         n_plans = 1 if self.attack is None else 2
         kept = min(KEPT_BYTES, int(self.worker_bytes(workers=workers) * KEPT_SHARE / n_plans))
-        return BatchPlan(self.data.dataset, training, seed=self.seed, data=self.data.tensors, kept_bytes=kept)
+        pasts = self.data.config.space.get("target_attention", "none") != "none"
+        return BatchPlan(
+            self.data.dataset, training, seed=self.seed, data=self.data.tensors, pasts=pasts, kept_bytes=kept
+        )
 
     @cached_property
     def baselines(self) -> Baselines:
@@ -310,9 +313,11 @@ class StackTrainer:
             dense_parameters=n_dense_parameters(spec, shape) + encoder_entries(spec, shape),
             extra_copies=2 + kept,
             table_copies=OPTIMIZERS[spec.optimizer].table_states(spec.embedding_dim) + kept,
-            rows_per_step=int(work.rows + work.history_rows + work.uniform_rows),
+            rows_per_step=int(work.rows + max(work.history_rows, work.joint_rows) + work.uniform_rows),
             batch=work.batch,
-            values_per_row=values_per_row(spec, shape),
+            # With target attention, vectors of past items and of the item beside each, and their gradients.
+            values_per_row=values_per_row(spec, shape)
+            + spec.attends * 2 * columns * math.ceil(work.past_entries / max(work.batch, 1)),
             further_values=ENCODERS[spec.encoder].values(
                 dict(spec.settings), spec.embedding_dim, positions=work.read, pairs=work.pairs
             ),

@@ -44,6 +44,8 @@ class StepWork:
         rows, history_rows: unique embedding rows, without and only those of histories.
         bag_entries, history_entries: weighted rows that are summed into vectors.
         items: unique items, each projected from its content.
+        past_rows, joint_rows: as `history_rows`, of the pasts of the ranker's rows, and of both.
+        past_entries: positives in these pasts.
         uniform: items drawn uniformly as negatives.
         uniform_rows, uniform_entries, uniform_items: rows, entries and items that only they need.
         block_rows, block_entries, block_uniform_rows, block_uniform_entries: the part of each block of the input that
@@ -58,6 +60,9 @@ class StepWork:
     bag_entries: float
     history_entries: float
     items: float
+    past_rows: float = 0.0
+    joint_rows: float = 0.0
+    past_entries: float = 0.0
     uniform: int = 0
     uniform_rows: float = 0.0
     uniform_entries: float = 0.0
@@ -143,13 +148,20 @@ def _counts(
     switched_off = [shape.row_blocks[index] for index in off]
     step, projection, macs = _without(step, off), projection_entries(spec, shape), forward_macs(spec, shape)
     n_rows = shape.n_rows - sum(block.size for block in switched_off)
-    table_rows = (n_rows - catalogue.history_rows) * groups + history * catalogue.history_rows
+    # Target attention reads rows of histories in the tables of the tasks, too.
+    own_rows = catalogue.history_rows * (groups if spec.attends else history)
+    table_rows = (n_rows - catalogue.history_rows) * groups + own_rows
     n_dense = n_dense_parameters(spec, shape) + projection * groups + encoder_entries(spec, shape)
+    # Each positive of a past costs a product with the item and its part of the sum.
+    attention = 2 * dim * groups * spec.attends
     # The part of the forward pass that a task's loss is differentiated through, and the rest.
     ranked = step.batch * macs + (step.bag_entries * dim + step.items * projection) * groups
+    ranked += step.past_entries * attention
     entries = history * step.history_entries + uniform * step.uniform_entries
     retrieved = entries * dim + uniform * step.uniform_items * projection
     rows = step.rows * groups + history * step.history_rows + uniform * step.uniform_rows
+    if spec.attends:
+        rows += (groups - 1) * step.past_rows + (step.joint_rows - step.history_rows if history else step.past_rows)
     by_task = BALANCINGS[spec.balancing].needs_gradients
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
@@ -173,7 +185,7 @@ def _counts(
         n_items=catalogue.n_items,
         width=dim if spec.uses_vectors else 0,
         candidates=catalogue.candidates if reranks else 0,
-        ranker_macs=macs,
+        ranker_macs=macs + attention * catalogue.history_length,
         n_parameters=n_dense + table_rows * dim if spec.is_trained else 0,
         bytes_per_parameter=bytes_per_parameter,
         **_item_item_counts(spec, catalogue.positives),

@@ -75,6 +75,7 @@ def _logits(
     context_of, context_bag = ints(context_rows), data.context_bag(torch.tensor(contexts, device=data.device))
     bags = data.users.select(users), data.items.select(items), context_bag
     statistics = torch.tensor(part.statistics, dtype=data.dtype, device=data.device)
+    pasts = data.history.select(users)
     for block in population.kernel_groups:
         with torch.no_grad():
             of_users, of_items, of_contexts = map(block.vectors, bags)
@@ -86,6 +87,7 @@ def _logits(
                     of_items.index_select(2, item_of[some]),
                     of_contexts.index_select(2, context_of[some]),
                     statistics[some],
+                    pasts.select(user_of[some]) if block.attends else None,
                 )
         # Outside of `no_grad`, which would hold in the caller between two results.
         yield from zip(block.members, block.specs, out.cpu().numpy(), strict=True)

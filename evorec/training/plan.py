@@ -28,6 +28,7 @@ from evorec.models.losses import NumberTasks, TaskTargets
 from evorec.models.negative_scores import Cells
 from evorec.models.population import Bag, plain_factor
 from evorec.models.pretrained import PretrainedVectors
+from evorec.models.target_attention import RowPasts
 from evorec.seeds import generator
 from evorec.training.cost import StepWork, mean_work
 from evorec.training.windows import WindowBatch, Windows
@@ -174,6 +175,7 @@ class Step:
             them.
         no_uniform: ``[Br, Un]``, likewise for the items drawn uniformly.
         work: sizes for counting cost.
+        pasts: past positives of the ranker's rows; ``None`` = the plan has none.
         spans: for each block that has rows (`InputShape.row_blocks`), which of `rows` are its own.
         condition: further numbers of the step, ``[K]``, which networks (`evorec.models.forward.ForwardPass`) and
             balancing rules (`evorec.models.balancing.StepLosses`) may read, such as a preference over the losses;
@@ -203,6 +205,7 @@ class Step:
     no_negative: Cells
     no_uniform: Cells
     work: StepWork
+    pasts: RowPasts | None = None
     spans: tuple[slice, ...] = ()
     condition: Tensor | None = None
     sequences: StepSequences | None = None
@@ -274,6 +277,37 @@ class PositiveOrder:
 
 
 @final
+class EarlierPositives:
+    """The past of every training row: positives of its user at strictly earlier times, so a row is not in its own past.
+
+    Without times, all positives of the user but those of the row's own item.
+
+    Args:
+        dataset: its training rows, `history_rows` and `item_history_row`.
+        order: of its positives by user and time; read where there are times.
+    """
+
+    def __init__(self, dataset: Dataset, order: PositiveOrder) -> None:
+        self._part, self._history, self._history_row = dataset.train, dataset.history_rows, dataset.item_history_row
+        self._rows, self._times = order.rows, dataset.times != "none"
+        if self._times:
+            moment = np.unique(self._part.time, return_inverse=True)[1]
+            n = int(moment.max(initial=0)) + 1
+            code, users = self._part.users * n + moment, self._part.users * n
+            self._first, self._stop = (np.searchsorted(code[order.rows], these) for these in (users, code))
+
+    def of(self, batch: Ints) -> Ints:
+        """Embedding rows of the past of some rows, latest first, 0 = none; ``(B, H)``."""
+        if not self._times:
+            history = self._history[self._part.users[batch]]
+            return np.where(history == self._history_row[self._part.items[batch]][:, None], 0, history)
+        at = self._stop[batch][:, None] - 1 - np.arange(self._history.shape[1])
+        # May be negative, but stays inside: the length is at most the number of positives of some user.
+        items = np.where(at >= self._first[batch][:, None], self._part.items[self._rows[at]], -1)
+        return self._history_row[items]  # item -1 is the unknown item, whose row is 0, the padding
+
+
+@final
 class BatchPlan:
     """All steps of a training: which rows, in which order. It depends on data, settings and seed alone.
 
@@ -282,11 +316,20 @@ class BatchPlan:
         config: steps and batch sizes.
         seed: run seed; streams are keyed by epoch.
         data: the same data set on the device.
+        pasts: whether steps have the past positives of the ranker's rows. Their rows are then rows of the step, for
+            all members.
         kept_bytes: memory for steps that are kept for the next stack; it changes no step.
     """
 
     def __init__(
-        self, dataset: Dataset, config: TrainConfig, *, seed: int, data: DeviceData, kept_bytes: int = KEPT_BYTES
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        *,
+        seed: int,
+        data: DeviceData,
+        pasts: bool = False,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self._part, self._data, self._seed = dataset.train, data, seed
         self._users = (dataset.user_rows, dataset.user_weights)
@@ -298,6 +341,9 @@ class BatchPlan:
         positives = np.flatnonzero(self._part.target > 0)
         is_ordered = config.next_item and dataset.times != "none"
         self._order = PositiveOrder.of(self._part, positives) if is_ordered else None
+        self._earlier: EarlierPositives | None = None
+        if pasts and dataset.tasks:
+            self._earlier = EarlierPositives(dataset, self._order or PositiveOrder.of(self._part, positives))
         self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
         ranked = np.arange(self._part.n_rows if dataset.tasks else 0)
         self._batches = _Batches(ranked, config.batch_size, seed, "batches")
@@ -391,7 +437,9 @@ class BatchPlan:
         bags.append(_Entries.of(array[items] for array in self._items))
         bags.append(_Entries.of((contexts, np.ones(contexts.shape))))
         past = _Entries.of((history, history_weights(history, self._recency)))
-        rows, position = _unique_rows([*bags, past], data.shape.n_rows)
+        earlier = None if self._earlier is None else self._earlier.of(batch)
+        of_rows = [] if earlier is None else [_Entries.of((earlier, np.ones(earlier.shape) * (earlier > 0)))]
+        rows, position = _unique_rows([*bags, past, *of_rows], data.shape.n_rows)
         labels = part.labels[batch].T
         labelled = ~np.isnan(labels)
         return Step(
@@ -415,8 +463,9 @@ class BatchPlan:
             no_negative=self._wanted(liked_by, liked),
             no_uniform=self._wanted(liked_by, uniform),
             work=self._work_of(
-                bags, past, np.unique(np.delete(item_of, slice(n_both, n_both + len(uniform)))), windows
+                bags, past, np.unique(np.delete(item_of, slice(n_both, n_both + len(uniform)))), windows, of_rows
             ),
+            pasts=None if earlier is None else self._row_pasts(earlier, position),
             spans=_spans(rows, [(block.first, block.size) for block in data.shape.row_blocks]),
             id_spans=_spans(rows, data.shape.id_rows),
             sequences=None if windows is None else self._sequences(windows, item_of[n_both + len(uniform) :]),
@@ -435,10 +484,36 @@ class BatchPlan:
         order = np.argsort(position[past.rows], kind="stable")
         return {"history_age": self._reals(age), "history_order": self._ints(order)}
 
+    def _row_pasts(self, earlier: Ints, position: Ints) -> RowPasts:
+        row_of, rank = np.nonzero(earlier)
+        rows, past_of = np.unique(position[earlier[row_of, rank]], return_inverse=True)
+        counts = np.bincount(row_of, minlength=len(earlier))
+        return RowPasts(
+            rows=self._ints(rows),
+            row_of=self._ints(row_of),
+            past_of=self._ints(past_of),
+            rank=self._ints(rank),
+            longest=int(rank.max(initial=0)) + 1,
+            share=self._reals((counts + 1) ** -0.5),
+        )
+
     def _work_of(
-        self, bags: Sequence[_Entries], past: _Entries, own_items: Ints, windows: WindowBatch | None
+        self,
+        bags: Sequence[_Entries],
+        past: _Entries,
+        own_items: Ints,
+        windows: WindowBatch | None,
+        of_rows: Sequence[_Entries],
     ) -> StepWork:
-        """Sizes of a step; `own_items` are those of the batch's rows, without the items drawn uniformly."""
+        """Sizes of a step.
+
+        Args:
+            bags: of users, items and contexts.
+            past: of the positives' users.
+            own_items: those of the batch's rows, without the items drawn uniformly.
+            windows: of a step of sequences, or ``None``.
+            of_rows: pasts of the batch's rows, if the plan has them.
+        """
         users, items, contexts = bags
         own, n_blocks = items.select(own_items), len(self._data.shape.row_blocks)
 
@@ -450,6 +525,8 @@ class BatchPlan:
             return by_block(_unique_rows(of, self._data.shape.n_rows)[0])
 
         rows = unique(users, own, contexts)
+        past_rows = unique(users, own, contexts, *of_rows) - rows
+        joint_rows = unique(users, own, contexts, past, *of_rows) - rows
         history_rows, uniform_rows = unique(users, own, contexts, past) - rows, unique(users, items, contexts) - rows
         entries = by_block(np.concatenate([users.rows, own.rows, contexts.rows]))
         uniform_entries = by_block(items.rows) - by_block(own.rows)
@@ -460,6 +537,9 @@ class BatchPlan:
             history_rows=int(history_rows.sum()),
             bag_entries=int(entries.sum()),
             history_entries=len(past.rows),
+            past_rows=int(past_rows.sum()),
+            joint_rows=int(joint_rows.sum()),
+            past_entries=sum(len(entries.rows) for entries in of_rows),
             items=len(own_items),
             uniform=self._n_uniform if windows is None else min(self._n_uniform, self._n_items),
             uniform_rows=int(uniform_rows.sum()),

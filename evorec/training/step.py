@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from evorec.errors import ConfigError
 from evorec.models.balancer import Balancer, Coefs
 from evorec.models.devices import runs_ahead
 from evorec.models.ensemble import head_losses
@@ -27,6 +28,7 @@ from evorec.models.population import NORM_FLOOR, KernelGroup, Population, projec
 from evorec.models.retrieval import LossGroup, loss_groups, retrieval_loss
 from evorec.models.slots import SHARED, Drop
 from evorec.models.switches import OffRows, untrained_content
+from evorec.models.target_attention import TargetAttention
 from evorec.training.adapters import group_adapters
 from evorec.training.encoders import EncodedPast, encoder_groups
 from evorec.training.id_dropout import IdDropout
@@ -47,12 +49,14 @@ class Vectors:
     Attributes:
         users, items, contexts: of the unique entities, items without their content.
         history: ``[Br, C]`` of the first table.
+        past: of the distinct past items of the ranker's rows; empty where the step has none.
     """
 
     users: tuple[Tensor, ...]
     items: tuple[Tensor, ...]
     contexts: tuple[Tensor, ...]
     history: Tensor
+    past: tuple[Tensor, ...] = ()
 
     @classmethod
     def of(cls, step: Step, rows: Sequence[Tensor], decays: Decays = ()) -> Vectors:
@@ -62,14 +66,18 @@ class Vectors:
         history = step.history.of(rows[0])
         for columns, decay in decays:
             history[:, columns] = step.decayed_history(decay)[0].of(rows[0][:, columns].contiguous())
-        return cls(users, items, contexts, history)
+        at = None if step.pasts is None else step.pasts.rows
+        past = () if at is None else tuple(part.index_select(0, at) for part in rows)
+        return cls(users, items, contexts, history, past)
 
     def empty_like(self) -> Vectors:
         """Memory for gradients."""
         users, items, contexts = (
             tuple(torch.empty_like(t) for t in part) for part in (self.users, self.items, self.contexts)
         )
-        return Vectors(users, items, contexts, torch.empty_like(self.history))
+        # Zeros: members without target attention write nothing there.
+        past = tuple(torch.zeros_like(part) for part in self.past)
+        return Vectors(users, items, contexts, torch.empty_like(self.history), past)
 
     def to_rows(self, step: Step, decays: Decays = ()) -> list[Tensor]:
         """Gradients of the step's rows of each table from gradients of the sums."""
@@ -78,6 +86,9 @@ class Vectors:
         for columns, decay in decays:
             past[:, columns] = step.decayed_history(decay)[1].of(self.history[:, columns].contiguous())
         out[0] += past
+        if step.pasts is not None:
+            for rows, part in zip(out, self.past, strict=True):
+                rows.index_add_(0, step.pasts.rows, part)
         return out
 
 
@@ -190,7 +201,9 @@ class KernelGroupStep:
             # A copy, because `backward` overwrites it and the sum over the tasks still needs it.
             vectors = ranker.backward(grads[0].clone(), members)
             # Group 0 only, the table that all tasks share.
-            rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors]))
+            rows = step.back.of(torch.cat([part[:, :, 0].flatten(1) for part in vectors[:3]]))
+            if step.pasts is not None and len(vectors) > 3:
+                rows.index_add_(0, step.pasts.rows, vectors[3][:, :, 0].flatten(1))
             if self._off is not None:
                 # Rows that are switched off are not trained, so they must not count in the products.
                 self._off.rows.clear_(rows, step.spans)
@@ -243,6 +256,7 @@ class GroupStep:
         self.specs = tuple(spec for group in kernels for spec in group.specs)
         self.members = tuple(member for group in kernels for member in group.members)
         self._shape, self._dim, self._groups = kernels[0].shape, kernels[0].dim, kernels[0].n_groups
+        self._attention = self.specs[0].target_attention
         self._columns = tuple(
             slice(first.start, last.stop) for first, last in zip(kernels[0].columns, kernels[-1].columns, strict=True)
         )
@@ -289,8 +303,16 @@ class GroupStep:
             self._put_back(step, (to_users, to_items, to_contexts), into, grad)
             return found.losses * weight.flatten()
         index = RowIndex(step.user_of[:b], step.item_of[:b], step.context_of, step.statistics)
-        uniform = None if self._drop is None else drop(INPUT, b, self._shape.n_inputs(self._dim))
-        ranker = RankerInput((users, items, contexts), index, self._drop, uniform)
+        attention = None
+        if self.specs[0].attends:
+            if step.pasts is None:
+                raise ConfigError(
+                    "target_attention needs batches with the pasts of their rows; name the gene in [space]"
+                )
+            attention = TargetAttention(self._own(vectors.past), items, index.items, step.pasts, self._attention)
+        n_inputs = self._shape.n_inputs(self._dim, attends=attention is not None)
+        uniform = None if self._drop is None else drop(INPUT, b, n_inputs)
+        ranker = RankerInput((users, items, contexts), index, self._drop, uniform, attention)
         x = ranker.rows(self._dtype)
         losses, first, retrieval = [], 0, found.losses * weight.flatten()
         for kernel in self._steps:
@@ -308,16 +330,16 @@ class GroupStep:
                 x[own] = to_x
             losses.append(loss)
             first = own.stop
-        to_users, to_items, to_contexts = ranker.backward(x)
+        to_users, to_items, to_contexts, *to_past = ranker.backward(x)
         self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
-        self._put_back(step, (to_users, to_items, to_contexts), into, grad)
+        self._put_back(step, (to_users, to_items, to_contexts, *to_past), into, grad)
         return torch.cat(losses) + found.losses * weight.flatten()
 
     def _put_back(self, step: Step, grads: Sequence[Tensor], into: Vectors, grad: Tensor) -> None:
-        """Writes the gradients of users, items and contexts, and of the projections of content."""
+        """Writes the gradients of users, items, contexts and past items, and of the projections of content."""
         if step.content is not None:
             self._store_projections(_to_projection(step.content, grads[1]), grad)
-        for part, target in zip(grads, (into.users, into.items, into.contexts), strict=True):
+        for part, target in zip(grads, (into.users, into.items, into.contexts, into.past), strict=False):
             for table, columns, groups in zip(target, self._columns, (slice(0, 1), slice(1, None)), strict=False):
                 table[:, columns] = part[:, :, groups].flatten(1)
 
@@ -455,8 +477,12 @@ def group_steps(
     shape, batched = population.shape, runs_ahead(population.flat.device)
     parts = zip(population.kernel_groups, balancers, dense, strict=True)
     steps = [KernelGroupStep(*part, batched=batched) for part in parts]
-    for (dim, groups), equal in groupby(steps, key=lambda step: (step.group.dim, step.group.n_groups)):
-        row = groups * shape.n_inputs(dim) * dtype.itemsize
+
+    def shared(step: KernelGroupStep) -> tuple[int, int, str]:
+        return step.group.dim, step.group.n_groups, step.group.specs[0].target_attention
+
+    for (dim, groups, attention), equal in groupby(steps, key=shared):
+        row = groups * shape.n_inputs(dim, attends=attention != "none") * dtype.itemsize
         most = max(1, INPUT_BYTES // (max(batch, 1) * row))
         chosen: list[KernelGroupStep] = []
         for step in equal:

@@ -410,7 +410,9 @@ class _Draws:
 
     def __init__(self, seed: int, step: int, population: Population) -> None:
         self._seed, self._step, self._device = seed, step, population.flat.device
-        self._n_inputs = max(population.shape.n_inputs(spec.embedding_dim) for spec in population.specs)
+        self._n_inputs = max(
+            population.shape.n_inputs(spec.embedding_dim, attends=spec.attends) for spec in population.specs
+        )
         self._width = max(spec.width for spec in population.specs)
         self._length = max(spec.embedding_dim for spec in population.specs)
         self._drawn: dict[tuple[int, int], Tensor] = {}

@@ -139,7 +139,10 @@ class Model:
             moment = torch.tensor(asked["context_rows"])
             context = block.vectors(Bag(moment, torch.ones(moment.shape), None))
             statistics = torch.tensor(np.hstack([asked["user_statistics"], self.statistics[places]]))
-            found: np.ndarray = block.rank_logits(users, block.vectors(Bag(*given)), context, statistics)[0].numpy()
+            past = Bag(torch.tensor(asked["history_rows"]), torch.tensor(asked["history_weights"]))
+            found: np.ndarray = block.rank_logits(users, block.vectors(Bag(*given)), context, statistics, past)[
+                0
+            ].numpy()
         return found
 
 
@@ -154,7 +157,8 @@ def check_lists(model: Model, graph: Graph, n: int, k: int, candidates: int) -> 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_the_graph_of_every_mechanism_makes_the_lists_of_the_search(mechanism: str, tmp_path: Path) -> None:
     """Several checks of one graph, because tracing takes seconds."""
-    model = Model(spec(mechanism))
+    attention = {"mmoe": "softmax", "stem": "sigmoid"}.get(mechanism, "none")
+    model = Model(spec(mechanism, target_attention=attention))
     graph = model.graph("recommend", tmp_path)
     for n, k, candidates in ((1, 3, 5), (2, 9, 9), (7, 1, 1), (7, 5, 6)):
         check_lists(model, graph, n, k, candidates)
@@ -224,7 +228,7 @@ def check_another_catalogue(model: Model, graph: Graph) -> None:
 )
 def test_the_ranker_graph_equals_the_stack(mechanism: str, tmp_path: Path) -> None:
     number = (3.0, 2.5) if mechanism == "stem" else None
-    model = Model(spec(mechanism, ensemble_heads=2), scales=(None, number))
+    model = Model(spec(mechanism, ensemble_heads=2, target_attention="softmax"), scales=(None, number))
     graph = model.graph("ranker", tmp_path)
     for n in (1, 2, 7):
         asked, items = model.users(n), [i % N_ITEMS for i in range(n)]

@@ -24,6 +24,7 @@ from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network
 from evorec.models.population import NORM_FLOOR, decayed, encoded_past
 from evorec.models.spec import ModelSpec
+from evorec.models.target_attention import attended_lists, attended_rows
 
 if TYPE_CHECKING:
     import onnx
@@ -102,12 +103,21 @@ class _Graph(torch.nn.Module):
         names = ("content.weight", "task_content.weight") if len(tables) > 1 else ("content.weight",)
         return vectors + content @ torch.cat([self._parameter(name) for name in names])
 
-    def _logits(self, user: Tensor, item: Tensor, context: Tensor, statistics: Tensor) -> Tensor:
+    def _logits(
+        self, user: Tensor, item: Tensor, context: Tensor, statistics: Tensor, past: Tensor | None = None
+    ) -> Tensor:
         """Outputs ``[T, m]`` of the ranker for vectors ``[G, m, E]`` and statistics ``[m, n_dense]``."""
-        of_groups = statistics.expand(user.shape[0], -1, -1)
-        x = torch.cat([user, item, user * item, context, of_groups], 2)[None]
+        of_groups, pasts = statistics.expand(user.shape[0], -1, -1), [] if past is None else [past]
+        x = torch.cat([user, item, user * item, context, *pasts, of_groups], 2)[None]
         dense = {tensor.name: self._parameter(tensor.name) for tensor in self._network.tensors}
         return self._network.predict(ForwardPass(dense, (0.0,)), x)[0]
+
+    def _pasts(self, given: Inputs) -> Tensor:
+        """Vectors ``[G, m, H, E]`` of the past positives of m users."""
+        rows, dim = given["history_rows"], self.member.spec.embedding_dim
+        tables = ("table", "task_table") if self.member.spec.task_embeddings else ("table",)
+        whole = torch.cat([self._gathered(table, rows) for table in tables], 2)
+        return whole.view(*rows.shape, -1, dim).permute(2, 0, 1, 3)
 
     def _context(self, given: Inputs, like: Tensor) -> Tensor:
         """Vectors of the context; 0 for data without context features."""
@@ -160,7 +170,10 @@ class Ranker(_Graph):
         item = self._item_side(given)
         sides = [given[name] for name in ("user_statistics", "item_statistics") if name in given]
         statistics = torch.cat(sides, 1) if sides else user.new_zeros(user.shape[1], 0)
-        logits = self._logits(user, item, self._context(given, user), statistics)
+        past = None
+        if (kind := self.member.spec.target_attention) != "none":
+            past = attended_rows(item, self._pasts(given), given["history_weights"] != 0, kind)
+        logits = self._logits(user, item, self._context(given, user), statistics, past)
         out = [
             torch.sigmoid(one) if scale is None else scale[0] + scale[1] * one
             for one, scale in zip(logits.unbind(0), self.member.number_scales, strict=True)
@@ -214,7 +227,11 @@ class Recommend(_Graph):
             statistics.append(self._catalogue(given, "catalogue.statistics")[chosen])
         dense = torch.cat(statistics, 1) if statistics else user.new_zeros(chosen.shape[0], 0)
         context = self._context(given, user)
-        logits = self._logits(each(user), self._listed(given, chosen), each(context), dense)
+        vectors, past = self._listed(given, chosen), None
+        if (kind := self.member.spec.target_attention) != "none":
+            of_users = vectors.view(-1, n_users, n_candidates, vectors.shape[2])
+            past = attended_lists(of_users, self._pasts(given), given["history_weights"] != 0, kind).flatten(1, 2)
+        logits = self._logits(each(user), vectors, each(context), dense, past)
         by_name = {RETRIEVAL: torch.where(retrieved.isneginf(), 0.0, retrieved)}
         for task, output in zip(self.member.tasks, logits.view(-1, n_users, n_candidates).unbind(0), strict=True):
             by_name |= {f"z_{identifier(task)}": output, f"p_{identifier(task)}": torch.sigmoid(output)}
@@ -330,7 +347,7 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
     if graph == "item_vectors":
         return item
     if graph == "ranker":
-        return user | of_user | item | of_item | moment
+        return user | (past if member.spec.attends else {}) | of_user | item | of_item | moment
     asked = {
         "allowed": torch.ones(n_items, dtype=torch.bool),
         "excluded": torch.randint(-1, n_items, (n, 3), generator=rng),

@@ -79,4 +79,4 @@ def ranker_input(group: KernelGroup, encoded: EncodedData, some: slice) -> Tenso
     bags = data.users.select(users), data.items.select(items), data.context_bag(contexts)
     u, v, c = (group.vectors(bag) for bag in bags)
     statistics = torch.tensor(part.statistics[some], dtype=data.dtype, device=data.device)
-    return torch.cat([u, v, u * v, c, statistics.expand(1, u.shape[1], -1, -1)], 3)
+    return group.ranker_input(u, v, c, statistics, data.history.select(users))

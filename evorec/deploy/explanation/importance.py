@@ -181,7 +181,8 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
         shuffle = partial(_statistics, key=key, listed=listed)
         out.append(_Block("statistics", key, True, shuffle, lists=spec.rank_blend > 0))
     past = _bags("history", listed, slice(None))
-    out.append(_Block("lists", "past positives of the user", spec.history_weight > 0, past, tasks=False))
+    is_read = spec.history_weight > 0 or spec.attends
+    out.append(_Block("lists", "past positives of the user", is_read, past, tasks=spec.attends))
     out.append(_Block("lists", "popularity of the item", spec.popularity_weight != 0, _popularity, tasks=False))
     return out
 

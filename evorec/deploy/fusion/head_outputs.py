@@ -92,6 +92,7 @@ def head_outputs(
             block.vectors(data.context_bag(torch.tensor(dataset.context_mode[None, :], device=data.device)))[0, :, 0],
             data.user_statistics[ids],
             data.item_statistics[catalogue],
+            data.history.select(ids),
         )
         logits = ranker_logits(block, 0, inputs, torch.tensor(np.maximum(items, 0), device=data.device)).cpu().numpy()
     out = HeadOutputs(
