@@ -11,6 +11,7 @@ computed where it is needed and never stored with a run.
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,18 +136,44 @@ class ItemItemModel:
     def scores(self, past: Sparse) -> Float32:
         """Scores ``(B, I)`` of users with faded pasts ``(B, I)``; 0 for all items without a past.
 
+        Sums over the past are in float64: entries of both signs may cancel, and a bundle adds them in another order.
         Cost: O(B I), and for each item of a past its neighbours, all items, or the rank.
         """
         from threadpoolctl import threadpool_limits
 
         out = np.zeros((past.shape[0], self.n_items), dtype=np.float32)
         if self.neighbours is not None:
-            out += (past @ self.neighbours).toarray()
+            out += (past.astype(np.float64) @ self.neighbours).toarray()
         if self.dense is not None:
-            out += past @ self.dense
+            for user, (start, stop) in enumerate(itertools.pairwise(past.indptr)):
+                rows = self.dense[past.indices[start:stop]]
+                out[user] += np.einsum("l,li->i", past.data[start:stop], rows, dtype=np.float64)
         if self.left is not None and self.right is not None:
             with threadpool_limits(1):  # sums over threads would change the last bits
                 out += (past @ self.left) @ self.right
+        return out
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The matrix for a bundle, by name.
+
+        ``neighbours`` int64 and ``values`` float32, both ``(I, N)`` with the value 0 for padding, or ``dense``;
+        ``left`` and ``right``.
+        """
+        out: dict[str, npt.NDArray[Any]] = {}
+        if self.neighbours is not None:
+            counts = np.diff(self.neighbours.indptr)
+            longest = max(int(counts.max(initial=0)), 1)
+            if NEIGHBOUR_BYTES * longest < 4 * self.n_items:
+                filled = np.arange(longest) < counts[:, None]
+                ids, values = np.zeros(filled.shape, dtype=np.int64), np.zeros(filled.shape, dtype=np.float32)
+                ids[filled], values[filled] = self.neighbours.indices, self.neighbours.data
+                out |= {"neighbours": ids, "values": values}
+            else:
+                out["dense"] = self.neighbours.toarray()
+        if self.dense is not None:
+            out["dense"] = self.dense
+        if self.left is not None and self.right is not None:
+            out |= {"left": self.left, "right": self.right}
         return out
 
 

@@ -312,7 +312,8 @@ def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables,
         for key, corners in _made_up_corners(config).items()
         if not any(name.partition("/")[0] == key.partition("/")[0] for name in of_data)
     }
-    if space.gene("embedding_dim").cardinality > 1:
+    # Item-item scores alone cost the same with vectors of any length.
+    if space.gene("embedding_dim").cardinality > 1 and "item_item" not in space.names:
         return made_up
     from evorec.training.cost import cost_bounds
 

@@ -92,6 +92,8 @@ def _check_arrays(bundle: Bundle) -> None:
     for name, axis in _PER_ITEM.items():
         if arrays[name].shape[axis] != sizes["items"]:
             raise ValueError(f"{name} has {arrays[name].shape[axis]} columns for {sizes['items']} items")
+    if bundle.manifest.get("past") is not None:
+        _check_past(arrays, sizes)
     for side in ("user", "item"):
         if arrays[f"{side}.rows"].shape != arrays[f"{side}.weights"].shape:
             raise ValueError(f"{side}.rows and {side}.weights have different shapes")
@@ -104,6 +106,23 @@ def _check_arrays(bundle: Bundle) -> None:
         found = arrays[name]
         if found.size and not 0 <= found.min() <= found.max() < limit:
             raise ValueError(f"{name} points outside of 0..{limit - 1}")
+
+
+def _check_past(arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+    """Check the whole past of the users, and the item-item matrix that scores it."""
+    starts, past = arrays["past.indptr"], arrays["past.items"]
+    if len(starts) != sizes["users"] + 2 or starts[0] != 0 or starts[-1] != len(past) or (np.diff(starts) < 0).any():
+        raise ValueError(f"past.indptr does not divide {len(past)} items among {sizes['users']} users")
+    if "past.ages" in arrays and len(arrays["past.ages"]) != len(past):
+        raise ValueError(f"past.ages has {len(arrays['past.ages'])} ages of {len(past)} items")
+    for name, axis in (("neighbours", 0), ("values", 0), ("dense", 0), ("dense", 1), ("left", 0), ("right", 1)):
+        found = arrays.get(f"item_item.{name}")
+        if found is not None and (found.ndim != 2 or found.shape[axis] != sizes["items"]):
+            raise ValueError(f"item_item.{name} has the shape {found.shape} for {sizes['items']} items")
+    for name in ("past.items", "item_item.neighbours"):
+        found = arrays.get(name)
+        if found is not None and found.size and not 0 <= found.min() <= found.max() < sizes["items"]:
+            raise ValueError(f"{name} points outside of the {sizes['items']} items")
 
 
 def _check_field(side: str, field: Mapping[str, Any], kinds: Sequence[str], n_columns: int) -> None:

@@ -6,6 +6,7 @@ indices before a session is called, so an unknown id cannot refer to a row of an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -89,7 +90,10 @@ class Recommender:
                 for side, own in zip(("user", "item"), nothing, strict=True)
             )
             recency, prior = float(self.manifest["history_recency"]), float(self.manifest["new_item_prior"])
-            self._users = UserEncoders(Ids(bundle.users), arrays, users, context, of_user, recency)
+            fading = None
+            if (past := self.manifest.get("past")) is not None:
+                fading = float(past["decay"]), float(past["half_life_days"] or math.inf)
+            self._users = UserEncoders(Ids(bundle.users), arrays, users, context, of_user, recency, fading)
             rows, weights, vectors = arrays["item.rows"], arrays["item.weights"], arrays["item.content"]
             parts = ContentParts(content, vectors[-1])
             self._items = ItemEncoders(items, parts, of_item, rows[-1], weights[-1], prior)
@@ -119,6 +123,16 @@ class Recommender:
 
     def __repr__(self) -> str:
         return f"Recommender({self.n_users} users, {self.n_items} items, tasks {', '.join(self.tasks)})"
+
+    @property
+    def _users_per_call(self) -> int:
+        """Users whose scores, and entries of the item-item matrix that their pasts read, fit a call."""
+        read = self.n_items
+        if self._users.fading is not None:
+            matrix = (self._arrays.get(f"item_item.{name}") for name in ("values", "dense", "left"))
+            width = sum(array.shape[1] for array in matrix if array is not None)
+            read = max(read, width * int(np.diff(self._arrays["past.indptr"]).max(initial=1)))
+        return min(USERS_PER_CALL, SCORES_PER_CALL // read)
 
     @property
     def n_users(self) -> int:
@@ -246,7 +260,7 @@ class Recommender:
         if not isinstance(weight, float | int | np.number) or not 0 <= weight <= 1:
             raise DataError(f"mmr must be in 0..1, got {weight!r}.")
         allowed = {"allowed": self._allowed(options)}
-        size = max(1, min(USERS_PER_CALL, SCORES_PER_CALL // self.n_items, -(-len(asked) // self._threads)))
+        size = max(1, min(self._users_per_call, -(-len(asked) // self._threads)))
         parts = [asked[start : start + size] for start in range(0, len(asked), size)]
 
         def lists(part: list[User]) -> IndexLists:
@@ -339,6 +353,8 @@ class Recommender:
 
     def _list_scores(self, of_user: Feeds, asked: list[Item], of_items: Feeds) -> Float32:
         """List scores ``(n,)`` of the given items, by the graph that makes lists."""
+        if self._users.fading is not None:
+            return self._list_scores_of_catalogue(of_user, asked, of_items)
         n = len(asked)
         vectors, keys = self._item_vectors(of_items)
         known = self._of_catalogue("catalogue.prior")
@@ -358,6 +374,40 @@ class Recommender:
         out = np.empty(n, dtype=np.float32)
         out[items[0]] = scores[0]
         return out
+
+    def _list_scores_of_catalogue(self, of_user: Feeds, asked: list[Item], of_items: Feeds) -> Float32:
+        """`_list_scores` of a blend, which depends on all items: the given items replace theirs, or are added."""
+        vectors, keys = self._item_vectors(of_items)
+        found = [self.catalogue.ids.index(item.id) for item in asked]
+        n_new = sum(index is None for index in found)
+        added = iter(range(self.n_items, self.n_items + n_new))
+        at = np.array([next(added) if index is None else index for index in found])
+        feeds: Feeds = {}
+        for name, axis, own in (
+            ("catalogue.vectors", 1, vectors),
+            ("catalogue.keys", 1, keys.T),
+            ("catalogue.statistics", 0, of_items["item_statistics"]),
+        ):
+            known = self._of_catalogue(name)
+            widths = [(0, n_new if i == axis else 0) for i in range(known.ndim)]
+            array = np.moveaxis(np.pad(known, widths), axis, 0)
+            array[at] = np.moveaxis(own, axis, 0)
+            feeds[name] = np.ascontiguousarray(np.moveaxis(array, 0, axis))
+        prior = np.full(n_new, self._items.prior, dtype=np.float32)
+        allowed = np.zeros(self.n_items + n_new, dtype=np.bool_)
+        allowed[at] = True
+        n_allowed = np.array(int(allowed.sum()))
+        feeds |= {
+            "catalogue.prior": np.concatenate([self._of_catalogue("catalogue.prior"), prior]),
+            "allowed": allowed,
+            "excluded": np.full((1, 1), NO_EXCLUSION),
+            "k": n_allowed,
+            "candidates": n_allowed,
+        }
+        items, scores = self._with_catalogue(of_user | feeds)
+        out = np.full(len(allowed), -np.inf, dtype=np.float32)
+        out[items[0]] = scores[0]
+        return np.asarray(out[at])
 
     def _allowed(self, options: ListOptions) -> npt.NDArray[np.bool_]:
         """Which items may be listed, bool ``(I,)``."""

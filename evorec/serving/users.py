@@ -29,6 +29,7 @@ class UserEncoders:
         fields, context: features of users and of the context.
         statistics: of the features.
         recency: decay of the weight of a positive with its position in the history.
+        fading: decay per step and half-life in days of the whole past, of members with item-item scores; else ``None``.
     """
 
     ids: Ids
@@ -37,6 +38,7 @@ class UserEncoders:
     context: Fields
     statistics: SideStatistics
     recency: float
+    fading: tuple[float, float] | None = None
 
     def feeds(self, users: Sequence[User], catalogue: Catalogue, *, seen: bool) -> Feeds:
         """Inputs of the graphs.
@@ -77,6 +79,7 @@ class UserEncoders:
             more = [*catalogue.indices(user.exclude), *catalogue.indices(() if seen else user.liked)]
             excluded.append(np.concatenate([known, np.array([*more, NO_EXCLUSION], dtype=np.int64)]))
         return {
+            **self._past(users, own, catalogue),
             "user_rows": rows,
             "user_weights": weights,
             "history_rows": history,
@@ -85,3 +88,29 @@ class UserEncoders:
             "context_rows": contexts,
             "excluded": padded(excluded, NO_EXCLUSION),
         }
+
+    def _past(self, users: Sequence[User], own: np.ndarray, catalogue: Catalogue) -> Feeds:
+        """Items of the whole past ``(n, L)``, latest first, and their weights, 0 for padding."""
+        if self.fading is None:
+            return {}
+        starts, items, ages = (self.arrays.get(f"past.{name}") for name in ("indptr", "items", "ages"))
+        assert starts is not None
+        assert items is not None
+        decay, half_life = self.fading
+        all_items, all_weights = [], []
+        for user, index in zip(users, own.tolist(), strict=True):
+            known = slice(starts[index], starts[index + 1])
+            past, age = items[known], np.zeros(0) if ages is None else ages[known].astype(np.float64)
+            liked = [item for item in dict.fromkeys(catalogue.indices(user.liked)) if item < catalogue.n_own]
+            if liked:
+                kept = ~np.isin(past, liked)
+                past, age = (
+                    np.concatenate([liked, past[kept]]),
+                    np.concatenate([np.zeros(len(liked)), age[kept[: len(age)]]]),
+                )
+            weights = decay ** np.arange(len(past), dtype=np.float64)
+            if ages is not None:
+                weights *= np.exp2(age * (-1 / half_life))
+            all_items.append(np.append(past, 0).astype(np.int64))  # a user without a past has a row, too
+            all_weights.append(np.append(weights, 0.0).astype(np.float32))
+        return {"past_items": padded(all_items), "past_weights": padded(all_weights)}

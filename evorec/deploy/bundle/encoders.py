@@ -48,6 +48,13 @@ def serving_arrays(encoded: EncodedData) -> dict[str, np.ndarray]:
     }
 
 
+def past_arrays(dataset: Dataset, spec: ModelSpec) -> dict[str, np.ndarray]:
+    """The whole past of each user, latest first; with ages in days where they matter."""
+    past = dataset.past
+    ages = {"past.ages": past.ages_days.astype(Real)} if math.isfinite(spec.past_half_life) else {}
+    return {"past.indptr": past.indptr, "past.items": past.items, **ages}
+
+
 def priors(dataset: Dataset, spec: ModelSpec) -> tuple[npt.NDArray[np.float32], float]:
     """The popularity term of the score of each item ``(I,)``, and that of a new item."""
     shown = np.append(dataset.item_counts > 0, False)

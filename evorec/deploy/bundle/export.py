@@ -7,6 +7,7 @@ refused. `evorec.serving` reads bundles, without torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +22,10 @@ from evorec.data.catalogue import licence_of
 from evorec.data.encode import Fit
 from evorec.deploy.bundle.card import model_card
 from evorec.deploy.bundle.checks import CHECKED_USERS, latency_text, list_loss, parity, same_lists
-from evorec.deploy.bundle.encoders import encoders, priors, serving_arrays, shown_columns
+from evorec.deploy.bundle.encoders import encoders, past_arrays, priors, serving_arrays, shown_columns
 from evorec.deploy.bundle.graphs import (
     GRAPHS,
+    ITEM_ITEM,
     PARAMETERS,
     ItemVectors,
     Member,
@@ -33,13 +35,14 @@ from evorec.deploy.bundle.graphs import (
     graphs_of,
     traced,
 )
-from evorec.deploy.bundle.onnx_files import StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
+from evorec.deploy.bundle.onnx_files import LARGEST, StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
 from evorec.deploy.explanation.description import describe
 from evorec.deploy.explanation.neighbours import neighbours
 from evorec.deploy.final.finalize import shipped_model
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.deploy.runs import check_belongs
 from evorec.errors import ConfigError, RunError
+from evorec.models.item_item import Positives, latest_item_item
 from evorec.models.spec import ModelSpec
 from evorec.outputs import move_folder, workspace
 from evorec.recommender.encoding import EncodedData
@@ -133,8 +136,6 @@ def export_bundle(
     check_belongs(run, problem)
     encoded, weights, fit = shipped_model(run, problem, member, all_data=options.all_data)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
-    if spec.uses_item_item:
-        raise ConfigError(f"member {member} has item-item scores, which bundles cannot have; choose another member.")
     shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
     with workspace(out) as partial:
         progress("writing weights, ids and encoders")
@@ -185,6 +186,16 @@ def _write_data(
     dataset = encoded.dataset
     arrays = {PARAMETERS + name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
     arrays |= serving_arrays(encoded)
+    if spec.uses_item_item:
+        arrays |= past_arrays(dataset, spec)
+        model = latest_item_item(spec.item_item, Positives.of(dataset), spec.item_item_settings)
+        arrays |= {ITEM_ITEM + name: array for name, array in model.arrays().items()}
+        largest = max((array for name, array in arrays.items() if name.startswith(ITEM_ITEM)), key=lambda a: a.nbytes)
+        if largest.nbytes > LARGEST:
+            raise ConfigError(
+                f"the item-item matrix of this member takes {largest.nbytes} bytes, and an array of an ONNX graph at "
+                f"most {LARGEST}; export a member with fewer neighbours."
+            )
     stored_encoders, tables = encoders(dataset)
     arrays |= tables
     arrays["catalogue.prior"], new_item_prior = priors(dataset, spec)
@@ -264,6 +275,12 @@ def _write_variants(
     return out
 
 
+def _fading(spec: ModelSpec) -> dict[str, float | None]:
+    """How the past fades; without a half-life ``None``, because JSON has no infinity."""
+    half_life = spec.past_half_life if math.isfinite(spec.past_half_life) else None
+    return {"decay": spec.past_decay, "half_life_days": half_life}
+
+
 def _manifest(
     run: RunDirectory,
     problem: RecProblem,
@@ -305,6 +322,7 @@ def _manifest(
         },
         "mmr": options.mmr,
         "history_recency": dataset.history_recency,
+        **({"past": _fading(served.spec)} if served.spec.uses_item_item else {}),
         "statistics": list(dataset.statistics),
         "tensors": types_of(served.arrays),
         "fit": "train+validation+test" if fit == "all" else fit,

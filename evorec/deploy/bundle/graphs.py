@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evorec.deploy.fusion.formula import RETRIEVAL, Formula, Operators, identifier
+from evorec.models.blend import blended
 from evorec.models.encoder import PREFIX, own_name
 from evorec.models.forward import ForwardPass
 from evorec.models.input_shape import InputShape
@@ -35,6 +36,10 @@ PARAMETERS: Final = "parameters."
 CATALOGUE: Final = ("catalogue.vectors", "catalogue.keys", "catalogue.prior", "catalogue.statistics")
 """Arrays of the whole catalogue; a caller may feed other arrays."""
 
+ITEM_ITEM: Final = "item_item."
+"""Prefix of the arrays of the item-item matrix (`evorec.models.item_item.ItemItemModel.arrays`)."""
+MATRIX: Final = ("neighbours", "values", "dense", "left", "right")
+"""Names of those arrays; a matrix has some of them."""
 MOST_INT8: Final = 127
 
 Inputs = Mapping[str, Tensor]
@@ -48,7 +53,8 @@ class Member:
     Attributes:
         spec: of the member.
         shape: sizes fixed by the data.
-        arrays: trained parameters, with `PARAMETERS` before their names, and those of `CATALOGUE`, all float32.
+        arrays: trained parameters, with `PARAMETERS` before their names, those of `CATALOGUE`, and those of the
+            item-item matrix with `ITEM_ITEM`.
         number_scales: of each task ``None``, or shift and scale from the output to the label's unit.
         n_user_statistics, n_item_statistics: dense inputs of the two sides.
         n_context: context features.
@@ -184,6 +190,42 @@ class Ranker(_Graph):
 class Recommend(_Graph):
     """From users to their best items: both stages and the list score's formula."""
 
+    def __init__(self, member: Member) -> None:
+        super().__init__(member)
+        for name, array in member.arrays.items():
+            if name.startswith(ITEM_ITEM):
+                self.register_buffer(_attribute(name), torch.tensor(np.asarray(array)))
+
+    def _retrieval(self, given: Inputs, user: Tensor) -> Tensor:
+        """Retrieval scores ``[U, I]``."""
+        spec, prior = self.member.spec, self._catalogue(given, "catalogue.prior")
+        scores = prior
+        if spec.uses_vectors:
+            scores = self._matched(given, self._query(given, user)) + prior
+        if spec.uses_item_item:
+            scores = blended(scores, self._item_item(given, prior), spec.item_item_share)
+        return scores
+
+    def _item_item(self, given: Inputs, prior: Tensor) -> Tensor:
+        """Item-item scores ``[U, I]``, 0 for the items that the bundle did not have."""
+        items, weights = given["past_items"], given["past_weights"]
+        names = [name for name in MATRIX if ITEM_ITEM + name in self.member.arrays]
+        own: dict[str, Tensor] = {name: getattr(self, _attribute(ITEM_ITEM + name)) for name in names}
+        # In float64, as `ItemItemModel.scores`.
+        out = torch.zeros(items.shape[0], prior.shape[0], dtype=torch.float64, device=prior.device)
+        if "neighbours" in own:
+            values = own["values"][items].to(torch.float64) * weights[..., None]
+            out = out.scatter_add(1, own["neighbours"][items].flatten(1), values.flatten(1))
+        parts = []
+        if "dense" in own:
+            parts.append((own["dense"][items].to(torch.float64) * weights[..., None]).sum(1))
+        if "left" in own:
+            parts.append(((own["left"][items] * weights[..., None]).sum(1) @ own["right"]).to(torch.float64))
+        for part in parts:
+            column = torch.arange(part.shape[1], device=prior.device).expand(part.shape[0], -1)
+            out = out.scatter_add(1, column, part)
+        return out.to(prior.dtype)
+
     def _catalogue(self, given: Inputs, name: str) -> Tensor:
         """An array of `CATALOGUE`."""
         return given[name]
@@ -199,7 +241,7 @@ class Recommend(_Graph):
     def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Indices of items, int64 ``[U, k]``, -1 for no item, and their list scores."""
         user = self._vectors(given["user_rows"], given["user_weights"])
-        scores = self._matched(given, self._query(given, user)) + self._catalogue(given, "catalogue.prior")
+        scores = self._retrieval(given, user)
         scores = torch.where(given["allowed"], scores, -torch.inf)
         excluded = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
         scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), excluded, "amin")
@@ -336,6 +378,9 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
     # A sequence encoder reads as many positions as the bundle stores; a bag has any size.
     n_past = shape.n_past if member.spec.reads_order else 4
     past = {"history_rows": rows(n_past), "history_weights": reals(n_past).abs()}
+    if member.spec.uses_item_item and graph == "recommend":
+        past["past_items"] = torch.randint(0, n_items, (n, 5), generator=rng)
+        past["past_weights"] = reals(5).abs()
     item = {"item_rows": rows(3), "item_weights": reals(3).abs()}
     if shape.n_content:
         item["item_content"] = F.normalize(reals(shape.n_content), dim=1)

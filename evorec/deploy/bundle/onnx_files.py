@@ -23,6 +23,7 @@ LARGEST: Final = 2**31 - 1
 """Bytes of a graph that holds its weights: the limit of its format."""
 _AXES: Final[Mapping[str, Sequence[str]]] = {
     "user_rows": ("users", "user_bag"), "user_weights": ("users", "user_bag"), "user_statistics": ("users", ""),
+    "past_items": ("users", "whole_past"), "past_weights": ("users", "whole_past"),
     "history_rows": ("users", "past"), "history_weights": ("users", "past"), "context_rows": ("users", ""),
     "item_rows": ("items", "item_bag"), "item_weights": ("items", "item_bag"), "item_content": ("items", ""),
     "item_statistics": ("items", ""), "allowed": ("catalogue",), "excluded": ("users", "n_excluded"),
