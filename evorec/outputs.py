@@ -108,7 +108,12 @@ def lock_file(path: Path) -> int:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             raise RunError(f"{path} must be a file without other hard links; delete it and repeat the command")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # of no file, by itself
+            raise OSError(error.errno, f"cannot be locked: {error.strerror}", str(path)) from None
     except BaseException:
         os.close(descriptor)
         raise

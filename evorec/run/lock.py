@@ -63,6 +63,8 @@ class FolderLock:
 def refuse_locked(folder: Path) -> None:
     """Check that no process holds the lock of a folder; nothing is written.
 
+    A lock that cannot be asked for, as on a file system without locks, is one that no process can hold.
+
     Raises:
         RunLockedError: a process holds it.
     """
@@ -72,8 +74,10 @@ def refuse_locked(folder: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise _held(folder, descriptor) from None
+    except OSError:
+        return
     finally:
         os.close(descriptor)
 

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ from evorec.report.record import read_record
 from evorec.run.atomic import sealed_bytes, write_atomic, write_json
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.ledger import Evaluation
+from evorec.run.lock import refuse_locked
 from problems.analytic import AnalyticConfig
 
 CONFIG = AnalyticConfig(problem="analytic")
@@ -67,6 +70,19 @@ def test_second_process_is_locked_out_until_the_first_closes(run):
         RunDirectory.open(run.path)
     run.close()
     RunDirectory.open(run.path).close()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, errno.EINVAL])
+def test_a_lock_that_cannot_be_taken_is_not_held(run, code, monkeypatch):
+    run.close()
+
+    def flock(descriptor, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match=f"cannot be locked: {os.strerror(code)}: '.*lock'"):
+        RunDirectory.open(run.path)
+    refuse_locked(run.path)
 
 
 def test_reader_needs_no_lock_and_leaves_no_trace(run):
