@@ -11,6 +11,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert known is not None
         Output(verbosity=-1).note(f"error: the result could not be written to standard output: {known}", level=-1)
         return known.exit_code
+    if code == Interruption.exit_code and threading.active_count() > 1:
+        # Python would wait for threads that still train, and a training that hangs would hang the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 

@@ -16,8 +16,10 @@ from evorec.errors import Interruption
 if TYPE_CHECKING:
     from evorec.search.engine import Progress
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; systemd, Kubernetes and Slurm at the end; Slurm ahead of a time limit."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Ctrl-C; systemd, Kubernetes and Slurm at the end; Slurm ahead of a time limit; a terminal that is closed."""
+GRACE_S: Final = 5.0
+"""Seconds in which the running stack may still be committed after a signal: Kubernetes waits 30 s, Slurm often less."""
 LINE_EVERY_S: Final = 5.0
 """Longest silence of a search whose output is no terminal, at its start."""
 LATER: Final = 0.8
@@ -157,17 +159,23 @@ def search_progress(
 
 
 @contextmanager
-def stop_on_signal(output: Output) -> Iterator[Callable[[], bool]]:
-    """The first signal makes the result return True, which stops the engine; the second raises `Interruption`."""
+def stop_on_signal(output: Output, *, grace_s: float = GRACE_S) -> Iterator[Callable[[], bool]]:
+    """The first signal makes the result return True, which stops the engine between two stacks.
+
+    A second signal raises `Interruption`, and so does the end of the grace period: running stacks are dropped then.
+    A signal that is ignored, as SIGHUP under nohup, stays ignored.
+    """
     received: list[str] = []
     unsaid: list[str] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if received:
-            raise Interruption(f"stopped at once by {name}; all committed evaluations are on disk.")
+            why = f"{grace_s:g} s after {received[0]}" if number == signal.SIGALRM else f"at once by {name}"
+            raise Interruption(f"stopped {why}; all committed evaluations are on disk.")
         received.append(name)
-        said = f"{name}: stopping as soon as the running stack is committed; a second signal stops at once"
+        signal.setitimer(signal.ITIMER_REAL, grace_s)
+        said = f"{name}: stopping as soon as the running stack is committed, in {grace_s:g} s at the latest"
         try:
             output.note(said)
         except RuntimeError:  # the signal came while a line was being written, and a stream refuses a second writer
@@ -178,9 +186,11 @@ def stop_on_signal(output: Output) -> Iterator[Callable[[], bool]]:
             output.note(unsaid.pop())
         return bool(received)
 
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in (*numbers, signal.SIGALRM)}
     try:
         yield stopped
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -127,6 +127,9 @@ def resume(
         str | None,
         typer.Option(metavar="TIME", help="Extend by this time, e.g. 90s, 30m or 2h.", show_default=False),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Evaluate failed genomes of the last generation again.")
+    ] = False,
     overrides: Overrides = None,
     allow_different_machine: AnyMachine = False,
     name: Name = None,
@@ -149,7 +152,15 @@ def resume(
         }
         limits["minutes"] = _minutes(time) if time else 0.0
     config = reset_config(read_config(run), overrides or [], sections=("run",))
-    _search(output, config, run, limits, allow_different_machine=allow_different_machine, name=name)
+    _search(
+        output,
+        config,
+        run,
+        limits,
+        allow_different_machine=allow_different_machine,
+        name=name,
+        retry_failed=retry_failed,
+    )
 
 
 def _minutes(text: str) -> float:
@@ -168,11 +179,13 @@ def _search(
     allow_different_machine: bool,
     name: str | None,
     start: Sequence[Mapping[str, Any]] = (),
+    retry_failed: bool = False,
 ) -> None:
     """Search in the run directory of a configuration, or resume the run at `path`, perhaps with other limits.
 
     Args:
         start: specs of earlier searches to begin with; they become part of the configuration.
+        retry_failed: whether failed genomes of the last generation are evaluated again.
     """
     output.note(f"problem {config.problem_name}: reading the data")  # before the imports, which take seconds
     from evorec.cli.progress import search_progress, stop_on_signal
@@ -228,7 +241,8 @@ def _search(
         if was_finished and not is_longer:  # restoring lost files needs no more than the run has
             settings = old.model_copy(update={"minutes": 0.0})
         lost = run.lost()
-        finished = was_finished and not lost and not is_longer
+        retries = retry_failed and any(row.metrics is None for row in run.ledger.evaluations())
+        finished = was_finished and not lost and not is_longer and not retries
         run.check_same(
             config=config,
             fingerprint=fingerprint,
@@ -245,10 +259,10 @@ def _search(
             elif lost or run.ledger.evaluations():
                 output.note(f"restoring {', '.join(lost)} of {shown}" if lost else f"going on with {shown}")
             executor = executor_for(config.run, device=problem.device_type)
-            with stop_on_signal(output) as stop, search_progress(output) as progress:
+            with run.logged(), stop_on_signal(output) as stop, search_progress(output) as progress:
                 engine.search(
                     problem, settings, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
-                    stop=stop,
+                    stop=stop, retry_failed=retry_failed,
                 )  # fmt: skip
     _show(output, path, ended=True)
 

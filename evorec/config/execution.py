@@ -21,6 +21,8 @@ class ExecutionConfig(Section):
     """stacks trained in parallel on a CPU; 0 = the number of cores"""
     executor: Literal["auto", "processes", "threads", "serial"] = "auto"
     """how stacks are trained in parallel; auto = by the device"""
+    stall_minutes: float = Field(30.0, gt=0)
+    """minutes without progress after which a worker process hangs and is ended; threads cannot be ended"""
     memory_gib: float = Field(0.0, ge=0)
     """memory for stacks, kept batches and baselines of all workers, and for similarities of evorec fuse, in GiB; data
     and libraries come on top; 0 = half of the free memory"""

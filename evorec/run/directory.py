@@ -34,7 +34,9 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -870,6 +872,18 @@ class RunDirectory:
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **facts})
         with (self.path / _LOG).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    @contextmanager
+    def logged(self) -> Iterator[None]:
+        """Log the start of work on the run, and how it ended."""
+        self.log("start", process=os.getpid(), host=socket.gethostname(), version=metadata.version("evorec"))
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError, RunError):  # the disk may be full, or the folder gone
+                self.log("stop", cause=f"{type(error).__name__}: {error}")
+            raise
+        self.log("end")
 
 
 def read_config(path: Path) -> RunConfig:

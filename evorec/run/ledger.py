@@ -7,6 +7,9 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 
 * ``halving``: ``rung`` steps, ``kept`` metrics by key of the members that passed it;
 * ``interrupted``: empty, a signal stopped the search;
+* ``in_flight``: ``keys`` of the genomes that a start trains now in its own process, and ``start``, its name; again with
+  ``dropped``, true, if a signal ended their training, or without keys after an error;
+* ``retried``: ``failures``: causes by key of evaluations that were deleted, to be evaluated again;
 * ``time``: ``minutes``, the limit of a start that ended the search after this generation;
 * ``extension``: the limits from now on (``generations``, ``evaluations``, ``flops``, ``gain``), and ``before`` with the
   former limits;
@@ -74,6 +77,7 @@ _JSON = ("genome", "spec", "metrics", "extra")
 PROBE_BYTES = 1 << 16
 """More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
+IN_FLIGHT, RETRIED = "in_flight", "retried"
 OPENED = "opened"
 SURROGATE, SPENT, FRESH = "surrogate", "spent", "fresh"
 FROM_SCRATCH = "from_scratch"
@@ -204,6 +208,20 @@ class Ledger:
             self._db.executemany(f"INSERT INTO evaluations VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})", rows)
             if event is not None:
                 self._insert(event)
+
+    def forget(self, evaluations: Sequence[Evaluation], *, whole: bool) -> None:
+        """Delete failed evaluations of a generation, so that they are evaluated again; an event keeps their causes.
+
+        Args:
+            evaluations: all of the same generation, at least 1.
+            whole: whether they are the whole generation, which is then compared at its rungs again.
+        """
+        generation = evaluations[0].generation
+        with self._transaction():
+            self._db.executemany("DELETE FROM evaluations WHERE seq = ?", [(found.seq,) for found in evaluations])
+            if whole:
+                self._db.execute("DELETE FROM events WHERE generation = ? AND kind = ?", (generation, HALVING))
+            self._insert((generation, RETRIED, {"failures": {found.key: found.failure for found in evaluations}}))
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, ordered by seq; the hash of every row is checked."""

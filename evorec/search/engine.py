@@ -12,6 +12,9 @@ If the problem has rungs, a generation is trained to each of them, compared, and
 algorithm never learns their values, and they never enter the archive. The decision at a rung is in the ledger together
 with the rows of the dropped members, so a replay does not decide again.
 
+Before genomes are trained in this process, the ledger names them: a candidate that ends the process, or hangs in it, is
+found by the next start, which trains in worker processes (`evorec.search.evaluator`).
+
 The limits of a search (generations, evaluations, minutes) only end it between two generations, so a search that is
 extended is the search that had the larger limit from the start. The extension is recorded before its first evaluation.
 """
@@ -20,10 +23,12 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -38,7 +43,7 @@ from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.run.atomic import weight_bytes
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import FROM_SCRATCH, HALVING, INTERRUPTED, SPENT, SURROGATE, Evaluation
+from evorec.run.ledger import FROM_SCRATCH, HALVING, IN_FLIGHT, INTERRUPTED, SPENT, SURROGATE, Evaluation, Event
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
@@ -182,6 +187,7 @@ def search(
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     memory: Memory | None = None,
+    retry_failed: bool = False,
 ) -> SearchResult:
     """Evolve genomes of `problem` and keep the best trade-offs.
 
@@ -201,6 +207,9 @@ def search(
         stop: called before and after every stack; True ends the search.
         memory: rows of earlier searches, from which the surrogate starts; by default those that ``config.memory``
             names. The rows that a run uses are copied into its directory, and a run that is continued reads them there.
+        retry_failed: whether failed genomes of the last generation of `run` are evaluated again. The search has not
+            seen the values of that generation yet; genomes of earlier generations stay as it saw them. A first
+            generation that failed as a whole is always evaluated again.
     Raises:
         ConfigError: the algorithm is unknown or does not suit the problem, or a genome of ``config.start`` does not.
         SearchError: every candidate of the first generation failed.
@@ -211,7 +220,7 @@ def search(
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
         >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
     """
-    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop, memory)
+    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop, memory, retry_failed)
     return found.result_of(config.algorithm if algorithm is None else algorithm)
 
 
@@ -231,6 +240,9 @@ class _Search:
         extends: whether the limits are other than those of the run; the ledger is told at the first new evaluation.
         busy_s: see `Progress`.
         parents: weights that genomes may inherit, by their hash, of a search without a run directory.
+        start: name of this start.
+        deaths: starts that died while they trained a genome, by key.
+        stopped: whether `stop` has ended this start.
         scratch: metrics from fresh weights of members that had inherited theirs, by key; None = that training failed.
     """
 
@@ -242,6 +254,7 @@ class _Search:
     progress: Callable[[Progress], None] | None
     stop: Callable[[], bool] | None
     memory: Memory | None
+    retry_failed: bool
     recorded: dict[int, Evaluation] = field(default_factory=dict)
     halvings: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
     evaluated: dict[str, Evaluation] = field(default_factory=dict)
@@ -257,6 +270,9 @@ class _Search:
     spent_s: float = 0.0
     began: float | None = None
     parents: dict[str, Weights] = field(default_factory=dict)
+    start: str = field(default_factory=lambda: uuid.uuid4().hex)
+    deaths: Mapping[str, int] = field(default_factory=dict)
+    stopped: bool = False
     scratch: dict[str, Mapping[str, float] | None] = field(default_factory=dict)
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
@@ -267,11 +283,15 @@ class _Search:
             config = config.model_copy(update={"population": run.config.search.population})
         config = self.config = config.sized(problem.device_type)
         if run:
+            self._forget_failures(run)
             self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
             self.scratch = run.from_scratch()
             for generation, kind, payload in run.ledger.events():
                 if kind == HALVING:
                     self.halvings[generation, payload["rung"]] = payload["kept"]
+            self.deaths, isolate = _deaths(run.ledger.events(), {found.key for found in self.recorded.values()})
+            if isolate:
+                self.executor = self.executor.isolating(partial(problem.evaluate, [], seed=config.seed))
             self._prepare_extension(run, algorithm)
         options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
         context = AlgorithmContext(
@@ -350,6 +370,17 @@ class _Search:
             )
             run.remove_parents()
         return result
+
+    def _forget_failures(self, run: RunDirectory) -> None:
+        """Delete the failures of the last generation that are to be evaluated again."""
+        rows = run.ledger.evaluations()
+        last = [row for row in rows if row.generation == rows[-1].generation]
+        failed = [row for row in last if row.metrics is None]
+        whole = len(failed) == len(last)
+        if self.retry_failed and not whole:
+            failed = [row for row in failed if row.rung is None]  # the others were compared at their rung
+        if failed and (self.retry_failed or (whole and rows[-1].generation == 1)):
+            run.ledger.forget(failed, whole=whole)
 
     def _check_first(self, X: FloatArray, start: FloatArray) -> None:
         """Check that the first generation ``X (P, V)`` has the genomes ``start (N, V)``, or the first of them.
@@ -476,10 +507,9 @@ class _Search:
         evaluations = [finished[candidate.seq] for candidate in candidates]
         if self.generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
             causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
-            again = f", delete {self.run.path}" if self.run else ""
             raise SearchError(
                 f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
-                f"Remove the cause{again} and search again."
+                "Remove the cause and repeat the command."
             )
         whole = [evaluation for evaluation in evaluations if not evaluation.dropped]
         self.archive.add([e.key for e in whole], *self._matrices(whole), sequence=[e.seq for e in whole])
@@ -588,14 +618,32 @@ class _Search:
         stage = {"rung": None if rung is None else self.problem.rungs[rung], "n_stage": len(candidates)}
         n_trained = 0
         self._report(finished, **stage)
-        parents = self._inherited(candidates)
-        with closing(self._outcomes(specs, rung=rung, states=states, parents=parents)) as stacks:
+        parents, n_starts = self._inherited(candidates), [self.deaths.get(found.key, 0) for found in candidates]
+        outcomes = self._outcomes(specs, rung=rung, states=states, parents=parents, n_starts=n_starts)
+        with self._in_flight(candidates), closing(outcomes) as stacks:
             for stack in stacks:
                 keep(stack)
                 n_trained += len(stack)
                 self.busy_s += sum(outcome.seconds for _, outcome in stack) / self.executor.workers
                 self._report(finished, n_trained=n_trained, **stage)
                 self._check_stop()
+
+    @contextmanager
+    def _in_flight(self, candidates: Sequence[Evaluation]) -> Iterator[None]:
+        """Name the genomes in the ledger while this process trains them."""
+        if self.run is None or self.executor.isolates:
+            yield
+            return
+        ledger, event = self.run.ledger, {"start": self.start, "keys": [candidate.key for candidate in candidates]}
+        ledger.record_event(self.generation, IN_FLIGHT, event)
+        try:
+            yield
+        except BaseException as error:
+            if not self.stopped:
+                is_dropped = isinstance(error, Interruption | KeyboardInterrupt)
+                over = {**event, "dropped": True} if is_dropped else {**event, "keys": []}
+                ledger.record_event(self.generation, IN_FLIGHT, over)
+            raise
 
     def _outcomes(self, specs: Sequence[Spec], **how: Any) -> Generator[list[tuple[int, Outcome]], None, None]:
         return evaluate(self.problem, specs, seed=self.config.seed, executor=self.executor, chunk=self.chunk, **how)
@@ -701,6 +749,7 @@ class _Search:
         if self.stop is None or not self.stop():
             return
         where = ""
+        self.stopped = True
         if self.run:
             self.run.ledger.record_event(self.generation, INTERRUPTED, {"seconds": self._seconds()})
             where = f"; {command('resume', self.run.path)} goes on"
@@ -765,6 +814,26 @@ def _evaluation(candidate: Evaluation, outcome: Outcome, *, rung: int | None = N
         extra={**outcome.extra, **candidate.extra},
         rung=rung,
     )
+
+
+def _deaths(events: Iterable[Event], recorded: Set[str]) -> tuple[dict[str, int], bool]:
+    """Starts that died while they trained a genome in their own process, by its key, and whether to isolate this one.
+
+    A start that a signal ended has not died, but one of its trainings may hang.
+
+    Args:
+        events: of the ledger.
+        recorded: keys of all evaluations, which did not die.
+    """
+    last: dict[str, Mapping[str, Any]] = {}
+    for _, kind, payload in events:
+        if kind == IN_FLIGHT:
+            last[payload["start"]] = payload
+        elif kind == INTERRUPTED:
+            last.pop(next(reversed(last), ""), None)  # the latest start
+    lost = [event for event in last.values() if not set(event["keys"]) <= recorded]
+    deaths = Counter(key for event in lost if not event.get("dropped") for key in event["keys"])
+    return dict(deaths), bool(lost)
 
 
 def _foreign(difference: str) -> RunError:

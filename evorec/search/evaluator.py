@@ -1,8 +1,9 @@
 """From specs to outcomes: the division into stacks, and the only code that catches failures.
 
-Any error of a problem becomes a failed outcome of the guilty spec only. A stack that raises, or that ends its process,
-is halved until the guilty member is left; because an outcome is independent of the other members of its stack, the
-others only lose time.
+Any error of a problem becomes a failed outcome of the guilty spec only. A stack that raises is halved until the guilty
+member is left. The members of a stack that ends its worker process, or hangs there, are started again, each alone and
+one after another, because another stack may have taken the memory. An outcome is independent of the other members of
+its stack, so the innocent only lose time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.search.executors import Executor
 from evorec.search.workers import WorkerDeath
 
+MOST_STARTS = 3
+"""Starts of a spec that ends its process each time, before it is a failure."""
 CAUSE_LENGTH = 500  # characters kept of a cause of failure: enough to recognise it, small in the ledger
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
@@ -46,6 +49,7 @@ def evaluate(
     rung: int | None = None,
     states: Sequence[Any] | None = None,
     parents: Sequence[Weights | None] | None = None,
+    n_starts: Sequence[int] | None = None,
 ) -> Generator[list[tuple[int, Outcome]], None, None]:
     """Evaluate specs stack by stack.
 
@@ -58,27 +62,41 @@ def evaluate(
         rung: index of the problem's rung to train to; None trains to the end.
         states: state of each spec's training, from its outcome at an earlier rung; None for a spec that starts anew.
         parents: weights that each spec inherits; None for a spec that starts from scratch.
+        n_starts: starts of each spec that ended this process; None = there were none.
     Yields:
         A finished stack at a time, in any order: pairs of an index in `specs` and its outcome. The metrics of an
         outcome are plain finite floats and contain every metric of the objectives and constraints, or it failed.
     """
     known = list(zip(states or [None] * len(specs), parents or [None] * len(specs), strict=True))
-    stacks = _stacks(problem, specs, chunk, workers=executor.workers)
-    while stacks:
+    starts = list(n_starts or [0] * len(specs))
+
+    def run(stacks: Sequence[Sequence[int]], at_once: int = 0) -> Iterator[tuple[Sequence[int], Any]]:
+        for index in (index for stack in stacks for index in stack):
+            starts[index] += 1
         tasks = [
             partial(_outcomes, problem, [specs[i] for i in stack], [known[i] for i in stack], seed=seed, rung=rung)
             for stack in stacks
         ]
-        halves: list[list[int]] = []
-        for number, outcomes in executor.run(tasks):
-            stack = stacks[number]
-            if not isinstance(outcomes, WorkerDeath):
-                yield list(zip(stack, outcomes, strict=True))
-            elif len(stack) == 1:
-                yield [(stack[0], _failed(problem, rung, outcomes.cause))]
+        for number, outcomes in executor.run(tasks, at_once=at_once):
+            yield stacks[number], outcomes
+
+    causes = {i: "its process died each time" for i, count in enumerate(starts) if count >= MOST_STARTS}
+    fresh = [index for index in range(len(specs)) if index not in causes]
+    stacks = [
+        [fresh[i] for i in stack] for stack in _stacks(problem, [specs[i] for i in fresh], chunk, executor.workers)
+    ]
+    at_once = 0
+    while stacks:
+        for stack, outcomes in run(stacks, at_once):
+            if isinstance(outcomes, WorkerDeath):
+                causes |= dict.fromkeys(stack, outcomes.cause)
             else:
-                halves += [stack[: len(stack) // 2], stack[len(stack) // 2 :]]
-        stacks = halves
+                yield list(zip(stack, outcomes, strict=True))
+                for index in stack:
+                    causes.pop(index, None)
+        stacks, at_once = [[index] for index in causes if starts[index] < MOST_STARTS], 1
+    for index, cause in causes.items():
+        yield [(index, _failed(problem, rung, f"{cause} ({starts[index]} starts)"))]
 
 
 def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -> list[list[int]]:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ from typing import IO, Any, NamedTuple, final
 import cloudpickle
 
 from evorec.errors import ConfigError
+from evorec.heartbeat import beats
 from evorec.plugins import load_plugins, loaded_modules
 from evorec.problem import Problem
 from evorec.streams import keep_streams
@@ -44,6 +46,10 @@ ALIGNMENT = 64
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError)
 """Errors of the standard library and its extensions for an object that has no pickle."""
+BEAT_S = 1.0
+"""Seconds between two looks at the signs of life of a task."""
+ALIVE = b""
+"""The message of a worker whose task goes on; no answer is empty."""
 ENDING_S = 0.5
 """Seconds for the kernel to report the end of a process whose connection is closed already."""
 
@@ -183,7 +189,7 @@ def result_of(answer: bytes) -> Any:
 @final
 @dataclass(frozen=True)
 class WorkerDeath:
-    """Result of a task that gave no result twice, the second time with no other task running.
+    """Result of a task whose worker process ended, or was ended because the task hung.
 
     Attributes:
         cause: a line for the ledger.
@@ -216,19 +222,29 @@ class Worker:
             )
         self.has_started = self.has_served = False
 
-    def answer(self, task: bytes) -> bytes:
+    def answer(self, task: bytes, silence_s: Callable[[bool], float]) -> bytes:
         """Send a task and wait for the answer.
 
+        Args:
+            task: from `task_message`.
+            silence_s: seconds without a sign of life after which the task hangs, given whether there ever was one.
         Raises:
             EOFError, OSError: the process has ended.
+            TimeoutError: the task hangs.
         """
         self.has_started = False
         if not self.has_served:
             self._channel.recv_bytes()
             self.has_served = True
         self._channel.send_bytes(task)
-        self.has_started = True
-        return self._channel.recv_bytes()
+        self.has_started, has_beaten, last = True, False, time.monotonic()
+        while True:
+            if self._channel.poll(BEAT_S):
+                if (message := self._channel.recv_bytes()) != ALIVE:
+                    return message
+                has_beaten, last = True, time.monotonic()
+            elif time.monotonic() - last > (limit := silence_s(has_beaten)):
+                raise TimeoutError(f"there was no progress for {limit:.0f} s")
 
     def kill(self) -> None:
         """End the process in the middle of a task; a thread that waits in `answer` gets an `EOFError`."""
@@ -270,11 +286,18 @@ def serve(handle: int, plugins: Sequence[str]) -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_THRESHOLD, 2**25)
     load_plugins(plugins)
-    tasks = ThreadPoolExecutor(1)
+    tasks, sending, seen = ThreadPoolExecutor(1), threading.Lock(), beats()
     try:
         channel.send_bytes(b"ready")
         while True:
-            tasks.submit(_answer, channel.recv_bytes()).add_done_callback(functools.partial(_reply, channel))
+            if channel.poll(BEAT_S):
+                tasks.submit(_answer, channel.recv_bytes()).add_done_callback(
+                    functools.partial(_reply, channel, sending)
+                )
+            elif beats() != seen:
+                seen = beats()
+                with sending:
+                    channel.send_bytes(ALIVE)
     except (EOFError, OSError):
         os._exit(0)  # not sys.exit, which would wait for the task
 
@@ -287,11 +310,12 @@ def _answer(message: bytes) -> bytes:
         return _pickled((False, WorkerDeath(f"its outcome cannot be sent by its worker process: {error!r}")))
 
 
-def _reply(channel: Connection, answer: Future[bytes]) -> None:
+def _reply(channel: Connection, sending: threading.Lock, answer: Future[bytes]) -> None:
     error = answer.exception()
     message = answer.result() if error is None else _raised(error)
     try:
-        channel.send_bytes(message)
+        with sending:
+            channel.send_bytes(message)
     except OSError:
         os._exit(0)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from evorec.errors import ConfigError
+from evorec.heartbeat import beat
 from evorec.models.balancer import Balancer
 from evorec.models.devices import runs_ahead, to_device
 from evorec.models.inputs import INPUT
@@ -273,6 +274,7 @@ class _Training:
         grad = torch.zeros_like(self._population.flat)
         for number in range(first + 1, last + 1):
             self._step(number, grad)
+            beat()
         # The last step left 0 in the projections of adapted parts, and measuring reads the products.
         self._put_products()
         # Before the flush: training continues from rows whose decay is still missing.

@@ -11,7 +11,7 @@ from contracts.source import ROOT, Import, imports, modules
 
 LAYERS = (
     ("errors",),
-    ("outputs", "plugins", "seeds", "streams"),
+    ("heartbeat", "outputs", "plugins", "seeds", "streams"),
     ("registry",),
     ("config",),
     ("space", "metrics"),

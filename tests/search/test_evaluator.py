@@ -61,7 +61,7 @@ class Several(Executor):
         self.workers, self._kills = workers, kills
         self.sizes = []
 
-    def run(self, tasks):
+    def run(self, tasks, *, at_once=0):
         for index, task in enumerate(tasks):
             stack = task.args[1]
             self.sizes.append(len(stack))
@@ -113,11 +113,24 @@ def test_mixed_shapes_share_a_stack_when_it_has_room(monkeypatch):
     assert sizes(problem, [], chunk=8) == []
 
 
-def test_a_stack_whose_worker_died_is_halved_until_the_guilty_spec_is_alone():
+def test_the_members_of_a_stack_whose_worker_died_start_again_alone():
     executor = Several(kills=lambda spec: spec["effort"] == 0.03)
     found = outcomes(Analytic(), specs(8), executor=executor)
-    assert [outcome.failure for outcome in found] == [None] * 3 + ["died of SIGKILL"] + [None] * 4
-    assert executor.sizes == [8, 4, 4, 2, 2, 1, 1]
+    causes = [None] * 3 + ["died of SIGKILL (3 starts)"] + [None] * 4
+    assert [outcome.failure for outcome in found] == causes
+    assert executor.sizes == [8, *[1] * 8, 1]
+
+
+def test_earlier_starts_count():
+    executor = Several(kills=lambda spec: spec["effort"] in (0.0, 0.03))
+    stacks = evaluate(Analytic(), specs(5), seed=0, executor=executor, chunk=8, n_starts=[2, 1, 0, 1, 3])
+    found = dict(pair for stack in stacks for pair in stack)
+    assert {i: outcome.failure for i, outcome in found.items() if outcome.failure} == {
+        0: "died of SIGKILL (3 starts)",
+        3: "died of SIGKILL (3 starts)",
+        4: "its process died each time (3 starts)",  # not started again
+    }
+    assert executor.sizes == [4, 1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", ["raise", "memory"])

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -13,6 +14,8 @@ from analytic import Analytic
 
 from evorec.config import ExecutionConfig
 from evorec.errors import ConfigError, SearchError
+from evorec.heartbeat import beat
+from evorec.search import executors
 from evorec.search.evaluator import evaluate
 from evorec.search.executors import (
     AdaptiveExecutor,
@@ -127,12 +130,8 @@ def dies(i, how):
 @pytest.mark.parametrize(
     ("how", "cause"),
     [
-        (
-            signal.SIGKILL,
-            "its worker process died of SIGKILL, and again when no other task ran; the system does that when memory "
-            "runs out",
-        ),
-        (0, "its worker process died of exit code 7, and again when no other task ran"),
+        (signal.SIGKILL, "its worker process died of SIGKILL; the system does that when memory runs out"),
+        (0, "its worker process died of exit code 7"),
     ],
 )
 def test_a_task_that_kills_its_worker_costs_no_other_task(how, cause):
@@ -141,15 +140,37 @@ def test_a_task_that_kills_its_worker_costs_no_other_task(how, cause):
     assert results == {i: i for i in range(8) if i != 3}
 
 
-def test_a_task_whose_worker_was_killed_once_is_done_alone(tmp_path):
-    def once(i):
-        if i == 1 and not (tmp_path / "killed").exists():
-            (tmp_path / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return i
+def hangs(i):
+    """The first task gives a sign of life for a while, the second never, the third answers."""
+    for _ in range(15 if i == 0 else 0):
+        beat()
+        time.sleep(0.2)
+    if i < 2:
+        time.sleep(LONG_S)
+    return i
 
-    assert sorted(PROCESSES.run([partial(once, i) for i in range(4)])) == [(i, i) for i in range(4)]
-    assert (tmp_path / "killed").exists()
+
+def test_only_a_task_without_progress_is_ended(monkeypatch):
+    monkeypatch.setattr(executors, "SLOWEST", 1)
+    executor = ProcessExecutor(3, stall_s=1.2)
+    found = dict(executor.run([partial(hangs, i) for i in range(3)]))
+    executor.close()
+    assert found.pop(2) == 2
+    # The second may take long, because none of its kind has been seen, until the third one was.
+    assert set(found) == {0, 1}
+    assert {result.cause.partition(" for ")[0] for result in found.values()} == {
+        "its worker process was ended: there was no progress"
+    }
+
+
+def test_at_most_one_at_once():
+    def alone(folder):
+        (folder / "here").mkdir()  # fails if another task is there
+        time.sleep(0.05)
+        (folder / "here").rmdir()
+
+    with tempfile.TemporaryDirectory() as folder:
+        assert len(list(PROCESSES.run([partial(alone, Path(folder))] * 4, at_once=1))) == 4
 
 
 def test_a_worker_killed_while_it_waits_is_replaced():
