@@ -87,9 +87,9 @@ class PreferencePlan:
         draws = generator(self._seed, "preference", index + 1)
         return draws.dirichlet(np.full(self.n, self._concentration))
 
-    def step(self, index: int) -> Step:
+    def step(self, index: int, *, sequences: bool = False) -> Step:
         """The step with K more rows in the bag of every user."""
-        step = self._plan.step(index)
+        step = self._plan.step(index, sequences=sequences)
         r = to_device(self.preference(index), step.rows.device, step.statistics.dtype)
         n_users, n = len(step.users.offset) - 1, self.n
         entry, user = torch.arange(n, device=r.device), torch.arange(n_users, device=r.device)

@@ -40,7 +40,9 @@ class PlainModel(nn.Module):
             del self.mechanism.heads
             groups = ["scales", *(f"task_scales{task}" for task in tasks)]
             self.scales = nn.ParameterDict({name: torch.ones(len(count), n_in) for name in groups})
-        self.dropped = []
+        self.dropped, self.nodes, self.smooth = [], np.zeros(0, dtype=int), None
+        if spec.graph_layers:
+            self.nodes, self.smooth = layer_means(data, spec.graph_layers)
         self.double()
 
     @property
@@ -88,7 +90,9 @@ class PlainModel(nn.Module):
         """``sum_f weight * table[row]`` of every entity; padding and dropped rows weigh 0."""
         weights = np.where(np.isin(rows, self.dropped), 0.0, weights)
         rows, weights = torch.tensor(rows), torch.tensor(weights, dtype=self.dtype)[:, :, None]
-        return torch.cat([(table(rows) * weights).sum(1) for table in self.tables()], 1)
+        shared, *tables = [table.weight for table in self.tables()]
+        shared = shared if self.smooth is None else self.smooth @ shared
+        return torch.cat([(table[rows] * weights).sum(1) for table in (shared, *tables)], 1)
 
     def users(self, ids):
         return self.bag(self.data.user_rows[ids], self.data.user_weights[ids])
@@ -157,6 +161,23 @@ class PlainModel(nn.Module):
         asking = asking / asking.norm(dim=1, keepdim=True)
         items = items[:, :dim] / items[:, :dim].norm(dim=1, keepdim=True)
         return asking @ items.T / self.spec.temperature
+
+
+def layer_means(data, n_layers):
+    """Id rows with a positive, and the matrix that gives every row the mean of its LightGCN layers (He et al. 2020)."""
+    joined = np.zeros((data.n_rows, data.n_rows))
+    part = data.train
+    for user, item in zip(part.users[part.target > 0], part.items[part.target > 0], strict=True):
+        u, i = data.user_rows[user, 0], data.item_rows[item, 0]
+        joined[u, i] = joined[i, u] = 1
+    degree = joined.sum(1)
+    nodes = np.flatnonzero(degree)
+    root = np.where(degree > 0, degree, 1) ** -0.5
+    step = root[:, None] * joined * root
+    mean = sum(np.linalg.matrix_power(step, layer) for layer in range(n_layers + 1)) / (n_layers + 1)
+    others = np.flatnonzero(degree == 0)
+    mean[others, others] = 1
+    return nodes, torch.tensor(mean)
 
 
 def history_lists(data, users, items):

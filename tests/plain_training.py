@@ -360,15 +360,18 @@ def plain_train(model, batches):
     lazy = {"adamw": LazyAdamW, "adafactor": LazyAdafactor, "rowwise_adagrad": LazyRowwiseAdagrad}[model.spec.optimizer]
     tables = [table.weight for table in model.tables()]
     optimisers = [lazy(table.data, model.spec) for table in tables]
-    never = torch.ones(model.data.n_rows, dtype=torch.bool)
+    never = [torch.ones(model.data.n_rows, dtype=torch.bool) for _ in tables]
     kept = []
     for batch in batches:
         model.dropped = batch.dropped_ids(model.spec.id_dropout)
         set_gradients(model, balancing, batch)
         dense.step()
-        never[batch.embedding_rows] = False
-        for optimiser, table in zip(optimisers, tables, strict=True):
-            optimiser.step(batch.embedding_rows, table.grad[batch.embedding_rows], batch.step)
+        for optimiser, table, own in zip(optimisers, tables, never, strict=True):
+            # A gradient reaches every node of the graph that smooths the first table.
+            nodes = model.nodes if table is tables[0] else []
+            rows = np.union1d(batch.embedding_rows, nodes).astype(int)
+            own[rows] = False
+            optimiser.step(rows, table.grad[rows], batch.step)
         if model.spec.ema:
             kept.append([parameter.detach().clone() for parameter in model.parameters()])
     with torch.no_grad():
@@ -376,6 +379,9 @@ def plain_train(model, batches):
             weights = model.spec.ema ** np.arange(len(kept))[::-1]
             for parameter, *values in zip(model.parameters(), *kept, strict=True):
                 parameter.copy_(sum(w * value for w, value in zip(weights / weights.sum(), values, strict=True)))
-        for table in tables:
-            table[never] = 0.0
+        for table, own in zip(tables, never, strict=True):
+            table[own] = 0.0
+        if model.smooth is not None:
+            tables[0].copy_(model.smooth @ tables[0])
+            model.smooth = None
     return model

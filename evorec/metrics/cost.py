@@ -44,7 +44,7 @@ class ModelCounts:
         forward_macs: multiply-adds of the forward pass of a step: all rows, ranking and retrieval, in-batch softmax.
         dense_updates: dense parameters, updated in every step.
         row_updates: embedding parameters updated per step: rows touched times width, on average.
-        extra_macs: multiply-adds per step that loss balancing adds, e.g. further backward passes.
+        extra_macs: further multiply-adds per step: of loss balancing, e.g. backward passes, and of graph layers.
         flops_per_update: of the optimiser, `ADAM_FLOPS` or `ADAFACTOR_FLOPS`.
         user_macs: multiply-adds that make the user vector of a request.
         n_items: size of the catalogue.
@@ -52,7 +52,7 @@ class ModelCounts:
         candidates: items that the ranker scores; 0 when retrieval decides alone.
         ranker_macs: multiply-adds of the ranker per candidate.
         n_parameters: trained numbers.
-        fit_flops: arithmetic of closed forms, once per training run.
+        fit_flops: arithmetic of closed forms and of the last graph layers, once per training run.
         item_item_macs: multiply-adds of the item-item scores of a request.
         n_fitted, fitted_bytes: numbers of closed forms, and their bytes with those of indices.
         bytes_per_parameter: 4 for float32, 2 for bfloat16, 8 for float64.

@@ -54,6 +54,7 @@ class ModelSpec:
         rank_blend: ρ, weight of the ranker in the list score; 0 = retrieval order.
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
+        graph_layers: L of the graph that smooths the id rows (`evorec.training.smoothing`); 0 = none.
         id_dropout: share of the users' and items' id rows that a training step drops (`evorec.training.id_dropout`).
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
         target_attention: how the ranker weighs the user's past for each item (`evorec.models.target_attention`):
@@ -109,6 +110,7 @@ class ModelSpec:
     past_decay: float = 1.0
     past_half_life: float = math.inf
     id_dropout: float = 0.0
+    graph_layers: int = 0
     settings: tuple[tuple[str, Value], ...] = ()
 
     @property
@@ -218,6 +220,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "past_half_life": math.inf,
         "id_dropout": 0.0,
         "target_attention": "none",
+        "graph_layers": 0,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -433,6 +436,10 @@ def default_space(
         Real(
             "id_dropout", 0.0, 0.9, default=0.0, limits=(0.0, 0.99), optional=True,
             text="share of the ids of users and items that a training step hides, so that features stand in",
+        ),
+        Integer(
+            "graph_layers", 0, 3, default=0, limits=(0, 8), optional=True,
+            text="layers of the graph of positives that smooth the ids of users and items, as in LightGCN",
         ),
         *rerank,
         *_block_genes(blocks, is_open=search_blocks),

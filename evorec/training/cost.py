@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from evorec.errors import ConfigError
-from evorec.metrics.cost import AVERAGE_FLOPS, ModelCounts
+from evorec.metrics.cost import AVERAGE_FLOPS, FLOPS_PER_MAC, ModelCounts
 from evorec.metrics.metric import measure, metrics_of
 from evorec.models.balancing import BALANCINGS
 from evorec.models.encoder import ENCODERS
@@ -48,6 +48,7 @@ class StepWork:
         past_entries: positives in these pasts.
         uniform: items drawn uniformly as negatives.
         uniform_rows, uniform_entries, uniform_items: rows, entries and items that only they need.
+        nodes, uniform_nodes: the part of users and items with a positive in `rows` and `uniform_rows`.
         block_rows, block_entries, block_uniform_rows, block_uniform_entries: the part of each block of the input that
             has rows (`InputShape.row_blocks`) in `rows`, `bag_entries`, `uniform_rows` and `uniform_entries`.
         read, pairs: positions of sequences, and cells of their grid times the length of its rows.
@@ -67,6 +68,8 @@ class StepWork:
     uniform_rows: float = 0.0
     uniform_entries: float = 0.0
     uniform_items: float = 0.0
+    nodes: float = 0.0
+    uniform_nodes: float = 0.0
     block_rows: tuple[float, ...] = ()
     block_entries: tuple[float, ...] = ()
     block_uniform_rows: tuple[float, ...] = ()
@@ -163,6 +166,10 @@ def _counts(
     if spec.attends:
         rows += (groups - 1) * step.past_rows + (step.joint_rows - step.history_rows if history else step.past_rows)
     by_task = BALANCINGS[spec.balancing].needs_gradients
+    smoothing = smoothing_macs(spec, catalogue.positives)
+    if smoothing and catalogue.positives is not None:  # every node is updated in every step
+        rows += n_nodes(catalogue.positives) - step.nodes - uniform * step.uniform_nodes
+    fitted = _item_item_counts(spec, catalogue.positives)
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
     optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
     # Item-item scores alone, without a ranker, need no vector of the user.
@@ -177,7 +184,9 @@ def _counts(
         forward_macs=round(ranked + retrieved + encoded) + retrieval_macs(spec, step),
         dense_updates=n_dense,
         row_updates=round(rows * dim),
-        extra_macs=balancing_macs(spec, shape, step, round(ranked)) if by_task else 0,
+        # Forward and back; balancing by gradients sends that of each task back.
+        extra_macs=(2 + by_task * shape.n_tasks) * smoothing
+        + (balancing_macs(spec, shape, step, round(ranked)) if by_task else 0),
         steps=steps if spec.is_trained else 0,
         flops_per_update=optimizer.flops_per_update + average,
         flops_per_row_update=(optimizer.flops_per_row_update or optimizer.flops_per_update) + 2 * average,
@@ -188,8 +197,21 @@ def _counts(
         ranker_macs=macs + attention * catalogue.history_length,
         n_parameters=n_dense + table_rows * dim if spec.is_trained else 0,
         bytes_per_parameter=bytes_per_parameter,
-        **_item_item_counts(spec, catalogue.positives),
+        # The means that replace the trained rows.
+        **{**fitted, "fit_flops": fitted.get("fit_flops", 0) + FLOPS_PER_MAC * smoothing},
     )
+
+
+def smoothing_macs(spec: ModelSpec, positives: Positives | None) -> int:
+    """Multiply-adds of the graph layers of all nodes and of their mean: ``L (2 nnz + N) E``, 0 without layers."""
+    if not spec.graph_layers or not spec.is_trained or positives is None:
+        return 0
+    return spec.graph_layers * (2 * len(positives.history.indices) + n_nodes(positives)) * spec.embedding_dim
+
+
+def n_nodes(positives: Positives) -> int:
+    """Users and items with a positive."""
+    return positives.n_active_users + positives.n_active_items
 
 
 def encoder_entries(spec: ModelSpec, shape: InputShape) -> int:

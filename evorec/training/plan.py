@@ -185,6 +185,7 @@ class Step:
             `history_back`.
         id_spans: which of `rows` are ids of users, and of items.
         dropped: rate of `evorec.training.id_dropout` -> indices in `rows` of the ids that it drops in this step.
+        graph: of members with graph layers; ``None`` = these have none.
     """
 
     rows: Tensor
@@ -213,6 +214,7 @@ class Step:
     history_order: Tensor | None = None
     id_spans: tuple[slice, ...] = ()
     dropped: Mapping[float, Tensor] = field(default_factory=dict)
+    graph: GraphRows | None = None
 
     @property
     def batch_size(self) -> int:
@@ -233,6 +235,48 @@ class Step:
         plain = past.weight * plain_factor(sums(past.weight))[bag] * decay**self.history_age
         weights = plain / (sums(plain) + 1).sqrt()[bag]
         return replace(past, weight=weights), replace(back, weight=weights[self.history_order])
+
+
+@final
+@dataclass(frozen=True)
+class GraphRows:
+    """The rows that members with graph layers (`evorec.training.smoothing`) read and update in a step.
+
+    Attributes:
+        rows: ``[N + m]``, the N nodes, then the rows of the step that are no nodes.
+        slots: ``[n]`` index in `rows` of each row of the step.
+        n_nodes: N.
+        neighbours: sums over the neighbours of each node.
+    """
+
+    rows: Tensor
+    slots: Tensor
+    n_nodes: int
+    neighbours: Sums
+
+
+@final
+@dataclass(frozen=True)
+class PositiveGraph:
+    """Users and items with a training target positive, joined by their positives.
+
+    Attributes:
+        rows: ``[N]`` id rows of the nodes, ascending.
+        neighbours: ``[N]`` sums over the neighbours of each node, weighted by ``1 / sqrt(degree degree')``.
+        node_of: ``[R]`` index in `rows` of each row of the table, -1 = no node.
+    """
+
+    rows: Tensor
+    neighbours: Sums
+    node_of: Tensor
+
+    def of_step(self, rows: Tensor) -> GraphRows:
+        """The rows of a step, ``[n]``, among those of the graph."""
+        nodes = self.node_of.index_select(0, rows)
+        other, n = nodes < 0, len(self.rows)
+        slots = torch.where(other, n - 1 + torch.cumsum(other, 0), nodes)
+        # On a GPU the host waits here for the number of other rows.
+        return GraphRows(torch.cat([self.rows, rows[other]]), slots, n, self.neighbours)
 
 
 def n_bytes(value: object) -> int:
@@ -352,6 +396,14 @@ class BatchPlan:
         self._block_of = np.full(data.shape.n_rows, len(data.shape.row_blocks))
         for index, block in enumerate(data.shape.row_blocks):
             self._block_of[block.first : block.first + block.size] = index
+        # Ids with a positive, the nodes of the graph, are counted apart.
+        self._node_rows = np.concatenate(
+            [
+                dataset.user_rows[:-1, 0][dataset.history.counts()[:-1] > 0],
+                dataset.item_rows[:-1, 0][dataset.target_counts > 0],
+            ]
+        )
+        self._block_of[self._node_rows] = len(data.shape.row_blocks) + 1
         self._kept: dict[tuple[int, bool], Step] = {}
         self._kept_bytes, self._most_kept = 0, kept_bytes
         self._lock = Lock()
@@ -395,6 +447,23 @@ class BatchPlan:
                     self._kept[index, sequences] = step
                     self._kept_bytes += n_bytes(step)
         return step
+
+    @cached_property
+    def graph(self) -> PositiveGraph:
+        """Users and items joined by the target positives of training."""
+        rows = np.sort(self._node_rows)
+        node_of = np.full(self._data.shape.n_rows, -1)
+        node_of[rows] = np.arange(len(rows))
+        users = np.repeat(np.arange(self._known.n_rows), self._known.counts())
+        user = node_of[self._users[0][users, 0]]
+        item = node_of[self._items[0][self._known.indices, 0]]
+        degree = np.bincount(np.concatenate([user, item]), minlength=len(rows))
+        weight = 1 / np.sqrt(degree[user].astype(np.float64) * degree[item])
+        into, out = np.concatenate([user, item]), np.concatenate([item, user])
+        order = np.lexsort((out, into))
+        offset = np.concatenate([[0], np.cumsum(degree)])
+        neighbours = _Entries(out[order], np.concatenate([weight, weight])[order], offset)
+        return PositiveGraph(self._ints(rows), self._sums(neighbours), self._ints(node_of))
 
     @cached_property
     def work(self) -> StepWork:
@@ -519,7 +588,7 @@ class BatchPlan:
 
         def by_block(rows: Ints) -> Ints:
             """Number of rows in each block, and in none."""
-            return np.bincount(self._block_of[rows], minlength=n_blocks + 1)
+            return np.bincount(self._block_of[rows], minlength=n_blocks + 2)
 
         def unique(*of: _Entries) -> Ints:
             return by_block(_unique_rows(of, self._data.shape.n_rows)[0])
@@ -545,10 +614,12 @@ class BatchPlan:
             uniform_rows=int(uniform_rows.sum()),
             uniform_entries=int(uniform_entries.sum()),
             uniform_items=len(items.offset) - 1 - len(own_items),
-            block_rows=tuple(rows[:-1].tolist()),
-            block_entries=tuple(entries[:-1].tolist()),
-            block_uniform_rows=tuple(uniform_rows[:-1].tolist()),
-            block_uniform_entries=tuple(uniform_entries[:-1].tolist()),
+            nodes=int(rows[-1]),
+            uniform_nodes=int(uniform_rows[-1]),
+            block_rows=tuple(rows[:n_blocks].tolist()),
+            block_entries=tuple(entries[:n_blocks].tolist()),
+            block_uniform_rows=tuple(uniform_rows[:n_blocks].tolist()),
+            block_uniform_entries=tuple(uniform_entries[:n_blocks].tolist()),
             read=0.0 if windows is None else len(windows.items),
             pairs=0.0 if windows is None else len(windows.lengths) * float(windows.lengths.max()) ** 2,
         )

@@ -33,6 +33,7 @@ from evorec.training.adapters import group_adapters
 from evorec.training.encoders import EncodedPast, encoder_groups
 from evorec.training.id_dropout import IdDropout
 from evorec.training.plan import Step
+from evorec.training.smoothing import Smoothing
 
 INPUT_BYTES = 24 * 2**20
 """Largest ranker input of a `GroupStep` on a CPU; its gradient takes as much again."""
@@ -119,6 +120,9 @@ class KernelGroupStep:
         self._shares = _Shares(group, like.device, owners, batched=batched)
         self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
         own = [slice(member * group.dim, (member + 1) * group.dim) for member in range(group.size)]
+        self._smoothing = None
+        if any(spec.graph_layers for spec in group.specs):
+            self._smoothing = Smoothing(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
         self._ids = IdDropout(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
 
     def run(
@@ -208,6 +212,8 @@ class KernelGroupStep:
                 # Rows that are switched off are not trained, so they must not count in the products.
                 self._off.rows.clear_(rows, step.spans)
             self._ids.clear_(rows, step.dropped)
+            if self._smoothing is not None and step.graph is not None:
+                rows = self._smoothing.back(rows, step.graph)
             tables = [rows.view(-1, group.size, group.dim).transpose(0, 1)]
             factors: list[Tensor] = []
             if step.content is not None:

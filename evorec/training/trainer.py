@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import ceil, prod
 from typing import final
@@ -49,6 +49,7 @@ from evorec.training.padding import (
     refit_entries,
 )
 from evorec.training.plan import BatchPlan, DeviceData
+from evorec.training.smoothing import Smoothing
 from evorec.training.step import Vectors, group_steps
 
 GROUP_BYTES = 6 * 2**20
@@ -110,12 +111,12 @@ def train(
         parents: of each member, the parameters that it inherits (`evorec.training.inherit`); ``None`` = fresh.
     """
     last = len(plan) if last is None else last
-    kinds: dict[bool, list[int]] = {}
+    kinds: dict[tuple[bool, bool], list[int]] = {}
     for member, spec in enumerate(specs):
         if spec.is_trained:
-            kinds.setdefault(spec.reads_order, []).append(member)
+            kinds.setdefault((spec.reads_order, spec.graph_layers > 0), []).append(member)
     results = []
-    for members in kinds.values():  # sequences have other steps than bags
+    for members in kinds.values():  # sequences have other steps than bags, and graphs update other rows
         own = [specs[member] for member in members]
         found = None if checkpoints is None else [checkpoints[member] for member in members]
         given = None if parents is None else [parents[member] for member in members]
@@ -252,6 +253,10 @@ class _Training:
             IdDropout([(spec, own[i]) for spec, own in owned if len(own) > i], dtype=data.dtype, device=data.device)
             for i in range(len(population.tables))
         ]
+        self._smoothing = None
+        if specs[0].graph_layers:
+            shared = [(spec, own[0]) for spec, own in owned]
+            self._smoothing = Smoothing(shared, dtype=data.dtype, device=data.device)
         self._adapters = adapters_of(population)
         self._dense = _dense_optimizer(population)
         self._average = _dense_average(population)
@@ -285,6 +290,8 @@ class _Training:
         if self._average is not None and last:
             self._average.put(last)
             self._put_products()  # of the averaged factors
+        if self._smoothing is not None and last:
+            self._smoothing.put(self._population.tables[0], self._plan.graph)
         if self._exact is not self._population:
             copy_members(self._population, self._exact)
         if self._sequences and self._data.item_history is not None:
@@ -297,10 +304,17 @@ class _Training:
         step = self._plan.step(number - 1, sequences=self._sequences)
         if self._id_rates:
             step = with_dropped_ids(step, self._id_rates, seed=self._seed, number=number)
+        updated = [step.rows] * len(self._rows)
+        if self._smoothing is not None:
+            step = replace(step, graph=(graph := self._plan.graph.of_step(step.rows)))
+            updated[0] = graph.rows
         with torch.no_grad():
             self._put_products()
-            values = [rows.read(step.rows, number) for rows in self._rows]
-            seen = [ids.without(value, step.dropped) for ids, value in zip(self._ids, values, strict=True)]
+            values = [rows.read(own, number) for rows, own in zip(self._rows, updated, strict=True)]
+            seen = list(values)
+            if self._smoothing is not None:
+                seen[0] = self._smoothing.seen(values[0], graph)
+            seen = [ids.without(value, step.dropped) for ids, value in zip(self._ids, seen, strict=True)]
             vectors = Vectors.of(step, seen, self._decays)
             into = vectors.empty_like()
             if self._compute is not self._population.flat:
@@ -312,11 +326,13 @@ class _Training:
                 # Counted on the device: reading the loss would make the host wait in every step.
                 bad = (self._first_bad[group.at] == 0) & ~torch.isfinite(loss)
                 self._first_bad[group.at] += number * bad
-            for rows, value, to_rows, off, ids in zip(
-                self._rows, values, into.to_rows(step, self._decays), self._off, self._ids, strict=True
-            ):
-                ids.clear_(off.clear_(to_rows, step.spans), step.dropped)
-                rows.write(step.rows, value, to_rows, number, spans=step.spans)
+            to_rows = into.to_rows(step, self._decays)
+            for part, off, ids in zip(to_rows, self._off, self._ids, strict=True):
+                ids.clear_(off.clear_(part, step.spans), step.dropped)
+            if self._smoothing is not None:
+                to_rows[0] = self._smoothing.back(to_rows[0], graph)
+            for rows, own, value, part in zip(self._rows, updated, values, to_rows, strict=True):
+                rows.write(own, value, part, number, spans=step.spans)
             # Before the clearing below: the gradients of the factors are made of that of the product.
             for adapter in self._adapters:
                 adapter.pass_back(self._population.flat, grad)
