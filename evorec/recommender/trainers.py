@@ -30,9 +30,9 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.space.space import SearchSpace
-from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, encoder_entries, member_cost
+from evorec.training.cost import CatalogueWork, StepWork, cost_bounds, encoder_entries, member_cost, n_nodes
 from evorec.training.evaluate import MemberMetrics, finite_lists
-from evorec.training.memory import GIB, KEPT_SHARE, STEP_COPIES, member_bytes, memory_budget, stack_size
+from evorec.training.memory import GIB, GRAPH_COPIES, KEPT_SHARE, STEP_COPIES, member_bytes, memory_budget, stack_size
 from evorec.training.padding import merge_rule
 from evorec.training.plan import KEPT_BYTES, BatchPlan
 from evorec.training.trainer import Checkpoint, TrainingResult, Weights, train
@@ -306,14 +306,15 @@ class StackTrainer:
         columns = spec.embedding_dim * n_groups(spec, shape)
         n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
         # The trained member, while the member under attack is trained, and the average of the weights.
-        kept = (0 if self.attack is None else 1) + (spec.ema > 0)
+        kept = 0 if self.attack is None else 1
+        nodes = n_nodes(Positives.of(self.data.dataset)) if spec.graph_layers else 0
         return member_bytes(
             n_rows=shape.n_rows,
             columns=columns,
             dense_parameters=n_dense_parameters(spec, shape) + encoder_entries(spec, shape),
             extra_copies=2 + kept,
             table_copies=OPTIMIZERS[spec.optimizer].table_states(spec.embedding_dim) + kept,
-            rows_per_step=int(work.rows + max(work.history_rows, work.joint_rows) + work.uniform_rows),
+            rows_per_step=int(work.rows + max(work.history_rows, work.joint_rows) + work.uniform_rows) + nodes,
             batch=work.batch,
             # With target attention, vectors of past items and of the item beside each, and their gradients.
             values_per_row=values_per_row(spec, shape)
@@ -325,7 +326,7 @@ class StackTrainer:
             measured_values=2 * columns * n_vectors + shape.n_tasks * self.data.dataset.held_out.n_rows,
             bytes_per_value=precision.parameters.itemsize,
             bytes_per_activation=precision.activations.itemsize,
-            step_copies=STEP_COPIES + (spec.id_dropout > 0),
+            step_copies=STEP_COPIES + (spec.id_dropout > 0) + (GRAPH_COPIES if nodes else 0),
         )
 
     def matrix_bytes(self, spec: ModelSpec) -> int:

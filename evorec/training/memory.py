@@ -23,6 +23,8 @@ GRADIENTS = 2
 """Values per dense parameter besides the optimiser's: the parameter and its gradient."""
 STEP_COPIES = 4
 """Values per entry of the embedding rows that a step touches: rows, sums over bags, and the gradients of both."""
+GRAPH_COPIES = 3
+"""Further values per such entry with graph layers: a layer, the layer before, and their mean."""
 ACTIVATION_COPIES = 4
 """Values per activation: before and after ReLU and dropout, and the gradients of both."""
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from plain_model import layer_means
 from tiny import dataset, device_data, plan_of, spec, trained
-from training.test_trainer import FLOAT64, assert_equal, name_of, start
+from training.test_trainer import BATCH, FLOAT64, POSITIVES, assert_equal, name_of, trained_plain
 from training.test_training_cost import CATALOGUE, SHAPE, STEP, cost
 
 from evorec.models.item_item import Positives
 from evorec.training.smoothing import Smoothing
 
-STEPS, BATCH, POSITIVES = 12, 12, 7
+STEPS = 12
 MEMBERS = [
     spec(graph_layers=1, embedding_dim=2),
     spec(graph_layers=3, mechanism="mmoe", task_embeddings=True, balancing="pcgrad", optimizer="adafactor", ema=0.9),
@@ -22,6 +22,7 @@ MEMBERS = [
     spec(graph_layers=2, sharing_depth=0, history_weight=0.0, embedding_decay=5.0, off=("hour",)),
     spec(),
 ]
+PLAIN = [member for member, one in enumerate(MEMBERS) if not one.off]  # the plain model has all features
 
 
 @cache
@@ -36,15 +37,10 @@ def mixed():
     return on_device, plan, trained(MEMBERS, plan, on_device).population
 
 
-@pytest.mark.parametrize("member", range(len(MEMBERS)), ids=lambda member: name_of(MEMBERS[member]))
+@pytest.mark.parametrize("member", PLAIN, ids=lambda member: name_of(MEMBERS[member]))
 def test_a_member_with_graph_layers_equals_a_plain_model(member):
-    from training.test_trainer import batches, plain_train
-
     on_device, _, population = mixed()
-    one = MEMBERS[member]
-    if one.off:
-        pytest.skip("the plain model has all features")
-    plain = plain_train(start(one, data(), on_device), batches(data(), STEPS, BATCH, POSITIVES))
+    plain = trained_plain(MEMBERS[member], data(), on_device, STEPS)
     assert_equal(plain, population.member_arrays(member))
 
 
