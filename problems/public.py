@@ -39,14 +39,38 @@ DEFAULTS: Mapping[str, Any] = {
 """Settings of all splits; a configuration file overrides them."""
 
 _COVERED: Mapping[str, Any] = {"objectives": ("recall@k", "ndcg@k", "catalogue_coverage@k", "cost")}
+_NEIGHBOURS: Mapping[str, Any] = {"item_item": "knn", "neighbours": 2048}
+"""Scores of items by the past, alone or blended with the vectors; few items have more neighbours."""
 _SEQUENCES: Mapping[str, Any] = {
     **_COVERED,
     "data": {"history_recency": 0.75},
-    "training": {"next_item": True},
+    "training": {"steps": 300, "retrieval_batch": 512, "next_item": True},
     "evaluation": {"k": 10},
+    "space": {
+        **_NEIGHBOURS,
+        "past_decay": {"low": 0.4, "high": 0.95},
+        "shrinkage": {"low": 1.0, "high": 100.0},
+        "embedding_dim": {"low": 16, "high": 64},
+        "embedding_learning_rate": {"low": 3e-3, "high": 2e-2},
+        "temperature": {"low": 0.05, "high": 0.2},
+        "history_weight": {"low": 3.0, "high": 100.0},
+    },
 }
 SPLITS: Mapping[str, Mapping[str, Any]] = {
-    "gowalla": {**_COVERED, "split": {"validation": "random_per_user"}, "evaluation": {"k": 20}},
+    "gowalla": {
+        **_COVERED,
+        "split": {"validation": "random_per_user"},
+        "evaluation": {"k": 20},
+        # Lists have no order, so the past does not fade and there is no next item.
+        "space": {
+            **_NEIGHBOURS,
+            "past_decay": 1.0,
+            "next_item": 0.0,
+            "shrinkage": {"low": 0.3, "high": 30.0},
+            "asymmetry": {"low": 0.4, "high": 0.8},
+            "user_norm": {"low": 0.3, "high": 1.0},
+        },
+    },
     "beauty": _SEQUENCES,
     "toys": _SEQUENCES,
     "lastfm": _SEQUENCES,
@@ -54,6 +78,13 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
         "objectives": ("recall@k", "ndcg@k", "long_tail_share@k", "cost"),
         "evaluation": {"k": 10},
         "finalize": {"rows": "train"},
+        "space": {
+            **_NEIGHBOURS,
+            "past_decay": {"low": 0.8, "high": 1.0},
+            "next_item": {"low": 0.0, "high": 1.0},
+            "asymmetry": {"low": 0.3, "high": 0.8},
+            "user_norm": {"low": 0.0, "high": 0.8},
+        },
     },
 }
 """Settings of each split, besides `DEFAULTS`; they are overridden as well."""

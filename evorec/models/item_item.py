@@ -312,12 +312,15 @@ def cut(rows: Sparse, neighbours: int) -> Sparse:
 
     rows = csr_array(rows)
     rows.sum_duplicates()
-    if neighbours != ALL and len(rows.data):
-        row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        # Sorted by row already, so the stable sort by size within rows needs two keys only.
-        order = np.lexsort((rows.indices, -np.abs(rows.data), row))
-        rank = np.arange(len(order)) - rows.indptr[row]
-        kept = np.sort(order[rank < neighbours])
+    counts = np.diff(rows.indptr)
+    if neighbours != ALL and counts.max(initial=0) > neighbours:
+        row, is_long = np.repeat(np.arange(rows.shape[0]), counts), np.repeat(counts > neighbours, counts)
+        cells = np.flatnonzero(is_long)  # rows that are short enough need no sorting, and most of them are
+        order = cells[np.lexsort((rows.indices[cells], -np.abs(rows.data[cells]), row[cells]))]
+        starts = np.cumsum(np.where(counts > neighbours, counts, 0)) - counts  # of long rows among these cells
+        kept = np.sort(
+            np.concatenate([np.flatnonzero(~is_long), order[np.arange(len(order)) - starts[row[order]] < neighbours]])
+        )
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=rows.shape[0]))])
         rows = csr_array((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)
     return csr_array(rows.astype(np.float32))
