@@ -2,7 +2,7 @@
 
 On each data set the retrieval head is trained without a ranker with a bag, a fading bag, a GRU and self-attention, the
 last also with the user's own vector in the query, over several run seeds (batches, initial values, dropout). All other
-genes are the same, near the middle of the search space. A member is measured after a quarter of the steps and after all
+genes are the same, near the middle of the search space. A member is measured after half of the steps and after all
 of them, and each time a second time after as many steps as the FLOPs of the self-attention allow. Test rows are not
 read.
 
@@ -34,11 +34,11 @@ RETRIEVAL = ["tasks.ranked=[]", 'objectives=["recall@k", "catalogue_coverage@k",
 UNIFORM = {"negative_source": "uniform", "popularity_weight": 0.0}
 CASES: dict[str, dict[str, Any]] = {
     "feed": {
-        "problem": "feed", "seeds": 5, "settings": [*RETRIEVAL, "tasks.target=click", "training.steps=400"],
+        "problem": "feed", "seeds": 5, "settings": [*RETRIEVAL, "tasks.target=click", "training.steps=200"],
         "genes": {"embedding_dim": 16},
     },
     "ecommerce": {
-        "problem": "ecommerce", "seeds": 5, "settings": [*RETRIEVAL, "training.steps=400"],
+        "problem": "ecommerce", "seeds": 5, "settings": [*RETRIEVAL, "training.steps=200"],
         "genes": {"embedding_dim": 16},
     },
     "movielens": {
@@ -107,7 +107,7 @@ def run_case(case: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]
             specs[name] = ModelSpec.from_genes(problem.space.decode(problem.space.genome(genes)))
         steps = problem.trainer.steps
         per_step = {name: problem.trainer.cost(spec)["training_flops"] / steps for name, spec in specs.items()}
-        for budget in case.get("budgets", (steps // 4, steps)):
+        for budget in case.get("budgets", (steps // 2, steps)):
             for name, spec in specs.items():
                 equal = round(budget * per_step["attention"] / per_step[name])
                 values = measured(problem, spec, budget)

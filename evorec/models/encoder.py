@@ -38,23 +38,23 @@ class Parameter(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences side by side: N positions without padding, and their cells in the grid ``[S, L]`` with padding.
+    """Sequences side by side: N positions without padding, and their cells in a grid ``[S, L]``.
+
+    A row of the grid holds a sequence, or several short sequences one behind the other.
 
     Attributes:
         cell: index of each position in the flat grid, ``[N]``; ``None`` = the positions are the whole grid.
-        real: bool ``[S, L]``, cells that hold an item; a sequence is contiguous and in the order of time.
+        owner: number of the sequence of each cell, equal for neighbours in the order of time, ``[S, L]``; -1 = padding.
         order: number of each position, ``[N]``: its distance from the end of the user's sequence, 0 = the latest.
-        is_causal: whether the grid's first cells are real, so that no mask besides that of the order is needed.
     """
 
     cell: Tensor | None
-    real: Tensor
+    owner: Tensor
     order: Tensor
-    is_causal: bool = False
 
     def to_grid(self, x: Tensor) -> Tensor:
         """``[G, N, F] -> [G, S, L, F]``, zeros in the padding."""
-        n, length = self.real.shape
+        n, length = self.owner.shape
         if self.cell is not None:
             x = x.new_zeros(x.shape[0], n * length, x.shape[2]).index_copy(1, self.cell, x)
         return x.reshape(x.shape[0], n, length, x.shape[2])

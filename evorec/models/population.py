@@ -310,7 +310,7 @@ def encoded_past(spec: ModelSpec, parameters: Mapping[str, Tensor], items: Tenso
     """
     n, length, dim = items.shape
     order = torch.arange(length, device=items.device).flip(0).expand(n, length)
-    sequences = Sequences(None, real.flip(1), order.reshape(-1))
+    sequences = Sequences(None, real.flip(1).long() - 1, order.reshape(-1))
     run = EncoderRun(parameters, sequences, dict(spec.settings))
     states = ENCODERS[spec.encoder].encode(run, items.flip(1).reshape(1, n * length, dim))
     return states.view(n, length, dim)[:, -1] * real.any(1, keepdim=True)

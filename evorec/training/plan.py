@@ -542,9 +542,8 @@ class BatchPlan:
         )
 
     def _sequences(self, windows: WindowBatch, item_of: Ints) -> StepSequences:
-        real = np.arange(windows.lengths.max()) < windows.lengths[:, None]
-        cell, device = np.flatnonzero(real), self._data.device
-        sequences = Sequences(self._ints(cell), to_device(real, device), self._ints(windows.order), is_causal=True)
+        cell, owner = windows.grid
+        sequences = Sequences(self._ints(cell), self._ints(owner), self._ints(windows.order))
         return StepSequences(sequences, self._ints(item_of), self._ints(windows.target_of))
 
     def _ages(self, history: Ints, past: _Entries, position: Ints) -> dict[str, Any]:
@@ -621,7 +620,7 @@ class BatchPlan:
             block_uniform_rows=tuple(uniform_rows[:n_blocks].tolist()),
             block_uniform_entries=tuple(uniform_entries[:n_blocks].tolist()),
             read=0.0 if windows is None else len(windows.items),
-            pairs=0.0 if windows is None else len(windows.lengths) * float(windows.lengths.max()) ** 2,
+            pairs=0.0 if windows is None else float(windows.grid[1].size * windows.lengths.max()),
         )
 
     def _histories(self, positives: Ints) -> Ints:

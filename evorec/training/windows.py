@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heappush, heapreplace
 from typing import final
 
 import numpy as np
@@ -35,6 +37,28 @@ class WindowBatch:
     target_of: Ints
     users: Ints
     targets: Ints
+
+    @cached_property
+    def grid(self) -> tuple[Ints, Ints]:
+        """Cell of each position, ``(N,)``, and window of each cell, ``(rows, L)``, -1 = padding; L is the longest.
+
+        A row takes several short windows: on most data few windows are long, and attention over a row costs ``L^2``.
+        """
+        length = int(self.lengths.max())
+        starts, rows = np.zeros(len(self.lengths), dtype=np.int64), list[tuple[int, int]]()
+        for window in np.argsort(-self.lengths, kind="stable").tolist():  # the longest first, into the emptiest row
+            own, (used, row) = int(self.lengths[window]), rows[0] if rows else (length, 0)
+            if used + own > length:
+                used, row = 0, len(rows)
+                heappush(rows, (own, row))
+            else:
+                heapreplace(rows, (used + own, row))
+            starts[window] = row * length + used
+        number = np.arange(len(self.items)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        cell = np.repeat(starts, self.lengths) + number
+        owner = np.full(len(rows) * length, -1)
+        owner[cell] = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return cell, owner.reshape(-1, length)
 
 
 @final
@@ -76,12 +100,12 @@ class Windows:
             )
         self.size = min(size, n_targets)
         self._per_epoch = n_targets // self.size
+        self._epochs: dict[int, tuple[Ints, Ints]] = {}
 
     def __getitem__(self, step: int) -> WindowBatch:
         epoch, at = divmod(step, self._per_epoch)
-        order = generator(self._seed, "sequences", epoch).permutation(len(self._lengths))
+        order, stops = self._epoch(epoch)
         lengths = self._lengths[order]
-        stops = np.cumsum(lengths)
         low, high = at * self.size, (at + 1) * self.size
         own = slice(np.searchsorted(stops, low, side="right"), np.searchsorted(stops - lengths, high))
         whole, begins = lengths[own], (stops - lengths)[own]
@@ -99,3 +123,13 @@ class Windows:
             users=self._users[position[target_of]],
             targets=self._items[position[target_of] + 1],
         )
+
+    def _epoch(self, epoch: int) -> tuple[Ints, Ints]:
+        """The windows in the order of an epoch, and the number of targets up to and including each."""
+        found = self._epochs.get(epoch)
+        if found is None:
+            order = generator(self._seed, "sequences", epoch).permutation(len(self._lengths))
+            found = order, np.cumsum(self._lengths[order])
+            # The neighbours are kept: threads that share the plan may be on both sides of an epoch's end.
+            self._epochs = {**{e: own for e, own in self._epochs.items() if abs(e - epoch) == 1}, epoch: found}
+        return found

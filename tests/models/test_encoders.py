@@ -36,9 +36,10 @@ def fresh(name, dim=8):
 @each
 def test_packed_sequences_have_the_states_of_plain_modules(name):
     _, parameters, items, expected = fresh(name)
-    real = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
+    owner = torch.tensor([[2, 2, 2, 2, 2], [0, 0, 0, 1, -1]])  # two rows, of which the second has two sequences
+    cell = torch.tensor([5, 6, 7, 8, 0, 1, 2, 3, 4])
     order = torch.cat([torch.arange(n).flip(0) for n in LENGTHS])
-    sequences = Sequences(real.flatten().nonzero()[:, 0], real, order, is_causal=True)
+    sequences = Sequences(cell, owner, order)
     found = ENCODERS[name].encode(EncoderRun(parameters, sequences, SETTINGS[name]), torch.cat(items)[None])[0]
     np.testing.assert_allclose(found.detach(), torch.cat(expected).detach(), atol=EXACT)
 

@@ -55,6 +55,12 @@ def test_every_positive_but_the_first_is_a_target_once_per_epoch_behind_its_past
         assert len(batch.targets) == size
         assert batch.lengths.max() <= 4
         stops = np.cumsum(batch.lengths)
+        cell, owner = batch.grid
+        assert len(np.unique(cell)) == len(batch.items)
+        assert owner.ravel()[cell].tolist() == np.repeat(np.arange(len(stops)), batch.lengths).tolist()
+        for number, row in enumerate(np.split(cell, stops[:-1])):  # side by side in a row
+            assert row.tolist() == list(range(row[0], row[0] + batch.lengths[number]))
+            assert row[0] // owner.shape[1] == row[-1] // owner.shape[1]
         for position, user, target in zip(batch.target_of, batch.users, batch.targets, strict=True):
             index = past[int(user)].index(int(target))
             found.append((int(user), index))

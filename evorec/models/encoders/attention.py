@@ -91,12 +91,10 @@ def _attention(run: EncoderRun, block: str, x: Tensor) -> Tensor:
     # [3, G, S, heads, L, E / heads]
     query, key, value = grid.view(members, n, length, 3, heads, dim // heads).permute(3, 0, 1, 4, 2, 5).unbind(0)
     scores = query @ key.transpose(-1, -2) * (dim // heads) ** -0.5
-    allowed = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-    if not run.sequences.is_causal:
-        # A padded position attends to itself: without any, its shares would be NaN, and so would be all gradients.
-        itself = torch.eye(length, dtype=torch.bool, device=x.device)
-        allowed = (allowed & run.sequences.real[:, None, :] | itself)[:, None]
-    shares = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+    # Padding attends to padding: without any, its shares would be NaN, and so would be all gradients.
+    owner, past = run.sequences.owner, torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    allowed = past & (owner[:, :, None] == owner[:, None, :])
+    shares = scores.masked_fill(~allowed[:, None], float("-inf")).softmax(-1)
     mixed = (shares @ value).transpose(2, 3).reshape(members, n, length, dim)
     return run.linear(f"{block}.out", run.sequences.from_grid(mixed))
 

@@ -46,12 +46,14 @@ class GruEncoder(Encoder):
         inputs = sequences.to_grid(run.linear("input", run.dropped(0, items)))
         state, states = inputs.new_zeros(*inputs.shape[:2], dim), []
         for step in range(inputs.shape[2]):
+            if step:  # the next sequence of a row, or the first behind its padding, begins anew
+                goes_on = sequences.owner[:, step] == sequences.owner[:, step - 1]
+                state = state * goes_on[:, None]
             reset, update, new = inputs[:, :, step].chunk(3, 2)
             own_reset, own_update, own_new = run.linear("state", state).chunk(3, 2)
             keep = (update + own_update).sigmoid()
             fresh = (new + (reset + own_reset).sigmoid() * own_new).tanh()
-            # A cell without an item leaves the state as it is.
-            state = torch.where(sequences.real[:, step, None], fresh + keep * (state - fresh), state)
+            state = fresh + keep * (state - fresh)
             states.append(state)
         out = sequences.from_grid(torch.stack(states, 2))
         return run.norm("final", run.dropped(1, out)) / math.sqrt(dim)
