@@ -238,24 +238,25 @@ class KernelGroup:
         x = self.ranker_input(users, items, contexts, statistics, history)
         return self.network.predict(ForwardPass(self.trained, self.rates), x)
 
-    def past(self, history: Bag) -> Tensor:
+    def past(self, history: Bag, items: Tensor) -> Tensor:
         """Encoded past of some users, ``[P_b, m, E]`` (`evorec.models.encoder`).
 
         Args:
             history: their past positives, latest first (`evorec.data.dataset.Dataset`).
+            items: vectors of group 0 of the whole catalogue, ``[P_b, I, E]``, which sequence encoders read.
         """
         if all(spec.encoder == "bag" and spec.bag_decay == 1 for spec in self.specs):
             return self.vectors(history)[:, 0]
         out = history.weights.new_empty(self.size, len(history.rows), self.dim)
         for member, spec in enumerate(self.specs):
-            table = self._own_tables[0][:, member * self.dim : (member + 1) * self.dim]
             if spec.reads_order:
                 parameters = member_parameters(self.tensor_slots, member, self.flat)
                 for start in range(0, len(out[member]), USERS_AT_ONCE):
                     some = slice(start, start + USERS_AT_ONCE)
-                    rows, weights = history.rows[some], history.weights[some]
-                    out[member, some] = encoded_past(spec, parameters, table[rows], weights > 0)
+                    found = items[member][past_items(history.rows[some], self.shape)]
+                    out[member, some] = encoded_past(spec, parameters, found, history.weights[some] > 0)
             else:
+                table = self._own_tables[0][:, member * self.dim : (member + 1) * self.dim]
                 weights = decayed(history.weights, spec.bag_decay)
                 out[member] = Bag(history.rows, weights).sums(table.contiguous())
         return out
@@ -323,22 +324,9 @@ def member_parameters(tensor_slots: Sequence[TensorSlot], member: int, flat: Ten
     return {own_name(name): view for name, view in views.items() if len(view)}
 
 
-def tie_past(population: Population, items: Bag, history_rows: Tensor) -> None:
-    """Writes the items' vectors into the rows of the past of members with a sequence encoder, which reads them there.
-
-    Args:
-        population: trained members.
-        items: bags of the I catalogue items.
-        history_rows: the row of each item in a history, ``[I]``.
-    """
-    for group in population.kernel_groups:
-        for member, spec in enumerate(group.specs):
-            if spec.reads_order:
-                table = population.tables[0][:, population.columns[group.members[member]][0]]
-                vectors = items.sums(table.contiguous())
-                if items.content is not None:
-                    vectors += items.content @ group.content_weights(group.trained)[member, 0]
-                table[history_rows] = vectors
+def past_items(rows: Tensor, shape: InputShape) -> Tensor:
+    """Items of the catalogue from rows of a history, which are the last I of a table; padding becomes item 0."""
+    return (rows - (shape.n_rows - shape.n_items)).clamp_min(0)
 
 
 @final

@@ -266,7 +266,7 @@ def member_scores(
     for block in population.kernel_groups:
         user_vectors, item_vectors = block.vectors(users.bag), block.vectors(items.bag)  # [P_b, G, ., E]
         context = block.vectors(items.context)[:, :, 0]
-        queries = block.retrieval_users(user_vectors[:, 0], block.past(users.history))  # unit rows
+        queries = block.retrieval_users(user_vectors[:, 0], block.past(users.history, item_vectors[:, 0]))
         keys = block.retrieval_items(item_vectors[:, 0])
         for index, member in enumerate(block.members):
             shift = torch.tensor(prior[member], dtype=keys.dtype, device=keys.device)

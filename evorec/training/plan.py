@@ -52,7 +52,6 @@ class DeviceData:
         user_statistics: ``[U + 1, su]``, at the end of training.
         item_statistics: ``[I + 1, si]``.
         pretrained: vectors from which items' rows may start, or ``None``.
-        item_history: the row of each item of the catalogue in a history, ``[I]``.
     """
 
     users: Bag
@@ -64,7 +63,6 @@ class DeviceData:
     device: torch.device
     dtype: torch.dtype
     pretrained: PretrainedVectors | None = None
-    item_history: Tensor | None = None
 
     @classmethod
     def of(cls, dataset: Dataset, *, n_layers: int, device: torch.device, dtype: torch.dtype) -> DeviceData:
@@ -103,7 +101,6 @@ class DeviceData:
             device=device,
             dtype=dtype,
             pretrained=PretrainedVectors.of(dataset),
-            item_history=ints(dataset.item_history_row[:-1]),
         )
 
     def context_bag(self, contexts: Tensor) -> Bag:

@@ -28,7 +28,6 @@ from evorec.models.population import (
     member_shapes,
     off_entries,
     off_rows_of,
-    tie_past,
 )
 from evorec.models.spec import ModelSpec
 from evorec.models.switches import PROJECTIONS, off_rows, untrained_content
@@ -294,9 +293,6 @@ class _Training:
             self._smoothing.put(self._population.tables[0], self._plan.graph)
         if self._exact is not self._population:
             copy_members(self._population, self._exact)
-        if self._sequences and self._data.item_history is not None:
-            catalogue = self._data.items.select(torch.arange(len(self._data.item_history), device=self._data.device))
-            tie_past(self._exact, catalogue, self._data.item_history)
         steps = [int(number) or self._broken(member, last) for member, number in enumerate(self._first_bad)]
         return TrainingResult(self._exact, tuple(steps), checkpoints)
 

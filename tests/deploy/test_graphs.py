@@ -92,7 +92,7 @@ class Model:
     def users(self, n: int) -> dict[str, np.ndarray]:
         """Bags with padding, an empty past for the first one, and items that are not to be listed."""
         rng = np.random.default_rng(n)
-        past = rng.integers(1, SHAPE.n_rows, (n, 3))
+        past = rng.integers(SHAPE.n_rows - N_ITEMS, SHAPE.n_rows, (n, 3))
         weights = rng.random((n, 3)).astype(np.float32)
         past[0], weights[0], weights[:, 2] = 0, 0, 0
         excluded = np.full((n, 2), -1)

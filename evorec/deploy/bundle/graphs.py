@@ -23,7 +23,7 @@ from evorec.models.encoder import PREFIX, own_name
 from evorec.models.forward import ForwardPass
 from evorec.models.input_shape import InputShape
 from evorec.models.mechanism import build_network
-from evorec.models.population import NORM_FLOOR, decayed, encoded_past
+from evorec.models.population import NORM_FLOOR, decayed, encoded_past, past_items
 from evorec.models.spec import ModelSpec
 from evorec.models.target_attention import attended_lists, attended_rows
 
@@ -40,6 +40,8 @@ ITEM_ITEM: Final = "item_item."
 """Prefix of the arrays of the item-item matrix (`evorec.models.item_item.ItemItemModel.arrays`)."""
 MATRIX: Final = ("neighbours", "values", "dense", "left", "right")
 """Names of those arrays; a matrix has some of them."""
+PAST: Final = "past"
+"""Buffer of the items' vectors that a sequence encoder reads."""
 MOST_INT8: Final = 127
 
 Inputs = Mapping[str, Tensor]
@@ -89,6 +91,9 @@ class _Graph(torch.nn.Module):
         for name, array in member.arrays.items():
             if name.startswith(PARAMETERS):
                 self.register_buffer(_attribute(name), torch.tensor(np.asarray(array)))
+        if spec.reads_order and "catalogue.vectors" in member.arrays:
+            # The bundle's own items: a caller may feed another catalogue, but a past has no other rows.
+            self.register_buffer(PAST, torch.tensor(np.asarray(member.arrays["catalogue.vectors"][0])))
 
     def _parameter(self, name: str) -> Tensor:
         found: Tensor = getattr(self, _attribute(PARAMETERS + name))
@@ -131,13 +136,18 @@ class _Graph(torch.nn.Module):
             return torch.zeros_like(like)
         return self._vectors(given["context_rows"], torch.ones_like(given["context_rows"], dtype=like.dtype))
 
+    def _past_vectors(self, rows: Tensor) -> Tensor:
+        """Vectors of group 0 of the items of histories ``[m, H]``, as a sequence encoder reads them: ``[m, H, E]``."""
+        vectors: Tensor = getattr(self, PAST)
+        return vectors[past_items(rows, self.member.shape)]
+
     def _query(self, given: Inputs, user: Tensor) -> Tensor:
         """Unit vectors ``[m, E]`` of the retrieval head."""
         spec, rows, weights = self.member.spec, given["history_rows"], given["history_weights"]
         if spec.reads_order:
             names = [name for name in self.member.arrays if name.startswith(PARAMETERS + PREFIX)]
             parameters = {own_name(name.removeprefix(PARAMETERS)): getattr(self, _attribute(name)) for name in names}
-            past = encoded_past(spec, parameters, self._gathered("table", rows), weights > 0)
+            past = encoded_past(spec, parameters, self._past_vectors(rows), weights > 0)
         else:
             past = self._vectors(rows, decayed(weights, spec.bag_decay))[0]
         own = user[0] if spec.user_vector else torch.zeros_like(user[0])
@@ -318,6 +328,8 @@ class SmallRecommend(Recommend):
             if PARAMETERS + name in member.arrays:
                 self._store(PARAMETERS + name, self._parameter(name), kind)
                 delattr(self, _attribute(PARAMETERS + name))
+        if hasattr(self, PAST):
+            delattr(self, PAST)
         for name in ("catalogue.vectors", "catalogue.keys"):
             array = torch.tensor(np.asarray(member.arrays[name]))
             self._store(name, array.T.contiguous() if name == "catalogue.keys" else array, kind)
@@ -349,6 +361,11 @@ class SmallRecommend(Recommend):
     def _matched(self, given: Inputs, queries: Tensor) -> Tensor:
         small, scale = self._kept("catalogue.keys")
         return (queries @ small.to(torch.float32).T) * scale[:, 0]
+
+    def _past_vectors(self, rows: Tensor) -> Tensor:
+        small, scale = self._kept("catalogue.vectors")
+        items = past_items(rows, self.member.shape)
+        return small[0][items].to(torch.float32) * scale[0][items]
 
     def _listed(self, given: Inputs, items: Tensor) -> Tensor:
         small, scale = self._kept("catalogue.vectors")
