@@ -46,11 +46,13 @@ class Batch:
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
     def dropped_ids(self, rate):
-        """Ids of the batch that the model does not see (Volkovs et al. 2017): users' first, then items', ascending."""
+        """Ids of the batch that the model does not see (Volkovs et al. 2017), the unknown ids among them."""
+        if not rate:
+            return []
         users, items = self.data.user_rows[:, 0], self.data.item_rows[:, 0]
         ids = self.embedding_rows[np.isin(self.embedding_rows, np.concatenate([users, items]))]
         draws = generator(self.seed, "id dropout", self.step).integers(0, DROPOUT_LEVELS, size=len(ids))
-        return ids[draws < round(rate * DROPOUT_LEVELS)]
+        return ids[(draws < round(rate * DROPOUT_LEVELS)) | np.isin(ids, [users[-1], items[-1]])]
 
     def draws(self, level, width, heads):
         """Dropout draws ``(heads * B, width)`` below `DROPOUT_LEVELS`, unit by unit, from step and level alone."""

@@ -181,6 +181,7 @@ class Step:
         history_age: ``[entries]`` steps back of each entry of `history`; history_order: its index for each entry of
             `history_back`.
         id_spans: which of `rows` are ids of users, and of items.
+        unknown_ids: indices in `rows` of the rows of unknown ids.
         dropped: rate of `evorec.training.id_dropout` -> indices in `rows` of the ids that it drops in this step.
         graph: of members with graph layers; ``None`` = these have none.
     """
@@ -210,6 +211,7 @@ class Step:
     history_age: Tensor | None = None
     history_order: Tensor | None = None
     id_spans: tuple[slice, ...] = ()
+    unknown_ids: tuple[int, ...] = ()
     dropped: Mapping[float, Tensor] = field(default_factory=dict)
     graph: GraphRows | None = None
 
@@ -534,6 +536,8 @@ class BatchPlan:
             pasts=None if earlier is None else self._row_pasts(earlier, position),
             spans=_spans(rows, [(block.first, block.size) for block in data.shape.row_blocks]),
             id_spans=_spans(rows, data.shape.id_rows),
+            # The first row of an id is that of unknown ids (`evorec.data.features.id_block`).
+            unknown_ids=tuple(np.flatnonzero(np.isin(rows, [first for first, _ in data.shape.id_rows])).tolist()),
             sequences=None if windows is None else self._sequences(windows, item_of[n_both + len(uniform) :]),
             **self._ages(history, past, position),
         )

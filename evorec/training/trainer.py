@@ -252,6 +252,8 @@ class _Training:
             IdDropout([(spec, own[i]) for spec, own in owned if len(own) > i], dtype=data.dtype, device=data.device)
             for i in range(len(population.tables))
         ]
+        for ids, table in zip(self._ids, population.tables, strict=True):
+            ids.clear_unknown_(table, [first for first, _ in data.shape.id_rows])
         self._smoothing = None
         if specs[0].graph_layers:
             shared = [(spec, own[0]) for spec, own in owned]
