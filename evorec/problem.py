@@ -149,9 +149,23 @@ class Problem(abc.ABC):
             ConfigError, DataError: lists every reason.
         """
 
+    def first_specs(self) -> Sequence[Spec]:
+        """Values of some genes of genomes that the first generation begins with, as in ``search.start``; by default
+        none. They are stored with the run and read from there when it goes on.
+        """
+        return ()
+
     @abc.abstractmethod
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Validation metrics of every baseline, by its name; empty when there are none."""
+
+    def baseline_facts(self) -> Mapping[str, Any]:
+        """What else a run stores of the baselines, plain JSON; by default nothing.
+
+        ``baseline_settings``: those that were chosen, by baseline. ``skipped_baselines``: why a baseline is missing, in
+        words that follow its name.
+        """
+        return {}
 
 
 def load_problem(config: RunConfig) -> Problem:

@@ -28,7 +28,7 @@ TINY: Mapping[str, Any] = {
     "constraints": [],
     "inputs": "search",
     "search": {"seed": 4, "population": 6, "generations": 2, "surrogate": "none"},
-    "finalize": {"seeds": 2, "bootstrap": 200},
+    "finalize": {"seeds": 2, "bootstrap": 200, "boosting": False},
     "run": {"device": "cpu", "workers": 1},
 }
 K = 5

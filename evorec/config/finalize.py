@@ -30,7 +30,7 @@ class FinalizeConfig(Section):
     longest: float = Field(3.0, ge=1, le=100)
     """most steps of the final training, as a multiple of training.steps"""
     boosting: bool = True
-    """whether gradient boosting of each task is a baseline on test"""
+    """whether gradient boosting of each task is a baseline, on validation and on test"""
     ensembles: bool = False
     """whether the ensembles of the archive (evorec ensemble) are measured beside the picks; their members are trained
     again, too"""

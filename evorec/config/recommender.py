@@ -58,7 +58,8 @@ class RecommenderConfig(RunConfig):
     objectives: tuple[str, ...] = Field(("accuracy", "recall@k", "diversity", "cost"), min_length=1)
     """metrics to optimise; @k = evaluation.k"""
     constraints: tuple[str, ...] = ("recall@k >= 0.9 * popularity",)
-    """"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE", also <=; baselines are popularity, item_knn and ease"""
+    """"METRIC >= NUMBER" or "METRIC >= NUMBER * BASELINE", also <=; baselines are popularity,
+    recent_popularity, item_knn, ease, fading_knn and gradient_boosting"""
     inputs: Literal["all", "search"] = "search"
     """features and content that a member sees: all, or search = each has a gene that switches it on or off, which
     [space] may fix"""

@@ -1,141 +1,191 @@
 """Popularity, ItemKNN and EASE: the baselines of a searched model, measured on the same users and by the same code.
 
-A fitted baseline is a function from users to scores. All three learn from the training positives of the target task
-only, as sets of items per user, and are exact, without a seed.
+A fitted baseline is a function from users to scores. All learn from the training positives of the target task only and
+are exact, without a seed. Their settings are chosen on validation (`evorec.models.tuning`), as those of members are.
+
+* ``popularity``: the number of users of an item.
+* ``recent_popularity``: the same, each user counted less with age. Setting: half-life.
+* ``item_knn``: similarity to the user's items. Settings: shrinkage, norm of users, neighbours.
+* ``ease``: the linear model of items that best rebuilds the users' items. Setting: l2.
+* ``fading_knn``: similarity to a past that fades, plus how often an item comes directly after an item of it. Settings:
+  decay per step back, weight of the next item, shrinkage, norm of users.
+
+Items that resemble none of a user's come after the others in the order of popularity.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Final, final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.sparse import csr_array, vstack
 
 from evorec.data.dataset import Csr, Dataset
 from evorec.data.held_out import HeldOut, masked_items
-from evorec.errors import DataError
-from evorec.metrics.lists import NO_ITEM
+from evorec.data.pasts import latest_first
+from evorec.data.tables import SECONDS_PER_DAY
 from evorec.metrics.metric import Measurements
 from evorec.metrics.top_items import top_k
-
-if TYPE_CHECKING:
-    Sparse = csr_array[Any, tuple[int, int]]
+from evorec.models.item_item import ALL, ITEM_ITEMS, Positives, fit_item_item, with_defaults
+from evorec.models.tuning import EASE, FADING_KNN, KNN, Settings, Tuning, first_values, of_listed_items
 
 Ints = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
+SettingsOf = Mapping[str, Settings]
+"""Settings by baseline."""
 Scorer = Callable[[Ints], Float32]
 """From users, int64 ``(B,)``, to a new array of scores, float32 ``(B, I)``; higher is better."""
 
-EASE_L2 = 200.0
-"""By validation recall a compromise: KuaiRand .076 (best .078 at 1000), MovieLens .080 (best .092 at 50)."""
-EASE_MAX_ITEMS = 20_000
-"""The matrix of pairs takes 8 bytes each: 3.2 GB, and a quarter of an hour on two cores."""
-KNN_NEIGHBOURS = 200
-KNN_SHRINKAGE = 10.0
+ITEM_ITEM: Final = {"item_knn": "knn", "ease": "ease", "fading_knn": "knn"}
+"""Baselines that are item-item methods, with the kind of their matrix (`evorec.models.item_item`)."""
+NAMES: Final = ("popularity", "recent_popularity", *ITEM_ITEM)
+DEFAULT_SETTINGS: Final[SettingsOf] = {
+    "recent_popularity": {"half_life_days": 7.0},
+    "item_knn": first_values(KNN),
+    "ease": first_values(EASE),
+    "fading_knn": first_values(FADING_KNN),
+}
+"""Settings where none are chosen. EASE: by validation recall a compromise of KuaiRand, best at 1000, and MovieLens, at
+50."""
+CUTS: Final = (1000, 200)
+"""Neighbours that are kept of each item where memory does not allow more."""
 SCORES_AT_ONCE = 8_000_000
 """Scores held in memory at a time, 32 MB in float32."""
-PAIR_BYTES = 8
-"""Of a pair in the matrix of EASE, which is filled, inverted and scaled in place."""
-NEIGHBOUR_BYTES = 24
-"""Of a neighbour of ItemKNN: value and index, in blocks, joined, and transposed."""
 SCORE_BYTES = 64
-"""Of a score while lists are cut: counts, scales and similarities in float64, and their copies."""
+"""Of a score while lists are cut, with its copies."""
 
 
-@dataclass(frozen=True)
+@final
 class Baselines:
-    """Metrics and lists by name of the baseline, and the reason for each that was not computed."""
-
-    measured: Mapping[str, Measurements]
-    skipped: Mapping[str, str]
-    lists: Mapping[str, Ints]
-
-
-def baselines(held_out: HeldOut, *, budget_bytes: int | None = None) -> Baselines:
-    """Fit every baseline on the training positives, and measure it on the held-out users (`all_baseline_lists`).
-
-    Values that are not finite are left out.
-    """
-    dataset, users, config = held_out.dataset, held_out.users.ids, held_out.config
-    lists, skipped = all_baseline_lists(
-        dataset, users, config.k, masked=masked_items(dataset, config), budget_bytes=budget_bytes
-    )
-    measured = {}
-    for name, own in lists.items():
-        found = held_out.measure_lists(own)
-        finite = {key: value for key, value in found.values.items() if math.isfinite(value)}
-        measured[name] = Measurements(finite, found.per_user)
-    return Baselines(measured, skipped, lists)
-
-
-def all_baseline_lists(
-    dataset: Dataset, users: Ints, k: int, *, masked: Csr, budget_bytes: int | None = None
-) -> tuple[dict[str, Ints], dict[str, str]]:
-    """Fit every baseline and list items: ``popularity``, ``item_knn``, ``ease``.
-
-    The last two give a user without a training positive the popular items.
+    """The baselines of a held-out part, each fitted on the training positives when it is first asked for.
 
     Args:
-        dataset: the baselines are fitted on its `history`.
-        users: int64 ``(B,)``.
-        k: length of the lists.
-        masked: per user id, the items that are never listed.
+        held_out: rows and users that they are measured on.
+        settings: by baseline; those that are missing are `DEFAULT_SETTINGS`. ``None`` = chosen on these users, which
+            must be those of validation (`evorec.models.tuning`).
         budget_bytes: memory that a baseline may take; ``None`` = any. It changes no list.
-    Returns:
-        Lists ``(B, k)`` by name, and the reason for each baseline that was not computed (`oversized`).
-    Cost: EASE inverts a matrix of ``min(users, items)`` rows: seconds for 5,000, minutes for 20,000.
+
+    Attributes:
+        skipped: the reason for each baseline that cannot be computed, in words that follow its name.
     """
-    history, n_items, at_once = dataset.history, dataset.n_items, scores_at_once(budget_bytes)
-    fits: dict[str, Callable[[], Scorer]] = {
-        "popularity": lambda: popularity(history, n_items),
-        "item_knn": lambda: _or_popular(item_knn(history, n_items, at_once=at_once), history, n_items),
-        "ease": lambda: _or_popular(ease(history, n_items, at_once=at_once), history, n_items),
-    }
-    skipped = oversized(history, n_items, budget_bytes)
-    lists = {
-        name: baseline_lists(fit(), users, k, masked=masked, n_items=n_items, at_once=at_once)
-        for name, fit in fits.items()
-        if name not in skipped
-    }
-    return lists, skipped
+
+    def __init__(
+        self, held_out: HeldOut, *, settings: SettingsOf | None = None, budget_bytes: int | None = None
+    ) -> None:
+        self._held_out, self._budget_bytes = held_out, budget_bytes
+        self._tuning = Tuning(held_out) if settings is None else None
+        self._settings = {**DEFAULT_SETTINGS, **settings} if settings is not None else {}
+        self.skipped = skipped_baselines(held_out.dataset, budget_bytes)
+        self._lists: dict[str, Ints] = {}
+        self._measured: dict[str, Measurements] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the baselines that can be computed."""
+        return tuple(name for name in NAMES if name not in self.skipped)
+
+    @property
+    def settings(self) -> dict[str, Mapping[str, float]]:
+        """Settings of every baseline that has any."""
+        return {name: found for name in self.names if (found := self.settings_of(name))}
+
+    def settings_of(self, name: str) -> Mapping[str, float]:
+        """Settings of a baseline."""
+        if name not in self._settings:
+            self._settings[name] = self._tuning.settings_of(name) if self._tuning else {}
+        return self._settings[name]
+
+    @property
+    def measured(self) -> dict[str, Measurements]:
+        """Metrics of every baseline; values that are not finite are left out."""
+        return {name: self.measure(name) for name in self.names}
+
+    def measure(self, name: str) -> Measurements:
+        """Metrics of a baseline, without values that are not finite."""
+        if name not in self._measured:
+            found = self._held_out.measure_lists(self.lists(name))
+            finite = {key: value for key, value in found.values.items() if math.isfinite(value)}
+            self._measured[name] = Measurements(finite, found.per_user)
+        return self._measured[name]
+
+    def lists(self, name: str) -> Ints:
+        """Recommendation lists of a baseline for the users of the held-out part, ``(U, K)``."""
+        if name not in self._lists:
+            held_out = self._held_out
+            masked = masked_items(held_out.dataset, held_out.config)
+            self._lists[name] = self.lists_on(held_out.dataset, name, held_out.users.ids, masked=masked)
+        return self._lists[name]
+
+    def lists_on(self, dataset: Dataset, name: str, users: Ints, *, masked: Csr) -> Ints:
+        """Lists of a baseline that is fitted with the same settings on other data, e.g. under attack.
+
+        Args:
+            dataset: whose training positives it is fitted on.
+            name: of the baseline.
+            users: of that data set, int64 ``(B,)``.
+            masked: per user id of that data set, the items that are never listed.
+        Returns:
+            ``(B, K)``; a user without a training positive gets the popular items.
+        """
+        n_items, settings = dataset.n_items, self.settings_of(name)
+        if name in ITEM_ITEM:
+            scorer = item_item(name, dataset, settings, budget_bytes=self._budget_bytes)
+        elif name == "recent_popularity":
+            scorer = recent_popularity(dataset, half_life_days=settings["half_life_days"])
+        else:
+            scorer = popularity(dataset.history, n_items)
+        popular = popularity(dataset.history, n_items)
+
+        def score(users: Ints) -> Float32:
+            scores, fallback = scorer(users), popular(users)
+            unknown = dataset.history.counts()[users] == 0
+            scores[unknown] = fallback[unknown]
+            # In [-1, 0): below all similarities, which are > 0; scores of EASE have either sign and are left alone.
+            return np.where(scores == 0, -1 / (1 + fallback), scores) if ITEM_ITEM.get(name) == "knn" else scores
+
+        k, at_once = self._held_out.config.k, scores_at_once(self._budget_bytes)
+        return baseline_lists(score, users, k, masked=masked, n_items=n_items, at_once=at_once)
 
 
-def oversized(history: Csr, n_items: int, budget_bytes: int | None = None) -> dict[str, str]:
+def skipped_baselines(dataset: Dataset, budget_bytes: int | None = None) -> dict[str, str]:
     """The baselines that cannot be computed, each with the reason, in words that follow its name.
 
     Args:
-        history: training positives per user.
-        n_items: size of the catalogue, I.
+        dataset: encoded training data.
         budget_bytes: memory that a baseline may take; ``None`` = any.
-    Example:
-        >>> history = Csr.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 0]), n_rows=2)
-        >>> oversized(history, 30_000)
-        {'ease': 'the catalogue has 30000 items, more than 20000'}
     """
-    n_active = len(np.unique(history.indices))
-    n_pairs = min(int(np.count_nonzero(history.counts())), n_active) ** 2
-    needs = {
-        "item_knn": NEIGHBOUR_BYTES * min(KNN_NEIGHBOURS, n_active) * n_active,
-        "ease": PAIR_BYTES * n_pairs,
-    }
-    skipped = {}
-    if budget_bytes is not None:
-        room = budget_bytes - SCORE_BYTES * scores_at_once(budget_bytes)
-        skipped = {
-            name: f"its matrix takes {need / 2**30:.2g} GiB, and the memory of the run leaves {room / 2**30:.2g} GiB; "
-            "raise run.memory_gib to have it"
-            for name, need in needs.items()
-            if need > room
-        }
-    if n_items > EASE_MAX_ITEMS:
-        skipped["ease"] = f"the catalogue has {n_items} items, more than {EASE_MAX_ITEMS}"
+    skipped = oversized(dataset, budget_bytes)
+    if dataset.times != "seconds":
+        skipped["recent_popularity"] = "the log has no times"
+    if dataset.times == "none":
+        skipped["fading_knn"] = "the log has no order"
     return skipped
+
+
+def oversized(dataset: Dataset, budget_bytes: int | None = None) -> dict[str, str]:
+    """The baselines for which memory is too small, each with the reason, in words that follow its name."""
+    if budget_bytes is None:
+        return {}
+    positives, room = Positives.of(dataset), matrix_room(budget_bytes)
+    needs = {name: matrix_bytes(name, positives, {"neighbours": CUTS[-1]}) for name in ITEM_ITEM}
+    return {
+        name: f"its matrix takes {need / 2**30:.2g} GiB, and the memory of the run leaves {room / 2**30:.2g} GiB; "
+        "raise run.memory_gib to have it"
+        for name, need in needs.items()
+        if need > room
+    }
+
+
+def matrix_bytes(name: str, positives: Positives, settings: Settings) -> int:
+    """Memory that the matrix of an item-item baseline takes while it is computed."""
+    return ITEM_ITEMS[ITEM_ITEM[name]].fit_bytes(positives, with_defaults({**DEFAULT_SETTINGS[name], **settings}))
+
+
+def matrix_room(budget_bytes: int) -> int:
+    """The part of a budget that scores leave to a matrix."""
+    return budget_bytes - SCORE_BYTES * scores_at_once(budget_bytes)
 
 
 def scores_at_once(budget_bytes: int | None) -> int:
@@ -154,7 +204,7 @@ def baseline_lists(
     """Recommendation lists of a baseline; equal scores are ordered by item id.
 
     Args:
-        scorer: from `popularity`, `item_knn` or `ease`.
+        scorer: from `popularity`, `recent_popularity` or `item_item`.
         users: int64 ``(B,)``.
         k: length of the lists.
         masked: per user, the items that are never listed.
@@ -191,158 +241,46 @@ def popularity(history: Csr, n_items: int) -> Scorer:
     return lambda users: np.tile(counts, (len(users), 1))
 
 
-def item_knn(
-    history: Csr,
-    n_items: int,
-    *,
-    neighbours: int = KNN_NEIGHBOURS,
-    shrinkage: float = KNN_SHRINKAGE,
-    at_once: int = SCORES_AT_ONCE,
-) -> Scorer:
-    """Score of an item: its summed similarity to the user's items, over the item's nearest neighbours.
-
-    ``sim_ij = c_ij / (sqrt(c_i c_j) + shrinkage)`` with c the numbers of users: cosine, shrunk where few users agree.
+def recent_popularity(dataset: Dataset, *, half_life_days: float) -> Scorer:
+    """Score of an item: the number of users with a training positive on it, of which each counts less with its age.
 
     Args:
-        history: training positives per user.
-        n_items: size of the catalogue, I.
-        neighbours: kept per item, >= 1; equal similarities are ordered by item id.
-        shrinkage: in users, >= 0.
-        at_once: similarities held in memory at a time; it changes no score.
-    Source: Sarwar et al. 2001; shrinkage and cut as in Ferrari Dacrema et al. 2019. Cost: O(sum_u n_u^2 + I^2).
-    Example:
-        >>> history = Csr.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 0]), n_rows=2)
-        >>> item_knn(history, n_items=2, shrinkage=0.0)(np.array([1])).round(4)  # 1 / sqrt(2 * 1)
-        array([[0.    , 0.7071]], dtype=float32)
+        dataset: with times in seconds; a repeated pair counts once, at its latest time.
+        half_life_days: age before the end of the training part at which a positive counts half, > 0.
+    Source: Ji et al. 2020 (SIGIR), popularity of the last interval, as an exponential mean. Cost: O(N log N + I).
     """
-    matrix = history.to_scipy(n_items)
-    columns = csr_array(matrix.T)
-    counts = np.bincount(history.indices, minlength=n_items)
-    blocks = []
-    chunk = _rows_at_once(n_items, at_once)
-    for start in range(0, n_items, chunk):
-        own = np.arange(start, min(start + chunk, n_items))
-        together = (columns[own] @ matrix).toarray()
-        scale = np.sqrt(counts[own, None] * counts[None, :]) + shrinkage
-        # -inf, not 0: `top_k` lists no item that shares no user, however few neighbours there are.
-        similarity = np.divide(together, scale, out=np.full(together.shape, -np.inf), where=together > 0)
-        similarity[np.arange(len(own)), own] = -np.inf
-        nearest = top_k(similarity, neighbours)
-        row, rank = np.nonzero(nearest != NO_ITEM)
-        column = nearest[row, rank]
-        values = similarity[row, column].astype(np.float32)
-        blocks.append(csr_array((values, (row, column)), shape=similarity.shape))
-    # A row per item of the user, a column per target: scores are a sparse product.
-    to_targets = csr_array(vstack(blocks).T)
-    return lambda users: np.asarray((matrix[users] @ to_targets).toarray(), dtype=np.float32)
+    part = dataset.train
+    liked = np.flatnonzero(part.target > 0)
+    liked = liked[latest_first(part.users[liked], part.items[liked], part.time[liked])]
+    ages = (part.time.max() - part.time[liked]) / SECONDS_PER_DAY
+    counts = np.bincount(part.items[liked], weights=np.exp2(-ages / half_life_days), minlength=dataset.n_items)
+    counts = counts.astype(np.float32)
+    return lambda users: np.tile(counts, (len(users), 1))
 
 
-def ease(history: Csr, n_items: int, *, l2: float = EASE_L2, at_once: int = SCORES_AT_ONCE) -> Scorer:
-    """Score of an item: the linear item-item model with zero diagonal that best rebuilds the users' items.
-
-    ``min |X - X B|^2 + l2 |B|^2, diag B = 0`` has the solution ``B_ij = -P_ij / P_jj`` with
-    ``P = (X^T X + l2)^-1``. An item without a training positive has score 0. With fewer users than items the same
-    scores come from a matrix of users (Woodbury).
+def item_item(name: str, dataset: Dataset, settings: Settings, *, budget_bytes: int | None = None) -> Scorer:
+    """Scores of an item-item baseline, ``p W`` with the user's past p; see `evorec.models.item_item`.
 
     Args:
-        history: training positives per user, X.
-        n_items: size of the catalogue, I, at most `EASE_MAX_ITEMS`.
-        l2: regularisation, > 0.
-        at_once: values held in memory at a time besides the matrix; it changes no score.
+        name: a name of `ITEM_ITEM`.
+        dataset: whose training positives it is fitted on.
+        settings: of the matrix and of the past; where memory does not allow all neighbours, `CUTS` are kept.
+        budget_bytes: memory that it may take; ``None`` = any.
     Raises:
-        DataError: the catalogue is too large, ``l2 <= 0``, or no row is a training positive.
-    Source: Steck 2019 (WWW). Cost: O(min(U, I)^3), memory 8 bytes x min(U, I)^2.
-    Example:
-        >>> history = Csr.from_pairs(np.array([0, 0, 1]), np.array([0, 1, 0]), n_rows=2)
-        >>> ease(history, n_items=2, l2=1.0)(np.array([1])).round(4)  # P ~ (2, -1; -1, 3): B_01 = 1 / 3
-        array([[0.    , 0.3333]], dtype=float32)
+        DataError: even the smallest matrix takes more memory, or a setting is out of range.
+    Source: Sarwar et al. 2001 (ItemKNN), Steck 2019 (EASE).
     """
-    if n_items > EASE_MAX_ITEMS or l2 <= 0 or len(history.indices) == 0:
-        raise DataError(
-            f"ease needs at most {EASE_MAX_ITEMS} items, l2 > 0 and a training positive, "
-            f"got {n_items} items, l2 = {l2:g} and {len(history.indices)} positives."
-        )
-    items = np.unique(history.indices)  # the others are rows and columns of zeros in X^T X
-    # Float64: rounding in an inverse grows with the condition number.
-    matrix = csr_array(history.to_scipy(n_items)[:, items].astype(np.float64))
-    n_active_users = int(np.count_nonzero(history.counts()))
-    solve = _ease_by_users if n_active_users < len(items) else _ease_by_items
-    active_scores = solve(matrix, l2, at_once)
-
-    def score(users: Ints) -> Float32:
-        scores = np.zeros((len(users), n_items), dtype=np.float32)
-        scores[:, items] = active_scores(users)
-        return scores
-
-    return score
-
-
-def _or_popular(scorer: Scorer, history: Csr, n_items: int) -> Scorer:
-    popular, known = popularity(history, n_items), history.counts() > 0
-
-    def score(users: Ints) -> Float32:
-        scores, unknown = scorer(users), ~known[users]
-        scores[unknown] = popular(users[unknown])
-        return scores
-
-    return score
-
-
-def _ease_by_items(matrix: Sparse, l2: float, at_once: int) -> Callable[[Ints], Float64]:
-    weights = _inverse(_gram(csr_array(matrix.T), at_once), l2)
-    # The negation copies the diagonal, which the division overwrites.
-    np.divide(weights, -np.diag(weights), out=weights)
-    np.fill_diagonal(weights, 0.0)
-    return lambda users: np.asarray(matrix[users] @ weights)
-
-
-def _ease_by_users(matrix: Sparse, l2: float, at_once: int) -> Callable[[Ints], Float64]:
-    """``X P = (X - (X X^T) M X) / l2`` with ``M = (X X^T + l2)^-1``; the diagonal of B adds the user's own X back."""
-    active = csr_array(matrix[np.diff(matrix.indptr) > 0])
-    inverse = _inverse(_gram(active, at_once), l2)
-    columns = csr_array(active.T)
-    # x' M x of the column x of each item: P_jj = (1 - x' M x) / l2.
-    projections = np.concatenate(
-        [rows.multiply(rows @ inverse).sum(axis=1) for rows in _parts(columns, at_once, len(inverse))]
-    )
-    p_diagonal = (1 - projections) / l2
-
-    def score(users: Ints) -> Float64:
-        own = matrix[users]
-        dense = own.toarray()
-        projected = (dense - ((own @ columns) @ inverse) @ active) / l2
-        return np.asarray(dense - projected / p_diagonal)
-
-    return score
-
-
-def _gram(rows: Sparse, at_once: int) -> Float64:
-    """Products of all pairs of rows, dense; never sparse as a whole, which would take more memory than the result."""
-    out, start = np.empty((rows.shape[0], rows.shape[0])), 0
-    other = csr_array(rows.T)
-    for part in _parts(rows, at_once, len(out)):
-        out[start : start + part.shape[0]] = (part @ other).toarray()
-        start += part.shape[0]
-    return out
-
-
-def _parts(matrix: Sparse, at_once: int, n_columns: int) -> Iterator[Sparse]:
-    """Blocks of rows, each with as many rows as give `at_once` values of `n_columns` columns."""
-    chunk = _rows_at_once(n_columns, at_once)
-    for start in range(0, matrix.shape[0], chunk):
-        yield csr_array(matrix[start : start + chunk])
-
-
-def _inverse(gram: Float64, l2: float) -> Float64:
-    """Inverse of ``gram + l2``, symmetric and positive definite, by Cholesky in the memory of `gram`."""
-    gram[np.diag_indices_from(gram)] += l2
-    factor, failed = dpotrf(gram.T, lower=True, overwrite_a=True)  # the transpose of a C array is in LAPACK's order
-    if failed:
-        raise DataError(f"the item matrix is singular in floating point with l2 = {l2:g}; raise l2.")
-    inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
-    for row in range(len(inverse) - 1):
-        inverse[row, row + 1 :] = inverse[row + 1 :, row]
-    return np.asarray(inverse.T)  # in C order, which products with sparse matrices would otherwise make a copy of
+    positives, room = Positives.of(dataset), None if budget_bytes is None else matrix_room(budget_bytes)
+    cuts = [settings.get("neighbours", ALL)]
+    cuts += [cut for cut in CUTS if cuts[0] == ALL or cut < cuts[0]]
+    for cut in cuts:
+        if room is None or matrix_bytes(name, positives, {"neighbours": cut}) <= room:
+            break
+    model = fit_item_item(ITEM_ITEM[name], positives, {**settings, "neighbours": cut}, budget_bytes=room)
+    if name == "item_knn":
+        model = of_listed_items(model)
+    past = dataset.past.faded(dataset.n_items, decay=settings.get("past_decay", 1.0))
+    return lambda users: model.scores(past[users])
 
 
 def _rows_at_once(n_items: int, at_once: int) -> int:

@@ -22,10 +22,14 @@ from evorec.seeds import generator
 
 GRADIENT_BOOSTING = "gradient_boosting"
 """Name of the baseline."""
+NO_BOOSTING = "finalize.boosting is false"
+"""Why there is none."""
 MAX_CODES = 200
 """A field with more values enters through its statistics only."""
 MAX_ROWS = 500_000
 """Most rows that a model is fitted on; of more rows, a sample of this size."""
+SEARCH_ROWS = 100_000
+"""The same at the start of a search: some seconds per task."""
 FEW_ROWS = 10_000
 """Below, a small model on a single thread: starting threads and trying large trees costs more than it gives."""
 
@@ -43,6 +47,8 @@ class BoostingGrid:
 
 
 SMALL_GRID = BoostingGrid(leaves=(15,), rates=(0.1,), trees=(25, 50, 100))
+SEARCH_GRID = BoostingGrid(leaves=(15,), rates=(0.1,), trees=(50, 100, 200))
+"""At the start of a search: on KuaiRand the best of `BoostingGrid` for three of four tasks, at a fifth of its time."""
 
 
 @final
@@ -53,7 +59,7 @@ class BoostingResult:
     Attributes:
         values: ``auc/<task>`` or ``concordance/<task>``, and their mean ``accuracy`` where every task has a value.
         scores: of each task that has a model, ``(N,)`` in the order of the held-out rows.
-        settings: of each task: the chosen settings, their value on validation, and the number of fitted rows.
+        settings: of each task: the chosen settings, their value on validation, and how many of the rows were fitted.
         skipped: by task, why it has no model or no value.
     """
 
@@ -77,55 +83,68 @@ def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
     return np.hstack(columns)
 
 
-def boosting(search: Dataset, final: Dataset, *, seed: int, grid: BoostingGrid | None = None) -> BoostingResult:
+def boosting(
+    search: Dataset,
+    final: Dataset | None,
+    *,
+    seed: int,
+    grid: BoostingGrid | None = None,
+    most_rows: int = MAX_ROWS,
+) -> BoostingResult:
     """Choose leaves, rate and number of trees on validation, fit again on train + validation, and score the test.
 
     Args:
         search: fitted on train; validation is held out.
-        final: the same tasks, fitted on train + validation; test is held out.
+        final: the same tasks, fitted on train + validation; test is held out. ``None`` = nothing is fitted again, and
+            the values are those of the chosen settings on validation.
         seed: of the rows that are drawn, and of the bins.
         grid: settings to try; by default `BoostingGrid`, or `SMALL_GRID` below `FEW_ROWS` training rows.
+        most_rows: of which a model is fitted; of more rows, a sample of this size.
     Source: Ke et al. 2017 (LightGBM), as scikit-learn's HistGradientBoosting. Cost: O(settings trees rows features).
     """
     from threadpoolctl import threadpool_limits
 
     few = search.train.n_rows < FEW_ROWS
     grid = grid or (SMALL_GRID if few else BoostingGrid())
-    x = [features(dataset, part) for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
+    x = [features(own, part) for own in (search, final) if own is not None for part in (own.train, own.held_out)]
     scores: dict[str, Reals] = {}
     settings: dict[str, Mapping[str, float]] = {}
     skipped: dict[str, str] = {}
     values: dict[str, float] = {}
     with threadpool_limits(limits=1 if few else None, user_api="openmp"):
-        for column, (task, kind) in enumerate(zip(final.tasks, final.kinds, strict=True)):
-            y = [part.labels[:, column] for dataset in (search, final) for part in (dataset.train, dataset.held_out)]
+        for column, (task, kind) in enumerate(zip(search.tasks, search.kinds, strict=True)):
+            y, y_held = search.train.labels[:, column], search.held_out.labels[:, column]
             try:
-                chosen = _chosen(kind, x[0], y[0], x[1], y[1], grid, seed=seed)
-                model, n_rows = _fitted(kind, x[2], y[2], chosen, seed=seed)
+                chosen = _chosen(kind, x[0], y, x[1], y_held, grid, seed=seed, most_rows=most_rows)
+                if final is None:
+                    values[ordering_key(task, kind)], settings[task] = chosen["validation"], chosen
+                    continue
+                y, y_held = final.train.labels[:, column], final.held_out.labels[:, column]
+                model, rows = _fitted(kind, x[2], y, chosen, seed=seed, most_rows=most_rows)
             except DataError as error:
                 skipped[task] = str(error)
                 continue
             score = getattr(model, "decision_function", model.predict)  # log-odds, or the predicted number
             scores[task] = np.asarray(score(x[3]), dtype=np.float64).reshape(-1)
-            settings[task] = {**chosen, "rows": n_rows, "of_rows": int((~np.isnan(y[2])).sum())}
-            found = ordering(kind, y[3], scores[task])
+            settings[task] = {**chosen, **rows}
+            found = ordering(kind, y_held, scores[task])
             if found is None:
                 skipped[task] = "the held-out rows have fewer than two different labels"
             else:
                 values[ordering_key(task, kind)] = found
-    if len(values) == len(final.tasks):
+    if len(values) == len(search.tasks):
         values["accuracy"] = accuracy(values)
     return BoostingResult(values, scores, settings, skipped)
 
 
 def _chosen(
-    kind: TaskKind, x: Reals, y: Reals, x_held: Reals, y_held: Reals, grid: BoostingGrid, *, seed: int
+    kind: TaskKind, x: Reals, y: Reals, x_held: Reals, y_held: Reals, grid: BoostingGrid, *, seed: int, most_rows: int
 ) -> dict[str, float]:
     """The setting that orders the validation rows best; among equals the fewest leaves, lowest rate, fewest trees."""
-    tried = []
+    tried, rows = [], dict[str, int]()
     for leaves, rate in product(grid.leaves, grid.rates):
         settings = {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": max(grid.trees)}
-        model, _ = _fitted(kind, x, y, settings, seed=seed)
+        model, rows = _fitted(kind, x, y, settings, seed=seed, most_rows=most_rows)
         # A fit with the most trees gives the scores of every smaller number of trees.
         staged = model.staged_decision_function if kind == "binary" else model.staged_predict
         for trees, scores in enumerate(staged(x_held), start=1):
@@ -135,21 +154,24 @@ def _chosen(
                     raise DataError("the validation rows have fewer than two different labels")
                 tried.append((-found, leaves, rate, trees))
     worst, leaves, rate, trees = min(tried)
-    return {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": trees, "validation": -worst}
+    return {"max_leaf_nodes": leaves, "learning_rate": rate, "trees": trees, "validation": -worst, **rows}
 
 
-def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *, seed: int) -> tuple[Any, int]:
-    """A boosted model with fixed settings on at most `MAX_ROWS` rows whose label is known, and how many those are."""
+def _fitted(
+    kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *, seed: int, most_rows: int
+) -> tuple[Any, dict[str, int]]:
+    """A boosted model with fixed settings, and on how many of the rows whose label is known it was fitted."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     rows = np.flatnonzero(~np.isnan(y))
+    n_known = len(rows)
     if len(np.unique(y[rows])) < 2:
         raise DataError("the training rows have fewer than two different labels")
     if x.shape[1] == 0:
         raise DataError(f"the data have neither statistics nor a field of at most {MAX_CODES} values")
     # Sorted, so that the rows stay in the order of the log.
-    if len(rows) > MAX_ROWS:
-        rows = np.sort(generator(seed, "boosting rows").choice(rows, MAX_ROWS, replace=False))
+    if n_known > most_rows:
+        rows = np.sort(generator(seed, "boosting rows").choice(rows, most_rows, replace=False))
     options: dict[str, Any] = {
         "max_leaf_nodes": int(settings["max_leaf_nodes"]),
         "learning_rate": settings["learning_rate"],
@@ -165,4 +187,4 @@ def _fitted(kind: TaskKind, x: Reals, y: Reals, settings: Mapping[str, float], *
         model = HistGradientBoostingRegressor(loss="quantile", quantile=kind.quantile, **options)
     else:
         model = HistGradientBoostingRegressor(loss="squared_error", **options)
-    return model.fit(x[rows], y[rows]), len(rows)
+    return model.fit(x[rows], y[rows]), {"rows": len(rows), "of_rows": n_known}

@@ -26,8 +26,10 @@ from evorec.data.remarks import remarks
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, DataError
+from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.metric import all_metrics
-from evorec.models.baselines import oversized
+from evorec.models.baselines import NAMES, oversized, skipped_baselines
+from evorec.models.boosting import GRADIENT_BOOSTING
 from evorec.models.item_item import ITEM_ITEMS, Positives
 from evorec.models.item_item import oversized as oversized_matrix
 from evorec.objectives import (
@@ -50,7 +52,7 @@ from evorec.training.memory import memory_budget
 if TYPE_CHECKING:
     from evorec.recommender.trainers import StackTrainer
 
-BASELINES: Final = ("popularity", "item_knn", "ease")
+BASELINES: Final = (*NAMES, GRADIENT_BOOSTING)
 """Names that a constraint or a pick may contain."""
 GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Linux has none of them where PyTorch could not find a GPU: drivers of NVIDIA, of AMD, and of Windows below it."""
@@ -161,10 +163,13 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
             objectives = build_objectives(
                 config.objectives, k=config.k, box=config.box, cost_bounds=corners, tasks=kinds
             )
-    without = oversized(dataset.history, dataset.n_items, memory_budget(config.run.memory_gib))
-    names = [name for name in BASELINES if name not in without]
-    keys = {*held_out.baseline_keys(), *held_out.unavailable}
-    constraints = _check_constraints_and_picks(config, faults, dict.fromkeys(names, dict.fromkeys(keys, 1.0)))
+    budget = memory_budget(config.run.memory_gib)
+    without, keys = skipped_baselines(dataset, budget), {*held_out.baseline_keys(), *held_out.unavailable}
+    known = {name: dict.fromkeys(keys, 1.0) for name in NAMES if name not in without}
+    if config.finalize.boosting and dataset.tasks:
+        orders = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)]
+        known[GRADIENT_BOOSTING] = dict.fromkeys((*orders, "accuracy"), 1.0)
+    constraints = _check_constraints_and_picks(config, faults, known)
     if space is not None:
         with faults.collect():
             _check_matrices(space, dataset, config)
@@ -176,7 +181,7 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
             check_test(config, tables, parts, held_out)
     faults.refuse()
     assert space is not None
-    notes += [f"{name} is left out of the baselines: {reason}." for name, reason in without.items()]
+    notes += [f"{name} is left out of the baselines: {reason}." for name, reason in oversized(dataset, budget).items()]
     notes += [f"{leak}." for leak in leaks(tables, parts.train, (*config.tasks.ranked, config.tasks.target))]
     return CheckedProblem(
         config, tables, parts, dataset, space, objectives, constraints, (*remarks(tables, config), *notes)
@@ -260,7 +265,9 @@ def _check_names(config: RecommenderConfig, faults: Faults) -> None:
     with faults.collect():
         recommender_space(config, None)
     values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
-    _check_constraints_and_picks(config, faults, dict.fromkeys(BASELINES, values))
+    known = dict.fromkeys(NAMES, values)
+    known[GRADIENT_BOOSTING] = dict.fromkeys((*(ordering_key(*task) for task in tasks.items()), "accuracy"), 1.0)
+    _check_constraints_and_picks(config, faults, known)
 
 
 def _check_constraints_and_picks(

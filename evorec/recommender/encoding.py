@@ -19,7 +19,8 @@ from evorec.errors import TrainingError
 from evorec.metrics.cost import Timing
 from evorec.metrics.metric import measure as measure_inputs
 from evorec.metrics.metric import metrics_of
-from evorec.models.baselines import Baselines, baselines
+from evorec.models.baselines import Baselines, SettingsOf
+from evorec.models.boosting import FEW_ROWS, SEARCH_GRID, SEARCH_ROWS, BoostingResult, boosting
 from evorec.models.population import Population, stack_members
 from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
@@ -44,6 +45,8 @@ class EncodedData:
         users: the users whose lists are measured.
         precision: number types of parameters and activations.
         wanted: keys of the metrics of objectives and constraints.
+        fit: rows that are held out.
+        settings: of the baselines; ``None`` = chosen on validation, and where validation is not held out, the defaults.
     """
 
     config: RecommenderConfig
@@ -52,6 +55,8 @@ class EncodedData:
     users: RankingUsers
     precision: Precision
     wanted: frozenset[str] = frozenset()
+    fit: Fit = "train"
+    settings: SettingsOf | None = None
 
     @cached_property
     def held_out(self) -> HeldOut:
@@ -60,8 +65,21 @@ class EncodedData:
 
     @cached_property
     def baselines(self) -> Baselines:
-        """Popularity, ItemKNN and EASE on the same rows and users."""
-        return baselines(self.held_out, budget_bytes=memory_budget(self.config.run.memory_gib))
+        """Baselines on the same rows and users; their settings are never chosen on test."""
+        settings = {} if self.settings is None and self.fit != "train" else self.settings
+        return Baselines(self.held_out, settings=settings, budget_bytes=memory_budget(self.config.run.memory_gib))
+
+    @cached_property
+    def boosted(self) -> BoostingResult | None:
+        """Gradient boosting on the same rows of validation; ``None`` = not wanted, or no task is ranked."""
+        if not self.config.finalize.boosting or not self.dataset.tasks:
+            return None
+        grid = None if self.dataset.train.n_rows < FEW_ROWS else SEARCH_GRID
+        return boosting(self.dataset, None, seed=self.config.search.seed, grid=grid, most_rows=SEARCH_ROWS)
+
+    def with_settings(self, settings: SettingsOf) -> EncodedData:
+        """The same data, with these settings of the baselines."""
+        return replace(self, settings=settings)
 
     def with_all_users(self) -> EncodedData:
         """The same data; lists are measured for every user with a held-out positive instead of a sample."""
@@ -119,4 +137,4 @@ def encode_data(
     precision = resolve_precision(config.training.precision, device)
     tensors = DeviceData.of(dataset, n_layers=config.training.layers, device=device, dtype=precision.parameters)
     users = ranking_users(dataset, config.evaluation, seed=seed, at_most=at_most)
-    return EncodedData(config, dataset, tensors, users, precision, wanted)
+    return EncodedData(config, dataset, tensors, users, precision, wanted, fit)

@@ -17,10 +17,13 @@ from evorec.data.size import DataSize
 from evorec.data.splits import split
 from evorec.data.tables import Tables
 from evorec.errors import TrainingError
+from evorec.models.baselines import ITEM_ITEM
+from evorec.models.boosting import GRADIENT_BOOSTING, NO_BOOSTING
 from evorec.models.spec import ModelSpec
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec, Weights
-from evorec.recommender.checks import CheckedProblem, check_problem, check_test
+from evorec.recommender.baseline_genes import item_item_genes
+from evorec.recommender.checks import BASELINES, CheckedProblem, check_problem, check_test
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
 from evorec.training.precision import resolve_precision
@@ -76,7 +79,9 @@ class RecProblem(Problem):
         }
         corners = cost_bounds(self.space, self.trainer.cost) | self.data.held_out.all_corners()
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
-        known = self.baselines()
+        # Fitting all of them takes seconds, and most constraints name popularity.
+        named = [name for name in BASELINES if any(name in text for text in config.constraints)]
+        known = {name: self._baseline(name) for name in named}
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints
         )
@@ -180,8 +185,35 @@ class RecProblem(Problem):
         return self.trainer.cost(ModelSpec.from_genes(spec), steps=None)
 
     def baselines(self) -> Mapping[str, Mapping[str, float]]:
-        """Validation metrics of popularity, ItemKNN and EASE."""
-        return {name: measured.values for name, measured in self.trainer.baselines.measured.items()}
+        """Validation metrics of the baselines; gradient boosting has only those of the tasks' order."""
+        found = {name: self._baseline(name) for name in (*self.trainer.baselines.names, GRADIENT_BOOSTING)}
+        return {name: values for name, values in found.items() if values}
+
+    def baseline_facts(self) -> Mapping[str, Any]:
+        """The settings that were chosen on validation, and why a baseline is missing."""
+        own, boosted = self.trainer.baselines, self.data.boosted
+        settings, skipped = {**own.settings}, {**own.skipped}
+        if boosted is None:
+            skipped[GRADIENT_BOOSTING] = NO_BOOSTING if self.data.dataset.tasks else "no task is ranked"
+        else:
+            settings |= {f"{GRADIENT_BOOSTING} of {task}": found for task, found in boosted.settings.items()}
+            skipped |= {f"{GRADIENT_BOOSTING} of {task}": why for task, why in boosted.skipped.items()}
+        return {"baseline_settings": settings, "skipped_baselines": skipped}
+
+    def first_specs(self) -> Sequence[Spec]:
+        """The item-item baselines with their tuned settings, where the space has their kind of matrix."""
+        if "item_item" not in self.space.names:
+            return ()
+        own = self.trainer.baselines
+        found = [item_item_genes(name, own.settings_of(name), self.space) for name in ITEM_ITEM if name in own.names]
+        return [spec for spec in found if spec]
+
+    def _baseline(self, name: str) -> Mapping[str, float]:
+        """Validation metrics of a baseline; empty where it cannot be computed."""
+        if name == GRADIENT_BOOSTING:
+            return self.data.boosted.values if self.data.boosted else {}
+        own = self.trainer.baselines
+        return own.measure(name).values if name in own.names else {}
 
 
 def environment_of(config: RecommenderConfig) -> dict[str, str]:

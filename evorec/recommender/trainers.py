@@ -21,7 +21,7 @@ from evorec.data.labels import best_constants
 from evorec.data.splits import Split, split
 from evorec.data.tables import Tables
 from evorec.errors import ConfigError, TrainingError
-from evorec.models.baselines import Baselines, all_baseline_lists
+from evorec.models.baselines import Baselines, SettingsOf
 from evorec.models.encoder import ENCODERS
 from evorec.models.item_item import ITEM_ITEMS, Positives, with_defaults
 from evorec.models.mechanism import n_dense_parameters, n_groups, values_per_row
@@ -138,19 +138,20 @@ class StackTrainer:
 
     @cached_property
     def baselines(self) -> Baselines:
-        """Popularity, ItemKNN and EASE, with all metrics that members have and lists alone define."""
+        """The baselines, with all metrics that members have and lists alone define."""
         own = self.data.baselines
         if self.attack is not None:
-            config, dataset = self.data.config.evaluation, self.attack.data.dataset
-            users, masked = self.attack.users[self.data.users.ids], masked_items(dataset, config)
-            budget = memory_budget(self.data.config.run.memory_gib)
-            lists, _ = all_baseline_lists(dataset, users, config.k, masked=masked, budget_bytes=budget)
-            for name, after in lists.items():
-                if name not in own.lists:
-                    continue
-                shifts = self.data.held_out.measure_attack(own.lists[name], after, self.attack.targets)
-                own.measured[name].values.update(shifts)
+            dataset = self.attack.data.dataset
+            users, masked = self.attack.users[self.data.users.ids], masked_items(dataset, self.data.config.evaluation)
+            for name, measured in own.measured.items():
+                after = own.lists_on(dataset, name, users, masked=masked)
+                shifts = self.data.held_out.measure_attack(own.lists(name), after, self.attack.targets)
+                measured.values.update(shifts)
         return own
+
+    def with_settings(self, settings: SettingsOf) -> StackTrainer:
+        """The same training, with these settings of the baselines."""
+        return replace(self, data=self.data.with_settings(settings))
 
     @cached_property
     def attacked(self) -> StackTrainer:

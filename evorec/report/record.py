@@ -81,6 +81,8 @@ class RunRecord:
         members: the front, in the order of proposal.
         least_infeasible: without members, the evaluations closest to feasible, best first.
         baselines: validation metrics of every baseline, by name.
+        baseline_settings: chosen on validation, by name.
+        skipped_baselines: why a baseline is missing, by name.
         hypervolume: share of the box after each complete generation.
         final: results of `finalize`; None before.
         name: given by a person.
@@ -105,6 +107,8 @@ class RunRecord:
     members: tuple[Member, ...]
     least_infeasible: tuple[Member, ...] = ()
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baseline_settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    skipped_baselines: Mapping[str, str] = field(default_factory=dict)
     hypervolume: tuple[float, ...] = ()
     final: Mapping[str, Any] | None = None
     machines: tuple[str, ...] = ()
@@ -200,6 +204,8 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         members=tuple(Member.of(evaluation) for evaluation in archived),
         least_infeasible=tuple(Member.of(by_key[key]) for key in least),
         baselines=problem["baselines"],
+        baseline_settings=problem.get("baseline_settings", {}),
+        skipped_baselines=problem.get("skipped_baselines", {}),
         hypervolume=tuple(
             summary["hypervolume_share"] if summary else hypervolume_by_generation(evaluations, objectives, constraints)
         ),

@@ -12,6 +12,7 @@ from evorec.report.final_tables import final_notes, final_sections
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
 from evorec.report.record import RunRecord
 from evorec.report.run_tables import (
+    baseline_notes,
     confirmed_table,
     dropped_table,
     dropped_text,
@@ -88,6 +89,8 @@ def _sections(record: RunRecord) -> Iterator[str]:
             "shaded, were computed on the same rows. Bold is the best of the members. Click a heading to sort."
         )
         yield section("The front", about, table_html(front_table(record)))
+        if notes := baseline_notes(record):
+            yield bullets("Baselines", notes)
         if record.inherited:
             about = (
                 "The search measured these members with weights that they inherited from an earlier genome. They were "

@@ -227,6 +227,15 @@ def verdict(record: RunRecord) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def baseline_notes(record: RunRecord) -> list[str]:
+    """Settings of each baseline, and the reason for each that is missing, a sentence each."""
+    lines = [
+        f"{name}: {', '.join(f'{key} {value:g}' for key, value in own.items())}, chosen on validation."
+        for name, own in record.baseline_settings.items()
+    ]
+    return lines + [f"No {name}: {why}." for name, why in record.skipped_baselines.items()]
+
+
 def _inherited_text(record: RunRecord) -> str:
     """What inherited weights mean for the figures; empty without any."""
     if getattr(getattr(record.config, "training", None), "inherit", "none") == "none":
@@ -273,4 +282,9 @@ def _verdict(record: RunRecord) -> str:
         n_strong = n_better(strongest, recall)
         text += f"; {n_strong or 'none'} beat{'' if n_strong > 1 else 's'} the strongest baseline, {name}, on {recall}"
         text += f" ({show_metric(strongest[recall])})"
+    boosted, accuracy = record.baselines.get("gradient_boosting", {}), record.resolve("accuracy")
+    if accuracy in boosted:
+        n_more = n_better(boosted, accuracy)
+        text += f"; {n_more or 'none'} beat{'' if n_more > 1 else 's'} gradient_boosting on accuracy"
+        text += f" ({show_metric(boosted[accuracy])})"
     return f"{text}. These are validation figures, which also chose the members."

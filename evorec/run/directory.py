@@ -436,7 +436,8 @@ class RunDirectory:
         """Store the description of the problem at the first start; later, refuse other objectives or constraints.
 
         Args:
-            description: with ``objectives``, ``constraints`` and ``baselines``, and ``memory`` if `write_memory` stored
+            description: with ``objectives``, ``constraints`` and ``baselines``, which may be empty if `has_problem`,
+                and ``memory`` if `write_memory` stored
                 rows: ``rows`` and ``worlds``, their numbers; plain JSON.
         Raises:
             RunError: lists every difference.
@@ -452,6 +453,11 @@ class RunDirectory:
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             raise RunError(f"run {self.path} cannot go on, the problem has changed:\n{listed}\nStart a new search.")
+
+    @property
+    def has_problem(self) -> bool:
+        """Whether `pin_problem` stored a description."""
+        return (self.path / _PROBLEM).exists()
 
     def read_problem(self) -> dict[str, Any]:
         """The description that `pin_problem` stored: objectives with their box, constraints, metrics of the baselines.

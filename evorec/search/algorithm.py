@@ -97,6 +97,7 @@ class AlgorithmContext:
         options: the algorithm's own settings, validated.
         evaluated: keys (`SearchSpace.key`) of all genomes evaluated so far; the search keeps it up to date.
         known_metrics: metrics of a spec that are known without an evaluation (`Problem.known_metrics`).
+        first: of the problem (`Problem.first_specs`).
     """
 
     space: SearchSpace
@@ -106,6 +107,7 @@ class AlgorithmContext:
     options: Any
     evaluated: Container[str]
     known_metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda spec: {}
+    first: tuple[Mapping[str, Any], ...] = ()
 
     def known_points(self, X: FloatArray) -> FloatArray:
         """Box coordinates that are known without an evaluation, ``(N, M)``; NaN where unknown."""
@@ -115,8 +117,8 @@ class AlgorithmContext:
 
     @cached_property
     def start(self) -> FloatArray:
-        """The different genomes of ``search.start``, snapped ``(N, V)``."""
-        return start_genomes(self.space, self.config.start)
+        """The different genomes of ``search.start`` and of the problem, snapped ``(N, V)``."""
+        return start_genomes(self.space, (*self.config.start, *self.first))
 
     def first_generation(self) -> FloatArray:
         """The N genomes of `start`, the default genome and P random ones, ``(N + 1 + P, V)``.

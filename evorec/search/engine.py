@@ -60,6 +60,7 @@ from evorec.search.memory.library import gathered, remember
 from evorec.search.memory.prior import chosen_rows, prior_of
 from evorec.search.memory.table import Memory
 from evorec.search.rungs import survivors
+from evorec.search.start import start_genomes
 from evorec.search.surrogate.model import gene_features
 from evorec.search.surrogate.search import SurrogateSearch
 
@@ -302,6 +303,7 @@ class _Search:
             options,
             self.evaluated,
             problem.known_metrics,
+            tuple(run.read_problem().get("start", ()) if run and run.has_problem else problem.first_specs()),
         )
         chosen = create_algorithm(algorithm, context)
         rows = Memory.empty()
@@ -309,6 +311,7 @@ class _Search:
             rows = self._memory_rows(context)
             chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
         if run:
+            is_new = not run.has_problem
             run.pin_problem(
                 {
                     "name": problem.name,
@@ -317,7 +320,9 @@ class _Search:
                     "memory": {"rows": len(rows), "worlds": rows.worlds().height} if len(rows) else None,
                     "objectives": [asdict(objective) for objective in problem.objectives],
                     "constraints": [asdict(constraint) for constraint in problem.constraints],
-                    "baselines": {name: dict(metrics) for name, metrics in problem.baselines().items()},
+                    "baselines": {name: dict(own) for name, own in problem.baselines().items()} if is_new else {},
+                    **(problem.baseline_facts() if is_new else {}),
+                    **({"start": [dict(spec) for spec in context.first]} if context.first else {}),
                 }
             )
         # pymoo's own algorithms choose their batches, MOEA/D single genomes: they get the same number of proposals.
@@ -340,7 +345,7 @@ class _Search:
                 break
             X = problem.space.snap(np.asarray(X))
             if self.generation == 0:
-                self._check_first(X, context.start)
+                self._check_first(X, start_genomes(problem.space, config.start))
             if limit := self._limit_before(X):
                 reason = f"{self.generation} generations done, {limit}"
                 break

@@ -435,8 +435,10 @@ def test_the_card_reports_the_test(finalized: Made, report: dict[str, Any]) -> N
         test = entry["test"][name]
         row = f"| {name} | {entry['validation'][name]:.6g} | {test['mean']:.6g} ± {test['sd']:.2g} |"
         assert row in card.splitlines()
-    for name in ("popularity", "item_knn", "ease"):
-        assert f"| {name} | recall@{K} {entry['against'][name]['mean_difference']:+.4f} |" in card
+    for name in ("popularity", "ease"):
+        found = entry["against"][name]
+        shown = f"ease (item_item_l2 {found['settings']['item_item_l2']:g})" if name == "ease" else name
+        assert f"| {shown} | recall@{K} {found['mean_difference']:+.4f} |" in card
 
 
 def test_a_member_that_was_not_picked_stays_the_model_of_the_search(

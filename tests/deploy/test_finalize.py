@@ -85,7 +85,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def searched_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecProblem, Path]:
-    return searched(tmp_path_factory.mktemp("runs"), config())
+    return searched(tmp_path_factory.mktemp("runs"), config(finalize={"boosting": True}))
 
 
 @pytest.fixture(scope="module")
@@ -265,10 +265,12 @@ def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
 ) -> None:
     problem, report = finalized.problem, finalized.report
     fit = final_fit(problem, report["seeds"][0], 1)
+    chosen = problem.data.baselines.settings  # on validation
+    fit = fit.with_settings(chosen)
     baselines = {name: found.per_user[RECALL] for name, found in fit.baselines.measured.items()}
     popular = recalls(slow_popularity(problem), positives(problem, "test"))
     np.testing.assert_allclose(baselines["popularity"], popular, rtol=0, atol=ROUNDING)
-    assert baselines.keys() == {"popularity", "item_knn", "ease"}
+    assert baselines.keys() == {"popularity", "recent_popularity", "item_knn", "ease", "fading_knn"}
     assert report["baselines"].keys() == {*baselines, "gradient_boosting"}
     for entry in report["picks"]:
         _, shipped = tested[entry["member"]][0]
@@ -276,8 +278,10 @@ def test_the_intervals_are_those_of_the_paired_bootstrap_over_users(
             interval = paired_bootstrap(
                 np.array(shipped), baselines[name], seed=report["seeds"][0], resamples=problem.config.finalize.bootstrap
             )
+            figures = {key: value for key, value in against.items() if key not in ("metric", "settings")}
             assert against["metric"] == RECALL
-            assert {**against, "metric": 0} == pytest.approx({**vars(interval), "metric": 0}, abs=ROUNDING)
+            assert against["settings"] == chosen.get(name, {})
+            assert figures == pytest.approx(vars(interval), abs=ROUNDING)
             assert report["baselines"][name][RECALL] == pytest.approx(baselines[name].mean(), abs=ROUNDING)
 
 

@@ -85,6 +85,16 @@ def test_the_setting_that_is_best_on_validation_is_fitted_again_and_tested(final
     assert found.skipped == {}
 
 
+def test_without_a_final_fit_the_values_are_those_of_validation(final: Any) -> None:
+    search = dataset()
+    whole, found = boosting(search, final, seed=3, grid=GRID), boosting(search, None, seed=3, grid=GRID)
+    aucs = {f"auc/{task}": own["validation"] for task, own in whole.settings.items()}
+    assert found.values == {**aucs, "accuracy": pytest.approx(np.mean(list(aucs.values())), abs=ROUNDING)}
+    assert found.scores == {}
+    assert found.settings["click"] == {**whole.settings["click"], "rows": search.train.n_rows,
+                                       "of_rows": search.train.n_rows}  # fmt: skip
+
+
 def test_numbers_are_ordered_by_what_is_predicted_for_them() -> None:
     own = number_dataset(("click", "watch", "late"))
     assert own.kinds[1] == "regression"
@@ -128,9 +138,8 @@ def test_a_task_with_one_class_is_skipped_with_the_reason(
     assert found.values.keys() == {f"auc/{final.tasks[0]}", f"auc/{final.tasks[2]}"}, "and no mean of two of three"
 
 
-def test_of_too_many_rows_some_are_drawn_and_counted(final: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ROWS", 700)
-    one, two = (boosting(dataset(), final, seed=3, grid=ONE) for _ in range(2))
+def test_of_too_many_rows_some_are_drawn_and_counted(final: Any) -> None:
+    one, two = (boosting(dataset(), final, seed=3, grid=ONE, most_rows=700) for _ in range(2))
     assert one.values == two.values
     assert {(own["rows"], own["of_rows"]) for own in one.settings.values()} == {(700, final.train.n_rows)}
 

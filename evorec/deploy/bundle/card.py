@@ -87,7 +87,11 @@ Validation metrics were used to choose this model, so they are optimistic.\
     parts.append(_table([*headings, *(["test, mean ± sd over seeds"] if tested else [])], rows))
     if manifest["against"]:
         rows = [
-            [name, f"{row['metric']} {row['mean_difference']:+.4f}", f"{row['low']:+.4f} .. {row['high']:+.4f}"]
+            [
+                _with_settings(name, row.get("settings", {})),
+                f"{row['metric']} {row['mean_difference']:+.4f}",
+                f"{row['low']:+.4f} .. {row['high']:+.4f}",
+            ]
             for name, row in manifest["against"].items()
         ]
         parts += ["## Against baselines on the test\n", _table(["baseline", "difference", "95 % interval"], rows)]
@@ -122,6 +126,11 @@ Validation metrics were used to choose this model, so they are optimistic.\
     )
     parts += ["## Settings\n", _table(["gene", "value"], [[name, str(v)] for name, v in manifest["spec"].items()])]
     return "\n".join(parts)
+
+
+def _with_settings(name: str, settings: Mapping[str, float]) -> str:
+    """A baseline with the settings that were chosen for it on validation."""
+    return name + (f" ({', '.join(f'{key} {value:g}' for key, value in settings.items())})" if settings else "")
 
 
 def _checks(manifest: Mapping[str, Any]) -> list[str]:

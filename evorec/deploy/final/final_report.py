@@ -19,7 +19,7 @@ from evorec.deploy.final.steps import ChosenSteps
 from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.compare import paired_bootstrap
 from evorec.metrics.fairness import UserGroups
-from evorec.models.boosting import GRADIENT_BOOSTING, BoostingResult
+from evorec.models.boosting import GRADIENT_BOOSTING, NO_BOOSTING, BoostingResult
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, Objective
 from evorec.recommender.trainers import StackTrainer
@@ -40,7 +40,7 @@ class FinalResults:
     """All results of a final training.
 
     Attributes:
-        trainer: of train + validation, with the steps of the search.
+        trainer: of train + validation, with the steps of the search and the settings of its baselines.
         objectives: of the search.
         config: picks, seeds, steps and bootstrap.
         seeds: of the trainings; the models of the first are shipped.
@@ -171,7 +171,7 @@ def final_report(results: FinalResults) -> Json:
         "skipped_baselines": dict(baselines.skipped),
     }
     if (boosted := results.boosted) is None:
-        why = "finalize.boosting is false" if results.trainer.data.dataset.tasks else "no task is ranked"
+        why = NO_BOOSTING if results.trainer.data.dataset.tasks else "no task is ranked"
         report["skipped_baselines"][GRADIENT_BOOSTING] = why
         return report
     if boosted.values:
@@ -214,7 +214,8 @@ def _measured(results: FinalResults, key: str, non_dominated: bool) -> Json:
             seed=results.seeds[0],
             resamples=results.config.bootstrap,
         )
-        against[name] = {"metric": results.recall, **vars(interval)}
+        settings = dict(results.trainer.baselines.settings_of(name))
+        against[name] = {"metric": results.recall, **vars(interval), "settings": settings}
     return {
         "validation": dict(results.validation[key]),
         "test": {name: _spread([one[name] for one in per_seed]) for name in per_seed[0]},

@@ -148,6 +148,7 @@ def finalize(
             if number == 0:
                 details[key] = described(runs[key][0], ensemble_logits(ensemble, specs, arrays, trainer.data))
     progress("computing the baselines on the same rows")
+    trainer = trainer.with_settings(problem.data.baselines.settings)
     boosted = None
     if config.boosting and trainer.data.dataset.tasks:
         boosted = boosting(problem.data.dataset, trainer.data.dataset, seed=seeds[0])
@@ -210,8 +211,9 @@ def choose(
     picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
     baselines = {}
     if any(name in text for name in BASELINES for text in picks):
-        measured = problem.data.with_all_users().baselines.measured
-        baselines = {name: found.values for name, found in measured.items()}
+        data = problem.data.with_all_users().with_settings(problem.data.baselines.settings)
+        measured = {name: found.values for name, found in data.baselines.measured.items()}
+        baselines = {**problem.baselines(), **measured}
     return choose_members(
         picks, members, problem.objectives, problem.config.evaluation.k, baselines=baselines, also=also
     )

@@ -69,7 +69,8 @@ def measure_groups(run: RunDirectory, problem: RecProblem, column: str) -> list[
     members = measured_archive(run, problem)
     stored = {evaluation.key: evaluation.metrics or {} for evaluation in run.members()}
     found = {key: ({**stored[key], **one.metrics}, one.per_user) for key, one in members.items()}
-    known = {name: (one.values, one.per_user) for name, one in data.baselines.measured.items()}
+    baselines = data.with_settings(problem.data.baselines.settings).baselines
+    known = {name: (one.values, one.per_user) for name, one in baselines.measured.items()}
     everyone = (EVERYONE, np.arange(len(group_of)))
     return [
         GroupMetrics(name, len(rows), _means(found, rows), _means(known, rows)) for name, rows in (everyone, *large)
