@@ -15,6 +15,9 @@ from evorec.data.tables import SECONDS_PER_DAY
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+WINDOW_DECAY = 0.7
+"""Share that a pair of items keeps with each further step between them."""
+
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
@@ -75,16 +78,21 @@ class Past:
         shape = (len(self.indptr) - 1, n_items)
         return csr_array((weights.astype(np.float32), self.items, self.indptr), shape=shape)
 
-    def followers(self, n_items: int) -> csr_array[Any, tuple[int, int]]:
-        """How often item j is a user's next positive directly after item i, float32 ``(n_items, n_items)``."""
+    def followers(self, n_items: int, *, window: int = 1) -> csr_array[Any, tuple[int, int]]:
+        """How often item j comes at most `window` positives after item i, float32 ``(n_items, n_items)``.
+
+        At a distance of k positives a pair counts ``WINDOW_DECAY ** (k - 1)``.
+        """
         from scipy.sparse import coo_array, csr_array
 
-        inner = np.ones(len(self.items), dtype=np.bool_)
-        starts = self.indptr[:-1]
-        inner[starts[starts < len(inner)]] = False  # the latest positive of a user follows others and precedes none
-        before = np.flatnonzero(inner)
-        pairs = (self.items[before], self.items[before - 1])
-        return csr_array(coo_array((np.ones(len(before), dtype=np.float32), pairs), shape=(n_items, n_items)))
+        rows, columns, values = [], [], []
+        for distance in range(1, window + 1):
+            before = np.flatnonzero(self.steps >= distance)  # the others have no item that many steps later
+            rows.append(self.items[before])
+            columns.append(self.items[before - distance])
+            values.append(np.full(len(before), WINDOW_DECAY ** (distance - 1), dtype=np.float32))
+        pairs = (np.concatenate(rows), np.concatenate(columns))
+        return csr_array(coo_array((np.concatenate(values), pairs), shape=(n_items, n_items)))
 
 
 def latest_first(users: Int64, items: Int64, times: Int64) -> Int64:

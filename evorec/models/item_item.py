@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from evorec.data.descriptions import item_descriptions
 from evorec.errors import DataError
 from evorec.models.choice import Choice
 from evorec.registry import Registry
@@ -47,7 +48,7 @@ ALL: Final = 0
 DEFAULTS: Final[Settings] = {
     "past_decay": 1.0, "past_half_life": float("inf"), "next_item": 0.0, "shrinkage": 10.0, "asymmetry": 0.5,
     "user_norm": 0.0, "neighbours": ALL, "item_item_l2": 100.0, "item_item_rank": 64, "low_rank_l2": 0.03,
-    "neighbour_weight": 0.0,
+    "neighbour_weight": 0.0, "next_window": 1, "content_weight": 0.0, "content_popularity": 0.25,
 }  # fmt: skip
 """Settings that leave an effect out, or the textbook's, for those that are not given."""
 
@@ -61,19 +62,21 @@ class Positives:
         history: the set of items of each of the ``U + 1`` users.
         past: the same in order.
         n_items: I.
+        descriptions: unit rows ``(I, V)`` (`evorec.data.descriptions`); ``None`` = nothing is known of the items.
         latest: the matrix that was last asked for, by kind and settings (`latest_item_item`).
     """
 
     history: Csr
     past: Past
     n_items: int
+    descriptions: Sparse | None = None
     latest: dict[tuple[Any, ...], ItemItemModel] = field(default_factory=dict)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Positives:
         """Those of a data set; the same object for the same data set, so that what it computes is computed once."""
         if dataset not in _OF_DATASET:
-            _OF_DATASET[dataset] = cls(dataset.history, dataset.past, dataset.n_items)
+            _OF_DATASET[dataset] = cls(dataset.history, dataset.past, dataset.n_items, item_descriptions(dataset))
         return _OF_DATASET[dataset]
 
     @cached_property
@@ -85,11 +88,6 @@ class Positives:
     def counts(self) -> Float64:
         """Users of each item, ``(I,)``."""
         return np.bincount(self.history.indices, minlength=self.n_items).astype(np.float64)
-
-    @cached_property
-    def followers(self) -> Sparse:
-        """How often j comes directly after i, ``(I, I)``."""
-        return self.past.followers(self.n_items)
 
     @cached_property
     def n_pairs(self) -> int:
@@ -271,15 +269,43 @@ def oversized(kind: str, positives: Positives, settings: Settings, budget_bytes:
 
 
 def next_item_rows(positives: Positives, settings: Settings) -> Sparse | None:
-    """The directed term, ``w n_ij / (sqrt(c_i c_j) + s)`` with n_ij how often j comes directly after i; float64.
+    """The directed term, ``w n_ij / (sqrt(c_i c_j) + s)`` with n_ij how often j comes soon after i; float64.
 
     Returns:
         Sparse ``(I, I)``; ``None`` for a weight of 0.
     """
     if not settings["next_item"]:
         return None
-    out: Sparse = scaled(positives.followers, positives, settings["shrinkage"], 0.5) * settings["next_item"]
+    followers = positives.past.followers(positives.n_items, window=settings["next_window"])
+    out: Sparse = scaled(followers, positives, settings["shrinkage"], 0.5) * settings["next_item"]
     return out
+
+
+def content_rows(positives: Positives, settings: Settings, items: Ints) -> Float64 | None:
+    """Rows of the content term, ``w cos(d_i, d_j) max(c_j, 1/2)^p`` with d the items' descriptions; 0 for j = i.
+
+    It needs no common user, so new items have scores.
+
+    Args:
+        items: of the rows, int64 ``(n,)``.
+    Returns:
+        ``(n, I)``; ``None`` for a weight of 0 or without descriptions.
+    """
+    if not settings["content_weight"] or positives.descriptions is None:
+        return None
+    described = positives.descriptions
+    scale = settings["content_weight"] * np.maximum(positives.counts, 0.5) ** settings["content_popularity"]
+    rows = (described[items] @ described.T).toarray() * scale
+    rows[np.arange(len(items)), items] = 0
+    return np.asarray(rows)
+
+
+def content_flops(positives: Positives, settings: Settings) -> int:
+    """Arithmetic of all rows of the content term."""
+    if not settings["content_weight"] or positives.descriptions is None:
+        return 0
+    items_of_value = np.bincount(positives.descriptions.indices).astype(np.float64)
+    return int(2 * (items_of_value**2).sum() + 2 * positives.n_items**2)
 
 
 def scaled(together: Sparse, positives: Positives, shrinkage: float, asymmetry: float, first: int = 0) -> Sparse:

@@ -23,8 +23,22 @@ NEXT_ITEM: Final = Real(
     "next_item", 0.0, 4.0, default=1.0, limits=(0.0, 1e6),
     text="weight of how often an item is the next directly after another",
 )  # fmt: skip
+NEXT_WINDOW: Final = Integer(
+    "next_window", 1, 5, default=1, limits=(1, 50),
+    text="items after another that count as following it, the later the less",
+)  # fmt: skip
+CONTENT_WEIGHT: Final = Real(
+    "content_weight", 0.0, 0.3, default=0.0, limits=(0.0, 1e6),
+    text="weight of how alike two items' features and content are",
+)  # fmt: skip
+CONTENT_POPULARITY: Final = Real(
+    "content_popularity", 0.0, 1.0, default=0.25, limits=(0.0, 2.0),
+    text="exponent of an item's popularity by which that likeness is multiplied",
+)  # fmt: skip
 NEIGHBOURS: Final = Integer(
     "neighbours", 64, 4096, scale="log2", default=512, limits=(0, 1 << 30),
     text="nearest items that are kept of each item; 0 = all",
 )  # fmt: skip
 L2: Final = log_gene("item_item_l2", 3.0, 3000.0, 100.0, "regularisation of the item-item matrix")
+OF_DESCRIPTIONS: Final = (CONTENT_WEIGHT.name, CONTENT_POPULARITY.name)
+"""Genes that only data with features or content of the items have."""

@@ -1,7 +1,10 @@
 """Item-item matrices against textbook formulas on dense matrices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from evorec.data.dataset import Csr
 from evorec.data.pasts import Past
@@ -31,12 +34,13 @@ def random_matrix(n_users, n_items, seed=0):
     return x
 
 
-def plain_next(x, positives, weight, shrinkage):
+def plain_next(x, positives, weight, shrinkage, window=1):
     counts, out = x.sum(0), np.zeros((x.shape[1],) * 2)
     for start, stop in zip(positives.past.indptr, positives.past.indptr[1:], strict=False):
         own = positives.past.items[start:stop]
-        for before, after in zip(own[1:], own, strict=False):
-            out[before, after] += 1
+        for distance in range(1, window + 1):
+            for before, after in zip(own[distance:], own, strict=False):
+                out[before, after] += 0.7 ** (distance - 1)
     return weight * out / (np.sqrt(np.outer(counts, counts)) + shrinkage + (out == 0))
 
 
@@ -110,6 +114,31 @@ def test_matrices_are_those_of_the_formulas(shape, monkeypatch):
     np.testing.assert_allclose(
         matrix(positives, "low_rank", **low, **own, neighbour_weight=0.5), plain + 0.5 * knn + following, atol=LOW_RANK
     )
+
+
+def plain_content(x, described, weight, power):
+    out = weight * described @ described.T * np.maximum(x.sum(0), 0.5) ** power
+    np.fill_diagonal(out, 0)
+    return out
+
+
+def test_likeness_of_descriptions_and_a_wider_window_are_added(monkeypatch):
+    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 50)
+    x, rng = random_matrix(60, 12), np.random.default_rng(1)
+    described = rng.random((12, 5)) * (rng.random((12, 5)) < 0.6)
+    positives = replace(positives_of(x), descriptions=csr_array(described))
+    own = {"next_item": 0.7, "next_window": 3, "shrinkage": 2.0, "content_weight": 0.2, "content_popularity": 0.5}
+    more = plain_next(x, positives, 0.7, 2.0, window=3) + plain_content(x, described, 0.2, 0.5)
+    assert (more[:, 3] > 0).any()  # nobody has item 3
+    knn = plain_knn(x, 2.0, 0.5, 0.0) + more
+    np.testing.assert_allclose(matrix(positives, "knn", **own), knn, atol=FLOAT32)
+    np.testing.assert_allclose(matrix(positives, "knn", **own, neighbours=3), plain_cut(knn, 3), atol=FLOAT32)
+    active = np.flatnonzero(x.sum(0))  # no past has the others
+    ease = plain_ease(x, 5.0) + more
+    np.testing.assert_allclose(matrix(positives, "ease", **own, item_item_l2=5.0)[active], ease[active], atol=FLOAT32)
+    for kind in ("knn", "ease"):
+        settings = {**DEFAULTS, **own}
+        assert ITEM_ITEMS[kind].fit_flops(positives, settings) > ITEM_ITEMS[kind].fit_flops(positives, DEFAULTS)
 
 
 def test_large_catalogues_are_inverted_in_float32(monkeypatch):

@@ -17,11 +17,21 @@ from evorec.models.item_item import (
     ItemItemModel,
     Positives,
     Settings,
+    content_flops,
+    content_rows,
     cut_dense,
     next_item_rows,
     row_blocks,
 )
-from evorec.models.item_item_genes import L2, NEIGHBOURS, NEXT_ITEM, SHRINKAGE
+from evorec.models.item_item_genes import (
+    CONTENT_POPULARITY,
+    CONTENT_WEIGHT,
+    L2,
+    NEIGHBOURS,
+    NEXT_ITEM,
+    NEXT_WINDOW,
+    SHRINKAGE,
+)
 from evorec.models.item_items.knn import matrix_values, neighbours_of
 
 if TYPE_CHECKING:
@@ -49,7 +59,7 @@ class Ease(ItemItem):
     text = "items are scored by the linear model that best rebuilds each user's items from the others (EASE)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
-        return (L2, SHRINKAGE, NEXT_ITEM, NEIGHBOURS)
+        return (L2, SHRINKAGE, NEXT_ITEM, NEXT_WINDOW, CONTENT_WEIGHT, CONTENT_POPULARITY, NEIGHBOURS)
 
     def fit(self, positives: Positives, settings: Settings) -> ItemItemModel:
         l2, neighbours, n_items = settings["item_item_l2"], settings["neighbours"], positives.n_items
@@ -64,6 +74,8 @@ class Ease(ItemItem):
             own[:, items] = rows
             if following is not None:
                 own += following[items[part]].toarray()
+            if (content := content_rows(positives, settings, items[part])) is not None:
+                own += content
             if is_cut:
                 blocks.append(cut_dense(own, neighbours))
             else:
@@ -77,7 +89,7 @@ class Ease(ItemItem):
         n = min(items, users)
         # Cholesky n^3 / 3 and the inverse of its factor, squared, 2 n^3 / 3.
         by_rows = 2 * nnz * (items + users) if users < items else 2 * positives.n_pairs
-        return n**3 + by_rows + 2 * items**2 + 4 * len(positives.past.items)
+        return n**3 + by_rows + 2 * items**2 + 4 * len(positives.past.items) + content_flops(positives, settings)
 
     def fit_bytes(self, positives: Positives, settings: Settings) -> int:
         n = min(positives.n_active_items, positives.n_active_users)

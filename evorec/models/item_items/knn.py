@@ -17,12 +17,24 @@ from evorec.models.item_item import (
     ItemItemModel,
     Positives,
     Settings,
+    content_flops,
+    content_rows,
     cut,
+    cut_dense,
     next_item_rows,
     row_blocks,
     scaled,
 )
-from evorec.models.item_item_genes import ASYMMETRY, NEIGHBOURS, NEXT_ITEM, SHRINKAGE, USER_NORM
+from evorec.models.item_item_genes import (
+    ASYMMETRY,
+    CONTENT_POPULARITY,
+    CONTENT_WEIGHT,
+    NEIGHBOURS,
+    NEXT_ITEM,
+    NEXT_WINDOW,
+    SHRINKAGE,
+    USER_NORM,
+)
 
 if TYPE_CHECKING:
     from evorec.models.item_item import Sparse
@@ -43,19 +55,23 @@ class Knn(ItemItem):
     text = "items are scored by how many users share them with the user's past (ItemKNN)"
 
     def genes(self, n_layers: int) -> Sequence[Gene]:
-        return (SHRINKAGE, ASYMMETRY, USER_NORM, NEXT_ITEM, NEIGHBOURS)
+        return (
+            SHRINKAGE, ASYMMETRY, USER_NORM, NEXT_ITEM, NEXT_WINDOW, CONTENT_WEIGHT, CONTENT_POPULARITY, NEIGHBOURS
+        )  # fmt: skip
 
     def fit(self, positives: Positives, settings: Settings) -> ItemItemModel:
         return ItemItemModel(positives.n_items, neighbour_matrix(positives, settings))
 
     def fit_flops(self, positives: Positives, settings: Settings) -> int:
-        return neighbour_flops(positives)
+        return neighbour_flops(positives) + content_flops(positives, settings)
 
     def fit_bytes(self, positives: Positives, settings: Settings) -> int:
         # Value and index of the matrix and of a copy while its blocks are joined, and the block in work.
         n = neighbours_of(positives, settings)
-        kept = min(n * positives.n_active_items, positives.n_pairs + len(positives.past.items))
-        return 2 * 12 * kept + 64 * min(PAIRS_AT_ONCE, max(positives.n_pairs, 1))
+        kept = min(n * positives.n_active_items, positives.n_pairs + settings["next_window"] * len(positives.past.items))
+        if content_flops(positives, settings):
+            kept = n * positives.n_items
+        return int(2 * 12 * kept + 64 * min(PAIRS_AT_ONCE, max(positives.n_pairs, 1)))
 
     def stored_values(self, positives: Positives, settings: Settings) -> tuple[int, int]:
         return matrix_values(positives, settings)
@@ -77,11 +93,14 @@ def neighbour_matrix(positives: Positives, settings: Settings, weight: float = 1
     following, n_items = next_item_rows(positives, settings), positives.n_items
     if not weight:
         return cut(following if following is not None else csr_array((n_items, n_items)), settings["neighbours"])
+    has_content = content_rows(positives, settings, np.zeros(0, dtype=np.int64)) is not None
     n_of_user = np.maximum(positives.history.counts(), 1).astype(np.float64)
     weighted = positives.matrix(n_of_user ** -settings["user_norm"])
     columns = csr_array(positives.matrix().T)
     # Work of a row: the items of all users of its item.
     work = columns @ positives.history.counts()
+    if has_content:  # whole rows
+        work = np.maximum(work, n_items)
     blocks = []
     for part in row_blocks(work):
         rows = csr_array(columns[part] @ weighted)
@@ -90,7 +109,13 @@ def neighbour_matrix(positives: Positives, settings: Settings, weight: float = 1
         rows = rows - diags_array(rows[own - part.start, own], offsets=part.start, shape=rows.shape)
         rows = csr_array(rows)
         rows.eliminate_zeros()
-        blocks.append(cut(rows if following is None else rows + following[part], settings["neighbours"]))
+        if following is not None:
+            rows = csr_array(rows + following[part])
+        content = content_rows(positives, settings, own)
+        if content is None:
+            blocks.append(cut(rows, settings["neighbours"]))
+        else:
+            blocks.append(cut_dense(content + rows.toarray(), neighbours_of(positives, settings)))
     return csr_array(vstack(blocks, format="csr"))
 
 

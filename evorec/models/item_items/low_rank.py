@@ -9,7 +9,7 @@ import numpy as np
 
 from evorec.models.choice import log_gene
 from evorec.models.item_item import ITEM_ITEMS, Float32, ItemItem, ItemItemModel, Positives, Settings
-from evorec.models.item_item_genes import ASYMMETRY, NEIGHBOURS, NEXT_ITEM, SHRINKAGE, USER_NORM
+from evorec.models.item_item_genes import ASYMMETRY, NEIGHBOURS, NEXT_ITEM, NEXT_WINDOW, SHRINKAGE, USER_NORM
 from evorec.models.item_items.knn import matrix_values, neighbour_flops, neighbour_matrix, neighbours_of
 from evorec.space.genes import Integer, Real
 
@@ -47,7 +47,7 @@ class LowRank(ItemItem):
     def genes(self, n_layers: int) -> Sequence[Gene]:
         return (
             Integer("item_item_rank", 16, 256, scale="log2", default=64, limits=(1, 8192), text="directions kept"),
-            RIDGE, ASYMMETRY, USER_NORM, NEIGHBOUR_WEIGHT, SHRINKAGE, NEXT_ITEM, NEIGHBOURS,
+            RIDGE, ASYMMETRY, USER_NORM, NEIGHBOUR_WEIGHT, SHRINKAGE, NEXT_ITEM, NEXT_WINDOW, NEIGHBOURS,
         )  # fmt: skip
 
     def fit(self, positives: Positives, settings: Settings) -> ItemItemModel:
