@@ -68,7 +68,8 @@ class Knn(ItemItem):
     def fit_bytes(self, positives: Positives, settings: Settings) -> int:
         # Value and index of the matrix and of a copy while its blocks are joined, and the block in work.
         n = neighbours_of(positives, settings)
-        kept = min(n * positives.n_active_items, positives.n_pairs + settings["next_window"] * len(positives.past.items))
+        n_following = settings["next_window"] * len(positives.past.items)
+        kept = min(n * positives.n_active_items, positives.n_pairs + n_following)
         if content_flops(positives, settings):
             kept = n * positives.n_items
         return int(2 * 12 * kept + 64 * min(PAIRS_AT_ONCE, max(positives.n_pairs, 1)))
