@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ def item_item_genes(name: str, settings: Mapping[str, float], space: SearchSpace
     for key, value in wanted.items():
         gene = genes.get(key)
         if isinstance(gene, Real | Integer):
+            if gene.scale == "log2":  # only powers of two exist
+                value = 2 ** round(math.log2(max(value, 1)))
             found[key] = min(max(value, gene.low), gene.high)
         elif gene is not None and gene.can_be(value):
             found[key] = value

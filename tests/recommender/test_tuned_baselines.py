@@ -9,6 +9,8 @@ import pytest
 from feed_run import config, searched
 
 from evorec.data.splits import split
+from evorec.models.spec import default_space
+from evorec.recommender.baseline_genes import item_item_genes
 from evorec.recommender.encoding import encode_data
 from evorec.recommender.problem import RecProblem, build_problem
 from evorec.report.record import read_record
@@ -68,6 +70,18 @@ def test_a_space_without_item_item_scores_has_no_such_genome():
     assert build_problem(config()).first_specs() == ()
     fixed = build_problem(config(space={"item_item": "ease"}))
     assert [spec["item_item"] for spec in fixed.first_specs()] == ["ease"]
+
+
+@pytest.mark.parametrize(("neighbours", "moved"), [(0, 4096), (200, 256), (1, 64)])
+def test_settings_move_into_the_bounds_of_the_genes(neighbours, moved):
+    space = default_space(
+        (), n_layers=1, days=3.0, funnel=False, uniform_negatives=0, retrieval_batch=8
+    ).with_overrides({"item_item": "search"})  # fmt: skip
+    settings = {"shrinkage": 0.0, "user_norm": 0.5, "neighbours": neighbours}
+    found = item_item_genes("item_knn", settings, space)
+    spec = space.decode(space.genome(found))
+    assert (spec["item_item"], spec["item_item_blend"], spec["past_decay"]) == ("knn", False, 1.0)
+    assert (spec["neighbours"], spec["shrinkage"], spec["user_norm"]) == (moved, 0.3, 0.5)
 
 
 def test_a_search_begins_with_the_baselines_and_goes_on_with_those_that_it_stored(
