@@ -15,22 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from results_file import write_results
 
 from evorec.config import load_config, recommender_config
-from evorec.metrics.cost import FLOPS_PER_MAC
-from evorec.models.item_item import Positives
-from evorec.models.spec import ModelSpec
-from evorec.recommender.problem import RecProblem, build_problem
-from evorec.training.cost import smoothing_macs
-from evorec.training.smoothing import Smoothing
+from evorec.recommender.problem import build_problem
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "row_genes.json"
@@ -46,9 +38,11 @@ DATA: dict[str, tuple[str, list[str]]] = {
 """Data set -> problem or configuration in this folder, and settings."""
 BASE = {"embedding_dim": 32, "history_weight": 10.0}
 RATES = (0.0005, 0.001, 0.003, 0.01)
-LAYERS = "layers put on the trained rows of the first variant"
-AFTERWARDS = {f"{n} afterwards": {LAYERS: n} for n in (1, 2, 3)}
-"""Smoothing that no training goes through."""
+LAYERS = {
+    f"{n} layers{', trained through' if trained else ''}": {"graph_layers": n, "graph_trained": trained}
+    for trained in (False, True)
+    for n in (1, 2, 3)
+}
 VARIANTS: dict[str, tuple[list[str], dict[str, dict[str, Any]]]] = {
     "rowwise_adagrad": (
         ["feed", "ecommerce", "kuairand"],
@@ -62,15 +56,10 @@ VARIANTS: dict[str, tuple[list[str], dict[str, dict[str, Any]]]] = {
         ["feed, new items", "ecommerce, new items", "kuairand"],
         {f"{rate}": {"id_dropout": rate, "new_item_popularity": 0.5} for rate in (0.0, 0.1, 0.3, 0.5, 0.7)},
     ),
-    "graph_layers": (
-        ["feed", "ecommerce", "kuairand"],
-        {"none": {}} | {f"{n} trained through": {"graph_layers": n} for n in (1, 2, 3)} | AFTERWARDS,
-    ),
+    "graph_layers": (["feed", "ecommerce", "kuairand"], {"none": {}} | LAYERS),
     "graph_layers without a past": (
         ["feed", "ecommerce", "kuairand"],
-        {"none": {"history": False}}
-        | {f"{n} trained through": {"history": False, "graph_layers": n} for n in (1, 2, 3)}
-        | AFTERWARDS,
+        {name: changes | {"history": False} for name, changes in ({"none": {}} | LAYERS).items()},
     ),
 }
 """Gene -> its data sets and its variants; the first is the one that the others are compared with."""
@@ -88,35 +77,15 @@ def run(data: str, gene: str, seeds: int) -> dict[str, dict[str, list[float]]]:
         config = load_config(path if path.exists() else None, overrides=overrides, **source)
         problem = build_problem(recommender_config(config))
         base = problem.space.decode(problem.space.default()) | BASE
-        trained = {variant: base | changes for variant, changes in variants.items() if LAYERS not in changes}
-        outcomes = dict(zip(trained, problem.evaluate(list(trained.values()), seed=seed), strict=True))
-        measured: dict[str, Any] = {variant: outcome.metrics for variant, outcome in outcomes.items()}
-        first = next(iter(trained))
-        for variant, changes in variants.items():
-            if LAYERS in changes:
-                spec, weights = ModelSpec.from_genes(trained[first]), outcomes[first].weights
-                measured[variant] = afterwards(problem, spec, weights, changes[LAYERS])
+        outcomes = problem.evaluate([base | changes for changes in variants.values()], seed=seed)
         k = problem.config.evaluation.k
-        for variant, metrics in measured.items():
-            assert metrics is not None, variant
+        for variant, outcome in zip(found, outcomes, strict=True):
+            assert outcome.metrics is not None, outcome.failure
             for metric in ("accuracy", "recall", "cold_start_recall", "catalogue_coverage", "training_flops"):
-                value = metrics.get(metric, metrics.get(f"{metric}@{k}"))
+                value = outcome.metrics.get(metric, outcome.metrics.get(f"{metric}@{k}"))
                 if value is not None:
                     found[variant].setdefault(metric, []).append(value)
     return found
-
-
-def afterwards(problem: RecProblem, spec: ModelSpec, weights: Mapping[str, Any] | None, n: int) -> dict[str, float]:
-    """Metrics of a trained member whose ids are replaced by the mean of their layers 0..n."""
-    assert weights is not None
-    with_layers = replace(spec, graph_layers=n)
-    member = {name: np.array(array) for name, array in weights.items()}
-    table = torch.from_numpy(member["table"])
-    columns = [(with_layers, slice(0, table.shape[1]))]
-    Smoothing(columns, dtype=table.dtype, device="cpu").put(table, problem.trainer.plan.graph)
-    (found,) = problem.data.measure(problem.data.stack([spec], [member]))
-    macs = smoothing_macs(with_layers, Positives.of(problem.data.dataset))
-    return found.metrics | {"training_flops": problem.trainer.cost(spec)["training_flops"] + FLOPS_PER_MAC * macs}
 
 
 def show(data: str, gene: str, found: dict[str, dict[str, list[float]]]) -> None:

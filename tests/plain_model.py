@@ -41,7 +41,7 @@ class PlainModel(nn.Module):
             groups = ["scales", *(f"task_scales{task}" for task in tasks)]
             self.scales = nn.ParameterDict({name: torch.ones(len(count), n_in) for name in groups})
         self.dropped, self.nodes, self.smooth = [], np.zeros(0, dtype=int), None
-        if spec.graph_layers:
+        if spec.trains_graph:
             self.nodes, self.smooth = layer_means(data, spec.graph_layers)
         self.double()
 

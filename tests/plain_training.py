@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from plain_model import earlier_rows, epochs, history_lists
+from plain_model import earlier_rows, epochs, history_lists, layer_means
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, softplus
 
@@ -383,7 +383,7 @@ def plain_train(model, batches):
                 parameter.copy_(sum(w * value for w, value in zip(weights / weights.sum(), values, strict=True)))
         for table, own in zip(tables, never, strict=True):
             table[own] = 0.0
-        if model.smooth is not None:
-            tables[0].copy_(model.smooth @ tables[0])
-            model.smooth = None
+        if model.spec.graph_layers:
+            tables[0].copy_(layer_means(model.data, model.spec.graph_layers)[1] @ tables[0])
+        model.smooth = None
     return model

@@ -56,6 +56,7 @@ class ModelSpec:
         off: names of the blocks of the input that are switched off (`evorec.models.blocks`), ascending.
         ranks: name and rank of each part of the content whose projection is a product of two thin matrices, ascending.
         graph_layers: L of the graph that smooths the id rows (`evorec.training.smoothing`); 0 = none.
+        graph_trained: whether training goes through these layers; else they are put on the trained rows.
         id_dropout: share of the users' and items' id rows that a training step drops (`evorec.training.id_dropout`).
         pretrained: whether the items' rows start from their co-occurrence vectors instead of noise.
         target_attention: how the ranker weighs the user's past for each item (`evorec.models.target_attention`):
@@ -112,12 +113,18 @@ class ModelSpec:
     past_half_life: float = math.inf
     id_dropout: float = 0.0
     graph_layers: int = 0
+    graph_trained: bool = False
     settings: tuple[tuple[str, Value], ...] = ()
 
     @property
     def reads_order(self) -> bool:
         """Whether the past is encoded in order, by a sequence encoder."""
         return ENCODERS[self.encoder].is_sequence
+
+    @property
+    def trains_graph(self) -> bool:
+        """Whether training goes through graph layers."""
+        return self.graph_trained and self.graph_layers > 0
 
     def setting(self, name: str) -> Any:
         """The value of a gene that only some members have."""
@@ -222,6 +229,7 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
         "id_dropout": 0.0,
         "target_attention": "none",
         "graph_layers": 0,
+        "graph_trained": False,
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
@@ -441,8 +449,12 @@ def default_space(
             text="share of the ids of users and items that a training step hides, so that features stand in",
         ),
         Integer(
-            "graph_layers", 0, 3, default=0, limits=(0, 8), optional=True,
+            "graph_layers", 0, 3, default=0, limits=(0, 3), optional=True,
             text="layers of the graph of positives that smooth the ids of users and items, as in LightGCN",
+        ),
+        Boolean(
+            "graph_trained", default=False, condition=When("graph_layers", (1, 2, 3)), optional=True,
+            text="training goes through the graph layers; else they are put on the trained ids",
         ),
         *rerank,
         *_block_genes(blocks, is_open=search_blocks),

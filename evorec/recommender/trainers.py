@@ -308,7 +308,7 @@ class StackTrainer:
         n_vectors = self.data.dataset.n_items + len(self.data.users.ids)
         # The trained member, while the member under attack is trained, and the average of the weights.
         kept = 0 if self.attack is None else 1
-        nodes = n_nodes(Positives.of(self.data.dataset)) if spec.graph_layers else 0
+        nodes = n_nodes(Positives.of(self.data.dataset)) if spec.trains_graph else 0
         return member_bytes(
             n_rows=shape.n_rows,
             columns=columns,

@@ -167,7 +167,8 @@ def _counts(
         rows += (groups - 1) * step.past_rows + (step.joint_rows - step.history_rows if history else step.past_rows)
     by_task = BALANCINGS[spec.balancing].needs_gradients
     smoothing = smoothing_macs(spec, catalogue.positives)
-    if smoothing and catalogue.positives is not None:  # every node is updated in every step
+    through = smoothing if spec.trains_graph else 0
+    if through and catalogue.positives is not None:  # every node is updated in every step
         rows += n_nodes(catalogue.positives) - step.nodes - uniform * step.uniform_nodes
     fitted = _item_item_counts(spec, catalogue.positives)
     user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
@@ -185,7 +186,7 @@ def _counts(
         dense_updates=n_dense,
         row_updates=round(rows * dim),
         # Forward and back; balancing by gradients sends that of each task back.
-        extra_macs=(2 + by_task * shape.n_tasks) * smoothing
+        extra_macs=(2 + by_task * shape.n_tasks) * through
         + (balancing_macs(spec, shape, step, round(ranked)) if by_task else 0),
         steps=steps if spec.is_trained else 0,
         flops_per_update=optimizer.flops_per_update + average,

@@ -1,16 +1,18 @@
-"""Graph layers: the id rows of users and items as means over their neighbourhoods, trained through.
+"""Graph layers: ids of users and items as means over their neighbourhoods, trained through or put on at the end.
 
 The graph joins each user with the items of their target positives. With its matrix A, scaled by the degrees of both
-ends as ``D^-1/2 A D^-1/2``, the layers are ``E_(l + 1) = D^-1/2 A D^-1/2 E_l`` of the trained rows ``E_0``, and a model
-reads the mean of the layers 0..L in the place of its id rows. Features, content, histories and tables of tasks are not
+ends as ``D^-1/2 A D^-1/2``, the layers are ``E_(l + 1) = D^-1/2 A D^-1/2 E_l`` of the trained rows ``E_0``, and the
+mean of the layers 0..L takes the place of the id rows. Features, content, histories and tables of tasks are not
 smoothed, and an id without a positive keeps its row. After training the means replace the rows, so that measuring,
 storing and serving know of no graph.
 
-Every step propagates the whole graph forward, and the gradient back by the same product, since the matrix is symmetric.
-All rows of the graph are updated in every step: a gradient reaches the neighbours of the batch.
+A member that trains through its layers reads the means in every step: the whole graph is propagated forward, and the
+gradient back by the same product, since the matrix is symmetric. It reaches the neighbours of the batch, so all rows of
+the graph are updated in every step. Another member trains as if it had no layers, and pays for a single propagation.
 
 Source: He et al., "LightGCN: simplifying and powering graph convolution network for recommendation", SIGIR 2020,
-equations 7, 8 and 11. Cost: O(L nnz E) per step, forward and back.
+equations 7, 8 and 11; layers without training through them: Ju et al., "How does message passing improve collaborative
+filtering?", NeurIPS 2024. Cost: O(L nnz E), once or per step forward and back.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Smoothing:
     """Means of layers of the members whose columns are side by side.
 
     Args:
-        members: the spec and the columns of each, at least a layer each.
+        members: the spec and the columns of each, at least one of them with layers.
         dtype, device: of the rows.
     """
 

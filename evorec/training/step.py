@@ -121,7 +121,7 @@ class KernelGroupStep:
         self._off = _Off(group, like) if any(spec.off or spec.ranks for spec in group.specs) else None
         own = [slice(member * group.dim, (member + 1) * group.dim) for member in range(group.size)]
         self._smoothing = None
-        if any(spec.graph_layers for spec in group.specs):
+        if group.specs[0].trains_graph:  # then all of them do
             self._smoothing = Smoothing(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
         self._ids = IdDropout(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
 

@@ -113,7 +113,7 @@ def train(
     kinds: dict[tuple[bool, bool], list[int]] = {}
     for member, spec in enumerate(specs):
         if spec.is_trained:
-            kinds.setdefault((spec.reads_order, spec.graph_layers > 0), []).append(member)
+            kinds.setdefault((spec.reads_order, spec.trains_graph), []).append(member)
     results = []
     for members in kinds.values():  # sequences have other steps than bags, and graphs update other rows
         own = [specs[member] for member in members]
@@ -254,8 +254,8 @@ class _Training:
         ]
         for ids, table in zip(self._ids, population.tables, strict=True):
             ids.clear_unknown_(table, [first for first, _ in data.shape.id_rows])
-        self._smoothing = None
-        if specs[0].graph_layers:
+        self._smoothing, self._trains_graph = None, specs[0].trains_graph
+        if any(spec.graph_layers for spec in specs):
             shared = [(spec, own[0]) for spec, own in owned]
             self._smoothing = Smoothing(shared, dtype=data.dtype, device=data.device)
         self._adapters = adapters_of(population)
@@ -303,14 +303,14 @@ class _Training:
         if self._id_rates:
             step = with_dropped_ids(step, self._id_rates, seed=self._seed, number=number)
         updated = [step.rows] * len(self._rows)
-        if self._smoothing is not None:
+        if self._smoothing is not None and self._trains_graph:
             step = replace(step, graph=(graph := self._plan.graph.of_step(step.rows)))
             updated[0] = graph.rows
         with torch.no_grad():
             self._put_products()
             values = [rows.read(own, number) for rows, own in zip(self._rows, updated, strict=True)]
             seen = list(values)
-            if self._smoothing is not None:
+            if self._smoothing is not None and self._trains_graph:
                 seen[0] = self._smoothing.seen(values[0], graph)
             seen = [ids.without(value, step.dropped) for ids, value in zip(self._ids, seen, strict=True)]
             vectors = Vectors.of(step, seen, self._decays)
@@ -327,7 +327,7 @@ class _Training:
             to_rows = into.to_rows(step, self._decays)
             for part, off, ids in zip(to_rows, self._off, self._ids, strict=True):
                 ids.clear_(off.clear_(part, step.spans), step.dropped)
-            if self._smoothing is not None:
+            if self._smoothing is not None and self._trains_graph:
                 to_rows[0] = self._smoothing.back(to_rows[0], graph)
             for rows, own, value, part in zip(self._rows, updated, values, to_rows, strict=True):
                 rows.write(own, value, part, number, spans=step.spans)

@@ -16,11 +16,13 @@ from evorec.training.smoothing import Smoothing
 
 STEPS = 12
 MEMBERS = [
-    spec(graph_layers=1, embedding_dim=2),
-    spec(graph_layers=3, mechanism="mmoe", task_embeddings=True, balancing="pcgrad", optimizer="adafactor", ema=0.9),
-    spec(graph_layers=2, balancing="gradnorm", optimizer="rowwise_adagrad", id_dropout=0.3, negative_source="uniform"),
-    spec(graph_layers=2, sharing_depth=0, history_weight=0.0, embedding_decay=5.0, off=("hour",)),
+    spec(graph_layers=1, graph_trained=True, embedding_dim=2),
+    spec(graph_layers=3, graph_trained=True, mechanism="mmoe", task_embeddings=True, balancing="pcgrad", ema=0.9),
+    spec(graph_layers=2, graph_trained=True, balancing="gradnorm", optimizer="rowwise_adagrad", id_dropout=0.3),
+    spec(graph_layers=2, graph_trained=True, sharing_depth=0, history_weight=0.0, embedding_decay=5.0, off=("hour",)),
+    spec(graph_layers=1, graph_trained=True, optimizer="adafactor", negative_source="uniform"),
     spec(),
+    spec(graph_layers=2, id_dropout=0.5, ema=0.9, task_embeddings=True),
 ]
 PLAIN = [member for member, one in enumerate(MEMBERS) if not one.off]  # the plain model has all features
 
@@ -97,10 +99,11 @@ def test_graph_layers_are_counted():
     nodes = len({user for user, _ in pairs}) + len({item for _, item in pairs})
     macs = 2 * (2 * len(pairs) + nodes) * 4  # two layers of four columns
     for balancing, backward in (("fixed", 1), ("pcgrad", 1 + 3)):  # pcgrad sends the gradient of each of 3 tasks back
-        found = [
-            cost(replace(without, balancing=balancing, graph_layers=layers), SHAPE, step, catalogue)["training_flops"]
-            for layers in (0, 2)
-        ]
+        with_layers = replace(without, balancing=balancing, graph_layers=2)
+        through = replace(with_layers, graph_trained=True)
+        members = (replace(with_layers, graph_layers=0), through, with_layers)
+        found = [cost(one, SHAPE, step, catalogue)["training_flops"] for one in members]
         # 4 of the 8 items drawn uniformly are used; all nodes have a step of Adam, and the last means are taken once.
         updates = (nodes - 12 - 3 / 2) * 4
         assert found[1] - found[0] == 10 * (2 * (1 + backward) * macs + 12 * updates) + 2 * macs
+        assert found[2] - found[0] == 2 * macs
