@@ -340,14 +340,14 @@ def cut(rows: Sparse, neighbours: int) -> Sparse:
     rows.sum_duplicates()
     counts = np.diff(rows.indptr)
     if neighbours != ALL and counts.max(initial=0) > neighbours:
-        row, is_long = np.repeat(np.arange(rows.shape[0]), counts), np.repeat(counts > neighbours, counts)
-        cells = np.flatnonzero(is_long)  # rows that are short enough need no sorting, and most of them are
-        order = cells[np.lexsort((rows.indices[cells], -np.abs(rows.data[cells]), row[cells]))]
-        starts = np.cumsum(np.where(counts > neighbours, counts, 0)) - counts  # of long rows among these cells
-        kept = np.sort(
-            np.concatenate([np.flatnonzero(~is_long), order[np.arange(len(order)) - starts[row[order]] < neighbours]])
-        )
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=rows.shape[0]))])
+        sizes, kept = np.abs(rows.data), np.ones(len(rows.data), dtype=np.bool_)
+        # Row by row: a partition of each long row takes a tenth of the time of a sort of all entries.
+        for row in np.flatnonzero(counts > neighbours):
+            own, keep = (array[rows.indptr[row] : rows.indptr[row + 1]] for array in (sizes, kept))
+            least = np.partition(own, len(own) - neighbours)[len(own) - neighbours]
+            np.greater(own, least, out=keep)
+            keep[np.flatnonzero(own == least)[: neighbours - np.count_nonzero(keep)]] = True
+        indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, neighbours))])
         rows = csr_array((rows.data[kept], rows.indices[kept], indptr), shape=rows.shape)
     return csr_array(rows.astype(np.float32))
 
