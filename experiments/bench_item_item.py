@@ -55,7 +55,7 @@ def positives_of(n_items: int, n_users: int) -> Positives:
 def measured(kind: str, n_items: int, n_users: int, gib: float) -> dict[str, Any]:
     """Figures of a matrix; only the reason where it does not fit."""
     positives, settings = positives_of(n_items, n_users), with_defaults(SETTINGS[kind])
-    _ = positives.counts, positives.followers
+    _ = positives.counts
     if reason := oversized(kind, positives, settings, int(gib * 2**30)):
         return {"reason": reason}
     before = _peak_gib()

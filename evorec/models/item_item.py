@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -62,22 +62,31 @@ class Positives:
         history: the set of items of each of the ``U + 1`` users.
         past: the same in order.
         n_items: I.
-        descriptions: unit rows ``(I, V)`` (`evorec.data.descriptions`); ``None`` = nothing is known of the items.
-        latest: the matrix that was last asked for, by kind and settings (`latest_item_item`).
+        describe: makes `descriptions`; ``None`` = nothing is known of the items.
     """
 
     history: Csr
     past: Past
     n_items: int
-    descriptions: Sparse | None = None
-    latest: dict[tuple[Any, ...], ItemItemModel] = field(default_factory=dict)
+    describe: Callable[[], Sparse | None] | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> Positives:
         """Those of a data set; the same object for the same data set, so that what it computes is computed once."""
         if dataset not in _OF_DATASET:
-            _OF_DATASET[dataset] = cls(dataset.history, dataset.past, dataset.n_items, item_descriptions(dataset))
+            known = ref(dataset)  # a reference in the value would keep the key for good
+
+            def describe() -> Sparse | None:
+                alive = known()
+                return None if alive is None else item_descriptions(alive)
+
+            _OF_DATASET[dataset] = cls(dataset.history, dataset.past, dataset.n_items, describe)
         return _OF_DATASET[dataset]
+
+    @cached_property
+    def descriptions(self) -> Sparse | None:
+        """Unit rows ``(I, V)`` (`evorec.data.descriptions`), made when a matrix first reads them."""
+        return None if self.describe is None else self.describe()
 
     @cached_property
     def mean_length(self) -> float:
@@ -175,6 +184,8 @@ class ItemItemModel:
         return out
 
 
+_LATEST: dict[tuple[Any, ...], ItemItemModel] = {}
+"""The matrix that was last asked for, by positives, kind and settings."""
 _OF_DATASET: WeakKeyDictionary[Dataset, Positives] = WeakKeyDictionary()
 
 
@@ -242,12 +253,12 @@ def fit_item_item(
 
 
 def latest_item_item(kind: str, positives: Positives, settings: Settings) -> ItemItemModel:
-    """`fit_item_item`, which keeps a single matrix: members of equal settings that follow each other share it."""
-    key = (kind, *sorted(with_defaults(settings).items()))
-    found = positives.latest.get(key)
+    """`fit_item_item`, which keeps the last matrix of the process, for members of equal settings that follow."""
+    key = (positives, kind, *sorted(with_defaults(settings).items()))
+    found = _LATEST.get(key)
     if found is None:
-        positives.latest.clear()  # before the next is computed: two may not fit
-        found = positives.latest[key] = fit_item_item(kind, positives, settings)
+        _LATEST.clear()  # before the next is computed: two may not fit
+        found = _LATEST[key] = fit_item_item(kind, positives, settings)
     return found
 
 

@@ -126,7 +126,7 @@ def test_likeness_of_descriptions_and_a_wider_window_are_added(monkeypatch):
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", 50)
     x, rng = random_matrix(60, 12), np.random.default_rng(1)
     described = rng.random((12, 5)) * (rng.random((12, 5)) < 0.6)
-    positives = replace(positives_of(x), descriptions=csr_array(described))
+    positives = replace(positives_of(x), describe=lambda: csr_array(described))
     own = {"next_item": 0.7, "next_window": 3, "shrinkage": 2.0, "content_weight": 0.2, "content_popularity": 0.5}
     more = plain_next(x, positives, 0.7, 2.0, window=3) + plain_content(x, described, 0.2, 0.5)
     assert (more[:, 3] > 0).any()  # nobody has item 3
