@@ -1,0 +1,238 @@
+"""A folder of bundles with a champion: what is served, what was served before, and a log of every change.
+
+    bundles/VERSION/   the bundles, named by the first digits of their version; never changed
+    champion           a link to the bundle that is served
+    log.jsonl          every change with time, reason and SHA-256, oldest first
+    lock               held while the folder is changed
+
+The link is replaced by renaming a new link onto it, after the bundle behind it was checked byte by byte. A process that
+dies at any moment leaves the old champion or the new one. `evorec serve FOLDER/champion` follows the link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, final
+
+from evorec.errors import RunError, RunLockedError
+from evorec.outputs import lock_file, move_folder, sync_folder, workspace
+from evorec.serving.bundle import read_bundle
+
+BUNDLES: Final = "bundles"
+CHAMPION: Final = "champion"
+LOG: Final = "log.jsonl"
+LOCK: Final = "lock"
+DIGITS: Final = 16
+"""Of a version in the name of a bundle's folder."""
+PROMOTE, ROLLBACK, REMOVE = "promote", "rollback", "remove"
+"""Kinds of changes."""
+
+
+@final
+class ModelFolder:
+    """A folder of bundles, one of which is the champion.
+
+    Args:
+        path: of the folder, which is made by the first promotion.
+        clock: current time, for the log.
+    """
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.path, self._clock = Path(path), clock
+
+    @property
+    def champion(self) -> str | None:
+        """Name of the champion's folder; ``None`` before the first promotion.
+
+        Raises:
+            RunError: the link leads elsewhere.
+        """
+        link = self.path / CHAMPION
+        if not os.path.lexists(link):
+            return None
+        target = Path(os.readlink(link)) if link.is_symlink() else link
+        if target.parts[:-1] != (BUNDLES,) or not (self.path / target).is_dir():
+            raise RunError(
+                f"{link} must be a link to a folder of {self.path / BUNDLES}, and leads to {target}; make it one, or "
+                "promote a bundle into another folder"
+            )
+        return target.name
+
+    def log(self) -> list[dict[str, Any]]:
+        """All changes, oldest first.
+
+        Raises:
+            RunError: a line was changed after it was written. A last line that is not whole was never acknowledged.
+        """
+        file = self.path / LOG
+        lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+        out = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                sha256 = entry.pop("sha256")
+            except (ValueError, AttributeError, KeyError):
+                sha256, entry = "", {}
+            if sha256 != _sha256(entry):
+                raise RunError(f"line {number} of {file} has changed since it was written; restore it from a copy")
+            out.append(entry)
+        return out
+
+    def champions(self) -> list[str]:
+        """The champions that a rollback returns to, latest last; the last is `champion`."""
+        stack, now = self._noted(), self.champion
+        if now is None or stack[-1:] == [now]:
+            return stack
+        # A process died between the link and the log.
+        return stack[:-1] if stack[-2:-1] == [now] else [*stack, now]
+
+    def promote(self, bundle: str | Path, *, reason: str = "", facts: Mapping[str, Any] | None = None) -> str:
+        """Make a copy of a bundle the champion.
+
+        Args:
+            bundle: its folder; every byte is checked, of the copy again.
+            reason: why, for the log.
+            facts: further facts for the log, plain JSON.
+        Returns:
+            Name of the copy's folder, the first digits of the version.
+        Raises:
+            RunError: the bundle is damaged.
+            RunLockedError: another process changes the folder.
+        """
+        source = read_bundle(bundle)
+        name = source.version[:DIGITS]
+        with self._changing():
+            target, known = self.path / BUNDLES / name, self.champions()
+            if not target.exists():
+                with workspace(target) as partial:
+                    shutil.copytree(source.path, partial, dirs_exist_ok=True)
+                    for file in partial.iterdir():
+                        _sync(file)
+                    sync_folder(partial)
+                    move_folder(partial, target)
+            if read_bundle(target).version != source.version:
+                raise RunError(f"{target} holds another bundle than {source.path}; delete it if nothing links to it")
+            self._point(name)
+            previous = known[-1] if known else None
+            self._note(PROMOTE, bundle=name, version=source.version, previous=previous, reason=reason, **(facts or {}))
+        return name
+
+    def rollback(self, *, reason: str = "") -> str:
+        """Make the champion before the current one the champion again.
+
+        Returns:
+            Name of its folder.
+        Raises:
+            RunError: there is none, or its bundle is damaged or was removed.
+            RunLockedError: another process changes the folder.
+        """
+        with self._changing():
+            known = self.champions()
+            if len(known) < 2:
+                raise RunError(f"{self.path} has no champion before the current one")
+            before, name = known[-1], known[-2]
+            bundle = read_bundle(self.path / BUNDLES / name)
+            self._point(name)
+            self._note(ROLLBACK, bundle=name, version=bundle.version, previous=before, reason=reason)
+        return name
+
+    def retain(self, last: int, *, dry_run: bool = False) -> list[str]:
+        """Remove bundles, but not the last champions, and nothing that a link of the folder names.
+
+        Args:
+            last: champions to keep, the current one included, at least 2 so that a rollback is possible.
+            dry_run: only say which.
+        Returns:
+            Names of the removed folders.
+        """
+        if last < 2:
+            raise RunError(f"at least 2 champions are kept, so that a rollback is possible, got {last}")
+        with self._changing():
+            kept = {*self.champions()[-last:]}
+            kept |= {Path(os.readlink(link)).name for link in self.path.iterdir() if link.is_symlink()}
+            found = sorted(folder.name for folder in (self.path / BUNDLES).glob("[!.]*") if folder.name not in kept)
+            for name in () if dry_run else found:
+                shutil.rmtree(self.path / BUNDLES / name)
+            if found and not dry_run:
+                self._note(REMOVE, bundles=found)
+        return found
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock of the folder, and a log without the half of a line."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = lock_file(self.path / LOCK)
+        except BlockingIOError:
+            raise RunLockedError(f"another process changes {self.path}; wait until it has finished") from None
+        try:
+            self._drop_half_line()
+            self._complete_log()
+            yield
+        finally:
+            os.close(lock)
+
+    def _drop_half_line(self) -> None:
+        file = self.path / LOG
+        if file.exists() and not (text := file.read_bytes()).endswith(b"\n") and text:
+            os.truncate(file, text.rfind(b"\n") + 1)
+
+    def _complete_log(self) -> None:
+        """Note a change of the champion whose process died before it wrote the log."""
+        now, known, noted = self.champion, self.champions(), self._noted()
+        if now is None or noted == known:
+            return
+        kind = PROMOTE if len(known) > len(noted) else ROLLBACK
+        version = read_bundle(self.path / BUNDLES / now).version
+        previous = noted[-1] if noted else None
+        self._note(kind, bundle=now, version=version, previous=previous, reason="found after an interruption")
+
+    def _noted(self) -> list[str]:
+        """`champions` by the log alone."""
+        stack: list[str] = []
+        for entry in self.log():
+            if entry["kind"] == PROMOTE:
+                stack.append(entry["bundle"])
+            elif entry["kind"] == ROLLBACK:
+                stack.pop()
+        return stack
+
+    def _point(self, name: str) -> None:
+        """Replace the link of the champion in one step."""
+        partial = self.path / f".{CHAMPION}.new"
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(Path(BUNDLES) / name)
+        partial.replace(self.path / CHAMPION)
+        sync_folder(self.path)
+
+    def _note(self, kind: str, **facts: Any) -> None:
+        entry = {"time": self._clock().isoformat(timespec="seconds"), "kind": kind, **facts}
+        line = _canonical({**entry, "sha256": _sha256(entry)}) + "\n"
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _canonical(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """JSON with sorted keys and without spaces, the same text for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _sha256(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(entry).encode()).hexdigest()
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
