@@ -32,6 +32,8 @@ from evorec.serving.queries import Item as Item
 from evorec.serving.queries import User as User
 from evorec.serving.recommender import Recommender as Recommender
 from evorec.serving.recommender import load_bundle as load_bundle
+from evorec.serving.rows import RowScorer as RowScorer
+from evorec.serving.rows import load_rows as load_rows
 from evorec.space.genes import Boolean as Boolean
 from evorec.space.genes import Categorical as Categorical
 from evorec.space.genes import Fixed as Fixed

@@ -24,7 +24,11 @@ class PlainModel(nn.Module):
         super().__init__()
         self.spec, self.data = spec, data
         dim, n_tasks = spec.embedding_dim, data.n_tasks
-        n_in = (4 + spec.attends) * dim + data.user_statistics.shape[1] + data.item_statistics.shape[1]
+        n_in = (
+            (4 + spec.attends if data.has_items else 1) * dim
+            + data.user_statistics.shape[1]
+            + data.item_statistics.shape[1]
+        )
         self.table = nn.Embedding(data.n_rows, dim)
         self.has_content = data.item_content.shape[1] > 0
         if self.has_content:
@@ -104,8 +108,8 @@ class PlainModel(nn.Module):
             out = out + torch.cat([projection(content) for projection in [self.content, *self.task_contents]], 1)
         return out
 
-    def contexts(self, rows):
-        return self.bag(rows, np.ones(rows.shape))
+    def contexts(self, rows, weights=None):
+        return self.bag(rows, np.ones(rows.shape) if weights is None else weights)
 
     def histories(self, lists):
         longest = max((len(rows) for rows in lists), default=0)
@@ -134,7 +138,8 @@ class PlainModel(nn.Module):
         vectors = zip(users.split(dim, 1), items.split(dim, 1), contexts.split(dim, 1), strict=True)
         for table, (u, v, c) in zip(self.tables(), vectors, strict=True):
             past = [self.attended(table, pasts, v)] if self.spec.attends else []
-            inputs.append(dropped(-1, torch.cat([u, v, u * v, c, *past, statistics], 1)))
+            pair = [u, v, u * v] if self.data.has_items else []
+            inputs.append(dropped(-1, torch.cat([*pair, c, *past, statistics], 1)))
         if self.spec.ensemble_heads == 1:
             return self.mechanism(inputs, dropped)
         scaled = [x * scale[head] for x, scale in zip(inputs, self.scales.values(), strict=True)]

@@ -25,7 +25,9 @@ class Batch:
     def __init__(self, data, step, rows, positives, *, uniform, seed, pasts=False):
         self.data, self.step, self.rows, self.positives, self.seed = data, step, rows, positives, seed
         self.users, self.items = data.train.users[positives], data.train.items[positives]
-        self.uniform = generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
+        self.uniform = np.zeros(0, dtype=int)
+        if data.has_items:
+            self.uniform = generator(seed, "uniform negatives", step).integers(0, data.n_items, size=uniform)
         self.histories = history_lists(data, self.users, self.items)
         self.pasts = [earlier_rows(data, row) for row in rows] if pasts else []
         self._draws = {}
@@ -42,7 +44,10 @@ class Batch:
         data, part = self.data, self.data.train
         users = np.concatenate([part.users[self.rows], self.users])
         items = np.concatenate([part.items[self.rows], self.items, self.uniform])
-        read = [data.user_rows[users], data.item_rows[items], part.context[self.rows], *self.histories, *self.pasts]
+        contexts = part.context[self.rows]
+        if part.context_weights is not None:
+            contexts = contexts[part.context_weights[self.rows] > 0]
+        read = [data.user_rows[users], data.item_rows[items], contexts, *self.histories, *self.pasts]
         return np.setdiff1d(np.concatenate([rows.reshape(-1) for rows in read]), [0])
 
     def dropped_ids(self, rate):
@@ -77,7 +82,9 @@ def batches_of(data, *, steps, batch, positives, uniform, seed, pasts=False):
     """The batches of all steps."""
     part = data.train
     rows = epochs(np.arange(len(part.users)), batch, steps, seed, "batches")
-    liked = epochs(np.flatnonzero(part.target > 0), positives, steps, seed, "positives")
+    liked = [np.zeros(0, dtype=int)] * steps
+    if data.has_items:
+        liked = epochs(np.flatnonzero(part.target > 0), positives, steps, seed, "positives")
     pairs = enumerate(zip(rows, liked, strict=True), start=1)
     return [Batch(data, step, *pair, uniform=uniform, seed=seed, pasts=pasts) for step, pair in pairs]
 
@@ -96,7 +103,7 @@ def one_head_losses(model, batch, head):
     logits = model.task_logits(
         model.users(part.users[rows]),
         model.items(part.items[rows]),
-        model.contexts(part.context[rows]),
+        model.contexts(part.context[rows], None if part.context_weights is None else part.context_weights[rows]),
         part.statistics[rows],
         batch.dropper(model.spec.dropout, head, model.spec.ensemble_heads),
         head=head,
@@ -266,7 +273,8 @@ def places_of_shared(model, tasks):
 def set_gradients(model, balancing, batch):
     """Leaves the gradient of the step's loss in every parameter."""
     losses, rest = task_losses(model, batch)
-    rest = rest + model.spec.retrieval_weight * retrieval_loss(model, batch)
+    if model.data.has_items:
+        rest = rest + model.spec.retrieval_weight * retrieval_loss(model, batch)
     values = np.array([loss.item() for loss in losses])
     parameters = list(model.parameters())
     if balancing.kind not in ("gradnorm", "pcgrad", "nash"):
@@ -284,7 +292,8 @@ def set_gradients(model, balancing, batch):
     else:
         specific = balancing.gradnorm(values, of_shared) if balancing.kind == "gradnorm" else balancing.nash(of_shared)
         together = sum(c * g for c, g in zip(specific, of_shared, strict=True))
-    others = filled(gradients_of(rest, parameters), parameters)
+    has_rest = getattr(rest, "requires_grad", False)  # rows without items have no loss besides those of the tasks
+    others = filled(gradients_of(rest, parameters) if has_rest else [None] * len(parameters), parameters)
     for i, parameter in enumerate(parameters):
         parameter.grad = others[i] + sum(c * gradients[i] for c, gradients in zip(specific, tasks, strict=True))
     for i, part in zip(shared, together.split([parameters[i].numel() for i in shared]), strict=True):

@@ -98,8 +98,8 @@ def test_a_configuration_of_the_guides_is_valid(block: CodeBlock) -> None:
         assert all(group.startswith("evorec.") for group in given["project"]["entry-points"])
         return
     given.pop("plugins", None)  # files of the reader
-    defaults = problem_definition("feed").defaults
-    parse_config(merge(defaults, given), source=block.guide)
+    definition = problem_definition(given.get("problem", "feed"))
+    parse_config(merge(definition.defaults, given), source=block.guide, kind=definition.config)
 
 
 def write_events(folder: Path) -> None:
@@ -140,7 +140,23 @@ def write_clicks_and_buys(folder: Path) -> None:
     (folder / "yoochoose-buys.dat").write_text(buys)
 
 
-DATA_OF_GUIDES = {"my-shop": write_events, "gowalla": write_adjacency, "yoochoose": write_clicks_and_buys}
+def write_contracts(folder: Path) -> None:
+    """Rows without users and items."""
+    rng = np.random.default_rng(0)
+    n = 600
+    region, age, income = rng.integers(0, 9, n), rng.integers(18, 80, n), rng.lognormal(10, 0.5, n).round()
+    amount = np.where(rng.random(n) < 0.4, rng.lognormal(5, 1, n).round(2), 0.0)
+    renewed = rng.random(n) < 0.3 + 0.005 * age
+    columns = {"region": region, "age": age, "income": income, "renewed": renewed, "claim_amount": amount}
+    pl.DataFrame(columns).write_csv(folder / "contracts.csv")
+
+
+DATA_OF_GUIDES = {
+    "my-shop": write_events,
+    "gowalla": write_adjacency,
+    "yoochoose": write_clicks_and_buys,
+    "contracts": write_contracts,
+}
 """``data.path`` of a configuration -> writes files with the columns that it names."""
 LOGS = [block for block in blocks("toml") if any(f'path = "{name}"' in block.text for name in DATA_OF_GUIDES)]
 QUICK = (

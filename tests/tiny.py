@@ -16,6 +16,7 @@ from evorec.models.spec import CHOICES, NEGATIVE_SOURCES, ModelSpec
 from evorec.training.plan import KEPT_BYTES, BatchPlan, DeviceData
 from evorec.training.trainer import train
 from problems.feed import FeedConfig
+from problems.rows import RowsWorld
 
 BASE_LOGITS = (-1.0, -2.0, -3.0)
 PARENTS = (-1, 0, 1)
@@ -60,6 +61,14 @@ def number_dataset(ranked=("click", "watch", "late"), parents=(-1, -1, -1), *, g
         kinds={task: kind for task, kind in KINDS.items() if task in ranked},
     )
     return replace(encoded, parents=parents)
+
+
+@cache
+def row_dataset(n_rows=600):
+    """Rows without users and items: two binary labels and a number, which half of the rows have."""
+    data = simulate(RowsWorld(n_rows=n_rows, seed=2))
+    kinds, parts = {"spend": "regression"}, split(data, SplitConfig(kind="random"))
+    return encode(data, parts, tasks=data.tasks, target="", fit="train", kinds=kinds)
 
 
 KINDS = {"watch": "regression", "late": QuantileKind(quantile=0.9)}

@@ -91,7 +91,10 @@ def export(
     if triton is not None:
         write_triton(target, triton)
     output.result({"member": key, "bundle": str(target)}, text=str(target))
-    output.next_step("evorec", "recommend", target, "--user", problem.data.dataset.user_ids[0])
+    if problem.data.dataset.has_items:
+        output.next_step("evorec", "recommend", target, "--user", problem.data.dataset.user_ids[0])
+    else:
+        output.next_step("evorec", "score", target, "--rows", "ROWS.csv", "--out", "scores.csv")
     output.next_step("evorec", "serve", target)
 
 
@@ -177,7 +180,7 @@ def recommend(
             "recommend needs --user ID, --liked ITEM or --feature NAME=VALUE, or --users FILE --out FILE."
         )
     recommender = load_bundle(bundle, threads=threads)
-    options = ListOptions(k=k, seen=seen, where=_pairs(where or []), only=items or None, mmr=mmr)
+    options = ListOptions(k=k, seen=seen, where=pairs(where or []), only=items or None, mmr=mmr)
     shown = tuple(dict.fromkeys(show or ()))
     if users is not None and out is not None:
         _note_unknown(output, recommender, [User()], options)
@@ -185,7 +188,7 @@ def recommend(
         return
     of_user: dict[str, Any] = {}
     of_context: dict[str, Any] = {}
-    for name, values in _pairs(feature or []).items():
+    for name, values in pairs(feature or []).items():
         if name not in recommender.user_features | recommender.context_features:
             known = ", ".join(sorted(recommender.user_features | recommender.context_features)) or "none"
             raise ConfigError(f"--feature {name}: the model has no such feature of users or context; it has {known}.")
@@ -285,7 +288,7 @@ def _recommend_table(
     output.result(value, text=str(out))
 
 
-def _pairs(texts: list[str]) -> dict[str, list[Any]]:
+def pairs(texts: list[str]) -> dict[str, list[Any]]:
     """``NAME=VALUE`` texts as values by name."""
     out: dict[str, list[Any]] = {}
     for text in texts:

@@ -296,8 +296,7 @@ def _check(config: RecommenderConfig, *, data: bool) -> dict[str, Any]:
     return {
         "data": f"{size.name}, sha256 {size.sha256[:12]}",
         "rows": size.n_rows,
-        "users": size.n_users,
-        "items": size.n_items,
+        **({"users": size.n_users, "items": size.n_items} if size.n_items else {}),
         "rows by part": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "label means": {task: log[task].mean() for task in tables.tasks},
         **({"notes": list(found.remarks)} if found.remarks else {}),

@@ -103,7 +103,7 @@ def _importance_tables(found: Explanation, n_shown: int) -> list[Table]:
     times = "1 permutation" if found.repeats == 1 else f"{found.repeats} permutations"
     title = (
         f"\nLoss in thousandths when a block of the input is permuted: mean ± sd of {times},"
-        f" {found.n_rows:,} validation rows, lists of {found.n_users:,} users"
+        f" {found.n_rows:,} validation rows{f', lists of {found.n_users:,} users' if found.n_users else ''}"
     )
     order = sorted((block for block in found.importance if block.used), key=lambda block: -worth(block))
     off = [block for block in found.importance if not block.used]

@@ -111,21 +111,24 @@ def serve(
 ) -> None:
     """Answer requests over HTTP from a bundle, until SIGTERM or Ctrl-C; SIGHUP loads the bundle again.
 
-    POST /recommend and /score; GET or HEAD /health, /ready, /info and /metrics; GET /openapi.json and /docs.
+    POST /recommend and /score, or of a bundle for a table of rows /score alone;
+    GET or HEAD /health, /ready, /info and /metrics; GET /openapi.json and /docs.
     """
     try:
         import uvicorn  # noqa: F401
 
         from evorec.serving.http import build_app
         from evorec.serving.recommender import load_bundle
+        from evorec.serving.rows import load_rows
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
         raise ConfigError(f"serve needs {error.name}, which is not installed: pip install 'evorec[serve]'") from None
 
+    from evorec.serving.bundle import is_row_bundle
     from evorec.serving.slot import Slot
 
-    slot = Slot(bundle, load_bundle, note=partial(output.note, style="yellow"))
+    slot = Slot(bundle, load_rows if is_row_bundle(bundle) else load_bundle, note=partial(output.note, style="yellow"))
     slot.open()
     limits = Limits(
         body_bytes=_bytes(max_body), batch=max_batch, k=max_k, items=max_items, queue=queue,
@@ -209,6 +212,12 @@ def _announce(output: Output, listener: socket.socket, slot: Slot) -> None:
         )
     assert slot.current is not None
     output.result({"url": url, "version": slot.current.version}, text=url)
+    from evorec.serving.rows import RowScorer
+
+    if isinstance(slot.current, RowScorer):
+        row = dict.fromkeys(slot.current.features[:2])
+        output.next_step("curl", f"{url}/score", "--json", json.dumps({"rows": [row]}))
+        return
     user = next(iter(slot.current.user_ids), 1)
     output.next_step("curl", f"{url}/recommend", "--json", json.dumps({"users": [{"id": user}]}))
 

@@ -28,10 +28,11 @@ from evorec.config.loading import load_config, merge, parse_config, reset_config
 from evorec.config.origins import Layer, Origins
 from evorec.config.problems import ProblemDefinition, installed_problems, problem_definition
 from evorec.config.recommender import RecommenderConfig, recommender_config
+from evorec.config.rows import RowsConfig
 from evorec.config.run import RunConfig
 from evorec.config.search import SearchConfig
 from evorec.config.section import Overlay, Section
-from evorec.config.simulator import SIMULATORS, Simulator, SimulatorConfig, simulator_config
+from evorec.config.simulator import SIMULATORS, SimulatedConfig, Simulator, SimulatorConfig, simulator_config
 from evorec.config.space import Bounds, Box, GeneOverride
 from evorec.config.split import SplitConfig
 from evorec.config.tables import EntityConfig, FilesConfig, ItemsConfig, LogConfig, PivotConfig, UsersConfig
@@ -43,8 +44,9 @@ __all__ = [
     "CooccurrenceContent", "DataConfig", "EncoderContent", "EnsembleConfig", "EntityConfig", "EvaluationConfig",
     "ExecutionConfig", "Faults", "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent",
     "ItemsConfig", "Key", "Layer", "LogConfig", "Origins", "Overlay", "PivotConfig", "ProblemDefinition",
-    "QuantileKind", "RecommenderConfig", "RunConfig", "SearchConfig", "Section", "Simulator", "SimulatorConfig",
-    "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig", "UsersConfig", "VectorsContent",
-    "installed_problems", "keys", "kind_name", "load_config", "merge", "parse_config", "problem_definition",
-    "recommender_config", "reset_config", "simulator_config", "stored_config", "task_in_words",
+    "QuantileKind", "RecommenderConfig", "RowsConfig", "RunConfig", "SearchConfig", "Section", "SimulatedConfig",
+    "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
+    "UsersConfig", "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge",
+    "parse_config", "problem_definition", "recommender_config", "reset_config", "simulator_config", "stored_config",
+    "task_in_words",
 ]  # fmt: skip

@@ -53,7 +53,7 @@ class DataConfig(Section):
             return self
         for number, source in enumerate(self.log.each_source):
             where = f"log.sources[{number}]" if self.log.sources else "log"
-            needed = () if source.is_of_lists else ("user", "item")
+            needed = () if source.is_of_lists or (source.files and not self.has_items) else ("user", "item")
             missing = [f"{where}.{name}" for name in needed if not getattr(source, name)]
             if not (source.files or source.parts):
                 missing.insert(0, f"{where}.files")
@@ -65,6 +65,13 @@ class DataConfig(Section):
         if len({source.has_parts for source in self.log.each_source}) > 1:
             raise ValueError("all log.sources must name their parts, or none of them: set part or parts of each")
         return self
+
+    @property
+    def has_items(self) -> bool:
+        """Whether the data are a log of users and items; else they are a table of rows with features and labels."""
+        if self.reader == "table":
+            return any(source.is_of_lists or source.user or source.item for source in self.log.each_source)
+        return self.reader != "simulator" or not self.simulator.labels
 
     @property
     def has_parts(self) -> bool:

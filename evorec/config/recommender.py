@@ -55,6 +55,9 @@ class RecommenderConfig(RunConfig):
     }
     """Data enter the fingerprint by their content, not by the files they were read from."""
 
+    of_rows: ClassVar[bool] = False
+    """Whether the data are rows without users and items (`evorec.config.rows.RowsConfig`)."""
+
     objectives: tuple[str, ...] = Field(("accuracy", "recall@k", "diversity", "cost"), min_length=1)
     """metrics to optimise; @k = evaluation.k"""
     constraints: tuple[str, ...] = ("recall@k >= 0.9 * popularity",)
@@ -84,6 +87,18 @@ class RecommenderConfig(RunConfig):
         if "ranked" in tasks and not tasks["ranked"]:
             return {"objectives": OF_RETRIEVAL, **value}
         return value
+
+    @model_validator(mode="after")
+    def _items_are_described(self) -> Self:
+        if self.data.has_items == self.of_rows:
+            raise ValueError(
+                'problem = "rows" is for tables without users and items: leave data.log.user and data.log.item out, or '
+                "name another problem"
+                if self.of_rows
+                else "data.log needs user and item: without items there is nothing to list. A table of rows with "
+                'features and labels alone is searched with problem = "rows"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_are_used(self) -> Self:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self, final
+from typing import Annotated, Any, ClassVar, Final, Self, final
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from evorec.config.section import Section
+from evorec.config.tasks import TaskKind
 from evorec.errors import ConfigError
 from evorec.registry import Registry
 
@@ -19,10 +20,31 @@ LARGEST_ARRAY: Final = 100_000_000
 """Most numbers in an array of a world, 0.8 GB; a few of them exist at the same time."""
 
 
-class SimulatorConfig(Section):
-    """Settings that all simulated worlds have."""
+class SimulatedConfig(Section):
+    """Settings that all simulated data have."""
+
+    labels: ClassVar[Mapping[str, TaskKind]] = {}
+    """Of simulated rows without users and items, the kind of each label; empty = a log of users and items."""
 
     scenario: Scenario = ""
+    seed: int = Field(0, ge=0)
+    """seed of the simulated world; the run's seed does not change the data"""
+
+    def array_sizes(self) -> dict[str, int]:
+        """Numbers in the largest arrays of the world, by the settings that they are the product of."""
+        return {}
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Self:
+        for product, size in self.array_sizes().items():
+            if size > LARGEST_ARRAY:
+                raise ValueError(f"{product} must be at most {LARGEST_ARRAY:,}, got {size:,}; make one of them smaller")
+        return self
+
+
+class SimulatorConfig(SimulatedConfig):
+    """Settings that all simulated worlds of users and items have."""
+
     n_users: int = Field(1500, ge=1, le=1_000_000)
     """users"""
     n_items: int = Field(800, ge=2, le=1_000_000)
@@ -31,22 +53,13 @@ class SimulatorConfig(Section):
     """latent taste dimensions"""
     n_days: int = Field(14, ge=3, le=3650)
     """length of the log in days"""
-    seed: int = Field(0, ge=0)
-    """seed of the simulated world; the run's seed does not change the data"""
 
     def array_sizes(self) -> dict[str, int]:
-        """Numbers in the largest arrays of the world, by the settings that they are the product of."""
+        """See `SimulatedConfig.array_sizes`."""
         return {
             "n_users x n_factors": self.n_users * self.n_factors,
             "n_items x n_factors": self.n_items * self.n_factors,
         }
-
-    @model_validator(mode="after")
-    def _fits_memory(self) -> Self:
-        for product, size in self.array_sizes().items():
-            if size > LARGEST_ARRAY:
-                raise ValueError(f"{product} must be at most {LARGEST_ARRAY:,}, got {size:,}; make one of them smaller")
-        return self
 
 
 @final
@@ -59,7 +72,7 @@ class Simulator:
         simulate: from its settings to its `evorec.data.tables.Tables`.
     """
 
-    settings: type[SimulatorConfig]
+    settings: type[SimulatedConfig]
     simulate: Callable[[Any], Any]
 
 
@@ -82,7 +95,7 @@ A run's fingerprint still covers them, so runs keep their names, and stored conf
 """
 
 
-def simulator_config(settings: Mapping[str, Any] | SimulatorConfig) -> SimulatorConfig:
+def simulator_config(settings: Mapping[str, Any] | SimulatedConfig) -> SimulatedConfig:
     """Settings of the world that ``scenario`` names, by default the feed.
 
     Raises:
@@ -101,5 +114,5 @@ def simulator_config(settings: Mapping[str, Any] | SimulatorConfig) -> Simulator
     )
 
 
-AnySimulatorConfig = Annotated[SerializeAsAny[SimulatorConfig], BeforeValidator(simulator_config)]
+AnySimulatorConfig = Annotated[SerializeAsAny[SimulatedConfig], BeforeValidator(simulator_config)]
 """Type of a field that holds the settings of any world."""

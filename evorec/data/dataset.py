@@ -7,7 +7,7 @@ for "unknown" followed by a row per known value. An entity's vector is ``sum_f w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -42,6 +42,7 @@ class Part:
         statistics: float32 ``(N, S)``, counts and rates of earlier days (`evorec.data.statistics`).
         target: float32 ``(N,)``, NaN = not observed; a positive is > 0.
         time: int64 ``(N,)``, seconds since 1970 UTC.
+        context_weights: float32 ``(N, Fc)``, of the rows in `context`; ``None`` = all 1.
     """
 
     users: Int64
@@ -51,11 +52,18 @@ class Part:
     statistics: Float32
     target: Float32
     time: Int64
+    context_weights: Float32 | None = None
 
     @property
     def n_rows(self) -> int:
         """Number of impressions N."""
         return len(self.users)
+
+    def rows(self, chosen: slice | Int64) -> Part:
+        """Some of the impressions."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: array[chosen] for name, array in own.items() if array is not None}
+        return replace(self, **changed)
 
 
 @final
@@ -131,9 +139,10 @@ class Codebook:
     """How the values of a feature become codes; a value that is not in it has code 0, "unknown".
 
     Attributes:
-        kind: ``categorical``, ``multi_hot``, ``numeric`` or ``vector``, whose numbers are used unchanged.
+        kind: ``categorical``, ``multi_hot``, ``numeric``, ``linear`` or ``vector``, whose numbers are used unchanged.
         values: value of each code from 1 on; of numbers and vectors empty.
-        edges: ascending; a number's code is 1 + how many of them are not above it.
+        edges: ascending; a number's code is 1 + how many of them are not above it. Of kind ``linear``, the number of
+            each code from 1 on; a number between two of them is a weighted mean of both codes.
     """
 
     kind: str
@@ -169,8 +178,8 @@ class Dataset:
             mean of the training rows, else 0.
         label_scale: float64 ``(T,)``, of numbers the standard deviation of the training rows, else 1.
         target: label column whose positives are retrieved.
-        n_users: U, users with a training row.
-        n_items: I, the catalogue: the item table's ids and the training rows' ids.
+        n_users: U, users with a training row; 0 for a table of rows.
+        n_items: I, the catalogue: the item table's ids and the training rows' ids; 0 for a table of rows.
         user_ids: external ids ``(U,)``, ascending; int64 or str.
         item_ids: external ids ``(I,)``, ascending; int64 or str.
         n_rows: R, rows of the embedding table; row 0 is padding and is never trained.
@@ -274,6 +283,11 @@ class Dataset:
         """The training target positives of the ``U + 1`` users in order; without times in that of the file."""
         rows, part = np.flatnonzero(self.train.target > 0), self.train
         return Past.of(part.users[rows], part.items[rows], part.time[rows], n_users=self.n_users + 1)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether rows are of users and items; else their context is all that a model sees, and there are no lists."""
+        return self.n_items > 0
 
     @property
     def distance_content(self) -> Float32:

@@ -54,6 +54,8 @@ _YEAR_1: Final = -62_135_596_800
 class Description:
     """Facts about a data set: numbers, and small tables of numbers.
 
+    A table of rows has 0 users and items, and everything about them is null or empty.
+
     Attributes:
         name: of the data set.
         facts: ``n_rows``, ``n_users``, ``n_items`` and ``sha256`` as every command has them (`DataSize`); ``first`` and
@@ -63,7 +65,8 @@ class Description:
             labels and context too; ``n_tied`` rows with the user and timestamp of an earlier row; ``n_times`` different
             timestamps; ``whole_days``, whether all have the same time of day; ``times``, the meaning of the timestamps
             (`evorec.data.tables.TimeKind`): without moments, all facts about them are null, and rows are repeated where
-            user and item are equal; ``split_kind``; ``split_error``, why the log cannot be split, else empty;
+            user and item are equal; of a table of rows, where all features and labels are; ``split_kind``;
+            ``split_error``, why the log cannot be split, else empty;
             ``split_starts``, where validation and test begin; ``step`` of the timeline.
         parts: per part ``n_rows``, ``n_users``, ``n_items``, ``first``, ``last``, ``first_day``, ``last_day``. Null for
             training: ``n_new_users`` and ``n_new_items`` without a row in an earlier part, ``n_new_user_rows``,
@@ -152,9 +155,12 @@ def describe(
     parts = _parts(frame, names, warm_users)
     labels = _labels(frame, tables.tasks, names, tasks)
     binary = list(dict.fromkeys(labels.filter("binary")["label"]))
-    spread, ranks = zip(
-        *(_spread(frame, *side) for side in (("user", Columns.USER), ("item", Columns.ITEM))), strict=True
-    )
+    sides = (("user", Columns.USER), ("item", Columns.ITEM)) if tables.has_items else ()
+    spread = [_spread(frame, *side) for side in sides]
+    if not tables.has_items:
+        of_items = ["n_target", "n_ranking_users", *(name for name in parts.columns if "_new_" in name)]
+        parts = parts.with_columns(*(pl.lit(None, dtype=pl.Int64).alias(name) for name in of_items))
+        parts = parts.with_columns(n_users=pl.lit(0), n_items=pl.lit(0), n_unlisted_rows=pl.lit(None, dtype=pl.Int64))
     size = DataSize.of(tables)
     facts = {
         "n_rows": size.n_rows,
@@ -163,7 +169,7 @@ def describe(
         "sha256": size.sha256,
         **_time_facts(tables, split, frame, error),
     }
-    facts["density"] = facts["n_pairs"] / (size.n_users * size.n_items_in_log)
+    facts["density"] = facts["n_pairs"] / (size.n_users * size.n_items_in_log) if tables.has_items else None
     given_away = leaks(tables, np.flatnonzero(part == 0), (*tasks.ranked, tasks.target))
     step, timeline = _timeline(frame, binary, names, split.utc_offset_h, facts["n_days"])
     return Description(
@@ -172,8 +178,8 @@ def describe(
         parts=parts,
         labels=labels,
         overlaps=_overlaps(frame, binary),
-        spread=pl.DataFrame(spread),
-        ranks=pl.concat(ranks),
+        spread=pl.DataFrame([facts for facts, _ in spread]),
+        ranks=pl.concat([curve for _, curve in spread]) if spread else pl.DataFrame(),
         coverage=_coverage(frame, tables),
         items=item_numbers(tables, rows),
         features=_features(tables),
@@ -247,9 +253,9 @@ def _time_facts(tables: Tables, split: SplitConfig, frame: pl.DataFrame, error: 
     """Facts about time, repeated rows and the split."""
     user, item, time = Columns.USER, Columns.ITEM, Columns.TIME
     log = tables.interactions.select(user, item, time, *tables.tasks, *(feature.name for feature in tables.context))
-    n_repeated = log.height - log.select(user, item, time).unique().height
     lists = [name for name, dtype in log.schema.items() if dtype.is_nested()]
     identical = log.with_columns(pl.col(lists).hash()) if lists else log  # lists cannot be compared by unique()
+    n_repeated = log.height - (log.select(user, item, time) if tables.has_items else identical).unique().height
     moment, day = pl.col(time), pl.col(_DAY)
     n_days = (day.max() - day.min()).dt.total_days() + 1
     facts = frame.select(

@@ -60,7 +60,7 @@ def encode(
         tables: all interactions.
         split: row numbers of the parts.
         tasks: ranked label columns, in order; empty = retrieval only.
-        target: label column whose positives (> 0) are retrieved.
+        target: label column whose positives (> 0) are retrieved; empty for a table of rows, in which nothing is.
         fit: ``train`` holds out validation, ``train+validation`` and ``train for test`` hold out test, ``all`` trains
             on every row.
         statistics: keys of dense statistics: ``user``, ``item``, a feature, or several joined by ``+``, all of them of
@@ -86,6 +86,8 @@ def encode(
         statistics = ()  # counts and rates of earlier days
     if tables.times == "none":
         history_recency = 0.0
+    if not tables.has_items:
+        statistics, history_length = (), 0
     rows, held_rows = rows_of_fit(split, fit)
     log, held = tables.interactions[rows], tables.interactions[held_rows]
     kinds = {task: kinds.get(task, "binary") for task in tasks}
@@ -98,38 +100,47 @@ def encode(
     task_kinds = tuple(kinds.values())
     shift, scale = label_scales(labels[0], task_kinds)
 
-    users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
-    items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
+    if tables.has_items:
+        users = _Entities.of(Columns.USER, log, tables.users, tables.user_features, catalogue=False)
+        items = _Entities.of(Columns.ITEM, log, tables.items, tables.item_features, catalogue=True)
+    else:
+        users = items = _Entities.none(log.height)
     by_user, next_row = lay_out(users.blocks, users.n + 1, first_row=1)
     by_item, next_row = lay_out(items.blocks, items.n + 1, first_row=next_row)
     names = [feature.name for feature in moment]
     context_rows = pl.concat([log.select(names), held.select(names)])
     is_trained = np.arange(log.height + held.height) < log.height
-    fits = [fit_block(feature, context_rows[feature.name], is_trained, min_count=1) for feature in moment]
+    # Numbers of a row keep their place between two knots: they are its only inputs, and bins would lose too much.
+    linear = not tables.has_items
+    fits = [fit_block(f, context_rows[f.name], is_trained, min_count=1, linear=linear) for f in moment]
     context = [block for block in fits if not block.is_constant(is_trained)]
     by_row, n_rows = lay_out(context, log.height + held.height, first_row=next_row)
     del context_rows, fits, context  # as large as the log
 
-    def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, context: Int64) -> Part:
+    def part(frame: pl.DataFrame, labels: pl.DataFrame, users: Int64, items: Int64, rows: slice) -> Part:
         known = standardised(labels, task_kinds, shift, scale).select(pl.col(tasks).fill_null(float("nan")))
         values = known.to_numpy() if tasks else np.zeros((frame.height, 0), dtype=np.float32)
         return Part(
             users=users,
             items=items,
-            context=context,
+            context=by_row.rows[rows],
             labels=np.ascontiguousarray(values),
             statistics=np.zeros((frame.height, 0), dtype=np.float32),
-            target=frame[target].fill_null(float("nan")).to_numpy(),
+            target=frame[target].fill_null(float("nan")).to_numpy()
+            if target
+            else np.full(frame.height, np.nan, dtype=np.float32),
             time=frame[Columns.TIME].to_numpy(),
+            context_weights=None if tables.has_items else by_row.weights[rows],
         )
 
-    train = part(log, labels[0], users.rows, items.rows, by_row.rows[: log.height])
+    train = part(log, labels[0], users.rows, items.rows, slice(log.height))
     held_users, held_items = users.index(held[Columns.USER]), items.index(held[Columns.ITEM])
-    held_out = part(held, labels[1], held_users, held_items, by_row.rows[log.height :])
+    held_out = part(held, labels[1], held_users, held_items, slice(log.height, None))
 
     context_mode, days = _most_frequent(train.context), _days(log)
-    seen = Csr.from_pairs(train.users, train.items, n_rows=users.n + 1)
-    relevant, lost = _relevant(held_out, seen, items.counts)
+    n_met = train.n_rows if tables.has_items else 0  # rows without items meet none
+    seen = Csr.from_pairs(train.users[:n_met], train.items[:n_met], n_rows=users.n + 1)
+    relevant, lost = _relevant(held_out, seen, items.counts) if tables.has_items else (seen, {})
     ranked_train, ranked_held = train, held_out
     if sampled:
         columns = np.array([list(tasks).index(task) for task in sampled])
@@ -162,7 +173,8 @@ def encode(
     item_content, content_parts = content_vectors(tables, items.ids, learned)
     liked = train.target > 0
     item_history_row = np.append(n_rows + np.arange(items.n), 0)  # the unknown item has no row
-    n_kept = sum(len(known.fields) for known in (by_user, by_item, by_row)) - 2  # the two ids are fields, not features
+    n_ids = 2 if tables.has_items else 0  # ids are fields, not features
+    n_kept = sum(len(known.fields) for known in (by_user, by_item, by_row)) - n_ids
     n_declared = sum(len(known) for known in (tables.user_features, tables.item_features, moment))
 
     further = sorted((task, str(kind)) for task, kind in kinds.items() if kind != "binary")
@@ -212,7 +224,11 @@ def encode(
         target_counts=np.bincount(train.items[liked], minlength=items.n),
         notes={
             **lost,
-            "n_cold_users": held[Columns.USER].filter(pl.Series(held_users == users.n)).n_unique(),
+            **(
+                {"n_cold_users": held[Columns.USER].filter(pl.Series(held_users == users.n)).n_unique()}
+                if tables.has_items
+                else {}
+            ),
             "n_constant_fields": n_declared - n_kept,
             **({"n_sampled_negatives": ranked_held.n_rows - held_out.n_rows} if sampled else {}),
         },
@@ -262,6 +278,12 @@ class _Entities:
             blocks += [block for block in fits if not block.is_constant(fitted)]
         blocks = [block.with_unknown_entity() for block in blocks]
         return cls(ids, id_array(ids), rows, counts, blocks)
+
+    @classmethod
+    def none(cls, n_rows: int) -> _Entities:
+        """No entity: all rows belong to the unknown entity, which has no feature."""
+        ids, nobody = pl.Series([], dtype=pl.Int64), np.zeros(0, dtype=np.int64)
+        return cls(ids, nobody, np.zeros(n_rows, dtype=np.int64), nobody, [])
 
     @property
     def n(self) -> int:

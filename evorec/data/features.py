@@ -63,8 +63,8 @@ class Block:
 
     def is_constant(self, fitted: Mask) -> bool:
         """Whether all fitted entities have the same codes, so that nothing can be learned from the feature."""
-        codes = self.codes[fitted]
-        return bool((codes == codes[:1]).all())
+        codes, weights = self.codes[fitted], self.weights[fitted]
+        return bool((codes == codes[:1]).all() and (weights == weights[:1]).all())
 
 
 @final
@@ -87,7 +87,7 @@ def id_block(name: str, fitted: Mask) -> Block:
     return Block.single(name, np.where(fitted, np.cumsum(fitted), UNKNOWN), 1 + int(fitted.sum()))
 
 
-def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: int) -> Block:
+def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: int, linear: bool = False) -> Block:
     """Codes of a feature.
 
     Args:
@@ -95,9 +95,10 @@ def fit_block(feature: Feature, values: pl.Series, fitted: Mask, *, min_count: i
         values: of each entity ``(N,)``; null is unknown.
         fitted: bool ``(N,)``, the entities that vocabulary and bins may see.
         min_count: a value that fewer fitted entities have is treated as unknown, as is a value that none has.
+        linear: whether numbers lie between two codes (`_interpolated`) instead of in bins.
     """
     if feature.kind == "numeric":
-        return _binned(feature.name, values, fitted)
+        return (_interpolated if linear else _binned)(feature.name, values, fitted)
     if feature.kind == "multi_hot":
         return _multi_hot(feature.name, values, fitted, min_count)
     codes, known = _vocabulary_codes(values, fitted, min_count)
@@ -221,6 +222,33 @@ def _binned(name: str, values: pl.Series, fitted: Mask) -> Block:
     edges = np.unique(np.quantile(sample, shares)) if len(sample) else np.empty(0)
     codes = np.where(present, 1 + np.searchsorted(edges, numbers, side="right"), UNKNOWN)
     return Block.single(name, codes, 2 + len(edges), Codebook("numeric", edges=tuple(edges.tolist())))
+
+
+def _interpolated(name: str, values: pl.Series, fitted: Mask) -> Block:
+    """Two codes per number, of the knots below and above it, weighted by how near they are.
+
+    The sum of their rows is a piecewise linear function of the number. Knots are the ends and quantiles of the fitted
+    numbers; a number outside of them counts as the nearest end.
+
+    Source: Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning": piecewise linear
+    encoding, here in the basis of hat functions, of which two differ from 0 and not one per bin.
+    """
+    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    present = np.isfinite(numbers)
+    sample = numbers[fitted & present]
+    knots = np.unique(np.quantile(sample, np.linspace(0, 1, MAX_BINS + 1))) if len(sample) else np.empty(0)
+    codebook = Codebook("linear", edges=tuple(knots.tolist()))
+    codes = np.full((len(numbers), 2), PADDING, dtype=np.int64)
+    codes[:, 0] = UNKNOWN
+    weights = np.zeros((len(numbers), 2), dtype=np.float32)
+    weights[:, 0] = 1.0
+    if len(knots):
+        at = np.interp(numbers[present], knots, np.arange(len(knots)))  # position among the knots
+        below = np.minimum(at.astype(np.int64), max(len(knots) - 2, 0))
+        above = (at - below).astype(np.float32)
+        codes[present] = np.stack([1 + below, np.minimum(2 + below, len(knots))], axis=1)
+        weights[present] = np.stack([1 - above, above], axis=1)
+    return Block(name, codes, weights, 1 + len(knots), codebook)
 
 
 def _multi_hot(name: str, values: pl.Series, fitted: Mask, min_count: int) -> Block:

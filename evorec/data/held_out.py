@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +56,14 @@ def ranking_users(dataset: Dataset, config: EvaluationConfig, *, seed: int, at_m
         config: `users` and `mask`.
         seed: seed of the sample; the same for all candidates of a run.
         at_most: size of the sample; ``None`` = all.
+    Returns:
+        Without items no users, who have no lists.
     Raises:
         DataError: no user has a held-out positive.
     """
     counts = dataset.relevant.counts()[: dataset.n_users]
+    if not dataset.has_items:
+        return RankingUsers(np.zeros(0, dtype=np.int64), dataset.seen.select(counts), dataset.relevant.select(counts))
     eligible = counts > 0
     if config.users == "warm":
         eligible &= dataset.history.counts()[: dataset.n_users] > 0
@@ -100,6 +104,10 @@ def task_rows(dataset: Dataset, part: Part) -> tuple[TaskRows, ...]:
         TaskRows.of(part.labels[:, i], part.users, task=task, kind=kind, unit=float(dataset.label_scale[i]))
         for i, (task, kind) in enumerate(zip(dataset.tasks, dataset.kinds, strict=True))
     )
+
+
+NO_ITEMS: Final = "needs users and items, and a table of rows has none; leave it out."
+"""Why rows without items have no metric of lists, of choices or of users."""
 
 
 @final
@@ -168,6 +176,10 @@ class HeldOut:
 
     def baseline_keys(self) -> frozenset[str]:
         """Keys of the metrics that baselines have, too."""
+        if not self.dataset.has_items:
+            of_tasks = zip(self.tasks, self._of_tasks, strict=True)
+            own = [metric.key(task=rows.task) for rows, metrics in of_tasks for metric in metrics]
+            return frozenset([*own, *(metric.key() for metric in self._of_values)])
         metrics = (*self._of_lists, *self._of_attacks)
         return frozenset(metric.key(k=self.config.k) for metric in metrics if metric.has_baselines)
 
@@ -245,9 +257,10 @@ class HeldOut:
 
     def _available(self, of: type, data: Any, *, kind: Any = None, **key: Any) -> tuple[Metric, ...]:
         """The metrics on this data, with their corners; the reasons against the others are kept."""
-        out = []
+        out, has_items = [], self.dataset.has_items
         for metric in metrics_of(of, wanted=self.wanted, kind=kind, **key):
-            name, reason = metric.key(**key), why_unavailable(metric, data)
+            is_of_rows = of is TaskPredictions and "users" not in metric.inputs
+            name, reason = metric.key(**key), why_unavailable(metric, data) if is_of_rows or has_items else NO_ITEMS
             if reason is None and of is ChosenRows:
                 corners = metric.corners(data) if metric.corners and self.logged.n_users else None
                 if corners is not None:

@@ -70,7 +70,7 @@ def checked_labels(
         tables: all interactions.
         parts: name of a part -> its row numbers ``(N,)``.
         kinds: ranked task -> kind of its labels, in order.
-        target, funnel, given: see `evorec.data.encode.encode`.
+        target, funnel, given: see `evorec.data.encode.encode`; an empty target has no positives to check.
         sampled: tasks that get rows with label 0, so that the log need not have such rows.
     Returns:
         ``(N, T)`` of each part.
@@ -80,21 +80,21 @@ def checked_labels(
     """
     tasks = list(kinds)
     names = {"ranked": tasks, "target": target, "funnel": list(funnel), "given": dict(given)}
-    if not {*tasks, target, *funnel, *given, *given.values()} <= set(tables.tasks):
+    targets = [target] if target else []
+    if not {*tasks, *targets, *funnel, *given, *given.values()} <= set(tables.tasks):
         got = ", ".join(f"{name} = {value!r}" for name, value in names.items() if value or name in ("ranked", "target"))
         raise ConfigError(
             f"tasks.ranked and tasks.target must name label columns of {tables.name}, {list(tables.tasks)}; got {got}."
         )
     check_funnel(tables, funnel, parts)
-    log = tables.interactions.select({*tasks, target, *given, *given.values()})
+    log = tables.interactions.select({*tasks, *targets, *given, *given.values()})
     labels = [conditioned(log[rows], tasks, given) for rows in parts.values()]
     wrong = []
     for (part, rows), known in zip(parts.items(), labels, strict=True):
         for task, kind in kinds.items():
             if fault := _fault_of_values(known[task], kind, part, task, is_sampled=task in sampled):
                 wrong.append(f"tasks.ranked: task {task} of {tables.name} {fault}")
-        positives = tables.interactions[target][rows]
-        if not (positives > 0).any():
+        if target and not ((positives := tables.interactions[target][rows]) > 0).any():
             wrong.append(
                 f"tasks.target: {target} of {tables.name} must have a positive in the {part} rows, got "
                 f"{_counts(positives)}; choose another tasks.target or give the part more rows."

@@ -22,7 +22,12 @@ def remarks(tables: Tables, config: RecommenderConfig) -> tuple[str, ...]:
         config: of the run.
     """
     out = []
-    if tables.times == "none":
+    if not tables.has_items:
+        out.append(
+            "Rows without users and items: the features of a row are all that a model sees, there are no lists, no "
+            "retrieval and no metric of them."
+        )
+    elif tables.times == "none":
         out.append(f"The log has no times and its rows no order, so these are off: {OF_TIMES}, {OF_ORDER}.")
     elif tables.times == "order":
         out.append(f"The log has the order of each user's rows and no times, so these are off: {OF_TIMES}.")
@@ -35,7 +40,7 @@ def remarks(tables: Tables, config: RecommenderConfig) -> tuple[str, ...]:
             "time": f"the last {config.split.validation_share:g} of the training rows by time",
         }[config.split.validation]
         out.append(f"The given split has no validation rows: they are {how} (split.validation).")
-    if not config.tasks.ranked:
+    if not config.tasks.ranked and tables.has_items:
         out.append(
             f"Retrieval only: no task is ranked, so there is no ranker, no accuracy and no AUC; lists are made for "
             f"{config.tasks.target}."

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
-from evorec.config import SIMULATORS, Simulator, SimulatorConfig
+from evorec.config import SIMULATORS, SimulatedConfig, Simulator, SimulatorConfig
 from evorec.data.tables import SECONDS_PER_DAY, Columns, Tables, categorical, numeric
 from evorec.seeds import generator
 
@@ -62,7 +62,7 @@ class WorldConfig(SimulatorConfig):
     drift: float = Field(0.3, ge=0, le=1, description="share of taste and popularity that moves from first to last day")
 
     def array_sizes(self) -> dict[str, int]:
-        """See `SimulatorConfig.array_sizes`."""
+        """See `SimulatedConfig.array_sizes`."""
         sizes = {"n_factors": self.n_factors, "n_categories": min(self.n_categories, self.n_items)}
         return super().array_sizes() | {
             f"n_interactions x {name}": self.n_interactions * n for name, n in sizes.items()
@@ -80,7 +80,7 @@ class ExposureConfig(WorldConfig):
     )
 
 
-C = TypeVar("C", bound=SimulatorConfig)
+C = TypeVar("C", bound=SimulatedConfig)
 
 
 def register(settings: type[C], simulate: Callable[[C], Tables]) -> None:
@@ -88,7 +88,7 @@ def register(settings: type[C], simulate: Callable[[C], Tables]) -> None:
     SIMULATORS.register(settings.model_fields["scenario"].default, Simulator(settings, simulate))
 
 
-def simulate(config: SimulatorConfig) -> Tables:
+def simulate(config: SimulatedConfig) -> Tables:
     """The tables of a simulated world; equal settings give equal tables."""
     tables: Tables = SIMULATORS[config.scenario].simulate(config)
     return tables

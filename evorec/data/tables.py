@@ -102,6 +102,8 @@ class Tables:
             that hold a list of floats per item, all of the same length.
         vectors: further parts of the fixed content vectors.
         times: meaning of the times. Without times, the column may be missing and is filled with 0.
+        has_items: False = a table of rows without users and items, whose inputs are the features of `context`; the id
+            columns may be missing and are filled with 0.
     Raises:
         DataError: names the table, the column, the expected and the found value.
     """
@@ -117,9 +119,12 @@ class Tables:
     content: tuple[str, ...] = ()
     vectors: tuple[ItemVectors, ...] = ()
     times: TimeKind = "seconds"
+    has_items: bool = True
 
     def __post_init__(self) -> None:
         log = self.interactions
+        if not self.has_items and isinstance(log, pl.DataFrame):
+            log = log.with_columns(pl.lit(0, dtype=pl.Int64).alias(name) for name in (Columns.USER, Columns.ITEM))
         if self.times == "none" and isinstance(log, pl.DataFrame):
             log = log.with_columns(pl.lit(0, dtype=pl.Int64).alias(Columns.TIME))
         log = _checked_log(self.name, log, self.tasks, self.context)
@@ -157,6 +162,7 @@ class Tables:
         digest = hashlib.sha256()
         declared: tuple[Any, ...] = (self.name, self.tasks, self.context, self.user_features, self.item_features)
         declared = (*declared, self.content, *([] if self.times == "seconds" else [self.times]))
+        declared = declared if self.has_items else (*declared, "rows")
         digest.update(repr(declared).encode())
         for side, frame in (("interactions", self.interactions), ("users", self.users), ("items", self.items)):
             digest.update(f"\n{side}".encode())

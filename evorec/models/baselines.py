@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,6 @@ SCORE_BYTES = 64
 """Of a score while lists are cut, with its copies."""
 
 
-@final
 class Baselines:
     """The baselines of a held-out part, each fitted on the training positives when it is first asked for.
 

@@ -71,7 +71,7 @@ class BoostingResult:
 
 def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
     """Statistics and fields of at most `MAX_CODES` values of each row, float32 ``(N, F)``."""
-    columns = [part.statistics, part.context.astype(np.float32)]
+    columns = [part.statistics, context_numbers(dataset, part)]
     for rows, fields, ids in (
         (dataset.user_rows, dataset.user_fields, part.users),
         (dataset.item_rows, dataset.item_fields, part.items),
@@ -81,6 +81,20 @@ def features(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
             if len(np.unique(codes)) <= MAX_CODES:
                 columns.append(codes[ids][:, None].astype(np.float32))
     return np.hstack(columns)
+
+
+def context_numbers(dataset: Dataset, part: Part) -> npt.NDArray[np.float32]:
+    """The context of each row, float32 ``(N, F)``; of a number between two knots, its position among the knots."""
+    columns = part.context.astype(np.float32)
+    if part.context_weights is None:
+        return columns
+    kept = np.ones(columns.shape[1], dtype=np.bool_)
+    for field in dataset.context_columns:
+        if field.codebook is not None and field.codebook.kind == "linear":
+            first = field.first_column
+            columns[:, first] += part.context_weights[:, first + 1]
+            kept[first + 1] = False
+    return columns[:, kept]
 
 
 def boosting(

@@ -20,7 +20,7 @@ class InputShape:
         n_dense: dense statistics per row.
         n_tasks: T.
         n_layers: L.
-        n_items: items of the catalogue.
+        n_items: items of the catalogue; 0 = rows without users and items, of which a model sees the context alone.
         parents: for each task the index of the task before it in the funnel, or -1.
         blocks: parts of the input that a member can switch off, rows of the tables before parts of the content.
         signs: for each task -1 if its high values are bad, else 1; empty = all are good.
@@ -62,9 +62,17 @@ class InputShape:
         """The parts of the items' content."""
         return tuple(block for block in self.blocks if block.is_content)
 
+    @property
+    def has_items(self) -> bool:
+        """Whether a row is of a user and an item."""
+        return self.n_items > 0
+
     def n_inputs(self, embedding_dim: int, *, attends: bool = False) -> int:
-        """Inputs of the ranker: user, item, product and context vectors, with attention the past, and statistics."""
-        return (4 + attends) * embedding_dim + self.n_dense
+        """Inputs of the ranker: user, item, product and context vectors, with attention the past, and statistics.
+
+        Without items the context vector and the statistics.
+        """
+        return (4 + attends if self.has_items else 1) * embedding_dim + self.n_dense
 
     def layer_inputs(self, embedding_dim: int, width: int, *, attends: bool = False) -> list[int]:
         """Inputs of each level: the ranker's, then the width."""

@@ -1,6 +1,7 @@
 """The ranker's input: vectors of user, item and context, the product of user and item, and the row's statistics.
 
-With target attention, the user's past as seen by the item comes before the statistics.
+With target attention, the user's past as seen by the item comes before the statistics. A row without user and item
+has the vector of the context and the statistics.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class RankerInput:
         drop: dropout of each member and group, ``P * G`` slots; ``None`` = no dropout.
         uniform: int16 ``[B, n_in]`` draws.
         attention: of the same members, or ``None``.
+        has_items: whether rows are of users and items.
     """
 
     def __init__(
@@ -51,8 +53,11 @@ class RankerInput:
         drop: Dropout | None,
         uniform: Tensor | None,
         attention: TargetAttention | None = None,
+        *,
+        has_items: bool = True,
     ) -> None:
         users, items, contexts = vectors
+        self._has_items = has_items
         self._index, self._sizes = index, [len(part) for part in vectors]
         # Kept for `backward`: the gradient of the product of user and item needs both.
         self._u, self._v = users.index_select(0, index.users), items.index_select(0, index.items)
@@ -64,12 +69,13 @@ class RankerInput:
 
     def rows(self, dtype: torch.dtype) -> Tensor:
         """The input ``[P, G, B, n_in]``, after its dropout."""
-        batch, members, groups, dim = self._u.shape
+        batch, members, groups, dim = self._c.shape
         statistics = self._index.statistics
         past = [] if self._attention is None else [self._attention.rows()]
-        parts = (self._u, self._v, torch.mul(self._u, self._v), self._c, *past)
+        pair = [self._u, self._v, torch.mul(self._u, self._v)] if self._has_items else []
+        parts = (*pair, self._c, *past)
         first = len(parts) * dim
-        out = self._u.new_empty(members, groups, batch, first + statistics.shape[1], dtype=dtype)
+        out = self._c.new_empty(members, groups, batch, first + statistics.shape[1], dtype=dtype)
         scale = None if self._scale is None else self._scale[:, :, None]
         for i, part in enumerate(parts):
             # [B, P, G, E] -> [P, G, B, E] in the pass that scales, without a permuted copy in between.
@@ -105,16 +111,20 @@ class RankerInput:
             own = grad[..., i * dim : (i + 1) * dim].permute(2, 0, 1, 3)
             return _scaled(own, None if self._scale is None else self._scale[members], rows)
 
+        def by_entity(n: int, where: Tensor, rows: Tensor) -> Tensor:
+            # On a CPU, added row after row: the same order, so the same bits, in every stack.
+            return rows.new_zeros(n, *rows.shape[1:]).index_add_(0, where, rows)
+
+        at = (self._index.users, self._index.items, self._index.contexts)
+        if not self._has_items:
+            context = part(0)
+            nothing = [context.new_zeros(n, *context.shape[1:]) for n in self._sizes[:2]]
+            return [*nothing, by_entity(self._sizes[2], at[2], context)]
         product = part(2)
         u, v = self._u[:, members], self._v[:, members]
         # d(u v) = v du + u dv, on top of the gradients of u and v themselves.
         rows = (part(0).addcmul_(product, v), part(1).addcmul_(product, u), part(3))
-        at = (self._index.users, self._index.items, self._index.contexts)
-        out = [
-            # On a CPU, added row after row: the same order, so the same bits, in every stack.
-            part.new_zeros(n, *part.shape[1:]).index_add_(0, where, part)
-            for n, where, part in zip(self._sizes, at, rows, strict=True)
-        ]
+        out = [by_entity(*one) for one in zip(self._sizes, at, rows, strict=True)]
         if self._attention is not None:
             to_items, to_past = self._attention.backward(part(4), members)
             out = [out[0], out[1].add_(to_items), out[2], to_past]

@@ -214,14 +214,15 @@ class KernelGroup:
         self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor, history: Bag | None = None
     ) -> Tensor:
         """Input of the network for B rows, ``[P_b, G, B, n_in]``; see `rank_logits`."""
-        per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, users.shape[1], -1, -1)
+        per_member = statistics.expand(self.size, -1, -1)[:, None].expand(-1, contexts.shape[1], -1, -1)
         past = []
         if self.attends:
             assert history is not None, "a ranker with target attention reads the users' pasts"
             vectors = self.past_vectors(history.rows)
             past = [attended_rows(items, vectors, history.weights != 0, self.specs[0].target_attention)]
         # The order of `evorec.models.inputs.RankerInput`, on which the weights were trained.
-        return torch.cat([users, items, users * items, contexts, *past, per_member], 3)
+        pair = [users, items, users * items] if self.shape.has_items else []
+        return torch.cat([*pair, contexts, *past, per_member], 3)
 
     def rank_logits(
         self, users: Tensor, items: Tensor, contexts: Tensor, statistics: Tensor, history: Bag | None = None

@@ -170,6 +170,8 @@ class ModelSpec:
         values = {**NEUTRAL, **own}
         if not own.keys() & (OF_RANKER.keys() - set(OF_DENSE)):
             values = {**OF_RANKER, **values}
+        elif not own.keys() & OF_LISTS.keys():
+            values = {**OF_LISTS, **values}
         for switch, weight in SWITCHES.items():
             if not genes.get(switch, True):
                 values[weight] = 0.0
@@ -238,6 +240,11 @@ OF_RANKER: Mapping[str, Any] = MappingProxyType({
     "dropout": 0.0, "retrieval_weight": 1.0, "rank_blend": 0.0, "learning_rate": 1e-3, "dense_decay": 0.0,
 })  # fmt: skip
 """Values of the genes of the ranker where there is none."""
+OF_LISTS: Mapping[str, Any] = MappingProxyType({
+    "retrieval_weight": 0.0, "retrieval_loss": "softmax", "negatives": 1, "temperature": 1.0, "history_weight": 0.0,
+    "popularity_weight": 0.0, "popularity_smoothing": 1.0, "rank_blend": 0.0,
+})  # fmt: skip
+"""Values of the genes of retrieval and lists where the data have no items."""
 OF_DENSE = ("learning_rate", "dense_decay")
 """Of these genes, those that there are without a ranker, too, where items have content."""
 CHOICES: Mapping[str, Registry[Any]] = MappingProxyType(
@@ -325,6 +332,7 @@ def default_space(
     new_items: bool = False,
     described_items: bool = True,
     is_ordered: bool = True,
+    has_items: bool = True,
 ) -> SearchSpace:
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
 
@@ -341,6 +349,7 @@ def default_space(
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
         described_items: whether items have features or content; adds the genes of their likeness.
         is_ordered: whether the log has an order in time; without it there are no encoders of sequences.
+        has_items: False = rows without users and items: genes of retrieval and lists are left out.
     """
     mechanisms = [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel]
     # The power of two at or above the batch: more negatives than that change nothing.
@@ -397,34 +406,28 @@ def default_space(
         *chosen("mechanism", mechanisms, "shared_bottom", "how tasks share; esmm and aitm need tasks.funnel"),
         *chosen("balancing", ordered(BALANCINGS), "fixed", "how the losses of the tasks are balanced"),
     )  # fmt: skip
-    layers = () if not tasks else (
-        Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
-        Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+    of_past: tuple[Gene, ...] = (
         Categorical(
             "target_attention", ATTENTIONS, "none", optional=True,
             text="how the ranker weighs the user's past positives by their likeness to the item",
         ),
+    )  # fmt: skip
+    layers = () if not tasks else (
+        Integer("width", 16, 64, scale="log2", default=32, limits=(2, 4096), text="units per layer"),
+        Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
+        *(of_past if has_items else ()),
         Integer(
             "ensemble_heads", 1, 8, default=1, limits=(1, 64), optional=True,
             text="models in one: heads of each task that share all layers, whose predictions are averaged",
         ),
     )  # fmt: skip
-    rerank = () if not tasks else (
+    rerank = () if not (tasks and has_items) else (
         Boolean("rerank", default=False, text="the ranker re-orders the retrieved candidates"),
         log_gene(
             "rank_blend", 0.03, 1.0, 0.2, "weight of the ranker in the list score", condition=When("rerank", (True,))
         ),
     )  # fmt: skip
-    return SearchSpace((
-        *ranker,
-        Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
-        *layers,
-        *chosen("optimizer", ordered(OPTIMIZERS), "adamw", "adafactor keeps row and column means of squares"),
-        *dense[:1],
-        log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
-        log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
-        *dense[1:],
-        average,
+    lists: tuple[Gene, ...] = (
         *([log_gene("retrieval_weight", 1e-1, 1e1, 1.0, "weight of the retrieval loss")] if tasks else []),
         *chosen("retrieval_loss", ordered(RETRIEVAL_LOSSES), "softmax", "loss of a positive and its negatives"),
         negatives,
@@ -457,6 +460,18 @@ def default_space(
             text="training goes through the graph layers; else they are put on the trained ids",
         ),
         *rerank,
+    )  # fmt: skip
+    return SearchSpace((
+        *ranker,
+        Integer("embedding_dim", 8, 32, scale="log2", default=16, limits=(2, 1024), text="length of the vectors"),
+        *layers,
+        *chosen("optimizer", ordered(OPTIMIZERS), "adamw", "adafactor keeps row and column means of squares"),
+        *dense[:1],
+        log_gene("embedding_learning_rate", 5e-4, 1e-2, 3e-3, "step size of the embedding table"),
+        log_gene("embedding_decay", 1e-3, 1e1, 1e-2, "decoupled weight decay of the embedding table"),
+        *dense[1:],
+        average,
+        *(lists if has_items else ()),
         *_block_genes(blocks, is_open=search_blocks),
     ))  # fmt: skip
 

@@ -32,6 +32,7 @@ from evorec.models.baselines import NAMES, oversized, skipped_baselines
 from evorec.models.boosting import GRADIENT_BOOSTING
 from evorec.models.item_item import ITEM_ITEMS, Positives
 from evorec.models.item_item import oversized as oversized_matrix
+from evorec.models.row_baselines import ROW_BASELINES
 from evorec.objectives import (
     Constraint,
     Objective,
@@ -54,6 +55,13 @@ if TYPE_CHECKING:
 
 BASELINES: Final = (*NAMES, GRADIENT_BOOSTING)
 """Names that a constraint or a pick may contain."""
+
+
+def baseline_names(config: RecommenderConfig) -> tuple[str, ...]:
+    """Names that a constraint or a pick of a configuration may contain."""
+    return ROW_BASELINES if config.of_rows else BASELINES
+
+
 GPU_FILES: Final = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Linux has none of them where PyTorch could not find a GPU: drivers of NVIDIA, of AMD, and of Windows below it."""
 Corners = dict[str, tuple[float, float]]
@@ -165,7 +173,8 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
             )
     budget = memory_budget(config.run.memory_gib)
     without, keys = skipped_baselines(dataset, budget), {*held_out.baseline_keys(), *held_out.unavailable}
-    known = {name: dict.fromkeys(keys, 1.0) for name in NAMES if name not in without}
+    of_lists = NAMES if dataset.has_items else tuple(name for name in ROW_BASELINES if name != GRADIENT_BOOSTING)
+    known = {name: dict.fromkeys(keys, 1.0) for name in of_lists if name not in without}
     if config.finalize.boosting and dataset.tasks:
         orders = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)]
         known[GRADIENT_BOOSTING] = dict.fromkeys((*orders, "accuracy"), 1.0)
@@ -244,7 +253,8 @@ def _check_device(config: RecommenderConfig) -> None:
 
 
 def _check_tasks(tasks: TasksConfig, tables: Tables) -> None:
-    named = {"ranked": tasks.ranked, "target": (tasks.target,), "given": tuple(tasks.given.values())}
+    targets = (tasks.target,) if tasks.target or tables.has_items else ()
+    named = {"ranked": tasks.ranked, "target": targets, "given": tuple(tasks.given.values())}
     known = ", ".join(tables.tasks)
     wrong = [
         f"tasks.{key} must name label columns of {tables.name}, {known}; got {name!r}."
@@ -265,7 +275,9 @@ def _check_names(config: RecommenderConfig, faults: Faults) -> None:
     with faults.collect():
         recommender_space(config, None)
     values = {metric.key(k=k): 1.0 for metric in all_metrics() if metric.has_baselines}
-    known = dict.fromkeys(NAMES, values)
+    if config.of_rows:
+        values = {metric.key(task=task): 1.0 for metric in all_metrics() for task in tasks}
+    known = dict.fromkeys(ROW_BASELINES if config.of_rows else NAMES, values)
     known[GRADIENT_BOOSTING] = dict.fromkeys((*(ordering_key(*task) for task in tasks.items()), "accuracy"), 1.0)
     _check_constraints_and_picks(config, faults, known)
 
@@ -281,7 +293,7 @@ def _check_constraints_and_picks(
             constraints.append(parse_constraint(text, k=k, baselines=baselines, tasks=tasks))
     for text in config.finalize.picks:
         with faults.collect():
-            check_pick(text, (), k, tasks=tasks, baselines=BASELINES)
+            check_pick(text, (), k, tasks=tasks, baselines=baseline_names(config))
     return tuple(constraints)
 
 
@@ -391,7 +403,7 @@ def _check_metrics_of_part(
         for name in named_metrics(texts):
             if name in reasons:
                 faults.add(DataError(f"{key}: {part}{reasons[name]}"))
-    if (held_out.users.masked.counts() >= held_out.dataset.n_items).all():
+    if held_out.dataset.has_items and (held_out.users.masked.counts() >= held_out.dataset.n_items).all():
         faults.add(
             DataError(
                 f"evaluation.mask: {part}all lists would be empty: every user has met the whole catalogue in training; "

@@ -22,11 +22,11 @@ from evorec.metrics.metric import metrics_of
 from evorec.models.baselines import Baselines, SettingsOf
 from evorec.models.boosting import FEW_ROWS, SEARCH_GRID, SEARCH_ROWS, BoostingResult, boosting
 from evorec.models.population import Population, stack_members
-from evorec.models.recommend import Lists
+from evorec.models.row_baselines import RowBaselines
 from evorec.models.spec import ModelSpec
 from evorec.objectives import wanted_metrics
 from evorec.recommender.dataset import encode_tables
-from evorec.training.evaluate import MemberMetrics, measure, member_lists
+from evorec.training.evaluate import MemberMetrics, measure, member_lists, task_logits
 from evorec.training.memory import memory_budget
 from evorec.training.plan import DeviceData
 from evorec.training.precision import Precision, resolve_precision
@@ -66,6 +66,8 @@ class EncodedData:
     @cached_property
     def baselines(self) -> Baselines:
         """Baselines on the same rows and users; their settings are never chosen on test."""
+        if not self.dataset.has_items:
+            return RowBaselines(self.held_out)
         settings = {} if self.settings is None and self.fit != "train" else self.settings
         return Baselines(self.held_out, settings=settings, budget_bytes=memory_budget(self.config.run.memory_gib))
 
@@ -94,14 +96,16 @@ class EncodedData:
         return measure(population, self.tensors, self.held_out)
 
     def timed(self, population: Population, member: int, train_seconds: float) -> dict[str, float]:
-        """Metrics of a member that are measured by a clock; a request is for a single user."""
-        user = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
+        """Metrics of a member that are measured by a clock; a request is for a single user, or a single row."""
 
         @cache
         def single() -> Population:
             return self.stack([population.specs[member]], [population.member_arrays(member)])
 
-        def request() -> Lists:
+        def request() -> object:
+            if not self.dataset.has_items:
+                return task_logits(single(), self.tensors, self.dataset.held_out.rows(slice(1)))
+            user = RankingUsers(self.users.ids[:1], self.users.masked.select(np.arange(1)), self.users.relevant)
             return member_lists(single(), self.dataset, self.tensors, user, self.config.evaluation)
 
         metrics = metrics_of(Timing, wanted=self.wanted)

@@ -23,7 +23,7 @@ from evorec.models.spec import ModelSpec
 from evorec.objectives import build_objectives, parse_constraint
 from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.recommender.baseline_genes import item_item_genes
-from evorec.recommender.checks import BASELINES, CheckedProblem, check_problem, check_test
+from evorec.recommender.checks import CheckedProblem, baseline_names, check_problem, check_test
 from evorec.recommender.trainers import StackTrainer
 from evorec.training.cost import cost_bounds
 from evorec.training.precision import resolve_precision
@@ -72,15 +72,14 @@ class RecProblem(Problem):
         self.space = checked.space
         dataset = self.data.dataset
         self.facts = {
-            "users": float(len(dataset.user_ids)),
-            "items": float(dataset.n_items),
+            **({"users": float(len(dataset.user_ids)), "items": float(dataset.n_items)} if dataset.has_items else {}),
             "interactions": float(tables.interactions.height),
             "tasks": float(len(config.tasks.ranked)),
         }
         corners = cost_bounds(self.space, self.trainer.cost) | self.data.held_out.all_corners()
         self.objectives = build_objectives(config.objectives, k=k, box=config.box, cost_bounds=corners, tasks=tasks)
         # Fitting all of them takes seconds, and most constraints name popularity.
-        named = [name for name in BASELINES if any(name in text for text in config.constraints)]
+        named = [name for name in baseline_names(config) if any(name in text for text in config.constraints)]
         known = {name: self._baseline(name) for name in named}
         self.constraints = tuple(
             parse_constraint(text, k=k, baselines=known, tasks=tasks) for text in config.constraints

@@ -51,6 +51,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         new_items=new_items,
         described_items=described,
         is_ordered=is_ordered,
+        has_items=config.data.has_items if dataset is None else dataset.has_items,
     )
     space = space_of(tuple(tasks), funnel=bool(config.tasks.funnel))
     if not tasks:  # settings of the ranker, e.g. of a problem, have no effect

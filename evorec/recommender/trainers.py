@@ -259,11 +259,11 @@ class StackTrainer:
         data, dataset = self.data, self.data.dataset
         catalogue = CatalogueWork(
             n_items=dataset.n_items,
-            user_fields=dataset.user_rows.shape[1],
+            user_fields=(dataset.user_rows if dataset.has_items else dataset.train.context).shape[1],
             history_rows=dataset.n_items,
             history_length=dataset.history_rows.shape[1],
-            candidates=data.config.evaluation.n_candidates(dataset.n_items),
-            positives=Positives.of(dataset),
+            candidates=data.config.evaluation.n_candidates(dataset.n_items) if dataset.has_items else 1,
+            positives=Positives.of(dataset) if dataset.has_items else None,
         )
         return member_cost(
             spec,

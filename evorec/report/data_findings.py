@@ -81,6 +81,13 @@ def findings(
     return tuple(sorted(everything, key=lambda finding: finding.level != "warning"))
 
 
+def repeated_columns(found: Description) -> str:
+    """The columns in which a repeated row equals an earlier row, in words."""
+    if not found.facts["n_items"]:
+        return "every feature and label"
+    return "user, item and time" if found.facts["times"] == "seconds" else "user and item"
+
+
 def _finding(text: str, *, warning: bool = True) -> Finding:
     return Finding("warning" if warning else "note", text)
 
@@ -119,13 +126,15 @@ def _names(found: Description, tasks: TasksConfig) -> Iterator[Finding]:
     for key, names in {"ranked": tasks.ranked, "target": tuple(filter(None, [tasks.target]))}.items():
         if unknown := [name for name in names if name not in known]:
             yield _finding(f"tasks.{key} names {', '.join(unknown)}, which is not a label; the data have {_few(known)}")
+        elif key == "target" and not found.facts["n_items"]:
+            continue
         elif not names and not (key == "ranked" and tasks.target):  # retrieval only is a note of its own
             yield _finding(f"tasks.{key} is empty; the data have the labels {_few(known)}")
 
 
 def _time(found: Description, now_s: int) -> Iterator[Finding]:
     facts = found.facts
-    repeated = "user, item and timestamp" if facts["times"] == "seconds" else "user and item"
+    repeated = repeated_columns(found).replace("time", "timestamp")
     n_rows, n_repeated, n_identical = facts["n_rows"], facts["n_repeated"], facts["n_identical"]
     if facts["times"] != "seconds":
         pass
@@ -153,6 +162,12 @@ def _time(found: Description, now_s: int) -> Iterator[Finding]:
                 f"{counted(empty, 'day')} of {facts['n_days']:,} between the first and the last row have no rows"
             )
     if n_repeated:
+        if not facts["n_items"]:
+            yield _note(
+                f"duplicates: {counted(n_repeated, 'row')} ({show_share(n_repeated / n_rows)}) repeat {repeated} of an "
+                "earlier row"
+            )
+            return
         same = f"{n_identical:,} of them equal in every label and context too, the others with other labels or context"
         if n_identical in (0, n_repeated):
             same = "equal in every label and context too" if n_identical else "all of them with other labels or context"

@@ -12,7 +12,7 @@ import polars as pl
 from evorec.config import COOCCURRENCE
 from evorec.data.describe import WHOLE, Description
 from evorec.data.readers import Origin
-from evorec.report.data_findings import Finding
+from evorec.report.data_findings import Finding, repeated_columns
 from evorec.report.figures import BASELINE, EVALUATED, LAYOUT, MEMBER
 from evorec.report.markup import bullets, document, drawing, facts, heading, section, table_html, tiles
 from evorec.report.table import MISSING, Column, Table, counted, show_share
@@ -55,13 +55,12 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
         HTML with styles, scripts and figures inside; equal arguments give equal pages.
     """
     name, source, remarks = printable(found.name), printable(source), printable(tuple(remarks))
-    timed = found.facts["times"] == "seconds"
+    timed, density = found.facts["times"] == "seconds", found.facts["density"]
+    has_items = density is not None
     known = {
         **({f"{found.facts['n_days']:,}": "days from first to last row"} if timed else {}),
-        show_share(found.facts["density"]): "of all pairs of a user and an item",
-        f"{found.facts['n_repeated']:,}": "rows that repeat user, item and time"
-        if timed
-        else "rows that repeat user and item",
+        **({show_share(density): "of all pairs of a user and an item"} if has_items else {}),
+        f"{found.facts['n_repeated']:,}": f"rows that repeat {repeated_columns(found)}",
     }
     parts = [heading(name, "data", "; ".join(filter(None, [size(found), merged(found, source)])))]
     for level, title, kind in (("warning", "Look at this first", "warnings"), ("note", "Worth knowing", "")):
@@ -111,8 +110,7 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
                 "part",
                 rows="n_rows",
                 share=pl.col("n_rows") / days["n_rows"],
-                users="n_users",
-                items="n_items",
+                **({"users": "n_users", "items": "n_items"} if days["n_items"] else {}),
                 **_ends(found),
             ),
         ),
@@ -145,16 +143,17 @@ def sections(found: Description, *, wide: bool = False) -> Iterator[Section]:
         table = printable(Table.of("Labels together", ("positives of", *columns), rows))
         yield Section("Labels together", about, table, detail=True)
 
-    quantiles = {"min": "min", "10 %": "0.1", "median": "0.5", "90 %": "0.9", "99 %": "0.99", "max": "max"}
-    spread = found.spread.select(
-        "side",
-        pl.col("n").alias("number"),
-        *(pl.col(name).alias(title) for title, name in quantiles.items()),
-        pl.col("n_single").truediv("n").alias("one row"),
-        pl.col("top_percent_share").alias("top 1 % has"),
-    )
-    about = "Users and items by number of rows, both axes logarithmic."
-    yield Section("Rows per user and item", about, _table("Rows per user and item", spread), ranks_figure)
+    if found.spread.height:
+        quantiles = {"min": "min", "10 %": "0.1", "median": "0.5", "90 %": "0.9", "99 %": "0.99", "max": "max"}
+        spread = found.spread.select(
+            "side",
+            pl.col("n").alias("number"),
+            *(pl.col(name).alias(title) for title, name in quantiles.items()),
+            pl.col("n_single").truediv("n").alias("one row"),
+            pl.col("top_percent_share").alias("top 1 % has"),
+        )
+        about = "Users and items by number of rows, both axes logarithmic."
+        yield Section("Rows per user and item", about, _table("Rows per user and item", spread), ranks_figure)
     if found.content.height:
         yield _content(found, wide=wide)
     if found.items["n"].n_unique() > 1:
@@ -338,6 +337,8 @@ def size(found: Description) -> str:
     time = {"none": "without times", "order": "in order, without times"}.get(n["times"], "")
     if not time:
         time = f"{min(ends['first'])} to {max(ends['last'])} ({counted(n['n_days'], 'day')})"
+    if not n["n_items"]:
+        return f"{counted(n['n_rows'], 'row')} without users and items, {time}, sha256 {n['sha256'][:12]}"
     return (
         f"{counted(n['n_rows'], 'row')}, {counted(n['n_users'], 'user')}, {counted(n['n_items'], 'item')}, "
         f"{time}, {show_share(n['density'])} of all user-item pairs, sha256 {n['sha256'][:12]}"
@@ -346,7 +347,11 @@ def size(found: Description) -> str:
 
 def feature_summary(found: Description) -> str:
     """Number of features, in a line."""
-    names = {"user": "of users", "item": "of items", "context": "of the moment"}
+    names = {
+        "user": "of users",
+        "item": "of items",
+        "context": "of the moment" if found.facts["n_items"] else "of rows",
+    }
     sides = found.features["side"].to_list()
     counts = [f"{sides.count(side)} {name}" for side, name in names.items() if side in sides]
     return f"Features: {', '.join(counts) or 'none'}"

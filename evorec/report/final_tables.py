@@ -48,12 +48,13 @@ def final_sections(record: RunRecord) -> Iterator[tuple[Table, str]]:
         f"Picks made on validation{among}, trained again on train and validation with fresh seeds; the test was opened "
         "once.",
     )
-    yield (
-        _against_table(final),
-        "Paired over the users of the test, bootstrap intervals; the model of the first seed is shipped.",
-    )
+    if first.get("against"):
+        yield (
+            _against_table(final),
+            "Paired over the users of the test, bootstrap intervals; the model of the first seed is shipped.",
+        )
     if "interval" in first:
-        about = "How far the shipped model's figures move when the users of the test are drawn again."
+        about = f"How far the shipped model's figures move when the {_units(record)} of the test are drawn again."
         yield _interval_table(record, final), about
     if "parts" in first:
         yield (
@@ -102,6 +103,11 @@ def final_notes(record: RunRecord) -> str:
 def _entries(final: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The picks, then the ensembles."""
     return [*final["picks"], *final.get("ensembles", ())]
+
+
+def _units(record: RunRecord) -> str:
+    """Units that the bootstrap draws."""
+    return "rows" if getattr(record.config, "of_rows", False) else "users"
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -177,7 +183,7 @@ def _interval_table(record: RunRecord, final: Mapping[str, Any]) -> Table:
     for name, metrics in final["baselines"].items():
         rows.append(Row(name, tuple(show_metric(metrics.get(key)) for key in keys), "baseline"))
     columns = tuple(Column(key, title=key.replace("/", "/\n")) for key in keys)
-    return Table("Shipped model, 95 % intervals over users", "pick", columns, tuple(rows), has_lines=True)
+    return Table(f"Shipped model, 95 % intervals over {_units(record)}", "pick", columns, tuple(rows), has_lines=True)
 
 
 def _parts_table(record: RunRecord, final: Mapping[str, Any]) -> Table:

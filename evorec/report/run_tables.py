@@ -262,6 +262,12 @@ def _verdict(record: RunRecord) -> str:
         return "No candidate met every constraint, so the archive is empty."
     recall, coverage = record.resolve("recall@k"), record.resolve("catalogue_coverage@k")
     popular = record.baselines.get("popularity", {})
+    if (boosted := record.baselines.get("gradient_boosting", {})) and "accuracy" in boosted:
+        n_better_rows = sum(member.metrics.get("accuracy", 0.0) > boosted["accuracy"] for member in record.members)
+        return (
+            f"{n_better_rows} of {len(record.members)} members beat gradient_boosting on accuracy, the mean over the "
+            f"tasks ({show_metric(boosted['accuracy'])}). These are validation figures, which also chose the members."
+        )
     if recall not in popular or coverage not in popular:
         return "There is no popularity baseline to compare with."
 

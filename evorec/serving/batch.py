@@ -100,10 +100,7 @@ def recommend_table(
     import polars as pl
 
     users, out = Path(users), Path(out)
-    if os.path.lexists(out):
-        raise ConfigError(f"{out} exists already and is not overwritten.")
-    if out.suffix.lower() not in ENDINGS:
-        raise ConfigError(f"--out must end in {', '.join(ENDINGS)}, got {out.name}.")
+    check_out(out)
     items = {"item": _column(recommender.catalogue.ids.ids, out)}
     items |= {f"item_{name}" if name in WRITTEN else name: _column(recommender.column(name), out) for name in show}
     asked, counts, chunks = _Users(recommender, users), BatchCounts(), list[Path]()
@@ -130,10 +127,29 @@ def recommend_table(
             chunks.append(parts / f"{start:012}.parquet")
             lists.write_parquet(chunks[-1])
             progress(counts.users)
-        whole = parts / f"whole{out.suffix.lower()}"
-        _write(pl.scan_parquet(chunks, glob=False), whole)
-        whole.replace(out)
+        write_whole(chunks, parts, out)
     return counts
+
+
+def check_out(out: Path) -> None:
+    """Check the name of a file to write.
+
+    Raises:
+        ConfigError: it exists or has an ending that no format has.
+    """
+    if os.path.lexists(out):
+        raise ConfigError(f"{out} exists already and is not overwritten.")
+    if out.suffix.lower() not in ENDINGS:
+        raise ConfigError(f"--out must end in {', '.join(ENDINGS)}, got {out.name}.")
+
+
+def write_whole(chunks: list[Path], folder: Path, out: Path) -> None:
+    """Write Parquet files as a single file of the format of `out`; `folder` holds it until it is complete."""
+    import polars as pl
+
+    whole = folder / f"whole{out.suffix.lower()}"
+    _write(pl.scan_parquet(chunks, glob=False), whole)
+    whole.replace(out)
 
 
 def _column(values: Sequence[Any] | pl.Series, out: Path) -> pl.Series:
@@ -190,7 +206,9 @@ class _Users:
         lists = [name for name in (LIKED, EXCLUDE) if name in self._columns and self._sheet.is_json]
         self._objects = {name: json_values(source, name, encoding) for name in lists}  # polars reads floats as whole
         self._features = {
-            name: self._feature(column) for name, column in self._columns.items() if name not in (USER, LIKED, EXCLUDE)
+            name: feature_values(column, recommender.feature_kind(name), self._sheet)
+            for name, column in self._columns.items()
+            if name not in (USER, LIKED, EXCLUDE)
         }
 
     def users(self, start: int, stop: int) -> list[User]:
@@ -226,20 +244,26 @@ class _Users:
                 raise self._sheet.refusal(row, name, expected.removesuffix(".")) from None
         return out
 
-    def _feature(self, column: Column) -> pl.Series:
-        """Values of a feature; texts of a multi-valued feature are JSON lists or single values."""
-        kind = self._recommender.feature_kind(column.name)
-        if kind == "numeric":
-            return column.numbers
-        if column.values.dtype.is_nested() or not (self._sheet.is_json or self._sheet.is_text_table):
-            return column.values
-        if kind == "multi_hot":
-            import polars as pl
 
-            parsed = [None if text is None else _parsed(text) for text in column.values]
-            lists = [value if value is None or isinstance(value, list) else [value] for value in parsed]
-            return pl.Series(column.name, [None if own is None else list(map(str, own)) for own in lists])
-        return column.texts
+def feature_values(column: Column, kind: str, sheet: Sheet) -> pl.Series:
+    """Values of a feature; texts of a multi-valued feature are JSON lists or single values.
+
+    Args:
+        column: of the file.
+        kind: of the feature.
+        sheet: the file.
+    """
+    if kind in ("numeric", "linear"):
+        return column.numbers
+    if column.values.dtype.is_nested() or not (sheet.is_json or sheet.is_text_table):
+        return column.values
+    if kind == "multi_hot":
+        import polars as pl
+
+        parsed = [None if text is None else _parsed(text) for text in column.values]
+        lists = [value if value is None or isinstance(value, list) else [value] for value in parsed]
+        return pl.Series(column.name, [None if own is None else list(map(str, own)) for own in lists])
+    return column.texts
 
 
 def _parsed(text: str) -> Any:

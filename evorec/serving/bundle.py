@@ -34,7 +34,9 @@ SHOWN: Final = "shown.json"
 CARD: Final = "README.md"
 FILES: Final = (WEIGHTS, IDS, ENCODERS, RECOMMEND, RANKER, USER_VECTORS, ITEM_VECTORS, CARD)
 """Files of every bundle besides the manifest and its seal; variants for small devices are extra. A bundle without
-ranked tasks has no `RANKER`."""
+ranked tasks has no `RANKER`; that of a table of rows has no `OF_ITEMS`."""
+OF_ITEMS: Final = (RECOMMEND, USER_VECTORS, ITEM_VECTORS)
+"""Graphs of a bundle that recommends items."""
 DTYPES: Final[Mapping[str, np.dtype[Any]]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 """Number types of arrays by their safetensors name."""
 LONGEST_HEADER: Final = 1 << 24
@@ -99,6 +101,20 @@ def read_bundle(path: str | Path) -> Bundle:
         return Bundle(folder, manifest, version, arrays, ids["users"], ids["items"], encoders, shown)
     except _INVALID as error:
         raise RunError(f"bundle {folder} contradicts itself ({error}); export it again") from None
+
+
+def is_of_rows(manifest: Mapping[str, Any]) -> bool:
+    """Whether a bundle predicts the labels of rows and has no users and items."""
+    return manifest.get("rows") is True
+
+
+def is_row_bundle(path: str | Path) -> bool:
+    """Whether a folder is a bundle of a table of rows, by its unchecked manifest; no other folder is."""
+    try:
+        manifest = json.loads((Path(path) / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and is_of_rows(manifest)
 
 
 def types_of(arrays: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
@@ -183,7 +199,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         )
     if not seal:
         raise RunError(f"{folder} is not a bundle: it has no {SEAL}; `evorec export` writes one")
-    if lost := [name for name in FILES if name not in manifest["files"] and (name != RANKER or manifest.get("tasks"))]:
+    spare = OF_ITEMS if is_of_rows(manifest) else () if manifest.get("tasks") else (RANKER,)
+    if lost := [name for name in FILES if name not in manifest["files"] and name not in spare]:
         raise RunError(f"bundle {folder} lists no {' and no '.join(lost)} in its manifest; export it again")
     if RANKER in manifest["files"] and not manifest.get("tasks"):
         raise RunError(f"bundle {folder} lists {RANKER} in its manifest, and no tasks; export it again")

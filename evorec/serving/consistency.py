@@ -28,7 +28,7 @@ _PER_ITEM: Final = {
     "catalogue.vectors": 1, "catalogue.keys": 1, "catalogue.prior": 0, "catalogue.statistics": 0, "item.history_row": 0,
 }  # fmt: skip
 """Axis of the items in each array of the catalogue."""
-_KINDS: Final = ("categorical", "multi_hot", "numeric")
+_KINDS: Final = ("categorical", "multi_hot", "numeric", "linear")
 """Kinds of features that have rows of the embedding table."""
 
 
@@ -44,11 +44,7 @@ def check(bundle: Bundle) -> None:
     arrays, encoders = bundle.arrays, bundle.encoders
     n_rows = len(arrays["parameters.table"])
     for side in ("user", "item", "context"):
-        for field in encoders[side]:
-            _check_field(side, field, _KINDS, arrays[f"{side}.rows"].shape[-1])
-            n_codes = len(field["edges"]) + 1 if field["kind"] == "numeric" else len(field["values"])
-            if not 1 <= field["first_row"] <= field["first_row"] + n_codes < n_rows:
-                raise ValueError(f"{side} feature {field['name']} points outside of the {n_rows} embedding rows")
+        check_features(side, encoders[side], n_columns=arrays[f"{side}.rows"].shape[-1], n_rows=n_rows)
     for part in encoders["content"]:
         _check_field("content", part, ("", "vector", *_KINDS[:2]), arrays["item.content"].shape[1])
         if not isinstance(part["learned"], bool) or len(part["values"]) > part["n_columns"]:
@@ -64,6 +60,21 @@ def check(bundle: Bundle) -> None:
             inside = all(_is_inside(column, 1, arrays[f"{side}.rows"].shape[-1]) for column in fields)
             if not fits or not inside or not _is_inside(key["first"], values.shape[1], size):
                 raise ValueError(f"statistics {key['array']} do not fit the features of the {side}")
+
+
+def check_features(side: str, stored: Sequence[Mapping[str, Any]], *, n_columns: int, n_rows: int) -> None:
+    """Check that features point into their bags and into the embedding table.
+
+    Raises:
+        ValueError: names the contradiction.
+        KeyError, TypeError: a part is missing or of another type.
+    """
+    for field in stored:
+        _check_field(side, field, _KINDS, n_columns)
+        n_codes = {"numeric": len(field["edges"]) + 1, "linear": len(field["edges"])}.get(field["kind"])
+        n_codes = len(field["values"]) if n_codes is None else n_codes
+        if not 1 <= field["first_row"] <= field["first_row"] + n_codes < n_rows:
+            raise ValueError(f"{side} feature {field['name']} points outside of the {n_rows} embedding rows")
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:

@@ -34,10 +34,10 @@ class Feature:
 
     Attributes:
         name: of the feature.
-        kind: ``categorical``, ``multi_hot``, ``numeric`` or ``vector``; empty for a part of the content that does not
-            come from the item table.
+        kind: ``categorical``, ``multi_hot``, ``numeric``, ``linear`` or ``vector``; empty for a part of the content
+            that does not come from the item table.
         values: value of each code from 1 on.
-        edges: bin edges of a number.
+        edges: bin edges of a number; of kind ``linear``, the number of each code from 1 on.
         first_column, n_columns: its columns of a bag, or of the content.
         first_row: row of the embedding table of an unknown value; codes follow.
         learned: whether a part of the content comes from interactions.
@@ -75,18 +75,44 @@ class Feature:
         if value is None:
             return []
         if self.kind == "numeric":
-            try:
-                number = float(value)
-            except (TypeError, ValueError, OverflowError):
-                raise DataError(f"feature {self.name} must be a number, got {value!r}.") from None
-            if math.isinf(number):
-                raise DataError(f"feature {self.name} must be finite, got {value!r}.")
+            number = self._number(value)
             return [] if math.isnan(number) else [1 + int(np.searchsorted(self.edges, number, side="right"))]
         values = elements(value)
         if self.kind == "categorical" and len(values) != 1:
             raise DataError(f"feature {self.name} takes a single value, got {len(values)}: {value!r}.")
         codes = (self._code(part) for part in values)
         return list(dict.fromkeys(code for code in codes if code))
+
+    def bag(self, value: Any) -> tuple[list[int], list[float]]:
+        """Codes of a value and their weights, which sum to 1; code 0 for an unknown value.
+
+        Raises:
+            DataError: the value is of another kind.
+        """
+        if self.kind != "linear":
+            codes = self.codes(value) or [0]
+            return codes, [1.0 / len(codes)] * len(codes)
+        number = math.nan if value is None else self._number(value)
+        if math.isnan(number) or not self.edges:
+            return [0], [1.0]
+        # As `evorec.data.features` places it between two knots.
+        at = float(np.interp(number, self.edges, np.arange(len(self.edges))))
+        below = min(int(at), max(len(self.edges) - 2, 0))
+        return [1 + below, min(2 + below, len(self.edges))], [1.0 - (at - below), at - below]
+
+    def _number(self, value: Any) -> float:
+        """A number or NaN.
+
+        Raises:
+            DataError: it is not a number, or infinite.
+        """
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"feature {self.name} must be a number, got {value!r}.") from None
+        if math.isinf(number):
+            raise DataError(f"feature {self.name} must be finite, got {value!r}.")
+        return number
 
     def _code(self, value: Any) -> int:
         """Code of a value, 0 for an unknown value; its spelling is exact, as that of an id."""
@@ -137,8 +163,8 @@ class Fields:
         rows, weights = rows.copy(), weights.copy()
         for name, value in features.items():
             feature = self[name]
-            new_rows = np.array([feature.first_row + code for code in feature.codes(value) or [0]], dtype=np.int64)
-            new_weights = np.full(len(new_rows), 1.0 / len(new_rows), dtype=np.float32)
+            codes, shares = feature.bag(value)
+            new_rows, new_weights = feature.first_row + np.array(codes), np.array(shares, dtype=np.float32)
             rows[feature.columns], weights[feature.columns] = 0, 0.0
             fit = min(feature.n_columns, len(new_rows))
             columns = slice(feature.first_column, feature.first_column + fit)

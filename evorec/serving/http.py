@@ -35,6 +35,8 @@ from evorec.serving.messages import (
     RecommendRequest,
     RecommendResponse,
     Refusal,
+    RowsRequest,
+    RowsResponse,
     ScoreRequest,
     ScoreResponse,
     Status,
@@ -42,12 +44,14 @@ from evorec.serving.messages import (
     request_models,
 )
 from evorec.serving.queries import Item, ListOptions, User
+from evorec.serving.rows import RowScorer
 from evorec.serving.slot import Slot
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from evorec.serving.recommender import Recommender
+    from evorec.serving.slot import Model
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Of the histogram of latencies."""
@@ -81,7 +85,8 @@ def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = F
     """The application. Its page /docs needs no other server.
 
     Args:
-        slot: has the current recommender; it may be empty, and its recommender may be replaced at any time.
+        slot: has the current recommender; it may be empty, and its recommender may be replaced at any time. With a
+            scorer of rows in it, the application has /score for rows and no /recommend.
         limits: of a request.
         ids_as_text: whether all ids of responses are texts, not only numbers that JSON may round.
         root_path: prefix of all paths at a proxy in front, such as ``/shop``.
@@ -94,10 +99,14 @@ def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = F
     for route in app.routes:  # the page is a route of FastAPI, which has no HEAD by itself
         if isinstance(route, APIRoute) and route.path == "/docs":
             route.methods = {"GET", "HEAD"}
-    for path, handler, model, answer in (
+    posts: tuple[tuple[str, Callable[..., Any], type[Any], type[Any]], ...] = (
         ("/recommend", service.recommend, service.recommend_request, RecommendResponse),
         ("/score", service.score, service.score_request, ScoreResponse),
-    ):
+    )
+    if isinstance(slot.current, RowScorer):
+        posts = (("/score", service.score_rows, service.rows_request, RowsResponse),)
+        app.add_api_route("/recommend", _no_lists, methods=["POST"], include_in_schema=False)
+    for path, handler, model, answer in posts:
         schema = {"$ref": f"#/components/schemas/{model.__name__}"}
         app.add_api_route(
             path, handler, methods=["POST"], operation_id=path[1:], summary=path[1:].capitalize(), response_model=None,
@@ -120,8 +129,8 @@ def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = F
     def openapi() -> dict[str, Any]:
         """With the schemas of the bodies, which FastAPI does not know because `_Service` reads them."""
         document = without_bodies()
-        models = service.recommend_request, service.score_request
-        _, found = models_json_schema([(m, "validation") for m in models], ref_template="#/components/schemas/{model}")
+        models = [(model, "validation") for _, _, model, _ in posts]
+        _, found = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
         document["components"]["schemas"].update(found["$defs"])
         return document
 
@@ -129,6 +138,13 @@ def build_app(slot: Slot, limits: Limits | None = None, *, ids_as_text: bool = F
     app.add_middleware(_Watch, slot=slot, figures=service.figures, root_path=root_path)
     app.add_exception_handler(StarletteHTTPException, _refused)
     return app
+
+
+async def _no_lists() -> Response:
+    """The answer of a table of rows to a request for lists."""
+    raise HTTPException(
+        404, "this bundle is of a table of rows, which has no items to recommend; POST /score predicts rows"
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -164,7 +180,7 @@ class _Service:
     def __init__(self, slot: Slot, limits: Limits, outside: Callable[[Id], Id]) -> None:
         self.limits = limits
         self.figures = _Figures(slot)
-        self.recommend_request, self.score_request = request_models(limits)
+        self.recommend_request, self.score_request, self.rows_request = request_models(limits)
         self._slot = slot
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="evorec request")
         self._outside = outside
@@ -178,7 +194,11 @@ class _Service:
         """Predictions for a user and some items."""
         return await self._answered(request, self._scores)
 
-    async def _answered(self, request: Request, work: Callable[[bytes, Recommender], bytes]) -> Response:
+    async def score_rows(self, request: Request) -> Response:
+        """Predictions for rows of features."""
+        return await self._answered(request, self._row_predictions)
+
+    async def _answered(self, request: Request, work: Callable[[bytes, Any], bytes]) -> Response:
         """Read a body, within its limits, and answer it with the current recommender in a thread of the pool."""
         body = await self._read(request)
         found = self._found()
@@ -236,6 +256,13 @@ class _Service:
             ],
         }, inf_nan_mode="null")  # fmt: skip
 
+    def _row_predictions(self, body: bytes, found: RowScorer) -> bytes:
+        """Predictions of rows as JSON."""
+        asked: RowsRequest = self.rows_request.model_validate_json(body)
+        predictions = found.score(asked.rows)
+        self.figures.scored.inc(len(predictions))
+        return to_json({"version": found.version, "rows": predictions})
+
     async def health(self) -> Status:
         """Whether the process is alive, independent of the bundle."""
         return Status(status="alive")
@@ -250,16 +277,18 @@ class _Service:
         """The served bundle and the limits."""
         found = self._found()
         about = {key: found.manifest[key] for key in ("problem", "member", "metrics", "versions")}
-        counts = {"users": found.n_users, "items": found.n_items}
-        more = {"version": found.version, "tasks": found.tasks, "k": found.k, "limits": asdict(self.limits)}
-        more["shown"] = list(found.shown)
-        return Response(to_json({**about, **counts, **more}, inf_nan_mode="null"), media_type=JSON)
+        more: dict[str, Any] = {"version": found.version, "tasks": found.tasks, "limits": asdict(self.limits)}
+        if isinstance(found, RowScorer):
+            more |= {"users": 0, "items": 0, "k": 0, "shown": [], "features": found.features}
+        else:
+            more |= {"users": found.n_users, "items": found.n_items, "k": found.k, "shown": list(found.shown)}
+        return Response(to_json({**about, **more}, inf_nan_mode="null"), media_type=JSON)
 
     async def metrics(self) -> Response:
         """Metrics for Prometheus."""
         return Response(generate_latest(self.figures.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
-    def _found(self) -> Recommender:
+    def _found(self) -> Model:
         found = self._slot.current
         if found is None:
             raise HTTPException(503, "no bundle is loaded", RETRY)
@@ -312,7 +341,7 @@ class _Figures(Collector):
         )  # fmt: skip
         self.in_flight = Gauge("evorec_requests_in_flight", "Requests being answered.", registry=self.registry)
         self.lists = Counter("evorec_lists", "Lists made for users.", registry=self.registry)
-        self.scored = Counter("evorec_scored_items", "Items scored by /score.", registry=self.registry)
+        self.scored = Counter("evorec_scored_items", "Items or rows scored by /score.", registry=self.registry)
         ProcessCollector(registry=self.registry)
         self._slot = slot
         self.registry.register(self)

@@ -98,6 +98,12 @@ class ScoreRequest(Message):
     items: list[Id | ItemMessage] = Field(description="Known items by id, new items with their features.")
 
 
+class RowsRequest(Message):
+    """Request for the predictions of rows."""
+
+    rows: list[Features] = Field(description="Features of each row by name; a missing feature is unknown.")
+
+
 RECOMMEND_EXAMPLES: Final[list[Any]] = [
     {"users": [{"id": 42}], "k": 10},
     {"users": [{"liked": [7, 3], "features": {"country": "NZ"}}], "where": {"genre": ["drama"]}},
@@ -105,8 +111,11 @@ RECOMMEND_EXAMPLES: Final[list[Any]] = [
 SCORE_EXAMPLES: Final[list[Any]] = [{"user": {"id": 42}, "items": [7, {"id": 3}]}]
 
 
-def request_models(limits: Limits) -> tuple[type[RecommendRequest], type[ScoreRequest]]:
-    """The two requests with the limits of this server in their schema."""
+ROWS_EXAMPLES: Final[list[Any]] = [{"rows": [{"region": 3, "age": 41.5}]}]
+
+
+def request_models(limits: Limits) -> tuple[type[RecommendRequest], type[ScoreRequest], type[RowsRequest]]:
+    """The requests with the limits of this server in their schema."""
 
     def limited(base: type[Any], examples: list[Any], **bounds: dict[str, Any]) -> Any:
         fields: dict[str, Any] = {}
@@ -123,7 +132,9 @@ def request_models(limits: Limits) -> tuple[type[RecommendRequest], type[ScoreRe
         users={"min_length": 1, "max_length": limits.batch},
         k={"ge": 1, "le": limits.k},
     )
-    return recommend, limited(ScoreRequest, SCORE_EXAMPLES, items={"min_length": 1, "max_length": limits.items})
+    bounds = {"min_length": 1, "max_length": limits.items}
+    score, rows = limited(ScoreRequest, SCORE_EXAMPLES, items=bounds), limited(RowsRequest, ROWS_EXAMPLES, rows=bounds)
+    return recommend, score, rows
 
 
 class ListedItem(BaseModel):
@@ -168,6 +179,13 @@ class ScoreResponse(BaseModel):
     items: list[ScoredItem]
 
 
+class RowsResponse(BaseModel):
+    """Predictions per row, in the order of the request."""
+
+    version: str = Field(description="The bundle of all answers: SHA-256 of its manifest.")
+    rows: list[dict[str, float]] = Field(description="Per row, the prediction of every task.")
+
+
 class Status(BaseModel):
     """State of the server."""
 
@@ -185,6 +203,7 @@ class Info(BaseModel):
     k: int = Field(description="Default length of a list.")
     users: int
     items: int
+    features: list[str] | None = Field(default=None, description="Of a row, where there are no users and items.")
     shown: list[str] = Field(description="Columns of the items table that lists can show.")
     metrics: dict[str, Any] = Field(description="As measured before export.")
     versions: dict[str, str] = Field(description="Of the libraries that trained it.")

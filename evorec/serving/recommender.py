@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from evorec.data.ids import Id, as_ids
 from evorec.errors import ConfigError, DataError, RunError
-from evorec.serving.bundle import ITEM_VECTORS, RANKER, RECOMMEND, USER_VECTORS, Bundle, read_bundle
+from evorec.serving.bundle import ITEM_VECTORS, RANKER, RECOMMEND, USER_VECTORS, Bundle, is_of_rows, read_bundle
 from evorec.serving.consistency import check
 from evorec.serving.encoders import ContentParts, Feature, Fields, Float32, SideStatistics, elements
 from evorec.serving.graph import Graph
@@ -69,6 +69,11 @@ class Recommender:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1, graph: str = RECOMMEND) -> None:
+        if is_of_rows(bundle.manifest):
+            raise ConfigError(
+                f"bundle {bundle.path} is of a table of rows, which has no items to recommend; `evorec score`, or "
+                "evorec.load_rows(PATH).score(rows), predicts the labels of rows."
+            )
         if graph not in bundle.manifest["files"]:
             known = ", ".join(name for name in bundle.manifest["files"] if name.startswith("recommend"))
             raise ConfigError(f"bundle {bundle.path} has no graph {graph}; it has: {known}.")
@@ -148,6 +153,14 @@ class Recommender:
     def n_items(self) -> int:
         """Items that can be listed."""
         return len(self.catalogue.ids)
+
+    def trial(self) -> list[float]:
+        """Scores and predictions of a first request, to load everything that requests need."""
+        (best,) = self.recommend([User()])
+        values = [score for _, score in best]
+        for item, _ in best[:1]:
+            values += self.score(User(), [item])[0].values()
+        return values
 
     def knows(self, user: Id | None) -> bool:
         """Whether the user is in the training data; other users are described only by the request."""

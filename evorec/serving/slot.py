@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from evorec.errors import EvorecError, RunError
-from evorec.serving.queries import User
 
 if TYPE_CHECKING:
     from evorec.serving.recommender import Recommender
+    from evorec.serving.rows import RowScorer
+
+    Model = Recommender | RowScorer
+    """A loaded bundle."""
 
 State = tuple[Path, tuple[tuple[str, int, int, int], ...]]
 """A bundle in the file system: its folder, and of each file the name, inode, bytes and time of change."""
@@ -26,7 +29,7 @@ State = tuple[Path, tuple[tuple[str, int, int, int], ...]]
 
 @final
 class Slot:
-    """The recommender in use. A request reads `current` once and keeps that recommender.
+    """The recommender, or the scorer of rows, in use. A request reads `current` once and keeps that recommender.
 
     Args:
         pointer: the bundle's folder or a link to it.
@@ -40,9 +43,9 @@ class Slot:
     """
 
     def __init__(
-        self, pointer: Path, load: Callable[[Path], Recommender], *, note: Callable[[str], None] = lambda text: None
+        self, pointer: Path, load: Callable[[Path], Model], *, note: Callable[[str], None] = lambda text: None
     ) -> None:
-        self.current: Recommender | None = None
+        self.current: Model | None = None
         self.loaded_at = 0.0
         self.swaps = self.refused = 0
         self.stopping = False
@@ -122,14 +125,11 @@ class Slot:
             if not self.stopping:
                 self.look(again=forced)
 
-    def _tried(self, folder: Path) -> Recommender:
+    def _tried(self, folder: Path) -> Model:
         """The recommender of a folder after a trial request, which loads its memory and checks its numbers."""
         try:
             found = self._load(folder)
-            (best,) = found.recommend([User()])
-            values = [score for _, score in best]
-            for item, _ in best[:1]:
-                values += found.score(User(), [item])[0].values()
+            values = found.trial()
         except EvorecError:
             raise
         except Exception as error:  # any error of the libraries that read it

@@ -96,10 +96,10 @@ class CatalogueWork:
 
     Attributes:
         n_items: catalogue.
-        user_fields: embedding rows of a user.
+        user_fields: embedding rows of a user; without items, those of a row's context.
         history_rows: embedding rows of the history table.
         history_length: most past positives of a user.
-        candidates: items that the ranker re-orders.
+        candidates: items that the ranker re-orders; without items 1, the row that a request asks about.
         positives: of item-item matrices; ``None`` = no member has any.
     """
 
@@ -143,7 +143,7 @@ def _counts(
         if step.uniform == 0:
             raise ConfigError("negative_source = 'uniform' needs training.uniform_negatives >= 1, got 0")
         uniform = min(spec.negatives, step.uniform) / step.uniform
-    dim, reranks = spec.embedding_dim, spec.rank_blend > 0
+    dim, reranks = spec.embedding_dim, spec.rank_blend > 0 or not shape.has_items
     encoder, sequence, settings = ENCODERS[spec.encoder], spec.reads_order, dict(spec.settings)
     # A sequence encoder reads the items' own vectors, and has none for the past.
     history = spec.history_weight > 0 and not sequence
@@ -171,7 +171,8 @@ def _counts(
     if through and catalogue.positives is not None:  # every node is updated in every step
         rows += n_nodes(catalogue.positives) - step.nodes - uniform * step.uniform_nodes
     fitted = _item_item_counts(spec, catalogue.positives)
-    user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == "user")
+    side = "user" if shape.has_items else "context"
+    user_fields = catalogue.user_fields - sum(block.n_columns for block in switched_off if block.side == side)
     optimizer, average = OPTIMIZERS[spec.optimizer], AVERAGE_FLOPS if spec.ema else 0
     # Item-item scores alone, without a ranker, need no vector of the user.
     by_vector = spec.uses_vectors

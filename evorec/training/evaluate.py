@@ -71,7 +71,8 @@ def _logits(
 
     users, user_of = map(ints, np.unique(part.users, return_inverse=True))
     items, item_of = map(ints, np.unique(part.items, return_inverse=True))
-    contexts, context_rows = unique_rows(part.context)
+    is_of_rows = part.context_weights is not None  # hardly any two contexts are alike
+    contexts, context_rows = unique_rows(part.context[:1] if is_of_rows else part.context)
     context_of, context_bag = ints(context_rows), data.context_bag(torch.tensor(contexts, device=data.device))
     bags = data.users.select(users), data.items.select(items), context_bag
     statistics = torch.tensor(part.statistics, dtype=data.dtype, device=data.device)
@@ -82,13 +83,15 @@ def _logits(
             out = of_users.new_empty(block.size, block.shape.n_tasks, len(user_of))
             for start in range(0, len(user_of), ROWS_AT_ONCE):
                 some = slice(start, start + ROWS_AT_ONCE)
-                out[:, :, some] = block.rank_logits(
-                    of_users.index_select(2, user_of[some]),
-                    of_items.index_select(2, item_of[some]),
-                    of_contexts.index_select(2, context_of[some]),
-                    statistics[some],
-                    pasts.select(user_of[some]) if block.attends else None,
+                own = (
+                    block.vectors(data.row_contexts(part, some))
+                    if is_of_rows
+                    else of_contexts.index_select(2, context_of[some])
                 )
+                out[:, :, some] = block.rank_logits(
+                    of_users.index_select(2, user_of[some]), of_items.index_select(2, item_of[some]), own,
+                    statistics[some], pasts.select(user_of[some]) if block.attends else None,
+                )  # fmt: skip
         # Outside of `no_grad`, which would hold in the caller between two results.
         yield from zip(block.members, block.specs, out.cpu().numpy(), strict=True)
 
@@ -190,6 +193,10 @@ def measure(population: Population, data: DeviceData, held_out: HeldOut) -> list
     out: list[MemberMetrics | TrainingError] = [
         TrainingError("the trained model gives scores that are not finite") for _ in range(population.size)
     ]
+    if not data.shape.has_items:  # rows alone: no lists
+        for member, metrics in of_rows.items():
+            out[member] = MemberMetrics(metrics | held_out.derived(metrics), {})
+        return out
     threshold = held_out.config.sparsity_threshold if held_out.needs_threshold else None
     request = _request(population, held_out.dataset, data, held_out.users, held_out.config)
     for member, found in stream_lists(population, **request, threshold=threshold):

@@ -76,6 +76,7 @@ class DeviceData:
 
         weights = history_weights(dataset.history_rows, dataset.history_recency)
         content = real(dataset.item_content) if dataset.item_content.shape[1] else None
+        sides = (dataset.user_fields, dataset.item_fields)  # without fields where rows have no users and items
         shape = InputShape(
             n_rows=dataset.n_rows,
             n_content=dataset.item_content.shape[1],
@@ -89,7 +90,7 @@ class DeviceData:
             absent=absent_blocks(dataset),
             numbers=tuple(task for task, kind in enumerate(dataset.kinds) if kind != "binary"),
             n_past=dataset.history_rows.shape[1],
-            id_rows=tuple((own[0].first_row, own[0].n_rows) for own in (dataset.user_fields, dataset.item_fields)),
+            id_rows=tuple((own[0].first_row, own[0].n_rows) for own in sides if own),
         )
         return cls(
             users=Bag(ints(dataset.user_rows), real(dataset.user_weights)),
@@ -106,6 +107,13 @@ class DeviceData:
     def context_bag(self, contexts: Tensor) -> Bag:
         """Bag of contexts ``[m, Fc]`` (embedding rows, each of weight 1)."""
         return Bag(contexts, torch.ones(contexts.shape, dtype=self.dtype, device=self.device))
+
+    def row_contexts(self, part: Part, some: slice) -> Bag:
+        """Bag of the contexts of some rows of a part."""
+        contexts = torch.tensor(part.context[some], device=self.device)
+        if part.context_weights is None:
+            return self.context_bag(contexts)
+        return Bag(contexts, torch.tensor(part.context_weights[some], dtype=self.dtype, device=self.device))
 
 
 @final
@@ -387,7 +395,8 @@ class BatchPlan:
         self._earlier: EarlierPositives | None = None
         if pasts and dataset.tasks:
             self._earlier = EarlierPositives(dataset, self._order or PositiveOrder.of(self._part, positives))
-        self._n_items, self._n_uniform, self._n_steps = dataset.n_items, config.uniform_negatives, config.steps
+        self._n_items, self._n_steps = dataset.n_items, config.steps
+        self._n_uniform = config.uniform_negatives if dataset.has_items else 0
         ranked = np.arange(self._part.n_rows if dataset.tasks else 0)
         self._batches = _Batches(ranked, config.batch_size, seed, "batches")
         self._positives = _Batches(positives, config.retrieval_batch, seed, "positives")
@@ -396,12 +405,9 @@ class BatchPlan:
         for index, block in enumerate(data.shape.row_blocks):
             self._block_of[block.first : block.first + block.size] = index
         # Ids with a positive, the nodes of the graph, are counted apart.
-        self._node_rows = np.concatenate(
-            [
-                dataset.user_rows[:-1, 0][dataset.history.counts()[:-1] > 0],
-                dataset.item_rows[:-1, 0][dataset.target_counts > 0],
-            ]
-        )
+        ids = (dataset.user_rows[:-1, :1], dataset.history.counts()[:-1] > 0)
+        of_items = (dataset.item_rows[:-1, :1], dataset.target_counts > 0)
+        self._node_rows = np.concatenate([rows[positive].reshape(-1) for rows, positive in (ids, of_items)])
         self._block_of[self._node_rows] = len(data.shape.row_blocks) + 1
         self._kept: dict[tuple[int, bool], Step] = {}
         self._kept_bytes, self._most_kept = 0, kept_bytes
@@ -491,7 +497,7 @@ class BatchPlan:
         if windows is None:
             positives = self._positives[index]
             liked_by, liked, history = part.users[positives], part.items[positives], self._histories(positives)
-            uniform, read = drawn.integers(0, self._n_items, self._n_uniform), part.items[:0]
+            uniform, read = drawn.integers(0, self._n_items or 1, self._n_uniform), part.items[:0]
         else:
             liked_by, liked, history = windows.users, windows.targets, self._history[:0]
             # Without repetition: a catalogue that is not larger is taken whole.
@@ -500,10 +506,15 @@ class BatchPlan:
         all_items = np.concatenate([part.items[batch], liked, uniform, read])
         items, item_of = np.unique(all_items, return_inverse=True)
         n_both = len(batch) + len(liked)
-        contexts, context_of = np.unique(part.context[batch], axis=0, return_inverse=True)
+        if part.context_weights is None:
+            contexts, context_of = np.unique(part.context[batch], axis=0, return_inverse=True)
+            context_weights = np.ones(contexts.shape)
+        else:  # of rows with numbers hardly any two are alike
+            contexts, context_of = part.context[batch], np.arange(len(batch))
+            context_weights = part.context_weights[batch]
         bags = [_Entries.of(array[users] for array in self._users)]
         bags.append(_Entries.of(array[items] for array in self._items))
-        bags.append(_Entries.of((contexts, np.ones(contexts.shape))))
+        bags.append(_Entries.of((contexts, context_weights)))
         past = _Entries.of((history, history_weights(history, self._recency)))
         earlier = None if self._earlier is None else self._earlier.of(batch)
         of_rows = [] if earlier is None else [_Entries.of((earlier, np.ones(earlier.shape) * (earlier > 0)))]

@@ -126,8 +126,8 @@ class KernelGroupStep:
         self._ids = IdDropout(list(zip(group.specs, own, strict=True)), dtype=like.dtype, device=like.device)
 
     def run(
-        self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice, retrieval: Tensor,
-        grad: Tensor,
+        self, x: Tensor, step: Step, number: int, drop: Drop, ranker: RankerInput, members: slice,
+        retrieval: Tensor | None, grad: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
         """Losses and gradients of a step.
 
@@ -138,7 +138,7 @@ class KernelGroupStep:
             drop: dropout draws of the step.
             ranker: computes the gradients of the vectors from that of the input, for all members of the `GroupStep`.
             members: the members of this kernel group among them.
-            retrieval: their retrieval losses times the weight, ``[P_b]``, for the balancing.
+            retrieval: their retrieval losses times the weight, ``[P_b]``, for the balancing; ``None`` = no items.
             grad: flat buffer that takes the gradients of the dense parameters.
         Returns:
             Weighted loss of each member ``[P_b]``, its gradient ``[P_b, G, B, n_in]`` by the input, and the factor of
@@ -173,7 +173,7 @@ class KernelGroupStep:
 
     def _balanced(
         self, step: Step, number: int, losses: Tensor, logits: Tensor, to_logits: Tensor, extra: Tensor | None,
-        leaves: Sequence[Tensor], ranker: RankerInput, members: slice, retrieval: Tensor,
+        leaves: Sequence[Tensor], ranker: RankerInput, members: slice, retrieval: Tensor | None,
     ) -> tuple[Coefs, list[Tensor]]:  # fmt: skip
         """A backward pass per task, and their sum with the coefficients of shared and of task-specific parameters."""
         n_tasks = losses.shape[1]
@@ -301,9 +301,13 @@ class GroupStep:
         if step.content is not None:
             weights = torch.cat([kernel.group.content_weights(kernel.group.trained) for kernel in self._steps])
             items = items + projected(step.content, weights).permute(2, 0, 1, 3)
-        found = self._retrieve(step, mask, users, items, vectors.history, drop)
         weight = self._retrieval
-        if not self._shape.n_tasks:  # retrieval only
+        found = None
+        if self._shape.has_items:
+            found = self._retrieve(step, mask, users, items, vectors.history, drop)
+        else:
+            into.history.zero_()
+        if found is not None and not self._shape.n_tasks:  # retrieval only
             to_users, to_items, to_contexts = map(torch.zeros_like, (users, items, contexts))
             self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
             self._put_back(step, (to_users, to_items, to_contexts), into, grad)
@@ -318,13 +322,16 @@ class GroupStep:
             attention = TargetAttention(self._own(vectors.past), items, index.items, step.pasts, self._attention)
         n_inputs = self._shape.n_inputs(self._dim, attends=attention is not None)
         uniform = None if self._drop is None else drop(INPUT, b, n_inputs)
-        ranker = RankerInput((users, items, contexts), index, self._drop, uniform, attention)
+        ranker = RankerInput(
+            (users, items, contexts), index, self._drop, uniform, attention, has_items=self._shape.has_items
+        )
         x = ranker.rows(self._dtype)
-        losses, first, retrieval = [], 0, found.losses * weight.flatten()
+        losses, first, retrieval = [], 0, None if found is None else found.losses * weight.flatten()
         for kernel in self._steps:
             own = slice(first, first + kernel.group.size)
             # Detached: every kernel group has a graph of its own, which is freed before the next group runs.
-            loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, retrieval[own], grad)
+            of_retrieval = None if retrieval is None else retrieval[own]
+            loss, to_x, factor = kernel.run(x[own].detach(), step, number, drop, ranker, own, of_retrieval, grad)
             if factor is not None:
                 # Factors hold for this step: the members' own weights stay as they are.
                 weight = weight.clone() if weight is self._retrieval else weight
@@ -337,9 +344,11 @@ class GroupStep:
             losses.append(loss)
             first = own.stop
         to_users, to_items, to_contexts, *to_past = ranker.backward(x)
-        self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
+        if found is not None:
+            self._pass_back(step, found, weight, to_users, to_items, into.history, grad)
         self._put_back(step, (to_users, to_items, to_contexts, *to_past), into, grad)
-        return torch.cat(losses) + found.losses * weight.flatten()
+        loss = torch.cat(losses)
+        return loss if found is None else loss + found.losses * weight.flatten()
 
     def _put_back(self, step: Step, grads: Sequence[Tensor], into: Vectors, grad: Tensor) -> None:
         """Writes the gradients of users, items, contexts and past items, and of the projections of content."""

@@ -23,12 +23,14 @@ from tiny import (
     device_data,
     plan_of,
     random_specs,
+    row_dataset,
     spec,
     trained,
     with_missing_labels,
 )
 
 from evorec.data.held_out import HeldOut, ranking_users
+from evorec.models.choice import MECHANISMS as REGISTRY
 from evorec.models.population import fresh_population
 from evorec.models.spec import NEGATIVE_SOURCES
 from evorec.training import trainer
@@ -156,6 +158,22 @@ def test_other_inputs_and_funnels_train_the_same_plain_models(options):
     found = trained(specs, plan, on_device).population
     for member, one in enumerate(specs):
         assert_equal(trained_plain(one, data, on_device, 5), found.member_arrays(member))
+
+
+def test_members_of_a_table_of_rows_equal_plain_models_of_the_context_alone():
+    data = row_dataset()
+    on_device = device_data(data, layers=2, dtype=torch.float64)
+    plan = plan_of(data, on_device, steps=12, batch=BATCH, positives=POSITIVES)
+    funnel = [name for name in MECHANISMS if REGISTRY[name].needs_funnel]
+    mechanisms = [name for name in MECHANISMS if name not in funnel]
+    specs = [
+        spec(mechanism=name, balancing=BALANCINGS[i % len(BALANCINGS)], optimizer=OPTIMIZERS[i % len(OPTIMIZERS)])
+        for i, name in enumerate(mechanisms)
+    ]
+    specs += [spec(sharing_depth=0, task_embeddings=True, balancing="pcgrad", dropout=0.2), spec(embedding_dim=8)]
+    found = trained(specs, plan, on_device).population
+    for member, one in enumerate(specs):
+        assert_equal(trained_plain(one, data, on_device, 12), found.member_arrays(member))
 
 
 @pytest.mark.parametrize("balancing", BALANCINGS)

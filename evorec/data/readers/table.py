@@ -110,6 +110,7 @@ def read(config: DataConfig) -> tuple[Tables, Origin]:
         item_features=_features(config.items.features),
         content=config.items.content,
         times=meaning,
+        has_items=config.has_items,
     )
     origin = Origin(
         TABLE,
@@ -432,8 +433,8 @@ class _LogSource:
     def groups(self, unmatched: _UnmatchedTexts) -> Iterator[_FileGroup]:
         """The files of each part."""
         config, clauses = self.config, [clause for own in self.tasks.values() for clause in own]
-        single = filter(None, [config.time, config.day, config.part])
-        names = (config.user, config.item, *single, *self.by, *config.context, *(clause.column for clause in clauses))
+        single = filter(None, [config.user, config.item, config.time, config.day, config.part])
+        names = (*single, *self.by, *config.context, *(clause.column for clause in clauses))
         by_part = sorted(config.parts.items(), key=lambda part: PARTS.index(part[0]))
         files: list[tuple[str, tuple[str, ...]]] = [*by_part] or [("", config.files)]
         for part, patterns in files:
@@ -449,6 +450,8 @@ class _LogSource:
         config = self.config
         columns = {
             own: file.attempt(lambda name=name: file.ids(name, config.missing_ids))  # type: ignore[misc]
+            if name
+            else pl.repeat(0, file.sheet.frame.height, dtype=pl.Int64, eager=True)  # a table of rows
             for own, name in ((Columns.USER, config.user), (Columns.ITEM, config.item))
         }
         has_ids = columns[Columns.USER].is_not_null() & columns[Columns.ITEM].is_not_null()

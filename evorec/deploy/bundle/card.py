@@ -17,6 +17,12 @@ LIMITS = (
     "The hashes detect damage, not forgery: take a bundle from a source that you trust.",
 )
 
+ROW_LIMITS = (
+    "The model knows only its training data. A value that training did not have counts as unknown, and a number outside"
+    " the range of training as the nearest end of it.",
+    "The hashes detect damage, not forgery: take a bundle from a source that you trust.",
+)
+
 STANDING = {
     "member": "No member of the front dominates it in these means.",
     "dominated": "Another member of the front dominates it in these means.",
@@ -45,11 +51,13 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         task_in_words(task, kind) + (" (lower is better)" if task in lower else "")
         for task, kind in tasks.kind_of_each().items()
     )
-    parts = [f"""\
+    goals_text = f"A trade-off that a search found between {goals}."
+    of_rows = manifest.get("rows") is True
+    start = [_rows_start(manifest, names, goals_text)] if of_rows else [f"""\
 # Recommender {manifest["member"]} ({manifest["problem"]})
 
 {f"Multi-task recommender for {names}" if names else "Retrieval model"}; lists are made for {manifest["target"]}.
-A trade-off that a search found between {goals}.
+{goals_text}
 
 Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}: {data["users"]:,} users, \
 {data["items"]:,} items, {data.get("listed_items", data["items"]):,} of which can be listed: they have a \
@@ -62,7 +70,8 @@ model = evorec.load_bundle("PATH OF THIS FOLDER")  # needs only numpy and onnxru
 model.recommend([USER_ID], k={manifest["k"]})  # [[(item, score), ...]]
 model.recommend([evorec.User(liked=[ITEM_ID])])  # a new user
 ```
-
+"""]  # fmt: skip
+    parts = [*start, f"""\
 ## Metrics
 
 Validation metrics were used to choose this model, so they are optimistic.\
@@ -95,7 +104,8 @@ Validation metrics were used to choose this model, so they are optimistic.\
             for name, row in manifest["against"].items()
         ]
         parts += ["## Against baselines on the test\n", _table(["baseline", "difference", "95 % interval"], rows)]
-    parts.append(f"""\
+    if not of_rows:
+        parts.append(f"""\
 ## List score
 
 `{formula["short"]}` ({formula["source"]}), over the best {manifest["candidates"]:,} items of retrieval.
@@ -103,9 +113,8 @@ Validation metrics were used to choose this model, so they are optimistic.\
 `retrieval` is the retrieval score\
 {", `z_TASK` the ranker's output for a task, `p_TASK` its probability" if names else ""}.\
 {f" Lists are re-ranked for diversity (MMR) with weight {mmr:g}." if mmr else ""}
-
-## Description
 """)
+    parts.append("## Description\n")
     parts.append(_bullets(manifest["words"]))
     if manifest["neighbours"]:
         parts += ["Nearest members of the front, on validation:\n", _bullets(manifest["neighbours"])]
@@ -119,7 +128,7 @@ Validation metrics were used to choose this model, so they are optimistic.\
             [
                 *data.get("remarks", []),
                 *origins,
-                *LIMITS,
+                *(ROW_LIMITS if of_rows else LIMITS),
                 f"Licence of the data, which applies to the model: {licence}.",
             ]
         )
@@ -133,12 +142,39 @@ def _with_settings(name: str, settings: Mapping[str, float]) -> str:
     return name + (f" ({', '.join(f'{key} {value:g}' for key, value in settings.items())})" if settings else "")
 
 
+def _rows_start(manifest: Mapping[str, Any], names: str, goals: str) -> str:
+    """Purpose, training data and use of a model of rows."""
+    data = manifest["data"]
+    return f"""\
+# Model of rows {manifest["member"]} ({manifest["problem"]})
+
+Multi-task model that predicts {names} from the features of a row.
+{goals}
+
+Trained on {data["training_rows"]:,} rows ({manifest["fit"]}) of {data["name"]}. Data SHA-256 `{data["sha256"]}`.
+
+```python
+import evorec
+
+model = evorec.load_rows("PATH OF THIS FOLDER")  # needs only numpy and onnxruntime
+model.score([{{"FEATURE": VALUE, "ANOTHER FEATURE": VALUE}}])  # [{{"TASK": prediction, ...}}]
+```
+"""
+
+
 def _checks(manifest: Mapping[str, Any]) -> list[str]:
+    graphs = f"Graphs against PyTorch: largest relative difference {max(manifest['parity'].values()):.1g}."
+    if predictions := manifest.get("predictions"):
+        return [
+            f"Predictions of {predictions['n_rows']:,} held-out rows compared with the trained member: they differ by "
+            f"at most {predictions['largest_difference']:.1g}.",
+            graphs,
+        ]
     lists = manifest["lists"]
     out = [
         f"Lists of {lists['n_users']:,} users compared with the trained member: {lists['n_equal']:,} equal item by "
         f"item; the others differ among items whose scores differ by at most {lists['largest_difference']:.1g}.",
-        f"Graphs against PyTorch: largest relative difference {max(manifest['parity'].values()):.1g}.",
+        graphs,
     ]
     for kind, found in manifest.get("variants", {}).items():
         out.append(

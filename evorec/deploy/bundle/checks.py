@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from evorec.data.encode import Fit, rows_of_fit
 from evorec.data.held_out import RankingUsers, masked_items
+from evorec.data.splits import split
 from evorec.deploy.bundle.graphs import Member, Recommend, catalogue_inputs, example_inputs, graphs_of
 from evorec.errors import RunError
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
+from evorec.recommender.problem import RecProblem
 from evorec.seeds import generator
 from evorec.serving.graph import Graph
 from evorec.serving.queries import ListOptions
 from evorec.serving.recommender import NO_ITEM, Recommender
-from evorec.training.evaluate import member_lists
+from evorec.serving.rows import RowScorer
+from evorec.training.evaluate import member_lists, task_logits
 
 PARITY: Final = 1e-5
 """Largest difference of torch and onnxruntime, relative to numbers above 1."""
@@ -51,9 +56,10 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
                 expected = graph({**inputs, **more})
             found = session({key: tensor.numpy() for key, tensor in inputs.items()})
             expected = expected if isinstance(expected, tuple) else (expected,)
-            for own, other in zip(expected, found, strict=True):
+            for position, (own, other) in enumerate(zip(expected, found, strict=True)):
                 if own.is_floating_point():  # items of equal score may be in either order
-                    worst = max(worst, _difference(own.numpy(), other))
+                    unit = units(member.number_scales) if (name, position) == ("ranker", 0) else 1.0
+                    worst = max(worst, _difference(own.numpy() / unit, other / unit))
         if worst > PARITY:
             raise RunError(f"{name}.onnx differs from the trained model by {worst:.2g}, allowed is {PARITY:g}")
         out[name] = worst
@@ -62,7 +68,7 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
 
 def _cases(member: Member, graph: str) -> Iterator[Mapping[str, Tensor]]:
     """Random inputs of several sizes, and edge cases: empty bags, first and last rows, only a few allowed items."""
-    n_items = len(member.arrays["catalogue.prior"])
+    n_items = member.shape.n_items
     for n in SIZES:
         case = example_inputs(member, graph, n=n, n_items=n_items, seed=n)
         yield case
@@ -74,6 +80,12 @@ def _cases(member: Member, graph: str) -> Iterator[Mapping[str, Tensor]]:
             allowed[: min(3, n_items)] = True
             yield {**case, "allowed": allowed}
             yield {**case, "excluded": torch.full((n, 1), -1)}
+
+
+def units(number_scales: Sequence[tuple[float, float] | None]) -> npt.NDArray[np.float32]:
+    """Size of the predictions of each task, ``(T,)``: rounding errors of a number grow with its shift and scale."""
+    sizes = [1.0 if scale is None else max(1.0, *map(abs, scale)) for scale in number_scales]
+    return np.array(sizes, dtype=np.float32)
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -112,6 +124,44 @@ def same_lists(
         raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
     n_equal = int((own.final[0] == items).all(axis=1).sum())
     return {"n_users": len(ids), "n_equal": n_equal, "largest_difference": worst}
+
+
+def same_predictions(
+    scorer: RowScorer,
+    problem: RecProblem,
+    encoded: EncodedData,
+    spec: ModelSpec,
+    weights: Mapping[str, np.ndarray],
+    fit: Fit,
+) -> dict[str, float]:
+    """Compare the predictions of a bundle for raw held-out rows with those of its member.
+
+    Returns:
+        ``n_rows`` and the ``largest_difference``, relative to numbers above 1 and to the unit of the label.
+    Raises:
+        RunError: predictions differ by more than rounding errors.
+    """
+    parts = split(problem.tables, encoded.config.split)
+    held_out = rows_of_fit(parts, fit)[1]
+    some = np.arange(len(held_out))
+    if len(some) > CHECKED_USERS:
+        some = np.sort(generator(encoded.config.search.seed, "export check").choice(some, CHECKED_USERS, replace=False))
+    raw = problem.tables.interactions[held_out[some]].select(scorer.features).to_dicts()
+    found = scorer.predictions(raw)
+    dataset = encoded.dataset
+    logits = task_logits(encoded.stack([spec], [weights]), encoded.tensors, dataset.held_out.rows(some))[0]
+    expected = np.stack([
+        1 / (1 + np.exp(-own.astype(np.float64))) if kind == "binary" else shift + scale * own
+        for own, kind, shift, scale in zip(
+            logits, dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True
+        )
+    ], axis=1)  # fmt: skip
+    scales = zip(dataset.label_shift, dataset.label_scale, strict=True)
+    unit = units([(float(shift), float(scale)) for shift, scale in scales])
+    worst = _difference(expected / unit, found / unit)
+    if not worst <= SAME_SCORE:
+        raise RunError(f"the bundle predicts rows by {worst:.2g} differently from the member of the archive")
+    return {"n_rows": len(some), "largest_difference": worst}
 
 
 def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str]) -> float:

@@ -19,9 +19,17 @@ import numpy as np
 import torch
 
 from evorec.data.catalogue import licence_of
+from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit
 from evorec.deploy.bundle.card import model_card
-from evorec.deploy.bundle.checks import CHECKED_USERS, latency_text, list_loss, parity, same_lists
+from evorec.deploy.bundle.checks import (
+    CHECKED_USERS,
+    latency_text,
+    list_loss,
+    parity,
+    same_lists,
+    same_predictions,
+)
 from evorec.deploy.bundle.encoders import encoders, past_arrays, priors, serving_arrays, shown_columns
 from evorec.deploy.bundle.graphs import (
     GRAPHS,
@@ -65,6 +73,7 @@ from evorec.serving.bundle import (
     types_of,
 )
 from evorec.serving.recommender import load_bundle
+from evorec.serving.rows import load_rows
 
 SMALLER: Final = ("fp16", "int8")
 """Variants of the graph for small devices."""
@@ -136,6 +145,8 @@ def export_bundle(
     check_belongs(run, problem)
     encoded, weights, fit = shipped_model(run, problem, member, all_data=options.all_data)
     spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
+    if not encoded.dataset.has_items:
+        return _export_rows(run, problem, member, out, Shipped(encoded, spec, weights, fit), options, progress)
     shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
     with workspace(out) as partial:
         progress("writing weights, ids and encoders")
@@ -163,6 +174,70 @@ def export_bundle(
         write_atomic(partial / CARD, model_card(manifest).encode())
         seal(partial, manifest)
         progress(latency_text(load_bundle(partial), users))
+        move_folder(partial, out)
+    return out
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shipped:
+    """The model to export.
+
+    Attributes:
+        encoded: its data.
+        spec: of the member.
+        weights: its arrays.
+        fit: the rows that it was trained on.
+    """
+
+    encoded: EncodedData
+    spec: ModelSpec
+    weights: Mapping[str, np.ndarray]
+    fit: Fit
+
+
+def _export_rows(
+    run: RunDirectory,
+    problem: RecProblem,
+    member: str,
+    out: Path,
+    model: Shipped,
+    options: ExportOptions,
+    progress: Callable[[str], None],
+) -> Path:
+    """The bundle of a member that predicts the labels of rows: weights, encoders of the features, and the ranker."""
+    from safetensors.numpy import save
+
+    given = {"formula": options.formula, "mmr": options.mmr, "variants": options.variants, "show": options.show}
+    if wrong := [name for name, value in given.items() if value]:
+        raise ConfigError(f"a table of rows has no lists of items: leave {', '.join(wrong)} out of the export.")
+    dataset = model.encoded.dataset
+    arrays = {PARAMETERS + name: np.asarray(array, dtype=np.float32) for name, array in model.weights.items()}
+    own = Member(
+        model.spec, model.encoded.tensors.shape, arrays, _number_scales(dataset), 0, 0, len(dataset.context_mode),
+        member_formula(model.spec, dataset.tasks, dataset.signs), dataset.tasks,
+    )  # fmt: skip
+    with workspace(out) as partial:
+        progress("writing weights and encoders")
+        write_atomic(partial / WEIGHTS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+        write_atomic(partial / IDS, json.dumps({"users": [], "items": []}).encode())
+        stored = {"context": encoders(dataset)[0]["context"]}
+        write_atomic(partial / ENCODERS, json.dumps(stored, ensure_ascii=False).encode())
+        progress("tracing the graph and comparing it with the member")
+        _write_graph(partial, "ranker", own, StoredArrays(partial / WEIGHTS, arrays))
+        manifest = _manifest(run, problem, member, model.encoded, own, options, fit=model.fit)
+        read = {field.name for field in dataset.context_columns}
+        manifest |= {
+            "rows": True,
+            "ignored_features": sorted(name for side, name in dataset.declared if name not in read),
+        }
+        seal(partial, manifest)
+        manifest["parity"] = parity(partial, own)
+        manifest["predictions"] = same_predictions(
+            load_rows(partial), problem, model.encoded, model.spec, model.weights, model.fit
+        )
+        write_atomic(partial / CARD, model_card(manifest).encode())
+        seal(partial, manifest)
         move_folder(partial, out)
     return out
 
@@ -200,15 +275,11 @@ def _write_data(
     arrays |= tables
     arrays["catalogue.prior"], new_item_prior = priors(dataset, spec)
     arrays["catalogue.statistics"] = np.ascontiguousarray(dataset.item_statistics[:-1], dtype=np.float32)
-    number_scales = [
-        None if kind == "binary" else (float(shift), float(scale))
-        for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
-    ]
     member = Member(
         spec,
         encoded.tensors.shape,
         arrays,
-        number_scales,
+        _number_scales(dataset),
         dataset.user_statistics.shape[1],
         dataset.item_statistics.shape[1],
         len(dataset.context_mode),
@@ -228,15 +299,23 @@ def _write_data(
     return member, float(new_item_prior)
 
 
+def _number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
+    """Of each task ``None``, or shift and scale from the output to the label's unit."""
+    return [
+        None if kind == "binary" else (float(shift), float(scale))
+        for kind, shift, scale in zip(dataset.kinds, dataset.label_shift, dataset.label_scale, strict=True)
+    ]
+
+
 def _write_graph(folder: Path, name: str, member: Member, stored: StoredArrays) -> None:
     program, outputs = GRAPHS[name]
-    inputs = example_inputs(member, name, n=4, n_items=len(member.arrays["catalogue.prior"]), seed=0)
+    inputs = example_inputs(member, name, n=4, n_items=member.shape.n_items, seed=0)
     if name == "recommend":
         inputs |= catalogue_inputs(member)
     model = traced(program(member), inputs, outputs, name=name)
     with_catalogue(model, member.arrays)
     stored.share(model)
-    name_axes(model, pairs=name == "ranker")
+    name_axes(model, common="" if name != "ranker" else "pairs" if member.shape.has_items else "rows")
     write_graph(folder / f"{name}.onnx", model)
 
 
@@ -252,7 +331,7 @@ def _write_variants(
     inputs = example_inputs(served, "recommend", n=4, n_items=len(served.arrays["catalogue.prior"]), seed=0)
     for kind, name in names.items():
         model = traced(SmallRecommend(served, kind), inputs, GRAPHS["recommend"][1], name=f"recommend_{kind}")
-        name_axes(model, pairs=False)
+        name_axes(model)
         write_graph(folder / name, model)
     seal(folder, manifest)
     full, out = load_bundle(folder), {}
@@ -345,7 +424,7 @@ def _manifest(
             "users": problem.size.n_users,
             "items": problem.size.n_items,
             "listed_items": dataset.n_items,
-            "training_rows": int(dataset.item_counts.sum()),
+            "training_rows": int(dataset.item_counts.sum()) if dataset.has_items else dataset.train.n_rows,
             "remarks": list(problem.remarks),
         },
         "versions": {name: version(name) for name in ("evorec", "torch", "numpy", "onnx", "onnxruntime")},

@@ -118,8 +118,9 @@ class _Graph(torch.nn.Module):
         self, user: Tensor, item: Tensor, context: Tensor, statistics: Tensor, past: Tensor | None = None
     ) -> Tensor:
         """Outputs ``[T, m]`` of the ranker for vectors ``[G, m, E]`` and statistics ``[m, n_dense]``."""
-        of_groups, pasts = statistics.expand(user.shape[0], -1, -1), [] if past is None else [past]
-        x = torch.cat([user, item, user * item, context, *pasts, of_groups], 2)[None]
+        of_groups, pasts = statistics.expand(context.shape[0], -1, -1), [] if past is None else [past]
+        pair = [user, item, user * item] if self.member.shape.has_items else []
+        x = torch.cat([*pair, context, *pasts, of_groups], 2)[None]
         dense = {tensor.name: self._parameter(tensor.name) for tensor in self._network.tensors}
         return self._network.predict(ForwardPass(dense, (0.0,)), x)[0]
 
@@ -178,18 +179,24 @@ class ItemVectors(_Graph):
 
 @final
 class Ranker(_Graph):
-    """Predictions of every task for pairs of user and item: a probability, or a number in the label's own unit."""
+    """Predictions of every task for pairs of user and item, or for rows without both.
+
+    A prediction is a probability, or a number in the label's own unit.
+    """
 
     def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Predictions and raw outputs, both ``[m, T]``."""
-        user = self._vectors(given["user_rows"], given["user_weights"])
-        item = self._item_side(given)
+        if self.member.shape.has_items:
+            user = self._vectors(given["user_rows"], given["user_weights"])
+            item, context = self._item_side(given), self._context(given, user)
+        else:
+            user = item = context = self._vectors(given["context_rows"], given["context_weights"])
         sides = [given[name] for name in ("user_statistics", "item_statistics") if name in given]
         statistics = torch.cat(sides, 1) if sides else user.new_zeros(user.shape[1], 0)
         past = None
         if (kind := self.member.spec.target_attention) != "none":
             past = attended_rows(item, self._pasts(given), given["history_weights"] != 0, kind)
-        logits = self._logits(user, item, self._context(given, user), statistics, past)
+        logits = self._logits(user, item, context, statistics, past)
         out = [
             torch.sigmoid(one) if scale is None else scale[0] + scale[1] * one
             for one, scale in zip(logits.unbind(0), self.member.number_scales, strict=True)
@@ -404,6 +411,8 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
     of_user = {"user_statistics": reals(member.n_user_statistics)} if member.n_user_statistics else {}
     of_item = {"item_statistics": reals(member.n_item_statistics)} if member.n_item_statistics else {}
     moment = {"context_rows": rows(member.n_context)} if member.n_context else {}
+    if not shape.has_items:
+        return moment | {"context_weights": reals(member.n_context).abs()}
     if graph == "user_vectors":
         return user | past
     if graph == "item_vectors":
@@ -438,7 +447,9 @@ GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
 
 
 def graphs_of(member: Member) -> Mapping[str, tuple[type[_Graph], tuple[str, ...]]]:
-    """The graphs that a member has: without ranked tasks no ranker."""
+    """The graphs that a member has: without ranked tasks no ranker, and without items the ranker alone."""
+    if not member.shape.has_items:
+        return {"ranker": GRAPHS["ranker"]}
     return {name: graph for name, graph in GRAPHS.items() if member.tasks or name != "ranker"}
 
 
@@ -483,6 +494,8 @@ def _remove_notes(message: Any) -> None:
 
 def _dynamic(name: str, tensor: Tensor, member: Member) -> dict[int, Any] | None:
     """Dynamic axes of an input."""
+    if not member.shape.has_items:
+        return dict.fromkeys(range(tensor.dim()), torch.export.Dim.DYNAMIC)
     # the catalogue of a small graph is part of it, so its size is fixed
     auto = torch.export.Dim.AUTO if name == "allowed" else torch.export.Dim.DYNAMIC
     if name in ("k", "candidates"):

@@ -24,7 +24,8 @@ LARGEST: Final = 2**31 - 1
 _AXES: Final[Mapping[str, Sequence[str]]] = {
     "user_rows": ("users", "user_bag"), "user_weights": ("users", "user_bag"), "user_statistics": ("users", ""),
     "past_items": ("users", "whole_past"), "past_weights": ("users", "whole_past"),
-    "history_rows": ("users", "past"), "history_weights": ("users", "past"), "context_rows": ("users", ""),
+    "history_rows": ("users", "past"), "history_weights": ("users", "past"),
+    "context_rows": ("users", "context_bag"), "context_weights": ("users", "context_bag"),
     "item_rows": ("items", "item_bag"), "item_weights": ("items", "item_bag"), "item_content": ("items", ""),
     "item_statistics": ("items", ""), "allowed": ("catalogue",), "excluded": ("users", "n_excluded"),
     "catalogue.vectors": ("", "catalogue", ""), "catalogue.keys": ("", "catalogue"), "catalogue.prior": ("catalogue",),
@@ -92,13 +93,18 @@ def with_catalogue(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> 
             model.graph.initializer.append(numpy_helper.from_array(arrays[value.name], value.name))
 
 
-def name_axes(model: onnx.ModelProto, *, pairs: bool) -> None:
-    """Name the dynamic axes; in a graph of pairs users and items are the same axis."""
+def name_axes(model: onnx.ModelProto, *, common: str = "") -> None:
+    """Name the dynamic axes.
+
+    Args:
+        model: to be changed.
+        common: name of the axis of users and items in a graph of pairs of both, or of rows; empty = they differ.
+    """
     for value in (*model.graph.input, *model.graph.output):
-        axes = _AXES.get(value.name, ("pairs" if pairs else "",))
+        axes = _AXES.get(value.name, (common,))
         for size, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):
             if size.HasField("dim_param") and name:
-                size.dim_param = "pairs" if pairs and name in ("users", "items") else name
+                size.dim_param = common if common and name in ("users", "items") else name
 
 
 def write_graph(path: Path, model: onnx.ModelProto) -> None:

@@ -43,14 +43,15 @@ def write_triton(bundle: str | Path, out: str | Path) -> list[str]:
         raise RunError(f"{out} exists already and is not overwritten")
     folder = read_bundle(bundle).path
     with workspace(out) as partial:
-        for name in GRAPHS:
+        names = [name for name in GRAPHS if (folder / f"{name}.onnx").exists()]
+        for name in names:
             model = _whole(folder, name)
             version = partial / f"evorec_{name}" / "1"
             version.mkdir(parents=True)
             write_graph(version / "model.onnx", model)
             write_atomic(version.parent / "config.pbtxt", _config(f"evorec_{name}", model).encode())
         move_folder(partial, out)
-    return [f"evorec_{name}" for name in GRAPHS]
+    return [f"evorec_{name}" for name in names]
 
 
 def _whole(folder: Path, name: str) -> onnx.ModelProto:

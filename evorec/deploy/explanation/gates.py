@@ -73,10 +73,8 @@ def expert_uses(population: Population, encoded: EncodedData) -> tuple[ExpertUse
 def ranker_input(group: KernelGroup, encoded: EncodedData, some: slice) -> Tensor:
     """Input ``[1, G, B, n_in]`` of the network of a stack of this member only for some held-out rows."""
     part, data = encoded.dataset.held_out, encoded.tensors
-    users, items, contexts = (
-        torch.tensor(rows[some], device=data.device) for rows in (part.users, part.items, part.context)
-    )
-    bags = data.users.select(users), data.items.select(items), data.context_bag(contexts)
-    u, v, c = (group.vectors(bag) for bag in bags)
+    users, items = (torch.tensor(rows[some], device=data.device) for rows in (part.users, part.items))
+    bags = data.users.select(users), data.items.select(items), data.row_contexts(part, some)
     statistics = torch.tensor(part.statistics[some], dtype=data.dtype, device=data.device)
-    return group.ranker_input(u, v, c, statistics, data.history.select(users))
+    of_users, of_items, of_contexts = map(group.vectors, bags)
+    return group.ranker_input(of_users, of_items, of_contexts, statistics, data.history.select(users))

@@ -154,7 +154,9 @@ def _task_values(population: Population, inputs: _Inputs, encoded: EncodedData) 
 
 
 def _list_values(population: Population, inputs: _Inputs, encoded: EncodedData) -> dict[str, float]:
-    """Recall of the lists."""
+    """Recall of the lists; nothing without items."""
+    if not inputs.dataset.has_items:
+        return {}
     users, evaluation = encoded.users, encoded.config.evaluation
     lists = member_lists(population, inputs.dataset, inputs.data, users, evaluation)
     hit = hits(lists.final[0], users.relevant, inputs.dataset.n_items)
@@ -170,7 +172,7 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
     ways: list[tuple[str, Field, Shuffle]] = [
         *(("user", field, _bags("users", measured, _columns(field))) for field in dataset.user_fields),
         *(("item", field, _bags("items", catalogue, _columns(field))) for field in dataset.item_fields),
-        *(("context", field, partial(_context, column=field.first_column)) for field in dataset.context_columns),
+        *(("context", field, partial(_context, columns=_columns(field))) for field in dataset.context_columns),
         *(("content", field, partial(_content, columns=_columns(field))) for field in dataset.content_parts),
     ]
     out = []
@@ -180,6 +182,8 @@ def _blocks(spec: ModelSpec, encoded: EncodedData) -> list[_Block]:
     for key in dict.fromkeys(_key(name) for name in dataset.statistics):
         shuffle = partial(_statistics, key=key, listed=listed)
         out.append(_Block("statistics", key, True, shuffle, lists=spec.rank_blend > 0))
+    if not dataset.has_items:
+        return out
     past = _bags("history", listed, slice(None))
     is_read = spec.history_weight > 0 or spec.attends
     out.append(_Block("lists", "past positives of the user", is_read, past, tasks=spec.attends))
@@ -225,12 +229,19 @@ def _content(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _I
     return replace(inputs, data=replace(inputs.data, items=Bag(bag.rows, bag.weights, content)))
 
 
-def _context(inputs: _Inputs, rng: np.random.Generator, *, column: int) -> _Inputs:
+def _context(inputs: _Inputs, rng: np.random.Generator, *, columns: slice) -> _Inputs:
     """A context feature permuted among the held-out rows."""
     part = inputs.dataset.held_out
-    context = part.context.copy()
-    context[:, column] = rng.permutation(context[:, column])
-    return replace(inputs, dataset=replace(inputs.dataset, held_out=replace(part, context=context)))
+    of = rng.permutation(part.n_rows)
+
+    def permuted(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        out = array.copy()
+        out[:, columns] = array[of, columns]
+        return out
+
+    weights = None if part.context_weights is None else permuted(part.context_weights)
+    held_out = replace(part, context=permuted(part.context), context_weights=weights)
+    return replace(inputs, dataset=replace(inputs.dataset, held_out=held_out))
 
 
 def _statistics(inputs: _Inputs, rng: np.random.Generator, *, key: str, listed: Ints) -> _Inputs:

@@ -50,7 +50,7 @@ class FinalResults:
         steps: of the final training, by key.
         curves: that chose the steps, by key; empty with the steps of the search.
         runs: by key, for each seed.
-        parts: of the test.
+        parts: of the test; ``None`` = a table of rows, without users and items.
         details: of the shipped models and ensembles of them, by key, see `detail`.
         boosted: gradient boosting on the same rows; ``None`` = not wanted.
         ensembles: by key, as the run stores them (`evorec.deploy.ensemble`); their members have `steps` and `members`.
@@ -66,7 +66,7 @@ class FinalResults:
     steps: Mapping[str, int]
     curves: Mapping[str, ChosenSteps]
     runs: Mapping[str, Sequence[MemberMetrics]]
-    parts: ColdParts
+    parts: ColdParts | None
     details: Mapping[str, Json]
     boosted: BoostingResult | None
     ensembles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def detail(
     measured: MemberMetrics,
     logits: npt.NDArray[np.floating[Any]],
     trainer: StackTrainer,
-    cold: ColdParts,
+    cold: ColdParts | None,
     *,
     seed: int,
     resamples: int,
@@ -123,22 +123,24 @@ def detail(
     """
     data, dataset = trainer.data, trainer.data.dataset
     k = data.config.evaluation.k
-    parts: Json = {
-        "rows": cold.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
-        "users": cold.of_users(measured.per_user, f"recall@{k}"),
-    }
+    parts: Json = {}
+    if cold is not None:
+        parts = {
+            "rows": cold.of_rows(dict(zip(dataset.tasks, logits, strict=True))),
+            "users": cold.of_users(measured.per_user, f"recall@{k}"),
+        }
     if (key := f"cold_start_recall@{k}") in measured.metrics:
         parts[key] = measured.metrics[key]
     of_lists = [f"{name}@{k}" for name in OF_LISTS]
     per_user = {name: measured.per_user[name] for name in of_lists if name in measured.per_user}
-    intervals = UserDraws(len(data.users.ids), seed, resamples).means(per_user)
+    intervals = UserDraws(len(data.users.ids), seed, resamples).means(per_user) if per_user else {}
     # only binary tasks: concordance is defined on pairs of rows and is not a sum over users
     binary = [i for i, kind in enumerate(dataset.kinds) if kind == "binary"]
     labels = {ordering_key(dataset.tasks[i], "binary"): dataset.held_out.labels[:, i] for i in binary}
     scores = [logits[i] for i in binary]
     if binary:
         intervals |= auc_intervals(labels, scores, row_units(dataset), seed=seed, resamples=resamples)
-    return {"interval": intervals, "parts": parts}
+    return {"interval": intervals, **({"parts": parts} if parts else {})}
 
 
 def final_report(results: FinalResults) -> Json:
@@ -167,6 +169,7 @@ def final_report(results: FinalResults) -> Json:
         "baseline_parts": {
             name: {"users": results.parts.of_users(found.per_user, results.recall)}
             for name, found in baselines.measured.items()
+            if results.parts is not None
         },
         "skipped_baselines": dict(baselines.skipped),
     }
@@ -176,7 +179,8 @@ def final_report(results: FinalResults) -> Json:
         return report
     if boosted.values:
         report["baselines"][GRADIENT_BOOSTING] = dict(boosted.values)
-        report["baseline_parts"][GRADIENT_BOOSTING] = {"rows": results.parts.of_rows(boosted.scores)}
+        if results.parts is not None:
+            report["baseline_parts"][GRADIENT_BOOSTING] = {"rows": results.parts.of_rows(boosted.scores)}
     report["boosting"] = {name: dict(found) for name, found in boosted.settings.items()}
     for task, why in boosted.skipped.items():
         report["skipped_baselines"][f"{GRADIENT_BOOSTING} of {task}"] = why
@@ -208,6 +212,8 @@ def _measured(results: FinalResults, key: str, non_dominated: bool) -> Json:
     per_seed, runs = results.per_seed(key), results.runs[key]
     against = {}
     for name, baseline in results.trainer.baselines.measured.items():
+        if results.recall not in baseline.per_user:
+            continue
         interval = paired_bootstrap(
             runs[0].per_user[results.recall],
             baseline.per_user[results.recall],
@@ -271,6 +277,8 @@ def proxies(search: Mapping[str, Metrics], test: Mapping[str, Metrics], objectiv
 def _rows(trainer: StackTrainer) -> dict[str, int]:
     """Counts of the rows and users behind the metrics, and of those that were left out."""
     dataset, groups = trainer.data.dataset, trainer.data.users.groups
+    if not dataset.has_items:
+        return {"train": dataset.train.n_rows, "test": dataset.held_out.n_rows, **dataset.notes}
     choices = trainer.data.held_out.logged
     return {
         "train": int(dataset.item_counts.sum()),

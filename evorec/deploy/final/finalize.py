@@ -30,7 +30,7 @@ from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
-from evorec.recommender.checks import BASELINES
+from evorec.recommender.checks import baseline_names
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
@@ -74,7 +74,9 @@ def finalize(
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
     tasks, k = problem.config.tasks.kind_of_each(), problem.config.evaluation.k
     for text in config.picks:
-        check_pick(text, problem.objectives, k, tasks=tasks, keys=list(members), baselines=BASELINES)
+        check_pick(
+            text, problem.objectives, k, tasks=tasks, keys=list(members), baselines=baseline_names(problem.config)
+        )
     check_metrics(problem.config.model_copy(update={"finalize": config}))
     progress("measuring the archive on all validation users")
     validation = measure_archive(run, problem)
@@ -116,7 +118,8 @@ def finalize(
     seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
     fit: Fit = "train+validation" if config.rows == "train+validation" else "train for test"
     trainer = StackTrainer.of(problem.tables, exact(problem.config), fit=fit, seed=seeds[0], at_most=None)
-    parts = ColdParts(trainer.data.dataset, trainer.data.users.ids)
+    has_items = trainer.data.dataset.has_items
+    parts = ColdParts(trainer.data.dataset, trainer.data.users.ids) if has_items else None
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in (*specs, *ensembles)}
     details: dict[str, dict[str, Any]] = {}
     arrays: dict[str, Weights] = {}
@@ -158,7 +161,7 @@ def finalize(
             details, boosted, stored_ensembles,
         )
     )  # fmt: skip
-    report["rows"] |= {"items": problem.size.n_items}
+    report["rows"] |= {"items": problem.size.n_items} if has_items else {}
     report["data_sha256"] = problem.data_sha256
     if confirmed is not None:
         report["confirmed"] = {"seeds": confirmed.n_seeds, "members": len(confirmed.front), "of": len(members)}
@@ -210,7 +213,7 @@ def choose(
     """
     picks = config.picks or (*(objective.name for objective in problem.objectives), KNEE)
     baselines = {}
-    if any(name in text for name in BASELINES for text in picks):
+    if any(name in text for name in baseline_names(problem.config) for text in picks):
         data = problem.data.with_all_users().with_settings(problem.data.baselines.settings)
         measured = {name: found.values for name, found in data.baselines.measured.items()}
         baselines = {**problem.baselines(), **measured}

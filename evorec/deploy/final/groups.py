@@ -56,6 +56,10 @@ def measure_groups(run: RunDirectory, problem: RecProblem, column: str) -> list[
         DataError: there is no such column.
         ConfigError: there are fewer than two such groups.
     """
+    if not problem.data.dataset.has_items:
+        raise ConfigError(
+            f"--groups {column} divides the users whose lists are measured, and a table of rows has none."
+        )
     data = problem.data.with_all_users()
     names, group_of = _groups(problem, data.users.ids, column)
     groups = [(name, np.flatnonzero(group_of == number)) for number, name in enumerate(names)]

@@ -128,7 +128,8 @@ def choose_steps(
     trainer, dataset = trainer.with_steps(at[-1]), trainer.data.dataset
     held_out = HeldOut(dataset, trainer.data.config.evaluation, trainer.data.users)  # without the expensive metrics
     recall = f"recall@{trainer.data.config.evaluation.k}"
-    names = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)] + [recall]
+    names = [ordering_key(task, kind) for task, kind in zip(dataset.tasks, dataset.kinds, strict=True)]
+    names += [recall] if dataset.has_items else []
 
     def work(keys: Sequence[str]) -> dict[str, ChosenSteps]:
         points: dict[str, list[dict[str, float]]] = {key: [] for key in keys}

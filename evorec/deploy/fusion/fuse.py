@@ -78,6 +78,8 @@ def user_halves(encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, Any
         RunError: there are too few users, or the member's scores are not finite.
     """
     dataset = encoded.dataset
+    if not dataset.has_items:
+        raise RunError("fusing makes the score of lists, and a table of rows has no items to list")
     if not dataset.tasks:
         raise RunError("fusing combines retrieval with the ranker, and this run ranks no task (tasks.ranked = [])")
     users = ranking_users(dataset, encoded.config.evaluation, seed=config.seed, at_most=config.max_users)
