@@ -8,9 +8,11 @@ read.
 
     python experiments/encoders.py                    # about 40 minutes on one core; needs $EVOREC_DATA
     python experiments/encoders.py --only feed        # the simulated feed alone, 3 minutes
+    python experiments/encoders.py --test             # 4 minutes
 
 Prints mean and standard deviation over the seeds, and the difference from the bag with equal seeds, and writes
-experiments/results/encoders.json.
+experiments/results/encoders.json. ``--test`` trains the self-attention of `beauty` on train and validation for as many
+epochs as were best on validation, and measures it on the test, alone and blended with item neighbourhoods.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,13 @@ import numpy as np
 from results_file import write_results
 
 from evorec.config import load_config, recommender_config
+from evorec.data.encode import Fit
 from evorec.models.spec import ModelSpec
-from evorec.recommender.problem import RecProblem, build_problem
+from evorec.recommender.checks import check_problem
+from evorec.recommender.trainers import StackTrainer
+from evorec.space.space import SearchSpace
+from evorec.training.evaluate import MemberMetrics
+from evorec.training.reproducible import reproducible_cpu
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "encoders.json"
@@ -55,6 +63,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """Data set -> problem, run seeds, settings, genes, dropout of the encoders, and the steps where other than above."""
+NEIGHBOURS: dict[str, Any] = {
+    "item_item": "knn", "past_decay": 0.6, "shrinkage": 20.0, "asymmetry": 0.5, "user_norm": 0.0, "next_item": 1.0,
+    "neighbours": 0,
+}  # fmt: skip
+"""The fading ItemKNN of the blend."""
+SHARE, EPOCHS = 0.7, 25
+"""Share of the neighbourhoods in the blend and epochs, chosen on validation."""
 
 
 def encoders(dropout: float) -> dict[str, dict[str, Any]]:
@@ -72,22 +87,25 @@ def encoders(dropout: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def problem_of(case: dict[str, Any], seed: int) -> RecProblem:
-    """The problem of a case, with the encoders in its space."""
+def trainer_of(case: dict[str, Any], seed: int, *, fit: Fit = "train") -> tuple[SearchSpace, StackTrainer]:
+    """The search space of a case, with the encoders, and the trainer of a fit; without any baseline."""
     genes = {"encoder": "search", "bag_decay": "search", **case["genes"]}
     space = [f"space.{name}={json.dumps(value)}" for name, value in genes.items()]
     settings = [*case["settings"], *space, f"search.seed={seed}", "run.workers=1"]
-    return build_problem(recommender_config(load_config(problem=case["problem"], overrides=settings)))
+    checked = check_problem(recommender_config(load_config(problem=case["problem"], overrides=settings)))
+    reproducible_cpu(required=False)
+    at_most = checked.config.evaluation.max_users if fit == "train" else None
+    return checked.space, StackTrainer.of(checked.tables, checked.config, fit=fit, seed=seed, at_most=at_most)
 
 
-def measured(problem: RecProblem, spec: ModelSpec, steps: int) -> dict[str, float]:
+def measured(trainer: StackTrainer, spec: ModelSpec, steps: int) -> dict[str, float]:
     """Metrics of a member after a number of steps."""
-    trainer = problem.trainer.with_steps(steps)
+    trainer = trainer.with_steps(steps)
     start = time.process_time()
     (found,) = trainer.evaluate([spec]).measured
     if isinstance(found, Exception):
         raise found
-    k = problem.config.evaluation.k
+    k = trainer.data.config.evaluation.k
     wanted = {name: found.metrics[name] for name in (f"recall@{k}", f"ndcg@{k}", f"catalogue_coverage@{k}")}
     return {
         **wanted,
@@ -101,28 +119,50 @@ def run_case(case: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]
     """Budget -> encoder -> metric -> value for each seed."""
     out: dict[str, dict[str, dict[str, list[float]]]] = {}
     for seed in range(case["seeds"]):
-        problem = problem_of(case, seed)
+        space, trainer = trainer_of(case, seed)
         specs = {}
         for name, genes in encoders(case.get("dropout", 0.2)).items():
-            specs[name] = ModelSpec.from_genes(problem.space.decode(problem.space.genome(genes)))
-        steps = problem.trainer.steps
-        per_step = {name: problem.trainer.cost(spec)["training_flops"] / steps for name, spec in specs.items()}
+            specs[name] = ModelSpec.from_genes(space.decode(space.genome(genes)))
+        steps = trainer.steps
+        per_step = {name: trainer.cost(spec)["training_flops"] / steps for name, spec in specs.items()}
         for budget in case.get("budgets", (steps // 2, steps)):
             for name, spec in specs.items():
                 equal = round(budget * per_step["attention"] / per_step[name])
-                values = measured(problem, spec, budget)
-                more = values if equal == budget else measured(problem, spec, equal)
+                values = measured(trainer, spec, budget)
+                more = values if equal == budget else measured(trainer, spec, equal)
                 for key, found in ((f"{budget} steps", values), (f"FLOPs of {budget} steps of attention", more)):
                     for metric, value in found.items():
                         out.setdefault(key, {}).setdefault(name, {}).setdefault(metric, []).append(value)
     return out
 
 
+def on_test(seed: int) -> None:
+    """Print the test figures of self-attention on `beauty`, alone and in a blend."""
+    case = CASES["beauty"]
+    case = {**case, "genes": {**case["genes"], **NEIGHBOURS}}
+    space, trainer = trainer_of(case, seed, fit="train+validation")
+    genes = space.decode(space.genome({**encoders(case["dropout"])["attention"], **NEIGHBOURS}))
+    blend = ModelSpec.from_genes({**genes, "item_item_share": SHARE})
+    specs = {"attention": replace(blend, item_item="none"), "blend": blend}
+    n_targets = trainer.data.dataset.train.n_rows - trainer.data.dataset.n_users
+    trainer = trainer.with_steps(n_targets // trainer.data.config.training.retrieval_batch * EPOCHS)
+    trained = trainer.train([specs["attention"]]).population.member_arrays(0)
+    for name, spec in specs.items():
+        (found,) = trainer.data.measure(trainer.data.stack([spec], [trained]))
+        assert isinstance(found, MemberMetrics), found
+        figures = (f"{key} {found.metrics[key]:.4f}" for key in ("recall@10", "ndcg@10", "catalogue_coverage@10"))
+        print(f"beauty, test, {len(trainer.plan)} steps: {name} {'  '.join(figures)}", flush=True)
+
+
 def main() -> None:
     """Run the cases and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(CASES), help="a single data set")
+    parser.add_argument("--test", action="store_true", help="the test figures of beauty instead")
     args = parser.parse_args()
+    if args.test:
+        on_test(seed=0)
+        return
     results = json.loads(OUT.read_text(encoding="utf-8"))["results"] if OUT.exists() else {}
     for name in [args.only] if args.only else list(CASES):
         results[name] = run_case(CASES[name])
