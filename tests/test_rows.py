@@ -14,6 +14,7 @@ from test_docs import python_block
 from tiny import device_data, of_mechanism, row_dataset, spec
 
 from evorec import load_bundle, load_rows
+from evorec.cli import main
 from evorec.config import RowsConfig, load_config
 from evorec.data.describe import describe
 from evorec.data.features import MAX_BINS
@@ -334,3 +335,24 @@ def test_the_block_of_the_guide_that_scores_rows_runs(exported: tuple[RecProblem
     assert folder in block
     assert rows in block
     exec(block.replace(folder, repr(str(exported[2]))).replace(rows, '{"shop": "s3", "age": 41.5}, {"shop": "s1"}'), {})
+
+
+def test_init_recognises_a_table_without_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table(tmp_path)
+    text = (tmp_path / "rows.csv").read_text().splitlines()
+    rows = [f"{line},{i}" if i else f"{line},contract_no" for i, line in enumerate(text)]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    assert main(["init", str(tmp_path / "rows.csv"), "--out", str(tmp_path / "my.toml")]) == 0
+    shown = capsys.readouterr()
+    assert "a table of rows without users and items (problem rows): labels are bought, returned" in shown.err
+    config = load_config(tmp_path / "my.toml")
+    assert isinstance(config, RowsConfig)
+    assert config.tasks.ranked == ("bought", "returned")
+    kinds = {"shop": "categorical", "age": "numeric", "paid": "numeric"}
+    assert {name: config.data.log.features[name] for name in kinds} == kinds
+    assert "contract_no" not in config.data.log.features
+    assert "# contract_no" in (tmp_path / "my.toml").read_text()
+    assert read(config.data).n_rows == 300
+    (tmp_path / "plain.csv").write_text("a,b\n1.5,x\n2.5,y\n")
+    assert main(["init", str(tmp_path / "plain.csv")]) == 2
+    assert "no file has both a column of users and a column of items" in capsys.readouterr().err

@@ -15,10 +15,13 @@ from evorec.data.guess.evidence import Evidence
 from evorec.data.guess.files import LogFiles
 from evorec.data.guess.log import LogGuess
 from evorec.data.guess.roles import has_word
+from evorec.data.guess.rows import RowsGuess
 from evorec.data.guess.sample import Sample
 from evorec.data.guess.writing import Block, Setting, in_words
 
 SESSION_GAP_S: Final = 1800
+ROWS: Final = "rows"
+"""Problem of tables without users and items."""
 BUDGET: Final = (
     "search.population", "search.generations", "training.steps", "training.batch_size", "training.rungs",
     "evaluation.k", "evaluation.max_users", "run.workers",
@@ -88,6 +91,33 @@ def data_blocks(
         if side in tables:
             blocks += _entity_blocks(*tables[side])
     return blocks
+
+
+def row_blocks(path: str, samples: Sequence[Sample], guess: RowsGuess) -> list[Block]:
+    """All settings of a table of rows without users and items.
+
+    Args:
+        path: folder of the files.
+        samples: the files.
+        guess: roles of their columns.
+    """
+    log = _file_settings(samples, samples[0].names, {})
+    if guess.time:
+        log += [Setting("time", guess.time, "rows are split by it"), Setting("time_unit", guess.time_unit)]
+    features = [Setting(name, kind) for name, kind in guess.features.items()]
+    features += [Setting(name, kind, guess.unused[name], is_active=False) for name, kind in guess.others.items()]
+    return [
+        Block("", (Setting("problem", ROWS, "rows with features and labels, without users and items"),)),
+        Block("[data]", (Setting("reader", "table"), Setting("path", path, "folder of the files"))),
+        Block("[data.log]", log),
+        Block(
+            "[data.log.tasks]",
+            [Setting(name, label) for name, label in guess.tasks.items()],
+            ("labels: columns with 0 and 1, or comparisons; numbers are named in [tasks] kinds",),
+        ),
+        Block("[data.log.context]", features, ("features of a row; none that is written after the labels are known",)),
+        *budget_blocks(),
+    ]
 
 
 def _dialects(samples: Sequence[Sample]) -> str:

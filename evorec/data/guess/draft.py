@@ -13,12 +13,13 @@ from typing import Final, final
 
 from evorec.config import DataConfig, merge, parse_config, problem_definition
 from evorec.data.catalogue import CATALOGUE
-from evorec.data.guess.blocks import budget_blocks, data_blocks, task_blocks, top_block
+from evorec.data.guess.blocks import budget_blocks, data_blocks, row_blocks, task_blocks, top_block
 from evorec.data.guess.entities import EntityGuess, Side, find_key, guess_entities
 from evorec.data.guess.evidence import Evidence, SplitKind, weigh
 from evorec.data.guess.files import LogFiles
 from evorec.data.guess.log import LogGuess, guess_log
 from evorec.data.guess.roles import STEPS, Role, has_word, words
+from evorec.data.guess.rows import guess_rows
 from evorec.data.guess.sample import Sample, merged, read_samples
 from evorec.data.guess.writing import Block, document, in_words
 from evorec.data.readers import READERS, read_with_origin
@@ -30,6 +31,10 @@ PROBLEM: Final = "feed"
 """Problem whose defaults the configuration has."""
 ABOUT: Final = re.compile(r"\.|readme|licen[cs]e|.*\.(md|toml|html|pdf|py|ipynb)$", re.IGNORECASE)
 """Names of files in a folder that are no data."""
+TITLE: Final = (
+    "Guessed by `evorec init` from the files. A line behind # is an alternative: remove the # to use it.",
+    "All keys with their meaning: evorec validate --keys",
+)
 FAR: Final = "../../.."
 """A folder this far from the configuration is named by its absolute path."""
 
@@ -67,19 +72,25 @@ def draft(paths: Sequence[Path], given: Mapping[Role, str], *, out: Path) -> Dra
     samples, unread = read_samples(sources)
     if not samples:
         raise DataError("\n".join(unread.values()))
-    logs = _logs(samples, given)
+    path = os.path.relpath(folder, out.resolve().parent)
+    path = Path(folder if path.startswith(FAR) else path).as_posix()
+    try:
+        logs = _logs(samples, given)
+    except ConfigError:
+        if (found_rows := None if given else _rows_draft(samples, unread, path)) is None:
+            raise
+        return found_rows
     of_log = {sample.name for log in logs for sample in log.samples}
     tables, unused = _tables([sample for sample in samples if sample.name not in of_log], logs[0])
     remarks = [f"{name} is left out: {why}" for name, why in (unread | unused).items()]
     remarks += dict.fromkeys(remark for log in logs for remark in log.guess.remarks)
     guess, target = logs[0].guess, logs[0].guess.target or logs[0].event
-    path = os.path.relpath(folder, out.resolve().parent)
     if published := _published_reader(folder):
         remarks.append(
             f"data.reader = {published!r} knows these files ({READERS[published].text}): [data] with this reader and "
             "the path, and without log, users and items, gives the features and labels of the published data set"
         )
-    data = data_blocks(Path(folder if path.startswith(FAR) else path).as_posix(), logs, tables, published)
+    data = data_blocks(path, logs, tables, published)
     try:
         found = _read(data, folder)
         evidence = weigh(found, target=target, unwanted=guess.unwanted, given=bool(logs[0].parts))
@@ -96,10 +107,6 @@ def draft(paths: Sequence[Path], given: Mapping[Role, str], *, out: Path) -> Dra
         *task_blocks(guess, evidence),
         *budget_blocks(),
     ]
-    title = (
-        "Guessed by `evorec init` from the files. A line behind # is an alternative: remove the # to use it.",
-        "All keys with their meaning: evorec validate --keys",
-    )
     roles: dict[str, str] = {
         "log": in_words(sorted(of_log)),
         **{role: name for role in ("user", "item", "time", "event", "rating") if (name := getattr(guess, role))},
@@ -108,7 +115,33 @@ def draft(paths: Sequence[Path], given: Mapping[Role, str], *, out: Path) -> Dra
         "ranked": in_words(evidence.ranked) or "none",
         "target": evidence.target,
     }
-    return Draft(document(title, blocks), roles, tuple(remarks))
+    return Draft(document(TITLE, blocks), roles, tuple(remarks))
+
+
+def _rows_draft(samples: Sequence[Sample], unread: Mapping[str, str], path: str) -> Draft | None:
+    """The configuration of a table of rows without users and items; ``None`` = no label can be recognised."""
+    first = max(samples, key=lambda sample: sample.n_rows)
+    same = [sample for sample in samples if sample.names == first.names]
+    values = merged(same)
+    if not first.has_header:
+        return None
+    guess = guess_rows(values, guess_log(values, {}, has_header=True))
+    if guess is None:
+        return None
+    names = [sample.name for sample in same]
+    remarks = [f"{name} is left out: {why}" for name, why in unread.items()]
+    remarks += [f"{sample.name} is left out: it has other columns" for sample in samples if sample not in same]
+    remarks.append(
+        "no column identifies items, so this is a table of rows without users and items (problem rows): labels are "
+        f"{in_words(list(guess.tasks))}; --user and --item name the columns of a log"
+    )
+    roles = {
+        "rows": in_words(names),
+        "labels": in_words(list(guess.tasks)),
+        "features": in_words(list(guess.features)),
+        "split": "time" if guess.time else "random",
+    }
+    return Draft(document(TITLE, row_blocks(path, same, guess)), roles, tuple(remarks))
 
 
 def _find(paths: Sequence[Path]) -> tuple[Path, dict[str, Source]]:
