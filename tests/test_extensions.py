@@ -79,7 +79,8 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     front = json.loads(run(site, whole, *command, "--set", "run.executor=serial"))["front"]
     members = [row for row in front if row["kind"] == "member"]
     assert members
-    assert all(0 < row["first_items@20"] <= 1 for row in front)  # baselines have it too
+    with_lists = [row for row in front if row["member"] != "gradient_boosting"]
+    assert all(0 < row["first_items@20"] <= 1 for row in with_lists)  # baselines have it too
 
     process = start(site, interrupted, *command)
     assert process.stderr is not None
