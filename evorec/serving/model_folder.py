@@ -31,8 +31,8 @@ LOG: Final = "log.jsonl"
 LOCK: Final = "lock"
 DIGITS: Final = 16
 """Of a version in the name of a bundle's folder."""
-PROMOTE, ROLLBACK, REMOVE = "promote", "rollback", "remove"
-"""Kinds of changes."""
+PROMOTE, ROLLBACK, REMOVE, REFUSE = "promote", "rollback", "remove", "refuse"
+"""Kinds of entries of the log."""
 
 
 @final
@@ -123,6 +123,12 @@ class ModelFolder:
             previous = known[-1] if known else None
             self._note(PROMOTE, bundle=name, version=source.version, previous=previous, reason=reason, **(facts or {}))
         return name
+
+    def note_refusal(self, bundle: str | Path, facts: Mapping[str, Any]) -> None:
+        """Note in the log that a bundle was not promoted, and why."""
+        version = read_bundle(bundle).version
+        with self._changing():
+            self._note(REFUSE, bundle=version[:DIGITS], version=version, **facts)
 
     def rollback(self, *, reason: str = "") -> str:
         """Make the champion before the current one the champion again.

@@ -1,0 +1,104 @@
+"""Bundles on the same held-out rows: the figures that the gate compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evorec.data.encode import Fit
+from evorec.deploy.gate import Decision, Figure, Verdict, decide, decide_first
+from evorec.errors import ConfigError, RunError, command
+from evorec.metrics.lists import NO_ITEM
+from evorec.metrics.metric import Measurements, all_metrics
+from evorec.recommender.encoding import EncodedData, encode_data
+from evorec.recommender.problem import RecProblem
+from evorec.serving.queries import ListOptions, User
+
+if TYPE_CHECKING:
+    from evorec.run.directory import RunDirectory
+    from evorec.serving.recommender import Recommender
+
+
+def against(
+    champion: Recommender | None,
+    challenger: Recommender,
+    run: RunDirectory,
+    problem: RecProblem,
+    *,
+    target: str,
+    guards: Sequence[str] = (),
+) -> Decision:
+    """The verdict on a bundle, by the test part of a run that was finalized.
+
+    Neither bundle may have been trained on the test: `evorec export --on all-data` makes a bundle that was.
+
+    Args:
+        champion: the bundle that is served; ``None`` = none is yet, and the challenger must beat the baselines.
+        challenger: the new bundle.
+        run: gives the rows, the noise between seeds, and the baselines.
+        problem: the problem it searched.
+        target: metric that must improve, such as ``recall@20``.
+        guards: metrics that must not fall.
+    Raises:
+        RunError: the run was not finalized.
+        ConfigError: a metric has no value per user.
+    """
+    report = run.read_final()
+    if report is None:
+        raise RunError(f"run {run.path} was not finalized: its test is not open; {command('finalize', run.path)} first")
+    fit: Fit = "train+validation" if problem.config.finalize.rows == "train+validation" else "train for test"
+    data = encode_data(problem.tables, problem.config, fit=fit, seed=problem.seed, at_most=None)
+    if champion is None:
+        found = list_metrics(challenger, data)
+        baselines = {name: one.values for name, one in data.baselines.measured.items()}
+        return decide_first(found.values, baselines, target)
+    measured = [list_metrics(bundle, data) for bundle in (champion, challenger)]
+    names = (target, *guards)
+    if missing := [name for name in names if name not in measured[0].per_user]:
+        known = ", ".join(sorted(measured[0].per_user))
+        raise ConfigError(f"{missing[0]} has no value per user that could be compared; there are {known}.")
+    sds = [entry["test"] for entry in report["picks"]]
+    noise = {name: max((one.get(name, {}).get("sd", 0.0) for one in sds), default=0.0) for name in names}
+    figures = [_figure(name, *measured, seed_std=noise[name]) for name in names]
+    return decide(figures[:1], figures[1:], seed=problem.seed)
+
+
+def list_metrics(bundle: Recommender, data: EncodedData) -> Measurements:
+    """Metrics of the lists of a bundle for the held-out users of a data set, which may have other items.
+
+    Args:
+        bundle: asked by external ids; items that a user must not get are excluded.
+        data: with the users and their held-out positives.
+    """
+    dataset, users, ids = data.dataset, data.users, data.dataset.item_ids.tolist()
+    asked = [
+        User(user, exclude=[ids[item] for item in users.masked.row(row) if bundle.has_item(ids[item])])
+        for row, user in enumerate(dataset.user_ids[users.ids].tolist())
+    ]
+    k = data.config.evaluation.k
+    found = bundle.index_lists(asked, ListOptions(k=k)).items
+    index = {item: position for position, item in enumerate(ids)}
+    # Items that this data set does not have hit nobody; the last entry is that of an empty place.
+    place = np.array([*(index.get(item, NO_ITEM) for item in bundle.catalogue.ids.ids), NO_ITEM], dtype=np.int64)
+    lists = np.full((len(asked), k), NO_ITEM, dtype=np.int64)
+    lists[:, : found.shape[1]] = place[found]
+    return data.held_out.measure_lists(lists)
+
+
+def _figure(name: str, champion: Measurements, challenger: Measurements, *, seed_std: float) -> Figure:
+    """A figure with higher values as better."""
+    sign = -1.0 if _falls(name) else 1.0
+    return Figure(name, sign * champion.per_user[name], sign * challenger.per_user[name], seed_std)
+
+
+def _falls(key: str) -> bool:
+    """Whether lower values of a metric are better."""
+    stem = key.partition("@")[0].partition("/")[0]
+    return any(metric.direction == "min" for metric in all_metrics() if metric.name.partition("@")[0] == stem)
+
+
+def facts_of(decision: Decision, *, forced: bool) -> Mapping[str, Any]:
+    """A decision for the log of promotions."""
+    return {"decision": decision.to_json(), "forced": forced and decision.verdict is not Verdict.PROMOTE}
