@@ -366,7 +366,7 @@ def default_space(
     )  # fmt: skip
 
     average = Real(
-        "ema", 0.9, 0.9995, default=0.99, limits=(0.0, 0.99999), optional=True,
+        "ema", 0.9, 0.995, default=0.95, limits=(0.0, 0.99999), optional=True,
         text="decay per step of the moving average of the weights that is measured and stored; 0 = the last weights",
     )  # fmt: skip
 
