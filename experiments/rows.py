@@ -1,6 +1,6 @@
 """Rows without items: a search on `problems.rows` against gradient boosting, logistic regression and a single-task MLP.
 
-    python experiments/rows.py                        # simulated rows, 3 seeds: about 10 minutes on 2 cores
+    python experiments/rows.py                        # simulated rows, 3 seeds: about 3 minutes on 2 cores
     python experiments/rows.py --data kuairand        # needs $EVOREC_DATA
 
 `simulated` draws another world for each seed; the best attainable value is that of the noise-free scores on the same
@@ -42,10 +42,13 @@ from problems.rows import true_scores
 
 HERE = Path(__file__).parent
 TASKS: Final = ("click", "long_view", "like", "profile_enter")
-ROWS: Final = 60_000
+ROWS: Final = 30_000
 """Impressions of the sample of KuaiRand."""
 MLP: Final = {"mechanism": "single_task", "width": 64, "embedding_dim": 32}
-BUDGET: Final = ("search.population=8", "search.generations=4", "finalize.picks=['best:accuracy']", "finalize.seeds=1")
+BUDGET: Final = (
+    "search.population=8", "search.generations=3", "training.steps=250", "finalize.picks=['best:accuracy']",
+    "finalize.seeds=1",
+)  # fmt: skip
 
 
 def kuairand_settings(folder: Path, seed: int) -> list[str]:
@@ -81,7 +84,11 @@ def mlp(problem: RecProblem, seed: int) -> dict[str, float]:
 
 def one_seed(data: str, seed: int, folder: Path) -> dict[str, Any]:
     """Test metrics of every method."""
-    settings = [f"data.simulator.seed={seed}"] if data == "simulated" else kuairand_settings(folder, seed)
+    settings = (
+        [f"data.simulator.seed={seed}", "data.simulator.n_rows=10000"]
+        if data == "simulated"
+        else kuairand_settings(folder, seed)
+    )
     config = load_config(problem="rows", overrides=[*settings, *BUDGET, f"search.seed={seed}", "run.device=cpu"])
     assert isinstance(config, RowsConfig)
     problem = build_problem(config)

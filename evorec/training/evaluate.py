@@ -263,6 +263,12 @@ def measure_mixture(
         TrainingError: a score is not finite.
     """
     dataset, metrics = held_out.dataset, dict[str, float]()
+    if not dataset.has_items:
+        total = mixture_logits(population, tasks, data, dataset.held_out)
+        if not np.isfinite(total).all():
+            raise TrainingError("the mixture gives scores that are not finite")
+        metrics = held_out.measure_tasks(total)
+        return MemberMetrics(metrics | held_out.derived(metrics), {})
     threshold = held_out.config.sparsity_threshold if held_out.needs_threshold else None
     found = mixture_lists(population, lists, dataset, data, held_out.users, held_out.config, threshold=threshold)
     if data.shape.n_tasks:

@@ -21,7 +21,6 @@ from evorec.archive.ensemble import FEWEST, Ensemble, greedy, is_cost, summed_co
 from evorec.archive.indicators import normalised
 from evorec.archive.pareto import non_dominated
 from evorec.config import EnsembleConfig
-from evorec.data.dataset import Part
 from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.deploy.ensemble.outputs import Counts, StoredMembers, list_scores, mean_logits, member_logits
 from evorec.deploy.runs import check_finished
@@ -200,7 +199,7 @@ class Halves:
 
     def __init__(self, problem: RecProblem, seed: int) -> None:
         self._held_out = problem.data.held_out
-        dataset = self._held_out.dataset
+        dataset = self._held_out.dataset  # rows without items are all of the unknown user, and are drawn singly
         draw = generator(seed, "ensemble halves")
         is_first = draw.permutation(dataset.n_users + 1) % 2 == 0
         self.row_is_first = is_first[dataset.held_out.users]
@@ -221,9 +220,9 @@ class Halves:
     def _of(self, rows: np.ndarray, users: np.ndarray) -> HeldOut:
         whole = self._held_out
         part, own = whole.dataset.held_out, whole.users
-        if not len(users):
+        if not len(users) and whole.dataset.has_items:
             raise RunError("ensembles are selected on half of the validation users, and there is a single user")
-        kept = Part(**{name: values[rows] for name, values in vars(part).items()})
+        kept = part.rows(rows)
         groups = None if own.groups is None else own.groups[users]
         some = RankingUsers(own.ids[users], own.masked.select(users), own.relevant.select(users), groups)
         try:
