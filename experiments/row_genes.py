@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from results_file import write_results
 
 from evorec.config import load_config, recommender_config
-from evorec.recommender.problem import build_problem
+from evorec.recommender.problem import RecProblem, build_problem
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "row_genes.json"
@@ -65,17 +66,23 @@ VARIANTS: dict[str, tuple[list[str], dict[str, dict[str, Any]]]] = {
 """Gene -> its data sets and its variants; the first is the one that the others are compared with."""
 
 
+@cache
+def problem_of(data: str) -> RecProblem:
+    """The problem of a data set, built once: its batches depend on the seed, its data and users do not."""
+    name, settings = DATA[data]
+    path = HERE / f"{name}.toml"
+    overrides = [*settings, "constraints=[]"]
+    is_file = path.exists()
+    config = load_config(path if is_file else None, problem=None if is_file else name, overrides=overrides)
+    return build_problem(recommender_config(config))
+
+
 def run(data: str, gene: str, seeds: int) -> dict[str, dict[str, list[float]]]:
     """Every metric of every variant, a value for each seed."""
     variants = VARIANTS[gene][1]
     found: dict[str, dict[str, list[float]]] = {variant: {} for variant in variants}
-    name, settings = DATA[data]
-    path = HERE / f"{name}.toml"
-    source = {"problem": None} if path.exists() else {"problem": name}
     for seed in range(seeds):
-        overrides = [*settings, f"search.seed={seed}", "constraints=[]"]
-        config = load_config(path if path.exists() else None, overrides=overrides, **source)
-        problem = build_problem(recommender_config(config))
+        problem = problem_of(data).with_seed(seed)
         base = problem.space.decode(problem.space.default()) | BASE
         outcomes = problem.evaluate([base | changes for changes in variants.values()], seed=seed)
         k = problem.config.evaluation.k
