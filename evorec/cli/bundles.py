@@ -12,7 +12,7 @@ import typer
 
 from evorec.cli.app import SHIP, Member, Run, command
 from evorec.cli.output import Output
-from evorec.cli.ship import ShippedData, build_rec_problem, find_member
+from evorec.cli.ship import ShippedData, build_rec_problem, find_shipped
 from evorec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def export(
         Path | None, typer.Option(help="Also write a Triton model repository to this folder.", show_default=False)
     ] = None,
 ) -> None:
-    """Write the bundle of one member: weights, ONNX graphs, ids, encoders, metrics and a model card.
+    """Write the bundle of one member or one ensemble: weights, ONNX graphs, ids, encoders, metrics and a model card.
 
     The bundle is written only if its lists agree with those of the trained member.
     """
@@ -77,7 +77,7 @@ def export(
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory
 
-    key = find_member(read_record(run), member)
+    key = find_shipped(read_record(run), member)
     target = out or Path("bundles") / key
     with RunDirectory.open(run, read_only=True) as opened:
         output.note(f"reading the data of {opened.config.problem_name}", level=1)

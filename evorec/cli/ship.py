@@ -107,7 +107,7 @@ def build_rec_problem(config: RunConfig) -> RecProblem:
 
 
 def find_member(record: RunRecord, text: str) -> str:
-    """The key of the member that a text names.
+    """The key of the single member that a text names.
 
     A pick that was finalized is the member that it chose then, on all validation users; the search saw a sample.
 
@@ -118,7 +118,12 @@ def find_member(record: RunRecord, text: str) -> str:
         ConfigError: no member or several members match, and it is not a pick.
     """
     from evorec.archive.decide import choose
+    from evorec.archive.ensemble import PREFIX
 
+    if text.startswith(PREFIX):
+        raise ConfigError(
+            f"{text} is an ensemble, and this command is for a single member: {', '.join(_of(record, text))}"
+        )
     finalized = {entry["pick"]: str(entry["member"]) for entry in (record.final or {}).get("picks", ())}
     if text in finalized:
         return finalized[text]
@@ -133,3 +138,29 @@ def find_member(record: RunRecord, text: str) -> str:
     if len(found := set(chosen.values())) > 1:
         raise ConfigError(f"{text!r} names {len(found)} members, and this command is for a single member.")
     return found.pop()
+
+
+def find_shipped(record: RunRecord, text: str) -> str:
+    """The key of the member or of the ensemble that a text names.
+
+    Args:
+        record: the run.
+        text: see `find_member`; or the key of an ensemble, or a unique prefix of it.
+    Raises:
+        ConfigError: nothing matches, or several do.
+    """
+    from evorec.archive.ensemble import PREFIX
+
+    if not text.startswith(PREFIX):
+        return find_member(record, text)
+    found = [ensemble.key for ensemble in record.ensembles if ensemble.key.startswith(text)]
+    if len(found) != 1:
+        known = ", ".join(ensemble.key for ensemble in record.ensembles) or "none; `evorec ensemble` selects some"
+        raise ConfigError(f"{text!r} names {len(found)} ensembles; there are: {known}.")
+    return found[0]
+
+
+def _of(record: RunRecord, text: str) -> list[str]:
+    """Keys of the members of the ensembles that begin with a text."""
+    found = (ensemble for ensemble in record.ensembles if ensemble.key.startswith(text))
+    return sorted({key for ensemble in found for key in ensemble.ensemble.members}) or ["it has none of that key"]

@@ -19,6 +19,8 @@ import numpy as np
 from evorec.errors import RunError
 
 FORMAT: Final = 2
+MIXED_FORMAT: Final = 3
+"""Of the bundle of an ensemble, which evorec could not read before."""
 MANIFEST: Final = "manifest.json"
 SEAL: Final = "manifest.sha256"
 """The manifest's own SHA-256, as `sha256sum -c` reads it."""
@@ -193,9 +195,10 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         raise RunError(f"{folder / MANIFEST} is damaged: {error}; export the bundle again") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise RunError(f"{folder} is not a bundle: {MANIFEST} lists no files; `evorec export` writes one")
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in (FORMAT, MIXED_FORMAT):
         raise RunError(
-            f"bundle {folder} has format {manifest.get('format')}, this evorec reads format {FORMAT}; export it again"
+            f"bundle {folder} has format {manifest.get('format')}, this evorec reads formats {FORMAT} and "
+            f"{MIXED_FORMAT}; export it again"
         )
     if not seal:
         raise RunError(f"{folder} is not a bundle: it has no {SEAL}; `evorec export` writes one")

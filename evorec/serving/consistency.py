@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ _INTEGERS: Final = {
 }  # fmt: skip
 _REALS: Final = {
     "user.weights": 2, "user.statistics": 2, "item.weights": 2, "item.content": 2, "statistics.nothing": 1,
-    "catalogue.vectors": 3, "catalogue.keys": 2, "catalogue.prior": 1, "catalogue.statistics": 2, "parameters.table": 2,
+    "catalogue.vectors": 3, "catalogue.keys": 2, "catalogue.prior": 1, "catalogue.statistics": 2,
 }  # fmt: skip
 """Number of dimensions of each array."""
 _ROWS: Final = {
@@ -42,7 +43,7 @@ def check(bundle: Bundle) -> None:
     _check_manifest(bundle.manifest)
     _check_arrays(bundle)
     arrays, encoders = bundle.arrays, bundle.encoders
-    n_rows = len(arrays["parameters.table"])
+    n_rows = _embedding_rows(arrays)
     for side in ("user", "item", "context"):
         check_features(side, encoders[side], n_columns=arrays[f"{side}.rows"].shape[-1], n_rows=n_rows)
     for part in encoders["content"]:
@@ -84,6 +85,9 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
     for name in ("mmr", "history_recency", "new_item_prior"):
         if not math.isfinite(manifest[name]) or (name == "mmr" and not 0 <= manifest[name] <= 1):
             raise ValueError(f"{name} is {manifest[name]!r}")
+    rows = manifest.get("ensemble", {"prior_rows": []})["prior_rows"]
+    if not isinstance(rows, list) or not all(isinstance(row, int) and row >= 0 for row in rows):
+        raise ValueError(f"prior rows are {rows!r}")
     tasks = manifest["tasks"]
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         raise ValueError(f"tasks are {tasks!r}")
@@ -111,7 +115,7 @@ def _check_arrays(bundle: Bundle) -> None:
     starts, masked = arrays["masked.indptr"], arrays["masked.indices"]
     if len(starts) != sizes["users"] + 2 or starts[0] != 0 or starts[-1] != len(masked) or (np.diff(starts) < 0).any():
         raise ValueError(f"masked.indptr does not divide {len(masked)} items among {sizes['users']} users")
-    n_rows = len(arrays["parameters.table"])
+    n_rows = _embedding_rows(arrays)
     limits = dict.fromkeys(("item.rows", "user.rows", "history.rows", "context.rows", "item.history_row"), n_rows)
     for name, limit in {**limits, "masked.indices": sizes["items"]}.items():
         found = arrays[name]
@@ -134,6 +138,17 @@ def _check_past(arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> N
         found = arrays.get(name)
         if found is not None and found.size and not 0 <= found.min() <= found.max() < sizes["items"]:
             raise ValueError(f"{name} points outside of the {sizes['items']} items")
+
+
+def _embedding_rows(arrays: Mapping[str, np.ndarray]) -> int:
+    """Rows of the embedding table, or of the equally long tables of the members of an ensemble."""
+    tables = {name: array for name, array in arrays.items() if re.fullmatch(r"parameters\.(\d+\.)?table", name)}
+    if not tables:
+        raise ValueError("there is no embedding table")
+    for name, table in tables.items():
+        if table.ndim != 2 or table.dtype.kind != "f" or len({len(other) for other in tables.values()}) > 1:
+            raise ValueError(f"{name} is {table.dtype} with {table.ndim} dimensions and {len(table)} rows")
+    return len(next(iter(tables.values())))
 
 
 def _check_field(side: str, field: Mapping[str, Any], kinds: Sequence[str], n_columns: int) -> None:

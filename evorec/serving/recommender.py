@@ -85,6 +85,7 @@ class Recommender:
             self.tasks = tuple(self.manifest["tasks"])
             self.k, self._candidates = int(self.manifest["k"]), int(self.manifest["candidates"])
             self._mmr = float(self.manifest["mmr"])
+            self._prior_rows: list[int] = self.manifest.get("ensemble", {"prior_rows": []})["prior_rows"]
             users, context, items = (
                 Fields(side, [Feature(**stored) for stored in encoders[side]]) for side in ("user", "context", "item")
             )
@@ -327,13 +328,26 @@ class Recommender:
         ]
 
     def user_vectors(self, users: Iterable[User | Id]) -> Float32:
-        """Unit vectors ``(n, E)`` of retrieval, e.g. for an index: its score is ``users @ keys.T + prior``."""
+        """Unit vectors ``(n, E)`` of retrieval, e.g. for an index: its score is ``users @ keys.T + prior``.
+
+        Raises:
+            DataError: the bundle is an ensemble, whose score is not a product.
+        """
+        self._refuse_mixture()
         feeds = self._users.feeds(as_users(users), self.catalogue, seen=True)
         return np.asarray(self._user_vectors(feeds)[0])
 
     def item_keys(self) -> tuple[Float32, Float32]:
         """Keys ``(I, E)`` and prior ``(I,)`` of the whole catalogue, see `user_vectors`."""
+        self._refuse_mixture()
         return np.ascontiguousarray(self._of_catalogue("catalogue.keys").T), self._of_catalogue("catalogue.prior")
+
+    def _refuse_mixture(self) -> None:
+        if self._prior_rows:
+            raise DataError(
+                f"bundle {self.path} is an ensemble, which mixes the preferences of its members: no vectors have its "
+                "score as their product. Export its members for an index."
+            )
 
     def _of_catalogue(self, name: str) -> Float32:
         """An array of the catalogue, new items included."""
@@ -360,13 +374,14 @@ class Recommender:
         if len(self._similarity_columns):
             vectors = self.catalogue.content[items][..., self._similarity_columns]
         else:  # index before moving the axis: the catalogue may be large
-            vectors = np.moveaxis(self._of_catalogue("catalogue.keys")[:, items], 0, -1)
+            keys = np.delete(self._of_catalogue("catalogue.keys")[:, items], self._prior_rows, axis=0)
+            vectors = np.moveaxis(keys, 0, -1)
         lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
         return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0))
 
     def _list_scores(self, of_user: Feeds, asked: list[Item], of_items: Feeds) -> Float32:
         """List scores ``(n,)`` of the given items, by the graph that makes lists."""
-        if self._users.fading is not None:
+        if self._users.fading is not None or self._prior_rows:
             return self._list_scores_of_catalogue(of_user, asked, of_items)
         n = len(asked)
         vectors, keys = self._item_vectors(of_items)
@@ -389,9 +404,12 @@ class Recommender:
         return out
 
     def _list_scores_of_catalogue(self, of_user: Feeds, asked: list[Item], of_items: Feeds) -> Float32:
-        """`_list_scores` of a blend, which depends on all items: the given items replace theirs, or are added."""
+        """`_list_scores` where they depend on all items, as in a blend: given items replace theirs, or are added."""
         vectors, keys = self._item_vectors(of_items)
         found = [self.catalogue.ids.index(item.id) for item in asked]
+        for row, index in enumerate(found):  # a known item keeps its popularity in the members of an ensemble
+            if index is not None and self._prior_rows:
+                keys[row, self._prior_rows] = self._of_catalogue("catalogue.keys")[self._prior_rows, index]
         n_new = sum(index is None for index in found)
         added = iter(range(self.n_items, self.n_items + n_new))
         at = np.array([next(added) if index is None else index for index in found])

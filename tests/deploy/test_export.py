@@ -19,17 +19,19 @@ from feed_run import config, positives, recalls, recommended
 from safetensors.numpy import load_file
 
 from evorec.cli import main
+from evorec.data.held_out import RankingUsers
 from evorec.deploy.bundle.checks import same_lists
 from evorec.deploy.bundle.encoders import shown_columns
 from evorec.deploy.bundle.export import ExportOptions, export_bundle
 from evorec.errors import ConfigError, DataError, RunError
+from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import build_problem
 from evorec.run.directory import RunDirectory
 from evorec.serving.batch import recommend_table
 from evorec.serving.queries import Item, ListOptions
 from evorec.serving.recommender import load_bundle
-from evorec.training.evaluate import task_logits
+from evorec.training.evaluate import mixture_lists, task_logits
 
 ROUNDING = 1e-12  # a mean over users, added up in another order
 SCORE = exported.SCORE
@@ -353,9 +355,14 @@ def test_a_graph_of_another_member_is_not_exported(
     """Weights that are not the graph's, as a mistake of the exporter would make them, show in the lists."""
     copied_graphs(plain, monkeypatch)
     weights = {name: array + (0.01 if name == "table" else 0) for name, array in plain.weights.items()}
+    population = plain.encoded.stack([ModelSpec.from_genes(plain.genes)], [weights])
+
+    def listed(users: RankingUsers) -> Lists:
+        data, config = plain.encoded, plain.encoded.config.evaluation
+        return mixture_lists(population, [1.0], data.dataset, data.tensors, users, config)
+
     monkeypatch.setattr(
-        "evorec.deploy.bundle.export.same_lists",
-        lambda found, encoded, spec, _: same_lists(found, encoded, spec, weights),
+        "evorec.deploy.bundle.export.same_lists", lambda found, encoded, _: same_lists(found, encoded, listed)
     )
     with pytest.raises(RunError, match="differently from the member of the archive"):
         plain.export(tmp_path / "bundle")

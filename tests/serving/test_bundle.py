@@ -144,12 +144,12 @@ def test_a_bundle_may_be_moved_and_linked_to(bundle: Path, tmp_path: Path) -> No
 
 def test_a_bundle_of_an_older_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "files": {}}))
-    refused(tmp_path, r"has format 1, this evorec reads format 2; export it again")
+    refused(tmp_path, r"has format 1, this evorec reads formats 2 and 3; export it again")
 
 
 def test_a_bundle_of_a_newer_format_is_refused(bundle: Path) -> None:
-    resealed(bundle, lambda manifest: manifest.update(format=3))
-    refused(bundle, r"has format 3, this evorec reads format 2")
+    resealed(bundle, lambda manifest: manifest.update(format=4))
+    refused(bundle, r"has format 4, this evorec reads formats 2 and 3")
 
 
 # Lies: hashes are right, the content is not

@@ -104,6 +104,15 @@ Validation metrics were used to choose this model, so they are optimistic.\
             for name, row in manifest["against"].items()
         ]
         parts += ["## Against baselines on the test\n", _table(["baseline", "difference", "95 % interval"], rows)]
+    if ensemble := manifest.get("ensemble"):
+        rows = [
+            [row["key"], f"{row['tasks']:.3g}", f"{row['lists']:.3g}", str(row["steps"])] for row in ensemble["members"]
+        ]
+        about = (
+            "The outputs of the tasks are averaged with the first shares. Of the lists the preferences over the "
+            "catalogue are averaged with the second: the softmax of the retrieval score, and what the ranker adds.\n"
+        )
+        parts += ["## Members\n", about, _table(["member", "share of tasks", "share of lists", "steps"], rows)]
     if not of_rows:
         parts.append(f"""\
 ## List score
@@ -133,6 +142,11 @@ Validation metrics were used to choose this model, so they are optimistic.\
             ]
         )
     )
+    if ensemble := manifest.get("ensemble"):
+        specs = {row["key"]: row["spec"] for row in ensemble["members"]}
+        genes = dict.fromkeys(name for spec in specs.values() for name in spec)
+        rows = [[name, *(str(spec.get(name, "")) for spec in specs.values())] for name in genes]
+        return "\n".join([*parts, "## Settings\n", _table(["gene", *specs], rows)])
     parts += ["## Settings\n", _table(["gene", "value"], [[name, str(v)] for name, v in manifest["spec"].items()])]
     return "\n".join(parts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +15,10 @@ from torch import Tensor
 from evorec.data.encode import Fit, rows_of_fit
 from evorec.data.held_out import RankingUsers, masked_items
 from evorec.data.splits import split
-from evorec.deploy.bundle.graphs import Member, Recommend, catalogue_inputs, example_inputs, graphs_of
+from evorec.deploy.bundle.graphs import Exported, Member, catalogue_inputs, example_inputs
+from evorec.deploy.bundle.mixed_graphs import MixedMember, programs_of
 from evorec.errors import RunError
+from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
@@ -25,7 +27,7 @@ from evorec.serving.graph import Graph
 from evorec.serving.queries import ListOptions
 from evorec.serving.recommender import NO_ITEM, Recommender
 from evorec.serving.rows import RowScorer
-from evorec.training.evaluate import member_lists, task_logits
+from evorec.training.evaluate import task_logits
 
 PARITY: Final = 1e-5
 """Largest difference of torch and onnxruntime, relative to numbers above 1."""
@@ -37,7 +39,7 @@ CHECKED_USERS: Final = 500
 REQUESTS: Final = 200
 
 
-def parity(folder: Path, member: Member) -> dict[str, float]:
+def parity(folder: Path, member: Member | MixedMember) -> dict[str, float]:
     """Largest difference between each graph in torch and in onnxruntime, over random and edge inputs.
 
     Args:
@@ -47,11 +49,11 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
         RunError: a difference is above `PARITY`.
     """
     out = {}
-    for name, (program, _) in graphs_of(member).items():
+    for name, (program, _) in programs_of(member).items():
         graph, session = program(member).eval(), Graph(folder / f"{name}.onnx")
         worst = 0.0
         for inputs in _cases(member, name):
-            more = catalogue_inputs(member) if issubclass(program, Recommend) else {}
+            more = catalogue_inputs(member) if name == "recommend" else {}
             with torch.no_grad():
                 expected = graph({**inputs, **more})
             found = session({key: tensor.numpy() for key, tensor in inputs.items()})
@@ -66,7 +68,7 @@ def parity(folder: Path, member: Member) -> dict[str, float]:
     return out
 
 
-def _cases(member: Member, graph: str) -> Iterator[Mapping[str, Tensor]]:
+def _cases(member: Exported, graph: str) -> Iterator[Mapping[str, Tensor]]:
     """Random inputs of several sizes, and edge cases: empty bags, first and last rows, only a few allowed items."""
     n_items = member.shape.n_items
     for n in SIZES:
@@ -96,10 +98,14 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def same_lists(
-    recommender: Recommender, encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray]
+    recommender: Recommender, encoded: EncodedData, listed: Callable[[RankingUsers], Lists]
 ) -> dict[str, float]:
-    """Compare the lists of a bundle with those of its member, user by user.
+    """Compare the lists of a bundle with those of its member or ensemble, user by user.
 
+    Args:
+        recommender: the bundle.
+        encoded: the data of the models.
+        listed: lists of the trained models for some users, without an axis P.
     Returns:
         ``n_users`` with compared lists; ``n_equal`` of them with equal lists, while the lists of the others differ in
         items of equal score, up to rounding; ``largest_difference`` of the scores at the same rank.
@@ -111,18 +117,18 @@ def same_lists(
     if len(ids) > CHECKED_USERS:
         ids = np.sort(generator(encoded.config.search.seed, "export check").choice(ids, CHECKED_USERS, replace=False))
     users = RankingUsers(ids, masked_items(dataset, evaluation).select(ids), dataset.relevant.select(ids))
-    own = member_lists(encoded.stack([spec], [weights]), dataset, encoded.tensors, users, evaluation)
+    own = listed(users)
     found = recommender.index_lists(dataset.user_ids[ids].tolist(), ListOptions(k=evaluation.k, mmr=0.0))
     spare = ((0, 0), (0, evaluation.k - found.items.shape[1]))  # a small catalogue gives shorter lists
     items = np.pad(found.items, spare, constant_values=NO_ITEM)
     scores = np.pad(found.scores, spare, constant_values=-np.inf)
-    expected, real = own.scores[0].astype(np.float64), np.isfinite(own.scores[0])
+    expected, real = own.scores.astype(np.float64), np.isfinite(own.scores)
     if not np.array_equal(real, items != NO_ITEM):
         raise RunError("the exported graph lists another number of items than the member of the archive")
     worst = float(np.abs(np.where(real, expected, 0) - np.where(real, scores, 0)).max(initial=0.0))
     if worst > SAME_SCORE * max(1.0, float(np.abs(expected[real]).max(initial=0.0)) / 10):
         raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
-    n_equal = int((own.final[0] == items).all(axis=1).sum())
+    n_equal = int((own.final == items).all(axis=1).sum())
     return {"n_users": len(ids), "n_equal": n_equal, "largest_difference": worst}
 
 

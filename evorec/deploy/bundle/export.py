@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,9 +19,12 @@ from typing import Any, Final, final
 import numpy as np
 import torch
 
+from evorec.archive.ensemble import PREFIX as ENSEMBLE_PREFIX
+from evorec.archive.ensemble import Ensemble
 from evorec.data.catalogue import licence_of
 from evorec.data.dataset import Dataset
 from evorec.data.encode import Fit
+from evorec.data.held_out import RankingUsers
 from evorec.deploy.bundle.card import model_card
 from evorec.deploy.bundle.checks import (
     CHECKED_USERS,
@@ -40,17 +44,19 @@ from evorec.deploy.bundle.graphs import (
     SmallRecommend,
     catalogue_inputs,
     example_inputs,
-    graphs_of,
     traced,
 )
+from evorec.deploy.bundle.mixed_graphs import MIXED_SCORE, MixedMember, MixedPart, programs_of
 from evorec.deploy.bundle.onnx_files import LARGEST, StoredArrays, name_axes, require_onnx, with_catalogue, write_graph
 from evorec.deploy.explanation.description import describe
 from evorec.deploy.explanation.neighbours import neighbours
-from evorec.deploy.final.finalize import shipped_model
+from evorec.deploy.final.finalize import shipped_models
 from evorec.deploy.fusion.formula import Formula, member_formula
 from evorec.deploy.runs import check_belongs
-from evorec.errors import ConfigError, RunError
+from evorec.errors import ConfigError, RunError, command
 from evorec.models.item_item import Positives, latest_item_item
+from evorec.models.population import Population
+from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
 from evorec.outputs import move_folder, workspace
 from evorec.recommender.encoding import EncodedData
@@ -64,6 +70,7 @@ from evorec.serving.bundle import (
     FORMAT,
     IDS,
     MANIFEST,
+    MIXED_FORMAT,
     RECOMMEND,
     SEAL,
     SHOWN,
@@ -74,6 +81,7 @@ from evorec.serving.bundle import (
 )
 from evorec.serving.recommender import load_bundle
 from evorec.serving.rows import load_rows
+from evorec.training.evaluate import mixture_lists
 
 SMALLER: Final = ("fp16", "int8")
 """Variants of the graph for small devices."""
@@ -122,12 +130,12 @@ def export_bundle(
     options: ExportOptions = AS_TRAINED,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write the bundle of a member: its final model if `finalize` trained it, else the model of the search.
+    """Write the bundle of a member or an ensemble: the final models if `finalize` trained them, else of the search.
 
     Args:
         run: the run, may be open read-only.
         problem: the problem it searched.
-        member: key of an archive member.
+        member: key of an archive member, or of an ensemble.
         out: folder to make.
         options: formula and variants.
         progress: called with a line of text per step.
@@ -136,45 +144,68 @@ def export_bundle(
     Raises:
         RunError: `out` exists, the run belongs to another problem, a file is damaged, or a graph differs from the
             member.
-        ConfigError: the libraries of the extra ``export`` are missing, or a variant changes too much.
+        ConfigError: the libraries of the extra ``export`` are missing, or a variant changes too much; or an ensemble is
+            to have a formula or variants.
     """
     require_onnx()
     out = Path(out)
     if os.path.lexists(out):
         raise RunError(f"{out} exists already and is not overwritten; choose another folder with --out or delete it")
     check_belongs(run, problem)
-    encoded, weights, fit = shipped_model(run, problem, member, all_data=options.all_data)
-    spec = ModelSpec.from_genes(next(found.spec for found in run.members() if found.key == member))
+    ensemble = _ensemble(run, member, options) if member.startswith(ENSEMBLE_PREFIX) else None
+    shares = Ensemble((member,), (1.0,), (1.0,)) if ensemble is None else Ensemble.from_json(ensemble)
+    keys = shares.members
+    encoded, weights, fit = shipped_models(run, problem, keys, all_data=options.all_data)
+    specs = {found.key: ModelSpec.from_genes(found.spec) for found in run.members() if found.key in keys}
     if not encoded.dataset.has_items:
-        return _export_rows(run, problem, member, out, Shipped(encoded, spec, weights, fit), options, progress)
+        spec, arrays = specs[keys[0]], weights[keys[0]]
+        return _export_rows(run, problem, member, out, Shipped(encoded, spec, arrays, fit), options, progress)
+    by_items = [key for key, spec in specs.items() if spec.uses_item_item]
+    if len(by_items) > 1:
+        raise ConfigError(
+            f"{len(by_items)} members of {member} have item-item scores ({', '.join(by_items)}), and a bundle holds "
+            "the faded past and the matrix of one; select an ensemble with at most one of them, or export its members."
+        )
     shown = shown_columns(problem, encoded.dataset.item_ids.tolist(), options.show)
-    with workspace(out) as partial:
+    with workspace(out) as folder:
         progress("writing weights, ids and encoders")
-        own, new_item_prior = _write_data(partial, encoded, spec, weights)
+        stored_encoders, tables = encoders(encoded.dataset)
+        parts = [_member(encoded, specs[key], weights[key], tables) for key in keys]
+        own: Member | MixedMember = parts[0][0]
+        if ensemble is not None:
+            mixed = zip(parts, shares.tasks, shares.lists, strict=True)
+            own = MixedMember.of([MixedPart(part, tasks, lists, prior) for (part, prior), tasks, lists in mixed])
+        _write_data(folder, encoded, own.arrays, stored_encoders)
         if shown:
-            write_atomic(partial / SHOWN, json.dumps(shown, ensure_ascii=False).encode())
-        served = replace(own, formula=options.formula or own.formula)
-        manifest = _manifest(run, problem, member, encoded, served, options, fit=fit)
-        manifest["new_item_prior"] = new_item_prior
-        progress("tracing the graphs and comparing them with the member")
-        stored = StoredArrays(partial / WEIGHTS, own.arrays)
-        for name in graphs_of(own):
-            _write_graph(partial, name, own, stored)
-        seal(partial, manifest)
+            write_atomic(folder / SHOWN, json.dumps(shown, ensure_ascii=False).encode())
+        served = own if isinstance(own, MixedMember) else replace(own, formula=options.formula or own.formula)
+        manifest = _manifest(run, problem, encoded, served, options, fit=fit)
+        if isinstance(served, Member):
+            manifest |= _of_member(run, problem, member, served, options, fit=fit) | {"new_item_prior": parts[0][1]}
+        else:
+            manifest |= _of_ensemble(run, problem, ensemble or {}, served, fit=fit) | {"new_item_prior": 0.0}
+        progress("tracing the graphs and comparing them with the trained models")
+        stored = StoredArrays(folder / WEIGHTS, own.arrays)
+        for name in programs_of(own):
+            _write_graph(folder, name, own, stored)
+        seal(folder, manifest)
         # With the member's own score, so that all parts except another formula are checked.
-        agreement = same_lists(load_bundle(partial), encoded, spec, weights)
-        if served.formula != own.formula:
-            _write_graph(partial, "recommend", served, stored)
-        manifest |= {"parity": parity(partial, served), "lists": agreement}
+        stack = encoded.stack([specs[key] for key in keys], [weights[key] for key in keys])
+        listed = partial(_lists, encoded, stack, shares)
+        agreement = same_lists(load_bundle(folder), encoded, listed)
+        if served is not own:
+            _write_graph(folder, "recommend", served, stored)
+        manifest |= {"parity": parity(folder, served), "lists": agreement}
         ids = encoded.dataset.user_ids
         users = ids[:: max(1, len(ids) // CHECKED_USERS)][:CHECKED_USERS].tolist()
         if options.variants:
             progress(f"making and measuring {', '.join(options.variants)}")
-            manifest["variants"] = _write_variants(partial, users, served, manifest, options)
-        write_atomic(partial / CARD, model_card(manifest).encode())
-        seal(partial, manifest)
-        progress(latency_text(load_bundle(partial), users))
-        move_folder(partial, out)
+            assert isinstance(served, Member)  # others have none
+            manifest["variants"] = _write_variants(folder, users, served, manifest, options)
+        write_atomic(folder / CARD, model_card(manifest).encode())
+        seal(folder, manifest)
+        progress(latency_text(load_bundle(folder), users))
+        move_folder(folder, out)
     return out
 
 
@@ -225,7 +256,8 @@ def _export_rows(
         write_atomic(partial / ENCODERS, json.dumps(stored, ensure_ascii=False).encode())
         progress("tracing the graph and comparing it with the member")
         _write_graph(partial, "ranker", own, StoredArrays(partial / WEIGHTS, arrays))
-        manifest = _manifest(run, problem, member, model.encoded, own, options, fit=model.fit)
+        manifest = _manifest(run, problem, model.encoded, own, options, fit=model.fit)
+        manifest |= _of_member(run, problem, member, own, options, fit=model.fit)
         read = {field.name for field in dataset.context_columns}
         manifest |= {
             "rows": True,
@@ -252,12 +284,31 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomic(folder / SEAL, seal_of(sha256_of(folder / MANIFEST)).encode())
 
 
-def _write_data(
-    folder: Path, encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray]
-) -> tuple[Member, float]:
-    """Write weights, ids and encoders; returns the member for the graphs, with all arrays, and a new item's prior."""
-    from safetensors.numpy import save
+def _ensemble(run: RunDirectory, key: str, options: ExportOptions) -> dict[str, Any]:
+    """An ensemble as the run stores it.
 
+    Raises:
+        ConfigError: there is none, or the options are those of single members.
+    """
+    stored = {row["key"]: row for row in (run.read_ensembles() or {}).get("ensembles", ())}
+    if key not in stored:
+        known = ", ".join(stored) or f"none; {command('ensemble', run.path)} selects some"
+        raise ConfigError(f"run {run.path} has no ensemble {key}; it has: {known}.")
+    if options.formula is not None or options.variants:
+        what = "a formula of --formula combines the heads" if options.formula is not None else "--variant is made"
+        raise ConfigError(f"{what} of a single member, and {key} is an ensemble; leave the option out.")
+    return dict(stored[key])
+
+
+def _lists(encoded: EncodedData, stack: Population, shares: Ensemble, users: RankingUsers) -> Lists:
+    """Lists of the trained models, by the code that measures them."""
+    return mixture_lists(stack, shares.lists, encoded.dataset, encoded.tensors, users, encoded.config.evaluation)
+
+
+def _member(
+    encoded: EncodedData, spec: ModelSpec, weights: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]
+) -> tuple[Member, float]:
+    """A member for the graphs, with all arrays, and a new item's prior."""
     dataset = encoded.dataset
     arrays = {PARAMETERS + name: np.asarray(array, dtype=np.float32) for name, array in weights.items()}
     arrays |= serving_arrays(encoded)
@@ -271,7 +322,6 @@ def _write_data(
                 f"the item-item matrix of this member takes {largest.nbytes} bytes, and an array of an ONNX graph at "
                 f"most {LARGEST}; export a member with fewer neighbours."
             )
-    stored_encoders, tables = encoders(dataset)
     arrays |= tables
     arrays["catalogue.prior"], new_item_prior = priors(dataset, spec)
     arrays["catalogue.statistics"] = np.ascontiguousarray(dataset.item_statistics[:-1], dtype=np.float32)
@@ -292,11 +342,20 @@ def _write_data(
     with torch.no_grad():
         vectors, keys = ItemVectors(member)(inputs)
     arrays["catalogue.vectors"], arrays["catalogue.keys"] = vectors.contiguous().numpy(), keys.T.contiguous().numpy()
+    return member, float(new_item_prior)
+
+
+def _write_data(
+    folder: Path, encoded: EncodedData, arrays: Mapping[str, np.ndarray], stored_encoders: Mapping[str, Any]
+) -> None:
+    """Write arrays, ids and encoders."""
+    from safetensors.numpy import save
+
+    dataset = encoded.dataset
     write_atomic(folder / WEIGHTS, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     ids = {"users": dataset.user_ids.tolist(), "items": dataset.item_ids.tolist()}
     write_atomic(folder / IDS, json.dumps(ids).encode())
     write_atomic(folder / ENCODERS, json.dumps(stored_encoders, ensure_ascii=False).encode())
-    return member, float(new_item_prior)
 
 
 def _number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
@@ -307,8 +366,8 @@ def _number_scales(dataset: Dataset) -> list[tuple[float, float] | None]:
     ]
 
 
-def _write_graph(folder: Path, name: str, member: Member, stored: StoredArrays) -> None:
-    program, outputs = GRAPHS[name]
+def _write_graph(folder: Path, name: str, member: Member | MixedMember, stored: StoredArrays) -> None:
+    program, outputs = programs_of(member)[name]
     inputs = example_inputs(member, name, n=4, n_items=member.shape.n_items, seed=0)
     if name == "recommend":
         inputs |= catalogue_inputs(member)
@@ -363,27 +422,19 @@ def _fading(spec: ModelSpec) -> dict[str, float | None]:
 def _manifest(
     run: RunDirectory,
     problem: RecProblem,
-    member: str,
     encoded: EncodedData,
-    served: Member,
+    served: Member | MixedMember,
     options: ExportOptions,
     *,
     fit: Fit,
 ) -> dict[str, Any]:
+    """What members and ensembles have in common."""
+    specs = [served.spec] if isinstance(served, Member) else [part.member.spec for part in served.parts]
+    by_items = next((spec for spec in specs if spec.uses_item_item), None)
     config, dataset = problem.config, encoded.dataset
-    members = {found.key: found for found in run.members()}
-    own, front = members[member], {key: (found.spec, found.metrics or {}) for key, found in members.items()}
-    report = run.read_final() if fit != "train" else None
-    fresh = None
-    if (confirmed := read_confirmed(run)) is not None:
-        again = confirmed.members[member]
-        fresh = {"seeds": confirmed.n_seeds, "standing": again.standing, "means": again.means, "sds": again.sds}
-    entry = next((entry for entry in report["picks"] if entry["member"] == member), None) if report else None
     return {
-        "format": FORMAT,
+        "format": FORMAT if isinstance(served, Member) else MIXED_FORMAT,
         "problem": problem.name,
-        "member": member,
-        "spec": dict(own.spec),
         "tasks": list(config.tasks.ranked),
         "kinds": config.tasks.model_dump(mode="json")["kinds"],
         "lower_is_better": list(config.tasks.lower_is_better),
@@ -394,28 +445,14 @@ def _manifest(
         ],
         "k": config.evaluation.k,
         "candidates": config.evaluation.n_candidates(dataset.n_items),
-        "formula": {
-            "text": served.formula.text,
-            "short": served.formula.short,
-            "source": options.formula_source or "the member's own list score",
-        },
         "mmr": options.mmr,
         "history_recency": dataset.history_recency,
-        **({"past": _fading(served.spec)} if served.spec.uses_item_item else {}),
+        **({} if by_items is None else {"past": _fading(by_items)}),
         "statistics": list(dataset.statistics),
         "tensors": types_of(served.arrays),
         "fit": "train+validation+test" if fit == "all" else fit,
-        "steps": entry.get("steps") if entry else config.training.steps,
-        "metrics": {
-            "validation": dict(entry["validation"] if entry else own.metrics or {}),
-            "test": entry and entry["test"],
-            "fresh": fresh,
-        },
-        "against": entry and entry["against"],
         "machines": run.machines,
         "memory": run.memory_text,
-        "words": describe(own.spec, problem.space),
-        "neighbours": [near.text for near in neighbours(member, front, problem.objectives)],
         "data": {
             "name": dataset.name,
             "licence": licence_of(config.data.reader),
@@ -428,4 +465,64 @@ def _manifest(
             "remarks": list(problem.remarks),
         },
         "versions": {name: version(name) for name in ("evorec", "torch", "numpy", "onnx", "onnxruntime")},
+    }
+
+
+def _of_member(
+    run: RunDirectory, problem: RecProblem, member: str, served: Member, options: ExportOptions, *, fit: Fit
+) -> dict[str, Any]:
+    """The part of the manifest that is about a single member."""
+    members = {found.key: found for found in run.members()}
+    own, front = members[member], {key: (found.spec, found.metrics or {}) for key, found in members.items()}
+    report = run.read_final() if fit != "train" else None
+    fresh = None
+    if (confirmed := read_confirmed(run)) is not None:
+        again = confirmed.members[member]
+        fresh = {"seeds": confirmed.n_seeds, "standing": again.standing, "means": again.means, "sds": again.sds}
+    entry = next((entry for entry in report["picks"] if entry["member"] == member), None) if report else None
+    return {
+        "member": member,
+        "spec": dict(own.spec),
+        "formula": {
+            "text": served.formula.text,
+            "short": served.formula.short,
+            "source": options.formula_source or "the member's own list score",
+        },
+        "steps": entry.get("steps") if entry else problem.config.training.steps,
+        "metrics": {
+            "validation": dict(entry["validation"] if entry else own.metrics or {}),
+            "test": entry and entry["test"],
+            "fresh": fresh,
+        },
+        "against": entry and entry["against"],
+        "words": describe(own.spec, problem.space),
+        "neighbours": [near.text for near in neighbours(member, front, problem.objectives)],
+    }
+
+
+def _of_ensemble(
+    run: RunDirectory, problem: RecProblem, ensemble: Mapping[str, Any], served: MixedMember, *, fit: Fit
+) -> dict[str, Any]:
+    """The part of the manifest that is about an ensemble."""
+    report = run.read_final() if fit != "train" else None
+    entries = {entry["ensemble"]: entry for entry in (report or {}).get("ensembles", ())}
+    entry, specs = entries.get(ensemble["key"]), {found.key: found.spec for found in run.members()}
+    steps = {one["key"]: one["steps"] for one in entry["members"]} if entry else {}
+    rows = [
+        {**row, "spec": dict(specs[row["key"]]), "steps": steps.get(row["key"], problem.config.training.steps)}
+        for row in ensemble["members"]
+    ]
+    return {
+        "member": ensemble["key"],
+        "spec": {},
+        "ensemble": {"members": rows, "best": ensemble["best"], "prior_rows": served.prior_rows},
+        "formula": {"text": "", "short": MIXED_SCORE, "source": "the mean of its members"},
+        "metrics": {
+            "validation": dict(entry["validation"] if entry else ensemble["metrics"]),
+            "test": entry and entry["test"],
+            "fresh": None,
+        },
+        "against": entry and entry["against"],
+        "words": [f"{row['key']}: {line}" for row in rows for line in describe(row["spec"], problem.space)],
+        "neighbours": [],
     }

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import numpy as np
 import torch
@@ -79,6 +80,56 @@ class Member:
         """Whether the list score needs the ranker."""
         return self.formula.names != (RETRIEVAL,)
 
+    @property
+    def reads_order(self) -> bool:
+        """Whether the past is read as a sequence."""
+        return self.spec.reads_order
+
+    @property
+    def attends(self) -> bool:
+        """Whether the ranker reads the past."""
+        return self.spec.attends
+
+    @property
+    def uses_item_item(self) -> bool:
+        """Whether there are item-item scores."""
+        return self.spec.uses_item_item
+
+
+class Exported(Protocol):
+    """What graphs are traced and checked with: a `Member`, or an ensemble (`evorec.deploy.bundle.mixed_graphs`)."""
+
+    @property
+    def shape(self) -> InputShape: ...
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def n_user_statistics(self) -> int: ...
+    @property
+    def n_item_statistics(self) -> int: ...
+    @property
+    def n_context(self) -> int: ...
+    @property
+    def tasks(self) -> Sequence[str]: ...
+    @property
+    def ranks(self) -> bool: ...
+    @property
+    def reads_order(self) -> bool: ...
+    @property
+    def attends(self) -> bool: ...
+    @property
+    def uses_item_item(self) -> bool: ...
+
+
+class Program(Protocol):
+    """A graph in torch."""
+
+    @property
+    def member(self) -> Any: ...
+    def __init__(self, member: Any) -> None: ...
+    def eval(self) -> Any: ...
+    def __call__(self, given: Any) -> Any: ...
+
 
 class _Graph(torch.nn.Module):
     """Base of the graphs: parameters under their stored names, and vectors from bags of rows."""
@@ -142,7 +193,7 @@ class _Graph(torch.nn.Module):
         vectors: Tensor = getattr(self, PAST)
         return vectors[past_items(rows, self.member.shape)]
 
-    def _query(self, given: Inputs, user: Tensor) -> Tensor:
+    def query(self, given: Inputs, user: Tensor) -> Tensor:
         """Unit vectors ``[m, E]`` of the retrieval head."""
         spec, rows, weights = self.member.spec, given["history_rows"], given["history_weights"]
         if spec.reads_order:
@@ -164,7 +215,7 @@ class UserVectors(_Graph):
 
     def forward(self, given: dict[str, Tensor]) -> Tensor:
         """``[m, E]``."""
-        return self._query(given, self._vectors(given["user_rows"], given["user_weights"]))
+        return self.query(given, self._vectors(given["user_rows"], given["user_weights"]))
 
 
 @final
@@ -197,11 +248,16 @@ class Ranker(_Graph):
         if (kind := self.member.spec.target_attention) != "none":
             past = attended_rows(item, self._pasts(given), given["history_weights"] != 0, kind)
         logits = self._logits(user, item, context, statistics, past)
-        out = [
-            torch.sigmoid(one) if scale is None else scale[0] + scale[1] * one
-            for one, scale in zip(logits.unbind(0), self.member.number_scales, strict=True)
-        ]
-        return torch.stack(out, 1), logits.T
+        return predictions(logits, self.member.number_scales), logits.T
+
+
+def predictions(logits: Tensor, number_scales: Sequence[tuple[float, float] | None]) -> Tensor:
+    """Probabilities, or numbers in the label's unit, ``[m, T]``, of outputs ``[T, m]``."""
+    out = [
+        torch.sigmoid(one) if scale is None else scale[0] + scale[1] * one
+        for one, scale in zip(logits.unbind(0), number_scales, strict=True)
+    ]
+    return torch.stack(out, 1)
 
 
 class Recommend(_Graph):
@@ -213,12 +269,12 @@ class Recommend(_Graph):
             if name.startswith(ITEM_ITEM):
                 self.register_buffer(_attribute(name), torch.tensor(np.asarray(array)))
 
-    def _retrieval(self, given: Inputs, user: Tensor) -> Tensor:
+    def retrieval(self, given: Inputs, user: Tensor) -> Tensor:
         """Retrieval scores ``[U, I]``."""
         spec, prior = self.member.spec, self._catalogue(given, "catalogue.prior")
         scores = prior
         if spec.uses_vectors:
-            scores = self._matched(given, self._query(given, user)) + prior
+            scores = self._matched(given, self.query(given, user)) + prior
         if spec.uses_item_item:
             scores = blended(scores, self._item_item(given, prior), spec.item_item_share)
         return scores
@@ -257,22 +313,15 @@ class Recommend(_Graph):
 
     def forward(self, given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Indices of items, int64 ``[U, k]``, -1 for no item, and their list scores."""
-        user = self._vectors(given["user_rows"], given["user_weights"])
-        scores = self._retrieval(given, user)
-        scores = torch.where(given["allowed"], scores, -torch.inf)
-        excluded = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
-        scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), excluded, "amin")
-        if not self.member.ranks:
-            top, items = torch.topk(scores, _size(given["k"], scores), dim=1)
-            return torch.where(top.isneginf(), -1, items), top
-        retrieved, items = torch.topk(scores, _size(given["candidates"], scores), dim=1)
-        items, order = torch.sort(items, dim=1)  # equal scores are ordered by item
-        retrieved = retrieved.gather(1, order)
-        final = torch.where(retrieved.isneginf(), -torch.inf, self._final(given, user, items, retrieved))
-        top, position = torch.topk(final, _size(given["k"], final), dim=1)
-        return torch.where(top.isneginf(), -1, items.gather(1, position)), top
+        user = self.users(given)
+        scores = self.retrieval(given, user)
+        return best_of_scores(given, scores, partial(self.final, given, user) if self.member.ranks else None)
 
-    def _final(self, given: Inputs, user: Tensor, items: Tensor, retrieved: Tensor) -> Tensor:
+    def users(self, given: Inputs) -> Tensor:
+        """Vectors of the users, ``[G, U, E]``."""
+        return self._vectors(given["user_rows"], given["user_weights"])
+
+    def final(self, given: Inputs, user: Tensor, items: Tensor, retrieved: Tensor) -> Tensor:
         """List scores ``[U, C]`` of the candidates."""
         n_users, n_candidates = items.shape
         chosen = items.flatten()
@@ -296,6 +345,30 @@ class Recommend(_Graph):
             by_name |= {f"z_{identifier(task)}": output, f"p_{identifier(task)}": torch.sigmoid(output)}
         score: Tensor = self.member.formula.evaluate({n: by_name[n] for n in self.member.formula.names}, TORCH)
         return score
+
+
+def best_of_scores(
+    given: Inputs, scores: Tensor, final: Callable[[Tensor, Tensor], Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """The best items of each user by retrieval, or by the list scores of the candidates that retrieval finds.
+
+    Args:
+        given: inputs of the graph.
+        scores: retrieval scores ``[U, I]``.
+        final: list scores of candidates with their retrieval scores, all ``[U, C]``; ``None`` = retrieval decides.
+    """
+    scores = torch.where(given["allowed"], scores, -torch.inf)
+    excluded = torch.where(given["excluded"] >= 0, -torch.inf, torch.inf).to(scores.dtype)
+    scores = scores.scatter_reduce(1, given["excluded"].clamp_min(0), excluded, "amin")
+    if final is None:
+        top, items = torch.topk(scores, _size(given["k"], scores), dim=1)
+        return torch.where(top.isneginf(), -1, items), top
+    retrieved, items = torch.topk(scores, _size(given["candidates"], scores), dim=1)
+    items, order = torch.sort(items, dim=1)  # equal scores are ordered by item
+    retrieved = retrieved.gather(1, order)
+    total = torch.where(retrieved.isneginf(), -torch.inf, final(items, retrieved))
+    top, position = torch.topk(total, _size(given["k"], total), dim=1)
+    return torch.where(top.isneginf(), -1, items.gather(1, position)), top
 
 
 def _minimum(one: Tensor, other: Tensor) -> Tensor:
@@ -379,7 +452,7 @@ class SmallRecommend(Recommend):
         return small[:, items].to(torch.float32) * scale[:, items]
 
 
-def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: int) -> dict[str, Tensor]:
+def example_inputs(member: Exported, graph: str, *, n: int, n_items: int, seed: int) -> dict[str, Tensor]:
     """Random inputs of a graph by name, within the ranges that the bundle allows.
 
     Args:
@@ -400,9 +473,9 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
 
     user = {"user_rows": rows(3), "user_weights": reals(3).abs()}
     # A sequence encoder reads as many positions as the bundle stores; a bag has any size.
-    n_past = shape.n_past if member.spec.reads_order else 4
+    n_past = shape.n_past if member.reads_order else 4
     past = {"history_rows": rows(n_past), "history_weights": reals(n_past).abs()}
-    if member.spec.uses_item_item and graph == "recommend":
+    if member.uses_item_item and graph == "recommend":
         past["past_items"] = torch.randint(0, n_items, (n, 5), generator=rng)
         past["past_weights"] = reals(5).abs()
     item = {"item_rows": rows(3), "item_weights": reals(3).abs()}
@@ -418,7 +491,7 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
     if graph == "item_vectors":
         return item
     if graph == "ranker":
-        return user | (past if member.spec.attends else {}) | of_user | item | of_item | moment
+        return user | (past if member.attends else {}) | of_user | item | of_item | moment
     asked = {
         "allowed": torch.ones(n_items, dtype=torch.bool),
         "excluded": torch.randint(-1, n_items, (n, 3), generator=rng),
@@ -429,7 +502,7 @@ def example_inputs(member: Member, graph: str, *, n: int, n_items: int, seed: in
     return user | past | of_user | moment | asked | {"candidates": torch.tensor(min(8, n_items))}
 
 
-def catalogue_inputs(member: Member) -> dict[str, Tensor]:
+def catalogue_inputs(member: Exported) -> dict[str, Tensor]:
     """The arrays of the catalogue that `Recommend` reads, by name."""
     keys = ("catalogue.keys", "catalogue.prior")
     if member.ranks:
@@ -446,14 +519,7 @@ GRAPHS: Final[Mapping[str, tuple[type[_Graph], tuple[str, ...]]]] = {
 """Name of a graph -> its program and the names of its outputs."""
 
 
-def graphs_of(member: Member) -> Mapping[str, tuple[type[_Graph], tuple[str, ...]]]:
-    """The graphs that a member has: without ranked tasks no ranker, and without items the ranker alone."""
-    if not member.shape.has_items:
-        return {"ranker": GRAPHS["ranker"]}
-    return {name: graph for name, graph in GRAPHS.items() if member.tasks or name != "ranker"}
-
-
-def traced(graph: _Graph, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, name: str) -> onnx.ModelProto:
+def traced(graph: Program, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, name: str) -> onnx.ModelProto:
     """The ONNX model of a graph, with dynamic axes; input names as in `inputs`.
 
     Args:
@@ -492,7 +558,7 @@ def _remove_notes(message: Any) -> None:
                 _remove_notes(part)
 
 
-def _dynamic(name: str, tensor: Tensor, member: Member) -> dict[int, Any] | None:
+def _dynamic(name: str, tensor: Tensor, member: Exported) -> dict[int, Any] | None:
     """Dynamic axes of an input."""
     if not member.shape.has_items:
         return dict.fromkeys(range(tensor.dim()), torch.export.Dim.DYNAMIC)
@@ -504,7 +570,7 @@ def _dynamic(name: str, tensor: Tensor, member: Member) -> dict[int, Any] | None
         "catalogue.vectors": (1,), "catalogue.keys": (1,), "allowed": (0,), "catalogue.prior": (0,),
         "catalogue.statistics": (0,), "user_statistics": (0,), "item_statistics": (0,), "context_rows": (0,),
         "item_content": (0,),
-        **({"history_rows": (0,), "history_weights": (0,)} if member.spec.reads_order else {}),
+        **({"history_rows": (0,), "history_weights": (0,)} if member.reads_order else {}),
     }.get(name, tuple(range(tensor.dim())))  # fmt: skip
     return dict.fromkeys(axes, auto)
 

@@ -112,6 +112,8 @@ def select_ensembles(
     check_finished(run, problem)
     if lost := run.lost():
         raise RunError(f"run {run.path} has lost {', '.join(lost)}; {command('resume', run.path)} restores it")
+    if not problem.data.dataset.has_items:
+        raise ConfigError("ensembles mix the lists of members, and a table of rows has no items to list.")
     archive = {found.key: found for found in run.members()}
     if len(archive) < FEWEST:
         raise RunError(f"an ensemble needs {FEWEST} members, and run {run.path} has {len(archive)} in its archive")

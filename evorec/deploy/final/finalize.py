@@ -233,31 +233,40 @@ def exact(config: RecommenderConfig) -> RecommenderConfig:
 def shipped_model(
     run: RunDirectory, problem: RecProblem, member: str, *, all_data: bool = False
 ) -> tuple[EncodedData, Mapping[str, np.ndarray], Fit]:
-    """The model of a member that is shipped: its final model if `finalize` trained it, else that of the search.
+    """The model of a member that is shipped, see `shipped_models`: data, weights, and the rows that these are."""
+    data, weights, fit = shipped_models(run, problem, [member], all_data=all_data)
+    return data, weights[member], fit
+
+
+def shipped_models(
+    run: RunDirectory, problem: RecProblem, members: Sequence[str], *, all_data: bool = False
+) -> tuple[EncodedData, dict[str, Weights], Fit]:
+    """The models of members that are shipped together: the final models if `finalize` trained all, else of the search.
 
     Args:
         run: the run, may be open read-only.
         problem: the problem it searched.
-        member: key of an archive member.
-        all_data: instead the model that was trained on all data after the test.
+        members: keys of archive members.
+        all_data: instead the models that were trained on all data after the test.
     Returns:
-        The data that it was trained on, its weights, and the rows that these are.
+        The data that they were trained on, their weights by member, and the rows that these are.
     Raises:
         RunError: a file is missing or damaged.
     """
     fit: Fit = "all" if all_data else (run.read_final() or {}).get("fit", "train+validation")
-    weights = run.read_all_data_weights(member) if all_data else run.read_final_weights(member)
-    if weights is None:
-        return problem.data, run.read_weights(member), "train"
+    found = {key: run.read_all_data_weights(key) if all_data else run.read_final_weights(key) for key in members}
+    final: dict[str, Weights] = {key: weights for key, weights in found.items() if weights is not None}
+    if len(final) < len(found):
+        return problem.data, {key: run.read_weights(key) for key in members}, "train"
     config = exact(problem.config)
-    return encode_data(problem.tables, config, fit=fit, seed=problem.seed, at_most=None), weights, fit
+    return encode_data(problem.tables, config, fit=fit, seed=problem.seed, at_most=None), final, fit
 
 
 def _ensembles(run: RunDirectory, problem: RecProblem, progress: Callable[[str], None]) -> dict[str, Mapping[str, Any]]:
     """The ensembles of a run by key, as it stores them; they are selected now if they were not before."""
     if (report := run.read_ensembles()) is None:
-        if len(run.members()) < FEWEST:
-            progress("the archive has a single member, so there is no ensemble")
+        if len(run.members()) < FEWEST or not problem.data.dataset.has_items:
+            progress("there is no ensemble of a single member, nor of members without lists")
             return {}
         report = select_ensembles(run, problem, problem.config.ensemble, progress=progress)
     return {str(stored["key"]): stored for stored in report["ensembles"]}
