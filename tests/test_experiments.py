@@ -23,6 +23,7 @@ from evorec.training.evaluate import measure, task_logits
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "experiments"))
 
+import bench_item_item  # noqa: E402
 import bench_population  # noqa: E402
 import bench_scaling  # noqa: E402
 import bench_setup  # noqa: E402
@@ -280,3 +281,11 @@ def test_the_public_table_is_made_from_a_quick_search(tmp_path):
     assert "| popularity, here | 0." in done.stdout
     assert "of 3 published points in NDCG and APLT" in done.stdout
     assert json.loads((tmp_path / "figures.json").read_text())["dominated"][0]["points"] == 3
+
+
+def test_an_item_item_matrix_is_measured_or_left_out_with_the_reason():
+    found = bench_item_item.measured("ease", 60, 50, 1.0)
+    assert found["fit_s"] > 0
+    assert found["flops"] > 50**3
+    (reason,) = bench_item_item.measured("ease", 60, 50, 1e-6).values()
+    assert reason.startswith("ease takes")
