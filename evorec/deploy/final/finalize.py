@@ -107,13 +107,14 @@ def finalize(
             for key, one in stored_ensembles.items()
         }
     curves: dict[str, ChosenSteps] = {}
-    if config.steps == "validation":
-        progress(f"choosing the steps of {len(specs)} members on validation")
+    trained = {key: spec for key, spec in specs.items() if spec.is_trained}  # of the others, steps have no effect
+    if config.steps == "validation" and trained:
+        progress(f"choosing the steps of {len(trained)} members on validation")
         exactly = exact(problem.config)
         data = problem.data.with_all_users()
         if exactly != problem.config:
             data = encode_data(problem.tables, exactly, fit="train", seed=problem.seed, at_most=None)
-        curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), specs, config)
+        curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), trained, config)
     steps = {key: curves[key].steps if key in curves else problem.config.training.steps for key in specs}
     seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
     fit: Fit = "train+validation" if config.rows == "train+validation" else "train for test"
