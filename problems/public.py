@@ -49,6 +49,8 @@ _SEQUENCES: Mapping[str, Any] = {
     "space": {
         **_NEIGHBOURS,
         "past_decay": {"low": 0.4, "high": 0.95},
+        "next_item": {"low": 0.0, "high": 4.0},
+        "content_weight": {"low": 0.0, "high": 0.2},
         "shrinkage": {"low": 1.0, "high": 100.0},
         "embedding_dim": {"low": 16, "high": 64},
         "embedding_learning_rate": {"low": 3e-3, "high": 2e-2},
