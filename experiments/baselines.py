@@ -8,8 +8,10 @@ bootstrap interval over users. The check fails if the pick is significantly belo
     python experiments/baselines.py                       # all problems, about an hour on two quiet cores
     python experiments/baselines.py feed public:lastfm    # problems; of `public`, a split
     python experiments/baselines.py feed --set search.generations=8
+    python experiments/baselines.py --tuning              # no search: recall of fixed and of chosen settings, a minute
 
-Writes experiments/results/baselines.json. Problems without data or without lists are left out and named.
+Writes experiments/results/baselines.json, and with --tuning baselines_tuning.json, whose figures are on validation.
+Problems without data or without lists are left out and named.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from results_file import write_results
 
-from evorec.config import installed_problems
+from evorec.config import installed_problems, load_config, recommender_config
+from evorec.errors import ConfigError, DataError
+from evorec.recommender.problem import build_problem
 
 HERE = Path(__file__).parent
 BUDGET: Final = ("search.population=16", "search.generations=2", 'space.item_item="search"')
@@ -43,19 +48,47 @@ def main() -> None:
     everything = [name for name in installed_problems() if name not in ("analytic", "public", "tabular")]
     arguments.add_argument("problems", nargs="*", default=[*everything, *(f"public:{name}" for name in SPLITS)])
     arguments.add_argument("--set", action="append", default=[], dest="settings", help="setting of every problem")
-    arguments.add_argument("--out", type=Path, default=HERE / "results" / "baselines.json")
+    arguments.add_argument("--tuning", action="store_true", help="only measure what the choice of settings changes")
+    arguments.add_argument("--out", type=Path, help="file of the figures")
     options = arguments.parse_args()
-    results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    out = options.out or HERE / "results" / f"baselines{'_tuning' * options.tuning}.json"
+    results: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
     for name in options.problems:
         try:
-            results[name] = compared(name, options.settings)
-        except LeftOut as error:
-            print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
+            results[name] = (tuned if options.tuning else compared)(name, options.settings)
+        except (LeftOut, ConfigError, DataError) as error:
+            print(f"{name} is left out: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             continue
-        write_results(options.out, results)
-        print(row(name, results[name]), flush=True)
+        write_results(out, results)
+        print((tuning_row if options.tuning else row)(name, results[name]), flush=True)
     below = [name for name in options.problems if results.get(name, {}).get("verdict") == "below"]
     sys.exit(f"below a baseline: {', '.join(below)}" if below else 0)
+
+
+def tuned(name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Recall on validation of each baseline with fixed and with chosen settings, and the seconds of the choice."""
+    problem_name, _, dataset = name.partition(":")
+    given = [*([f"dataset={dataset}"] if dataset else []), "constraints=[]", *settings]
+    config = recommender_config(load_config(None, problem=problem_name, overrides=given))
+    problem = build_problem(config)
+    metric, own, out = f"recall@{config.k}", problem.data.baselines, dict[str, Any]()
+    fixed = problem.data.with_settings({}).baselines
+    if metric not in own.measure("popularity").values:
+        raise LeftOut("its members have no lists")
+    for baseline in own.names:
+        start = time.perf_counter()
+        chosen = own.settings_of(baseline)
+        seconds = time.perf_counter() - start
+        recalls = {kind: found.measure(baseline).values[metric] for kind, found in (("fixed", fixed), ("tuned", own))}
+        out[baseline] = {**recalls, "settings": dict(chosen), "seconds": seconds}
+    return out
+
+
+def tuning_row(name: str, found: Mapping[str, Any]) -> str:
+    """A row of the table in experiments/README.md."""
+    cells = [f"{one['fixed']:.4f} → {one['tuned']:.4f}" for key, one in found.items() if key != "popularity"]
+    seconds = sum(one["seconds"] for one in found.values())
+    return f"| {name} | {found['popularity']['tuned']:.4f} | {' | '.join(cells)} | {seconds:.1f} |"
 
 
 def compared(name: str, settings: Sequence[str]) -> dict[str, Any]:

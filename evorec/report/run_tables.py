@@ -262,13 +262,14 @@ def _verdict(record: RunRecord) -> str:
         return "No candidate met every constraint, so the archive is empty."
     recall, coverage = record.resolve("recall@k"), record.resolve("catalogue_coverage@k")
     popular = record.baselines.get("popularity", {})
-    if (boosted := record.baselines.get("gradient_boosting", {})) and "accuracy" in boosted:
+    boosted, has_lists = record.baselines.get("gradient_boosting", {}), recall in popular and coverage in popular
+    if "accuracy" in boosted and not has_lists:
         n_better_rows = sum(member.metrics.get("accuracy", 0.0) > boosted["accuracy"] for member in record.members)
         return (
             f"{n_better_rows} of {len(record.members)} members beat gradient_boosting on accuracy, the mean over the "
             f"tasks ({show_metric(boosted['accuracy'])}). These are validation figures, which also chose the members."
         )
-    if recall not in popular or coverage not in popular:
+    if not has_lists:
         return "There is no popularity baseline to compare with."
 
     def n_better(than: Mapping[str, float], *keys: str) -> int:
@@ -288,9 +289,8 @@ def _verdict(record: RunRecord) -> str:
         n_strong = n_better(strongest, recall)
         text += f"; {n_strong or 'none'} beat{'' if n_strong > 1 else 's'} the strongest baseline, {name}, on {recall}"
         text += f" ({show_metric(strongest[recall])})"
-    boosted, accuracy = record.baselines.get("gradient_boosting", {}), record.resolve("accuracy")
-    if accuracy in boosted:
-        n_more = n_better(boosted, accuracy)
+    if "accuracy" in boosted:
+        n_more = n_better(boosted, "accuracy")
         text += f"; {n_more or 'none'} beat{'' if n_more > 1 else 's'} gradient_boosting on accuracy"
-        text += f" ({show_metric(boosted[accuracy])})"
+        text += f" ({show_metric(boosted['accuracy'])})"
     return f"{text}. These are validation figures, which also chose the members."

@@ -101,6 +101,15 @@ def test_verdict_says_when_nothing_is_beaten() -> None:
     assert "; none beats the strongest baseline, ease" in text
 
 
+def test_verdict_compares_lists_with_popularity_and_accuracy_with_gradient_boosting() -> None:
+    boosted = {"gradient_boosting": {"accuracy": 0.65}}
+    text = verdict(record({"bbbb": FRONT["bbbb"]}, baselines={"popularity": POPULARITY, **boosted}))
+    beats = "1 beats" if FRONT["bbbb"]["accuracy"] > 0.65 else "none beats"
+    assert f"; {beats} gradient_boosting on accuracy (0.6500). These are validation" in text
+    without_lists = verdict(record({"bbbb": FRONT["bbbb"]}, baselines=boosted))
+    assert " of 1 members beat gradient_boosting on accuracy, the mean over the tasks (0.6500)" in without_lists
+
+
 def test_verdict_without_members_or_popularity() -> None:
     assert verdict(record({})) == "No candidate met every constraint, so the archive is empty."
     assert verdict(record(baselines={})) == "There is no popularity baseline to compare with."
