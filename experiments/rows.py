@@ -42,23 +42,21 @@ from problems.rows import true_scores
 
 HERE = Path(__file__).parent
 TASKS: Final = ("click", "long_view", "like", "profile_enter")
-ROWS: Final = 30_000
-"""Impressions of the sample of KuaiRand."""
 MLP: Final = {"mechanism": "single_task", "width": 64, "embedding_dim": 32}
 BUDGET: Final = (
-    "search.population=8", "search.generations=3", "training.steps=250", "finalize.picks=['best:accuracy']",
+    "search.population=8", "training.steps=250", "finalize.picks=['best:accuracy']",
     "finalize.seeds=1",
 )  # fmt: skip
 
 
-def kuairand_settings(folder: Path, seed: int) -> list[str]:
+def kuairand_settings(folder: Path, seed: int, n_rows: int) -> list[str]:
     """Writes the sample as a table of plain columns; overrides that read it."""
     tables = read(DataConfig(reader="kuairand", path="kuairand-pure-late"))
     assert tables.users is not None
     assert tables.items is not None
     log = tables.interactions.join(tables.users, on=Columns.USER, how="left")
     log = log.join(tables.items, on=Columns.ITEM, how="left", maintain_order="left")
-    rows = np.sort(generator(seed, "kuairand rows").choice(log.height, ROWS, replace=False))
+    rows = np.sort(generator(seed, "kuairand rows").choice(log.height, n_rows, replace=False))
     features = [*tables.context, *tables.user_features, *tables.item_features]
     features = [one for one in features if one.name not in ("author_id", "music_id")]  # ids
     names = [one.name for one in features]
@@ -74,21 +72,22 @@ def kuairand_settings(folder: Path, seed: int) -> list[str]:
 
 def mlp(problem: RecProblem, seed: int) -> dict[str, float]:
     """Test metrics of the MLP, with the steps that validation chooses."""
-    genes = problem.space.decode(problem.space.default()) | MLP
-    specs = {"mlp": ModelSpec.from_genes({k: v for k, v in genes.items() if k != "sharing_depth"})}
+    space = problem.space.with_overrides(MLP, "the MLP")
+    specs = {"mlp": ModelSpec.from_genes(space.decode(space.default()))}
     steps = {key: one.steps for key, one in choose_steps(problem.trainer, specs, problem.config.finalize).items()}
     trainer = StackTrainer.of(problem.tables, problem.config, fit="train+validation", seed=seed, at_most=None)
     ((_, found),) = train_members(trainer, specs, steps, lambda model: model.measured.metrics)
     return found
 
 
-def one_seed(data: str, seed: int, folder: Path) -> dict[str, Any]:
+def one_seed(data: str, seed: int, folder: Path, n_rows: int, generations: int) -> dict[str, Any]:
     """Test metrics of every method."""
     settings = (
-        [f"data.simulator.seed={seed}", "data.simulator.n_rows=10000"]
+        [f"data.simulator.seed={seed}", f"data.simulator.n_rows={n_rows}"]
         if data == "simulated"
-        else kuairand_settings(folder, seed)
+        else kuairand_settings(folder, seed, n_rows)
     )
+    settings.append(f"search.generations={generations}")
     config = load_config(problem="rows", overrides=[*settings, *BUDGET, f"search.seed={seed}", "run.device=cpu"])
     assert isinstance(config, RowsConfig)
     problem = build_problem(config)
@@ -125,11 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("simulated", "kuairand"), default="simulated")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--generations", type=int, default=3, help="of 8 genomes")
     given = parser.parse_args()
     runs = []
     for seed in range(given.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            runs.append(one_seed(given.data, seed, Path(folder)))
+            runs.append(one_seed(given.data, seed, Path(folder), given.rows, given.generations))
         table = pl.DataFrame([
             {"method": name, **{key: np.mean([run["test"][name][key] for run in runs]) for key in values}}
             for name, values in runs[0]["test"].items()
