@@ -59,7 +59,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, dict[str, Any]]]] = {
     ),
     "graph_layers": (["feed", "ecommerce", "kuairand"], {"none": {}} | LAYERS),
     "graph_layers without a past": (
-        ["feed", "ecommerce", "kuairand"],
+        ["feed", "ecommerce"],
         {name: changes | {"history": False} for name, changes in ({"none": {}} | LAYERS).items()},
     ),
 }
