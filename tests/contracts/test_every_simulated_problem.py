@@ -30,7 +30,8 @@ def simulated() -> list[str]:
 
 
 ROUNDING = 1e-5  # of cosines of float32 vectors
-every_simulated_problem = pytest.mark.parametrize("name", simulated())
+every_simulated_catalogue = pytest.mark.parametrize("name", [name for name in simulated() if name != "rows"])
+"""Problems with users and items; `tests/test_rows.py` has the same for rows."""
 ONE_PER_CONSTRAINTS = {load_config(problem=name).constraints: name for name in simulated()}.values()
 
 
@@ -102,7 +103,7 @@ def assert_same_but_for_order(rows: npt.NDArray[np.int64], others: npt.NDArray[n
         assert len(pairs) == len(np.unique(rows[:, column])) == len(np.unique(others[:, column]))
 
 
-@every_simulated_problem
+@every_simulated_catalogue
 def test_the_same_rows_in_files_are_the_same_problem(name: str, tmp_path: Path) -> None:
     """Labels, users, items and moments are equal, and so is what a member may see of them."""
     own = configured(name)
@@ -141,7 +142,7 @@ def test_the_constraints_of_a_problem_can_be_measured(name: str) -> None:
     assert all(np.isfinite(constraint.bound) for constraint in problem.constraints)
 
 
-@every_simulated_problem
+@every_simulated_catalogue
 def test_a_world_is_large_enough_to_be_measured(name: str) -> None:
     """Fewer held-out positives would make recall a lottery; a hundred have a standard error of 4 points at most."""
     config = recommender_config(load_config(problem=name))
