@@ -59,10 +59,10 @@ def worlds() -> dict[str, Tables]:
 
 def test_worlds_are_the_same_in_every_version_and_in_another_process(worlds: dict[str, Tables]) -> None:
     program = f"""
-from evorec.config import parse_config
+from evorec.config import simulator_config
 from evorec.data.simulator import simulate
 for settings in {[small(scenario).model_dump() for scenario in SIMULATORS]!r}:
-    print(simulate(parse_config({{"data": {{"simulator": settings}}}}).data.simulator).sha256())
+    print(simulate(simulator_config(settings)).sha256())
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert dict(zip(SIMULATORS, found, strict=True)) == SHA256
