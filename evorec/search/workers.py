@@ -49,7 +49,7 @@ UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError)
 BEAT_S = 1.0
 """Seconds between two looks at the signs of life of a task."""
 ALIVE = b""
-"""The message of a worker whose task goes on; no answer is empty."""
+"""The message of a worker that has received a task, and again while the task goes on; no answer is empty."""
 ENDING_S = 0.5
 """Seconds for the kernel to report the end of a process whose connection is closed already."""
 
@@ -203,7 +203,7 @@ class Worker:
     """A worker process, from the side of its parent.
 
     Attributes:
-        has_started: whether the current task was sent.
+        has_started: whether the worker has received the current task.
         has_served: whether it has ever been ready for a task.
     """
 
@@ -237,12 +237,13 @@ class Worker:
             self._channel.recv_bytes()
             self.has_served = True
         self._channel.send_bytes(task)
-        self.has_started, has_beaten, last = True, False, time.monotonic()
+        has_beaten, last = False, time.monotonic()
         while True:
             if self._channel.poll(BEAT_S):
                 if (message := self._channel.recv_bytes()) != ALIVE:
                     return message
-                has_beaten, last = True, time.monotonic()
+                # A worker that dies before the first message has not begun the task.
+                has_beaten, self.has_started, last = self.has_started, True, time.monotonic()
             elif time.monotonic() - last > (limit := silence_s(has_beaten)):
                 raise TimeoutError(f"there was no progress for {limit:.0f} s")
 
@@ -291,9 +292,10 @@ def serve(handle: int, plugins: Sequence[str]) -> None:
         channel.send_bytes(b"ready")
         while True:
             if channel.poll(BEAT_S):
-                tasks.submit(_answer, channel.recv_bytes()).add_done_callback(
-                    functools.partial(_reply, channel, sending)
-                )
+                task = channel.recv_bytes()
+                with sending:
+                    channel.send_bytes(ALIVE)
+                tasks.submit(_answer, task).add_done_callback(functools.partial(_reply, channel, sending))
             elif beats() != seen:
                 seen = beats()
                 with sending:
