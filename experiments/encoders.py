@@ -8,11 +8,12 @@ read.
 
     python experiments/encoders.py                    # about 40 minutes on one core; needs $EVOREC_DATA
     python experiments/encoders.py --only feed        # the simulated feed alone, 3 minutes
-    python experiments/encoders.py --test             # 4 minutes
+    python experiments/encoders.py --test beauty      # three seeds, 12 minutes
 
 Prints mean and standard deviation over the seeds, and the difference from the bag with equal seeds, and writes
-experiments/results/encoders.json. ``--test`` trains the self-attention of `beauty` on train and validation for as many
-epochs as were best on validation, and measures it on the test, alone and blended with item neighbourhoods.
+experiments/results/encoders.json. ``--test beauty`` (or ``toys``) trains the self-attention on train and validation for
+as many epochs as were best on the validation of beauty, and measures it on the test, alone and blended with item
+neighbourhoods. The settings for toys are those of beauty.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ NEIGHBOURS: dict[str, Any] = {
     "neighbours": 0,
 }  # fmt: skip
 """The fading ItemKNN of the blend."""
+LIKENESS: dict[str, Any] = {"content_weight": 0.03, "content_popularity": 0.25, "next_window": 5, "neighbours": 2048}
+"""Likeness of the items' attributes, and a window of the directed term, chosen on the validation of beauty."""
 SHARE, EPOCHS = 0.7, 25
 """Share of the neighbourhoods in the blend and epochs, chosen on validation."""
 
@@ -136,32 +139,41 @@ def run_case(case: dict[str, Any]) -> dict[str, dict[str, dict[str, list[float]]
     return out
 
 
-def on_test(seed: int) -> None:
-    """Print the test figures of self-attention on `beauty`, alone and in a blend."""
-    case = CASES["beauty"]
-    case = {**case, "genes": {**case["genes"], **NEIGHBOURS}}
+def on_test(dataset: str, seed: int) -> dict[str, dict[str, float]]:
+    """Test metrics of self-attention on a split of `public`, alone and in blends, by name."""
+    case = {**CASES["beauty"], "settings": [f"dataset={dataset}", *CASES["beauty"]["settings"][1:]]}
+    case["genes"] = {**case["genes"], **NEIGHBOURS}
     space, trainer = trainer_of(case, seed, fit="train+validation")
     genes = space.decode(space.genome({**encoders(case["dropout"])["attention"], **NEIGHBOURS}))
     blend = ModelSpec.from_genes({**genes, "item_item_share": SHARE})
-    specs = {"attention": replace(blend, item_item="none"), "blend": blend}
+    specs = {
+        "attention": replace(blend, item_item="none"),
+        "blend": blend,
+        "blend with likeness": ModelSpec.from_genes({**genes, "item_item_share": SHARE, **LIKENESS}),
+    }
     n_targets = trainer.data.dataset.train.n_rows - trainer.data.dataset.n_users
     trainer = trainer.with_steps(n_targets // trainer.data.config.training.retrieval_batch * EPOCHS)
     trained = trainer.train([specs["attention"]]).population.member_arrays(0)
+    out: dict[str, dict[str, float]] = {}
     for name, spec in specs.items():
         (found,) = trainer.data.measure(trainer.data.stack([spec], [trained]))
         assert isinstance(found, MemberMetrics), found
-        figures = (f"{key} {found.metrics[key]:.4f}" for key in ("recall@10", "ndcg@10", "catalogue_coverage@10"))
-        print(f"beauty, test, {len(trainer.plan)} steps: {name} {'  '.join(figures)}", flush=True)
+        out[name] = {key: found.metrics[key] for key in ("recall@10", "ndcg@10", "catalogue_coverage@10")}
+        figures = "  ".join(f"{key} {value:.4f}" for key, value in out[name].items())
+        print(f"{dataset}, test, seed {seed}, {len(trainer.plan)} steps: {name} {figures}", flush=True)
+    return out
 
 
 def main() -> None:
     """Run the cases and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(CASES), help="a single data set")
-    parser.add_argument("--test", action="store_true", help="the test figures of beauty instead")
+    parser.add_argument("--test", choices=("beauty", "toys"), help="test figures of a split instead")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of --test")
     args = parser.parse_args()
     if args.test:
-        on_test(seed=0)
+        out = HERE / "results" / "public" / f"encoders-{args.test}.json"
+        write_results(out, {"test": [on_test(args.test, seed) for seed in range(args.seeds)]})
         return
     results = json.loads(OUT.read_text(encoding="utf-8"))["results"] if OUT.exists() else {}
     for name in [args.only] if args.only else list(CASES):

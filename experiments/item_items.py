@@ -6,6 +6,7 @@ fitted again on training and validation, and its lists are measured on the test.
 
     python experiments/item_items.py                    # needs $EVOREC_DATA; about half an hour on one core
     python experiments/item_items.py --only movielens --tries 8
+    python experiments/item_items.py --only gowalla --kind knn --tries 6      # one kind, without the baselines
 
 Prints recall and NDCG of each kind and of the baselines, and writes experiments/results/item_items.json.
 """
@@ -37,8 +38,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "kuairand": ("kuairand", RETRIEVAL),
     "lastfm": ("public", ["dataset=lastfm", 'objectives=["recall@k", "ndcg@k"]', "constraints=[]"]),
     "beauty": ("public", ["dataset=beauty", 'objectives=["recall@k", "ndcg@k"]', "constraints=[]"]),
+    "gowalla": (
+        "public",
+        ["dataset=gowalla", 'objectives=["recall@k", "ndcg@k"]', "constraints=[]", "evaluation.max_users=2000"],
+    ),
 }
 """Data set -> problem and settings."""
+KINDS = ("knn", "ease", "low_rank")
 SLOW = {("beauty", "ease"): 6}
 """Tries where a fit takes a minute."""
 
@@ -75,13 +81,14 @@ def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=CASES, action="append", help="data sets; all by default")
+    parser.add_argument("--kind", choices=KINDS, help="a single kind, without the baselines")
     parser.add_argument("--tries", type=int, default=40, help="random settings of each kind")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     out = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    for case in asked.only or CASES:
+    for case in asked.only or [name for name in CASES if name != "gowalla"]:
         found: dict[str, Any] = {}
-        for kind in ("knn", "ease", "low_rank"):
+        for kind in [asked.kind] if asked.kind else KINDS:
             problem = problem_of(case, kind)
             k = problem.config.k
             genes, validation, seconds = best_of(problem, SLOW.get((case, kind), asked.tries))
@@ -98,7 +105,7 @@ def main() -> None:
                 "training_flops": validation["training_flops"], "settings": settings,
             }  # fmt: skip
             print(case, kind, np.round(found[kind]["test"], 4), settings, f"{seconds:.1f} s a member", flush=True)
-        for name, values in problem.baselines().items():
+        for name, values in () if asked.kind else problem.baselines().items():
             test_values = trainer.baselines.measured[name].values
             found[f"baseline {name}"] = {"validation": row(dict(values), k), "test": row(dict(test_values), k)}
             print(case, "baseline", name, np.round(found[f"baseline {name}"]["test"], 4), flush=True)
