@@ -34,7 +34,6 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         blocks: Sequence[InputBlock] = named_blocks(genes)
     else:
         new_items, blocks = bool((dataset.item_counts == 0).any()), input_blocks(dataset)
-        described = len(dataset.item_fields) > 1 or dataset.distance_content.shape[1] > 0  # the first field is the id
         time, tasks, is_ordered = dataset.train.time, dataset.tasks, dataset.times != "none"
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0) if dataset.times == "seconds" else 0.0
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
