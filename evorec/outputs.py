@@ -68,7 +68,7 @@ def move_folder(folder: Path, target: Path) -> None:
         raise RunError(
             f"{target} was made by another process meanwhile, and is not overwritten; choose another folder"
         ) from None
-    sync_folder(target.parent)
+    sync_path(target.parent)
 
 
 def write_output(path: Path, data: bytes) -> None:
@@ -79,12 +79,12 @@ def write_output(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,13 +53,13 @@ def promote(
         raise ConfigError("--force needs --reason, which the log keeps.")
     if against is None and (target or guard):
         raise ConfigError("--target and --guard need --against RUN.")
-    folder, facts = ModelFolder(models), {}
+    folder = ModelFolder(models)
+    facts: dict[str, Any] = {}
     if against is not None:
         from evorec.deploy.gate import Verdict
-        from evorec.deploy.window import facts_of
 
         decision = _decision(output, folder, bundle, against, target, guard or ())
-        facts = dict(facts_of(decision, forced=force))
+        facts = {"decision": decision.to_json(), "forced": force and decision.verdict is not Verdict.PROMOTE}
         text = f"{decision.verdict}: {'; '.join(decision.reasons)}"
         if decision.verdict is not Verdict.PROMOTE and not force:
             folder.note_refusal(bundle, facts)

@@ -34,3 +34,8 @@ class FinalizeConfig(Section):
     ensembles: bool = False
     """whether the ensembles of the archive (evorec ensemble) are measured beside the picks; their members are trained
     again, too"""
+
+    @property
+    def fit(self) -> Literal["train+validation", "train for test"]:
+        """What the final training is fitted on, as `evorec.data.encode.Fit`; the test is held out."""
+        return "train+validation" if self.rows == "train+validation" else "train for test"

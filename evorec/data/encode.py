@@ -282,8 +282,8 @@ class _Entities:
     @classmethod
     def none(cls, n_rows: int) -> _Entities:
         """No entity: all rows belong to the unknown entity, which has no feature."""
-        ids, nobody = pl.Series([], dtype=pl.Int64), np.zeros(0, dtype=np.int64)
-        return cls(ids, nobody, np.zeros(n_rows, dtype=np.int64), nobody, [])
+        ids, no_rows = pl.Series([], dtype=pl.Int64), np.zeros(0, dtype=np.int64)
+        return cls(ids, no_rows, np.zeros(n_rows, dtype=np.int64), no_rows, [])
 
     @property
     def n(self) -> int:

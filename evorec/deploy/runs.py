@@ -26,3 +26,14 @@ def check_finished(run: RunDirectory, problem: RecProblem) -> None:
     if not run.finished:
         raise RunError(f"run {run.path} is not finished; {command('resume', run.path)} continues it")
     check_belongs(run, problem)
+
+
+def check_whole(run: RunDirectory, problem: RecProblem) -> None:
+    """`check_finished`, and that no file of the run is lost.
+
+    Raises:
+        RunError: it is not finished, was made from others, or has lost files.
+    """
+    check_finished(run, problem)
+    if lost := run.lost():
+        raise RunError(f"run {run.path} has lost {', '.join(lost)}; {command('resume', run.path)} restores it")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evorec.data.encode import Fit
-from evorec.deploy.gate import Decision, Figure, Verdict, decide, decide_first
+from evorec.deploy.gate import Decision, Figure, decide, decide_first
 from evorec.errors import ConfigError, RunError, command
 from evorec.metrics.lists import NO_ITEM
-from evorec.metrics.metric import Measurements, all_metrics
+from evorec.metrics.metric import Measurements
+from evorec.objectives import find_metric
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.serving.queries import ListOptions, User
@@ -48,8 +48,7 @@ def against(
     report = run.read_final()
     if report is None:
         raise RunError(f"run {run.path} was not finalized: its test is not open; {command('finalize', run.path)} first")
-    fit: Fit = "train+validation" if problem.config.finalize.rows == "train+validation" else "train for test"
-    data = encode_data(problem.tables, problem.config, fit=fit, seed=problem.seed, at_most=None)
+    data = encode_data(problem.tables, problem.config, fit=problem.config.finalize.fit, seed=problem.seed, at_most=None)
     if champion is None:
         found = list_metrics(challenger, data)
         baselines = {name: one.values for name, one in data.baselines.measured.items()}
@@ -80,7 +79,7 @@ def list_metrics(bundle: Recommender, data: EncodedData) -> Measurements:
     k = data.config.evaluation.k
     found = bundle.index_lists(asked, ListOptions(k=k)).items
     index = {item: position for position, item in enumerate(ids)}
-    # Items that this data set does not have hit nobody; the last entry is that of an empty place.
+    # Items that this data set does not have are no hits; the last entry is that of an empty place.
     place = np.array([*(index.get(item, NO_ITEM) for item in bundle.catalogue.ids.ids), NO_ITEM], dtype=np.int64)
     lists = np.full((len(asked), k), NO_ITEM, dtype=np.int64)
     lists[:, : found.shape[1]] = place[found]
@@ -89,16 +88,5 @@ def list_metrics(bundle: Recommender, data: EncodedData) -> Measurements:
 
 def _figure(name: str, champion: Measurements, challenger: Measurements, *, seed_std: float) -> Figure:
     """A figure with higher values as better."""
-    sign = -1.0 if _falls(name) else 1.0
+    sign = -1.0 if find_metric(name).direction == "min" else 1.0
     return Figure(name, sign * champion.per_user[name], sign * challenger.per_user[name], seed_std)
-
-
-def _falls(key: str) -> bool:
-    """Whether lower values of a metric are better."""
-    stem = key.partition("@")[0].partition("/")[0]
-    return any(metric.direction == "min" for metric in all_metrics() if metric.name.partition("@")[0] == stem)
-
-
-def facts_of(decision: Decision, *, forced: bool) -> Mapping[str, Any]:
-    """A decision for the log of promotions."""
-    return {"decision": decision.to_json(), "forced": forced and decision.verdict is not Verdict.PROMOTE}

@@ -40,5 +40,3 @@ NEIGHBOURS: Final = Integer(
     text="nearest items that are kept of each item; 0 = all",
 )  # fmt: skip
 L2: Final = log_gene("item_item_l2", 3.0, 3000.0, 100.0, "regularisation of the item-item matrix")
-OF_DESCRIPTIONS: Final = (CONTENT_WEIGHT.name, CONTENT_POPULARITY.name)
-"""Genes that only data with features or content of the items have."""

@@ -15,7 +15,6 @@ from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
 from evorec.models.encoder import ENCODERS
 from evorec.models.item_item import ITEM_ITEMS
-from evorec.models.item_item_genes import OF_DESCRIPTIONS
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
 from evorec.registry import Registry
@@ -330,7 +329,6 @@ def default_space(
     blocks: Sequence[InputBlock] = (),
     search_blocks: bool = True,
     new_items: bool = False,
-    described_items: bool = True,
     is_ordered: bool = True,
     has_items: bool = True,
 ) -> SearchSpace:
@@ -347,7 +345,6 @@ def default_space(
         blocks: of the input; each can be switched off.
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
-        described_items: whether items have features or content; adds the genes of their likeness.
         is_ordered: whether the log has an order in time; without it there are no encoders of sequences.
         has_items: False = rows without users and items: genes of retrieval and lists are left out.
     """
@@ -446,10 +443,10 @@ def default_space(
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
-        *_item_item_genes(days, n_layers=n_layers, described=described_items),
+        *_item_item_genes(days, n_layers=n_layers),
         Real(
             "id_dropout", 0.0, 0.9, default=0.0, limits=(0.0, 0.99), optional=True,
-            text="share of the ids of users and items that a training step hides, so that features stand in",
+            text="share of the ids of users and items that a training step hides, so that features count",
         ),
         Integer(
             "graph_layers", 0, 3, default=0, limits=(0, 3), optional=True,
@@ -476,7 +473,7 @@ def default_space(
     ))  # fmt: skip
 
 
-def _item_item_genes(days: float, *, n_layers: int, described: bool) -> list[Gene]:
+def _item_item_genes(days: float, *, n_layers: int) -> list[Gene]:
     """The optional gene `item_item`, and under it how the past fades, the blend and the genes of the kinds."""
     kinds = ordered(ITEM_ITEMS)
     text = "scores of items by the items of the user's past"
@@ -505,7 +502,7 @@ def _item_item_genes(days: float, *, n_layers: int, described: bool) -> list[Gen
             text="share of the item-item scores in the retrieval score",
         ),
         *fading,
-        *(gene for gene in own if described or gene.name not in OF_DESCRIPTIONS),
+        *own,
     ]  # fmt: skip
 
 

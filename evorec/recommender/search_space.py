@@ -9,7 +9,6 @@ from evorec.config import RecommenderConfig
 from evorec.data.dataset import Dataset
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks, named_blocks
-from evorec.models.item_item_genes import OF_DESCRIPTIONS
 from evorec.models.spec import RANK, USE, default_space
 from evorec.space.space import SearchSpace
 
@@ -27,7 +26,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
     Raises:
         ConfigError: lists every setting in `config.space` that is wrong.
     """
-    genes, absent, described = config.space, set[str](), True
+    genes, absent = config.space, set[str]()
     if dataset is None:
         tasks, days, new_items = config.tasks.ranked, UNKNOWN_DAYS, "new_item_popularity" in genes
         is_ordered = True
@@ -38,7 +37,6 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         days = max(float(time.max() - time.min()) / SECONDS_PER_DAY, 1.0) if dataset.times == "seconds" else 0.0
         # A feature that never varies in training rows has no gene, and a setting of its gene has no effect.
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
-        absent |= set() if described else set(OF_DESCRIPTIONS)
         absent |= set() if dataset.times == "seconds" else {"popularity_half_life", "past_half_life"}
     space_of = partial(
         default_space,
@@ -49,7 +47,6 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         blocks=blocks,
         search_blocks=config.inputs == "search",
         new_items=new_items,
-        described_items=described,
         is_ordered=is_ordered,
         has_items=config.data.has_items if dataset is None else dataset.has_items,
     )

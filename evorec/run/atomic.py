@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evorec.errors import RunError
-from evorec.outputs import sync_folder
+from evorec.outputs import sync_path
 
 COPY = "restore it from a copy"
 MOST_JSON_BYTES = 2**30
@@ -37,7 +37,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     partial = path.with_name(f"{path.name}.tmp")
     write_synced(partial, data)
     partial.replace(path)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -49,7 +49,7 @@ from evorec.config import RunConfig, SearchConfig, stored_config
 from evorec.config.search import LIMITS
 from evorec.errors import ConfigError, RunError, command
 from evorec.objectives import without_clock
-from evorec.outputs import sync_folder
+from evorec.outputs import sync_path
 from evorec.run.atomic import (
     COPY,
     json_bytes,
@@ -526,10 +526,10 @@ class RunDirectory:
         del record["seconds"], record["failure"]  # equal runs write equal bytes, so no times
         record["metrics"] = without_clock(evaluation.metrics or {})
         write_synced(partial / _MEMBER, sealed_bytes(record))
-        sync_folder(partial)
+        sync_path(partial)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        sync_folder(self._staging)
+        sync_path(self._staging)
 
     def set_members(self, keys: Collection[str]) -> None:
         """Make the archive hold exactly these members, whose files are in it or staged."""
@@ -544,7 +544,7 @@ class RunDirectory:
         for folder in _folders(self._archive):
             if folder.name not in keys:
                 shutil.rmtree(folder)
-        sync_folder(self._archive)
+        sync_path(self._archive)
 
     def without_files(self, keys: Collection[str]) -> list[str]:
         """Those of `keys` that have no files, neither in the archive nor staged."""
@@ -584,7 +584,7 @@ class RunDirectory:
         folder = self.path / _PARENTS
         if not folder.exists():
             folder.mkdir()
-            sync_folder(self.path)
+            sync_path(self.path)
         data, sha256 = weight_bytes(weights)
         write_atomic(folder / f"{sha256}.safetensors", data)
         return sha256

@@ -284,8 +284,7 @@ class _Search:
             config = config.model_copy(update={"population": run.config.search.population})
         config = self.config = config.sized(problem.device_type)
         if run:
-            self._forget_failures(run)
-            self.recorded = {evaluation.seq: evaluation for evaluation in run.ledger.evaluations()}
+            self.recorded = {evaluation.seq: evaluation for evaluation in self._remembered(run)}
             self.scratch = run.from_scratch()
             for generation, kind, payload in run.ledger.events():
                 if kind == HALVING:
@@ -376,8 +375,8 @@ class _Search:
             run.remove_parents()
         return result
 
-    def _forget_failures(self, run: RunDirectory) -> None:
-        """Delete the failures of the last generation that are to be evaluated again."""
+    def _remembered(self, run: RunDirectory) -> list[Evaluation]:
+        """The rows of the ledger, from which failures that are to be evaluated again are deleted first."""
         rows = run.ledger.evaluations()
         last = [row for row in rows if row.generation == rows[-1].generation]
         failed = [row for row in last if row.metrics is None]
@@ -386,6 +385,8 @@ class _Search:
             failed = [row for row in failed if row.rung is None]  # the others were compared at their rung
         if failed and (self.retry_failed or (whole and rows[-1].generation == 1)):
             run.ledger.forget(failed, whole=whole)
+            rows = [row for row in rows if row not in failed]
+        return rows
 
     def _check_first(self, X: FloatArray, start: FloatArray) -> None:
         """Check that the first generation ``X (P, V)`` has the genomes ``start (N, V)``, or the first of them.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from evorec.errors import RunError, RunLockedError
-from evorec.outputs import lock_file, move_folder, sync_folder, workspace
+from evorec.outputs import lock_file, move_folder, sync_path, workspace
 from evorec.serving.bundle import read_bundle
 
 BUNDLES: Final = "bundles"
@@ -114,8 +114,8 @@ class ModelFolder:
                 with workspace(target) as partial:
                     shutil.copytree(source.path, partial, dirs_exist_ok=True)
                     for file in partial.iterdir():
-                        _sync(file)
-                    sync_folder(partial)
+                        sync_path(file)
+                    sync_path(partial)
                     move_folder(partial, target)
             if read_bundle(target).version != source.version:
                 raise RunError(f"{target} holds another bundle than {source.path}; delete it if nothing links to it")
@@ -216,7 +216,7 @@ class ModelFolder:
         partial.unlink(missing_ok=True)
         partial.symlink_to(Path(BUNDLES) / name)
         partial.replace(self.path / CHAMPION)
-        sync_folder(self.path)
+        sync_path(self.path)
 
     def _note(self, kind: str, **facts: Any) -> None:
         entry = {"time": self._clock().isoformat(timespec="seconds"), "kind": kind, **facts}
@@ -234,11 +234,3 @@ def _canonical(value: Mapping[str, Any] | Sequence[Any]) -> str:
 
 def _sha256(entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(entry).encode()).hexdigest()
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Id dropout: in a step, the id rows of some users and items read as 0, so that features and content must stand in.
+"""Id dropout: in a step, the id rows of some users and items read as 0, so that features and content count alone.
 
 A new user or item has no id row of its own when it is measured, and a model that never saw that case relies on ids
 alone. The row of unknown ids, which all new items read, is 0 and is dropped in every step, so that new items look like

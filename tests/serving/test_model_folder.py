@@ -145,7 +145,7 @@ def test_old_bundles_are_removed_unless_a_link_names_them(tmp_path, bundles):
 
 
 STEPS = (
-    (module, "move_folder"), (module, "sync_folder"), (module, "_sync"), (module.shutil, "copytree"), (Path, "replace"),
+    (module, "move_folder"), (module, "sync_path"), (module.shutil, "copytree"), (Path, "replace"),
     (Path, "symlink_to"), (Path, "unlink"), (os, "fsync"), (os, "truncate"),
 )  # fmt: skip
 """Functions that touch the disk."""

@@ -23,8 +23,8 @@ from evorec.archive.pareto import non_dominated
 from evorec.config import EnsembleConfig
 from evorec.data.held_out import HeldOut, RankingUsers
 from evorec.deploy.ensemble.outputs import Counts, StoredMembers, list_scores, mean_logits, member_logits
-from evorec.deploy.runs import check_finished
-from evorec.errors import ConfigError, DataError, RunError, TrainingError, command
+from evorec.deploy.runs import check_whole
+from evorec.errors import ConfigError, DataError, RunError, TrainingError
 from evorec.metrics.accuracy import accuracy, ordering_key
 from evorec.metrics.lists import RecommendedLists
 from evorec.metrics.metric import MeasuredValues, measure, metrics_of
@@ -109,9 +109,7 @@ def select_ensembles(
             or the test was opened, after which nothing else may be chosen.
         ConfigError: a goal or a pick cannot be followed.
     """
-    check_finished(run, problem)
-    if lost := run.lost():
-        raise RunError(f"run {run.path} has lost {', '.join(lost)}; {command('resume', run.path)} restores it")
+    check_whole(run, problem)
     if not problem.data.dataset.has_items:
         raise ConfigError("ensembles mix the lists of members, and a table of rows has no items to list.")
     archive = {found.key: found for found in run.members()}

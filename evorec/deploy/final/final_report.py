@@ -157,7 +157,7 @@ def final_report(results: FinalResults) -> Json:
     baselines = results.trainer.baselines
     report: Json = {
         "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit": "train+validation" if results.config.rows == "train+validation" else "train for test",
+        "fit": results.config.fit,
         "settings": steps_settings(results.config, list(results.ensembles)),
         "seeds": list(results.seeds),
         "rows": _rows(results.trainer),

@@ -25,7 +25,7 @@ from evorec.deploy.final.final_report import FinalResults, detail, final_report,
 from evorec.deploy.final.parts import ColdParts
 from evorec.deploy.final.steps import ChosenSteps, choose_steps
 from evorec.deploy.final.training import FinalModel, run_all, stacks, train_members
-from evorec.deploy.runs import check_finished
+from evorec.deploy.runs import check_whole
 from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
@@ -66,9 +66,7 @@ def finalize(
         RunError: the search is not finished, belongs to another problem, has no member, or its test was opened for
             other picks, seeds or steps.
     """
-    check_finished(run, problem)
-    if lost := run.lost():
-        raise RunError(f"run {run.path} has lost {', '.join(lost)}; {command('resume', run.path)} restores it")
+    check_whole(run, problem)
     members = {evaluation.key: evaluation for evaluation in run.members()}
     if not members:
         raise RunError(f"run {run.path} has no member to finalize: no candidate met the constraints")
@@ -117,8 +115,7 @@ def finalize(
         curves = choose_steps(StackTrainer(data, problem.seed, exactly.training.steps), trained, config)
     steps = {key: curves[key].steps if key in curves else problem.config.training.steps for key in specs}
     seeds = tuple(child_seed(problem.seed, "finalize", number) for number in range(config.seeds))
-    fit: Fit = "train+validation" if config.rows == "train+validation" else "train for test"
-    trainer = StackTrainer.of(problem.tables, exact(problem.config), fit=fit, seed=seeds[0], at_most=None)
+    trainer = StackTrainer.of(problem.tables, exact(problem.config), fit=config.fit, seed=seeds[0], at_most=None)
     has_items = trainer.data.dataset.has_items
     parts = ColdParts(trainer.data.dataset, trainer.data.users.ids) if has_items else None
     runs: dict[str, list[MemberMetrics]] = {key: [] for key in (*specs, *ensembles)}
