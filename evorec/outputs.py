@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from evorec.errors import RunError
+from evorec.errors import Interruption, RunError
 
 _LOCK: Final = "lock"
 _SUFFIX: Final = ".part"
@@ -80,6 +80,38 @@ def write_output(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         Path(file.name).replace(path)
         sync_path(path.parent)
+
+
+def free_gib(folder: Path) -> float:
+    """Free disk space of a folder that may not exist yet, in GiB.
+
+    Raises:
+        OSError: no folder above it can be asked.
+    """
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free / 2**30
+
+
+def check_free_space(folder: Path, needed_bytes: float, *, purpose: str, reserve_gib: float = 0.0) -> None:
+    """Check before a work begins that its files will fit on the disk.
+
+    Args:
+        folder: where the files will be written; it need not exist.
+        needed_bytes: estimate of their size.
+        purpose: subject of the message, e.g. ``"the search"``.
+        reserve_gib: `run.min_free_gib`, which must be free afterwards.
+    Raises:
+        Interruption: they will not fit; the command can be repeated once there is room.
+    """
+    free, needed = free_gib(folder), needed_bytes / 2**30
+    if free >= needed + reserve_gib:
+        return
+    reserve = f", and {reserve_gib:g} GiB must stay free (run.min_free_gib)" if reserve_gib else ""
+    raise Interruption(
+        f"{purpose} writes about {needed:.3g} GiB{reserve}, but the disk of {folder} has {free:.3g} GiB free; free "
+        "some space and repeat the command, or choose a folder on another disk."
+    )
 
 
 def sync_path(path: Path) -> None:

@@ -201,6 +201,27 @@ def test_an_interrupted_search_exits_75_and_goes_on_to_the_same_front(third_part
     assert sorted(p.name for p in (path / "archive").iterdir()) == sorted(p.name for p in (whole / "archive").iterdir())
 
 
+def test_a_search_without_disk_space_does_not_begin_or_stops_and_goes_on(
+    third_party: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    free = iter([0.1, 8.0, 8.0, 8.0, 8.0, 8.0])  # GiB; 0.25 must stay free
+    monkeypatch.setattr("evorec.outputs.free_gib", lambda folder: next(free, 0.2))
+    monkeypatch.setattr("evorec.cli.progress.free_gib", lambda folder: next(free, 0.2))
+    command = ["search", "--problem", "toy", "--set", "run.chunk=2"]
+    assert main(command) == Interruption.exit_code
+    assert "the search writes about" in (err := capsys.readouterr().err)
+    assert "0.25 GiB must stay free (run.min_free_gib)" in err
+    assert not (third_party / "runs").exists()
+    assert main(command) == Interruption.exit_code
+    assert "0.2 GiB of the disk are free, less than run.min_free_gib = 0.25" in (err := capsys.readouterr().err)
+    assert "evorec resume" in err
+    (path,) = (third_party / "runs").glob("*-*")
+    n_before = n_rows(path / "ledger.sqlite")
+    assert 0 < n_before < 24
+    assert main(["resume", str(path), "--set", "run.min_free_gib=0", "-q"]) == 0
+    assert n_rows(path / "ledger.sqlite") == 24
+
+
 def n_rows(path: Path) -> int:
     try:
         ledger = Ledger(path, read_only=True)

@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from evorec.errors import RunError
-from evorec.outputs import move_folder, workspace, write_output
+from evorec.errors import Interruption, RunError
+from evorec.outputs import check_free_space, move_folder, workspace, write_output
 
 NAMES = ("plain", "lists [x].parquet", "a*b?", "ü ", "-x", "é" * 120, ".hidden")
 
@@ -84,3 +85,19 @@ def test_an_error_names_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(OSError, match=r"Read-only file system: '.*/r\.html'"):
         write_output(tmp_path / "r.html", b"x")
+
+
+def test_too_little_space_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 GiB are free."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10 * 2**30, 8 * 2**30, 2 * 2**30))
+    folder = tmp_path / "new" / "folder"
+    check_free_space(folder, 1.5 * 2**30, purpose="export")
+    check_free_space(folder, 2**30, purpose="the search", reserve_gib=1.0)
+    with pytest.raises(
+        Interruption, match=r"the search writes about 1.5 GiB, and 1 GiB must stay free.*has 2 GiB free"
+    ):
+        check_free_space(folder, 1.5 * 2**30, purpose="the search", reserve_gib=1.0)
+    assert list(tmp_path.iterdir()) == []

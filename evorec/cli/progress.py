@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, final
 
 from evorec.cli.output import Output
 from evorec.errors import Interruption
+from evorec.outputs import free_gib
 
 if TYPE_CHECKING:
     from evorec.search.engine import Progress
@@ -156,6 +158,19 @@ def search_progress(
         ended.set()
         if waiting.is_alive():
             waiting.join()
+
+
+def stop_without_space(stop: Callable[[], bool], folder: Path, min_free_gib: float) -> Callable[[], bool | str]:
+    """Another reason to stop: the disk of a folder has less space left than `run.min_free_gib`."""
+
+    def stopped() -> bool | str:
+        if stop():
+            return True
+        if min_free_gib and (free := free_gib(folder)) < min_free_gib:
+            return f"{free:.3g} GiB of the disk are free, less than run.min_free_gib = {min_free_gib:g}; make room"
+        return False
+
+    return stopped
 
 
 @contextmanager

@@ -188,12 +188,12 @@ def _search(
         retry_failed: whether failed genomes of the last generation are evaluated again.
     """
     output.note(f"problem {config.problem_name}: reading the data")  # before the imports, which take seconds
-    from evorec.cli.progress import search_progress, stop_on_signal
+    from evorec.cli.progress import search_progress, stop_on_signal, stop_without_space
     from evorec.config import RunConfig, merge, parse_config
     from evorec.problem import load_problem
     from evorec.run.directory import RunDirectory, check_name, run_path
     from evorec.search import engine
-    from evorec.search.checks import check_start
+    from evorec.search.checks import check_room, check_start
     from evorec.search.executors import executor_for
     from evorec.search.start import start_remark
 
@@ -225,6 +225,7 @@ def _search(
         run = RunDirectory.open(path)
         fingerprint = run.fingerprint_of(config, problem.data_sha256)
     else:
+        check_room(path, config, problem)
         output.note(f"searching in {path}")
         if remark := start_remark(problem.space, config.search.start, config.search.population):
             output.note(remark)
@@ -258,11 +259,12 @@ def _search(
                 )
             elif lost or run.ledger.evaluations():
                 output.note(f"restoring {', '.join(lost)} of {shown}" if lost else f"going on with {shown}")
+            check_room(path, config, problem)
             executor = executor_for(config.run, device=problem.device_type)
             with run.logged(), stop_on_signal(output) as stop, search_progress(output) as progress:
                 engine.search(
                     problem, settings, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
-                    stop=stop, retry_failed=retry_failed,
+                    stop=stop_without_space(stop, path, config.run.min_free_gib), retry_failed=retry_failed,
                 )  # fmt: skip
     _show(output, path, ended=True)
 

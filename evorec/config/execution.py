@@ -26,6 +26,9 @@ class ExecutionConfig(Section):
     memory_gib: float = Field(0.0, ge=0)
     """memory for stacks, kept batches and baselines of all workers, and for similarities of evorec fuse, in GiB; data
     and libraries come on top; 0 = half of the free memory"""
+    min_free_gib: float = Field(0.25, ge=0)
+    """disk space that a search and finalize leave free, in GiB: they do not begin without it, and a search stops, to be
+    resumed, when less is left; 0 = until the disk is full"""
     chunk: int = Field(32, ge=1, le=4096)
     """most members in a stack"""
 

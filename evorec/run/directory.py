@@ -623,6 +623,11 @@ class RunDirectory:
             )
         return {} if sha256 is None else read_weights(folder / _WEIGHTS, sha256, advice=self._again)
 
+    def stored_bytes(self, keys: Collection[str]) -> int:
+        """Size of the weights of members; 0 for members without."""
+        files = (self._archive / key / _WEIGHTS for key in keys)
+        return sum(file.stat().st_size for file in files if file.is_file())
+
     @property
     def _again(self) -> str:
         return f"{command('resume', self.path)} trains the member again"

@@ -10,12 +10,18 @@ from typing import Any, Final
 from evorec.config import Faults, RunConfig, SearchConfig
 from evorec.errors import ConfigError
 from evorec.objectives import Constraint, Objective, check_weights
+from evorec.outputs import check_free_space
+from evorec.problem import Problem
 from evorec.run.directory import RunDirectory, run_path
 from evorec.search.start import start_genomes
 from evorec.space.space import SearchSpace
 
 SUITS_ALL: Final = "nsga2"
 """An algorithm that suits every problem: to build it and pymoo would take longer than all other checks."""
+LEDGER_ROW_BYTES: Final = 8192
+"""Of an evaluation in the ledger with its events and a line of the log; 4.7 KiB in a small search of `feed`."""
+MOST_LEDGER_ROWS: Final = 10_000
+"""Evaluations that an estimate counts: the limits of a search that ends by the clock allow many more."""
 
 
 def check_start(
@@ -55,6 +61,26 @@ def check_start(
     faults.refuse()
     RunDirectory.check_start(path, config=config, data_sha256=data_sha256, environment=environment)
     return path
+
+
+def check_room(path: Path, config: RunConfig, problem: Problem) -> None:
+    """Refuse a search whose files would not fit on the disk.
+
+    The ledger takes some KiB per evaluation. The models of two generations are kept at a time, the best of those before
+    and the new generation; where weights are inherited, those of all evaluations.
+
+    Args:
+        path: of the run directory, which may not exist.
+        config: of the run, `RunConfig.sized`.
+        problem: its problem.
+    Raises:
+        Interruption: there is too little space.
+    """
+    n = config.search.most_evaluations
+    model = problem.known_metrics(problem.space.decode(problem.space.default())).get("model_bytes", 0.0)
+    n_models = n if problem.inherits else min(2 * config.search.population, n)
+    needed = min(n, MOST_LEDGER_ROWS) * LEDGER_ROW_BYTES + min(n_models, MOST_LEDGER_ROWS) * model
+    check_free_space(path, needed, purpose="the search", reserve_gib=config.run.min_free_gib)
 
 
 def _check_algorithm(

@@ -186,7 +186,7 @@ def search(
     executor: Executor | None = None,
     chunk: int = 8,
     progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[], bool | str] | None = None,
     memory: Memory | None = None,
     retry_failed: bool = False,
 ) -> SearchResult:
@@ -205,7 +205,7 @@ def search(
         executor: evaluates the stacks; serial by default.
         chunk: most genomes in a stack. Like the executor, it changes no result.
         progress: called before the first stack of a stage, after every stack and after every generation.
-        stop: called before and after every stack; True ends the search.
+        stop: called before and after every stack; True, or the reason in words, ends the search.
         memory: rows of earlier searches, from which the surrogate starts; by default those that ``config.memory``
             names. The rows that a run uses are copied into its directory, and a run that is continued reads them there.
         retry_failed: whether failed genomes of the last generation of `run` are evaluated again. The search has not
@@ -253,7 +253,7 @@ class _Search:
     executor: Executor
     chunk: int
     progress: Callable[[Progress], None] | None
-    stop: Callable[[], bool] | None
+    stop: Callable[[], bool | str] | None
     memory: Memory | None
     retry_failed: bool
     recorded: dict[int, Evaluation] = field(default_factory=dict)
@@ -752,13 +752,13 @@ class _Search:
         return to_matrices(rows, self.problem.objectives, self.problem.constraints)
 
     def _check_stop(self) -> None:
-        if self.stop is None or not self.stop():
+        if self.stop is None or not (why := self.stop()):
             return
-        where = ""
+        where = f": {why}" if isinstance(why, str) else ""
         self.stopped = True
         if self.run:
             self.run.ledger.record_event(self.generation, INTERRUPTED, {"seconds": self._seconds()})
-            where = f"; {command('resume', self.run.path)} goes on"
+            where += f"; {command('resume', self.run.path)} goes on"
         raise Interruption(f"interrupted in generation {self.generation} of {self.n_generations}{where}")
 
     def _report(self, in_flight: Mapping[int, Evaluation], **stage: Any) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from evorec.errors import RunError, RunLockedError
-from evorec.outputs import lock_file, move_folder, sync_path, workspace
+from evorec.outputs import check_free_space, lock_file, move_folder, sync_path, workspace
 from evorec.serving.bundle import read_bundle
 
 BUNDLES: Final = "bundles"
@@ -111,6 +111,8 @@ class ModelFolder:
         with self._changing():
             target, known = self.path / BUNDLES / name, self.champions()
             if not target.exists():
+                size = sum(file.stat().st_size for file in source.path.iterdir())
+                check_free_space(target, size, purpose="the copy of the bundle")
                 with workspace(target) as partial:
                     shutil.copytree(source.path, partial, dirs_exist_ok=True)
                     for file in partial.iterdir():

@@ -23,7 +23,7 @@ from evorec.data.held_out import RankingUsers
 from evorec.deploy.bundle.checks import same_lists
 from evorec.deploy.bundle.encoders import shown_columns
 from evorec.deploy.bundle.export import ExportOptions, export_bundle
-from evorec.errors import ConfigError, DataError, RunError
+from evorec.errors import ConfigError, DataError, Interruption, RunError
 from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
 from evorec.recommender.problem import build_problem
@@ -315,6 +315,15 @@ def test_an_existing_folder_is_not_overwritten(plain: Made, tmp_path: Path) -> N
     (tmp_path / "bundle").mkdir()
     with pytest.raises(RunError, match="exists already and is not overwritten"):
         plain.export(tmp_path / "bundle")
+
+
+def test_a_bundle_that_does_not_fit_on_the_disk_is_not_begun(
+    plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evorec.outputs.free_gib", lambda folder: 0.001)
+    with pytest.raises(Interruption, match=r"export writes about .* has 0.001 GiB free"):
+        plain.export(tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_of_another_problem_is_refused(plain: Made, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from evorec.data.tables import Columns, Feature, Tables
 from evorec.deploy.final.all_data import train_on_all_data
 from evorec.deploy.final.finalize import choose, exact, finalize, measure_archive
 from evorec.deploy.final.steps import choose_steps
-from evorec.errors import ConfigError, RunError
+from evorec.errors import ConfigError, Interruption, RunError
 from evorec.metrics.compare import paired_bootstrap
 from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
@@ -347,6 +347,9 @@ def test_a_deleted_report_does_not_open_the_test_for_other_picks(
             patched.setattr(StackTrainer, "train", refuse)
             with pytest.raises(RunError, match=r"was opened on 20.* this call asks for diversity .*second validation"):
                 finalize(run, finalized.problem, settings.model_copy(update={"picks": ("diversity",)}))
+            patched.setattr("evorec.outputs.free_gib", lambda folder: 0.1)
+            with pytest.raises(Interruption, match=r"finalize writes about .*\(run.min_free_gib\).* has 0.1 GiB free"):
+                finalize(run, finalized.problem, settings)
         again = finalize(run, finalized.problem, settings, progress=said.append)
     assert "the test was opened before and its report was deleted; measuring the same members again" in said
     assert again["picks"] == finalized.report["picks"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from evorec.errors import RunError, RunLockedError
+from evorec.errors import Interruption, RunError, RunLockedError
 from evorec.outputs import lock_file
 from evorec.serving import model_folder as module
 from evorec.serving.model_folder import ModelFolder
@@ -85,6 +85,16 @@ def test_a_damaged_bundle_is_refused_and_the_champion_stays(tmp_path, bundles):
         folder.promote(bundles[1])
     assert served(folder) == "first"
     assert len(folder.log()) == 1
+
+
+def test_a_copy_that_does_not_fit_on_the_disk_is_not_begun(tmp_path, bundles, monkeypatch):
+    folder = ModelFolder(tmp_path / "models")
+    folder.promote(bundles[0])
+    monkeypatch.setattr("evorec.outputs.free_gib", lambda path: 0.0)
+    with pytest.raises(Interruption, match="the copy of the bundle writes about"):
+        folder.promote(bundles[1])
+    assert served(folder) == "first"
+    assert len(list((folder.path / "bundles").iterdir())) == 1
 
 
 def test_a_damaged_earlier_champion_is_not_returned_to(tmp_path, bundles):

@@ -58,7 +58,7 @@ from evorec.models.item_item import Positives, latest_item_item
 from evorec.models.population import Population
 from evorec.models.recommend import Lists
 from evorec.models.spec import ModelSpec
-from evorec.outputs import move_folder, workspace
+from evorec.outputs import check_free_space, move_folder, workspace
 from evorec.recommender.encoding import EncodedData
 from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import write_atomic, write_json
@@ -118,6 +118,10 @@ class ExportOptions:
                 raise ConfigError(f"{name} must be in 0..1, got {value!r}.")
 
 
+COPIES: Final = 4
+"""Of a model, while its bundle is written: weights, the vectors of items that graphs hold, and variants of a graph."""
+DATA_BYTES: Final = 1 << 24
+"""Least space for ids, encoders and the card."""
 AS_TRAINED: Final = ExportOptions()
 
 
@@ -156,6 +160,8 @@ def export_bundle(
     shares = Ensemble((member,), (1.0,), (1.0,)) if ensemble is None else Ensemble.from_json(ensemble)
     keys = shares.members
     encoded, weights, fit = shipped_models(run, problem, keys, all_data=options.all_data)
+    room = sum(array.nbytes for own in weights.values() for array in own.values())
+    check_free_space(out, room * COPIES + DATA_BYTES, purpose="export")
     specs = {found.key: ModelSpec.from_genes(found.spec) for found in run.members() if found.key in keys}
     if not encoded.dataset.has_items:
         spec, arrays = specs[keys[0]], weights[keys[0]]

@@ -12,6 +12,7 @@ from evorec.deploy.final.training import run_all, stacks, train_in_stages
 from evorec.deploy.runs import check_finished
 from evorec.errors import RunError, TrainingError, command
 from evorec.models.spec import ModelSpec
+from evorec.outputs import check_free_space
 from evorec.recommender.encoding import encode_data
 from evorec.recommender.problem import RecProblem
 from evorec.recommender.trainers import StackTrainer
@@ -51,6 +52,8 @@ def train_on_all_data(
     trained |= {one["key"]: one for ensemble in report.get("ensembles", ()) for one in ensemble["members"]}
     steps = {key: int(entry.get("steps", problem.config.training.steps)) for key, entry in trained.items()}
     specs = {key: ModelSpec.from_genes(entry["spec"]) for key, entry in trained.items()}
+    reserve = problem.config.run.min_free_gib
+    check_free_space(run.path, run.stored_bytes(specs), purpose="finalize", reserve_gib=reserve)
     seed = int(report["seeds"][0])
     data = encode_data(problem.tables, exact(problem.config), fit="all", seed=seed, at_most=1)
     trainer = StackTrainer(data, seed, max(steps.values()))

@@ -30,6 +30,7 @@ from evorec.errors import RunError, TrainingError, command
 from evorec.models.boosting import boosting
 from evorec.models.spec import ModelSpec
 from evorec.objectives import Metrics, check_metrics
+from evorec.outputs import check_free_space
 from evorec.recommender.checks import baseline_names
 from evorec.recommender.encoding import EncodedData, encode_data
 from evorec.recommender.problem import RecProblem
@@ -104,6 +105,8 @@ def finalize(
             key: {**one["metrics"], **measure_ensemble(ensembles[key], specs, weights, data).metrics}
             for key, one in stored_ensembles.items()
         }
+    reserve = problem.config.run.min_free_gib
+    check_free_space(run.path, run.stored_bytes(specs), purpose="finalize", reserve_gib=reserve)
     curves: dict[str, ChosenSteps] = {}
     trained = {key: spec for key, spec in specs.items() if spec.is_trained}  # of the others, steps have no effect
     if config.steps == "validation" and trained:
