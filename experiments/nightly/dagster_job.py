@@ -6,9 +6,10 @@ import dagster as dg
 
 COMMAND = ("evorec", "nightly", "nightly.toml", "--time-budget", "3h")
 FOLDER = "/srv/recommender"
+NEEDS_A_PERSON = (2, 3, 4)  # configuration, data, all candidates failed
 
 
-@dg.op
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=3, delay=300))
 def night(context: dg.OpExecutionContext) -> None:
     process = subprocess.Popen(COMMAND, cwd=FOLDER)
     try:
@@ -18,10 +19,8 @@ def night(context: dg.OpExecutionContext) -> None:
         process.wait(30)
     if code == 99:
         context.log.info("nothing new, or another process is at it")
-    elif code == 75:
-        raise dg.RetryRequested(max_retries=3, seconds_to_wait=300)  # goes on with the night
-    elif code:
-        raise dg.Failure(f"evorec nightly ended with exit code {code}", allow_retries=code < 0)
+    elif code:  # after 75, or its death, another start goes on with the night
+        raise dg.Failure(f"evorec nightly ended with exit code {code}", allow_retries=code not in NEEDS_A_PERSON)
 
 
 @dg.job

@@ -7,17 +7,18 @@ from prefect.schedules import Cron
 
 COMMAND = ("evorec", "nightly", "nightly.toml", "--time-budget", "3h")
 FOLDER = "/srv/recommender"
+NEEDS_A_PERSON = (2, 3, 4)  # configuration, data, all candidates failed
 
 
-class InterruptedNight(Exception):
-    """Exit code 75: the next start goes on with the night."""
+class Refusal(RuntimeError):
+    """An end after which another start would end in the same way."""
 
 
-def is_interrupted(task, run, state) -> bool:
-    return isinstance(state.result(raise_on_failure=False), InterruptedNight)
+def may_retry(task, run, state) -> bool:
+    return not isinstance(state.result(raise_on_failure=False), Refusal)
 
 
-@task(retries=3, retry_delay_seconds=300, retry_condition_fn=is_interrupted)
+@task(retries=3, retry_delay_seconds=300, retry_condition_fn=may_retry)
 def night() -> None:
     process = subprocess.Popen(COMMAND, cwd=FOLDER)
     try:
@@ -27,10 +28,8 @@ def night() -> None:
         process.wait(30)
     if code == 99:
         get_run_logger().info("nothing new, or another process is at it")
-    elif code == 75:
-        raise InterruptedNight
-    elif code:
-        raise RuntimeError(f"evorec nightly ended with exit code {code}")
+    elif code:  # after 75, or its death, another start goes on with the night
+        raise (Refusal if code in NEEDS_A_PERSON else RuntimeError)(f"evorec nightly ended with exit code {code}")
 
 
 @flow
