@@ -10,8 +10,8 @@ import errno
 import shlex
 from collections.abc import Iterable
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_NO_SPACE_TEXTS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "database or disk is full")
 """As Rust (Polars, safetensors), protobuf and SQLite say it in errors that carry no number."""
 
 
@@ -86,7 +86,8 @@ class RunLockedError(EvorecError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or an error behind it, says that the disk or the quota is full; libraries wrap such errors."""
+    """Whether an error, or an error behind it, says that the disk is full, or a quota or a limit of the size of files
+    (``ulimit -f``) is reached; libraries wrap such errors."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

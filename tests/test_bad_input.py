@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -423,7 +424,7 @@ def test_a_full_disk_stops_a_search_that_then_goes_on_to_the_same_archive(
     search = ["search", "-p", "feed", *settings(*TINY)]
     with monkeypatch.context() as patched:
         patched.setattr(RunDirectory, "stage", full)
-        refused(search, RESUMABLE, "No space left on device; free some space")
+        refused(search, RESUMABLE, "No space left on device; make room")
     assert main([*search, "-q"]) == 0
     (again,) = Path("runs").glob("*-*")
     assert members(again) == members(run)
@@ -464,6 +465,24 @@ def test_a_full_quota_under_the_ledger_is_resumable(tmp_path: Path, monkeypatch:
             ledger.record_event(1, "x", {})
     ledger.close()
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
+
+
+def test_a_limit_of_the_size_of_files_is_resumable(tmp_path: Path) -> None:
+    from evorec.run.ledger import Ledger
+
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.record_event(1, "x", {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # More than a probe of its own takes: only at the size of the log of the ledger the limit is reached.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(Interruption, match="make room and resume"):
+            ledger.record_event(1, "x", {"long": "x" * 300_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ledger.record_event(1, "x", {"long": "x" * 300_000})
+    assert len(ledger.events()) == 2
+    ledger.close()
 
 
 def test_a_problem_file_that_ends_the_process_is_refused(tmp_path: Path, refused: Callable[..., None]) -> None:

@@ -156,7 +156,7 @@ def test_a_data_set_to_fetch_by_hand_exits_3(run: Run, tiny: Site, capsys: pytes
     ("error", "message"),
     [
         (Interruption("interrupted by SIGINT."), "interrupted by SIGINT."),
-        (OSError(errno.ENOSPC, "No space left on device"), "tiny.zip: No space left on device; free some space and"),
+        (OSError(errno.ENOSPC, "No space left on device"), "tiny.zip: No space left on device; make room and"),
     ],
 )
 def test_an_interruption_or_a_full_disk_exits_75(

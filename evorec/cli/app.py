@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -17,12 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Annotated, Any, Final, final
 
 import typer
 
 from evorec.cli.output import Format, Output
+from evorec.cli.signals import interruptions
 from evorec.errors import ConfigError, EvorecError, Interruption, disk_is_full
 from evorec.registry import Registry
 from evorec.streams import keep_streams, lost_output
@@ -172,7 +172,7 @@ def _explained(error: Exception) -> EvorecError | None:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if disk_is_full(error):
-        return Interruption(f"{text}; free some space and repeat the command: finished work is kept.")
+        return Interruption(f"{text}; make room and repeat the command, finished work is kept.")
     if isinstance(error, OSError):
         return ConfigError(f"{text}; give another path, or remove the obstacle.")
     return error if isinstance(error, EvorecError) else None
@@ -230,13 +230,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return _run(list(argv))
     keep_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     try:
-        code = _run(None)
+        with interruptions():
+            code = _run(None)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # the command is done: its exit code stands while Python ends
         if "--debug" not in sys.argv:
             sys.excepthook = _report_bug  # only now: typer sets its own
     if (lost := lost_output()) is not None and code == 0:
@@ -244,7 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert known is not None
         Output(verbosity=-1).note(f"error: the result could not be written to standard output: {known}", level=-1)
         return known.exit_code
-    if code == Interruption.exit_code and threading.active_count() > 1:
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if code == Interruption.exit_code and not all(thread.daemon for thread in others):
         # Python would wait for threads that still train, and a training that hangs would hang the process.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -261,24 +259,6 @@ def _run(argv: list[str] | None) -> int:
     except Interruption as end:  # outside of any command
         return end.exit_code
     return 0
-
-
-_received: list[int] = []
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _received.append(number)
-    check_interrupted()
-
-
-def check_interrupted() -> None:
-    """Raise again what a library has caught: some of them catch every error while they are imported.
-
-    Raises:
-        Interruption: a signal has asked this process to end.
-    """
-    if _received:
-        raise Interruption(f"interrupted by {signal.Signals(_received[0]).name}.")
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -12,16 +12,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, final
 
 from evorec.cli.output import Output
+from evorec.cli.signals import GRACE_S, SIGNALS
 from evorec.errors import Interruption
 from evorec.outputs import free_gib
 
 if TYPE_CHECKING:
     from evorec.search.engine import Progress
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-"""Ctrl-C; systemd, Kubernetes and Slurm at the end; Slurm ahead of a time limit; a terminal that is closed."""
-GRACE_S: Final = 5.0
-"""Seconds in which the running stack may still be committed after a signal: Kubernetes waits 30 s, Slurm often less."""
 LINE_EVERY_S: Final = 5.0
 """Longest silence of a search whose output is no terminal, at its start."""
 LATER: Final = 0.8

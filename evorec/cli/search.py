@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, check_interrupted, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
 from evorec.cli.output import Output
 from evorec.cli.ship import find_member
+from evorec.cli.signals import check_interrupted
 from evorec.errors import ConfigError
 from evorec.errors import command as shell
 from evorec.report.table import Column, Row, Table, show_metric

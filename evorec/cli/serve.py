@@ -24,6 +24,7 @@ import typer
 
 from evorec.cli.app import SHIP, command
 from evorec.cli.output import Output
+from evorec.cli.signals import without_limit
 from evorec.errors import ConfigError
 from evorec.serving.limits import Limits
 
@@ -128,6 +129,7 @@ def serve(
     from evorec.serving.bundle import is_row_bundle
     from evorec.serving.slot import Slot
 
+    without_limit()
     slot = Slot(bundle, load_rows if is_row_bundle(bundle) else load_bundle, note=partial(output.note, style="yellow"))
     slot.open()
     limits = Limits(

@@ -299,10 +299,12 @@ class Ledger:
 
 
 def _has_room(path: Path) -> bool:
-    """Whether the folder of a file takes some more bytes."""
+    """Whether the folder of a file takes some more bytes, also in a file as large as this, or as its log."""
     probe = path.with_name(f"{path.name}.probe")
+    logs = (path, Path(f"{path}-wal"))
     try:
         with probe.open("xb") as file:
+            file.seek(max(log.stat().st_size for log in logs if log.exists()))
             file.write(bytes(PROBE_BYTES))
             file.flush()
             os.fsync(file.fileno())

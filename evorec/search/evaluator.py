@@ -156,7 +156,7 @@ def _outcomes(
                 raise (interruptions or [error])[0] from None
             text = _text_of(error)
             if disk_is_full(error):  # no fault of a candidate
-                raise Interruption(f"{text}; free some space and repeat the command, finished work is kept") from error
+                raise Interruption(f"{text}; make room and repeat the command, finished work is kept") from error
             _logger.debug("a stack of %d raised", len(specs), exc_info=True)
             kind = "" if isinstance(error, TrainingError) else f"{type(error).__name__}: "
             cause, out_of_memory = kind + " ".join(text.split()), _is_out_of_memory(error, text)

@@ -359,7 +359,7 @@ def test_a_real_interrupt_of_the_process_ends_the_search(swallows):
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_no_fault_of_a_candidate(number):
-    with pytest.raises(Interruption, match="free some space and repeat the command"):
+    with pytest.raises(Interruption, match="make room and repeat the command"):
         outcomes(Analytic(fault=raising(OSError(number, os.strerror(number), "/tmp/x"))), specs(2))
