@@ -7,7 +7,7 @@ JOBS ?= auto
 EVOREC_DATA ?= $(abspath $(wildcard ../shared/data))
 export EVOREC_DATA
 
-.PHONY: search test lint clean
+.PHONY: search test lint docs clean
 
 search: $(VENV)/.installed
 	$(BIN)/evorec search --problem feed
@@ -20,6 +20,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site, in build/site.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -22,7 +22,7 @@ from evorec.cli.app import application
 from evorec.config import installed_problems, merge, parse_config, problem_definition
 
 ROOT = Path(__file__).parents[1]
-GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"]
 TINY_FEED = {
     "data": {"simulator": {"n_users": 80, "n_items": 60, "n_interactions": 3000}},
     "training": {"steps": 2, "batch_size": 64, "retrieval_batch": 16},

@@ -1,0 +1,1 @@
+"""Training: stacks of models as single programs, their optimisers, memory and precision."""
