@@ -66,6 +66,11 @@ SHOP = python_block("def read_shop")
 PYMOO = [block for block in blocks("python") if "NSGA2(pop_size=24)" in block.text]
 BUNDLE = python_block("load_bundle")
 CONFIRM = python_block("evorec.confirm(")
+PICKS = python_block("from evorec.archive.decide import pick")
+OPTUNA = python_block("as_optuna")
+LIBRARY = [block.text for block in blocks("python") if block.guide == "library.md"]
+ROWS = python_block("load_rows")
+"""Run by tests/test_rows.py; blocks that are a file of a package by tests/test_extensions.py."""
 
 
 def commands() -> list[str]:
@@ -245,12 +250,32 @@ def test_a_block_with_pymoo_runs(block: CodeBlock, monkeypatch: pytest.MonkeyPat
 
 def test_the_block_of_picks_gives_what_the_guide_says() -> None:
     found: dict[str, Any] = {}
-    exec(python_block("from evorec.archive.decide import pick"), found)
+    exec(PICKS, found)
     assert found["key"] == "b"
     text = (ROOT / "docs/search.md").read_text(encoding="utf-8").replace("\n", " ")
     assert len(found["rates"]) == 2
     assert all(f'"{rate.partition(" (")[0]}"' in text for rate in found["rates"])
     assert found["rows"].tolist() == [0, 2]
+
+
+def test_every_python_block_is_run_by_a_test() -> None:
+    run = {SHOP, BUNDLE, CONFIRM, PICKS, OPTUNA, ROWS, *LIBRARY, *(block.text for block in PYMOO)}
+    package = {block.text for block in blocks("python") if block.file and block.file.startswith("acme/")}
+    assert not [block for block in blocks("python") if block.text not in run | package]
+
+
+def test_the_blocks_of_the_guide_to_the_library_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    found: dict[str, Any] = {}
+    for block in LIBRARY:
+        exec(block, found)
+    assert "members, hypervolume" in capsys.readouterr().out
+    assert found["result"].hypervolume[-1] > found["own"].hypervolume[-1]
+
+
+def test_the_block_with_optuna_runs() -> None:
+    found: dict[str, Any] = {}
+    exec(OPTUNA.replace("n_trials=48", "n_trials=12"), found)
+    assert set(found["spec"]) <= set(found["objective"].problem.space.names)
 
 
 def test_the_block_of_a_bundle_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
