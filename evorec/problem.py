@@ -32,6 +32,7 @@ class Outcome:
         weights: arrays by name, kept for archive members; None when the problem trains nothing.
         seconds: wall time of this evaluation, or its share of the stack it was trained in.
         extra: further facts for the ledger, plain JSON.
+        energy: joules by source (`evorec.energy`), its share of the stack; the search measures it.
         rung: steps after which it was measured; None at the end of training.
         state: from which `Problem.evaluate` can continue the training after the rung; kept in memory only while the
             generation is trained. None: training starts anew.
@@ -41,6 +42,7 @@ class Outcome:
     failure: str | None = None
     weights: Weights | None = field(default=None, repr=False)
     seconds: float = 0.0
+    energy: Mapping[str, float] = field(default_factory=dict, compare=False)
     extra: Mapping[str, Any] = field(default_factory=dict)
     rung: int | None = None
     state: Any = field(default=None, repr=False, compare=False)

@@ -415,7 +415,7 @@ def left_by(folder: Path, *settings: str) -> tuple[dict[str, Any], dict[str, byt
     with redirect_stdout(StringIO()) as out:
         assert main(["search", "-p", "feed", "--format", "json", *overrides]) == 0
     (run,) = folder.glob("*-*")
-    said = {name: value for name, value in json.loads(out.getvalue()).items() if name != "run"}
+    said = {name: value for name, value in json.loads(out.getvalue()).items() if name not in ("run", "energy")}
     return said, {file.parent.name: file.read_bytes() for file in run.glob("archive/*/weights.safetensors")}, run
 
 

@@ -415,14 +415,18 @@ def _show_group_picks(output: Output, path: Path, texts: list[str], column: str)
 def _show(output: Output, path: Path, sort: str | None = None, most: int | None = None, *, ended: bool = False) -> None:
     """The front and a verdict; at the end of a search shortened, with the causes of failures."""
     from evorec.config import RecommenderConfig
+    from evorec.energy import kwh
     from evorec.report.record import read_record
     from evorec.report.run_tables import (
         confirmed_table,
         dropped_text,
+        energy_of,
+        energy_text,
         failure_table,
         front_table,
         inheritance_table,
         verdict,
+        with_energy,
     )
 
     record = read_record(path, check=not ended)
@@ -435,8 +439,12 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
     value |= {"confirmed": record.confirmed.as_json()} if record.confirmed else {}
     value |= {"machines": list(record.machines)} if record.machines else {}
     value |= {"name": record.name} if record.name else {}
+    if about_energy := energy_text(record):
+        used = {member.key: kwh(record.energy.get(member.key, {})) for member in record.members}
+        value["energy"] = {"kwh": kwh(energy_of(record)), "text": about_energy, "members": used}
+        output.note(f"energy: {about_energy}")
     short = front_table(record, sort, max(MEMBERS_SHOWN, len(record.objectives))) if ended else table
-    tables = [short]
+    tables = [with_energy(record, short)]
     if record.inherited:
         tables.append(inheritance_table(record))
         value |= {"inheritance": tables[-1].as_json()}

@@ -95,6 +95,7 @@ class RunRecord:
         ensemble_goals: metrics that they were selected for; empty before.
         held: what selections gain on users that did not select them, a row per goal and size.
         confirmed: the front with fresh seeds (`evorec.search.confirm`); None before.
+        energy: joules by source (`evorec.energy`) of each evaluation, by key; empty for runs of earlier versions.
         surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
     """
 
@@ -121,6 +122,7 @@ class RunRecord:
     ensembles: tuple[RecordedEnsemble, ...] = ()
     ensemble_goals: tuple[str, ...] = ()
     held: tuple[Mapping[str, Any], ...] = ()
+    energy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -219,6 +221,7 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         ensembles=tuple(RecordedEnsemble.of(stored) for stored in ensembles["ensembles"]),
         ensemble_goals=tuple(ensembles["goals"]),
         held=tuple(ensembles["held"]),
+        energy=run.energy(),
         surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
     )
 

@@ -16,6 +16,7 @@ from evorec.report.run_tables import (
     confirmed_table,
     dropped_table,
     dropped_text,
+    energy_text,
     failure_table,
     front_table,
     gene_table,
@@ -23,6 +24,7 @@ from evorec.report.run_tables import (
     settings_table,
     surrogate_table,
     verdict,
+    with_energy,
 )
 from evorec.report.table import Table, show_metric
 
@@ -76,8 +78,12 @@ def _search(record: RunRecord) -> dict[str, str]:
     better = {"max": "more is better", "min": "less is better"}
     objectives = ", ".join(f"{o.name} ({better[o.direction]})" for o in record.objectives)
     memory = {"Memory": record.memory} if record.memory else {}
+    energy = {"Energy": text} if (text := energy_text(record)) else {}
     return (
-        {"Objectives": objectives} | memory | {name.capitalize(): text for name, text in record.config.facts().items()}
+        {"Objectives": objectives}
+        | memory
+        | energy
+        | {name.capitalize(): text for name, text in record.config.facts().items()}
     )
 
 
@@ -88,7 +94,7 @@ def _sections(record: RunRecord) -> Iterator[str]:
             "Each member is a trained model that no other model dominates. Validation data; the baselines, "
             "shaded, were computed on the same rows. Bold is the best of the members. Click a heading to sort."
         )
-        yield section("The front", about, table_html(front_table(record)))
+        yield section("The front", about, table_html(with_energy(record, front_table(record))))
         if notes := baseline_notes(record):
             yield bullets("Baselines", notes)
         if record.inherited:

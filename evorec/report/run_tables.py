@@ -16,6 +16,7 @@ from evorec.archive.confirmed import ConfirmedMember
 from evorec.archive.ensemble import PREFIX
 from evorec.archive.indicators import hypervolume_share, normalised
 from evorec.archive.pareto import bounded
+from evorec.energy import ESTIMATE, kwh, sources_text, total
 from evorec.errors import ConfigError
 from evorec.report.record import UNFINISHED, RunRecord
 from evorec.report.table import MISSING, Column, Row, Table, counted, show_metric
@@ -62,6 +63,20 @@ def front_table(record: RunRecord, sort: str | None = None, most: int | None = N
         standing = {key: member.standing for key, member in confirmed.members.items()}
         rows = [replace(row, values=(*row.values, standing.get(row.name))) for row in rows]
     return Table(title, "member", columns, tuple(rows))
+
+
+def with_energy(record: RunRecord, front: Table) -> Table:
+    """The table of `front_table` with the energy of each training, if the run knows it; it differs in equal runs."""
+    if not any(record.energy.get(row.name) for row in front.rows):
+        return front
+    is_estimate = any(ESTIMATE in joules for joules in record.energy.values())
+    title = f"energy\n{'estimated' if is_estimate else 'measured'}"
+    used = {key: kwh(joules) for key, joules in record.energy.items() if joules}
+    return replace(
+        front,
+        columns=(*front.columns, Column("energy_kwh", "kWh", title=title, numbers="digits")),
+        rows=tuple(replace(row, values=(*row.values, used.get(row.name))) for row in front.rows),
+    )
 
 
 def confirmed_table(record: RunRecord, front: Table) -> Table | None:
@@ -124,6 +139,20 @@ def _loss(column: Column, value: Any) -> float:
     if value is None:
         return float("inf")
     return float(-value if column.direction == "max" else value)
+
+
+def energy_of(record: RunRecord) -> dict[str, float]:
+    """Joules by source of all evaluations of a run."""
+    return total(record.energy.values())
+
+
+def energy_text(record: RunRecord) -> str:
+    """The energy of all evaluations in words; empty if the run does not know it."""
+    joules = energy_of(record)
+    if not joules:
+        return ""
+    n = sum(map(bool, record.energy.values()))
+    return f"{kwh(joules):.2g} kWh for {counted(n, 'evaluation')} ({sources_text(joules)})"
 
 
 def _find(record: RunRecord, name: str) -> Column:

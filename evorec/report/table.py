@@ -20,21 +20,23 @@ class Column:
         unit: shown under the title.
         direction: of a metric: whether high or low values are better; None for other columns.
         title: heading, if it is not the key.
-        numbers: format of the numbers, shares with three digits and percent without decimals; such columns are aligned
-            right.
+        numbers: format of the numbers, shares with three digits, percent without decimals, digits as two digits; such
+            columns are aligned right.
     """
 
     key: str
     unit: str = ""
     direction: Literal["max", "min"] | None = None
     title: str = ""
-    numbers: Literal["", "count", "share", "percent"] = ""
+    numbers: Literal["", "count", "share", "percent", "digits"] = ""
 
     def text(self, value: Any) -> str:
         """A value of this column; metrics of a column line up."""
         if self.numbers and isinstance(value, int | float):
             if self.numbers == "percent":
                 return f"{100 * value:.0f} %"
+            if self.numbers == "digits":
+                return f"{value:.2g}"
             return show_share(value) if self.numbers == "share" else f"{value:,}"
         return show(value) if self.direction is None else show_metric(value)
 

@@ -47,6 +47,7 @@ import numpy as np
 
 from evorec.config import RunConfig, SearchConfig, stored_config
 from evorec.config.search import LIMITS
+from evorec.energy import total
 from evorec.errors import ConfigError, RunError, command
 from evorec.objectives import without_clock
 from evorec.outputs import sync_path
@@ -65,6 +66,7 @@ from evorec.run.atomic import (
     write_synced,
 )
 from evorec.run.ledger import (
+    ENERGY,
     EXTENSION,
     FRESH,
     FROM_SCRATCH,
@@ -718,6 +720,14 @@ class RunDirectory:
                     row["failure"] if row["metrics"] is None else row["metrics"]
                 )
         return {key: [by_number[number] for number in sorted(by_number)] for key, by_number in found.items()}
+
+    def energy(self) -> dict[str, dict[str, float]]:
+        """Joules by source (`evorec.energy`) of the trainings of each evaluation, by key."""
+        found: dict[str, dict[str, float]] = {}
+        for _, kind, payload in self.ledger.events():
+            for key, joules in payload["joules"].items() if kind == ENERGY else ():
+                found[key] = total((found.get(key, {}), joules))
+        return found
 
     def write_final_weights(self, key: str, weights: Mapping[str, np.ndarray]) -> None:
         """Store the final model of a member; it counts once `write_final` has stored the report."""

@@ -20,6 +20,7 @@ that it does not know, so new kinds need no new format. The kinds of this versio
   ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;
 * ``from_scratch``: ``metrics`` by key of members whose weights were inherited and that were trained again from fresh
   weights when the search ended; null = that training failed;
+* ``energy``: ``joules`` by source by key of evaluations that were committed; several events of a key add up;
 * ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
@@ -77,7 +78,7 @@ _JSON = ("genome", "spec", "metrics", "extra")
 PROBE_BYTES = 1 << 16
 """More than a page of SQLite and than a block of a disk."""
 HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time", "extension", "machine"
-IN_FLIGHT, RETRIED = "in_flight", "retried"
+IN_FLIGHT, RETRIED, ENERGY = "in_flight", "retried", "energy"
 OPENED = "opened"
 SURROGATE, SPENT, FRESH = "surrogate", "spent", "fresh"
 FROM_SCRATCH = "from_scratch"
@@ -196,8 +197,8 @@ class Ledger:
         if fault != "ok":
             raise self._damaged(fault)
 
-    def add(self, evaluations: Iterable[Evaluation], *, event: Event | None = None) -> None:
-        """Commit evaluations, and an event that belongs to them, in a single transaction.
+    def add(self, evaluations: Iterable[Evaluation], *, events: Iterable[Event] = ()) -> None:
+        """Commit evaluations, and events that belong to them, in a single transaction.
 
         Raises:
             ValueError: a metric is NaN or infinite.
@@ -206,7 +207,7 @@ class Ledger:
         rows = [_to_row(evaluation) for evaluation in evaluations]
         with self._transaction():
             self._db.executemany(f"INSERT INTO evaluations VALUES ({', '.join('?' * (len(_COLUMNS) + 1))})", rows)
-            if event is not None:
+            for event in events:
                 self._insert(event)
 
     def forget(self, evaluations: Sequence[Evaluation], *, whole: bool) -> None:

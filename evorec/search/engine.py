@@ -38,12 +38,13 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.archive.pareto import ParetoArchive
 from evorec.config import SearchConfig
 from evorec.config.search import LIMITS
+from evorec.energy import total
 from evorec.errors import ConfigError, Interruption, RunError, SearchError, command
 from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.run.atomic import weight_bytes
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import FROM_SCRATCH, HALVING, IN_FLIGHT, INTERRUPTED, SPENT, SURROGATE, Evaluation, Event
+from evorec.run.ledger import ENERGY, FROM_SCRATCH, HALVING, IN_FLIGHT, INTERRUPTED, SPENT, SURROGATE, Evaluation, Event
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
@@ -244,6 +245,7 @@ class _Search:
         start: name of this start.
         deaths: starts that died while they trained a genome, by key.
         stopped: whether `stop` has ended this start.
+        joules: energy by source of evaluations that are not in the ledger yet, by key.
         scratch: metrics from fresh weights of members that had inherited theirs, by key; None = that training failed.
     """
 
@@ -275,6 +277,7 @@ class _Search:
     deaths: Mapping[str, int] = field(default_factory=dict)
     stopped: bool = False
     scratch: dict[str, Mapping[str, float] | None] = field(default_factory=dict)
+    joules: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -580,7 +583,8 @@ class _Search:
                 gone.append(_evaluation(member, outcome, rung=steps))
         if self.run:
             kept = {member.key: member.extra["rungs"][-1]["metrics"] for member in stay}
-            self.run.ledger.add(gone, event=(self.generation, HALVING, {"rung": steps, "kept": kept}))
+            halving = (self.generation, HALVING, {"rung": steps, "kept": kept})
+            self.run.ledger.add(gone, events=[halving, *self._energy_of(gone)])
         finished.update((evaluation.seq, evaluation) for evaluation in gone)
         return stay
 
@@ -602,7 +606,7 @@ class _Search:
                 for evaluation, (_, outcome), f, g in rows:
                     if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
                         self.run.stage(evaluation, outcome.weights)
-                self.run.ledger.add(evaluations)
+                self.run.ledger.add(evaluations, events=self._energy_of(evaluations))
             finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
 
         self._train(candidates, finished, commit)
@@ -628,11 +632,19 @@ class _Search:
         outcomes = self._outcomes(specs, rung=rung, states=states, parents=parents, n_starts=n_starts)
         with self._in_flight(candidates), closing(outcomes) as stacks:
             for stack in stacks:
+                for index, outcome in stack:
+                    key = candidates[index].key
+                    self.joules[key] = total((self.joules.get(key, {}), outcome.energy))
                 keep(stack)
                 n_trained += len(stack)
                 self.busy_s += sum(outcome.seconds for _, outcome in stack) / self.executor.workers
                 self._report(finished, n_trained=n_trained, **stage)
                 self._check_stop()
+
+    def _energy_of(self, evaluations: Sequence[Evaluation]) -> list[Event]:
+        """The event with the energy of evaluations that enter the ledger."""
+        joules = {found.key: self.joules.pop(found.key, {}) for found in evaluations}
+        return [(self.generation, ENERGY, {"joules": joules})] if any(joules.values()) else []
 
     @contextmanager
     def _in_flight(self, candidates: Sequence[Evaluation]) -> Iterator[None]:
@@ -714,7 +726,9 @@ class _Search:
                         for member, outcome in rows:
                             if outcome.metrics is not None:
                                 self.run.stage(member.from_scratch(outcome.metrics), outcome.weights)
-                        self.run.ledger.record_event(self.generation, FROM_SCRATCH, {"metrics": metrics})
+                        joules = {member.key: dict(outcome.energy) for member, outcome in rows}
+                        events = [(self.generation, FROM_SCRATCH, {"metrics": metrics})]
+                        self.run.ledger.add([], events=[*events, (self.generation, ENERGY, {"joules": joules})])
                     self.scratch |= metrics
                     self._check_stop()
         if self.run and self.scratch:

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from evorec.energy import process_meter
 from evorec.errors import Interruption, TrainingError, disk_is_full
 from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.search.executors import Executor
@@ -74,7 +75,7 @@ def evaluate(
         for index in (index for stack in stacks for index in stack):
             starts[index] += 1
         tasks = [
-            partial(_outcomes, problem, [specs[i] for i in stack], [known[i] for i in stack], seed=seed, rung=rung)
+            partial(_measured, problem, [specs[i] for i in stack], [known[i] for i in stack], seed=seed, rung=rung)
             for stack in stacks
         ]
         for number, outcomes in executor.run(tasks, at_once=at_once):
@@ -118,6 +119,20 @@ def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -
         sizes = [len(group) / count for group, count in zip(groups, counts, strict=True)]
         counts[sizes.index(max(sizes))] += 1
     return [group[i::count] for group, count in zip(groups, counts, strict=True) for i in range(count)]
+
+
+def _measured(
+    problem: Problem, specs: Sequence[Spec], known: Sequence[tuple[Any, Weights | None]], **how: Any
+) -> list[Outcome]:
+    """`_outcomes` with their shares of the energy of the stack: as their shares of its seconds, if they say those."""
+    with process_meter().measure() as joules:
+        outcomes = _outcomes(problem, specs, known, **how)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    shares = [outcome.seconds / seconds if seconds else 1 / len(outcomes) for outcome in outcomes]
+    return [
+        replace(outcome, energy={source: value * share for source, value in joules.items()})
+        for outcome, share in zip(outcomes, shares, strict=True)
+    ]
 
 
 def _outcomes(

@@ -19,6 +19,7 @@ import numpy as np
 from evorec.archive.indicators import share_of_box
 from evorec.archive.pareto import pareto_fronts
 from evorec.config import SearchConfig
+from evorec.energy import WATTS_PER_CORE
 from evorec.objectives import FloatArray
 from evorec.problem import Problem, Spec
 from evorec.search.algorithm import AlgorithmContext, check_algorithm, create_algorithm, has_surrogate
@@ -35,8 +36,6 @@ QUANTILES: Final = (0.1, 0.5, 0.9)
 CALIBRATED: Final = 4
 """Genomes of the calibration run."""
 FEW_STEPS, MORE_STEPS = 2, 20
-WATTS_PER_CORE: Final = 10.0
-"""Assumed where the machine does not meter itself."""
 
 
 @final

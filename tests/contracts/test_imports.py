@@ -11,7 +11,7 @@ from contracts.source import ROOT, Import, imports, modules
 
 LAYERS = (
     ("errors",),
-    ("heartbeat", "outputs", "plugins", "seeds", "streams"),
+    ("energy", "heartbeat", "outputs", "plugins", "seeds", "streams"),
     ("registry",),
     ("config",),
     ("space", "metrics"),

@@ -65,6 +65,12 @@ def test_run_keeps_configuration_and_manifest(run):
         assert again.environment["versions"]["numpy"] == np.__version__
 
 
+def test_energies_of_an_evaluation_add_up(run):
+    run.ledger.record_event(1, "energy", {"joules": {"a": {"estimate": 1.0}, "b": {}}})
+    run.ledger.record_event(2, "energy", {"joules": {"a": {"estimate": 2.0, "nvml": 4.0}}})
+    assert run.energy() == {"a": {"estimate": 3.0, "nvml": 4.0}, "b": {}}
+
+
 def test_second_process_is_locked_out_until_the_first_closes(run):
     with pytest.raises(RunLockedError, match=f"held by process {os.getpid()} on "):
         RunDirectory.open(run.path)

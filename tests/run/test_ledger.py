@@ -63,11 +63,11 @@ def test_ledger_refuses_a_status_that_does_not_fit(status, rung, path):
 
 def test_an_event_is_committed_with_its_evaluations_or_not_at_all(path):
     ledger = Ledger(path)
-    ledger.add([DROPPED], event=(1, "halving", {"rung": 100}))
+    ledger.add([DROPPED], events=[(1, "halving", {"rung": 100})])
     with pytest.raises(RunError, match=r"UNIQUE constraint failed"):
-        ledger.add([DROPPED], event=(2, "halving", {"rung": 100}))
+        ledger.add([DROPPED], events=[(2, "halving", {"rung": 100})])
     with pytest.raises(ValueError, match="not JSON compliant"):
-        ledger.add([GOOD], event=(2, "halving", {"rung": math.nan}))
+        ledger.add([GOOD], events=[(2, "halving", {"rung": math.nan})])
     assert ledger.evaluations() == [DROPPED]
     assert ledger.events() == [(1, "halving", {"rung": 100})]
     ledger.close()

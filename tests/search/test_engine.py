@@ -182,7 +182,7 @@ def test_interruption_keeps_what_was_evaluated_and_the_search_goes_on(run):
         search(problem, SMALL, run=run, chunk=1, stop=lambda: next(stop_after, True))
     n_before = len(run.ledger.evaluations())
     assert n_before == len(problem.evaluated) == 6
-    assert [kind for _, kind, _ in run.ledger.events()] == ["in_flight", "interrupted"]
+    assert [kind for _, kind, _ in run.ledger.events() if kind != "energy"] == ["in_flight", "interrupted"]
     assert not run.finished
 
     second = Analytic()

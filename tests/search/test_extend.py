@@ -97,7 +97,7 @@ def test_a_limit_of_time_ends_a_start_and_is_repeated_by_a_replay(tmp_path, monk
         more = search(Analytic(), timed, run=run)
         assert more.hypervolume[:n] == first.hypervolume
         assert len(more.hypervolume) > n
-    kinds = [kind for _, kind, _ in events(run.path) if kind not in ("spent", "in_flight")]
+    kinds = [kind for _, kind, _ in events(run.path) if kind not in ("spent", "in_flight", "energy")]
     assert kinds == ["time", "extension", "time"]
 
 

@@ -46,7 +46,7 @@ def content(root):
     path = run_path(root, CONFIG, FINGERPRINT)
     with RunDirectory.open(path, read_only=True) as run:
         rows = timeless(run.ledger.evaluations())
-        events = [event for event in run.ledger.events() if event[1] not in ("spent", "in_flight")]
+        events = [event for event in run.ledger.events() if event[1] not in ("spent", "in_flight", "energy")]
     files = {
         str(file.relative_to(path)): file.read_bytes()
         for file in path.rglob("*")
@@ -260,7 +260,10 @@ def test_a_run_killed_between_the_rungs_trains_survivors_from_the_start(run):
     first = Staged(RUNGS)
     with pytest.raises(Interruption, match="interrupted in generation 1 of 5"):
         search(first, SMALL, run=run, chunk=100, stop=lambda: len({c.last for c in first.calls}) == 2)
-    assert [kind for _, kind, _ in run.ledger.events() if kind != "in_flight"] == ["halving", "interrupted"]
+    assert [kind for _, kind, _ in run.ledger.events() if kind not in ("in_flight", "energy")] == [
+        "halving",
+        "interrupted",
+    ]
     assert len(run.ledger.evaluations()) == 4
     second = Staged(RUNGS)
     result = search(second, SMALL, run=run)
