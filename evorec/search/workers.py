@@ -1,7 +1,8 @@
 """Worker processes: how they start, how tasks reach them, and how they notice that their parent has ended.
 
 A worker is a new interpreter at the other end of a connection. It reads pickled tasks in sequence, sends back the
-answers, and ends when the connection closes, which the kernel does for a parent that was killed.
+answers, and ends when the connection closes, which the kernel does for a parent that was killed. A second pipe ends a
+worker that cannot look, because a library holds the GIL.
 
 A `Problem` in a task is not sent with it. It is written once to a file without a name, its arrays and CPU tensors
 next to the pickle (protocol 5, out of band), and every worker maps that file: the machine holds the data once more,
@@ -11,6 +12,7 @@ whatever the number of workers. A mapped array can be written to; the changes st
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import io
 import mmap
@@ -25,6 +27,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -48,6 +51,8 @@ UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, ValueError)
 """Errors of the standard library and its extensions for an object that has no pickle."""
 BEAT_S = 1.0
 """Seconds between two looks at the signs of life of a task."""
+LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals that systemd and Slurm may send to all processes of a job; the parent ends its workers or lets them go on."""
 ALIVE = b""
 """The message of a worker that has received a task, and again while the task goes on; no answer is empty."""
 ENDING_S = 0.5
@@ -210,14 +215,15 @@ class Worker:
     def __init__(self) -> None:
         """Start it; it is ready after some tenths of a second, and its first task pays for the imports it needs."""
         self._channel, theirs = Pipe()
+        line, self._line = os.pipe()
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        start = f"from evorec.search.workers import serve; serve({theirs.fileno()}, {loaded_modules()!r})"
-        with theirs:
+        start = f"from evorec.search.workers import serve; serve({theirs.fileno()}, {loaded_modules()!r}, {line})"
+        with theirs, open(line, "rb"):
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", start],
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), line),
                 process_group=0,  # a terminal's Ctrl-C is handled by the parent
             )
         self.has_started = self.has_served = False
@@ -259,6 +265,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            if self._line >= 0:
+                os.close(self._line)
+                self._line = -1
 
 
 def exit_name(code: int) -> str:
@@ -271,14 +281,21 @@ def exit_name(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def serve(handle: int, plugins: Sequence[str]) -> None:
+def serve(handle: int, plugins: Sequence[str], line: int) -> None:
     """Main function of a worker: import the plugins, then answer tasks from a connection until it closes.
 
     Tasks run in a second thread, so that this thread notices the end of the parent in the middle of a task.
+
+    Args:
+        handle: of the connection.
+        plugins: modules to import.
+        line: a pipe to which the parent never writes, see `_end_with`.
     """
+    _end_with(line)
     keep_streams()
     channel = Connection(handle)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in LEFT_TO_PARENT:
+        signal.signal(number, signal.SIG_IGN)
     # Keep freed memory in the process (glibc): taking it from the system again costs more than filling it. Blocks of up
     # to 32 MiB, the most that glibc allows.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -302,6 +319,19 @@ def serve(handle: int, plugins: Sequence[str]) -> None:
                     channel.send_bytes(ALIVE)
     except (EOFError, OSError):
         os._exit(0)  # not sys.exit, which would wait for the task
+
+
+def _end_with(line: int) -> None:
+    """Let the kernel end this process when the other end of a pipe closes, also while a library holds the GIL.
+
+    Not PR_SET_PDEATHSIG of Linux: its parent is the thread that started this process, which ends with its run.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(line, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    with suppress(BlockingIOError):  # the parent is there
+        os.read(line, 1)
+        os._exit(0)
 
 
 def _answer(message: bytes) -> bytes:

@@ -202,11 +202,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the back
 import os, sys, time
 from evorec.search.executors import ProcessExecutor
 
-def task():
+def sleeps():
     os.write(1, f"{os.getpid()}\\n".encode())  # one write: the lines of two workers must not mix
     time.sleep(60)
 
-list(ProcessExecutor(2).run([task, task]))
+def computes():
+    import re
+    os.write(1, f"{os.getpid()}\\n".encode())
+    re.match("(a+)+$", "a" * 60 + "b")  # for years, with the GIL
+
+list(ProcessExecutor(2).run([sleeps, computes]))
 """
 
 
@@ -235,6 +240,15 @@ def gone(pid):
     while time.monotonic() < end:
         os.kill(pid, 0)
         time.sleep(0.01)
+
+
+def test_workers_leave_the_signals_of_a_job_to_their_parent():
+    def task(number):
+        os.kill(os.getpid(), number)
+        return number
+
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
+    assert dict(PROCESSES.run([partial(task, number) for number in numbers])) == dict(enumerate(numbers))
 
 
 def test_adaptive_turns_to_processes_after_a_long_run():
