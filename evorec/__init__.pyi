@@ -22,6 +22,8 @@ from evorec.problem import Problem as Problem
 from evorec.problem import load_problem as load_problem
 from evorec.recommender.problem import RecProblem as RecProblem
 from evorec.recommender.problem import build_problem as build_problem
+from evorec.report.search_run import SearchRun as SearchRun
+from evorec.report.search_run import load_run as load_run
 from evorec.run.directory import RunDirectory as RunDirectory
 from evorec.search.confirm import confirm as confirm
 from evorec.search.deap_toolbox import as_deap as as_deap

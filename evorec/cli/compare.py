@@ -35,7 +35,7 @@ def compare(
     compared by a Mann-Whitney test with Holm's correction, and by A12: how probably the first is better.
     """
     from evorec.archive.comparing import SHARES, attainment, differences, standings
-    from evorec.report.record import read_record
+    from evorec.report.record import check_same_goals, read_record
     from evorec.run.directory import find_run
 
     if attained is not None:
@@ -43,7 +43,7 @@ def compare(
     records = [read_record(find_run(path)) for path in runs]
     if len(records) < 2:
         raise ConfigError("compare needs at least 2 runs; `evorec runs` lists them.")
-    _check_same_goals(records)
+    check_same_goals(records)
     objectives = records[0].objectives
     trajectories = _trajectories(records)
     found = standings(trajectories, objectives)
@@ -83,17 +83,6 @@ def compare(
         )
     if len({record.config.result_settings()["search"]["seed"] for record in records}) < 2:
         output.note("all runs have the same seed: differences may be chance; repeat them with other search.seed")
-
-
-def _check_same_goals(records: list[RunRecord]) -> None:
-    goals = [[(o.metric, o.direction) for o in record.objectives] for record in records]
-    for record, own in zip(records, goals, strict=True):
-        if own != goals[0]:
-            listed = [", ".join(metric for metric, _ in goal) for goal in (goals[0], own)]
-            raise ConfigError(
-                f"runs to compare must have the same objectives; {records[0].shown} has {listed[0]}, and "
-                f"{record.shown} has {listed[1]}."
-            )
 
 
 def _trajectories(records: list[RunRecord]) -> list[Trajectory]:

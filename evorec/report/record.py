@@ -226,13 +226,40 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
     )
 
 
+def check_same_goals(records: Sequence[RunRecord]) -> None:
+    """Check that runs can be compared.
+
+    Raises:
+        ConfigError: their objectives differ.
+    """
+    goals = [[(o.metric, o.direction) for o in record.objectives] for record in records]
+    for record, own in zip(records, goals, strict=True):
+        if own != goals[0]:
+            listed = [", ".join(metric for metric, _ in goal) for goal in (goals[0], own)]
+            raise ConfigError(
+                f"runs to compare must have the same objectives; {records[0].shown} has {listed[0]}, and "
+                f"{record.shown} has {listed[1]}."
+            )
+
+
 def hypervolume_by_generation(
-    evaluations: Sequence[Evaluation], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+    evaluations: Sequence[Evaluation],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    *,
+    complete: int | None = None,
 ) -> list[float]:
-    """Share of the box after each complete generation: a later generation has begun."""
+    """Share of the box after each complete generation.
+
+    Args:
+        evaluations: of a run.
+        objectives, constraints: that decide on the front and its box.
+        complete: number of complete generations; None: a generation is complete if a later generation has begun.
+    """
     shares: list[float] = []
     rows: list[Mapping[str, float]] = []
-    for generation in range(1, max((evaluation.generation for evaluation in evaluations), default=1)):
+    last = max((evaluation.generation for evaluation in evaluations), default=1)
+    for generation in range(1, last if complete is None else complete + 1):
         whole = [e for e in evaluations if e.generation == generation and not e.dropped]
         rows += [e.metrics for e in whole if e.metrics is not None]
         F, G = to_matrices(rows, objectives, constraints)

@@ -41,7 +41,7 @@ TORCH_INSIDE = "evorec.data.content.encoder"
 """Imports torch in the function that encodes texts."""
 PYMOO = ("evorec.search", "evorec.space.operators", "evorec.deploy.fusion")
 """Where pymoo and deap may be imported."""
-LATE = ("plotly", "sklearn", "joblib", "scipy.stats", "safetensors", "pooch", "requests")
+LATE = ("plotly", "matplotlib", "sklearn", "joblib", "scipy.stats", "safetensors", "pooch", "requests")
 """Libraries that are imported inside the functions that use them: a command that does not need them must not wait."""
 STARTUP_S = 600.0  # a Python process that imports most of the package, on a busy machine
 
