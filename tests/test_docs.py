@@ -66,6 +66,7 @@ SHOP = python_block("def read_shop")
 PYMOO = [block for block in blocks("python") if "NSGA2(pop_size=24)" in block.text]
 BUNDLE = python_block("load_bundle")
 CONFIRM = python_block("evorec.confirm(")
+LOAD = python_block("evorec.load_run(")
 PICKS = python_block("from evorec.archive.decide import pick")
 OPTUNA = python_block("as_optuna")
 LIBRARY = [block.text for block in blocks("python") if block.guide == "library.md"]
@@ -222,6 +223,9 @@ def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
     found: dict[str, object] = {"path": run}
     exec(CONFIRM, found)
     assert found["found"].n_seeds == 2  # type: ignore[attr-defined]
+    exec(LOAD, found)
+    assert Path("front.svg").is_file()
+    assert found["by_generation"]["generation"].to_list() == [1, 2]  # type: ignore[index]
     for command in (["front", run], ["report", run], ["export", run, "knee", "--out", "bundle"], ["finalize", run]):
         capsys.readouterr()
         assert main([*command, "-q"]) == 0

@@ -8,7 +8,14 @@ import pytest
 from example_record import FRONT, metrics, record
 
 from evorec.errors import ConfigError
-from evorec.report.frames import check_ending, evaluations_frame, final_frame, frame_bytes, front_frame, hypervolume_frame
+from evorec.report.frames import (
+    check_ending,
+    evaluations_frame,
+    final_frame,
+    frame_bytes,
+    front_frame,
+    hypervolume_frame,
+)
 from evorec.report.record import RunRecord
 
 TEST = {"recall@20": {"mean": 0.2, "sd": 0.01}, "accuracy": {"mean": 0.7, "sd": 0.02}}
@@ -61,7 +68,9 @@ def test_test_results_have_means_and_deviations() -> None:
 
 def test_genes_keep_their_types() -> None:
     frame = evaluations_frame(
-        with_genes(rate=[1, 0.5, None], weights=[[1, 0.5], (0.5, 0.5), None], option=["a", "b", "a"], odd=[{"x": 1}, 2, None])
+        with_genes(
+            rate=[1, 0.5, None], weights=[[1, 0.5], (0.5, 0.5), None], option=["a", "b", "a"], odd=[{"x": 1}, 2, None]
+        )
     )
     types = {name: frame.schema[f"gene.{name}"] for name in ("rate", "weights", "option", "odd")}
     assert types == {"rate": pl.Float64, "weights": pl.List(pl.Float64), "option": pl.String, "odd": pl.String}

@@ -42,7 +42,7 @@ def test_objectives_can_be_chosen_by_name_or_metric() -> None:
     figure = front_figure([record()], ["recall@20", "cost"]).figure
     (panel,) = figure.axes
     assert panel.get_xlabel() == "cost [FLOP] (↓ less is better)"
-    with pytest.raises(ConfigError, match="'recal' is not an objective of .*did you mean 'recall@20'"):
+    with pytest.raises(ConfigError, match=r"'recal' is not an objective of .*did you mean 'recall@20'"):
         front_figure([record()], ["recal"])
 
 
