@@ -263,7 +263,7 @@ def test_the_block_of_picks_gives_what_the_guide_says() -> None:
 
 
 def test_every_python_block_is_run_by_a_test() -> None:
-    run = {SHOP, BUNDLE, CONFIRM, PICKS, OPTUNA, ROWS, *LIBRARY, *(block.text for block in PYMOO)}
+    run = {SHOP, BUNDLE, CONFIRM, LOAD, PICKS, OPTUNA, ROWS, *LIBRARY, *(block.text for block in PYMOO)}
     package = {block.text for block in blocks("python") if block.file and block.file.startswith("acme/")}
     assert not [block for block in blocks("python") if block.text not in run | package]
 
