@@ -10,7 +10,9 @@ from evorec.deploy.final.finalize import finalize as finalize
 from evorec.errors import ConfigError as ConfigError
 from evorec.errors import DataError as DataError
 from evorec.errors import EvorecError as EvorecError
+from evorec.errors import ExpectationError as ExpectationError
 from evorec.errors import Interruption as Interruption
+from evorec.errors import NothingNewError as NothingNewError
 from evorec.errors import RunError as RunError
 from evorec.errors import RunLockedError as RunLockedError
 from evorec.errors import SearchError as SearchError

@@ -79,8 +79,18 @@ class Interruption(EvorecError):
     exit_code = 75
 
 
+class ExpectationError(EvorecError):
+    """Figures are outside of the range that a file expects; everything else was done."""
+
+
 class RunLockedError(EvorecError):
     """Another process holds the run directory."""
+
+    exit_code = 99
+
+
+class NothingNewError(EvorecError):
+    """The work was done before: the same configuration and data on the same day."""
 
     exit_code = 99
 

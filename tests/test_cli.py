@@ -71,7 +71,7 @@ def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
 
 COMMANDS = (
     "search", "resume", "front", "report", "finalize", "simplify", "export", "recommend", "explain", "fuse", "serve",
-    "promote", "rollback", "problems", "validate",
+    "promote", "rollback", "nightly", "problems", "validate",
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def promote(
         facts = {"decision": decision.to_json(), "forced": force and decision.verdict is not Verdict.PROMOTE}
         text = f"{decision.verdict}: {'; '.join(decision.reasons)}"
         if decision.verdict is not Verdict.PROMOTE and not force:
-            folder.note_refusal(bundle, facts)
+            folder.refuse(bundle, facts)
             output.result({"champion": folder.champion, "removed": [], **facts}, text=text)
             return
         output.note(text)

@@ -20,7 +20,6 @@ from evorec.report.table import Column, Row, Table, show_metric
 
 if TYPE_CHECKING:
     from evorec.config import RunConfig, SearchConfig
-    from evorec.space.space import SearchSpace
 
 AnyMachine = Annotated[
     bool,
@@ -99,20 +98,6 @@ def _front_specs(text: str) -> list[Mapping[str, Any]]:
     return [found.spec for found in record.members if found.key in keys]
 
 
-def _with_start(config: RunConfig, specs: Sequence[Mapping[str, Any]], space: SearchSpace) -> RunConfig:
-    """The configuration with further genomes to begin with: specs of a search whose space may have been another."""
-    import json
-
-    from evorec.search.memory.prior import translated
-
-    if not specs:
-        return config
-    found = [json.loads(json.dumps(space.decode(translated(space, spec)))) for spec in specs]
-    start = tuple(spec for number, spec in enumerate(found) if spec not in found[:number])
-    search = config.search.model_copy(update={"start": (*config.search.start, *start)})
-    return config.model_copy(update={"search": search})
-
-
 @command(panel=SEARCH, order=20)
 def resume(
     output: Output,
@@ -151,7 +136,7 @@ def resume(
             "flops": 0.0,
             "gain": 0.0,
         }
-        limits["minutes"] = _minutes(time) if time else 0.0
+        limits["minutes"] = minutes_of(time) if time else 0.0
     config = reset_config(read_config(run), overrides or [], sections=("run",))
     _search(
         output,
@@ -164,10 +149,15 @@ def resume(
     )
 
 
-def _minutes(text: str) -> float:
+def minutes_of(text: str, *, option: str = "--time") -> float:
+    """A time of the command line in minutes.
+
+    Raises:
+        ConfigError: it is not a number above 0 with a unit.
+    """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if found is None or float(found[1]) == 0:
-        raise ConfigError(f"--time must be a number with s, m or h, e.g. 30m, got {text!r}.")
+        raise ConfigError(f"{option} must be a number with s, m or h, e.g. 30m, got {text!r}.")
     return float(found[1]) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[found[2]]
 
 
@@ -196,6 +186,7 @@ def _search(
     from evorec.search import engine
     from evorec.search.checks import check_room, check_start
     from evorec.search.executors import executor_for
+    from evorec.search.memory.prior import with_start
     from evorec.search.start import start_remark
 
     check_interrupted()
@@ -206,7 +197,7 @@ def _search(
     for remark in problem.remarks:
         output.note(remark)
     config = used if isinstance(used := getattr(problem, "config", None), RunConfig) else config
-    config = _with_start(config.sized(problem.device_type), start, problem.space)
+    config = with_start(config.sized(problem.device_type), start, problem.space)
     fingerprint, environment = config.fingerprint(problem.data_sha256), problem.environment
     settings = config.search if path is None else None
     if not RunDirectory.exists(path or run_path(Path(config.run.output), config, fingerprint)):
@@ -276,9 +267,10 @@ def _forecast(output: Output, config: RunConfig, start: Sequence[Mapping[str, An
     from evorec.problem import load_problem
     from evorec.search.forecast import forecast
     from evorec.search.memory.library import gathered
+    from evorec.search.memory.prior import with_start
 
     problem = load_problem(config)
-    config = _with_start(config, start, problem.space)
+    config = with_start(config, start, problem.space)
     output.note("a calibration run of a few steps")
     rows = gathered(config.search.memory, Path(config.run.output))
     workers = config.run.n_workers(problem.device_type)

@@ -25,6 +25,7 @@ from evorec.config.finalize import FinalizeConfig
 from evorec.config.fuse import FuseConfig
 from evorec.config.listing import Key, keys
 from evorec.config.loading import load_config, merge, parse_config, reset_config, stored_config
+from evorec.config.nightly import GuardConfig, NightlyConfig
 from evorec.config.origins import Layer, Origins
 from evorec.config.problems import ProblemDefinition, installed_problems, problem_definition
 from evorec.config.recommender import RecommenderConfig, recommender_config
@@ -43,9 +44,10 @@ __all__ = [
     "CONTENT_KINDS", "COOCCURRENCE", "SIMULATORS", "AttackConfig", "Bounds", "Box", "BudgetConfig", "ContentConfig",
     "CooccurrenceContent", "DataConfig", "EncoderContent", "EnsembleConfig", "EntityConfig", "EvaluationConfig",
     "ExecutionConfig", "Faults", "FilesConfig", "FinalizeConfig", "FuseConfig", "GeneOverride", "GraphContent",
-    "ItemsConfig", "Key", "Layer", "LogConfig", "Origins", "Overlay", "PivotConfig", "ProblemDefinition",
-    "QuantileKind", "RecommenderConfig", "RowsConfig", "RunConfig", "SearchConfig", "Section", "SimulatedConfig",
-    "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent", "TrainConfig",
+    "GuardConfig", "ItemsConfig", "Key", "Layer", "LogConfig", "NightlyConfig", "Origins", "Overlay", "PivotConfig",
+    "ProblemDefinition", "QuantileKind", "RecommenderConfig", "RowsConfig", "RunConfig", "SearchConfig", "Section",
+    "SimulatedConfig", "Simulator", "SimulatorConfig", "SplitConfig", "TaskKind", "TasksConfig", "TextContent",
+    "TrainConfig",
     "UsersConfig", "VectorsContent", "installed_problems", "keys", "kind_name", "load_config", "merge",
     "parse_config", "problem_definition", "recommender_config", "reset_config", "simulator_config", "stored_config",
     "task_in_words",

@@ -12,6 +12,7 @@ from evorec.config.ensemble import EnsembleConfig
 from evorec.config.evaluation import EvaluationConfig
 from evorec.config.finalize import FinalizeConfig
 from evorec.config.fuse import FuseConfig
+from evorec.config.nightly import NightlyConfig
 from evorec.config.run import RunConfig
 from evorec.config.simulator import FORMER_SETTINGS
 from evorec.config.split import SplitConfig
@@ -48,6 +49,7 @@ class RecommenderConfig(RunConfig):
         "ensemble": True,
         "finalize": True,
         "fuse": True,
+        "nightly": True,
         "data": {
             **dict.fromkeys(("path", "log", "users", "items"), True),
             "content": {"__all__": {"path", "ids", "links"}},
@@ -74,6 +76,7 @@ class RecommenderConfig(RunConfig):
     ensemble: EnsembleConfig = EnsembleConfig()
     finalize: FinalizeConfig = FinalizeConfig()
     fuse: FuseConfig = FuseConfig()
+    nightly: NightlyConfig = NightlyConfig()
 
     @model_validator(mode="before")
     @classmethod

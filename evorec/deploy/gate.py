@@ -8,7 +8,7 @@ promoted if a target improves and no figure falls; it is rejected if any figure 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, final
@@ -23,6 +23,46 @@ Float64 = npt.NDArray[np.float64]
 
 NORMAL_95 = 1.959964
 """Half the width of a 95 % interval in standard deviations."""
+
+
+@final
+@dataclass(frozen=True)
+class SeedNoise:
+    """Spread of a mean over users between trainings that differ in their seed only.
+
+    Attributes:
+        std: standard deviation.
+        freedom: degrees of freedom of its estimate: trainings minus 1, summed over members and nights; 0 = it is known
+            exactly.
+    """
+
+    std: float = 0.0
+    freedom: int = 0
+
+    @classmethod
+    def pooled(cls, estimates: Iterable[SeedNoise]) -> SeedNoise:
+        """A single estimate from those of several members or nights, by their degrees of freedom.
+
+        Example:
+            >>> SeedNoise.pooled([SeedNoise(3.0, 2), SeedNoise(4.0, 2)])
+            SeedNoise(std=3.5355339059327378, freedom=4)
+        """
+        known = [one for one in estimates if one.freedom > 0]
+        freedom = sum(one.freedom for one in known)
+        if not freedom:
+            return cls()
+        return cls(math.sqrt(sum(one.freedom * one.std**2 for one in known) / freedom), freedom)
+
+    @property
+    def half_width(self) -> float:
+        """Half of the 95 % interval of the difference of two trainings.
+
+        Student's t: two or three seeds know their spread badly, and its normal quantile would promote noise.
+        """
+        from scipy.stats import t
+
+        quantile = float(t.ppf(0.975, self.freedom)) if self.freedom else NORMAL_95
+        return quantile * math.sqrt(2) * self.std
 
 
 class Verdict(StrEnum):
@@ -41,13 +81,13 @@ class Figure:
     Attributes:
         name: such as ``recall@20``.
         champion, challenger: a value per user, ``(U,)`` each, in the same order.
-        seed_std: standard deviation of the mean between trainings that differ in their seed only, 0 = not known.
+        noise: between trainings that differ in their seed only.
     """
 
     name: str
     champion: Float64
     challenger: Float64
-    seed_std: float = 0.0
+    noise: SeedNoise = SeedNoise()
 
 
 @final
@@ -105,11 +145,12 @@ def compare(figure: Figure, *, seed: int, resamples: int = 2000) -> Comparison:
     Raises:
         DataError: the values are not finite, or those of different users.
     """
-    if not 0 <= figure.seed_std < math.inf:
-        raise DataError(f"the standard deviation between seeds of {figure.name} must be >= 0, got {figure.seed_std}.")
+    std = figure.noise.std
+    if not 0 <= std < math.inf:
+        raise DataError(f"the standard deviation between seeds of {figure.name} must be >= 0, got {std}.")
     found = paired_bootstrap(figure.challenger, figure.champion, seed=seed, resamples=resamples)
     # Two trainings, so the variance of the seed counts twice. Independent noises add in squares.
-    of_seeds = NORMAL_95 * math.sqrt(2) * figure.seed_std
+    of_seeds = figure.noise.half_width
     middle = found.mean_difference
     return Comparison(
         figure.name,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evorec.deploy.gate import Decision, Figure, decide, decide_first
+from evorec.deploy.gate import Decision, Figure, SeedNoise, Verdict, decide, decide_first
+from evorec.deploy.runs import check_belongs
 from evorec.errors import ConfigError, RunError, command
 from evorec.metrics.lists import NO_ITEM
 from evorec.metrics.metric import Measurements
@@ -29,6 +32,8 @@ def against(
     *,
     target: str,
     guards: Sequence[str] = (),
+    noise: Mapping[str, SeedNoise] = MappingProxyType({}),
+    refusals: Sequence[str] = (),
 ) -> Decision:
     """The verdict on a bundle, by the test part of a run that was finalized.
 
@@ -41,27 +46,47 @@ def against(
         problem: the problem it searched.
         target: metric that must improve, such as ``recall@20``.
         guards: metrics that must not fall.
+        noise: between seeds, by metric; of the others that of the run's own final trainings.
+        refusals: see `decide`.
     Raises:
-        RunError: the run was not finalized.
+        RunError: the run was not finalized, or belongs to other data or settings than the problem.
         ConfigError: a metric has no value per user.
     """
+    check_belongs(run, problem)
     report = run.read_final()
     if report is None:
         raise RunError(f"run {run.path} was not finalized: its test is not open; {command('finalize', run.path)} first")
     data = encode_data(problem.tables, problem.config, fit=problem.config.finalize.fit, seed=problem.seed, at_most=None)
     if champion is None:
-        found = list_metrics(challenger, data)
-        baselines = {name: one.values for name, one in data.baselines.measured.items()}
-        return decide_first(found.values, baselines, target)
+        # Those of the report have the settings that validation chose; those of `data` would have the defaults.
+        own = {name: _sign(name) * value for name, value in list_metrics(challenger, data).values.items()}
+        baselines = {
+            name: {target: _sign(target) * one[target]} for name, one in report["baselines"].items() if target in one
+        }
+        first = decide_first(own, baselines, target)
+        return replace(first, verdict=Verdict.REJECT, reasons=(*refusals, *first.reasons)) if refusals else first
     measured = [list_metrics(bundle, data) for bundle in (champion, challenger)]
     names = (target, *guards)
     if missing := [name for name in names if name not in measured[0].per_user]:
         known = ", ".join(sorted(measured[0].per_user))
         raise ConfigError(f"{missing[0]} has no value per user that could be compared; there are {known}.")
-    sds = [entry["test"] for entry in report["picks"]]
-    noise = {name: max((one.get(name, {}).get("sd", 0.0) for one in sds), default=0.0) for name in names}
-    figures = [_figure(name, *measured, seed_std=noise[name]) for name in names]
-    return decide(figures[:1], figures[1:], seed=problem.seed)
+    spread = {**seed_noise(report, names), **noise}
+    figures = [_figure(name, measured[0], measured[1], spread[name]) for name in names]
+    return decide(figures[:1], figures[1:], seed=problem.seed, refusals=refusals)
+
+
+def seed_noise(report: Mapping[str, Any], names: Sequence[str]) -> dict[str, SeedNoise]:
+    """The spread of metrics between the seeds of a final training, pooled over its members.
+
+    Args:
+        report: of `finalize`.
+        names: of the metrics; one that the test does not have has no noise.
+    """
+    members = {entry["member"]: entry["test"] for entry in report["picks"]}.values()
+    freedom = len(report["seeds"]) - 1
+    return {
+        name: SeedNoise.pooled(SeedNoise(one[name]["sd"], freedom) for one in members if name in one) for name in names
+    }
 
 
 def list_metrics(bundle: Recommender, data: EncodedData) -> Measurements:
@@ -86,7 +111,11 @@ def list_metrics(bundle: Recommender, data: EncodedData) -> Measurements:
     return data.held_out.measure_lists(lists)
 
 
-def _figure(name: str, champion: Measurements, challenger: Measurements, *, seed_std: float) -> Figure:
+def _figure(name: str, champion: Measurements, challenger: Measurements, noise: SeedNoise) -> Figure:
     """A figure with higher values as better."""
-    sign = -1.0 if find_metric(name).direction == "min" else 1.0
-    return Figure(name, sign * champion.per_user[name], sign * challenger.per_user[name], seed_std)
+    sign = _sign(name)
+    return Figure(name, sign * champion.per_user[name], sign * challenger.per_user[name], noise)
+
+
+def _sign(name: str) -> float:
+    return -1.0 if find_metric(name).direction == "min" else 1.0

@@ -190,6 +190,7 @@ def search(
     stop: Callable[[], bool | str] | None = None,
     memory: Memory | None = None,
     retry_failed: bool = False,
+    time_left: Callable[[], float] | None = None,
 ) -> SearchResult:
     """Evolve genomes of `problem` and keep the best trade-offs.
 
@@ -212,6 +213,9 @@ def search(
         retry_failed: whether failed genomes of the last generation of `run` are evaluated again. The search has not
             seen the values of that generation yet; genomes of earlier generations stay as it saw them. A first
             generation that failed as a whole is always evaluated again.
+        time_left: seconds that the search may still take. A generation is not begun if less is left than the longest
+            of this start took, and none but the first goes on when nothing is left: what it has trained stays in the
+            ledger, and the search ends with the generation before. Like ``config.minutes`` it is read once per search.
     Raises:
         ConfigError: the algorithm is unknown or does not suit the problem, or a genome of ``config.start`` does not.
         SearchError: every candidate of the first generation failed.
@@ -222,7 +226,9 @@ def search(
         >>> from pymoo.algorithms.moo.sms import SMSEMOA
         >>> search(problem, SearchConfig(), algorithm=SMSEMOA(pop_size=24))  # doctest: +SKIP
     """
-    found = _Search(problem, config, run, executor or SerialExecutor(), chunk, progress, stop, memory, retry_failed)
+    found = _Search(
+        problem, config, run, executor or SerialExecutor(), chunk, progress, stop, memory, retry_failed, time_left
+    )
     return found.result_of(config.algorithm if algorithm is None else algorithm)
 
 
@@ -247,6 +253,8 @@ class _Search:
         stopped: whether `stop` has ended this start.
         joules: energy by source of evaluations that are not in the ledger yet, by key.
         scratch: metrics from fresh weights of members that had inherited theirs, by key; None = that training failed.
+        longest_s: seconds of the longest generation that this start has trained.
+        before_s: seconds of the search before the current generation.
     """
 
     problem: Problem
@@ -258,6 +266,7 @@ class _Search:
     stop: Callable[[], bool | str] | None
     memory: Memory | None
     retry_failed: bool
+    time_left: Callable[[], float] | None
     recorded: dict[int, Evaluation] = field(default_factory=dict)
     halvings: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
     evaluated: dict[str, Evaluation] = field(default_factory=dict)
@@ -278,6 +287,8 @@ class _Search:
     stopped: bool = False
     scratch: dict[str, Mapping[str, float] | None] = field(default_factory=dict)
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
+    longest_s: float = 0.0
+    before_s: float = 0.0
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -334,12 +345,16 @@ class _Search:
         self.n_planned = min(self.n_generations * config.population, config.evaluations or left)
         reason, exhausted = "", False
         self.spent_s = run.spent_s if run and not self.extends else 0.0
+        self.before_s = self.spent_s
         while (left > 0 if counts_proposals else self.generation < config.generations) and self.generation != ended:
             is_replayed = self.generation > 0 and len(self.evaluated) >= len(self.recorded)
             if is_replayed and 0 < config.minutes * 60 <= self._seconds():
                 reason = f"{self.generation} generations done in {config.minutes:g} minutes"
                 if run:
                     run.end(generation=self.generation, minutes=config.minutes)
+                break
+            if is_replayed and self.time_left is not None and self.time_left() < self.longest_s:
+                reason = self._out_of_time()
                 break
             X = chosen.ask() if len(self.evaluated) < problem.space.cardinality() else ()
             if exhausted := len(X) == 0:
@@ -355,7 +370,13 @@ class _Search:
             left -= len(X)
             if counts_proposals:
                 self.n_generations = self.generation + math.ceil(max(left, 0) / len(X))
-            chosen.tell(*self._generation(X))
+            try:
+                told = self._generation(X)
+            except _OutOfTimeError:
+                self.generation -= 1
+                reason = self._out_of_time()
+                break
+            chosen.tell(*told)
         if run:
             self._record_extension(run)
             self._store_members(run)
@@ -377,6 +398,12 @@ class _Search:
             )
             run.remove_parents()
         return result
+
+    def _out_of_time(self) -> str:
+        """End the search after its last complete generation; why, in words."""
+        if self.run:
+            self.run.end(generation=self.generation, minutes=self._seconds() / 60)
+        return f"{self.generation} generations done in the time that was left"
 
     def _remembered(self, run: RunDirectory) -> list[Evaluation]:
         """The rows of the ledger, from which failures that are to be evaluated again are deleted first."""
@@ -527,7 +554,10 @@ class _Search:
         self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
-            self.run.ledger.record_event(self.generation, SPENT, {"seconds": self._seconds()})
+            seconds = self._seconds()
+            self.longest_s = max(self.longest_s, seconds - self.before_s)
+            self.before_s = seconds
+            self.run.ledger.record_event(self.generation, SPENT, {"seconds": seconds})
             facts = self.surrogate.notes if self.surrogate else {}
             if facts:
                 self.run.ledger.record_event(self.generation, SURROGATE, facts)
@@ -622,7 +652,7 @@ class _Search:
         """Pass outcomes to `keep`, stack by stack; `stop` is checked before and after each stack."""
         if not candidates:
             return
-        self._check_stop()
+        self._check_time()
         specs = [candidate.spec for candidate in candidates]
         states = [self.states.get(candidate.seq) for candidate in candidates]
         stage = {"rung": None if rung is None else self.problem.rungs[rung], "n_stage": len(candidates)}
@@ -639,7 +669,7 @@ class _Search:
                 n_trained += len(stack)
                 self.busy_s += sum(outcome.seconds for _, outcome in stack) / self.executor.workers
                 self._report(finished, n_trained=n_trained, **stage)
-                self._check_stop()
+                self._check_time()
 
     def _energy_of(self, evaluations: Sequence[Evaluation]) -> list[Event]:
         """The event with the energy of evaluations that enter the ledger."""
@@ -765,6 +795,11 @@ class _Search:
         rows = [evaluation.metrics for evaluation in evaluations]
         return to_matrices(rows, self.problem.objectives, self.problem.constraints)
 
+    def _check_time(self) -> None:
+        self._check_stop()
+        if self.generation > 1 and self.time_left is not None and self.time_left() <= 0:
+            raise _OutOfTimeError
+
     def _check_stop(self) -> None:
         if self.stop is None or not (why := self.stop()):
             return
@@ -816,6 +851,10 @@ class _Search:
             exhausted=exhausted,
             reason=reason,
         )
+
+
+class _OutOfTimeError(Exception):
+    """No time is left for the current generation."""
 
 
 def _past_rung(candidate: Evaluation, steps: int, metrics: Mapping[str, float], *, seconds: float = 0.0) -> Evaluation:

@@ -2,6 +2,7 @@
 
     bundles/VERSION/   the bundles, named by the first digits of their version; never changed
     champion           a link to the bundle that is served
+    challenger         a link to a bundle that is judged, or that was not better; it may be missing
     log.jsonl          every change with time, reason and SHA-256, oldest first
     lock               held while the folder is changed
 
@@ -23,10 +24,11 @@ from typing import Any, Final, final
 
 from evorec.errors import RunError, RunLockedError
 from evorec.outputs import check_free_space, lock_file, move_folder, sync_path, workspace
-from evorec.serving.bundle import read_bundle
+from evorec.serving.bundle import Bundle, read_bundle
 
 BUNDLES: Final = "bundles"
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 LOG: Final = "log.jsonl"
 LOCK: Final = "lock"
 DIGITS: Final = 16
@@ -54,7 +56,19 @@ class ModelFolder:
         Raises:
             RunError: the link leads elsewhere.
         """
-        link = self.path / CHAMPION
+        return self._target(CHAMPION)
+
+    @property
+    def challenger(self) -> str | None:
+        """Name of the challenger's folder; ``None`` without one.
+
+        Raises:
+            RunError: the link leads elsewhere.
+        """
+        return self._target(CHALLENGER)
+
+    def _target(self, link_name: str) -> str | None:
+        link = self.path / link_name
         if not os.path.lexists(link):
             return None
         target = Path(os.readlink(link)) if link.is_symlink() else link
@@ -107,30 +121,82 @@ class ModelFolder:
             RunLockedError: another process changes the folder.
         """
         source = read_bundle(bundle)
-        name = source.version[:DIGITS]
         with self._changing():
-            target, known = self.path / BUNDLES / name, self.champions()
-            if not target.exists():
-                size = sum(file.stat().st_size for file in source.path.iterdir())
-                check_free_space(target, size, purpose="the copy of the bundle")
-                with workspace(target) as partial:
-                    shutil.copytree(source.path, partial, dirs_exist_ok=True)
-                    for file in partial.iterdir():
-                        sync_path(file)
-                    sync_path(partial)
-                    move_folder(partial, target)
-            if read_bundle(target).version != source.version:
-                raise RunError(f"{target} holds another bundle than {source.path}; delete it if nothing links to it")
+            known = self.champions()
+            name = self._copy(source)
             self._point(name)
             previous = known[-1] if known else None
             self._note(PROMOTE, bundle=name, version=source.version, previous=previous, reason=reason, **(facts or {}))
+            if self.challenger == name:
+                self._drop_challenger()
         return name
 
-    def note_refusal(self, bundle: str | Path, facts: Mapping[str, Any]) -> None:
-        """Note in the log that a bundle was not promoted, and why."""
+    def challenge(self, bundle: str | Path) -> str:
+        """Make a copy of a bundle the challenger, in place of the last challenger.
+
+        Args:
+            bundle: its folder; every byte is checked, of the copy again.
+        Returns:
+            Name of the copy's folder, the first digits of the version.
+        Raises:
+            RunError: the bundle is damaged.
+            RunLockedError: another process changes the folder.
+        """
+        source = read_bundle(bundle)
+        with self._changing():
+            name = self._copy(source)
+            if self.challenger != name:
+                self._drop_challenger()
+                self._point(name, CHALLENGER)
+        return name
+
+    def refuse(self, bundle: str | Path, facts: Mapping[str, Any], *, keep: bool = True) -> None:
+        """Note in the log that a bundle was not promoted, and why.
+
+        Args:
+            bundle: its folder.
+            facts: for the log, plain JSON.
+            keep: whether it may stay the challenger; else its copy is removed, unless it is or was a champion.
+        """
         version = read_bundle(bundle).version
         with self._changing():
             self._note(REFUSE, bundle=version[:DIGITS], version=version, **facts)
+            if not keep and self.challenger == version[:DIGITS]:
+                self._drop_challenger()
+
+    def _copy(self, source: Bundle) -> str:
+        """A whole copy of a bundle in the folder, which may have it already; its name."""
+        target = self.path / BUNDLES / source.version[:DIGITS]
+        if not target.exists():
+            size = sum(file.stat().st_size for file in source.path.iterdir())
+            check_free_space(target, size, purpose="the copy of the bundle")
+            with workspace(target) as partial:
+                shutil.copytree(source.path, partial, dirs_exist_ok=True)
+                for file in partial.iterdir():
+                    sync_path(file)
+                sync_path(partial)
+                move_folder(partial, target)
+        if read_bundle(target).version != source.version:
+            raise RunError(f"{target} holds another bundle than {source.path}; delete it if nothing links to it")
+        return target.name
+
+    def _drop_challenger(self) -> None:
+        """Remove the challenger's link, and its bundle if nothing else names it."""
+        name = self.challenger
+        if name is None:
+            return
+        (self.path / CHALLENGER).unlink()
+        sync_path(self.path)
+        if name not in self._linked() | self._promoted():
+            shutil.rmtree(self.path / BUNDLES / name)
+
+    def _linked(self) -> set[str]:
+        """Names of the bundles that the links of the folder lead to."""
+        return {Path(os.readlink(link)).name for link in self.path.iterdir() if link.is_symlink()}
+
+    def _promoted(self) -> set[str]:
+        """Names of all bundles that ever were the champion."""
+        return {entry["bundle"] for entry in self.log() if entry["kind"] == PROMOTE}
 
     def rollback(self, *, reason: str = "") -> str:
         """Make the champion before the current one the champion again.
@@ -151,20 +217,20 @@ class ModelFolder:
             self._note(ROLLBACK, bundle=name, version=bundle.version, previous=before, reason=reason)
         return name
 
-    def retain(self, last: int, *, dry_run: bool = False) -> list[str]:
+    def retain(self, last: int | None, *, dry_run: bool = False) -> list[str]:
         """Remove bundles, but not the last champions, and nothing that a link of the folder names.
 
         Args:
-            last: champions to keep, the current one included, at least 2 so that a rollback is possible.
+            last: champions to keep, the current one included, at least 2 so that a rollback is possible; ``None`` =
+                all bundles that ever were the champion.
             dry_run: only say which.
         Returns:
             Names of the removed folders.
         """
-        if last < 2:
+        if last is not None and last < 2:
             raise RunError(f"at least 2 champions are kept, so that a rollback is possible, got {last}")
         with self._changing():
-            kept = {*self.champions()[-last:]}
-            kept |= {Path(os.readlink(link)).name for link in self.path.iterdir() if link.is_symlink()}
+            kept = self._linked() | (self._promoted() if last is None else {*self.champions()[-last:]})
             found = sorted(folder.name for folder in (self.path / BUNDLES).glob("[!.]*") if folder.name not in kept)
             for name in () if dry_run else found:
                 shutil.rmtree(self.path / BUNDLES / name)
@@ -181,6 +247,8 @@ class ModelFolder:
         except BlockingIOError:
             raise RunLockedError(f"another process changes {self.path}; wait until it has finished") from None
         try:
+            for link in (CHAMPION, CHALLENGER):  # of a process that died before it gave the link its name
+                self._partial(link).unlink(missing_ok=True)
             self._drop_half_line()
             self._complete_log()
             yield
@@ -212,27 +280,34 @@ class ModelFolder:
                 stack.pop()
         return stack
 
-    def _point(self, name: str) -> None:
-        """Replace the link of the champion in one step."""
-        partial = self.path / f".{CHAMPION}.new"
-        partial.unlink(missing_ok=True)
+    def _point(self, name: str, link: str = CHAMPION) -> None:
+        """Replace a link in one step."""
+        partial = self._partial(link)
         partial.symlink_to(Path(BUNDLES) / name)
-        partial.replace(self.path / CHAMPION)
+        partial.replace(self.path / link)
         sync_path(self.path)
+
+    def _partial(self, link: str) -> Path:
+        return self.path / f".{link}.new"
 
     def _note(self, kind: str, **facts: Any) -> None:
         entry = {"time": self._clock().isoformat(timespec="seconds"), "kind": kind, **facts}
-        line = _canonical({**entry, "sha256": _sha256(entry)}) + "\n"
+        line = sealed_line(entry)
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
 
-def _canonical(value: Mapping[str, Any] | Sequence[Any]) -> str:
+def sealed_line(entry: Mapping[str, Any]) -> str:
+    """A record as a line of canonical JSON with the SHA-256 of its other keys; the same bytes for the same record."""
+    return canonical_json({**entry, "sha256": _sha256(entry)}) + "\n"
+
+
+def canonical_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """JSON with sorted keys and without spaces, the same text for the same value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _sha256(entry: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(entry).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(entry).encode()).hexdigest()

@@ -24,13 +24,14 @@ LAYERS = (
     ("recommender",),
     ("search",),
     ("deploy", "report"),
+    ("nightly",),
     ("cli",),
     ("__main__",),
 )
 """Parts of `evorec` from the ground up. A part may import itself and what is below, never its neighbours."""
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
-TORCH = ("models", "training", "recommender", "deploy")
+TORCH = ("models", "training", "recommender", "deploy", "nightly")
 """Parts that may import torch; `models.spec` and `models.baselines` do without, which `validate` relies on."""
 TORCH_FREE_MODELS = ("evorec.models", "evorec.models.spec", "evorec.models.baselines")
 TORCH_FREE_PACKAGES = tuple(

@@ -1,9 +1,11 @@
 """The gate lets noise through as rarely as it says, and a real loss never."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from evorec.deploy.gate import Figure, Verdict, compare, decide, decide_first
+from evorec.deploy.gate import Figure, SeedNoise, Verdict, compare, decide, decide_first
 from evorec.errors import DataError
 
 USERS, SEED_STD = 800, 0.004
@@ -14,7 +16,7 @@ def night(rng, change=0.0, seed_std=SEED_STD):
     taste = rng.beta(1, 5, USERS)
     shifts = rng.normal(0, SEED_STD, 2)
     hits = [np.clip(taste + shift + rng.normal(0, 0.05, USERS), 0, 1) for shift in (shifts[0], shifts[1] + change)]
-    return Figure("recall@20", *hits, seed_std=seed_std)
+    return Figure("recall@20", *hits, SeedNoise(seed_std))
 
 
 def test_a_champion_with_another_seed_is_hardly_ever_promoted():
@@ -60,9 +62,23 @@ def test_both_noises_add_in_squares():
     rng = np.random.default_rng(4)
     users = rng.random(500)
     of_users = compare(Figure("r", users, users + rng.normal(0, 0.1, 500)), seed=0)
-    both = compare(Figure("r", users, users + rng.normal(0, 0.1, 500) * 0, seed_std=0.01), seed=0)
+    both = compare(Figure("r", users, users + rng.normal(0, 0.1, 500) * 0, SeedNoise(0.01)), seed=0)
     assert of_users.high - of_users.low == pytest.approx(2 * 1.96 * 0.1 / np.sqrt(500), rel=0.1)
     assert both.high == pytest.approx(1.96 * np.sqrt(2) * 0.01, rel=1e-3)
+
+
+def test_a_spread_that_two_seeds_estimated_promotes_as_little_as_a_known_spread():
+    rng, found, naive = np.random.default_rng(5), [], []
+    for number in range(100):
+        spread = float(rng.normal(0, SEED_STD, 2).std(ddof=1))
+        figure = night(rng)
+        found.append(decide([replace(figure, noise=SeedNoise(spread, 1))], seed=number).verdict)
+        naive.append(decide([replace(figure, noise=SeedNoise(spread))], seed=number).verdict)
+    assert found.count(Verdict.PROMOTE) <= 5 < naive.count(Verdict.PROMOTE)
+    # Of 2 and 4 degrees of freedom the second counts twice: (2 * 1 + 4 * 4) / 6 = 3.
+    pooled = SeedNoise.pooled([SeedNoise(1.0, 2), SeedNoise(2.0, 4), SeedNoise(9.0, 0)])
+    assert (pooled.std, pooled.freedom) == (pytest.approx(np.sqrt(3)), 6)
+    assert pooled.half_width == pytest.approx(2.446912 * np.sqrt(6), rel=1e-6)  # Student's t with 6, 97.5 %
 
 
 def test_the_first_challenger_must_beat_the_baselines():
@@ -80,7 +96,7 @@ def test_the_first_challenger_must_beat_the_baselines():
         ([], "at least 1 figure"),
         ([Figure("r", np.zeros(3), np.zeros(4))], "the same users"),
         ([Figure("r", np.zeros(3), np.full(3, np.nan))], "must be finite"),
-        ([Figure("r", np.zeros(3), np.zeros(3), seed_std=np.nan)], "between seeds of r must be >= 0, got nan"),
+        ([Figure("r", np.zeros(3), np.zeros(3), SeedNoise(np.nan))], "between seeds of r must be >= 0, got nan"),
     ],
 )
 def test_figures_that_cannot_be_compared_are_refused(figures, match):

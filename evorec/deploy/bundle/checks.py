@@ -39,6 +39,10 @@ CHECKED_USERS: Final = 500
 REQUESTS: Final = 200
 
 
+class BundleDiffersError(RunError):
+    """A bundle does not answer as the trained model does, and must not be served."""
+
+
 def parity(folder: Path, member: Member | MixedMember) -> dict[str, float]:
     """Largest difference between each graph in torch and in onnxruntime, over random and edge inputs.
 
@@ -46,7 +50,7 @@ def parity(folder: Path, member: Member | MixedMember) -> dict[str, float]:
         folder: with the graphs.
         member: of the graphs.
     Raises:
-        RunError: a difference is above `PARITY`.
+        BundleDiffersError: a difference is above `PARITY`.
     """
     out = {}
     for name, (program, _) in programs_of(member).items():
@@ -63,7 +67,9 @@ def parity(folder: Path, member: Member | MixedMember) -> dict[str, float]:
                     unit = units(member.number_scales) if (name, position) == ("ranker", 0) else 1.0
                     worst = max(worst, _difference(own.numpy() / unit, other / unit))
         if worst > PARITY:
-            raise RunError(f"{name}.onnx differs from the trained model by {worst:.2g}, allowed is {PARITY:g}")
+            raise BundleDiffersError(
+                f"{name}.onnx differs from the trained model by {worst:.2g}, allowed is {PARITY:g}"
+            )
         out[name] = worst
     return out
 
@@ -110,7 +116,7 @@ def same_lists(
         ``n_users`` with compared lists; ``n_equal`` of them with equal lists, while the lists of the others differ in
         items of equal score, up to rounding; ``largest_difference`` of the scores at the same rank.
     Raises:
-        RunError: scores at the same rank differ by more than rounding errors.
+        BundleDiffersError: scores at the same rank differ by more than rounding errors.
     """
     dataset, evaluation = encoded.dataset, encoded.config.evaluation
     ids = np.arange(dataset.n_users)
@@ -124,10 +130,12 @@ def same_lists(
     scores = np.pad(found.scores, spare, constant_values=-np.inf)
     expected, real = own.scores.astype(np.float64), np.isfinite(own.scores)
     if not np.array_equal(real, items != NO_ITEM):
-        raise RunError("the exported graph lists another number of items than the member of the archive")
+        raise BundleDiffersError("the exported graph lists another number of items than the member of the archive")
     worst = float(np.abs(np.where(real, expected, 0) - np.where(real, scores, 0)).max(initial=0.0))
     if worst > SAME_SCORE * max(1.0, float(np.abs(expected[real]).max(initial=0.0)) / 10):
-        raise RunError(f"the exported graph scores items by {worst:.2g} differently from the member of the archive")
+        raise BundleDiffersError(
+            f"the exported graph scores items by {worst:.2g} differently from the member of the archive"
+        )
     n_equal = int((own.final == items).all(axis=1).sum())
     return {"n_users": len(ids), "n_equal": n_equal, "largest_difference": worst}
 
@@ -145,7 +153,7 @@ def same_predictions(
     Returns:
         ``n_rows`` and the ``largest_difference``, relative to numbers above 1 and to the unit of the label.
     Raises:
-        RunError: predictions differ by more than rounding errors.
+        BundleDiffersError: predictions differ by more than rounding errors.
     """
     parts = split(problem.tables, encoded.config.split)
     held_out = rows_of_fit(parts, fit)[1]
@@ -166,7 +174,7 @@ def same_predictions(
     unit = units([(float(shift), float(scale)) for shift, scale in scales])
     worst = _difference(expected / unit, found / unit)
     if not worst <= SAME_SCORE:
-        raise RunError(f"the bundle predicts rows by {worst:.2g} differently from the member of the archive")
+        raise BundleDiffersError(f"the bundle predicts rows by {worst:.2g} differently from the member of the archive")
     return {"n_rows": len(some), "largest_difference": worst}
 
 
@@ -175,6 +183,17 @@ def list_loss(full: Recommender, small: Recommender, users: Sequence[int | str])
     one, other = (side.index_lists(users, ListOptions(mmr=0.0)).items for side in (full, small))
     kept = (one[:, :, None] == other[:, None, :]).any(axis=2)
     return float(1 - kept[one != NO_ITEM].mean())
+
+
+def request_seconds(recommender: Recommender, users: Sequence[int | str]) -> npt.NDArray[np.float64]:
+    """Seconds of a list for each user ``(U,)``, asked one after the other; the first request is not timed."""
+    recommender.recommend(users[:1])
+    seconds = []
+    for user in users:
+        start = time.perf_counter()
+        recommender.recommend([user])
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds)
 
 
 def latency_text(recommender: Recommender, users: Sequence[int | str]) -> str:
@@ -187,16 +206,11 @@ def latency_text(recommender: Recommender, users: Sequence[int | str]) -> str:
         users: ids.
     """
     asking = [users[i % len(users)] for i in range(REQUESTS)]
-    recommender.recommend(asking[:1])
-    seconds = []
-    for user in asking:
-        start = time.perf_counter()
-        recommender.recommend([user])
-        seconds.append(time.perf_counter() - start)
+    seconds = request_seconds(recommender, asking)
     start = time.perf_counter()
     recommender.recommend(asking)
     batch = time.perf_counter() - start
-    p50, p99 = np.percentile(np.array(seconds) * 1000, [50, 99])
+    p50, p99 = np.percentile(seconds * 1000, [50, 99])
     return (
         f"a list for a single user: {p50:.2f} ms (median), {p99:.2f} ms (99 % of {REQUESTS} requests); "
         f"{REQUESTS / batch:,.0f} lists per second in batches; a single thread of this machine"

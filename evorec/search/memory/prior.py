@@ -6,11 +6,12 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 import numpy as np
 import polars as pl
 
+from evorec.config import RunConfig
 from evorec.errors import ConfigError
 from evorec.objectives import FloatArray, Objective
 from evorec.search.algorithm import AlgorithmContext
@@ -19,6 +20,8 @@ from evorec.search.surrogate.gaussian_process import GaussianProcess
 from evorec.search.surrogate.model import gene_features
 from evorec.space.genes import OrderedGene
 from evorec.space.space import SearchSpace
+
+C = TypeVar("C", bound=RunConfig)
 
 MOST_ROWS: Final = 400
 """Rows of the prior, shared by the worlds: the time of a fit grows with their cube."""
@@ -63,6 +66,22 @@ def translated(space: SearchSpace, spec: Mapping[str, Any]) -> FloatArray:
             continue
     row: FloatArray = space.snap(x[None])[0]
     return row
+
+
+def with_start(config: C, specs: Sequence[Mapping[str, Any]], space: SearchSpace) -> C:
+    """The configuration with further genomes to begin with.
+
+    Args:
+        config: of a run.
+        specs: of searches whose space may have been another; each is translated, and repeated genomes are left out.
+        space: of the run.
+    """
+    if not specs:
+        return config
+    found = [json.loads(json.dumps(space.decode(translated(space, spec)))) for spec in specs]
+    start = tuple(spec for number, spec in enumerate(found) if spec not in found[:number])
+    search = config.search.model_copy(update={"start": (*config.search.start, *start)})
+    return config.model_copy(update={"search": search})
 
 
 def nearness(facts: Mapping[str, float], other: Mapping[str, Any]) -> float:
