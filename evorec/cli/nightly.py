@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from evorec.cli.app import SHIP, Config, Overrides, ProblemName, check_interrupted, command
+from evorec.cli.app import SHIP, Config, Overrides, ProblemName, command
 from evorec.cli.output import Output
+from evorec.cli.signals import check_interrupted
 from evorec.report.table import Column, Row, Table
 
 
@@ -54,12 +55,13 @@ def nightly(
     settings = recommender_config(load_config(config, problem=problem, overrides=given))
     expected = read_expected(expect) if expect is not None else {}
     output.note("loading the libraries", level=1)
-    from evorec.cli.progress import search_progress, stop_on_signal
+    from evorec.cli.progress import search_progress, stop_on_signal, stop_without_space
     from evorec.nightly.job import Hooks, run_night
 
     check_interrupted()
     with stop_on_signal(output) as stop:
-        hooks = Hooks(output.note, lambda: search_progress(output), stop)
+        stops = stop_without_space(stop, Path(settings.nightly.folder), settings.run.min_free_gib)
+        hooks = Hooks(output.note, lambda: search_progress(output), stops)
         webhook = os.environ.get(settings.nightly.webhook, "") if settings.nightly.webhook else ""
         summary = run_night(settings, expected=expected, webhook=webhook, hooks=hooks)
     output.result(summary, _checks(summary), text=output.wrapped(str(summary["text"])))

@@ -63,8 +63,6 @@ class NightlyConfig(Section):
     """nights that are kept, the last of all; nights whose bundle is kept are kept, too"""
     keep_promoted: int = Field(0, ge=0)
     """champions whose bundles are kept, at least 2 so that a rollback is possible; 0 = all"""
-    free_gib: float = Field(1.0, ge=0)
-    """free space in GiB without which a night does not begin, exit code 75"""
     prometheus: str = ""
     """file for the textfile collector of Prometheus, e.g. /var/lib/node_exporter/evorec.prom; empty = evorec.prom in
     nightly.folder"""

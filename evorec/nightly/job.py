@@ -72,6 +72,7 @@ from evorec.recommender.problem import RecProblem
 from evorec.run.atomic import read_sealed, write_sealed
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.lock import FolderLock
+from evorec.search.checks import check_room
 from evorec.search.executors import executor_for
 from evorec.search.memory.library import gathered
 from evorec.search.memory.table import Memory
@@ -100,13 +101,13 @@ class Hooks:
     Attributes:
         note: gets a line of text per step.
         progress: opened for the time of the search; gets its reports.
-        stop: True ends the night; it is asked between stacks and steps.
+        stop: True, or a reason in words, ends the night; it is asked between stacks and steps.
         clock: time of day.
     """
 
     note: Callable[[str], None] = lambda _: None
     progress: Callable[[], AbstractContextManager[Callable[[Progress], None]]] = lambda: nullcontext(lambda _: None)
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool | str] = lambda: False
     clock: Callable[[], datetime] = now
 
 
@@ -210,7 +211,6 @@ class _Job:
         return self._report(None)
 
     def _work(self) -> None:
-        self._check_space()
         self.hooks.note(f"problem {self.config.problem_name}: reading the data")
         self.problem = self._read()
         self._begin()
@@ -236,18 +236,13 @@ class _Job:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        if self.hooks.stop():
-            raise Interruption(f"interrupted before the step {name}; the same command goes on.")
+        self._check_stop(f"before the step {name}")
         with self.watch.step(name):
             yield
 
-    def _check_space(self) -> None:
-        free, needed = shutil.disk_usage(self.root).free / 2**30, self.config.nightly.free_gib
-        if free < needed:
-            raise Interruption(
-                f"{self.root} has {free:.2f} GiB of free space, and nightly.free_gib asks for {needed:g}; free some "
-                "space and repeat the command."
-            )
+    def _check_stop(self, where: str) -> None:
+        if why := self.hooks.stop():
+            raise Interruption(f"interrupted {where}{f': {why}' * isinstance(why, str)}; the same command goes on.")
 
     def _read(self) -> RecProblem:
         problem = load_problem(self.config)
@@ -367,6 +362,7 @@ class _Job:
                 config=config, fingerprint=fingerprint, environment=problem.environment, allow_different_machine=True
             )
             if not run.finished or run.lost():
+                check_room(path, config, problem)
                 self.hooks.note(f"searching in {path}")
                 memory = self._memory() if config.search.memory == "auto" else None
                 executor = executor_for(config.run, device=problem.device_type)
@@ -416,8 +412,7 @@ class _Job:
         """A note of a longer step, at which it can be ended."""
         self.hooks.note(text)
         self.watch.tick()
-        if self.hooks.stop():
-            raise Interruption("interrupted; the same command repeats the step.")
+        self._check_stop("in a step, which is repeated")
 
     def _finalize(self, run: RunDirectory) -> str:
         """The member of the pick, trained again and measured on the test."""
