@@ -7,8 +7,9 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 
 * ``halving``: ``rung`` steps, ``kept`` metrics by key of the members that passed it;
 * ``interrupted``: empty, a signal stopped the search;
-* ``in_flight``: ``keys`` of the genomes that a start trains now in its own process, and ``start``, its name; again with
-  ``dropped``, true, if a signal ended their training, or without keys after an error;
+* ``in_flight``: ``keys`` of the genomes that a start trains now to a ``rung``, null = to the end, ``start``, its name,
+  and ``workers``, how many stacks at once; ``isolated``, true: in worker processes. In its own process, where a genome
+  can end the start: again with ``dropped``, true, if a signal ended their training, or without keys after an error;
 * ``retried``: ``failures``: causes by key of evaluations that were deleted, to be evaluated again;
 * ``time``: ``minutes``, the limit of a start that ended the search after this generation;
 * ``extension``: the limits from now on (``generations``, ``evaluations``, ``flops``, ``gain``), and ``before`` with the
@@ -260,6 +261,15 @@ class Ledger:
             return parse(row)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._damaged(f"row {row[0]} cannot be read: {error}") from None
+
+    @property
+    def changed(self) -> float:
+        """When a search last wrote to the ledger, in seconds since the epoch, while it goes on."""
+        times = [0.0]
+        for file in (self._name, f"{self._name}-wal"):
+            with suppress(FileNotFoundError):
+                times.append(os.stat(file).st_mtime)
+        return max(times)
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""

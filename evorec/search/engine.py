@@ -660,7 +660,7 @@ class _Search:
         self._report(finished, **stage)
         parents, n_starts = self._inherited(candidates), [self.deaths.get(found.key, 0) for found in candidates]
         outcomes = self._outcomes(specs, rung=rung, states=states, parents=parents, n_starts=n_starts)
-        with self._in_flight(candidates), closing(outcomes) as stacks:
+        with self._in_flight(candidates, stage["rung"]), closing(outcomes) as stacks:
             for stack in stacks:
                 for index, outcome in stack:
                     key = candidates[index].key
@@ -677,17 +677,20 @@ class _Search:
         return [(self.generation, ENERGY, {"joules": joules})] if any(joules.values()) else []
 
     @contextmanager
-    def _in_flight(self, candidates: Sequence[Evaluation]) -> Iterator[None]:
-        """Name the genomes in the ledger while this process trains them."""
-        if self.run is None or self.executor.isolates:
+    def _in_flight(self, candidates: Sequence[Evaluation], rung: int | None) -> Iterator[None]:
+        """Name the genomes in the ledger while they are trained to a rung, or to the end."""
+        if self.run is None:
             yield
             return
-        ledger, event = self.run.ledger, {"start": self.start, "keys": [candidate.key for candidate in candidates]}
+        isolated = self.executor.isolates
+        event: dict[str, Any] = {"start": self.start, "keys": [candidate.key for candidate in candidates]}
+        event |= {"rung": rung, "workers": self.executor.workers} | ({"isolated": True} if isolated else {})
+        ledger = self.run.ledger
         ledger.record_event(self.generation, IN_FLIGHT, event)
         try:
             yield
         except BaseException as error:
-            if not self.stopped:
+            if not self.stopped and not isolated:
                 is_dropped = isinstance(error, Interruption | KeyboardInterrupt)
                 over = {**event, "dropped": True} if is_dropped else {**event, "keys": []}
                 ledger.record_event(self.generation, IN_FLIGHT, over)
@@ -886,7 +889,7 @@ def _deaths(events: Iterable[Event], recorded: Set[str]) -> tuple[dict[str, int]
     """
     last: dict[str, Mapping[str, Any]] = {}
     for _, kind, payload in events:
-        if kind == IN_FLIGHT:
+        if kind == IN_FLIGHT and not payload.get("isolated"):
             last[payload["start"]] = payload
         elif kind == INTERRUPTED:
             last.pop(next(reversed(last), ""), None)  # the latest start
