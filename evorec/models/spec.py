@@ -14,6 +14,7 @@ from evorec.models.balancing import BALANCINGS
 from evorec.models.blocks import InputBlock
 from evorec.models.choice import MECHANISMS, POSITIVE, Choice, log_gene, merged, ordered
 from evorec.models.encoder import ENCODERS
+from evorec.models.item_item import DEFAULTS as ITEM_ITEM_DEFAULTS
 from evorec.models.item_item import ITEM_ITEMS
 from evorec.models.optimizer import OPTIMIZERS
 from evorec.models.retrieval_loss import RETRIEVAL_LOSSES
@@ -176,6 +177,7 @@ class ModelSpec:
                 values[weight] = 0.0
         chosen = [choices[genes[name]] for name, choices in CHOICES.items() if name in genes]
         own_genes = [gene for choice in chosen for gene in choice.gene_names]
+        values = {**{name: value for name, value in NEUTRAL_OF_CHOICES.items() if name in own_genes}, **values}
         mechanism = str(values.get("mechanism", ""))
         _check_names(mechanism, values, own_genes)
         choice = MECHANISMS[mechanism]
@@ -234,6 +236,14 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
+OF_ORDER = ("past_decay", "next_item", "next_window")
+"""Genes of item-item scores that read the order of the past."""
+OF_DESCRIPTIONS = ("content_weight", "content_popularity")
+"""Those that read the features and the content of items."""
+NEUTRAL_OF_CHOICES: Mapping[str, Any] = MappingProxyType(
+    {name: ITEM_ITEM_DEFAULTS[name] for name in ("next_item", "next_window", *OF_DESCRIPTIONS)}
+)
+"""The same of genes that only a chosen kind of item-item scores reads."""
 OF_RANKER: Mapping[str, Any] = MappingProxyType({
     "task_weights": (), "mechanism": "shared_bottom", "balancing": "fixed", "width": 2,
     "dropout": 0.0, "retrieval_weight": 1.0, "rank_blend": 0.0, "learning_rate": 1e-3, "dense_decay": 0.0,
@@ -330,6 +340,7 @@ def default_space(
     search_blocks: bool = True,
     new_items: bool = False,
     is_ordered: bool = True,
+    is_described: bool = True,
     has_items: bool = True,
 ) -> SearchSpace:
     """The search space of the multi-task recommender; the default genome is a shared bottom with fixed weights.
@@ -345,7 +356,9 @@ def default_space(
         blocks: of the input; each can be switched off.
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
-        is_ordered: whether the log has an order in time; without it there are no encoders of sequences.
+        is_ordered: whether the log has an order in time; without it there are no encoders of sequences, and item-item
+            scores have no genes of the order.
+        is_described: whether items have features or content, by which item-item scores may find them alike.
         has_items: False = rows without users and items: genes of retrieval and lists are left out.
     """
     mechanisms = [choice for choice in ordered(MECHANISMS) if funnel or not choice.needs_funnel]
@@ -363,7 +376,7 @@ def default_space(
     )  # fmt: skip
 
     average = Real(
-        "ema", 0.9, 0.995, default=0.95, limits=(0.0, 0.99999), optional=True,
+        "ema", 0.9, 0.995, default=0.95, limits=(0.0, 0.99999),
         text="decay per step of the moving average of the weights that is measured and stored; 0 = the last weights",
     )  # fmt: skip
 
@@ -414,7 +427,7 @@ def default_space(
         Real("dropout", 0.0, 0.5, default=0.1, limits=(0.0, 0.95), text="rate after embeddings and layers"),
         *(of_past if has_items else ()),
         Integer(
-            "ensemble_heads", 1, 8, default=1, limits=(1, 64), optional=True,
+            "ensemble_heads", 1, 4, default=1, limits=(1, 64),
             text="models in one: heads of each task that share all layers, whose predictions are averaged",
         ),
     )  # fmt: skip
@@ -443,9 +456,9 @@ def default_space(
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
-        *_item_item_genes(days, n_layers=n_layers),
+        *_item_item_genes(days, n_layers=n_layers, is_ordered=is_ordered, is_described=is_described),
         Real(
-            "id_dropout", 0.0, 0.9, default=0.0, limits=(0.0, 0.99), optional=True,
+            "id_dropout", 0.0, 0.7, default=0.0, limits=(0.0, 0.99),
             text="share of the ids of users and items that a training step hides, so that features count",
         ),
         Integer(
@@ -473,10 +486,11 @@ def default_space(
     ))  # fmt: skip
 
 
-def _item_item_genes(days: float, *, n_layers: int) -> list[Gene]:
-    """The optional gene `item_item`, and under it how the past fades, the blend and the genes of the kinds."""
+def _item_item_genes(days: float, *, n_layers: int, is_ordered: bool, is_described: bool) -> list[Gene]:
+    """The gene `item_item`, and under it how the past fades, the blend and the genes of the kinds."""
     kinds = ordered(ITEM_ITEMS)
     text = "scores of items by the items of the user's past"
+    absent = (() if is_ordered else OF_ORDER) + (() if is_described else OF_DESCRIPTIONS)
     first, *own = _choice_genes("item_item", kinds, "none", text, n_layers=n_layers)
     used = When("item_item", tuple(kind.name for kind in kinds if kind.name != "none"))
     fading: list[Gene] = [
@@ -492,7 +506,7 @@ def _item_item_genes(days: float, *, n_layers: int) -> list[Gene]:
             text="age behind the latest item at which an item of the past counts half",
         ))  # fmt: skip
     return [
-        replace(first, optional=True),
+        first,
         Boolean(
             "item_item_blend", default=True, condition=used,
             text="the vectors share the retrieval score with the item-item scores",
@@ -501,8 +515,7 @@ def _item_item_genes(days: float, *, n_layers: int) -> list[Gene]:
             "item_item_share", 0.02, 0.98, default=0.7, limits=(0.0, 1.0), condition=When("item_item_blend", (True,)),
             text="share of the item-item scores in the retrieval score",
         ),
-        *fading,
-        *own,
+        *(gene for gene in (*fading, *own) if gene.name not in absent),
     ]  # fmt: skip
 
 

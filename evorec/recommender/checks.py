@@ -30,8 +30,7 @@ from evorec.metrics.accuracy import ordering_key
 from evorec.metrics.metric import all_metrics
 from evorec.models.baselines import NAMES, oversized, skipped_baselines
 from evorec.models.boosting import GRADIENT_BOOSTING
-from evorec.models.item_item import ITEM_ITEMS, Positives
-from evorec.models.item_item import oversized as oversized_matrix
+from evorec.models.item_item import ITEM_ITEMS
 from evorec.models.row_baselines import ROW_BASELINES
 from evorec.objectives import (
     Constraint,
@@ -46,7 +45,7 @@ from evorec.objectives import (
 )
 from evorec.recommender.dataset import encode_tables
 from evorec.recommender.defaults import suitable_defaults, without_metrics
-from evorec.recommender.search_space import recommender_space
+from evorec.recommender.search_space import DEFAULT_MATRIX_BYTES, oversized_kinds, recommender_space
 from evorec.space.space import SearchSpace
 from evorec.training.memory import memory_budget
 
@@ -180,8 +179,10 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
         known[GRADIENT_BOOSTING] = dict.fromkeys((*orders, "accuracy"), 1.0)
     constraints = _check_constraints_and_picks(config, faults, known)
     if space is not None:
-        with faults.collect():
-            _check_matrices(space, dataset, config)
+        workers = config.run.n_workers(device_type(config.run.device))
+        of_worker = memory_budget(config.run.memory_gib, workers=workers)
+        for reason in oversized_kinds(space, dataset, of_worker).values():
+            faults.add(ConfigError(f"space.item_item: {reason}"))
     if space is not None and config.run.memory_gib:
         with faults.collect():
             _trainer(config, tables, dataset).check_memory(space)
@@ -191,6 +192,13 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
     faults.refuse()
     assert space is not None
     notes += [f"{name} is left out of the baselines: {reason}." for name, reason in oversized(dataset, budget).items()]
+    if "item_item" not in config.space:
+        notes += [
+            f"space.item_item: {kind} is left out, because it takes more than {DEFAULT_MATRIX_BYTES / 2**30:g} GiB; "
+            "name it in space.item_item to have it."
+            for kind in ITEM_ITEMS
+            if "item_item" in space.names and not space.gene("item_item").can_be(kind)
+        ]
     notes += [f"{leak}." for leak in leaks(tables, parts.train, (*config.tasks.ranked, config.tasks.target))]
     return CheckedProblem(
         config, tables, parts, dataset, space, objectives, constraints, (*remarks(tables, config), *notes)
@@ -306,23 +314,6 @@ def _made_up_corners(config: RecommenderConfig) -> Corners:
     }
 
 
-def _check_matrices(space: SearchSpace, dataset: Dataset, config: RecommenderConfig) -> None:
-    """Refuse kinds of item-item matrices that a worker's memory does not hold at their largest settings."""
-    if "item_item" not in space.names:
-        return
-    budget = memory_budget(config.run.memory_gib, workers=config.run.n_workers(device_type(config.run.device)))
-    reasons = []
-    for kind, choice in ITEM_ITEMS.items():
-        if not space.gene("item_item").can_be(kind):
-            continue
-        own = {name: space.gene(name) for name in choice.gene_names if name in space.names}
-        settings = {name: getattr(gene, "high", gene.default) for name, gene in own.items()}
-        if reason := oversized_matrix(kind, Positives.of(dataset), settings, budget):
-            reasons.append(f"space.item_item: {reason}")
-    if reasons:
-        raise ConfigError("\n".join(reasons))
-
-
 def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables, dataset: Dataset) -> Corners:
     """Corners of the counted costs; made up where the costs certainly differ, because to count them needs torch."""
     of_data = {metric.name for metric in all_metrics() if metric.corners is not None}
@@ -332,7 +323,8 @@ def _cost_corners(space: SearchSpace, config: RecommenderConfig, tables: Tables,
         if not any(name.partition("/")[0] == key.partition("/")[0] for name in of_data)
     }
     # Item-item scores alone cost the same with vectors of any length.
-    if space.gene("embedding_dim").cardinality > 1 and "item_item" not in space.names:
+    has_vectors = "item_item" not in space.names or space.gene("item_item").can_be("none")
+    if space.gene("embedding_dim").cardinality > 1 and has_vectors:
         return made_up
     from evorec.training.cost import cost_bounds
 
