@@ -36,6 +36,8 @@ HERE = Path(__file__).parent
 CPU: Final = torch.device("cpu")
 SHAPES: Final = {"small": (512, 32), "standard": (2048, 64), "kuairand": (1024, 64)}
 """Size -> batch and width; embeddings of 16 in all of them."""
+NOT_IN_LOOPS: Final = {"ema": 0.0, "ensemble_heads": 1, "id_dropout": 0.0, "item_item": "none"}
+"""Genes that the sequential loops do not have, at values without an effect."""
 FIXED: Final[Mapping[str, Any]] = {
     "mechanism": "shared_bottom",
     "task_embeddings": False,
@@ -46,6 +48,7 @@ FIXED: Final[Mapping[str, Any]] = {
     "retrieval_loss": "softmax",
     "history": True,
     "rerank": False,
+    **NOT_IN_LOOPS,
 }
 """Genes that all members of the plain sizes share, with width and depth; rates, decays and weights vary."""
 
@@ -106,7 +109,9 @@ def simulated(size: str, scale: Scale, *, device: str = "cpu", precision: str = 
 def real(size: str, scale: Scale, *, precision: str = "float32") -> RecommenderConfig:
     """Configuration of size kuairand or mixed."""
     config = recommender_config(load_config(HERE / "kuairand.toml"))
-    fixed = {} if size == "mixed" else {**FIXED, "width": SHAPES[size][1], "sharing_depth": 1, "negatives": 512}
+    fixed = (
+        NOT_IN_LOOPS if size == "mixed" else {**FIXED, "width": SHAPES[size][1], "sharing_depth": 1, "negatives": 512}
+    )
     training = {"steps": scale.steps, "precision": precision}
     if size == "kuairand":
         training["uniform_negatives"] = 0

@@ -92,7 +92,7 @@ def encoders(dropout: float) -> dict[str, dict[str, Any]]:
 
 def trainer_of(case: dict[str, Any], seed: int, *, fit: Fit = "train") -> tuple[SearchSpace, StackTrainer]:
     """The search space of a case, with the encoders, and the trainer of a fit; without any baseline."""
-    genes = {"encoder": "search", "bag_decay": "search", **case["genes"]}
+    genes = {"encoder": "search", "bag_decay": "search", "ema": 0.0, **case["genes"]}
     space = [f"space.{name}={json.dumps(value)}" for name, value in genes.items()]
     settings = [*case["settings"], *space, f"search.seed={seed}", "run.workers=1"]
     checked = check_problem(recommender_config(load_config(problem=case["problem"], overrides=settings)))

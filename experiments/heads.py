@@ -58,7 +58,7 @@ def main() -> None:
     for data in chosen.data:
         problem = problem_of(data)
         for genome in chosen.genomes:
-            start = problem.space.decode(problem.space.default()) | GENOMES[genome]
+            start = problem.space.decode(problem.space.default()) | {"ema": 0.0} | GENOMES[genome]
             found: list[list[dict[str, float]]] = []  # by seed and case
             for seed in range(chosen.seeds):
                 cases = [start | change for change in ({}, *CHANGES.values())]

@@ -37,7 +37,7 @@ DATA: dict[str, tuple[str, list[str]]] = {
     "ecommerce, new items": ("ecommerce", NEW_ITEMS),
 }
 """Data set -> problem or configuration in this folder, and settings."""
-BASE = {"embedding_dim": 32, "history_weight": 10.0}
+BASE = {"embedding_dim": 32, "history_weight": 10.0, "ema": 0.0}
 RATES = (0.0005, 0.001, 0.003, 0.01)
 LAYERS = {
     f"{n} layers{', trained through' if trained else ''}": {"graph_layers": n, "graph_trained": trained}

@@ -236,13 +236,9 @@ NEUTRAL: Mapping[str, Any] = MappingProxyType(
     }
 )
 """Values of the genes that some data do not have, and of optional genes that a configuration does not name."""
-OF_ORDER = ("past_decay", "next_item", "next_window")
-"""Genes of item-item scores that read the order of the past."""
 OF_DESCRIPTIONS = ("content_weight", "content_popularity")
-"""Those that read the features and the content of items."""
-NEUTRAL_OF_CHOICES: Mapping[str, Any] = MappingProxyType(
-    {name: ITEM_ITEM_DEFAULTS[name] for name in ("next_item", "next_window", *OF_DESCRIPTIONS)}
-)
+"""Genes of item-item scores that read the features and the content of items."""
+NEUTRAL_OF_CHOICES: Mapping[str, Any] = MappingProxyType({name: ITEM_ITEM_DEFAULTS[name] for name in OF_DESCRIPTIONS})
 """The same of genes that only a chosen kind of item-item scores reads."""
 OF_RANKER: Mapping[str, Any] = MappingProxyType({
     "task_weights": (), "mechanism": "shared_bottom", "balancing": "fixed", "width": 2,
@@ -356,8 +352,7 @@ def default_space(
         blocks: of the input; each can be switched off.
         search_blocks: whether the search does; else their genes are fixed, and a configuration may fix another value.
         new_items: whether the catalogue has items without a training row; adds the gene of their popularity.
-        is_ordered: whether the log has an order in time; without it there are no encoders of sequences, and item-item
-            scores have no genes of the order.
+        is_ordered: whether the log has an order in time; without it there are no encoders of sequences.
         is_described: whether items have features or content, by which item-item scores may find them alike.
         has_items: False = rows without users and items: genes of retrieval and lists are left out.
     """
@@ -456,7 +451,7 @@ def default_space(
         log_gene("popularity_smoothing", 0.3, 30.0, 3.0, "positives added to every item in the popularity prior"),
         *([half_life(days)] if days else []),
         *([newcomers] if new_items else []),
-        *_item_item_genes(days, n_layers=n_layers, is_ordered=is_ordered, is_described=is_described),
+        *_item_item_genes(days, n_layers=n_layers, is_described=is_described),
         Real(
             "id_dropout", 0.0, 0.7, default=0.0, limits=(0.0, 0.99),
             text="share of the ids of users and items that a training step hides, so that features count",
@@ -486,11 +481,10 @@ def default_space(
     ))  # fmt: skip
 
 
-def _item_item_genes(days: float, *, n_layers: int, is_ordered: bool, is_described: bool) -> list[Gene]:
+def _item_item_genes(days: float, *, n_layers: int, is_described: bool) -> list[Gene]:
     """The gene `item_item`, and under it how the past fades, the blend and the genes of the kinds."""
     kinds = ordered(ITEM_ITEMS)
     text = "scores of items by the items of the user's past"
-    absent = (() if is_ordered else OF_ORDER) + (() if is_described else OF_DESCRIPTIONS)
     first, *own = _choice_genes("item_item", kinds, "none", text, n_layers=n_layers)
     used = When("item_item", tuple(kind.name for kind in kinds if kind.name != "none"))
     fading: list[Gene] = [
@@ -515,7 +509,8 @@ def _item_item_genes(days: float, *, n_layers: int, is_ordered: bool, is_describ
             "item_item_share", 0.02, 0.98, default=0.7, limits=(0.0, 1.0), condition=When("item_item_blend", (True,)),
             text="share of the item-item scores in the retrieval score",
         ),
-        *(gene for gene in (*fading, *own) if gene.name not in absent),
+        *fading,
+        *(gene for gene in own if is_described or gene.name not in OF_DESCRIPTIONS),
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from evorec.data.dataset import Dataset
 from evorec.data.tables import SECONDS_PER_DAY
 from evorec.models.blocks import InputBlock, absent_blocks, input_blocks, named_blocks
 from evorec.models.item_item import ITEM_ITEMS, Positives, oversized
-from evorec.models.spec import OF_DESCRIPTIONS, OF_ORDER, RANK, USE, default_space
+from evorec.models.spec import OF_DESCRIPTIONS, RANK, USE, default_space
 from evorec.space.space import SearchSpace
 
 DEFAULT_MATRIX_BYTES = 2 << 30
@@ -43,7 +43,7 @@ def recommender_space(config: RecommenderConfig, dataset: Dataset | None, *, sou
         absent = {prefix + name for prefix in (USE, RANK) for name in absent_blocks(dataset)}
         absent |= set() if dataset.times == "seconds" else {"popularity_half_life", "past_half_life"}
         is_described = len(dataset.item_fields) > 1 or dataset.distance_content.shape[1] > 0  # the first is the id
-        absent |= (set() if is_described else set(OF_DESCRIPTIONS)) | (set() if is_ordered else set(OF_ORDER))
+        absent |= set() if is_described else set(OF_DESCRIPTIONS)
     space_of = partial(
         default_space,
         n_layers=config.training.layers,
