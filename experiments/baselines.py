@@ -1,9 +1,9 @@
 """The pick of best recall against every tuned baseline, on the test of each built-in problem with lists.
 
 Each problem is searched with a small budget. The member of best recall on validation is trained again on train and
-validation with a fresh seed. The baselines have the settings that were chosen on validation. Both list items for the users
-of the test, and the paired difference gets a bootstrap interval over users. The check fails if the pick is significantly
-below a baseline, which is marked "below".
+validation with a fresh seed. The baselines have the settings that were chosen on validation. Both list items for the
+users of the test, and the paired difference gets a bootstrap interval over users. The check fails if the pick is
+significantly below a baseline, which is marked "below".
 
     python experiments/baselines.py                       # all problems, about an hour on two quiet cores
     python experiments/baselines.py feed public:lastfm    # problems; of `public`, a split
