@@ -33,7 +33,7 @@ def problem() -> RecProblem:
 @pytest.fixture(scope="module")
 def whole() -> RecProblem:
     """With the optional genes and options."""
-    optional = {"encoder": "search", "item_item": "search", "optimizer": list(OPTIONS["optimizer"])}
+    optional = {"encoder": "search", "optimizer": list(OPTIONS["optimizer"])}
     return build_problem(config(space=optional))
 
 

@@ -13,8 +13,10 @@ from evorec.cli import main
 from evorec.config import load_config, recommender_config
 from evorec.errors import ConfigError, DataError, RunLockedError
 from evorec.models import baselines
+from evorec.models.item_item import ITEM_ITEMS
 from evorec.recommender import checks
 from evorec.recommender.checks import CheckedProblem, check_problem
+from evorec.recommender.search_space import DEFAULT_MATRIX_BYTES
 from evorec.run.lock import FolderLock
 
 N = 900
@@ -172,7 +174,7 @@ def test_each_setting_that_a_search_refuses_is_refused_by_the_check(log: dict[st
         'data.log.files=["no.csv"]': "data.log.files",
         'space={width=16, embedding_dim=8, mechanism="shared_bottom", sharing_depth=1, task_embeddings=false, '
         'optimizer="adamw", history=true, rerank=false, retrieval_loss="softmax", negatives=16, balancing="fixed", '
-        'use_place=true, negative_source="batch"}': "box.cost must have its ideal below its worst",
+        'use_place=true, negative_source="batch", item_item="none", ensemble_heads=1}': "box.cost must have its ideal below its worst",
     }.items():
         assert words in refusal(override), override
 
@@ -279,3 +281,14 @@ def test_a_feature_that_gives_a_label_away_is_pointed_out(
     write({**log, "place": click})
     assert main(["data", "describe", "c.toml"]) == 0
     assert '! context feature "place" tells label click in 100' in capsys.readouterr().out
+
+
+def test_a_kind_of_matrix_that_is_large_is_searched_only_if_it_is_named(
+    log: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ITEM_ITEMS["ease"], "fit_bytes", lambda *_: DEFAULT_MATRIX_BYTES + 1)
+    found = checked()
+    assert not found.space.gene("item_item").can_be("ease")
+    assert found.space.gene("item_item").can_be("knn")
+    assert any(remark.startswith("space.item_item: ease is left out") for remark in found.remarks)
+    assert checked('space.item_item=["none", "ease"]', "run.memory_gib=16").space.gene("item_item").can_be("ease")

@@ -26,7 +26,7 @@ def retrieval_only(**overlay):
 
 @pytest.fixture(scope="module")
 def problem():
-    return build_problem(retrieval_only(space={"item_item": "search"}))
+    return build_problem(retrieval_only())
 
 
 def reproduced(metrics):
@@ -39,10 +39,11 @@ def genes(problem, **changes):
     return space.decode(space.default())
 
 
-def test_genes_of_the_kinds_appear_only_when_they_are_named(problem):
+def test_the_blend_and_the_kinds_of_item_item_scores_follow_from_the_genes(problem):
     own = {"item_item", "item_item_blend", "item_item_share", "past_decay", "past_half_life", "item_item_l2"}
     assert own < set(problem.space.names)
-    assert not own & set(build_problem(retrieval_only()).space.names)
+    without = build_problem(retrieval_only(space={"item_item": "none"})).space.names
+    assert own & set(without) == {"item_item"}
     assert ModelSpec.from_genes(genes(problem)).item_item == "none"
     blend = ModelSpec.from_genes(genes(problem, item_item="ease", item_item_share=0.6, past_decay=0.9))
     assert (blend.item_item_share, blend.past_decay, blend.setting("item_item_l2")) == (0.6, 0.9, 100.0)
@@ -79,7 +80,7 @@ def test_item_item_scores_alone_are_not_trained_and_cost_what_they_compute(probl
 
 
 def test_states_of_a_rung_go_on_to_the_end(problem):
-    rungs = build_problem(retrieval_only(space={"item_item": "search"}, training={"rungs": [2]}))
+    rungs = build_problem(retrieval_only(training={"rungs": [2]}))
     specs = [genes(rungs, item_item="ease", item_item_blend=False), genes(rungs, item_item="low_rank"), genes(rungs)]
     first = rungs.evaluate(specs, seed=rungs.seed, rung=0)
     ended = rungs.evaluate(specs, seed=rungs.seed, states=[outcome.state for outcome in first])
@@ -89,7 +90,7 @@ def test_states_of_a_rung_go_on_to_the_end(problem):
 
 
 def test_a_search_over_the_kinds_is_the_same_in_workers(tmp_path):
-    named = {"space": {"item_item": "search", "neighbours": 64}}
+    named = {"space": {"neighbours": 64}}
     _, path = searched(tmp_path / "one", retrieval_only(**named))
     workers = retrieval_only(**named, run={"workers": 2, "executor": "processes"})
     _, other = searched(tmp_path / "two", workers)
