@@ -174,7 +174,8 @@ def test_each_setting_that_a_search_refuses_is_refused_by_the_check(log: dict[st
         'data.log.files=["no.csv"]': "data.log.files",
         'space={width=16, embedding_dim=8, mechanism="shared_bottom", sharing_depth=1, task_embeddings=false, '
         'optimizer="adamw", history=true, rerank=false, retrieval_loss="softmax", negatives=16, balancing="fixed", '
-        'use_place=true, negative_source="batch", item_item="none", ensemble_heads=1}': "box.cost must have its ideal below its worst",
+        'use_place=true, negative_source="batch", item_item="none", '
+        "ensemble_heads=1}": "box.cost must have its ideal below its worst",
     }.items():
         assert words in refusal(override), override
 
