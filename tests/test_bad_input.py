@@ -485,6 +485,20 @@ def test_a_limit_of_the_size_of_files_is_resumable(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_path_that_is_no_text_is_refused_and_a_folder_of_such_a_name_is_not(
+    tmp_path: Path, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"n\xffcht $x")
+    folder.mkdir()
+    refused(["runs", str(folder)], USAGE, r"n\udcffcht $x' has bytes that are not UTF-8")
+    monkeypatch.chdir(folder)
+    small = settings("search.population=4", "search.generations=1", "search.surrogate=none")
+    assert main(["search", "--problem", "analytic", "-q", *small]) == 0
+    (run,) = map(str, Path("runs").glob("*-*"))
+    for command in (["report", run], ["front", run], ["resume", run]):
+        assert main([*command, "-q"]) == 0
+
+
 def test_a_problem_file_that_ends_the_process_is_refused(tmp_path: Path, refused: Callable[..., None]) -> None:
     (tmp_path / "shop.py").write_text("import sys\nsys.exit(0)\n")
     refused(["search", "--problem", str(tmp_path / "shop.py")], 2, "shop.py cannot be imported: SystemExit: 0")

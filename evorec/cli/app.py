@@ -252,6 +252,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     """Exit code of a command."""
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.encode("utf-8", "replace").decode() != word:  # Python shows such bytes as halves of characters
+            text = f"error: the argument {word!a} has bytes that are not UTF-8; rename the file or the folder"
+            Output(verbosity=-1).note(text, style="red", level=-1)
+            return ConfigError.exit_code
     try:
         application()(args=argv, prog_name="evorec")
     except SystemExit as end:

@@ -159,7 +159,7 @@ class Ledger:
             RunError: the file is damaged or has another format.
         """
         self._name, self._before_commit = str(path), before_commit
-        address = f"file:{quote(str(path.absolute()))}"
+        address = f"file:{quote(os.fsencode(path.absolute()))}"
         if read_only:
             # WAL needs a writable folder: on read-only media the file is opened as immutable.
             live = Path(f"{path}-wal").exists() or os.access(path.parent, os.W_OK)
