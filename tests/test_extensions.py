@@ -103,8 +103,11 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
 
 def test_a_problem_with_a_gene_type_of_its_own_is_searched(site: Path, tmp_path: Path) -> None:
     settings = ("search.population=12", "search.generations=4", "run.executor=processes", "run.workers=2")
+    settings += ('run.trackers=["diary"]',)
     front = json.loads(run(site, tmp_path, *search("newsletter", *settings)))["front"]
     assert front[0]["readers"] == 1.0  # hour 20 is the best hour of readers, and the front is sorted by readers
+    steps = [json.loads(line)["generation"] for line in (tmp_path / "diary.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
     assert "on a circle" in run(site, tmp_path, "evorec", "problems", "newsletter")
 
 

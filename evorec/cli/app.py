@@ -242,8 +242,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         Output(verbosity=-1).note(f"error: the result could not be written to standard output: {known}", level=-1)
         return known.exit_code
     others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if code == Interruption.exit_code and not all(thread.daemon for thread in others):
-        # Python would wait for threads that still train, and a training that hangs would hang the process.
+    observers = sys.modules.get("evorec.tracking.observers")
+    if (code == Interruption.exit_code and not all(thread.daemon for thread in others)) or (
+        observers is not None and observers.stuck()
+    ):
+        # Python would wait for threads that still train, and libraries for a tracker; either may hang the process.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

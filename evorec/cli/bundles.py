@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,6 +77,8 @@ def export(
     from evorec.deploy.bundle.triton import write_triton
     from evorec.report.record import read_record
     from evorec.run.directory import RunDirectory
+    from evorec.tracking.observers import track_model
+    from evorec.tracking.tracker import CHALLENGER
 
     key = find_shipped(read_record(run), member)
     target = out or Path("bundles") / key
@@ -88,6 +91,7 @@ def export(
         )
         problem = build_rec_problem(opened.config)
         export_bundle(opened, problem, key, target, options=options, progress=output.note)
+        track_model(opened, target, CHALLENGER, say=partial(output.note, style="yellow"))
     if triton is not None:
         write_triton(target, triton)
     output.result({"member": key, "bundle": str(target)}, text=str(target))

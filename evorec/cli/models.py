@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,10 @@ def promote(
     With --against, only if it is better than the champion beyond the noise of users and seeds, and no guard falls; else
     the champion stays. Without a champion it must beat the baselines. A damaged bundle is refused.
     """
+    from evorec.run.directory import RunDirectory
     from evorec.serving.model_folder import CHAMPION, ModelFolder
+    from evorec.tracking.observers import track_model
+    from evorec.tracking.tracker import CHAMPION as CHAMPION_ALIAS
 
     if force and not reason:
         raise ConfigError("--force needs --reason, which the log keeps.")
@@ -67,6 +71,9 @@ def promote(
             return
         output.note(text)
     name = folder.promote(bundle, reason=reason, facts=facts)
+    if against is not None:
+        with RunDirectory.open(against, read_only=True) as opened:
+            track_model(opened, bundle, CHAMPION_ALIAS, say=partial(output.note, style="yellow"))
     removed = folder.retain(keep)
     output.result({"champion": name, "removed": removed, **facts}, text=f"{name} is the champion of {models}")
     output.next_step("evorec", "serve", models / CHAMPION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,6 +183,7 @@ def _search(
     from evorec.cli.progress import search_progress, stop_on_signal, stop_without_space
     from evorec.config import RunConfig, merge, parse_config
     from evorec.problem import load_problem
+    from evorec.report.observed import observe, observe_result, observers_of
     from evorec.run.directory import RunDirectory, check_name, run_path
     from evorec.search import engine
     from evorec.search.checks import check_room, check_start
@@ -253,11 +255,21 @@ def _search(
                 output.note(f"restoring {', '.join(lost)} of {shown}" if lost else f"going on with {shown}")
             check_room(path, config, problem)
             executor = executor_for(config.run, device=problem.device_type)
-            with run.logged(), stop_on_signal(output) as stop, search_progress(output) as progress:
+            say = partial(output.note, style="yellow")
+            with (
+                run.logged(), observers_of(run, config.run, say=say) as observers, stop_on_signal(output) as stop,
+                search_progress(output) as show,
+            ):  # fmt: skip
+
+                def progress(now: engine.Progress) -> None:
+                    show(now)
+                    observe(observers, now)
+
                 engine.search(
                     problem, settings, run=run, executor=executor, chunk=config.run.chunk, progress=progress,
                     stop=stop_without_space(stop, path, config.run.min_free_gib), retry_failed=retry_failed,
                 )  # fmt: skip
+                observe_result(observers, path)
     _show(output, path, ended=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from evorec.config.section import Section
 
@@ -31,6 +31,13 @@ class ExecutionConfig(Section):
     resumed, when less is left; 0 = until the disk is full"""
     chunk: int = Field(32, ge=1, le=4096)
     """most members in a stack"""
+
+    trackers: tuple[str, ...] = Field((), examples=['["tensorboard", "mlflow"]'])
+    """observers of the run: tensorboard, mlflow, wandb, or those of plugins; they never stop it"""
+    tracking: dict[str, dict[str, JsonValue]] = Field({})
+    """settings of trackers by name, e.g. {mlflow = {uri = "sqlite:///mlflow.db"}}"""
+    tracker_wait_s: float = Field(20.0, ge=0)
+    """seconds that a command waits at its end for its trackers"""
 
     def n_workers(self, device: str) -> int:
         """Stacks trained in parallel on ``cpu`` or ``cuda``; a single stack fills a GPU."""

@@ -13,6 +13,7 @@ Layout of format 2, every file of which is written whole or not at all::
     all-data.json  all-data/KEY/   models of `finalize --on all-data`
     fusion/KEY.json                formulas of `fuse`
     ensembles.json                 ensembles of members, by `evorec ensemble`
+    trackers/NAME.json             identifier of the run in a tracker, and the last generation that it knows
     report.html  name.json  lock
 
 Everything that is read back has a hash that is checked when it is read: a JSON file ends with its own

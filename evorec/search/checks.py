@@ -15,6 +15,7 @@ from evorec.problem import Problem
 from evorec.run.directory import RunDirectory, run_path
 from evorec.search.start import start_genomes
 from evorec.space.space import SearchSpace
+from evorec.tracking.tracker import tracker_options
 
 SUITS_ALL: Final = "nsga2"
 """An algorithm that suits every problem: to build it and pymoo would take longer than all other checks."""
@@ -44,7 +45,7 @@ def check_start(
     Returns:
         The run directory.
     Raises:
-        ConfigError: lists what is wrong with the algorithm, its first genomes and the folder of the runs.
+        ConfigError: lists what is wrong with the algorithm, its first genomes, the trackers and the folder of the runs.
         RunError: the directory holds a run of other settings, data or software.
         RunLockedError: another process holds it.
     """
@@ -56,6 +57,8 @@ def check_start(
         start_genomes(space, config.search.start)
     with faults.collect():
         _check_algorithm(config.search, space, objectives, constraints)
+    with faults.collect():
+        tracker_options(config.run)
     with faults.collect():
         _check_folder(path)
     faults.refuse()

@@ -92,6 +92,7 @@ class Progress:
         n_trained: members of the generation that this start has trained to the rung, or to the end.
         n_stage: members that it trains so far; 0 after a complete generation.
         busy_s: seconds in which the workers of this start trained; their own start is not part of it. 0 = unknown.
+        best: best value of each objective on the front after the last complete generation, by name.
     """
 
     generation: int
@@ -107,6 +108,7 @@ class Progress:
     n_trained: int = 0
     n_stage: int = 0
     busy_s: float = 0.0
+    best: Mapping[str, float] = field(default_factory=dict)
 
 
 @final
@@ -251,6 +253,7 @@ class _Search:
         start: name of this start.
         deaths: starts that died while they trained a genome, by key.
         stopped: whether `stop` has ended this start.
+        best: see `Progress`.
         joules: energy by source of evaluations that are not in the ledger yet, by key.
         scratch: metrics from fresh weights of members that had inherited theirs, by key; None = that training failed.
         longest_s: seconds of the longest generation that this start has trained.
@@ -289,6 +292,7 @@ class _Search:
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
     longest_s: float = 0.0
     before_s: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
 
     def result_of(self, algorithm: AlgorithmLike) -> SearchResult:
         """Run the search."""
@@ -552,6 +556,9 @@ class _Search:
         self.evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
         members = [self.evaluated[key].metrics or {} for key in self.archive.members]
         self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
+        for objective in self.problem.objectives if members else ():
+            values = [metrics[objective.metric] for metrics in members]
+            self.best[objective.name] = max(values) if objective.direction == "max" else min(values)
         if self.run and n_replayed < len(candidates):
             self._store_members(self.run)
             seconds = self._seconds()
@@ -829,6 +836,7 @@ class _Search:
                 hypervolume_share=self.hypervolume[-1] if self.hypervolume else 0.0,
                 n_dropped=sum(evaluation.dropped for evaluation in evaluations),
                 busy_s=self.busy_s,
+                best=dict(self.best),
                 **stage,
             )
         )

@@ -18,6 +18,7 @@ LAYERS = (
     ("objectives",),
     ("data", "archive", "run"),
     ("serving",),
+    ("tracking",),
     ("models",),
     ("training",),
     ("problem",),

@@ -18,6 +18,7 @@ CATCHES_ALL = (
     "evorec/data/content/encoder.py",
     "evorec/data/content/files.py",
     "evorec/report/run_list.py",
+    "evorec/tracking/observers.py",
     "evorec/search/workers.py",
     "evorec/serving/graph.py",
     "evorec/serving/slot.py",

@@ -1,0 +1,1 @@
+"""Trackers: experiment trackers that observe runs."""

@@ -1,0 +1,1 @@
+"""The built-in trackers, a module each; see `evorec.tracking.tracker`."""
