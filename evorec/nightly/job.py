@@ -69,6 +69,7 @@ from evorec.objectives import resolve
 from evorec.outputs import write_output
 from evorec.problem import load_problem
 from evorec.recommender.problem import RecProblem
+from evorec.report.observed import observe, observe_result, observers_of
 from evorec.run.atomic import read_sealed, write_sealed
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.lock import FolderLock
@@ -79,6 +80,8 @@ from evorec.search.memory.table import Memory
 from evorec.serving.bundle import read_bundle
 from evorec.serving.model_folder import CHALLENGER, CHAMPION, ROLLBACK, ModelFolder, sealed_line
 from evorec.serving.recommender import Recommender, load_bundle
+from evorec.tracking import tracker
+from evorec.tracking.observers import track_model
 
 if TYPE_CHECKING:
     from evorec.search.engine import Progress
@@ -366,16 +369,19 @@ class _Job:
                 self.hooks.note(f"searching in {path}")
                 memory = self._memory() if config.search.memory == "auto" else None
                 executor = executor_for(config.run, device=problem.device_type)
-                with run.logged(), self.hooks.progress() as progress:
+                observers = observers_of(run, config.run, say=self.hooks.note)
+                with run.logged(), observers, self.hooks.progress() as progress:
 
                     def show(now: Progress) -> None:
                         self.watch.tick()
                         progress(now)
+                        observe(observers, now)
 
                     engine.search(
                         problem, config.search, run=run, executor=executor, chunk=config.run.chunk, memory=memory,
                         progress=show, stop=self.hooks.stop, time_left=self._time_left(),
                     )  # fmt: skip
+                    observe_result(observers, path)
             summary = run.read_summary() or {}
             shares = summary.get("hypervolume_share") or [0.0]
             self.facts["search"] = {
@@ -436,6 +442,7 @@ class _Job:
         try:
             if not out.exists():
                 export_bundle(run, self.problem, member, out, progress=self._between)
+                track_model(run, out, tracker.CHALLENGER, say=self.hooks.note)
         except (BundleDiffersError, ConfigError) as error:
             self.checks.append(Check("bundle.agrees", Outcome.FAIL, str(error)))
             return [f"the export failed: {error}"]
@@ -546,6 +553,8 @@ class _Job:
         if verdict == Verdict.PROMOTE:
             if self.models.champion != name:
                 self.models.promote(bundle, reason="; ".join(decision["reasons"]), facts=facts)
+                with RunDirectory.open(self.facts["search"]["run"], read_only=True) as run:
+                    track_model(run, bundle, tracker.CHAMPION, say=self.hooks.note)
         elif not noted:
             self.models.refuse(bundle, facts, keep=verdict == Verdict.HOLD)
 
