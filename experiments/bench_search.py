@@ -34,7 +34,7 @@ from evorec.archive.indicators import hypervolume_share
 from evorec.config import SearchConfig, load_config
 from evorec.objectives import to_matrices
 from evorec.problem import Outcome, Problem, Spec, load_problem
-from evorec.report.attainment_page import staircase
+from evorec.report.comparison_page import staircase
 from evorec.search.engine import search
 from evorec.search.memory.table import Memory
 from evorec.search.optuna_study import as_optuna

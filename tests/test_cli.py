@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from evorec.cli import main
 from evorec.config import load_config
 from evorec.errors import ConfigError, DataError, Interruption, RunError, RunLockedError, SearchError
 from evorec.run.atomic import read_sealed, write_sealed
+from evorec.run.directory import RunDirectory
 from evorec.run.ledger import Ledger
 
 TESTS = Path(__file__).parent
@@ -344,6 +346,22 @@ def test_report_is_one_file_in_the_run_directory(run: Path, capsys: pytest.Captu
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report.html")
     assert "trivial" in (run / "report.html").read_text()
+
+
+def test_a_live_report_is_written_until_the_search_ends(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, seen = iter([True, False]), []
+    monkeypatch.setattr(RunDirectory, "is_held", lambda path: next(held))
+    monkeypatch.setattr(time, "sleep", lambda seconds: seen.append((run / "report.html").read_text()))
+    assert main(["report", str(run), "--live"]) == 0
+    (during,) = seen
+    assert '<html lang="en" data-live="5">' in during  # an open page loads itself again
+    assert '<html lang="en">' in (run / "report.html").read_text()
+    capsys.readouterr()
+    shutil.copytree(run, run.with_name("copy"))
+    assert main(["report", str(run), str(run.with_name("copy")), "--live"]) == ConfigError.exit_code
+    assert "--live follows the search of a single run, got 2 runs." in capsys.readouterr().err
 
 
 def test_validate_names_every_wrong_task_metric_gene_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:

@@ -246,6 +246,12 @@ def scaled(members: Sequence[Metrics], axes: Sequence[Objective]) -> FloatArray:
     return out
 
 
+def cost_of(objectives: Sequence[Objective]) -> Objective | None:
+    """The objective that is a cost: to be minimised on a log scale, else the only one to be minimised; None = none."""
+    low = [axis for axis in objectives if axis.direction == "min"]
+    return next((axis for axis in low if axis.log10), low[0] if len(low) == 1 else None)
+
+
 def _candidates(parsed: Pick, members: Mapping[str, Metrics]) -> tuple[str, ...]:
     """Keys of the members that have all metrics of a sentence and keep its limits, sorted.
 
@@ -458,12 +464,8 @@ class _Words:
 
     def _cost(self, text: str) -> Objective:
         """The objective that is a cost, else the only one to be minimised, else the training FLOPs."""
-        for objective in self.objectives:
-            if objective.direction == "min" and objective.log10:
-                return objective
-        low = [objective for objective in self.objectives if objective.direction == "min"]
-        if len(low) == 1:
-            return low[0]
+        if (axis := cost_of(self.objectives)) is not None:
+            return axis
         if self.known and find_metric(COST).name not in self.known:
             raise ConfigError(f"pick {text!r}: no objective is a cost; name the metric, e.g. best:METRIC.")
         return self._axis(COST)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, check_file, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, command
 from evorec.cli.output import Output
 from evorec.cli.ship import find_member
 from evorec.cli.signals import check_interrupted
@@ -462,23 +462,3 @@ def _show(output: Output, path: Path, sort: str | None = None, most: int | None 
         output.next_step("evorec", "report", path)
     if record.members and isinstance(record.config, RecommenderConfig):
         output.next_step("evorec", *(("finalize", path) if ended else ("export", path, table.rows[0].name)))
-
-
-@command(panel=SEARCH, order=40)
-def report(
-    output: Output,
-    run: Run,
-    out: Annotated[
-        Path | None, typer.Option(help="File to write; default report.html in the run directory.", show_default=False)
-    ] = None,
-) -> None:
-    """Write a self-contained HTML page about a run."""
-    from evorec.outputs import write_output
-    from evorec.report.record import read_record
-    from evorec.report.run_page import page
-    from evorec.run.directory import report_path
-
-    target = out or report_path(run)
-    check_file("--out", target, "report.html")
-    write_output(target, page(read_record(run, check=True)).encode())
-    output.result({"report": str(target)}, text=str(target))

@@ -69,7 +69,7 @@ def data_page(found: Description, source: Origin, remarks: Sequence[Finding], *,
     parts.append(tiles(known.items()))
     for topic in sections(found, wide=True):
         figure = topic.figure
-        body = drawing(figure(found), figure.__name__.removesuffix("_figure")) if figure else ""
+        body = drawing(figure(found), figure.__name__.removesuffix("_figure"), topic.about) if figure else ""
         parts.append(section(topic.title, topic.about, body + (table_html(topic.table) if topic.table else "")))
     dropped = {
         "Dropped, no user or item": source.n_missing_ids,

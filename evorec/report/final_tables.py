@@ -77,6 +77,11 @@ def final_sections(record: RunRecord) -> Iterator[tuple[Table, str]]:
         )
 
 
+def final_members(record: RunRecord) -> dict[str, str]:
+    """The members of the picks, by the names that the tables give to the picks."""
+    return {_name(entry): entry["member"] for entry in (record.final or {}).get("picks", ())}
+
+
 def final_notes(record: RunRecord) -> str:
     """Results that are missing from the tables, with the reason; a line each."""
     final = record.final or {}

@@ -18,7 +18,7 @@ from evorec.errors import ConfigError, RunError
 from evorec.objectives import Constraint, Objective, find_metric, resolve, to_matrices
 from evorec.report.table import Column
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import SURROGATE, Evaluation
+from evorec.run.ledger import EXTENSION, HALVING, SPENT, SURROGATE, Evaluation
 
 UNFINISHED = "not finished"
 """State of a run without an end."""
@@ -97,6 +97,12 @@ class RunRecord:
         confirmed: the front with fresh seeds (`evorec.search.confirm`); None before.
         energy: joules by source (`evorec.energy`) of each evaluation, by key; empty for runs of earlier versions.
         surrogate: what the surrogate chose and expected, by generation; see `evorec.run.ledger`.
+        rungs: metrics at each rung of the genomes that passed it, by steps and key.
+        seconds: since the start of the search, without pauses, after each complete generation.
+        data: numbers that describe the data set, by name.
+        data_sha256: of the data set.
+        fingerprint: of settings and data.
+        default: the default genome, decoded; empty in a run of an earlier version.
     """
 
     path: Path
@@ -123,6 +129,12 @@ class RunRecord:
     ensemble_goals: tuple[str, ...] = ()
     held: tuple[Mapping[str, Any], ...] = ()
     energy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rungs: Mapping[int, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
+    data: Mapping[str, float] = field(default_factory=dict)
+    data_sha256: str = ""
+    fingerprint: str = ""
+    default: Mapping[str, Any] = field(default_factory=dict)
 
     def is_feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether measured metrics keep all constraints."""
@@ -196,6 +208,15 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
     least = (summary or {}).get("least_infeasible", [])
     ensembles = run.read_ensembles() or {"ensembles": (), "goals": (), "held": ()}
     claimed = {evaluation.key: evaluation.metrics or {} for evaluation in archived}
+    events, rungs, seconds = run.ledger.events(), dict[int, dict[str, Mapping[str, float]]](), dict[int, float]()
+    before = 0.0  # each extension counts from 0 again
+    for generation, kind, payload in events:
+        if kind == HALVING:
+            rungs.setdefault(payload["rung"], {}).update(payload["kept"])
+        elif kind == SPENT:
+            seconds[generation] = before + payload["seconds"]
+        elif kind == EXTENSION:
+            before = max(seconds.values(), default=0.0)
     return RunRecord(
         path=path,
         config=run.config,
@@ -222,7 +243,13 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         ensemble_goals=tuple(ensembles["goals"]),
         held=tuple(ensembles["held"]),
         energy=run.energy(),
-        surrogate={generation: facts for generation, kind, facts in run.ledger.events() if kind == SURROGATE},
+        surrogate={generation: facts for generation, kind, facts in events if kind == SURROGATE},
+        rungs=rungs,
+        seconds=tuple(seconds[generation] for generation in sorted(seconds)),
+        data=problem.get("facts", {}),
+        data_sha256=str(problem.get("data_sha256", "")),
+        fingerprint=run.fingerprint,
+        default=problem.get("default", {}),
     )
 
 

@@ -18,7 +18,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``fresh``: trainings of members with a fresh seed: ``number`` of the seed, from 0, ``seed``, and ``rows``: by key
   ``metrics`` or the cause of ``failure``, and ``seconds``;
 * ``surrogate``: of a generation with a surrogate: ``chosen``, genomes by source; ``skill``, rank correlation by model;
-  ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it;
+  ``hypervolume``, the 10th, 50th and 90th percentile of the hypervolume that was expected after it; ``predicted``, in
+  the first generation of a search that starts from earlier ones, by key the objectives that were expected;
 * ``from_scratch``: ``metrics`` by key of members whose weights were inherited and that were trained again from fresh
   weights when the search ended; null = that training failed;
 * ``energy``: ``joules`` by source by key of evaluations that were committed; several events of a key add up;

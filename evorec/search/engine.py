@@ -334,6 +334,7 @@ class _Search:
                     "name": problem.name,
                     "data_sha256": problem.data_sha256,
                     "facts": dict(problem.facts),
+                    "default": problem.space.decode(problem.space.default()),
                     "memory": {"rows": len(rows), "worlds": rows.worlds().height} if len(rows) else None,
                     "objectives": [asdict(objective) for objective in problem.objectives],
                     "constraints": [asdict(constraint) for constraint in problem.constraints],

@@ -58,7 +58,8 @@ class SurrogateSearch:
     Attributes:
         notes: facts on the last generation for the ledger: ``chosen``, number of genomes by source; ``skill``, the mean
             rank correlation of prediction and measurement in the last generations by model; ``hypervolume``, the 10th,
-            50th and 90th percentile of the share of the box that is expected after the generation.
+            50th and 90th percentile of the share of the box that is expected after the generation; ``predicted``, in
+            the first generation, by key the expected objectives in their own unit.
     """
 
     def __init__(self, inner: AskTell, context: AlgorithmContext, prior: MemoryPrior | None = None) -> None:
@@ -104,6 +105,11 @@ class SurrogateSearch:
         if self._predicted:
             self._best = max(self._predicted, key=lambda name: skills.get(name) or 0.0)
             self.notes |= {"hypervolume": self._expected(self._models[self._best], X)}
+            if not n_rows:  # what earlier searches say, before anything is measured
+                columns = zip(self._context.objectives, self._predicted[self._best].T, strict=True)
+                values = np.stack([objective.natural(column) for objective, column in columns], axis=1)
+                keys = map(self._context.space.key, X)
+                self.notes |= {"predicted": dict(zip(keys, values.tolist(), strict=True))}
         return X
 
     def survivors(self, X: FloatArray, rungs: FloatArray, G: FloatArray, keep: float) -> np.ndarray:
