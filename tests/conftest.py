@@ -18,7 +18,7 @@ LONGEST = (
     "test_bundle", "test_docs", "test_cli", "test_problem", "test_trainer", "test_bad_input", "test_recommender",
     "test_padding", "test_method_experiments", "test_executors", "test_cli_problems", "test_number_tasks",
     "test_serve_command", "test_resume", "test_objectives_on_demand", "test_explain", "test_reproducible",
-    "test_page_in_browser",
+    "test_page_in_browser", "test_job",
 )  # fmt: skip
 """Files of at least ten seconds. They run first, else one process still has a long file when the others are done."""
 

@@ -7,6 +7,7 @@ a broken day among ninety would hardly move the figures of the whole log.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from evorec.nightly.checks import Check, Outcome
 TOP: Final = 30
 """Values of a categorical feature that are counted each; the others are counted together."""
 BINS: Final = 10
+BEYOND_CHANCE: Final = 4.0
+"""Standard errors that a rate must have changed by: 7 purchases after 20 are no fault."""
 FAR_ID: Final = 10
 """Ids beyond this many times the largest before are in another range."""
 Json = dict[str, Any]
@@ -119,10 +122,14 @@ def _labels(own: Mapping[str, Any], before: Mapping[str, Any] | None, config: Gu
     for task, new in own["labels"].items():
         old = before["labels"].get(task) if before else None
         if new["low"] == new["high"]:
-            faults.append(f"label {task} of the latest {own['latest_rows']:,} rows is always {new['low']}")
+            always = "missing" if new["low"] is None else f"always {new['low']:g}"
+            faults.append(f"label {task} of the latest {own['latest_rows']:,} rows is {always}")
         for name, word in (("mean", "mean"), ("known", "share of known values")) if old else ():
             a, b = (old or {}).get(name), new[name]
-            if a and b is not None and abs(b - a) > config.label_change * abs(a):
+            if not a or b is None:
+                continue
+            chance = math.hypot(*(one[f"{name}_error"] for one in (old or {}, new)))
+            if abs(b - a) > max(config.label_change * abs(a), BEYOND_CHANCE * chance):
                 faults.append(
                     f"label {task}: {word} {b:.4g}, before {a:.4g}; allowed are changes of {config.label_change:.0%}"
                 )
@@ -176,10 +183,13 @@ def _range(column: pl.Series) -> Json:
 def _label(column: pl.Series) -> Json:
     values = column.drop_nulls().to_numpy().astype(np.float64)
     values = values[np.isfinite(values)]
-    known = len(values) / max(len(column), 1)
+    known, n = len(values) / max(len(column), 1), max(len(values), 1)
+    found = {"known": known, "known_error": math.sqrt(known * (1 - known) / max(len(column), 1))}
     if not len(values):
-        return {"known": known, "mean": None, "low": None, "high": None}
-    return {"known": known, "mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
+        return {**found, "mean": None, "mean_error": None, "low": None, "high": None}
+    error = float(values.std()) / math.sqrt(n)
+    low, high = float(values.min()), float(values.max())
+    return {**found, "mean": float(values.mean()), "mean_error": error, "low": low, "high": high}
 
 
 def _features(tables: Tables, latest: pl.DataFrame) -> Iterator[tuple[str, str, pl.Series]]:

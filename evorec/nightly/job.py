@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 
+from evorec.archive.decide import check_pick
 from evorec.archive.pareto import bounded
 from evorec.config import RecommenderConfig
 from evorec.data.splits import split
@@ -68,6 +69,7 @@ from evorec.nightly.retention import prune
 from evorec.objectives import resolve
 from evorec.outputs import write_output
 from evorec.problem import load_problem
+from evorec.recommender.checks import baseline_names
 from evorec.recommender.problem import RecProblem
 from evorec.report.observed import observe, observe_result, observers_of
 from evorec.run.atomic import read_sealed, write_sealed
@@ -198,7 +200,7 @@ class _Job:
     facts: Json = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.began = self.hooks.clock()
+        self.began = self.hooks.clock().astimezone(UTC)  # whatever clocks are changed here, a day has one date
         nightly = self.config.nightly
         self.models = ModelFolder(nightly.models or self.root / "models", clock=self.hooks.clock)
 
@@ -252,7 +254,9 @@ class _Job:
         if not isinstance(problem, RecProblem):
             raise ConfigError(f"problem {self.config.problem!r} trains no recommender, so there is nothing to promote.")
         known = problem.data.baselines.measure("popularity").per_user
-        k = problem.config.k
+        k, tasks = problem.config.k, problem.config.tasks.kind_of_each()
+        pick = self.config.nightly.pick
+        check_pick(pick, problem.objectives, k, tasks=tasks, baselines=baseline_names(problem.config))
         for name in (self.config.nightly.target, *self.config.nightly.guards):
             if resolve(name, k) not in known:
                 raise ConfigError(
