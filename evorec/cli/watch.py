@@ -33,6 +33,8 @@ PLOT_LINES: Final = 16
 LEAST_PLOT: Final = 8
 """Lines that a plot has at least above the facts."""
 SIDE_COLUMNS: Final = 46
+MOST_LOAD: Final = 0.1
+"""Share of a core that reading a large run may take from its search."""
 TICK_S: Final = 0.2
 """Seconds between two looks at the keyboard and at the size of the terminal."""
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
@@ -81,10 +83,10 @@ def _follow(view: LiveView, path: Path, interval: float, objectives: Sequence[st
 
     from evorec.report.live_view import read_live
 
-    console, turn, note = Console(highlight=False, emoji=False), 0, ""
+    console, turn, note, rest_s = Console(highlight=False, emoji=False), 0, "", interval
     with _keys() as key, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            size, due = console.size, time.monotonic() + interval
+            size, due = console.size, time.monotonic() + rest_s
             live.update(frame(view, console, objectives, turn, note=note), refresh=True)
             while time.monotonic() < due and size == console.size:
                 pressed = key()
@@ -94,10 +96,12 @@ def _follow(view: LiveView, path: Path, interval: float, objectives: Sequence[st
                     turn += 1
                     break
             else:
+                began = time.thread_time()
                 try:
                     view, note = read_live(path), ""
                 except (RunError, OSError) as error:  # a file may be replaced at this moment
                     note = str(error).splitlines()[0]
+                rest_s = max(interval, (time.thread_time() - began) / MOST_LOAD)
 
 
 @contextmanager
@@ -215,7 +219,7 @@ def _sections(view: LiveView, record: RunRecord, console: Console) -> dict[str, 
     expected = record.surrogate.get(len(record.hypervolume), {}).get("hypervolume")
     if expected:
         low, middle, high = expected
-        hypervolume.append(f"expected for this generation: {middle:.4f} [{low:.4f}, {high:.4f}]")
+        hypervolume.append(f"expected: {middle:.4f} [{low:.4f}, {high:.4f}]")
     time_lines = [f"{duration(view.spent_s)} spent in complete generations"] if view.spent_s else []
     if view.left_s is not None and view.running:
         end = datetime.now() + timedelta(seconds=view.left_s)
