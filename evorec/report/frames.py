@@ -59,8 +59,8 @@ def front_frame(record: RunRecord) -> pl.DataFrame:
     """The members of the front on validation data, best first in the first objective.
 
     Returns:
-        ``member``, ``generation``, the metrics with the objectives first, the genes, and, after `evorec confirm`,
-        ``standing`` and for each metric ``METRIC.mean`` and ``METRIC.sd`` over the fresh seeds.
+        ``member``, ``generation``, the metrics with the objectives first, after `evorec confirm` ``standing`` and for
+        each metric ``METRIC.mean`` and ``METRIC.sd`` over the fresh seeds, and the genes.
     """
     keys = [row.name for row in front_table(record).rows if row.kind == "member"]
     members = {member.key: member for member in record.members}
@@ -69,17 +69,13 @@ def front_frame(record: RunRecord) -> pl.DataFrame:
         {"member": keys, "generation": [generations.get(key) for key in keys]},
         schema={"member": pl.String, "generation": pl.Int64},
     )
-    parts = [
-        facts,
-        _metrics(record, [members[key].metrics for key in keys]),
-        _genes([members[key].spec for key in keys]),
-    ]
+    parts = [facts, _metrics(record, [members[key].metrics for key in keys])]
     if record.confirmed is not None:
         found = [record.confirmed.members[key] for key in keys]
         parts.append(pl.DataFrame({"standing": [one.standing for one in found]}, schema={"standing": pl.String}))
         spread = [_with_spread({name: (one.means[name], one.sds[name]) for name in one.means}) for one in found]
         parts.append(_metrics(record, spread))
-    return pl.concat(parts, how="horizontal")
+    return pl.concat([*parts, _genes([members[key].spec for key in keys])], how="horizontal")
 
 
 def baselines_frame(record: RunRecord) -> pl.DataFrame:
