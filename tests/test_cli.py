@@ -72,8 +72,8 @@ def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
 
 
 COMMANDS = (
-    "search", "resume", "watch", "front", "plot", "table", "report", "finalize", "simplify", "export", "recommend", "explain", "fuse", "serve",
-    "promote", "rollback", "nightly", "problems", "validate",
+    "search", "resume", "watch", "front", "plot", "table", "report", "finalize", "simplify", "export", "recommend",
+    "explain", "fuse", "serve", "promote", "rollback", "nightly", "problems", "validate",
 )  # fmt: skip
 
 
