@@ -17,6 +17,7 @@ import polars as pl
 from evorec.errors import ConfigError
 from evorec.report.record import RunRecord
 from evorec.report.run_tables import front_table
+from evorec.report.verdict import names_of
 
 GENE: Final = "gene."
 """Prefix of the columns of genes."""
@@ -59,15 +60,20 @@ def front_frame(record: RunRecord) -> pl.DataFrame:
     """The members of the front on validation data, best first in the first objective.
 
     Returns:
-        ``member``, ``generation``, the metrics with the objectives first, after `evorec confirm` ``standing`` and for
-        each metric ``METRIC.mean`` and ``METRIC.sd`` over the fresh seeds, and the genes.
+        ``member``, its ``name`` on the page of the run, ``generation``, the metrics with the objectives first, after
+        `evorec confirm` ``standing`` and for each metric ``METRIC.mean`` and ``METRIC.sd`` over the fresh seeds, and
+        the genes.
     """
     keys = [row.name for row in front_table(record).rows if row.kind == "member"]
     members = {member.key: member for member in record.members}
-    generations = {row.key: row.generation for row in record.evaluations}
+    names, generations = names_of(record), {row.key: row.generation for row in record.evaluations}
     facts = pl.DataFrame(
-        {"member": keys, "generation": [generations.get(key) for key in keys]},
-        schema={"member": pl.String, "generation": pl.Int64},
+        {
+            "member": keys,
+            "name": [names[key].name for key in keys],
+            "generation": [generations.get(key) for key in keys],
+        },
+        schema={"member": pl.String, "name": pl.String, "generation": pl.Int64},
     )
     parts = [facts, _metrics(record, [members[key].metrics for key in keys])]
     if record.confirmed is not None:

@@ -230,7 +230,9 @@ def _record(path: Path, run: RunDirectory) -> RunRecord:
         baseline_settings=problem.get("baseline_settings", {}),
         skipped_baselines=problem.get("skipped_baselines", {}),
         hypervolume=tuple(
-            summary["hypervolume_share"] if summary else hypervolume_by_generation(evaluations, objectives, constraints)
+            summary["hypervolume_share"]
+            if summary
+            else hypervolume_by_generation(evaluations, objectives, constraints, complete=max(seconds, default=None))
         ),
         final=run.read_final(),
         machines=tuple(run.machines),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,6 +16,7 @@ from evorec.report.frames import baselines_frame, evaluations_frame, final_frame
 from evorec.report.record import RunRecord, read_record
 from evorec.report.run_tables import front_table, verdict
 from evorec.report.table import counted
+from evorec.report.verdict import called, names_of
 from evorec.run.directory import find_run
 
 if TYPE_CHECKING:
@@ -123,7 +125,13 @@ class SearchRun:
         facts = f"{record.config.problem_name}, {record.state}, {evaluations}, {members} of the front"
         if record.hypervolume:
             facts += f", hypervolume {record.hypervolume[-1]:.4f}"
-        table = front_table(record, most=n)
+        table, names = front_table(record, most=n), names_of(record)
+        table = replace(
+            table,
+            rows=tuple(
+                replace(row, name=called(row.name, names) if row.name in names else row.name) for row in table.rows
+            ),
+        )
         return (
             f"<h4>{escape(self.name)}</h4><p>{escape(facts)}</p><p><b>{escape(table.title)}</b></p>{table_html(table)}"
             f"<p>{escape(verdict(record))}</p>"

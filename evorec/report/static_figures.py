@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 import numpy as np
 
-from evorec.archive.decide import pick
 from evorec.archive.indicators import hypervolume_share
 from evorec.errors import ConfigError, DataError, command, guess
 from evorec.objectives import FloatArray, Metrics, Objective
@@ -24,6 +23,7 @@ from evorec.outputs import write_output
 from evorec.report.frames import evaluations_until
 from evorec.report.record import RunRecord, check_same_goals, hypervolume_by_generation
 from evorec.report.table import show_metric
+from evorec.report.verdict import names_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,7 +197,7 @@ def parallel_figure(records: Sequence[RunRecord], objectives: Sequence[str] = ()
                 panel.plot(x, row, color=colour, marker=marker, ms=3, lw=0.9, alpha=0.45, label=label)
                 label = ""
         for number, (name, found) in enumerate(notable(records[0]).items() if len(records) == 1 else ()):
-            colour = RUNS[(number + 1) % len(RUNS)]
+            colour = RUNS[1 + number % (len(RUNS) - 1)]
             (row,) = heights([found])
             panel.plot(x, row, color=colour, marker="o", ms=4, lw=2.2, label=name)
         kinds = list(dict.fromkeys(name for record in records for name in record.baselines))
@@ -371,19 +371,9 @@ FIGURES: Final[Mapping[str, Callable[[Sequence[RunRecord], Sequence[str]], Stati
 
 
 def notable(record: RunRecord) -> dict[str, Metrics]:
-    """Members that figures name, by their role: the knee, and the best of each objective."""
-    members = {member.key: member.metrics for member in record.members}
-    if not members:
-        return {}
-    roles = {pick("knee", members, record.objectives, record.config.k): ["knee"]}
-    for axis in record.objectives:
-        losses = axis.minimised([found[axis.metric] for found in members.values()])
-        roles.setdefault(list(members)[int(losses.argmin())], []).append(axis.name)
-    out = {}
-    for key, own in roles.items():
-        best = ", ".join(role for role in own if role != "knee")
-        out[" and ".join([*(["knee"] if "knee" in own else []), *([f"best {best}"] if best else [])])] = members[key]
-    return out
+    """Members with a role, by the name that the page of the run gives them: knee, best in an objective, cheapest."""
+    metrics = {member.key: member.metrics for member in record.members}
+    return {own.name: metrics[key] for key, own in names_of(record).items() if own.roles}
 
 
 def _axes(records: Sequence[RunRecord], names: Sequence[str]) -> list[Objective]:

@@ -49,6 +49,7 @@ def test_the_ledger_is_a_row_per_evaluation_with_its_fate() -> None:
 def test_the_front_is_sorted_by_the_first_objective() -> None:
     frame = front_frame(record())
     assert frame["member"].to_list() == ["bbbb", "aaaa", "cccc"]
+    assert frame["name"].to_list() == ["best accuracy", "knee", "best recall@20"]
     assert frame["accuracy"].to_list() == [0.75, 0.70, 0.65]
 
 
