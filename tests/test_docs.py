@@ -30,10 +30,13 @@ TINY_FEED = {
 FEW = (
     "training.steps=20",
     "search.population=4",
+    "search.generations=1",
     "search.surrogate=none",
     "constraints=[]",
     "finalize.seeds=1",
     "finalize.picks=['knee']",
+    "finalize.boosting=false",
+    "run.executor=serial",
 )
 
 
@@ -86,15 +89,19 @@ def settings(texts: tuple[str, ...] | list[str]) -> list[str]:
     return [part for text in texts for part in ("--set", text)]
 
 
-@pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_guides_exists_with_its_options(line: str) -> None:
-    command: Any = typer.main.get_command(application())  # newer versions of typer bring a click of their own
-    name, *words = shlex.split(line)
-    context = command.make_context(name, list(words))
-    while hasattr(command, "resolve_command"):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None, line
-        command, context = found, found.make_context(name, list(words), parent=context)
+def test_a_command_of_the_guides_exists_with_its_options() -> None:
+    root: Any = typer.main.get_command(application())  # newer versions of typer bring a click of their own
+    for line in commands():
+        name, *words = shlex.split(line)
+        try:
+            command, context = root, root.make_context(name, list(words))
+            while hasattr(command, "resolve_command"):
+                name, found, words = command.resolve_command(context, words)
+                assert found is not None
+                command, context = found, found.make_context(name, list(words), parent=context)
+        except Exception as error:
+            error.add_note(line)
+            raise
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.guide)
@@ -172,6 +179,7 @@ QUICK = (
     "search.surrogate=none",
     "run.executor=serial",
     "constraints=[]",
+    "finalize.boosting=false",
 )
 
 

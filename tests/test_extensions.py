@@ -20,7 +20,8 @@ TIMEOUT_S = 600.0
 TINY_FEED = (
     "data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000",
     "training.steps=4", "training.batch_size=64", "training.retrieval_batch=16", "training.rungs=[2]", "constraints=[]",
-    "search.population=6", "search.generations=2", "search.surrogate=none", "run.executor=processes", "run.workers=2",
+    "search.population=6", "search.generations=2", "search.surrogate=none", "run.executor=processes", "run.workers=1",
+    "finalize.boosting=false",
 )  # fmt: skip
 EXTENDED = (
     "space.mechanism=twin_experts", 'objectives=["accuracy", "first_items@k", "cost"]', "search.algorithm=my_nsga3",
@@ -66,6 +67,17 @@ def run(site: Path, folder: Path, *command: str) -> str:
     return out
 
 
+def several(site: Path, folder: Path, commands: list[list[str]]) -> list[str]:
+    """The outputs of commands that succeed, in a single process."""
+    lines = [
+        "from evorec.cli import main",
+        "if __name__ == '__main__':",
+        *(f"    print(main({one}))" for one in commands),
+    ]
+    (folder / "several.py").write_text("\n".join(lines))
+    return run(site, folder, "several").split("\n0\n")[: len(commands)]
+
+
 def search(problem: str, *settings: str) -> list[str]:
     options = [part for setting in settings for part in ("--set", setting)]
     return ["evorec", "search", "--problem", problem, "--format", "json", *options]
@@ -76,11 +88,17 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     whole.mkdir()
     interrupted.mkdir()
     command = search("feed", *TINY_FEED, *EXTENDED)
-    front = json.loads(run(site, whole, *command, "--set", "run.executor=serial"))["front"]
-    members = [row for row in front if row["kind"] == "member"]
-    assert members
-    with_lists = [row for row in front if row["member"] != "gradient_boosting"]
-    assert all(0 < row["first_items@20"] <= 1 for row in with_lists)  # baselines have it too
+    commands = [
+        [*command[1:], "--set", "run.executor=serial", "--name", "whole"], ["spent", "whole", "--format", "json"],
+        ["--help"], ["explain", "whole", "knee"],
+    ]  # fmt: skip
+    searched, spent, usage, explained = several(site, whole, commands)
+    assert float(json.loads(spent)["seconds"]) > 0
+    assert " spent " in usage
+    assert re.search(r"All tasks share [234] small networks; each task", " ".join(explained.split()))
+    front = json.loads(searched)["front"]
+    assert "member" in {row["kind"] for row in front}
+    assert all(0 < row["first_items@20"] <= 1 for row in front)  # baselines have it too
 
     process = start(site, interrupted, *command)
     assert process.stderr is not None
@@ -92,23 +110,17 @@ def test_a_search_with_extensions_in_worker_processes_resumes_to_the_same_front(
     assert process.returncode in (0, 75), errors  # 0 = the search was faster than the signal
     assert json.loads(run(site, interrupted, *command))["front"] == front
 
-    (folder,) = (whole / "runs").glob("*-*")
-    commands = [["spent", str(folder), "--format", "json"], ["--help"], ["explain", str(folder), members[0]["member"]]]
-    (whole / "several.py").write_text(f"from evorec.cli import main\nfor one in {commands}:\n    print(main(one))\n")
-    spent, usage, explained = run(site, whole, "several").split("\n0\n")[:3]
-    assert float(json.loads(spent)["seconds"]) > 0
-    assert " spent " in usage
-    assert re.search(r"All tasks share [234] small networks; each task", " ".join(explained.split()))
-
 
 def test_a_problem_with_a_gene_type_of_its_own_is_searched(site: Path, tmp_path: Path) -> None:
-    settings = ("search.population=12", "search.generations=4", "run.executor=processes", "run.workers=2")
+    settings = ("search.population=12", "search.generations=4", "run.executor=processes", "run.workers=1")
     settings += ('run.trackers=["diary"]',)
-    front = json.loads(run(site, tmp_path, *search("newsletter", *settings)))["front"]
+    commands = [search("newsletter", *settings)[1:], ["problems", "newsletter"]]
+    searched, described = several(site, tmp_path, commands)
+    front = json.loads(searched)["front"]
     assert front[0]["readers"] == 1.0  # hour 20 is the best hour of readers, and the front is sorted by readers
     steps = [json.loads(line)["generation"] for line in (tmp_path / "diary.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
-    assert "on a circle" in run(site, tmp_path, "evorec", "problems", "newsletter")
+    assert "on a circle" in described
 
 
 def test_the_contract_tests_cover_the_extensions(site: Path, tmp_path: Path) -> None:

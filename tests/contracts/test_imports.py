@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from contracts.source import ROOT, Import, imports, modules
@@ -61,38 +62,42 @@ def is_inside(target: str, package: str) -> bool:
     return target == package or target.startswith(f"{package}.")
 
 
-inner_modules = pytest.mark.parametrize("module", [name for name in modules("evorec") if name != "evorec"])
+INNER = [name for name in modules("evorec") if name != "evorec"]
+"""A rule is one test over all of them: a test for each module took seconds to collect."""
 
 
-@inner_modules
-def test_a_module_imports_only_what_is_below_it(module: str) -> None:
-    assert part(module) in LEVEL, f"{module} has no place in LAYERS"
+def test_a_module_imports_only_what_is_below_it() -> None:
     breaches = []
-    for found in own_imports(module):
-        if found.target == "evorec":
-            breaches.append(f"line {found.line}: the public names of evorec are not for its own modules")
-        elif part(found.target) != part(module) and LEVEL[part(found.target)] >= LEVEL[part(module)]:
-            breaches.append(f"line {found.line}: {found.target} is not below {part(module)}")
-    assert not breaches, f"{module}:\n" + "\n".join(breaches)
+    for module in INNER:
+        assert part(module) in LEVEL, f"{module} has no place in LAYERS"
+        for found in own_imports(module):
+            if found.target == "evorec":
+                breaches.append(f"{module}:{found.line}: the public names of evorec are not for its own modules")
+            elif part(found.target) != part(module) and LEVEL[part(found.target)] >= LEVEL[part(module)]:
+                breaches.append(f"{module}:{found.line}: {found.target} is not below {part(module)}")
+    assert not breaches, "\n".join(breaches)
 
 
-@inner_modules
-def test_a_library_is_imported_only_where_it_belongs(module: str) -> None:
+def test_a_library_is_imported_only_where_it_belongs() -> None:
+    breaches = [f"{module}:{breach}" for module in INNER for breach in misplaced_libraries(module)]
+    assert not breaches, "\n".join(breaches)
+
+
+def misplaced_libraries(module: str) -> Iterator[str]:
+    """Lines of a module that import a library which belongs to other modules, or into a function."""
     may_torch = part(module) in TORCH and module not in TORCH_FREE_MODELS
     may_pymoo = any(is_inside(module, place) for place in PYMOO)
-    breaches = []
     for found in imports(modules("evorec")[module]):
         library = found.target.split(".")[0]
         inside = module == TORCH_INSIDE and not found.at_import
         if library == "torch" and not (may_torch or inside or found.for_types):
-            breaches.append(f"line {found.line}: torch")
+            yield f"{found.line}: torch"
         if library in ("pymoo", "deap") and not may_pymoo:
-            breaches.append(f"line {found.line}: {library}")
+            yield f"{found.line}: {library}"
         if library == "problems":
-            breaches.append(f"line {found.line}: problems are found through their entry-point group")
+            yield f"{found.line}: problems are found through their entry-point group"
         if found.at_import and any(is_inside(found.target, late) for late in LATE):
-            breaches.append(f"line {found.line}: {found.target} belongs inside the function that uses it")
-    assert not breaches, f"{module}:\n" + "\n".join(breaches)
+            yield f"{found.line}: {found.target} belongs inside the function that uses it"
 
 
 def test_imports_make_no_cycle() -> None:

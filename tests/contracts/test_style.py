@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from contracts.source import ROOT, modules, parsed
 
 CATCHES_ALL = (
@@ -28,7 +27,8 @@ the runs of others are listed."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-every_file = pytest.mark.parametrize("path", modules("evorec").values(), ids=lambda path: str(path.relative_to(ROOT)))
+FILES = tuple(modules("evorec").values())
+"""A rule is one test over all of them: a test for each file took seconds to collect."""
 
 
 def position(path: Path, line: int) -> str:
@@ -63,25 +63,26 @@ def is_documented(owner: str, method: str) -> bool:
     return f"{owner}.{method}" in DOCUMENTED or any(is_documented(base, method) for base in BASES[owner])
 
 
-@every_file
-def test_everything_public_has_a_docstring(path: Path) -> None:
-    tree = parsed(path)
-    bare = [] if ast.get_docstring(tree) else [f"{position(path, 1)} the module"]
-    for name, node in definitions(tree):
-        owner, _, own_name = name.rpartition(".")
-        is_hidden = any(part.startswith("_") for part in name.split("."))
-        is_inherited = any(is_documented(base, own_name) for base in BASES[owner])
-        if not (is_hidden or ast.get_docstring(node) or is_inherited):
-            bare.append(f"{position(path, node.lineno)} {name}")
+def test_everything_public_has_a_docstring() -> None:
+    bare = []
+    for path in FILES:
+        tree = parsed(path)
+        if not ast.get_docstring(tree):
+            bare.append(f"{position(path, 1)} the module")
+        for name, node in definitions(tree):
+            owner, _, own_name = name.rpartition(".")
+            is_hidden = any(part.startswith("_") for part in name.split("."))
+            is_inherited = any(is_documented(base, own_name) for base in BASES[owner])
+            if not (is_hidden or ast.get_docstring(node) or is_inherited):
+                bare.append(f"{position(path, node.lineno)} {name}")
     assert not bare, "\n".join(bare)
 
 
-@every_file
-def test_only_named_files_catch_every_exception(path: Path) -> None:
-    if str(path.relative_to(ROOT)) in CATCHES_ALL:
-        return
+def test_only_named_files_catch_every_exception() -> None:
     wide = [
         position(path, node.lineno)
+        for path in FILES
+        if str(path.relative_to(ROOT)) not in CATCHES_ALL
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.ExceptHandler) and catches_all(node) and not raises_again(node)
     ]
@@ -99,22 +100,29 @@ def raises_again(handler: ast.ExceptHandler) -> bool:
     return isinstance(last, ast.Raise) and last.exc is None
 
 
-@every_file
-def test_only_the_command_line_prints(path: Path) -> None:
-    if "cli" in path.relative_to(ROOT).parts:
-        return
+def test_only_the_command_line_prints() -> None:
     printed = [
         position(path, node.lineno)
+        for path in FILES
+        if "cli" not in path.relative_to(ROOT).parts
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
     ]
     assert not printed, "\n".join(printed)
 
 
-@every_file
-def test_only_the_command_line_and_data_read_the_environment(path: Path) -> None:
-    if {"cli", "data"} & set(path.relative_to(ROOT).parts):
-        return
+def test_only_the_command_line_and_data_read_the_environment() -> None:
+    read = [
+        position(path, line)
+        for path in FILES
+        if not {"cli", "data"} & set(path.relative_to(ROOT).parts)
+        for line in reads_of_the_environment(path)
+    ]
+    assert not read, "\n".join(read)
+
+
+def reads_of_the_environment(path: Path) -> list[int]:
+    """Lines that read environment variables."""
     nodes = list(ast.walk(parsed(path)))
     allowed = {  # a default for a library that has no other switch is set, not read
         node.func.value
@@ -124,11 +132,10 @@ def test_only_the_command_line_and_data_read_the_environment(path: Path) -> None
     for node in nodes:  # a child process gets the whole environment: {**os.environ, ...}
         if isinstance(node, ast.Dict):
             allowed.update(value for key, value in zip(node.keys, node.values, strict=True) if key is None)
-    read = [
-        position(path, node.lineno)
+    return [
+        node.lineno
         for node in nodes
         if isinstance(node, ast.Attribute | ast.Name)
         and ast.unparse(node).split(".")[-1] in ("environ", "getenv")
         and node not in allowed
     ]
-    assert not read, "\n".join(read)

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from evorec.cli import main
 from evorec.data.held_out import RankingUsers
+from evorec.deploy.bundle import export
 from evorec.deploy.bundle.checks import same_lists
 from evorec.deploy.bundle.encoders import shown_columns
 from evorec.deploy.bundle.export import ExportOptions, export_bundle
@@ -389,6 +390,21 @@ def test_the_same_member_makes_the_same_bytes(plain: Made, tmp_path: Path, monke
     one, other = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in names)
     assert one == other
     assert all(one[name] == (plain.bundle / name).read_bytes() for name in FILES - {"README.md"})
+
+
+def test_a_graph_is_traced_twice_only_with_a_formula_of_its_own(
+    plain: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied_graphs(plain, monkeypatch)
+    written, names = export._write_graph, []
+
+    def counted(folder: Path, name: str, *rest: Any) -> None:
+        names.append(name)
+        written(folder, name, *rest)
+
+    monkeypatch.setattr(export, "_write_graph", counted)
+    plain.export(tmp_path / "bundle")
+    assert names == ["user_vectors", "item_vectors", "ranker", "recommend"]
 
 
 def test_a_graph_has_no_notes_of_the_exporter(plain: Made) -> None:

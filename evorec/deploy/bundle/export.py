@@ -184,7 +184,9 @@ def export_bundle(
         _write_data(folder, encoded, own.arrays, stored_encoders)
         if shown:
             write_atomic(folder / SHOWN, json.dumps(shown, ensure_ascii=False).encode())
-        served = own if isinstance(own, MixedMember) else replace(own, formula=options.formula or own.formula)
+        served: Member | MixedMember = own
+        if options.formula is not None and isinstance(own, Member):
+            served = replace(own, formula=options.formula)
         manifest = _manifest(run, problem, encoded, served, options, fit=fit)
         if isinstance(served, Member):
             manifest |= _of_member(run, problem, member, served, options, fit=fit) | {"new_item_prior": parts[0][1]}
