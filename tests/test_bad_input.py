@@ -31,7 +31,7 @@ TINY = (
     "data.simulator.n_users=80", "data.simulator.n_items=60", "data.simulator.n_interactions=3000",
     "training.steps=3", "training.batch_size=64", "training.retrieval_batch=16", "search.population=4",
     "search.generations=1", "search.surrogate=none", "constraints=[]", "run.workers=1", "finalize.seeds=1",
-    "finalize.bootstrap=100",
+    "finalize.bootstrap=100", "finalize.boosting=false",
 )  # fmt: skip
 STARTUP_S = 600.0  # a Python process that imports the search, on a busy machine
 
