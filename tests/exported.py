@@ -34,6 +34,8 @@ from evorec.training.plan import DeviceData
 SCORE = 1e-4  # float32 adds the same numbers in another order, and scores are about 10
 BY_HAND = "retrieval + 2.0 * p_click - 0.5 * z_like"
 MMR = 0.3
+FIXED = {"item_item": "none", "ema": 0.0, "ensemble_heads": 1, "id_dropout": 0.0}
+"""Genes of which these bundles have the neutral value; `tests/deploy` exports members with item-item scores."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def _made(
 @cache
 def plain_run(root: Path) -> tuple[RecProblem, Path]:
     """The feed, as `problems.feed` has it."""
-    return _run(root, "plain", config())
+    return _run(root, "plain", config(space=FIXED))
 
 
 @cache
@@ -207,7 +209,7 @@ def odd(root: Path) -> Made:
         data={"statistics": [], "history_recency": 1.0, "history_length": 3},
         training={"precision": "float64"},
         evaluation={"candidates": "all", "mask": "positives"},
-        space={"mechanism": "shared_bottom", "rerank": True, "history": True},
+        space={**FIXED, "mechanism": "shared_bottom", "rerank": True, "history": True},
         search={"population": 4, "generations": 1, "surrogate": "none"},
     )
     tables = replace(with_text_ids(simulate(settings.data.simulator)), content=("category",), context=())
@@ -253,7 +255,7 @@ def numbers(root: Path) -> Made:
             "ranked": ["click", "like", "watch"], "funnel": [], "lower_is_better": ["like"],
             "kinds": {"watch": "regression"},
         },
-        space={"mechanism": "shared_bottom", "rerank": True, "history": True, "rank_blend": 1.0},
+        space={**FIXED, "mechanism": "shared_bottom", "rerank": True, "history": True, "rank_blend": 1.0},
         search={"population": 4, "generations": 1, "surrogate": "none"},
     )  # fmt: skip
     tables = with_tags(simulate(settings.data.simulator))

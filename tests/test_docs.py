@@ -233,7 +233,7 @@ def test_the_problem_in_40_lines_runs_from_search_to_recommendation(
     assert found["found"].n_seeds == 2  # type: ignore[attr-defined]
     exec(LOAD, found)
     assert Path("front.svg").is_file()
-    assert found["by_generation"]["generation"].to_list() == [1, 2]  # type: ignore[index]
+    assert found["by_generation"]["generation"].to_list() == [1]  # type: ignore[index]
     for command in (["front", run], ["report", run], ["export", run, "knee", "--out", "bundle"], ["finalize", run]):
         capsys.readouterr()
         assert main([*command, "-q"]) == 0
