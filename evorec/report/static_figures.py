@@ -502,9 +502,11 @@ def _place(figure: Figure, labels: Sequence[tuple[Axes, float, float, str, str]]
         size = 2.5 * figure.dpi / 72
         dots = [panel.transData.transform(cloud.get_offsets()) for cloud in panel.collections]
         taken[panel] = [Bbox.from_extents(x - size, y - size, x + size, y + size) for x, y in np.vstack(dots)]
-    spots = [(6, 0, "left"), (-6, 0, "right"), (0, 8, "center"), (0, -8, "center"), (7, 9, "left"), (-7, 9, "right"),
-             (7, -9, "left"), (-7, -9, "right"), (10, 18, "left"), (-10, 18, "right"), (10, -18, "left"),
-             (-10, -18, "right")]  # fmt: skip
+    near = [(6, 0), (-6, 0), (0, 8), (0, -8), (7, 9), (-7, 9), (7, -9), (-7, -9)]
+    far = [
+        (dx * r, dy * r) for r in (1, 2) for dx, dy in ((10, 18), (-10, 18), (10, -18), (-10, -18), (0, 20), (0, -20))
+    ]
+    spots = [(dx, dy, "left" if dx > 0 else "right" if dx else "center") for dx, dy in (*near, *far)]
     for panel, x, y, text, colour in labels:
         best: tuple[float, Annotation, Any] | None = None
         for dx, dy, side in spots:
@@ -515,6 +517,7 @@ def _place(figure: Figure, labels: Sequence[tuple[Axes, float, float, str, str]]
                 path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
             )  # fmt: skip
             note.set_in_layout(False)
+            note.update_positions(renderer)
             box = Text.get_window_extent(note, renderer).expanded(1.02, 1.1)  # without its line
             covered = sum(_overlap(box, other) for other in taken[panel])
             covered += 2 * (box.width * box.height - _overlap(box, panel.bbox))

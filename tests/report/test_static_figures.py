@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from example_record import FRONT, OBJECTIVES, record
+from matplotlib.text import Text
 
 from evorec.archive.confirmed import confirmed_front
 from evorec.errors import ConfigError, DataError
@@ -36,6 +37,16 @@ def test_every_pair_of_objectives_has_a_panel_with_the_front_and_the_baselines_t
     assert np.asarray(front.get_offsets()).tolist() == [[0.12, 0.70], [0.11, 0.75], [0.16, 0.65]]
     assert [panel.get_xscale() for panel in figure.axes] == ["linear", "log", "log"]
     assert {text.get_text() for text in panel.texts} == {"knee", "best accuracy", "best recall@20"}
+
+
+def test_names_stay_inside_of_their_panel() -> None:
+    figure = front_figure([record()]).figure
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    for panel in figure.axes:
+        for text in panel.texts:
+            box = Text.get_window_extent(text, renderer)
+            assert panel.bbox.x0 <= box.x0 + 1, text
+            assert box.x1 <= panel.bbox.x1 + 1, text
 
 
 def test_objectives_can_be_chosen_by_name_or_metric() -> None:
