@@ -91,6 +91,8 @@ class RunConfig(Section):
         else:
             size = f"a size that suits the device, {search.evaluations or 'any number of'} genomes at most"
         how = f"{surrogate}, seed {search.seed}"
+        if search.mode == "steady":
+            how += ", steady state"
         if search.start:
             how += f", {len(search.start)} given genomes first"
         return {

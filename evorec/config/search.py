@@ -33,6 +33,10 @@ class SearchConfig(Section):
     genomes; or an algorithm of a plugin. All keep the best trade-offs that they found"""
     options: dict[str, JsonValue] = Field({})
     """settings of an algorithm of a plugin, by name"""
+    mode: Literal["generations", "steady"] = "generations"
+    """generations = a generation is evaluated before the next is proposed, and workers change no result; steady = every
+    free worker gets new genomes at once, for workers of uneven speed: the order in which stacks end changes the search,
+    and the ledger keeps it"""
     surrogate: Literal["gp", "none"] = "gp"
     """gp = a model of the objectives chooses the genomes of a generation among the offspring of the algorithm and a
     large pool of candidates; none = all offspring are evaluated, the default of weighted_sum and random, which are
@@ -94,6 +98,12 @@ class SearchConfig(Section):
             raise ValueError(f"evaluations must be 0 or at least the population of {least}, got {self.evaluations}")
         return self
 
+    @model_validator(mode="after")
+    def _gain_is_of_generations(self) -> SearchConfig:
+        if self.mode == "steady" and self.gain:
+            raise ValueError(f'gain compares generations, so it must be 0 with mode = "steady", got {self.gain:g}')
+        return self
+
     @property
     def most_evaluations(self) -> int:
         """Of a search that is not ended by time, FLOPs or gain; after `sized`."""
@@ -117,11 +127,13 @@ class SearchConfig(Section):
 
     @model_serializer(mode="wrap")
     def _without_later_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs keep the fingerprint that they had before options and start existed."""
+        """Runs keep the fingerprint that they had before options, start and mode existed."""
         found: dict[str, Any] = dump(self)
         for name in ("options", "start"):
             if not getattr(self, name):
                 found.pop(name, None)
+        if self.mode == "generations":
+            found.pop("mode", None)
         return found
 
 

@@ -23,6 +23,8 @@ that it does not know, so new kinds need no new format. The kinds of this versio
 * ``from_scratch``: ``metrics`` by key of members whose weights were inherited and that were trained again from fresh
   weights when the search ended; null = that training failed;
 * ``energy``: ``joules`` by source by key of evaluations that were committed; several events of a key add up;
+* ``acknowledged``: of a steady-state search: ``keys`` of the genomes that the algorithm learned together, with this
+  event; ``asked``, how many genomes it was asked for since the last such event, each time;
 * ``machine``: ``environment`` of a machine that continues the run, and its ``differences`` in words.
 """
 
@@ -83,7 +85,7 @@ HALVING, INTERRUPTED, TIME, EXTENSION, MACHINE = "halving", "interrupted", "time
 IN_FLIGHT, RETRIED, ENERGY = "in_flight", "retried", "energy"
 OPENED = "opened"
 SURROGATE, SPENT, FRESH = "surrogate", "spent", "fresh"
-FROM_SCRATCH = "from_scratch"
+FROM_SCRATCH, ACKNOWLEDGED = "from_scratch", "acknowledged"
 """Kinds of events."""
 T = TypeVar("T")
 Event = tuple[int, str, Mapping[str, Any]]
@@ -217,13 +219,14 @@ class Ledger:
 
         Args:
             evaluations: all of the same generation, at least 1.
-            whole: whether they are the whole generation, which is then compared at its rungs again.
+            whole: whether they are the whole generation, which is then compared at its rungs, or acknowledged, again.
         """
         generation = evaluations[0].generation
         with self._transaction():
             self._db.executemany("DELETE FROM evaluations WHERE seq = ?", [(found.seq,) for found in evaluations])
             if whole:
-                self._db.execute("DELETE FROM events WHERE generation = ? AND kind = ?", (generation, HALVING))
+                where = "generation = ? AND kind IN (?, ?)"
+                self._db.execute(f"DELETE FROM events WHERE {where}", (generation, HALVING, ACKNOWLEDGED))
             self._insert((generation, RETRIED, {"failures": {found.key: found.failure for found in evaluations}}))
 
     def evaluations(self) -> list[Evaluation]:

@@ -171,12 +171,15 @@ class AlgorithmEntry:
         reads_budget: whether its proposals depend on the number of generations, as those of RVEA do; a search with it
             cannot be extended.
         takes_any: whether it may be told rows that it did not propose; only then a surrogate chooses its offspring.
+        asks_ahead: whether it may be asked again before it was told its last proposals, and told any rows of several
+            proposals together; only then it suits ``search.mode = "steady"``.
     """
 
     build: Callable[[AlgorithmContext], Any]
     options: type[Options]
     reads_budget: bool = False
     takes_any: bool = False
+    asks_ahead: bool = False
 
 
 ALGORITHMS: Registry[AlgorithmEntry] = Registry(
@@ -186,12 +189,17 @@ ALGORITHMS: Registry[AlgorithmEntry] = Registry(
 
 
 def register_algorithm(
-    name: str, *, options: type[Options] = Options, reads_budget: bool = False, takes_any: bool = False
+    name: str,
+    *,
+    options: type[Options] = Options,
+    reads_budget: bool = False,
+    takes_any: bool = False,
+    asks_ahead: bool = False,
 ) -> Callable[[Builder], Builder]:
     """Decorator of the function that builds an algorithm; see `AlgorithmEntry`."""
 
     def register(build: Builder) -> Builder:
-        ALGORITHMS.register(name, AlgorithmEntry(build, options, reads_budget, takes_any))
+        ALGORITHMS.register(name, AlgorithmEntry(build, options, reads_budget, takes_any, asks_ahead))
         return build
 
     return register
@@ -240,6 +248,26 @@ def create_algorithm(algorithm: AlgorithmLike, context: AlgorithmContext) -> Ask
         return PymooAlgorithm(copy.deepcopy(algorithm), context)
     built: Any = algorithm(context) if callable(algorithm) else algorithm
     return PymooAlgorithm(built, context) if isinstance(built, Algorithm) else built
+
+
+@final
+class FirstRows:
+    """An algorithm of which only the first rows of a proposal are evaluated.
+
+    Attributes:
+        n: rows; 0 = all.
+    """
+
+    def __init__(self, inner: AskTell) -> None:
+        self._inner, self.n = inner, 0
+
+    def ask(self) -> FloatArray:
+        """See `AskTell.ask`."""
+        return self._inner.ask()[: self.n or None]
+
+    def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
+        """See `AskTell.tell`."""
+        self._inner.tell(X, F, G)
 
 
 class _ToldValues(PymooProblem):  # type: ignore[misc]  # pymoo is untyped

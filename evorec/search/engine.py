@@ -12,6 +12,10 @@ If the problem has rungs, a generation is trained to each of them, compared, and
 algorithm never learns their values, and they never enter the archive. The decision at a rung is in the ledger together
 with the rows of the dropped members, so a replay does not decide again.
 
+A search in steady state (``search.mode``) proposes a stack whenever a worker is free, and the algorithm learns each
+stack as it ends. When that is depends on clocks, so the ledger keeps the order, in the same transaction as the rows: a
+replay asks and tells in that order. A "generation" of such a search is as many evaluations as the population.
+
 Before genomes are trained in this process, the ledger names them: a candidate that ends the process, or hangs in it, is
 found by the next start, which trains in worker processes (`evorec.search.evaluator`).
 
@@ -24,7 +28,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -44,18 +48,31 @@ from evorec.objectives import FloatArray, Objective, to_matrices, without_clock
 from evorec.problem import Outcome, Problem, Spec, Weights
 from evorec.run.atomic import weight_bytes
 from evorec.run.directory import RunDirectory
-from evorec.run.ledger import ENERGY, FROM_SCRATCH, HALVING, IN_FLIGHT, INTERRUPTED, SPENT, SURROGATE, Evaluation, Event
+from evorec.run.ledger import (
+    ACKNOWLEDGED,
+    ENERGY,
+    FROM_SCRATCH,
+    HALVING,
+    IN_FLIGHT,
+    INTERRUPTED,
+    SPENT,
+    SURROGATE,
+    Evaluation,
+    Event,
+)
 from evorec.search.algorithm import (
     ALGORITHMS,
     AlgorithmContext,
     AlgorithmLike,
+    AskTell,
+    FirstRows,
     Options,
     PymooAlgorithm,
     check_algorithm,
     create_algorithm,
     has_surrogate,
 )
-from evorec.search.evaluator import evaluate
+from evorec.search.evaluator import Candidate, Stack, evaluate, evaluate_stacks, stacked
 from evorec.search.executors import Executor, SerialExecutor
 from evorec.search.memory.library import gathered, remember
 from evorec.search.memory.prior import chosen_rows, prior_of
@@ -69,6 +86,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 TRAINING_FLOPS = "training_flops"
+LEAST_AT_ONCE = 4
+"""Genomes of a steady-state search that are proposed for a free worker; a surrogate chooses three of them."""
+STALE_PROPOSALS = 10
+"""Proposals in a row without a new genome that end a steady-state search in which nothing runs."""
 N_LEAST_INFEASIBLE = 5
 """Shown when no candidate is feasible: enough to see which constraint is out of reach."""
 
@@ -219,7 +240,8 @@ def search(
             of this start took, and none but the first goes on when nothing is left: what it has trained stays in the
             ledger, and the search ends with the generation before. Like ``config.minutes`` it is read once per search.
     Raises:
-        ConfigError: the algorithm is unknown or does not suit the problem, or a genome of ``config.start`` does not.
+        ConfigError: the algorithm is unknown or does not suit the problem or ``config.mode``, or a genome of
+            ``config.start`` does not.
         SearchError: every candidate of the first generation failed.
         RunError: the ledger does not belong to this search, the run cannot be extended, or a member could not be
             trained again to the same values.
@@ -244,6 +266,8 @@ class _Search:
         halvings: metrics of the members that passed a rung in an earlier start, by key, by generation and steps.
         generation: the current generation, from 1.
         evaluated: all evaluations that the algorithm knows, by key.
+        proposed: evaluations of a steady-state search by key, whether they have ended or not.
+        asked: how many genomes the algorithm was asked for since it was told the last stack, each time.
         states: state of the training, by number of the evaluation; only of the current generation.
         spent_s: seconds of earlier starts of this search, since its last extension.
         began: clock at the first new evaluation of this start.
@@ -273,6 +297,8 @@ class _Search:
     recorded: dict[int, Evaluation] = field(default_factory=dict)
     halvings: dict[tuple[int, int], Mapping[str, Any]] = field(default_factory=dict)
     evaluated: dict[str, Evaluation] = field(default_factory=dict)
+    proposed: dict[str, Evaluation] = field(default_factory=dict)
+    asked: list[int] = field(default_factory=list)
     states: dict[int, Any] = field(default_factory=dict)
     archive: ParetoArchive = field(default_factory=ParetoArchive)
     hypervolume: list[float] = field(default_factory=list)
@@ -311,6 +337,7 @@ class _Search:
             if isolate:
                 self.executor = self.executor.isolating(partial(problem.evaluate, [], seed=config.seed))
             self._prepare_extension(run, algorithm)
+        is_steady = config.mode == "steady"
         options = check_algorithm(algorithm, config.options) if isinstance(algorithm, str) else Options()
         context = AlgorithmContext(
             problem.space,
@@ -318,15 +345,18 @@ class _Search:
             tuple(problem.constraints),
             config,
             options,
-            self.evaluated,
+            self.proposed if is_steady else self.evaluated,
             problem.known_metrics,
             tuple(run.read_problem().get("start", ()) if run and run.has_problem else problem.first_specs()),
         )
         chosen = create_algorithm(algorithm, context)
+        if is_steady:
+            self._check_steady(algorithm, chosen)
+            chosen = first_rows = FirstRows(chosen)
         rows = Memory.empty()
         if has_surrogate(algorithm, config):
             rows = self._memory_rows(context)
-            chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context))
+            chosen = self.surrogate = SurrogateSearch(chosen, context, prior_of(rows, context), asks_ahead=is_steady)
         if run:
             is_new = not run.has_problem
             run.pin_problem(
@@ -351,7 +381,13 @@ class _Search:
         reason, exhausted = "", False
         self.spent_s = run.spent_s if run and not self.extends else 0.0
         self.before_s = self.spent_s
-        while (left > 0 if counts_proposals else self.generation < config.generations) and self.generation != ended:
+        if is_steady:
+            reason, exhausted = self._steady(chosen, first_rows)
+        while (
+            not is_steady
+            and (left > 0 if counts_proposals else self.generation < config.generations)
+            and self.generation != ended
+        ):
             is_replayed = self.generation > 0 and len(self.evaluated) >= len(self.recorded)
             if is_replayed and 0 < config.minutes * 60 <= self._seconds():
                 reason = f"{self.generation} generations done in {config.minutes:g} minutes"
@@ -413,12 +449,20 @@ class _Search:
     def _remembered(self, run: RunDirectory) -> list[Evaluation]:
         """The rows of the ledger, from which failures that are to be evaluated again are deleted first."""
         rows = run.ledger.evaluations()
-        last = [row for row in rows if row.generation == rows[-1].generation]
+        is_steady = self.config.mode == "steady"  # then the algorithm has learned from every row
+        last = [row for row in rows if is_steady or row.generation == rows[-1].generation]
         failed = [row for row in last if row.metrics is None]
         whole = len(failed) == len(last)
+        if is_steady and failed and not whole:
+            if self.retry_failed:
+                raise RunError(
+                    f'run {run.path} cannot evaluate failures again: with search.mode = "steady" the search has '
+                    "learned from them. Search into another folder"
+                )
+            return rows
         if self.retry_failed and not whole:
             failed = [row for row in failed if row.rung is None]  # the others were compared at their rung
-        if failed and (self.retry_failed or (whole and rows[-1].generation == 1)):
+        if failed and (self.retry_failed or (whole and (is_steady or rows[-1].generation == 1))):
             run.ledger.forget(failed, whole=whole)
             rows = [row for row in rows if row not in failed]
         return rows
@@ -546,30 +590,13 @@ class _Search:
         self.states = {}
         self._evaluate(self._halved(candidates, finished), finished)
         evaluations = [finished[candidate.seq] for candidate in candidates]
-        if self.generation == 1 and all(evaluation.metrics is None for evaluation in evaluations):
-            causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
-            raise SearchError(
-                f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
-                "Remove the cause and repeat the command."
-            )
+        self._check_some_succeeded(evaluations)
         whole = [evaluation for evaluation in evaluations if not evaluation.dropped]
         self.archive.add([e.key for e in whole], *self._matrices(whole), sequence=[e.seq for e in whole])
         self.evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
-        members = [self.evaluated[key].metrics or {} for key in self.archive.members]
-        self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
-        for objective in self.problem.objectives if members else ():
-            values = [metrics[objective.metric] for metrics in members]
-            self.best[objective.name] = max(values) if objective.direction == "max" else min(values)
+        self._measure_archive()
         if self.run and n_replayed < len(candidates):
-            self._store_members(self.run)
-            seconds = self._seconds()
-            self.longest_s = max(self.longest_s, seconds - self.before_s)
-            self.before_s = seconds
-            self.run.ledger.record_event(self.generation, SPENT, {"seconds": seconds})
-            facts = self.surrogate.notes if self.surrogate else {}
-            if facts:
-                self.run.ledger.record_event(self.generation, SURROGATE, facts)
-            self.run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1], **facts)
+            self._record_generation(self.run)
         self._report({})
         kept = [i for i, key in enumerate(keys) if not self.evaluated[key].dropped]
         F, G = self._matrices([self.evaluated[keys[i]] for i in kept])
@@ -578,6 +605,226 @@ class _Search:
             genomes = np.array([e.genome for e in done])
             self.surrogate.tell_rungs(genomes, self._at_rungs(done), self._matrices(done)[0])
         return X[kept], F, G
+
+    def _check_some_succeeded(self, evaluations: Sequence[Evaluation]) -> None:
+        if self.generation > 1 or any(evaluation.metrics is not None for evaluation in evaluations):
+            return
+        causes = "; ".join(f"{count} x {cause}" for cause, count in _failures(evaluations).items())
+        raise SearchError(
+            f"all {len(evaluations)} candidates of the first generation failed: {causes}. "
+            "Remove the cause and repeat the command."
+        )
+
+    def _measure_archive(self) -> None:
+        """Hypervolume and best values after a generation."""
+        members = [self.evaluated[key].metrics or {} for key in self.archive.members]
+        self.hypervolume.append(hypervolume_share(members, self.problem.objectives))
+        for objective in self.problem.objectives if members else ():
+            values = [metrics[objective.metric] for metrics in members]
+            self.best[objective.name] = max(values) if objective.direction == "max" else min(values)
+
+    def _record_generation(self, run: RunDirectory) -> None:
+        """Bring the files of a run up to date after a generation."""
+        self._store_members(run)
+        seconds = self._seconds()
+        self.longest_s = max(self.longest_s, seconds - self.before_s)
+        self.before_s = seconds
+        run.ledger.record_event(self.generation, SPENT, {"seconds": seconds})
+        facts = self.surrogate.notes if self.surrogate else {}
+        if facts:
+            run.ledger.record_event(self.generation, SURROGATE, facts)
+        run.log("generation", generation=self.generation, hypervolume_share=self.hypervolume[-1], **facts)
+
+    def _check_steady(self, algorithm: AlgorithmLike, chosen: AskTell) -> None:
+        """Check that problem and algorithm suit ``search.mode = "steady"``.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        suits = not isinstance(chosen, PymooAlgorithm) or chosen.fills
+        name = algorithm if isinstance(algorithm, str) else "this algorithm of pymoo"
+        if isinstance(algorithm, str):
+            suits = ALGORITHMS[algorithm].asks_ahead
+        if not suits:
+            known = ", ".join(other for other in ALGORITHMS if ALGORITHMS[other].asks_ahead)
+            raise ConfigError(
+                f'search.mode = "steady" needs an algorithm that proposes before it was told everything, and {name} '
+                f'does not. Use one of {known}, your own ask and tell, or mode = "generations".'
+            )
+        if self.problem.rungs:
+            raise ConfigError(
+                'search.mode = "steady" trains every genome to its end, and the problem compares generations at steps '
+                f"{list(self.problem.rungs)}. Set training.rungs = []."
+            )
+
+    def _steady(self, chosen: AskTell, first_rows: FirstRows) -> tuple[str, bool]:
+        """Keep all workers busy, and tell the algorithm of each stack that ends.
+
+        Args:
+            chosen: the algorithm.
+            first_rows: how many genomes it proposes.
+        Returns:
+            Why the search ended, and whether no new genome was found.
+        """
+        problem, config, run, space = self.problem, self.config, self.run, self.problem.space
+        waiting: deque[list[Evaluation]] = deque()  # stacks that have not started
+        running: dict[str, Evaluation] = {}
+        limit, exhausted, n_stale = "", False, 0
+        is_live, has_new, longest_s = False, False, 0.0
+
+        def propose(n: int) -> None:
+            """Ask for genomes, which may be none; at a limit they are left out, and `limit` names it."""
+            nonlocal limit, exhausted, n_stale
+            first_rows.n = n
+            X = space.snap(np.asarray(chosen.ask())) if len(self.proposed) < space.cardinality() else np.empty((0, 0))
+            if not self.proposed:
+                self._check_first(X, start_genomes(space, config.start))
+            rows = {space.key(x): x for x in X}
+            new = {key: x for key, x in rows.items() if key not in self.proposed}
+            if is_live and (limit := self._limit_in_steady(new.values())):
+                return
+            self.asked.append(n)
+            if again := [key for key in rows if key in self.evaluated]:
+                chosen.tell(np.array([rows[key] for key in again]), *self._matrices([self.evaluated[k] for k in again]))
+            n_stale = 0 if new else n_stale + 1
+            exhausted = len(X) == 0 or n_stale >= STALE_PROPOSALS
+            parents, first = self._parents_of(list(new.values())), len(self.proposed)
+            candidates = [
+                Evaluation(
+                    seq, key, 1 + seq // config.population, tuple(x.tolist()), space.decode(x), None, None, extra=extra
+                )
+                for seq, ((key, x), extra) in enumerate(zip(new.items(), parents, strict=True), start=first)
+            ]
+            self.proposed.update((candidate.key, candidate) for candidate in candidates)
+            stacks = stacked(
+                problem,
+                [Candidate(candidate.spec) for candidate in candidates],
+                chunk=self.chunk,
+                workers=1 if first else self.executor.workers,
+            )
+            waiting.extend([candidates[index] for index in stack] for stack in stacks)
+
+        def end_generation() -> None:
+            self._check_some_succeeded(list(self.evaluated.values()))
+            self._measure_archive()
+            if run and has_new:
+                self._record_generation(run)
+            self._report({})
+            self.generation += 1
+
+        def acknowledge(evaluations: Sequence[Evaluation]) -> None:
+            """Tell the algorithm of evaluations."""
+            F, G = self._matrices(evaluations)
+            self.archive.add([e.key for e in evaluations], F, G, sequence=[e.seq for e in evaluations])
+            self.evaluated.update((evaluation.key, evaluation) for evaluation in evaluations)
+            chosen.tell(np.array([evaluation.genome for evaluation in evaluations]), F, G)
+            self.asked.clear()
+            if len(self.evaluated) >= config.population * self.generation:
+                end_generation()
+
+        def end_in_time() -> None:
+            nonlocal limit
+            if not limit:
+                self._out_of_time()
+                limit = "in the time that was left"
+
+        def source(note_in_flight: Callable[[], None]) -> Iterator[Stack | None]:
+            if self.began is None:
+                self.began = time.monotonic()
+            if run:
+                self._record_extension(run)
+            while True:
+                if not limit and self.evaluated and self.time_left is not None and self.time_left() < longest_s:
+                    end_in_time()
+                    return
+                if not waiting and not limit and not exhausted:
+                    propose(config.population if not self.proposed else self._at_once())
+                if waiting:
+                    stack = waiting.popleft()
+                    running.update((candidate.key, candidate) for candidate in stack)
+                    note_in_flight()
+                    deaths = [self.deaths.get(candidate.key, 0) for candidate in stack]
+                    columns = zip(stack, self._inherited(stack), deaths, strict=True)
+                    yield {c.seq: Candidate(c.spec, parent=parent, n_starts=n) for c, parent, n in columns}
+                elif limit or exhausted:
+                    return
+                elif running:
+                    yield None
+
+        self.generation = 1
+        for payload in [] if run is None else [p for _, kind, p in run.ledger.events() if kind == ACKNOWLEDGED]:
+            for n in payload["asked"]:
+                propose(n)
+            keys = payload["keys"]
+            for key in keys:
+                candidate = self.proposed.get(key)
+                recorded = None if candidate is None else self.recorded.get(candidate.seq)
+                if candidate is None or recorded is None or recorded.key != key:
+                    raise _foreign(f"genome {key} was evaluated there, and the search does not ask for it then")
+                if recorded.extra.get("parent") != candidate.extra.get("parent"):
+                    raise _foreign(f"evaluation {key} inherits the weights of another genome there")
+            done = set(keys)
+            kept = [[candidate for candidate in stack if candidate.key not in done] for stack in waiting]
+            waiting.clear()
+            waiting.extend(filter(None, kept))
+            acknowledge([replace(self.recorded[self.proposed[k].seq], spec=self.proposed[k].spec) for k in keys])
+        is_live = True
+        if run and not self.extends and run.ended is not None:
+            limit = f"in {config.minutes:g} minutes"
+        if waiting or not (limit or exhausted):
+            self._check_stop()
+        with (
+            self._in_flight(running, None) as note,
+            closing(evaluate_stacks(problem, source(note), seed=config.seed, executor=self.executor)) as stacks,
+        ):
+            for stack in stacks:
+                by_seq = {candidate.seq: candidate for candidate in running.values()}
+                has_new = True
+                for seq, outcome in stack:
+                    self.joules[by_seq[seq].key] = dict(outcome.energy)
+                evaluations = self._kept([(by_seq[seq], outcome) for seq, outcome in stack])
+                keys = [evaluation.key for evaluation in evaluations]
+                if run:
+                    acknowledged = (self.generation, ACKNOWLEDGED, {"keys": keys, "asked": self.asked})
+                    run.ledger.add(evaluations, events=[acknowledged, *self._energy_of(evaluations)])
+                for key in keys:
+                    del running[key]
+                acknowledge(evaluations)
+                seconds = sum(outcome.seconds for _, outcome in stack)
+                longest_s = max(longest_s, seconds)
+                self.busy_s += seconds / self.executor.workers
+                self._report({}, n_trained=len(self.evaluated) % config.population, n_stage=config.population)
+                self._check_stop()
+                if self.time_left is not None and self.time_left() <= 0:
+                    end_in_time()
+                    break
+        if len(self.evaluated) > config.population * len(self.hypervolume):
+            end_generation()
+        self.generation = len(self.hypervolume)
+        reason = f"{len(self.evaluated)} genomes evaluated" + f", {limit}" * bool(limit)
+        return f"no new genome was found after {reason}" if exhausted else reason, exhausted
+
+    def _at_once(self) -> int:
+        """Genomes that a steady-state search proposes for a free worker: its share of a population."""
+        size = self.config.population
+        return min(size, max(LEAST_AT_ONCE, math.ceil(size / self.executor.workers)))
+
+    def _limit_in_steady(self, new: Iterable[FloatArray]) -> str:
+        """The limit that keeps genomes ``(V,)`` of a steady-state search from being evaluated; empty = none."""
+        problem, config, new = self.problem, self.config, list(new)
+        if self.evaluated and 0 < config.minutes * 60 <= self._seconds():
+            if self.run:
+                self.run.end(generation=self.generation, minutes=config.minutes)
+            return f"in {config.minutes:g} minutes"
+        if len(self.proposed) + len(new) > config.most_evaluations:
+            return f"of at most {config.most_evaluations}"
+        if config.flops:
+            known = [e.metrics or {} for e in self.evaluated.values()]
+            unknown = [e.spec for key, e in self.proposed.items() if key not in self.evaluated]
+            known += [problem.known_metrics(spec) for spec in (*unknown, *map(problem.space.decode, new))]
+            if sum(metrics.get(TRAINING_FLOPS, 0.0) for metrics in known) > config.flops:
+                return f"within {config.flops:.3g} FLOPs of training"
+        return ""
 
     def _halved(self, candidates: Sequence[Evaluation], finished: dict[int, Evaluation]) -> list[Evaluation]:
         """Train a generation to every rung and return those that continue; the others are added to `finished`."""
@@ -637,17 +884,22 @@ class _Search:
         candidates = [candidate for candidate in alive if candidate.seq not in finished]
 
         def commit(stack: Sequence[tuple[int, Outcome]]) -> None:
-            evaluations = [self._keep_weights(_evaluation(candidates[i], outcome), outcome) for i, outcome in stack]
+            evaluations = self._kept([(candidates[i], outcome) for i, outcome in stack])
             if self.run:
-                # Keep the files of possible members: feasible, and not dominated by the archive so far.
-                rows = zip(evaluations, stack, *self._matrices(evaluations), strict=True)
-                for evaluation, (_, outcome), f, g in rows:
-                    if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
-                        self.run.stage(evaluation, outcome.weights)
                 self.run.ledger.add(evaluations, events=self._energy_of(evaluations))
             finished.update((evaluation.seq, evaluation) for evaluation in evaluations)
 
         self._train(candidates, finished, commit)
+
+    def _kept(self, stack: Sequence[tuple[Evaluation, Outcome]]) -> list[Evaluation]:
+        """The evaluations of a stack; the files of possible members are written before they enter the ledger."""
+        evaluations = [self._keep_weights(_evaluation(candidate, outcome), outcome) for candidate, outcome in stack]
+        if self.run:
+            # Keep the files of possible members: feasible, and not dominated by the archive so far.
+            for evaluation, (_, outcome), f, g in zip(evaluations, stack, *self._matrices(evaluations), strict=True):
+                if (g <= 0).all() and not any((member <= f).all() for member in self.archive.F):
+                    self.run.stage(evaluation, outcome.weights)
+        return evaluations
 
     def _train(
         self,
@@ -668,7 +920,8 @@ class _Search:
         self._report(finished, **stage)
         parents, n_starts = self._inherited(candidates), [self.deaths.get(found.key, 0) for found in candidates]
         outcomes = self._outcomes(specs, rung=rung, states=states, parents=parents, n_starts=n_starts)
-        with self._in_flight(candidates, stage["rung"]), closing(outcomes) as stacks:
+        in_flight = self._in_flight({candidate.key: candidate for candidate in candidates}, stage["rung"])
+        with in_flight, closing(outcomes) as stacks:
             for stack in stacks:
                 for index, outcome in stack:
                     key = candidates[index].key
@@ -685,23 +938,23 @@ class _Search:
         return [(self.generation, ENERGY, {"joules": joules})] if any(joules.values()) else []
 
     @contextmanager
-    def _in_flight(self, candidates: Sequence[Evaluation], rung: int | None) -> Iterator[None]:
-        """Name the genomes in the ledger while they are trained to a rung, or to the end."""
-        if self.run is None:
-            yield
-            return
-        isolated = self.executor.isolates
-        event: dict[str, Any] = {"start": self.start, "keys": [candidate.key for candidate in candidates]}
-        event |= {"rung": rung, "workers": self.executor.workers} | ({"isolated": True} if isolated else {})
-        ledger = self.run.ledger
-        ledger.record_event(self.generation, IN_FLIGHT, event)
+    def _in_flight(self, candidates: Mapping[str, Evaluation], rung: int | None) -> Iterator[Callable[[], None]]:
+        """Name genomes in the ledger while they are trained to a rung, or the end; call it when they have changed."""
+
+        def note(**facts: Any) -> None:
+            if self.run is None or not (candidates or facts):
+                return
+            event: dict[str, Any] = {"start": self.start, "keys": list(candidates), "rung": rung}
+            event |= {"workers": self.executor.workers} | ({"isolated": True} if self.executor.isolates else {})
+            self.run.ledger.record_event(self.generation, IN_FLIGHT, event | facts)
+
+        note()
         try:
-            yield
+            yield note
         except BaseException as error:
-            if not self.stopped and not isolated:
+            if not self.stopped and not self.executor.isolates:
                 is_dropped = isinstance(error, Interruption | KeyboardInterrupt)
-                over = {**event, "dropped": True} if is_dropped else {**event, "keys": []}
-                ledger.record_event(self.generation, IN_FLIGHT, over)
+                note(**({"dropped": True} if is_dropped else {"keys": list[str]()}))
             raise
 
     def _outcomes(self, specs: Sequence[Spec], **how: Any) -> Generator[list[tuple[int, Outcome]], None, None]:
@@ -843,7 +1096,7 @@ class _Search:
         )
 
     def _result(self, reason: str, exhausted: bool) -> SearchResult:
-        evaluations = [evaluation for evaluation in self.evaluated.values() if not evaluation.dropped]
+        evaluations = sorted((e for e in self.evaluated.values() if not e.dropped), key=lambda e: e.seq)
         _, G = self._matrices(evaluations)
         infeasible = np.array([evaluation.metrics is not None for evaluation in evaluations]) & (G > 0).any(axis=1)
         nearest = np.argsort(np.where(infeasible, np.maximum(G, 0).sum(axis=1), np.inf), kind="stable")

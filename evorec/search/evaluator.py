@@ -1,9 +1,10 @@
 """From specs to outcomes: the division into stacks, and the only code that catches failures.
 
 Any error of a problem becomes a failed outcome of the guilty spec only. A stack that raises is halved until the guilty
-member is left. The members of a stack that ends its worker process, or hangs there, are started again, each alone and
-one after another, because another stack may have taken the memory. An outcome is independent of the other members of
-its stack, so the innocent only lose time.
+member is left. The members of a stack that ends its worker process, or hangs there, are started again, each as a stack
+of its own; those that end their process again start a third and last time while nothing else runs, because another
+stack may have taken the memory. An outcome is independent of the other members of its stack, so the innocent only lose
+time.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -38,6 +40,27 @@ CAUSE_LENGTH = 500  # characters kept of a cause of failure: enough to recognise
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 """Signals that people and batch systems send, and that Python code may handle."""
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A genome that is to be evaluated.
+
+    Attributes:
+        spec: the decoded genome.
+        state: of its training, from its outcome at an earlier rung; None starts anew.
+        parent: weights that it inherits; None starts from scratch.
+        n_starts: starts that ended the process of an earlier search.
+    """
+
+    spec: Spec
+    state: Any = None
+    parent: Weights | None = None
+    n_starts: int = 0
+
+
+Stack = Mapping[int, Candidate]
+"""Candidates that are evaluated together, by a number that their outcome will have."""
 
 
 def evaluate(
@@ -68,36 +91,105 @@ def evaluate(
         A finished stack at a time, in any order: pairs of an index in `specs` and its outcome. The metrics of an
         outcome are plain finite floats and contain every metric of the objectives and constraints, or it failed.
     """
-    known = list(zip(states or [None] * len(specs), parents or [None] * len(specs), strict=True))
-    starts = list(n_starts or [0] * len(specs))
+    nothing = [None] * len(specs)
+    columns = zip(specs, states or nothing, parents or nothing, n_starts or [0] * len(specs), strict=True)
+    stacks = stacked(problem, [Candidate(*row) for row in columns], chunk=chunk, workers=executor.workers)
+    yield from evaluate_stacks(problem, stacks, seed=seed, executor=executor, rung=rung)
 
-    def run(stacks: Sequence[Sequence[int]], at_once: int = 0) -> Iterator[tuple[Sequence[int], Any]]:
-        for index in (index for stack in stacks for index in stack):
-            starts[index] += 1
-        tasks = [
-            partial(_measured, problem, [specs[i] for i in stack], [known[i] for i in stack], seed=seed, rung=rung)
-            for stack in stacks
-        ]
-        for number, outcomes in executor.run(tasks, at_once=at_once):
-            yield stacks[number], outcomes
 
-    causes = {i: "its process died each time" for i, count in enumerate(starts) if count >= MOST_STARTS}
-    fresh = [index for index in range(len(specs)) if index not in causes]
-    stacks = [
-        [fresh[i] for i in stack] for stack in _stacks(problem, [specs[i] for i in fresh], chunk, executor.workers)
-    ]
-    at_once = 0
-    while stacks:
-        for stack, outcomes in run(stacks, at_once):
+def evaluate_stacks(
+    problem: Problem,
+    stacks: Iterable[Stack | None],
+    *,
+    seed: int,
+    executor: Executor,
+    rung: int | None = None,
+) -> Generator[list[tuple[int, Outcome]], None, None]:
+    """Evaluate stacks, the next when a worker is free and the outcomes so far were handled.
+
+    The members of a stack that ends its worker start again, each as a stack of its own, and those that end it again a
+    third time while nothing else runs: whatever the other stacks do, they cannot be blamed for a guilty genome.
+
+    Args:
+        problem: evaluates each stack.
+        stacks: no number twice. None in place of a stack: there is none before the next outcome.
+        seed: seed of the run.
+        executor: runs the stacks.
+        rung: index of the problem's rung to train to; None trains to the end.
+    Yields:
+        As `evaluate`, with the numbers of the candidates.
+    """
+    source, is_over = iter(stacks), False
+    known: dict[int, Candidate] = {}
+    starts: dict[int, int] = {}
+    again: deque[int] = deque()  # suspects that start as a stack of their own
+    alone: deque[int] = deque()  # and those that start while nothing else runs
+    running: list[list[int]] = []
+
+    def task(numbers: Sequence[int]) -> StackTask:
+        running.append(list(numbers))
+        starts.update((number, starts[number] + 1) for number in numbers)
+        candidates = [known[number] for number in numbers]
+        return StackTask(
+            problem, [c.spec for c in candidates], [(c.state, c.parent) for c in candidates], seed=seed, rung=rung
+        )
+
+    def tasks() -> Iterator[StackTask | None]:
+        nonlocal is_over
+        while again or not alone:
+            if again:
+                yield task([again.popleft()])
+                continue
+            try:
+                stack = next(source)
+            except StopIteration:
+                is_over = True
+                return
+            if stack is None:
+                yield None
+                continue
+            known.update(stack)
+            starts.update((number, candidate.n_starts) for number, candidate in stack.items())
+            alone.extend(number for number in stack if starts[number] >= MOST_STARTS - 1)
+            if others := [number for number in stack if starts[number] < MOST_STARTS - 1]:
+                yield task(others)
+
+    def handled(results: Iterator[tuple[int, Any]]) -> Iterator[list[tuple[int, Outcome]]]:
+        for index, outcomes in results:
+            numbers = running[index]
             if isinstance(outcomes, WorkerDeath):
-                causes |= dict.fromkeys(stack, outcomes.cause)
+                pairs = []
+                for number in numbers:
+                    if starts[number] >= MOST_STARTS:
+                        cause = f"{outcomes.cause} ({starts[number]} starts)"
+                        pairs.append((number, _failed(problem, rung, cause)))
+                    else:
+                        (alone if starts[number] == MOST_STARTS - 1 else again).append(number)
             else:
-                yield list(zip(stack, outcomes, strict=True))
-                for index in stack:
-                    causes.pop(index, None)
-        stacks, at_once = [[index] for index in causes if starts[index] < MOST_STARTS], 1
-    for index, cause in causes.items():
-        yield [(index, _failed(problem, rung, f"{cause} ({starts[index]} starts)"))]
+                pairs = list(zip(numbers, outcomes, strict=True))
+            for number, _ in pairs:
+                del known[number], starts[number]
+            if pairs:
+                yield pairs
+
+    while again or alone or not is_over:
+        running.clear()
+        if alone and not again:
+            number = alone.popleft()
+            if starts[number] >= MOST_STARTS:
+                yield [(number, _failed(problem, rung, f"its process died each time ({starts[number]} starts)"))]
+            else:
+                yield from handled(executor.run([task([number])], at_once=1))
+        else:
+            yield from handled(executor.run(tasks()))
+
+
+def stacked(
+    problem: Problem, candidates: Sequence[Candidate], *, chunk: int, workers: int, first: int = 0
+) -> list[Stack]:
+    """Candidates in stacks that keep all workers busy, numbered from `first` in their order."""
+    stacks = _stacks(problem, [candidate.spec for candidate in candidates], chunk, workers)
+    return [{first + index: candidates[index] for index in stack} for stack in stacks]
 
 
 def _stacks(problem: Problem, specs: Sequence[Spec], chunk: int, workers: int) -> list[list[int]]:
@@ -133,6 +225,31 @@ def _measured(
         replace(outcome, energy={source: value * share for source, value in joules.items()})
         for outcome, share in zip(outcomes, shares, strict=True)
     ]
+
+
+@final
+@dataclass(frozen=True)
+class StackTask:
+    """The evaluation of a stack, as a task of an executor; see `evaluate` for the fields.
+
+    Attributes:
+        known: state and inherited weights of each spec.
+    """
+
+    problem: Problem
+    specs: list[Spec]
+    known: list[tuple[Any, Weights | None]]
+    seed: int
+    rung: int | None
+
+    @property
+    def cost(self) -> float:
+        """FLOPs of training where they are known, else the number of specs."""
+        return sum(self.problem.known_metrics(spec).get("training_flops", 1.0) for spec in self.specs)
+
+    def __call__(self) -> list[Outcome]:
+        """The outcomes of the stack, in order, with their energy."""
+        return _measured(self.problem, self.specs, self.known, seed=self.seed, rung=self.rung)
 
 
 def _outcomes(

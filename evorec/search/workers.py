@@ -11,6 +11,7 @@ whatever the number of workers. A mapped array can be written to; the changes st
 
 from __future__ import annotations
 
+import abc
 import ctypes
 import fcntl
 import functools
@@ -25,13 +26,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple, final
 
 import cloudpickle
@@ -203,31 +205,37 @@ class WorkerDeath:
     cause: str
 
 
-@final
-class Worker:
-    """A worker process, from the side of its parent.
+class Ending(NamedTuple):
+    """How a worker ended.
 
     Attributes:
+        code: a signal, an exit code or another reason, in words.
+        text: continues a sentence that begins with the worker.
+        is_blameless: whether something else than its task ended it.
+    """
+
+    code: str
+    text: str
+    is_blameless: bool
+
+
+class Worker(abc.ABC):
+    """A worker, from the side of the process that submits tasks.
+
+    Attributes:
+        name: in messages.
+        advice: what to do when workers end before their first task.
+        slot: number of its place among the workers of an executor.
         has_started: whether the worker has received the current task.
         has_served: whether it has ever been ready for a task.
     """
 
-    def __init__(self) -> None:
-        """Start it; it is ready after some tenths of a second, and its first task pays for the imports it needs."""
-        self._channel, theirs = Pipe()
-        line, self._line = os.pipe()
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        start = f"from evorec.search.workers import serve; serve({theirs.fileno()}, {loaded_modules()!r}, {line})"
-        with theirs, open(line, "rb"):
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", start],
-                env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), line),
-                process_group=0,  # a terminal's Ctrl-C is handled by the parent
-            )
-        self.has_started = self.has_served = False
+    name = "worker process"
+    advice = "set run.executor to threads or serial, or run.workers to fewer"
+    slot = 0
+    has_started = has_served = False
 
+    @abc.abstractmethod
     def answer(self, task: bytes, silence_s: Callable[[bool], float]) -> bytes:
         """Send a task and wait for the answer.
 
@@ -235,9 +243,46 @@ class Worker:
             task: from `task_message`.
             silence_s: seconds without a sign of life after which the task hangs, given whether there ever was one.
         Raises:
-            EOFError, OSError: the process has ended.
+            EOFError, OSError: the worker has ended.
             TimeoutError: the task hangs.
         """
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """End the worker in the middle of a task; a thread that waits in `answer` gets an `EOFError`."""
+
+    @abc.abstractmethod
+    def end(self) -> Ending:
+        """End the worker at once and say how it ended, also if it had ended before."""
+
+
+@final
+class ProcessWorker(Worker):
+    """A worker process of this machine."""
+
+    def __init__(self, environment: Mapping[str, str] = MappingProxyType({}), *, slot: int = 0) -> None:
+        """Start it; it is ready after some tenths of a second, and its first task pays for the imports it needs.
+
+        Args:
+            environment: further environment variables.
+            slot: see `Worker`.
+        """
+        self._channel, theirs = Pipe()
+        line, self._line = os.pipe()
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        start = f"from evorec.search.workers import serve; serve({theirs.fileno()}, {loaded_modules()!r}, {line})"
+        with theirs, open(line, "rb"):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", start],
+                env={**os.environ, **ONE_THREAD, **environment, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), line),
+                process_group=0,  # a terminal's Ctrl-C is handled by the parent
+            )
+        self.slot = slot
+
+    def answer(self, task: bytes, silence_s: Callable[[bool], float]) -> bytes:
+        """See `Worker.answer`."""
         self.has_started = False
         if not self.has_served:
             self._channel.recv_bytes()
@@ -254,21 +299,24 @@ class Worker:
                 raise TimeoutError(f"there was no progress for {limit:.0f} s")
 
     def kill(self) -> None:
-        """End the process in the middle of a task; a thread that waits in `answer` gets an `EOFError`."""
+        """See `Worker.kill`."""
         self._process.kill()
 
-    def end(self) -> int:
-        """End the process at once and return its exit code, also if it had ended before."""
+    def end(self) -> Ending:
+        """See `Worker.end`."""
         self._channel.close()
         try:
-            return self._process.wait(timeout=ENDING_S)
+            code = self._process.wait(timeout=ENDING_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            code = self._process.wait()
         finally:
             if self._line >= 0:
                 os.close(self._line)
                 self._line = -1
+        memory = "; the system does that when memory runs out" if code == -signal.SIGKILL else ""
+        # before its first task it has computed nothing: a signal can only have come from outside
+        return Ending(exit_name(code), f"died of {exit_name(code)}{memory}", code < 0 and not self.has_started)
 
 
 def exit_name(code: int) -> str:

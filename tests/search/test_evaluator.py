@@ -63,7 +63,7 @@ class Several(Executor):
 
     def run(self, tasks, *, at_once=0):
         for index, task in enumerate(tasks):
-            stack = task.args[1]
+            stack = task.specs
             self.sizes.append(len(stack))
             yield index, WorkerDeath("died of SIGKILL") if any(map(self._kills, stack)) else task()
 
@@ -130,7 +130,7 @@ def test_earlier_starts_count():
         3: "died of SIGKILL (3 starts)",
         4: "its process died each time (3 starts)",  # not started again
     }
-    assert executor.sizes == [4, 1, 1, 1]
+    assert executor.sizes == [3, 1, 1, 1, 1]  # the stack of the others, 2 again, then alone 0, 1 and 3
 
 
 @pytest.mark.parametrize("kind", ["raise", "memory"])

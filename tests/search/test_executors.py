@@ -28,29 +28,7 @@ from evorec.search.workers import WorkerDeath
 
 PROCESSES = ProcessExecutor(2)  # one for the whole file: its workers start once
 IN_PROCESS = [SerialExecutor(), ThreadExecutor(1), ThreadExecutor(3)]
-EXECUTORS = [*IN_PROCESS, PROCESSES]
 LONG_S = 600.0  # a deadlock, not a slow machine
-
-
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_every_task_is_answered_once_with_its_index(executor):
-    tasks = [lambda i=i: i * i for i in range(20)]
-    assert sorted(executor.run(tasks)) == [(i, i * i) for i in range(20)]
-
-
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_no_tasks_give_no_results(executor):
-    assert list(executor.run([])) == []
-
-
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_an_exception_of_a_task_is_raised(executor):
-    def fail():
-        raise ValueError("broken task")
-
-    with pytest.raises(ValueError, match="broken task"):
-        list(executor.run([fail]))
-    assert list(executor.run([lambda: 1])) == [(0, 1)]  # and the executor goes on
 
 
 @pytest.mark.parametrize("executor", IN_PROCESS)
@@ -265,6 +243,33 @@ def test_adaptive_keeps_threads_for_what_cannot_be_sent():
     executor = AdaptiveExecutor(2, long_run_s=0.0)
     for _ in range(2):
         assert list(executor.run([lambda: lock.locked()])) == [(0, False)]
+
+
+def test_every_worker_has_its_own_gpu_and_so_has_the_one_that_replaces_it(monkeypatch):
+    def gpu(dies=False):
+        if dies:
+            os._exit(1)
+        time.sleep(0.2)  # so that both workers have a task
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    monkeypatch.setattr(executors, "_visible_gpus", lambda: ["4", "GPU-5"])
+    executor = executor_for(ExecutionConfig(), device="cuda")
+    assert (type(executor), executor.workers) == (ProcessExecutor, 2)
+    assert {name for _, name in executor.run([gpu] * 4)} == {"4", "GPU-5"}
+    list(executor.run([partial(gpu, True)]))
+    assert {name for _, name in executor.run([gpu] * 4)} == {"4", "GPU-5"}
+    executor.close()
+    for settings in ({"device": "cuda:1"}, {"executor": "serial"}, {"workers": 1}):
+        assert type(executor_for(ExecutionConfig(**settings), device="cuda")) is SerialExecutor
+
+
+def test_the_deadline_of_a_silent_task_follows_from_its_cost():
+    executor = ProcessExecutor(1, stall_s=10.0)
+    assert executor._silence_s(False, 1.0) == executors.SLOWEST * 10.0  # nothing is known
+    executor.seconds_per_cost = 2.0
+    assert executor._silence_s(False, 0.1) == 10.0
+    assert executor._silence_s(False, 50.0) == executors.SLOWEST * 100.0
+    assert executor._silence_s(True, 50.0) == 10.0  # a task that gives signs of life
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def _evaluated(X: FloatArray, F: FloatArray, G: FloatArray) -> list[Individual]:
 
 
 @final
-@register_algorithm("deap_nsga2", takes_any=True)
+@register_algorithm("deap_nsga2", takes_any=True, asks_ahead=True)
 class DeapNSGA2:
     """NSGA-II with DEAP's tournaments and survival, and the operators and first generation of `nsga2`."""
 

@@ -10,7 +10,7 @@ from evorec.search.survival import RankAndHypervolume, crowding_name
 from evorec.seeds import child_seed
 
 
-@register_algorithm("nsga2", takes_any=True)
+@register_algorithm("nsga2", takes_any=True, asks_ahead=True)
 def nsga2(context: AlgorithmContext) -> PymooAlgorithm:
     """NSGA-II with typed operators that never proposes a genome twice (``search.selection``).
 

@@ -59,7 +59,7 @@ def _seeded(compare: Callable[..., Any]) -> TournamentSelection:
     return TournamentSelection(func_comp=compared)
 
 
-@register_algorithm("nsga3", takes_any=True)
+@register_algorithm("nsga3", takes_any=True, asks_ahead=True)
 def nsga3(context: AlgorithmContext) -> PymooAlgorithm:
     """NSGA-III: non-dominated sorting, then reference directions. Source: Deb & Jain 2014."""
     directions, size = _directions(context), context.config.population
@@ -67,7 +67,7 @@ def nsga3(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "nsga3", NSGA3, ref_dirs=directions, pop_size=size, selection=selection)
 
 
-@register_algorithm("unsga3", takes_any=True)
+@register_algorithm("unsga3", takes_any=True, asks_ahead=True)
 def unsga3(context: AlgorithmContext) -> PymooAlgorithm:
     """U-NSGA-III: NSGA-III with tournaments, for two and more objectives. Source: Seada & Deb 2016."""
     directions, size = _directions(context), context.config.population
@@ -75,7 +75,7 @@ def unsga3(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "unsga3", UNSGA3, ref_dirs=directions, pop_size=size, selection=selection)
 
 
-@register_algorithm("sms_emoa", takes_any=True)
+@register_algorithm("sms_emoa", takes_any=True, asks_ahead=True)
 def sms_emoa(context: AlgorithmContext) -> PymooAlgorithm:
     """SMS-EMOA: survival by hypervolume contribution to the worst point seen. Source: Beume et al. 2007."""
     size = context.config.population
@@ -92,7 +92,7 @@ def age_moea2(context: AlgorithmContext) -> PymooAlgorithm:
     return _filled(context, "age_moea2", AGEMOEA2, pop_size=context.config.population)
 
 
-@register_algorithm("spea2", takes_any=True)
+@register_algorithm("spea2", takes_any=True, asks_ahead=True)
 def spea2(context: AlgorithmContext) -> PymooAlgorithm:
     """SPEA2: fitness by the strength of the dominating genomes. Source: Zitzler et al. 2001."""
     # pymoo keeps the normalisation in a survival object that all SPEA2 share by default

@@ -12,7 +12,7 @@ from evorec.seeds import generator
 
 
 @final
-@register_algorithm("random", takes_any=True)
+@register_algorithm("random", takes_any=True, asks_ahead=True)
 class RandomSearch:
     """Genomes drawn like the first generation of NSGA-II, none of them twice; the first genome is the default."""
 

@@ -38,7 +38,7 @@ def weighted_sum(
 
 
 @final
-@register_algorithm("weighted_sum", takes_any=True)
+@register_algorithm("weighted_sum", takes_any=True, asks_ahead=True)
 class WeightedSumSearch:
     """A genetic algorithm on the sum, with the operators, first generation and duplicate check of NSGA-II.
 

@@ -54,6 +54,8 @@ class SurrogateSearch:
         inner: proposes plain offspring, and is told every row; it must accept rows that it did not propose.
         context: of the search.
         prior: an opinion from earlier searches.
+        asks_ahead: whether it is asked again before it was told its last proposals. A generation is then what it
+            proposes at once; what it still waits for gains nothing twice, like genomes of the same generation.
 
     Attributes:
         notes: facts on the last generation for the ledger: ``chosen``, number of genomes by source; ``skill``, the mean
@@ -62,8 +64,15 @@ class SurrogateSearch:
             the first generation, by key the expected objectives in their own unit.
     """
 
-    def __init__(self, inner: AskTell, context: AlgorithmContext, prior: MemoryPrior | None = None) -> None:
-        self._inner, self._context, self._prior = inner, context, prior
+    def __init__(
+        self,
+        inner: AskTell,
+        context: AlgorithmContext,
+        prior: MemoryPrior | None = None,
+        *,
+        asks_ahead: bool = False,
+    ) -> None:
+        self._inner, self._context, self._prior, self._asks_ahead = inner, context, prior, asks_ahead
         arguments = context.space, context.objectives, context.constraints, context.known_points
         self._models = {"model": SurrogateModel(*arguments)}
         if prior:
@@ -71,11 +80,11 @@ class SurrogateSearch:
         n_objectives, n_constraints = len(context.objectives), len(context.constraints)
         self._rows = Rows(np.empty((0, context.space.n_var)), np.empty((0, n_objectives)), np.empty((0, n_constraints)))
         self._generation = 0
-        self._predicted: dict[str, FloatArray] = {}
         self._best = ""
-        self._asked: dict[bytes, int] = {}
+        self._awaited: dict[bytes, dict[str, FloatArray]] = {}  # predictions by model of the genomes not told yet
+        self._n_batches = 1  # proposals that have as many genomes as a generation
         self._curves = LearningCurves(n_objectives)
-        self._judged: deque[tuple[dict[str, FloatArray], FloatArray]] = deque(maxlen=SKILL_OF)
+        self._judged: deque[tuple[dict[str, FloatArray], FloatArray]] = deque()
         self._promise: tuple[float, float] | None = None
         self._came_true = [COMES_TRUE]
         self.notes: dict[str, Any] = {}
@@ -84,29 +93,37 @@ class SurrogateSearch:
         """See `AskTell.ask`."""
         self._generation += 1
         plain, n_rows, seed = self._inner.ask(), len(self._rows), self._context.config.seed
+        if self._asks_ahead:
+            self._n_batches = max(1, self._context.config.population // max(1, len(plain)))
+        else:
+            self._awaited.clear()
         skills = {name: self._skill(name) for name in self._models}
         shares = self._shares(len(plain), skills)
         X = plain[: shares["plain"]]
-        if n_rows and n_rows < FIRST_ROWS and not self._prior:  # random genomes teach the model more than offspring
+        is_later = n_rows or (self._asks_ahead and self._generation > 1)
+        if is_later and n_rows < FIRST_ROWS and not self._prior:  # random genomes teach the model more than offspring
             X = self._context.new_genomes(generator(seed, "genomes before the surrogate", self._generation), len(plain))
         rng = generator(seed, "surrogate", self._generation)
-        self._predicted = {}
+        awaited = np.array([np.frombuffer(x) for x in self._awaited]).reshape(-1, X.shape[1])
         for name, model in self._models.items():
             if n_rows >= (1 if model.prior else FIRST_ROWS):
                 model.fit(self._newest())
             if shares.get(name):
-                X = np.vstack([X, self._picked(model, shares[name], X, plain[shares["plain"] :], rng)])
+                taken = np.vstack([awaited, X])
+                X = np.vstack([X, self._picked(model, shares[name], taken, plain[shares["plain"] :], rng)])
         X = self._context.space.snap(X)
-        for name, model in self._models.items():
-            if n_rows >= FIRST_ROWS or model.prior:
-                self._predicted[name] = model.means(X)
-        self._asked = {x.tobytes(): row for row, x in enumerate(X)}
+        predicted = {
+            name: model.means(X) for name, model in self._models.items() if n_rows >= FIRST_ROWS or model.prior
+        }
+        for row, x in enumerate(X):
+            self._awaited[x.tobytes()] = {name: values[row] for name, values in predicted.items()}
         self.notes = {"chosen": shares, "skill": skills}
-        if self._predicted:
-            self._best = max(self._predicted, key=lambda name: skills.get(name) or 0.0)
-            self.notes |= {"hypervolume": self._expected(self._models[self._best], X)}
-            if not n_rows:  # what earlier searches say, before anything is measured
-                columns = zip(self._context.objectives, self._predicted[self._best].T, strict=True)
+        if predicted:
+            self._best = max(predicted, key=lambda name: skills.get(name) or 0.0)
+            if not self._asks_ahead:
+                self.notes |= {"hypervolume": self._expected(self._models[self._best], X)}
+            if not n_rows and self._generation == 1:  # what earlier searches say, before anything is measured
+                columns = zip(self._context.objectives, predicted[self._best].T, strict=True)
                 values = np.stack([objective.natural(column) for objective, column in columns], axis=1)
                 keys = map(self._context.space.key, X)
                 self.notes |= {"predicted": dict(zip(keys, values.tolist(), strict=True))}
@@ -158,9 +175,9 @@ class SurrogateSearch:
 
     def _opinion(self, X: FloatArray) -> FloatArray:
         """Objectives of genomes of this generation as the more skilled model predicted them; NaN without a model."""
-        if not self._predicted:
+        if not self._best:
             return np.full((len(X), len(self._context.objectives)), np.nan)
-        return self._predicted[self._best][[self._asked[x.tobytes()] for x in X]]
+        return np.array([self._awaited[x.tobytes()][self._best] for x in X])
 
     def tell(self, X: FloatArray, F: FloatArray, G: FloatArray) -> None:
         """See `AskTell.tell`."""
@@ -168,12 +185,17 @@ class SurrogateSearch:
         points, G = box_coordinates(F, self._context.objectives), G[:, : len(self._context.constraints)]
         # a failed evaluation has the worst value of every objective and violates every constraint
         done = ~((points == 1.0).all(axis=1) & (G == FAILED_VIOLATION).all(axis=1))
+        opinions = [self._awaited[x.tobytes()] for x in X[done]]
+        for x in X:
+            self._awaited.pop(x.tobytes(), None)
         X, points, G = X[done], points[done], G[done]
         if len(X):
             unknown = ~np.isfinite(self._context.known_points(X)).all(axis=0)
-            asked = [self._asked[x.tobytes()] for x in X]
-            predicted = {name: values[asked][:, unknown] for name, values in self._predicted.items()}
+            names = [name for name in self._models if all(name in opinion for opinion in opinions)]
+            predicted = {name: np.array([opinion[name] for opinion in opinions])[:, unknown] for name in names}
             self._judged.append((predicted, points[:, unknown]))
+            while len(self._judged) > SKILL_OF * self._n_batches:
+                self._judged.popleft()
         rows = self._rows
         self._rows = Rows(np.vstack([rows.X, X]), np.vstack([rows.points, points]), np.vstack([rows.G, G]))
 
