@@ -1513,11 +1513,18 @@ let width = document.documentElement.clientWidth;
 addEventListener("resize", () => {
   if (width !== (width = document.documentElement.clientWidth)) redraw();
 });
+/** Light colours and the width of a sheet of paper, while the page is printed. */
+function print(is) {
+  document.documentElement.classList.toggle("printing", is);
+  redraw();
+  for (const figure of document.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(figure);
+}
 addEventListener("beforeprint", () => {
   for (const own of views) reveal(own);
   for (const own of document.querySelectorAll("details")) own.open = true;
-  redraw();
+  print(true);
 });
+addEventListener("afterprint", () => print(false));
 if (scrolled && live) scrollTo(0, scrolled);
 if (live)
   setInterval(() => {

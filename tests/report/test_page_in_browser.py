@@ -191,3 +191,10 @@ def test_limits_weights_and_brushes_change_what_is_shown(browser: webdriver.Chro
     costs = [RECORD.eligible[key]["training_flops"] for key in kept]
     assert min(costs) > min(own["training_flops"] for own in RECORD.eligible.values())  # the lower half of the axis
     assert not severe(browser)
+
+    emulate(browser, "dark")
+    ink = "return byId('matrix').layout.template.layout.font.color"
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(ink) == "#111"  # paper is white
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(ink) == "#e4ebf1"
