@@ -220,6 +220,15 @@ def test_the_scaling_benchmark_writes_slopes_and_a_picture(tmp_path, monkeypatch
     assert (tmp_path / "scaling.html").exists() or (tmp_path / "scaling.svg").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["kills", "candidates", "workers", "orphans", "signals", "surroundings", "nights"])
+def test_a_search_survives_what_machines_do(part, tmp_path):
+    script = [sys.executable, str(ROOT / "experiments" / "threats.py"), part, "--quick", "--folder", str(tmp_path)]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(script, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
 def test_slopes_of_power_laws_are_their_exponents():
     assert bench_scaling.slopes([1, 10, 100], [3, 30, 300]) == pytest.approx({"all": 1.0, "last": 1.0})
     assert bench_scaling.slopes([1, 2, 4], [5, 5, 20]) == pytest.approx({"all": 1.0, "last": 2.0})
