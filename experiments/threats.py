@@ -69,18 +69,9 @@ boosting = false
 """
 SEARCH = ("search", "tiny.toml", "-q")
 FORMULAS = (
-    "search",
-    "--problem",
-    str(ROOT / "experiments/faulty.py"),
-    "-q",
-    "--set",
-    "run.output=formulas",
-    "--set",
-    "run.executor=serial",
-    "--set",
-    "run.chunk=4",
-    "--set",
-    "search.population=8",
+    *("search", "--problem", str(ROOT / "experiments/faulty.py"), "-q", "--set", "run.output=formulas"),
+    *("--set", "run.executor=serial", "--set", "run.chunk=4", "--set", "run.min_free_gib=0"),
+    *("--set", "search.population=8"),
 )
 """A search that trains nothing: the same ledger and archive for a tenth of the time."""
 FINALIZE = ("finalize", "RUN", "-q")
