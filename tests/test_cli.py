@@ -73,7 +73,7 @@ def test_help_and_validate_import_nothing_slow(arguments: list[str]) -> None:
 
 COMMANDS = (
     "search", "resume", "watch", "front", "plot", "table", "report", "finalize", "simplify", "export", "recommend",
-    "explain", "fuse", "serve", "promote", "rollback", "nightly", "problems", "validate",
+    "explain", "fuse", "serve", "promote", "rollback", "nightly", "problems", "validate", "doctor",
 )  # fmt: skip
 
 

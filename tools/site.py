@@ -135,6 +135,8 @@ def _commands() -> Iterator[str]:
         context = command.make_context(name, [], resilient_parsing=True)
         usage = " ".join([f"evorec {name}", *command.collect_usage_pieces(context)])
         yield f"## {name}\n\n{command.help}\n\n```text\n{usage}\n```\n"
+        if examples := COMMANDS[name].examples:
+            yield "\n".join(["```console", *(f"$ {line}" for line in examples), "```", ""])
         rows = []
         for given in command.params:
             if not shared & {*given.opts}:

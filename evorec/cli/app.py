@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +22,7 @@ from types import TracebackType
 from typing import Annotated, Any, Final, final
 
 import typer
+from rich.markup import escape
 
 from evorec.cli.output import Format, Output
 from evorec.cli.signals import interruptions
@@ -30,11 +33,54 @@ from evorec.streams import keep_streams, lost_output
 SEARCH, SHIP, DEFINE = "Search", "Ship", "Define"
 """Headings of the commands in ``--help``, in this order; a plugin may add headings."""
 
+
+def _problem_names(incomplete: str) -> list[str]:
+    """Completions of a problem: installed names."""
+    from evorec.config import installed_problems
+
+    return [name for name in installed_problems() if name.startswith(incomplete)]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Completions of a run: run directories below what is typed or in ``runs``, and names of runs there."""
+    from evorec.run.directory import RunDirectory, run_name
+
+    typed = Path(incomplete)
+    folder = typed if incomplete.endswith("/") else typed.parent
+    found = []
+    for root in dict.fromkeys((folder, Path("runs"))):
+        for path in sorted(root.iterdir()) if root.is_dir() else ():
+            try:
+                names = [str(path), run_name(path)] if RunDirectory.exists(path) else []
+            except (EvorecError, OSError):  # damaged; `evorec runs` says so
+                names = [str(path)]
+            found += [name for name in names if name and name.startswith(incomplete)]
+    return list(dict.fromkeys(found))
+
+
+def complete_pick(context: typer.Context, incomplete: str) -> list[str]:
+    """Completions of a member: picks without numbers, objectives, and keys of the archive of the run that is typed."""
+    picks, given = ["knee", "cheapest", "ideal", "all"], context.params.get("run")
+    if given is not None:
+        from evorec.run.directory import find_run
+
+        folder = find_run(Path(given))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            problem = json.loads((folder / "problem.json").read_bytes())
+            picks += [str(objective["name"]) for objective in problem["objectives"]]
+            picks += sorted(path.name for path in (folder / "archive").iterdir() if not path.name.startswith("."))
+    return [pick for pick in picks if pick.startswith(incomplete)]
+
+
 Config = Annotated[Path | None, typer.Argument(help="TOML file with the configuration.", show_default=False)]
 ProblemName = Annotated[
     str | None,
     typer.Option(
-        "--problem", "-p", metavar="NAME", help="Name of a problem (see `evorec problems`), or a Python file."
+        "--problem",
+        "-p",
+        metavar="NAME",
+        help="Name of a problem (see `evorec problems`), or a Python file.",
+        autocompletion=_problem_names,
     ),
 ]
 Overrides = Annotated[
@@ -55,12 +101,14 @@ Run = Annotated[
         help="Run directory, as `evorec search` names it, or the name of the run.",
         show_default=False,
         callback=_find_run,
+        autocompletion=complete_run,
     ),
 ]
 Member = Annotated[
     str,
     typer.Argument(
-        help="Key of a member or a prefix of it, or a pick as for `evorec front`: knee, 'recall where ...'."
+        help="Key of a member or a prefix of it, or a pick as for `evorec front`: knee, 'recall where ...'.",
+        autocompletion=complete_pick,
     ),
 ]
 
@@ -106,6 +154,14 @@ class Command:
     panel: str
     order: int
     epilog: str | None
+    examples: tuple[str, ...] = ()
+
+    @property
+    def end_of_help(self) -> str:
+        """The last lines of its help, in the markup of rich."""
+        examples = [f"[dim]$[/dim] {escape(text)}" for text in self.examples]
+        heading = ["[bold]Examples[/bold]"] if examples else []
+        return "\n".join([*([escape(self.epilog)] if self.epilog else []), *heading, *examples])
 
     @property
     def rank(self) -> tuple[int, str, int]:
@@ -120,7 +176,7 @@ GROUPS: Final[dict[str, str]] = {}
 
 
 def command(
-    *, panel: str, order: int, name: str | None = None, epilog: str | None = None
+    *, panel: str, order: int, name: str | None = None, epilog: str | None = None, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a command; its function gets an `Output` first, then its own arguments.
 
@@ -131,7 +187,8 @@ def command(
         panel: heading in ``--help``.
         order: rank inside the panel; the built-in commands have multiples of 10.
         name: a word, or two such as ``"data describe"``; ``None`` = that of the function.
-        epilog: last line of the command's help.
+        epilog: a line at the end of the command's help.
+        examples: whole command lines, which follow it; those of built-in commands fit 76 letters.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -158,7 +215,7 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         del run.__wrapped__
-        COMMANDS.register(name or function.__name__, Command(run, panel, order, epilog))
+        COMMANDS.register(name or function.__name__, Command(run, panel, order, epilog, tuple(examples)))
         return function
 
     return register
@@ -184,7 +241,7 @@ def application() -> typer.Typer:
         name="evorec",
         epilog="Start with: evorec search --problem feed",
         no_args_is_help=True,
-        add_completion=False,
+        rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings=_HELP,
     )
@@ -193,14 +250,14 @@ def application() -> typer.Typer:
     for name, entry in sorted(COMMANDS.items(), key=lambda item: item[1].rank):
         group, _, last = name.rpartition(" ")
         if not group:
-            app.command(last, rich_help_panel=entry.panel, epilog=entry.epilog)(entry.run)
+            app.command(last, rich_help_panel=entry.panel, epilog=entry.end_of_help)(entry.run)
             continue
         if group not in groups:
             groups[group] = typer.Typer(
                 name=group, help=GROUPS.get(group, ""), no_args_is_help=True, context_settings=_HELP
             )
             app.add_typer(groups[group], rich_help_panel=entry.panel)
-        groups[group].command(last, epilog=entry.epilog)(entry.run)
+        groups[group].command(last, epilog=entry.end_of_help)(entry.run)
     return app
 
 

@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 Bundle = Annotated[Path, typer.Argument(help="Bundle, as `evorec export` wrote it.", show_default=False)]
 
 
-@command(panel=SHIP, order=40)
+@command(
+    panel=SHIP,
+    order=40,
+    examples=(
+        "evorec export runs/feed-0123456789ab knee --out bundles/knee",
+        "evorec export runs/feed-0123456789ab best:recall --variant int8 --show title",
+    ),
+)
 def export(
     output: Output,
     run: Run,
@@ -126,7 +133,15 @@ def _options(
     )
 
 
-@command(panel=SHIP, order=50)
+@command(
+    panel=SHIP,
+    order=50,
+    examples=(
+        "evorec recommend bundles/knee --user 17 -k 5",
+        "evorec recommend bundles/knee --liked 41 --liked 7 --where genre=drama",
+        "evorec recommend bundles/knee --users users.csv --out lists.parquet",
+    ),
+)
 def recommend(
     output: Output,
     bundle: Bundle,

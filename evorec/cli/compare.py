@@ -13,7 +13,11 @@ from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
 
-@command(panel=SEARCH, order=45)
+@command(
+    panel=SEARCH,
+    order=45,
+    examples=("evorec compare runs/feed-0123456789ab runs/feed-ba9876543210",),
+)
 def compare(
     output: Output,
     runs: Annotated[list[Path], typer.Argument(help="Two or more run directories of a problem.")],

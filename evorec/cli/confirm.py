@@ -10,7 +10,14 @@ from evorec.cli.app import SEARCH, Overrides, Run, command
 from evorec.cli.output import Output
 
 
-@command(panel=SEARCH, order=35)
+@command(
+    panel=SEARCH,
+    order=35,
+    examples=(
+        "evorec confirm runs/feed-0123456789ab",
+        "evorec confirm runs/feed-0123456789ab --seeds 3",
+    ),
+)
 def confirm(
     output: Output,
     run: Run,

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 GROUPS["data"] = "Look at a data set, or download one."
 
 
-@command(panel=DEFINE, order=30, name="data describe")
+@command(
+    panel=DEFINE,
+    order=30,
+    name="data describe",
+    examples=(
+        "evorec data describe my.toml",
+        "evorec data describe --problem feed --format json",
+    ),
+)
 def describe(
     output: Output,
     config: Config = None,

@@ -70,7 +70,15 @@ def fetch_progress(output: Output, title: str) -> Iterator[Report]:
         yield show
 
 
-@command(panel=DEFINE, order=40, name="data get")
+@command(
+    panel=DEFINE,
+    order=40,
+    name="data get",
+    examples=(
+        "evorec data get --list",
+        "evorec data get movielens-1m",
+    ),
+)
 def get(
     output: Output,
     name: Annotated[

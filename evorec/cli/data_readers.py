@@ -7,7 +7,12 @@ from evorec.cli.output import Output
 from evorec.report.table import Column, Row, Table
 
 
-@command(panel=DEFINE, order=50, name="data readers")
+@command(
+    panel=DEFINE,
+    order=50,
+    name="data readers",
+    examples=("evorec data readers",),
+)
 def readers(output: Output) -> None:
     """List the kinds of data that can be read, those of plugins included."""
     from evorec.data.readers import READERS

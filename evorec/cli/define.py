@@ -24,7 +24,14 @@ FROM_DATA = "from the data"
 """Shown for a corner that depends on the data."""
 
 
-@command(panel=DEFINE, order=10)
+@command(
+    panel=DEFINE,
+    order=10,
+    examples=(
+        "evorec problems",
+        "evorec problems feed --format json",
+    ),
+)
 def problems(
     output: Output,
     name: Annotated[
@@ -179,6 +186,10 @@ def _tables(config: RunConfig, space: SearchSpace, contents: Mapping[str, Any]) 
     panel=DEFINE,
     order=20,
     epilog="Every key with its default, range and unit, as a file to start from: evorec validate --keys > my.toml",
+    examples=(
+        "evorec validate my.toml",
+        "evorec validate --problem feed --keys > my.toml",
+    ),
 )
 def validate(
     output: Output,

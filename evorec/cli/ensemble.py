@@ -12,7 +12,11 @@ from evorec.cli.output import Output
 from evorec.cli.ship import build_rec_problem
 
 
-@command(panel=SHIP, order=5)
+@command(
+    panel=SHIP,
+    order=5,
+    examples=("evorec ensemble runs/feed-0123456789ab",),
+)
 def ensemble(
     output: Output,
     run: Run,

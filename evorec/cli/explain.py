@@ -23,7 +23,14 @@ CHANCE = 0.5
 """AUC and concordance of a random model; its recall is about 0."""
 
 
-@command(panel=SHIP, order=20)
+@command(
+    panel=SHIP,
+    order=20,
+    examples=(
+        "evorec explain runs/feed-0123456789ab knee",
+        "evorec explain friday 'recall where cost <= 2.5e9' --format json",
+    ),
+)
 def explain(
     output: Output,
     run: Run,

@@ -12,7 +12,11 @@ from evorec.cli.ship import build_rec_problem, find_member
 from evorec.report.table import Column, Row, Table
 
 
-@command(panel=SHIP, order=30)
+@command(
+    panel=SHIP,
+    order=30,
+    examples=("evorec fuse runs/feed-0123456789ab knee",),
+)
 def fuse(
     output: Output,
     run: Run,

@@ -23,7 +23,14 @@ Objectives = Annotated[
 ]
 
 
-@command(panel=SEARCH, order=35)
+@command(
+    panel=SEARCH,
+    order=35,
+    examples=(
+        "evorec genes runs/feed-0123456789ab",
+        "evorec genes runs/feed-0123456789ab --objective recall",
+    ),
+)
 def genes(output: Output, run: Run, objective: Objectives = None) -> None:
     """Show which genes drive which objective of a run, and what the genomes of its front have in common.
 
@@ -38,7 +45,15 @@ def genes(output: Output, run: Run, objective: Objectives = None) -> None:
     _show(output, importance, front)
 
 
-@command(panel=SEARCH, order=53, name="memory genes")
+@command(
+    panel=SEARCH,
+    order=53,
+    name="memory genes",
+    examples=(
+        "evorec memory genes",
+        "evorec memory genes --problem feed --objective accuracy",
+    ),
+)
 def memory_genes(
     output: Output,
     objective: Annotated[

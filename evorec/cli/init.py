@@ -12,7 +12,14 @@ from evorec.cli.output import Output, fact_table
 from evorec.errors import ConfigError
 
 
-@command(panel=DEFINE, order=5)
+@command(
+    panel=DEFINE,
+    order=5,
+    examples=(
+        "evorec init ~/my-shop",
+        "evorec init ~/my-shop --out shop.toml",
+    ),
+)
 def init(
     output: Output,
     files: Annotated[

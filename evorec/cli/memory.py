@@ -17,7 +17,15 @@ GROUPS["memory"] = "List, add or remove rows of earlier searches, from which new
 Folder = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Folder with run directories.")]
 
 
-@command(panel=SEARCH, order=50, name="memory list")
+@command(
+    panel=SEARCH,
+    order=50,
+    name="memory list",
+    examples=(
+        "evorec memory list",
+        "evorec memory list --runs /data/runs --format json",
+    ),
+)
 def list_memory(output: Output, runs: Folder = Path("runs")) -> None:
     """List the rows that a search in this folder starts from by default: those shipped with evorec and of its runs."""
     from evorec.search.memory.library import SHIPPED, stored
@@ -33,7 +41,12 @@ def list_memory(output: Output, runs: Folder = Path("runs")) -> None:
     output.result(found, Table(f"Memory of searches in {runs}", "memory", columns, tuple(rows)))
 
 
-@command(panel=SEARCH, order=51, name="memory add")
+@command(
+    panel=SEARCH,
+    order=51,
+    name="memory add",
+    examples=("evorec memory add /data/runs/feed-0123456789ab",),
+)
 def add_to_memory(
     output: Output,
     runs: Annotated[list[Path], typer.Argument(help="Run directories, e.g. of other folders or unfinished.")],
@@ -53,7 +66,12 @@ def add_to_memory(
     output.result({"added": added}, text="\n".join(added))
 
 
-@command(panel=SEARCH, order=52, name="memory remove")
+@command(
+    panel=SEARCH,
+    order=52,
+    name="memory remove",
+    examples=("evorec memory remove feed-0123456789ab",),
+)
 def remove_from_memory(
     output: Output,
     names: Annotated[list[str], typer.Argument(help="Names of runs as `evorec memory list` shows them.")],

@@ -22,7 +22,14 @@ Folder = Annotated[Path, typer.Argument(metavar="MODELS", help="Folder of bundle
 Reason = Annotated[str, typer.Option(help="Why, for the log.")]
 
 
-@command(panel=SHIP, order=56)
+@command(
+    panel=SHIP,
+    order=56,
+    examples=(
+        "evorec promote bundles/knee models --reason 'first model'",
+        "evorec promote bundles/knee models --against friday --guard ndcg@20",
+    ),
+)
 def promote(
     output: Output,
     bundle: Bundle,
@@ -97,7 +104,11 @@ def _decision(
         return against(champion, load_bundle(bundle), opened, problem, target=metric, guards=guards)
 
 
-@command(panel=SHIP, order=57)
+@command(
+    panel=SHIP,
+    order=57,
+    examples=("evorec rollback models --reason 'complaints'",),
+)
 def rollback(output: Output, models: Folder, reason: Reason = "") -> None:
     """Make the champion before the current one the champion again."""
     from evorec.serving.model_folder import ModelFolder

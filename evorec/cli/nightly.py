@@ -14,7 +14,14 @@ from evorec.cli.signals import check_interrupted
 from evorec.report.table import Column, Row, Table
 
 
-@command(panel=SHIP, order=58)
+@command(
+    panel=SHIP,
+    order=58,
+    examples=(
+        "evorec nightly my.toml --time-budget 3h",
+        "evorec nightly my.toml --format json",
+    ),
+)
 def nightly(
     output: Output,
     config: Config = None,

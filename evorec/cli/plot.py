@@ -32,7 +32,14 @@ class TableKind(StrEnum):
     FINAL = "final"
 
 
-@command(panel=SEARCH, order=41, epilog="Example: evorec plot runs/feed-0123456789ab --what parallel -o parallel.pdf")
+@command(
+    panel=SEARCH,
+    order=41,
+    examples=(
+        "evorec plot runs/feed-0123456789ab --what front -o front.svg",
+        "evorec plot runs/feed-0123456789ab --what parallel -o parallel.pdf",
+    ),
+)
 def plot(
     output: Output,
     runs: Annotated[
@@ -66,7 +73,7 @@ def plot(
 @command(
     panel=SEARCH,
     order=42,
-    epilog="Example: evorec table runs/feed-0123456789ab --what evaluations -o evaluations.parquet",
+    examples=("evorec table friday --what evaluations -o evaluations.parquet",),
 )
 def table(
     output: Output,

@@ -16,7 +16,14 @@ LIVE_S: Final = 5.0
 """Seconds between two versions of a page that follows a search."""
 
 
-@command(panel=SEARCH, order=40)
+@command(
+    panel=SEARCH,
+    order=40,
+    examples=(
+        "evorec report runs/feed-0123456789ab",
+        "evorec report runs/monday runs/tuesday --out both.html",
+    ),
+)
 def report(
     output: Output,
     runs: Annotated[

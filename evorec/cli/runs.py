@@ -14,7 +14,14 @@ from evorec.errors import ConfigError
 from evorec.report.table import Column, Row, Table
 
 
-@command(panel=SEARCH, order=25)
+@command(
+    panel=SEARCH,
+    order=25,
+    examples=(
+        "evorec runs",
+        "evorec runs /data/runs --format json",
+    ),
+)
 def runs(
     output: Output,
     folder: Annotated[Path, typer.Argument(help="Folder with run directories.")] = Path("runs"),

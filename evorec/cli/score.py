@@ -14,7 +14,14 @@ from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
 
-@command(panel=SHIP, order=55)
+@command(
+    panel=SHIP,
+    order=55,
+    examples=(
+        "evorec score bundles/knee --feature region=north --feature age=41",
+        "evorec score bundles/knee --rows contracts.csv --out scores.csv",
+    ),
+)
 def score(
     output: Output,
     bundle: Bundle,

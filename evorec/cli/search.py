@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, command
+from evorec.cli.app import SEARCH, Config, Overrides, ProblemName, Run, command, complete_pick
 from evorec.cli.output import Output
 from evorec.cli.ship import find_member
 from evorec.cli.signals import check_interrupted
@@ -38,7 +38,15 @@ MEMBERS_SHOWN = 16
 """At the end of a search; with the baselines and the verdict this fits a screen."""
 
 
-@command(panel=SEARCH, order=10)
+@command(
+    panel=SEARCH,
+    order=10,
+    examples=(
+        "evorec search --problem feed",
+        "evorec search my.toml --set search.evaluations=80 --name friday",
+        "evorec search my.toml --start-from runs/friday:knee --dry-run",
+    ),
+)
 def search(
     output: Output,
     config: Config = None,
@@ -99,7 +107,15 @@ def _front_specs(text: str) -> list[Mapping[str, Any]]:
     return [found.spec for found in record.members if found.key in keys]
 
 
-@command(panel=SEARCH, order=20)
+@command(
+    panel=SEARCH,
+    order=20,
+    examples=(
+        "evorec resume runs/feed-0123456789ab",
+        "evorec resume runs/feed-0123456789ab --generations 20",
+        "evorec resume friday --time 30m --set run.workers=4",
+    ),
+)
 def resume(
     output: Output,
     run: Run,
@@ -324,7 +340,15 @@ def _limits(search: SearchConfig) -> str:
     return " or ".join(limits) or "no limit"
 
 
-@command(panel=SEARCH, order=30)
+@command(
+    panel=SEARCH,
+    order=30,
+    examples=(
+        "evorec front runs/feed-0123456789ab --sort cost --most 8",
+        "evorec front friday --pick knee --pick 'recall where cost <= 2.5e9'",
+        "evorec front runs/feed-0123456789ab --format json > front.json",
+    ),
+)
 def front(
     output: Output,
     run: Run,
@@ -339,6 +363,7 @@ def front(
         list[str] | None,
         typer.Option(
             metavar="PICK",
+            autocompletion=complete_pick,
             help="Show a chosen member with its exchange rates: best:METRIC, cheapest, knee, ideal, 'weights "
             "accuracy=2 cost=1', bands:3, each with limits, e.g. 'recall where cost<=5e9, diversity>=.7'; repeatable.",
             show_default=False,

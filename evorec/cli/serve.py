@@ -71,7 +71,11 @@ class IdForm(StrEnum):
     TEXT = "text"
 
 
-@command(panel=SHIP, order=60)
+@command(
+    panel=SHIP,
+    order=60,
+    examples=("evorec serve models/champion --port 8080",),
+)
 def serve(
     output: Output,
     bundle: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evorec.cli.app import SHIP, Overrides, Run, command
+from evorec.cli.app import SHIP, Overrides, Run, command, complete_pick
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
@@ -25,7 +25,15 @@ class ShippedData(StrEnum):
     ALL_DATA = "all-data"
 
 
-@command(panel=SHIP, order=10)
+@command(
+    panel=SHIP,
+    order=10,
+    examples=(
+        "evorec finalize runs/feed-0123456789ab --pick all",
+        "evorec finalize friday --pick knee --set finalize.seeds=5",
+        "evorec finalize runs/feed-0123456789ab --on all-data",
+    ),
+)
 def finalize(
     output: Output,
     run: Run,
@@ -33,6 +41,7 @@ def finalize(
         list[str] | None,
         typer.Option(
             metavar="PICK",
+            autocompletion=complete_pick,
             help="As for `evorec front`, or all, or a prefix of a member's key; repeatable. Default: finalize.picks.",
             show_default=False,
         ),

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from evorec.search.simplify import SimplerGenome
 
 
-@command(panel=SHIP, order=25)
+@command(
+    panel=SHIP,
+    order=25,
+    examples=("evorec simplify runs/feed-0123456789ab knee --out simple.toml",),
+)
 def simplify(
     output: Output,
     run: Run,

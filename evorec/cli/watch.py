@@ -40,7 +40,11 @@ TICK_S: Final = 0.2
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 
 
-@command(panel=SEARCH, order=22, epilog="Example: evorec watch runs/feed-0123456789ab --interval 5")
+@command(
+    panel=SEARCH,
+    order=22,
+    examples=("evorec watch runs/feed-0123456789ab --interval 5",),
+)
 def watch(
     output: Output,
     run: Run,
