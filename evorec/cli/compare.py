@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, command
+from evorec.cli.app import SEARCH, command, complete_run
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
@@ -20,7 +20,9 @@ from evorec.errors import ConfigError
 )
 def compare(
     output: Output,
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run directories of a problem.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more run directories of a problem.", autocompletion=complete_run)
+    ],
 ) -> None:
     """Compare searches at equal numbers of trainings, on validation figures.
 

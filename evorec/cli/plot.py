@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evorec.cli.app import SEARCH, Run, check_file, command
+from evorec.cli.app import SEARCH, Run, check_file, command, complete_run
 from evorec.cli.output import Output
 
 
@@ -44,7 +44,10 @@ def plot(
     output: Output,
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run directories or names of runs; several runs are drawn over each other."),
+        typer.Argument(
+            help="Run directories or names of runs; several runs are drawn over each other.",
+            autocompletion=complete_run,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help=".svg, .png or .pdf to write.")],
     what: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from evorec.cli.app import SEARCH, check_file, command
+from evorec.cli.app import SEARCH, check_file, command, complete_run
 from evorec.cli.output import Output
 from evorec.errors import ConfigError
 
@@ -28,7 +28,10 @@ def report(
     output: Output,
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run directory or name of a run; several runs make a page that compares them."),
+        typer.Argument(
+            help="Run directory or name of a run; several runs make a page that compares them.",
+            autocompletion=complete_run,
+        ),
     ],
     out: Annotated[
         Path | None,
