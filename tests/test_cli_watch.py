@@ -69,7 +69,7 @@ def test_a_pipe_gets_the_run_once_as_plain_text(run: Path, capsys: pytest.Captur
     assert main(["watch", str(run)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{run.name}: finished: 2 generations done")
-    for text in ("quality (more is better)", "Best so far", "Hypervolume", "none of"):
+    for text in ("quality (more is better)", "Best so far", "Hypervolume", "No failures", "● front"):
         assert text in out
     assert "\x1b" not in out
 
@@ -109,6 +109,17 @@ def test_a_run_without_an_evaluation_has_a_frame(run: Path) -> None:
         with console.capture() as captured:
             console.print(frame(LiveView(run, record, running=True), console, (), 0), height=24)
         assert captured.get().startswith(f"{run.name}: {'running' if record else 'starting'}")
+
+
+def test_failures_are_seen_in_a_narrow_terminal(run: Path) -> None:
+    view = read_live(run)
+    assert view.record is not None
+    lost = [replace(row, metrics=None, failure=f"NaN at step {row.seq}") for row in view.record.evaluations[:3]]
+    record = replace(view.record, evaluations=(*lost, *view.record.evaluations[3:]))
+    console = Console(width=60, height=24, file=io.StringIO(), force_terminal=False)
+    with console.capture() as captured:
+        console.print(frame(replace(view, record=record), console, (), 0), height=24)
+    assert "3 x NaN at step #" in captured.get()
 
 
 @pytest.mark.parametrize("end", [b"q", b"\x03"])

@@ -154,6 +154,8 @@ def frame(
     from rich.panel import Panel
     from rich.text import Text
 
+    from evorec.cli.scatter import ASCII_MARKS
+
     def safe(text: str, style: str = "", *, cut: bool = live) -> Text:
         return Text(shown(text, console), style=style, no_wrap=cut, overflow="ellipsis" if cut else None)
 
@@ -163,13 +165,15 @@ def frame(
         return Group(head, safe("The data is read and the baselines are measured; nothing is evaluated yet."))
     pairs = _pairs(view.record, objectives)
     plot = _plot(view, *pairs[turn % len(pairs)], height=None if live else PLOT_LINES)
+    mark = ASCII_MARKS.__getitem__ if console.options.ascii_only else str
+    legend = f"{mark('●')} front  {mark('◆')} baselines  {mark('·')} others"
     parts = [(title, lines) for title, lines in _sections(view, view.record, console).items() if lines]
     if not live:
         sections = [
             part for title, lines in parts for part in (Text(), safe(title, "bold"), *(safe(line) for line in lines))
         ]
-        return Group(head, Text(), plot, *sections)
-    keys = safe(note or ("q ends, n shows the next pair of objectives" if len(pairs) > 1 else "q ends"), "dim")
+        return Group(head, Text(), plot, safe(legend, "dim"), *sections)
+    keys = safe(note or f"{legend} | {'n next pair, ' * (len(pairs) > 1)}q ends", "dim")
     boxes = []
     room = console.height - 3 - (0 if is_wide else max(LEAST_PLOT, (console.height - 2) // 2))
     for title, lines in parts:
@@ -236,12 +240,12 @@ def _sections(view: LiveView, record: RunRecord, console: Console) -> dict[str, 
             f"{name:<{wide}}  {show_metric(value):>8}" + (f"   {show_metric(its)} {baseline}" if baseline else "")
             for name, value, baseline, its in best
         ],
+        "Failures": [f"{row.values[0]} x {row.name}" for row in failures],
         "Hypervolume": hypervolume or ["the first generation is not complete yet"],
         "Workers": _workers(view) if view.running else [],
         "Time": time_lines,
-        "Failures": [f"{row.values[0]} x {row.name}" for row in failures]
-        or [f"none of {counted(len(record.evaluations), 'evaluation')}"],
         "Dropped": [text] if (text := dropped_text(record)) else [],
+        "No failures": [] if failures else [f"in {counted(len(record.evaluations), 'evaluation')}"],
     }
 
 
