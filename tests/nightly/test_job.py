@@ -31,6 +31,7 @@ from evorec.run.atomic import read_sealed
 from evorec.run.directory import RunDirectory
 from evorec.serving.model_folder import ModelFolder
 from evorec.serving.recommender import load_bundle
+from evorec.tracking.tracker import TRACKERS, Tracker, TrackerKind, TrackerOptions
 
 STEPS = ("guard", "search", "finalize", "export", "gate", "promote", "retain")
 ROW = compare(Figure("recall@5", np.array([0.1, 0.3]), np.array([0.2, 0.3]), SeedNoise(0.01, 2)), seed=0)
@@ -194,6 +195,41 @@ def test_the_champion_follows_the_verdicts_of_the_nights(tmp_path, monkeypatch, 
     (last.path / "decision.json").unlink()
     assert night(tmp_path, 4)["decision"]["reasons"] == ["it was the champion before, and a person has rolled it back"]
     assert models.champion == first
+
+
+def test_a_night_reports_to_the_trackers_of_its_run(tmp_path, monkeypatch, done):
+    class Diary(Tracker):
+        lines: list[str] = []  # noqa: RUF012
+
+        def begin(self, run, identifier):
+            self.lines.append(f"begin {identifier}")
+            return "the same"
+
+        def generation(self, step, metrics):
+            self.lines.append(f"generation {step}")
+
+        def artifact(self, file):
+            self.lines.append(file.name)
+
+        def model(self, model):
+            self.lines.append(model.alias)
+
+    def load(config):
+        problem = load_problem(config)
+        execution = problem.config.run.model_copy(update={"trackers": ("diary",), "tracker_wait_s": 600.0})
+        problem.config = problem.config.model_copy(update={"run": execution})
+        return problem
+
+    load_problem = job.load_problem
+    monkeypatch.setattr(job, "load_problem", load)
+    monkeypatch.setattr("evorec.report.run_page.page", lambda record: "the page")
+    judges(monkeypatch, Verdict.PROMOTE)
+    with TRACKERS.borrowed("diary", TrackerKind(Diary, TrackerOptions, "")):
+        assert night(tmp_path)["exit_code"] == 0
+    assert Diary.lines == [
+        "begin None", "generation 1", "front.csv", "report.html", "begin the same", "challenger", "begin the same",
+        "champion",
+    ]  # fmt: skip
 
 
 def test_a_gate_that_cannot_read_is_errored_and_judges_again(tmp_path, monkeypatch, done):
