@@ -35,6 +35,9 @@ from dying import Child, End, child, copied, run_command, warm_up
 from faulty import DIES, HANGS
 from results_file import write_results
 
+from evorec.objectives import without_clock
+from evorec.run.ledger import Evaluation
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"), "1"),
@@ -174,7 +177,7 @@ def left_behind(folder: Path) -> dict[str, Any]:
     for path in sorted(file.parent for file in folder.glob("*/*-*/summary.json")):
         with RunDirectory.open(path, read_only=True) as run:
             run.check()
-            found[f"rows of {path.name}"] = [replace(row, seconds=0.0) for row in run.ledger.evaluations()]
+            found[f"rows of {path.name}"] = [timeless(row) for row in run.ledger.evaluations()]
             found[f"test of {path.name}"] = (run.opened or {}).get("picks")
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         name = str(file.relative_to(folder))
@@ -189,6 +192,13 @@ def left_behind(folder: Path) -> dict[str, Any]:
     if (folder / "models").exists():
         found["champion"] = champion_of(folder)[0]
     return {name: value for name, value in found.items() if value is not None}
+
+
+def timeless(row: Evaluation) -> Evaluation:
+    """A row of the ledger without the fields in which equal runs differ."""
+    metrics = None if row.metrics is None else without_clock(row.metrics)
+    rungs = [{**rung, "metrics": without_clock(rung["metrics"])} for rung in row.extra.get("rungs", ())]
+    return replace(row, seconds=0.0, metrics=metrics, extra={**row.extra, "rungs": rungs})
 
 
 def without_times(value: Any) -> Any:
@@ -375,7 +385,10 @@ def disk(lab: Lab, *, quick: bool) -> dict[str, Any]:
                     ballast.unlink(missing_ok=True)
                     said = f"{stage.name}, {name} from point {point} on"
                     codes[end.code] += 1
-                    says = end.code == DONE or (end.code == RESUMABLE and (cause in end.text or "is full" in end.text))
+                    # SQLite names no cause at the limit of the size of files.
+                    says = end.code == DONE or (
+                        end.code == RESUMABLE and (cause in end.text or "; make room and" in end.text)
+                    )
                     n_said += end.code != DONE and says
                     found = [] if says else [f"{said}: exit code {end.code}: {end.text.strip()[-300:]}"]
                     found += problems_between(trial, stage.name, set(end.acknowledged), said)
@@ -469,7 +482,7 @@ def ledger_of(folder: Path) -> tuple[list[Any], list[str]]:
 
         (path,) = folder.glob("runs/*-*")
         with RunDirectory.open(path, read_only=True) as run:
-            rows = [replace(row, seconds=0.0) for row in run.ledger.evaluations()]
+            rows = [timeless(row) for row in run.ledger.evaluations()]
             out.write_bytes(pickle.dumps((rows, sorted(row.key for row in run.members()))))
         return 0
 
@@ -928,7 +941,7 @@ def night_left_behind(folder: Path) -> dict[str, Any]:
         assert night.search is not None
         with RunDirectory.open(night.search, read_only=True) as run:
             run.check()
-            found["rows"] = [replace(row, seconds=0.0) for row in run.ledger.evaluations()]
+            found["rows"] = [timeless(row) for row in run.ledger.evaluations()]
             found["members"] = [row.key for row in run.members()]
             found["final"] = without_times(run.read_final())
             files = [*night.search.glob("archive/*/*"), *night.search.glob("final/*/*")]

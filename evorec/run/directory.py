@@ -79,6 +79,7 @@ from evorec.run.ledger import (
     TIME,
     Evaluation,
     Ledger,
+    NotBegunError,
 )
 from evorec.run.lock import LOCK, FolderLock, is_locked, refuse_locked
 
@@ -214,12 +215,13 @@ class RunDirectory:
             RunLockedError: another process holds it.
         """
         refuse_locked(path)
-        if cls.exists(path) and (path / _LEDGER).is_file():
-            with cls.open(path, read_only=True) as run:
-                complete = environment is None or (run.finished and not run.lost())
-                fingerprint = run.fingerprint_of(config, data_sha256)
-                now = None if complete or environment is None else environment()
-                run.check_same(config=config, fingerprint=fingerprint, environment=now)
+        if not (cls.exists(path) and (path / _LEDGER).is_file()):
+            return
+        with suppress(NotBegunError), cls.open(path, read_only=True) as run:
+            complete = environment is None or (run.finished and not run.lost())
+            fingerprint = run.fingerprint_of(config, data_sha256)
+            now = None if complete or environment is None else environment()
+            run.check_same(config=config, fingerprint=fingerprint, environment=now)
 
     @staticmethod
     def exists(path: Path | str) -> bool:
@@ -258,10 +260,13 @@ class RunDirectory:
                 raise RunError(f"run {self.path} has lost its {_LEDGER}; {_NO_RUN}")
             if self._lock is None:
                 raise self._not_begun()
-        return Ledger(file, read_only=self._lock is None, before_commit=self._check_held)
+        try:
+            return Ledger(file, read_only=self._lock is None, before_commit=self._check_held)
+        except NotBegunError:
+            raise self._not_begun() from None
 
-    def _not_begun(self) -> RunError:
-        return RunError(
+    def _not_begun(self) -> NotBegunError:
+        return NotBegunError(
             f"run {self.path} was stopped before its first evaluation; {command('resume', self.path)} goes on with it"
         )
 
@@ -432,8 +437,11 @@ class RunDirectory:
             return True
         if not os.path.lexists(path / _LEDGER):
             return False
-        with RunDirectory.open(path, read_only=True) as run:
-            return bool(run.ledger.evaluations())
+        try:
+            with RunDirectory.open(path, read_only=True) as run:
+                return bool(run.ledger.evaluations())
+        except NotBegunError:
+            return False
 
     def pin_problem(self, description: Mapping[str, Any]) -> None:
         """Store the description of the problem at the first start; later, refuse other objectives or constraints.

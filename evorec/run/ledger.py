@@ -143,6 +143,11 @@ class Evaluation:
 
 
 @final
+class NotBegunError(RunError):
+    """The process that made a ledger died, or had no room, before its first transaction."""
+
+
+@final
 class Ledger:
     """Evaluations and events of a run in SQLite. Once `add` returns, its rows survive the end of the process.
 
@@ -160,6 +165,7 @@ class Ledger:
             before_commit: called before rows are committed; its exception keeps them out.
         Raises:
             RunError: the file is damaged or has another format.
+            NotBegunError: `read_only`, and nothing was ever committed.
         """
         self._name, self._before_commit = str(path), before_commit
         address = f"file:{quote(os.fsencode(path.absolute()))}"
@@ -185,6 +191,8 @@ class Ledger:
             if version == 0:
                 self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {LEDGER_FORMAT}; COMMIT;")
                 version = LEDGER_FORMAT
+        if version == 0 and not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise NotBegunError(f"ledger {self._name} is empty")
         if version not in (WITHOUT_HASHES, LEDGER_FORMAT):
             raise RunError(
                 f"ledger {self._name} has format {version}; this evorec reads format {LEDGER_FORMAT}. Read it with the "

@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -470,3 +471,27 @@ def test_a_run_of_format_1_is_read(tmp_path):
     record = read_record(path)
     assert (record.hypervolume, record.final["opened_at"]) == ((0.25,), "2026-01-01T00:00:00")
     assert [objective.worst for objective in record.objectives] == [0.0, 9.0]
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file", "a ledger without tables"])
+def test_a_run_whose_ledger_was_not_made_begins_anew(run, left):
+    """The disk was full, or the process died, while SQLite made the file."""
+    run.close()
+    ledger = run.path / "ledger.sqlite"
+    for file in run.path.glob("ledger.sqlite*"):
+        file.unlink()
+    if left == "an empty file":
+        ledger.touch()
+    elif left == "a ledger without tables":
+        made = sqlite3.connect(ledger)
+        made.execute("PRAGMA journal_mode = WAL")
+        made.close()
+        assert ledger.stat().st_size
+    RunDirectory.check_start(run.path, config=CONFIG, data_sha256="data", environment=lambda: ENVIRONMENT)
+    assert not RunDirectory.has_begun(run.path)
+    if left != "nothing":
+        with pytest.raises(RunError, match="was stopped before its first evaluation; `evorec resume"):
+            RunDirectory.open(run.path, read_only=True)
+    with RunDirectory.open(run.path) as again:
+        again.ledger.add([MEMBER])
+    assert RunDirectory.has_begun(run.path)
