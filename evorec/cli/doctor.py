@@ -73,7 +73,7 @@ def doctor(
     try:
         from evorec.training.machine import machine_facts
 
-        facts = machine_facts()
+        facts = {**machine_facts(), "mkl_cbwr": os.environ.get("MKL_CBWR", "")}
         findings += _machine(facts)
     except (ImportError, OSError) as error:  # e.g. a shared library that is missing
         advice = "install PyTorch again: https://pytorch.org/get-started"

@@ -19,8 +19,8 @@ def machine_facts() -> dict[str, Any]:
 
     Returns:
         ``devices``: name, free and whole memory in GiB (of the CPU: what is available) and whether it computes in
-        bfloat16; ``cores`` that this process may use; ``threads`` of PyTorch per operation; ``cpu_capability``,
-        ``mkl`` and ``mkl_cbwr``; ``cuda_build``: the CUDA version that PyTorch was built for, or None; ``nvidia``:
+        bfloat16; ``cores`` that this process may use; ``threads`` of PyTorch per operation; ``cpu_capability``;
+        ``mkl``: whether PyTorch has it; ``cuda_build``: the CUDA version that PyTorch was built for, or None; ``nvidia``:
         whether the system has NVIDIA's driver.
     """
     cpu = torch.device("cpu")
@@ -46,7 +46,6 @@ def machine_facts() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkl": bool(torch.backends.mkl.is_available()),  # type: ignore[no-untyped-call]
-        "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
         "cuda_build": torch.version.cuda,
         "nvidia": Path("/proc/driver/nvidia/version").exists(),
     }
