@@ -20,7 +20,7 @@ def machine_facts() -> dict[str, Any]:
     Returns:
         ``devices``: name, free and whole memory in GiB (of the CPU: what is available) and whether it computes in
         bfloat16; ``cores`` that this process may use; ``threads`` of PyTorch per operation; ``cpu_capability``;
-        ``mkl``: whether PyTorch has it; ``cuda_build``: the CUDA version that PyTorch was built for, or None; ``nvidia``:
+        ``mkl``: whether PyTorch has it; ``cuda_build``: the CUDA version of its build, or None; ``nvidia``:
         whether the system has NVIDIA's driver.
     """
     cpu = torch.device("cpu")
