@@ -74,7 +74,8 @@ const buttons = is3d => ({
   ],
 });
 const narrow = () => document.documentElement.clientWidth < 640;
-const scaled = axis => (axis.log ? { type: "log", tickformat: "~s" } : { type: "linear" });
+const scaled = axis =>
+  axis.log ? { type: "log", tickformat: "~s", ...(axis.decades < 3 ? { dtick: "D2" } : {}) } : { type: "linear" };
 const hasWebGL = (() => {
   try {
     return Boolean(document.createElement("canvas").getContext("webgl"));
@@ -254,6 +255,7 @@ for (const axis of axes) {
     const at = axis.max ? low + position * span : high - position * span;
     return axis.log ? 10 ** at : at;
   };
+  axis.decades = span;
   axis.title = `${axis.name} ${axis.max ? "↑" : "↓"}`;
   axis.text = value => show(value) + (axis.unit ? ` ${axis.unit}` : "");
 }
@@ -1423,7 +1425,7 @@ function progress(element, menu, own) {
         xaxis: {
           title: { text: chosen },
           exponentformat: "SI",
-          ...(chosen === "generation" ? { tickformat: "d" } : {}),
+          ...(chosen === "generation" && n <= 12 ? { dtick: 1 } : {}),
         },
         yaxis: { title: { text: "share of the box" }, rangemode: "tozero" },
       },

@@ -87,6 +87,12 @@ def emulate(browser: webdriver.Chrome, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
+def has_ink(browser: webdriver.Chrome, colour: str) -> None:
+    """Wait until a figure has a colour of texts: figures are drawn again some time after the scheme has changed."""
+    ink = "return byId('matrix').layout.template.layout.font.color"
+    WebDriverWait(browser, WAIT_S).until(lambda driver: driver.execute_script(ink) == colour)
+
+
 def requested(browser: webdriver.Chrome) -> set[str]:
     """Addresses that the browser asked for since the last call."""
     found = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -138,7 +144,7 @@ def test_a_member_chosen_in_any_view_is_highlighted_in_all(browser: webdriver.Ch
     assert set(everywhere.values()) == {MEMBERS[5]}, everywhere
 
     emulate(browser, "dark")  # the same choice in other colours
-    assert browser.execute_script("return byId('matrix').layout.template.layout.font.color") == "#e4ebf1"
+    has_ink(browser, "#e4ebf1")
     row = browser.find_element(By.CSS_SELECTOR, f"#members tr[data-key='{MEMBERS[7]}'] td:nth-child(2)")
     choose(browser, row, MEMBERS[7])
     everywhere = highlighted(browser, MEMBERS[7])
@@ -193,8 +199,8 @@ def test_limits_weights_and_brushes_change_what_is_shown(browser: webdriver.Chro
     assert not severe(browser)
 
     emulate(browser, "dark")
-    ink = "return byId('matrix').layout.template.layout.font.color"
+    has_ink(browser, "#e4ebf1")
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert browser.execute_script(ink) == "#111"  # paper is white
+    has_ink(browser, "#111")  # paper is white
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert browser.execute_script(ink) == "#e4ebf1"
+    has_ink(browser, "#e4ebf1")
