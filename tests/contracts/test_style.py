@@ -111,11 +111,15 @@ def test_only_the_command_line_prints() -> None:
     assert not printed, "\n".join(printed)
 
 
+READS = ("evorec/search/executors.py",)
+"""CUDA_VISIBLE_DEVICES is the only source of the names of the GPUs that a worker may get."""
+
+
 def test_only_the_command_line_and_data_read_the_environment() -> None:
     read = [
         position(path, line)
         for path in FILES
-        if not {"cli", "data"} & set(path.relative_to(ROOT).parts)
+        if not {"cli", "data"} & set(path.relative_to(ROOT).parts) and str(path.relative_to(ROOT)) not in READS
         for line in reads_of_the_environment(path)
     ]
     assert not read, "\n".join(read)
