@@ -195,7 +195,7 @@ def soak_summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def gate(runs: Path, n_nights: int) -> dict[str, Any]:
     """Verdicts on the champion's genome with another seed, and on a challenger with a planted loss."""
-    log = log_of(n_nights, n_users=400, n_items=200, per_day=1500)
+    log = log_of(n_nights, n_users=300, n_items=150, per_day=1000)
     data = runs / "gate_data"
     data.mkdir(exist_ok=True)
     rows_file = runs / "gate.jsonl"
@@ -203,7 +203,7 @@ def gate(runs: Path, n_nights: int) -> dict[str, Any]:
     for night in range(len(rows), n_nights):
         window(log, night).write_parquet(data / "log.parquet")
         config = settings(runs, data)
-        config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 200})})
+        config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 100})})
         earlier = [{name: SeedNoise(**one) for name, one in row["noise"].items()} for row in rows[-(KEPT_NIGHTS - 1) :]]
         row = judged(build_problem(config), night, earlier)
         rows.append(row)
