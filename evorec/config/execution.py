@@ -19,8 +19,10 @@ class ExecutionConfig(Section):
     """device of the tensors; auto = CUDA if available, else the CPU"""
     workers: int = Field(0, ge=0, le=1024)
     """stacks trained in parallel on a CPU; 0 = the number of cores"""
-    executor: Literal["auto", "processes", "threads", "serial"] = "auto"
-    """how stacks are trained in parallel; auto = by the device"""
+    executor: Literal["auto", "processes", "threads", "serial", "ray"] = "auto"
+    """how stacks are trained in parallel; auto = by the device; ray = on a cluster of Ray (extra cluster)"""
+    address: str = Field("", examples=["auto", "10.0.0.1:6379"])
+    """of the cluster of Ray, auto = the one on this machine; empty = it is started here and ends with the search"""
     stall_minutes: float = Field(30.0, gt=0)
     """minutes without progress after which a worker process hangs and is ended; threads cannot be ended"""
     memory_gib: float = Field(0.0, ge=0)

@@ -305,6 +305,10 @@ def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True
         picklable: whether the tasks can be sent to another process; otherwise threads are used instead of processes.
     """
     workers, kind, stall_s = config.n_workers(device), config.executor, config.stall_minutes * 60
+    if kind == "ray" and picklable:
+        from evorec.search.cluster import RayExecutor
+
+        return RayExecutor(config.workers, address=config.address, gpus=float(device != "cpu"), stall_s=stall_s)
     if device != "cpu":
         gpus = _visible_gpus() if picklable and kind in ("auto", "processes") and ":" not in config.device else []
         gpus = gpus[: config.workers or len(gpus)]
@@ -312,7 +316,7 @@ def executor_for(config: ExecutionConfig, *, device: str, picklable: bool = True
             environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
             return ProcessExecutor(len(gpus), stall_s=stall_s, environments=environments)
         return SerialExecutor(stall_s=stall_s)
-    if workers == 1 and kind != "processes":
+    if workers == 1 and kind not in ("processes", "ray"):
         return SerialExecutor(stall_s=stall_s)
     if kind == "threads" or not picklable:
         return ThreadExecutor(workers, stall_s=stall_s)

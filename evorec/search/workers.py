@@ -61,7 +61,7 @@ ENDING_S = 0.5
 """Seconds for the kernel to report the end of a process whose connection is closed already."""
 
 
-class _ProblemFile(NamedTuple):
+class ProblemFile(NamedTuple):
     """The file of a problem, and the offset of its pickle behind the arrays."""
 
     path: str
@@ -73,11 +73,11 @@ class ProblemFiles:
     """The files of the problems that were sent; a problem must not change after its first task."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Problem, _ProblemFile]] = {}  # the problem is kept: its id is the key
+        self._known: dict[int, tuple[Problem, ProblemFile]] = {}  # the problem is kept: its id is the key
         self._open: list[IO[bytes]] = []
         self._lock = threading.Lock()
 
-    def of(self, problem: Problem) -> _ProblemFile:
+    def of(self, problem: Problem) -> ProblemFile:
         """The file of `problem`, written at the first call.
 
         Raises:
@@ -88,6 +88,11 @@ class ProblemFiles:
                 self._known[id(problem)] = (problem, self._write(problem))
             return self._known[id(problem)][1]
 
+    def sent(self) -> list[ProblemFile]:
+        """The files so far."""
+        with self._lock:
+            return [file for _, file in self._known.values()]
+
     def close(self) -> None:
         """Forget all problems; on Linux the space is free once no worker maps the file."""
         for file in self._open:
@@ -95,7 +100,7 @@ class ProblemFiles:
         self._open.clear()
         self._known.clear()
 
-    def _write(self, problem: Problem) -> _ProblemFile:
+    def _write(self, problem: Problem) -> ProblemFile:
         buffers: list[pickle.PickleBuffer] = []
         try:
             body = _pickled(problem, buffers=buffers)
@@ -119,11 +124,11 @@ class ProblemFiles:
         offset = file.tell()
         file.write(pickle.dumps((spans, body)))
         file.flush()
-        return _ProblemFile(path, offset)
+        return ProblemFile(path, offset)
 
 
 @functools.cache
-def _read(source: _ProblemFile) -> object:
+def _read(source: ProblemFile) -> object:
     """A problem, once per worker; its arrays are views of the mapped file."""
     with open(source.path, "rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
@@ -143,7 +148,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unt
         super().__init__(file, protocol=5, buffer_callback=None if buffers is None else buffers.append)
         self._files, self._by_array = files, buffers is not None
 
-    def persistent_id(self, value: object) -> _ProblemFile | None:
+    def persistent_id(self, value: object) -> ProblemFile | None:
         return self._files.of(value) if self._files is not None and isinstance(value, Problem) else None
 
     def reducer_override(self, value: Any) -> Any:
@@ -157,8 +162,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unt
 
 
 class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, source: _ProblemFile) -> object:
-        return _read(source)
+    """Reads problems from their files.
+
+    Args:
+        files: the files on this machine of those on the machine that sent them; others are the same.
+    """
+
+    def __init__(self, file: IO[bytes], files: Mapping[ProblemFile, ProblemFile] = MappingProxyType({})) -> None:
+        super().__init__(file)
+        self._files = files
+
+    def persistent_load(self, source: ProblemFile) -> object:
+        return _read(self._files.get(source, source))
 
 
 def _pickled(
@@ -360,7 +375,7 @@ def serve(handle: int, plugins: Sequence[str], line: int) -> None:
                 task = channel.recv_bytes()
                 with sending:
                     channel.send_bytes(ALIVE)
-                tasks.submit(_answer, task).add_done_callback(functools.partial(_reply, channel, sending))
+                tasks.submit(answer_to, task).add_done_callback(functools.partial(_reply, channel, sending))
             elif beats() != seen:
                 seen = beats()
                 with sending:
@@ -382,8 +397,9 @@ def _end_with(line: int) -> None:
         os._exit(0)
 
 
-def _answer(message: bytes) -> bytes:
-    result = _Unpickler(io.BytesIO(message)).load()()
+def answer_to(message: bytes, files: Mapping[ProblemFile, ProblemFile] = MappingProxyType({})) -> bytes:
+    """The answer to a task, for `result_of`; see `_Unpickler` for `files`."""
+    result = _Unpickler(io.BytesIO(message), files).load()()
     try:
         return _pickled((False, result))
     except Exception as error:  # objects of a candidate may have any pickle
@@ -392,7 +408,7 @@ def _answer(message: bytes) -> bytes:
 
 def _reply(channel: Connection, sending: threading.Lock, answer: Future[bytes]) -> None:
     error = answer.exception()
-    message = answer.result() if error is None else _raised(error)
+    message = answer.result() if error is None else raised(error)
     try:
         with sending:
             channel.send_bytes(message)
@@ -400,7 +416,7 @@ def _reply(channel: Connection, sending: threading.Lock, answer: Future[bytes]) 
         os._exit(0)
 
 
-def _raised(error: BaseException) -> bytes:
+def raised(error: BaseException) -> bytes:
     """The answer that makes `result_of` raise `error`."""
     error.add_note("".join(["in a worker process:\n", *traceback.format_exception(error)]))
     try:

@@ -336,3 +336,9 @@ def test_a_worker_that_cannot_start_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("evorec.search.workers.loaded_modules", lambda: (str(tmp_path / "broken.py"),))
     with pytest.raises(SearchError, match="a worker process ended with exit code 3 before its first task; set run"):
         list(ProcessExecutor(1).run([os.getpid]))
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r'needs Ray, which is not installed: pip install "evorec\[cluster\]"'):
+        executor_for(ExecutionConfig(executor="ray"), device="cpu")

@@ -13,9 +13,9 @@ from evorec.search.workers import (
     ALIGNMENT,
     ProblemFiles,
     _pickled,
-    _raised,
     _read,
     _Unpickler,
+    raised,
     result_of,
     task_message,
 )
@@ -113,7 +113,7 @@ class Peculiar(Exception):
 )
 def test_an_exception_is_raised_where_the_result_is_read(error, kind, text):
     with pytest.raises(kind, match=text):
-        result_of(_raised(error))
+        result_of(raised(error))
 
 
 def test_a_worker_computes_with_one_thread():
