@@ -33,7 +33,7 @@ from evorec.problem import Problem, load_problem
 from evorec.run.directory import RunDirectory, run_path
 from evorec.search.confirm import confirm
 from evorec.search.engine import search
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 
 HERE = Path(__file__).parent
 CHOOSE, JUDGE = 2, 4

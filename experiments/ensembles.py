@@ -41,7 +41,7 @@ from evorec.problem import load_problem
 from evorec.recommender.problem import RecProblem
 from evorec.run.directory import RunDirectory, run_path
 from evorec.search.engine import search
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 
 HERE = Path(__file__).parent
 MOST, STEPS, LIBRARY = 4, 12, 20

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from results_file import write_results
 
 from evorec.config import SearchConfig
@@ -174,10 +175,12 @@ def checked(root: Path) -> dict:
             "started_twice": sum(count == 2 for count in counts), "most_starts": counts[-1],
         }  # fmt: skip
 
+        print(json.dumps(figures), flush=True)
         # a genome that kills its worker
         folder = root / "poison"
         folder.mkdir()
-        specs = [member.spec for member in expected.archive][:6]
+        space = build().space
+        specs = [space.decode(x) for x in space.snap(space.sample(np.random.default_rng(0), 6))]
         guilty = specs[2]["effort"]
         poisoned = problem(folder, 0.0, guilty)
         start = time.monotonic()

@@ -39,7 +39,7 @@ def confirm(
     from evorec.report.run_tables import confirmed_table, confirmed_text, front_table
     from evorec.run.directory import RunDirectory
     from evorec.search.confirm import confirm as run_confirm
-    from evorec.search.executors import executor_for
+    from evorec.search.executor_choice import executor_for
 
     with RunDirectory.open(run) as opened:
         config = reset_config(opened.config, overrides or [], sections=("run",))

@@ -203,7 +203,7 @@ def _search(
     from evorec.run.directory import RunDirectory, check_name, run_path
     from evorec.search import engine
     from evorec.search.checks import check_room, check_start
-    from evorec.search.executors import executor_for
+    from evorec.search.executor_choice import executor_for
     from evorec.search.memory.prior import with_start
     from evorec.search.start import start_remark
 

@@ -49,7 +49,7 @@ def simplify(
     from evorec.outputs import write_output
     from evorec.problem import load_problem
     from evorec.report.record import read_record
-    from evorec.search.executors import executor_for
+    from evorec.search.executor_choice import executor_for
     from evorec.search.simplify import simplify as run_simplify
 
     if out is not None:

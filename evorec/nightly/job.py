@@ -76,7 +76,7 @@ from evorec.run.atomic import read_sealed, write_sealed
 from evorec.run.directory import RunDirectory, run_path
 from evorec.run.lock import FolderLock
 from evorec.search.checks import check_room
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 from evorec.search.memory.library import gathered
 from evorec.search.memory.table import Memory
 from evorec.serving.bundle import read_bundle

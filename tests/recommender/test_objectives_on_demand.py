@@ -27,7 +27,7 @@ from evorec.recommender.problem import build_problem
 from evorec.recommender.trainers import StackTrainer
 from evorec.run.directory import RunDirectory
 from evorec.search.evaluator import evaluate
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 from evorec.training.evaluate import member_lists
 from evorec.training.trainer import train
 

@@ -16,7 +16,7 @@ from evorec.errors import SearchError
 from evorec.run.directory import RunDirectory
 from evorec.run.ledger import IN_FLIGHT
 from evorec.search.engine import search
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 
 CONFIG = RunConfig(problem="analytic", search=SearchConfig(surrogate="none", population=8, generations=3, seed=5))
 MOST = 10

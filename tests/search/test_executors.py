@@ -17,12 +17,12 @@ from evorec.errors import ConfigError, SearchError
 from evorec.heartbeat import beat
 from evorec.search import executors
 from evorec.search.evaluator import evaluate
+from evorec.search.executor_choice import executor_for
 from evorec.search.executors import (
     AdaptiveExecutor,
     ProcessExecutor,
     SerialExecutor,
     ThreadExecutor,
-    executor_for,
 )
 from evorec.search.workers import WorkerDeath
 
@@ -252,7 +252,7 @@ def test_every_worker_has_its_own_gpu_and_so_has_the_one_that_replaces_it(monkey
         time.sleep(0.2)  # so that both workers have a task
         return os.environ["CUDA_VISIBLE_DEVICES"]
 
-    monkeypatch.setattr(executors, "_visible_gpus", lambda: ["4", "GPU-5"])
+    monkeypatch.setattr("evorec.search.executor_choice._visible_gpus", lambda: ["4", "GPU-5"])
     executor = executor_for(ExecutionConfig(), device="cuda")
     assert (type(executor), executor.workers) == (ProcessExecutor, 2)
     assert {name for _, name in executor.run([gpu] * 4)} == {"4", "GPU-5"}

@@ -13,7 +13,7 @@ from evorec.models.population import Population
 from evorec.models.spec import ModelSpec
 from evorec.recommender.encoding import EncodedData
 from evorec.recommender.trainers import StackTrainer
-from evorec.search.executors import executor_for
+from evorec.search.executor_choice import executor_for
 from evorec.search.workers import WorkerDeath
 from evorec.training.evaluate import MemberMetrics
 from evorec.training.trainer import Checkpoint, TrainingResult
