@@ -6,6 +6,7 @@ on, with a token of its own. They are ended by their process ids.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -42,7 +43,7 @@ class Slow:
 
     def __call__(self, honest, specs, **how):
         for spec in specs:
-            name = f"{spec['effort']}-{spec.get('rate')}-{spec.get('method')}"
+            name = hashlib.sha256(repr(sorted(spec.items())).encode()).hexdigest()
             with (self.folder / name).open("a") as file:
                 file.write("x")
         time.sleep(self.seconds)
