@@ -19,12 +19,10 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from results_file import write_results
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from evorec.archive.indicators import normalised
 from evorec.archive.pareto import non_dominated
@@ -33,6 +31,9 @@ from evorec.report.record import Member, RunRecord, read_record
 from evorec.report.run_page import page
 from evorec.run.directory import find_run
 from evorec.seeds import generator
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 RESULT: Final = Path(__file__).parent / "results" / "report_pages.json"
 PICTURES: Final = Path(__file__).parents[1] / "docs" / "assets" / "report"
@@ -64,6 +65,9 @@ QUALITY: Final = 60
 def browser() -> webdriver.Chrome:
     """Chromium of the system, with WebGL in software."""
     os.environ["SE_OFFLINE"] = "true"
+    from selenium import webdriver  # no dependency of evorec
+    from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
     options.binary_location = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     for flag in ("headless=new", "no-sandbox", "enable-unsafe-swiftshader", "disable-dev-shm-usage", "hide-scrollbars"):
