@@ -154,7 +154,7 @@ class RayWorker(Worker):
             return Ending("the loss of its node", "was lost with its node", True)
         found = re.search(r"Worker exit detail: (.*?)(?:\. |$)", self._error)
         text = found[1] if found else self._error.partition("\n")[0]
-        return Ending(f"{text!r}", f"died: {text}", False)
+        return Ending(f"{text!r}", f"died: {text}", not self.has_started)
 
 
 @final
