@@ -383,6 +383,12 @@ def test_lines_of_a_log_may_be_broken(here: Path, suffix: str, setting: str) -> 
     assert main(["validate", "x.toml", "-q"]) == 0
 
 
+def test_files_written_in_different_ways_are_named_with_theirs(here: Path) -> None:
+    written(shop(), here / "shop")
+    assert main(["init", "shop", "-q"]) == 0
+    assert re.search(r"# .*events_1\.csv: .*; events_2\.csv: ", Path("shop.toml").read_text())
+
+
 def test_a_file_is_replaced_only_by_force(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(retailrocket(), here / "shop")
     (here / "shop.toml").write_text("mine")
