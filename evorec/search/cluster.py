@@ -42,7 +42,13 @@ class Server:
     """A worker on its node; the class of the actors."""
 
     def __init__(self, plugins: tuple[str, ...]) -> None:
-        """Import the plugins."""
+        """Import the plugins, and the libraries of trainings.
+
+        A thread of an actor that loads scipy's or torch's C extensions may wait for ever, so they are loaded here.
+        """
+        import scipy.special
+        import torch  # noqa: F401
+
         load_plugins(plugins)
         self._files: dict[ProblemFile, ProblemFile] = {}
         self._own: list[IO[bytes]] = []
