@@ -125,8 +125,19 @@ def test_a_problem_with_a_gene_type_of_its_own_is_searched(site: Path, tmp_path:
 
 def test_the_contract_tests_cover_the_extensions(site: Path, tmp_path: Path) -> None:
     contracts = [str(ROOT / "tests" / "contracts" / f"test_every_{kind}.py") for kind in ("mechanism", "metric")]
-    # The plugin of schemathesis takes seconds to import.
-    command = ["pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-c", str(ROOT / "setup.cfg")]
+    # The plugin of schemathesis takes seconds to import; that of hypothesis would import it at the end, with a warning.
+    command = [
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
+        "-p",
+        "no:hypothesispytest",
+        "-c",
+        str(ROOT / "setup.cfg"),
+    ]
     out = run(site, tmp_path, *command, "--rootdir", str(ROOT), *contracts, "-k", "twin_experts or first_items")
     passed = re.search(r"(\d+) passed", out)
     assert passed

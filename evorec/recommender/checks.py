@@ -179,10 +179,11 @@ def check_problem(config: RecommenderConfig, tables: Tables | None = None, *, te
         known[GRADIENT_BOOSTING] = dict.fromkeys((*orders, "accuracy"), 1.0)
     constraints = _check_constraints_and_picks(config, faults, known)
     if space is not None:
-        workers = config.run.n_workers(device_type(config.run.device))
-        of_worker = memory_budget(config.run.memory_gib, workers=workers)
-        for reason in oversized_kinds(space, dataset, of_worker).values():
-            faults.add(ConfigError(f"space.item_item: {reason}"))
+        with faults.collect():
+            workers = config.run.n_workers(device_type(config.run.device))
+            of_worker = memory_budget(config.run.memory_gib, workers=workers)
+            for reason in oversized_kinds(space, dataset, of_worker).values():
+                faults.add(ConfigError(f"space.item_item: {reason}"))
     if space is not None and config.run.memory_gib:
         with faults.collect():
             _trainer(config, tables, dataset).check_memory(space)

@@ -46,7 +46,7 @@ class Server:
 
         A thread of an actor that loads scipy's or torch's C extensions may wait for ever, so they are loaded here.
         """
-        import scipy.special
+        import scipy.special  # noqa: F401
         import torch  # noqa: F401
 
         load_plugins(plugins)
@@ -204,6 +204,7 @@ class RayExecutor(WorkerExecutor):
 
     @workers.setter
     def workers(self, most: int) -> None:
+        """Tasks that run at once, at most; 0 = as many as the cluster has room for."""
         self._most = most
 
     def ray(self, *, connects: bool = True) -> Any:

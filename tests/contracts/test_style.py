@@ -111,7 +111,7 @@ def test_only_the_command_line_prints() -> None:
     assert not printed, "\n".join(printed)
 
 
-READS = ("evorec/search/executors.py",)
+READS = ("evorec/search/executor_choice.py",)
 """CUDA_VISIBLE_DEVICES is the only source of the names of the GPUs that a worker may get."""
 
 

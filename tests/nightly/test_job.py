@@ -56,11 +56,12 @@ def judges(monkeypatch, *verdicts):
 
 
 def test_a_night_from_the_command_line(tmp_path, monkeypatch, capsys, tmp_path_factory):
-    """All but the export, in folders with letters of other alphabets; nothing is written beside the configuration."""
+    """All but the export and the figures of the gate, in folders with letters of other alphabets; nothing is written beside the configuration."""
     with monkeypatch.context() as patch:
         quick(patch, tmp_path_factory.getbasetemp())
         export = job.export_bundle
     monkeypatch.setattr(job, "export_bundle", export)
+    judges(monkeypatch, Verdict.PROMOTE)
     place, work = tmp_path / "конфиг ü", tmp_path / "夜"
     place.mkdir()
     work.mkdir()
@@ -76,9 +77,7 @@ def test_a_night_from_the_command_line(tmp_path, monkeypatch, capsys, tmp_path_f
     file.write_text(f'problem = "feed"\nconstraints = []\n{chr(10).join(lines)}\n[data.simulator]\n{world}\n')
     monkeypatch.chdir(work)
     monkeypatch.setenv("EVOREC_WEBHOOK", "http://127.0.0.1:9/token-geheim")
-    # A few steps of training beat no baseline in recall.
-    words = ["nightly", str(file), "--set", "nightly.target=novelty@k", "--set", "nightly.guards=[]"]
-    words += ["--set", "nightly.folder=ночь", "--time-budget", "2h"]
+    words = ["nightly", str(file), "--set", "nightly.folder=ночь", "--time-budget", "2h"]
     expected = work / "expected.json"
     expected.write_text('{"recall@5": {"value": 0.2, "tolerance": 1.0}}')
     assert main([*words, "--expect", str(expected), "--format", "json"]) == 0
@@ -97,7 +96,7 @@ def test_a_night_from_the_command_line(tmp_path, monkeypatch, capsys, tmp_path_f
     assert read_sealed(root / "summary.json") == read_sealed(root / "runs" / summary["night"] / "summary.json")
     outcomes = {check["name"]: check["outcome"] for check in summary["checks"]}
     assert outcomes == dict.fromkeys(outcomes, "pass")
-    assert {"data.rows", "bundle.agrees", "bundle.loads", "bundle.latency", "gate.verdict", "expect.recall@5"} <= {
+    assert {"data.rows", "bundle.agrees", "bundle.loads", "bundle.latency", "gate.recall@5", "expect.recall@5"} <= {
         *outcomes
     }
     # The same command again.

@@ -180,7 +180,7 @@ def test_limits_weights_and_brushes_change_what_is_shown(browser: webdriver.Chro
     assert len(faded) == len(MEMBERS) - len(shown) - (MEMBERS[0] not in shown)
 
     sliders[1].send_keys(Keys.HOME)  # by keyboard
-    assert status.text.startswith(f"{n} of {n}")
+    WebDriverWait(browser, 20).until(lambda _: status.text.startswith(f"{n} of {n}"))
     sliders[4].send_keys(Keys.END)
     for slider in sliders[5:]:
         slider.send_keys(Keys.HOME)

@@ -288,7 +288,7 @@ def test_an_unfinished_run_has_the_hypervolume_of_whole_trainings(run):
     result = search(Staged(RUNGS), SMALL, run=run)
     (run.path / "summary.json").unlink()
     record = read_record(run.path)
-    assert record.hypervolume == pytest.approx(result.hypervolume[:4], rel=1e-12)  # the last may be going on
+    assert record.hypervolume == pytest.approx(result.hypervolume, rel=1e-12)
     assert len(record.finished) == 10
 
 
