@@ -56,7 +56,7 @@ def judges(monkeypatch, *verdicts):
 
 
 def test_a_night_from_the_command_line(tmp_path, monkeypatch, capsys, tmp_path_factory):
-    """All but the export and the figures of the gate, in folders with letters of other alphabets; nothing is written beside the configuration."""
+    """Without export and gate, in folders with letters of other alphabets; nothing is written beside the file."""
     with monkeypatch.context() as patch:
         quick(patch, tmp_path_factory.getbasetemp())
         export = job.export_bundle
