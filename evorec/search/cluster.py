@@ -10,6 +10,7 @@ without a name, which the other workers of the node map (`evorec.search.workers`
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -37,6 +38,9 @@ NODE_S = 10.0
 TAIL = 64
 """Bytes by which a worker recognises the file of another."""
 
+LOADED_FIRST = ("torch", "scipy.special")
+"""Libraries of trainings with large C extensions."""
+
 
 class Server:
     """A worker on its node; the class of the actors."""
@@ -46,9 +50,8 @@ class Server:
 
         A thread of an actor that loads scipy's or torch's C extensions may wait for ever, so they are loaded here.
         """
-        import scipy.special  # noqa: F401
-        import torch  # noqa: F401
-
+        for name in LOADED_FIRST:
+            importlib.import_module(name)
         load_plugins(plugins)
         self._files: dict[ProblemFile, ProblemFile] = {}
         self._own: list[IO[bytes]] = []
