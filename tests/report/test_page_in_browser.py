@@ -168,7 +168,9 @@ def test_limits_weights_and_brushes_change_what_is_shown(browser: webdriver.Chro
     assert status.text.startswith(f"{n} of {n} members keep the limits; first is knee")
 
     browser.execute_script("arguments[0].value = 0.5; arguments[0].dispatchEvent(new Event('input'))", sliders[1])
-    command = browser.find_element(By.CSS_SELECTOR, "#controls code").text
+    command = WebDriverWait(browser, 20).until(
+        lambda _: "where" in (text := browser.find_element(By.CSS_SELECTOR, "#controls code").text) and text
+    )
     sentence = command.partition('--pick "')[2].rstrip('"')
     assert sentence.startswith("knee where recall@20 >= 0.1")
     first = "return document.querySelector('#members tbody tr').dataset.key"
@@ -185,15 +187,16 @@ def test_limits_weights_and_brushes_change_what_is_shown(browser: webdriver.Chro
     for slider in sliders[5:]:
         slider.send_keys(Keys.HOME)
     best = max(RECORD.eligible, key=lambda key: RECORD.eligible[key]["accuracy"])
-    assert browser.execute_script(first) == best  # the weight is on accuracy alone
+    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(first) == best)  # the weight is on accuracy alone
 
     grip = browser.find_element(By.CSS_SELECTOR, ".grip[data-axis=training_flops]")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", grip)
     half = grip.size["height"] // 2
     drag = ActionChains(browser).move_to_element_with_offset(grip, 0, 0).click_and_hold()
     drag.move_by_offset(0, half).release().perform()
-    kept = browser.execute_script("return [...state.kept]")
-    assert 0 < len(kept) < n
+    kept = WebDriverWait(browser, 20).until(
+        lambda _: 0 < len(found := browser.execute_script("return [...state.kept]")) < n and found
+    )
     costs = [RECORD.eligible[key]["training_flops"] for key in kept]
     assert min(costs) > min(own["training_flops"] for own in RECORD.eligible.values())  # the lower half of the axis
     assert not severe(browser)
