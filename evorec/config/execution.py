@@ -22,7 +22,7 @@ class ExecutionConfig(Section):
     executor: Literal["auto", "processes", "threads", "serial", "ray"] = "auto"
     """how stacks are trained in parallel; auto = by the device; ray = on a cluster of Ray (extra cluster)"""
     address: str = Field("", examples=["auto", "10.0.0.1:6379"])
-    """of the cluster of Ray, auto = the one on this machine; empty = it is started here and ends with the search"""
+    """of the Ray cluster; auto = the cluster on this machine; empty = it is started here and ends with the search"""
     stall_minutes: float = Field(30.0, gt=0)
     """minutes without progress after which a worker process hangs and is ended; threads cannot be ended"""
     memory_gib: float = Field(0.0, ge=0)

@@ -42,6 +42,17 @@ function show(value) {
 
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+/** Trace of a ring of `size` pixels around the chosen member, without a point until a member is chosen. */
+const ring = size => ({
+  x: [],
+  y: [],
+  customdata: [],
+  mode: "markers",
+  meta: "selected",
+  hoverinfo: "skip",
+  marker: { size, color: "rgba(0,0,0,0)", line: { color: colour("ink"), width: 2.5 } },
+});
+
 /** Colours of a figure in the scheme of the reader, as a template of plotly. */
 function template() {
   const [ink, soft, grid, line, card] = ["ink", "soft", "grid", "line", "card"].map(colour);
@@ -705,14 +716,8 @@ function matrix(element) {
         {
           ...on,
           type: "scatter",
-          mode: "markers",
-          x: [],
-          y: [],
-          customdata: [],
-          hoverinfo: "skip",
-          meta: "selected",
+          ...ring(17),
           showlegend: false,
-          marker: { size: 17, color: "rgba(0,0,0,0)", line: { color: colour("ink"), width: 2.5 } },
         },
       );
     });
@@ -1224,16 +1229,7 @@ function confirmed(element, menu, { rows, seeds }) {
           name: "picks on the test",
           marker: { symbol: "star", size: 13, color: colour("c1") },
         },
-        {
-          x: [],
-          y: [],
-          customdata: [],
-          mode: "markers",
-          meta: "selected",
-          hoverinfo: "skip",
-          showlegend: false,
-          marker: { size: 18, color: "rgba(0,0,0,0)", line: { color: colour("ink"), width: 2.5 } },
-        },
+        { ...ring(18), showlegend: false },
       ],
       {
         height: 440,
@@ -1319,16 +1315,7 @@ function pairs(element, menu, { groups }) {
               `<b>${members.get(key)?.name ?? ""}</b> ${key.slice(0, 8)}<br>${group.x}: %{x}<br>${group.y}: %{y}<extra></extra>`,
           ),
         },
-        {
-          ...on,
-          x: [],
-          y: [],
-          customdata: [],
-          mode: "markers",
-          meta: "selected",
-          hoverinfo: "skip",
-          marker: { size: 16, color: "rgba(0,0,0,0)", line: { color: colour("ink"), width: 2.5 } },
-        },
+        { ...on, ...ring(16) },
       ];
     });
     plot(element, traces, layout);
